@@ -1,0 +1,282 @@
+//! The ports: what Rollcall needs of a cloud, in its own words. `local` is the embedded cloud of one
+//! machine. Every adapter passes the one contract suite in `tests/contract_*.rs`.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+pub mod local;
+
+/// What a cloud can answer instead of what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum CloudError {
+    /// The named thing is not there (now: right after its making this proves nothing).
+    #[error("{0} not found")]
+    NotFound(String),
+    /// A precondition did not hold, or a receipt is no longer valid: somebody else was first.
+    #[error("conflict: {0}")]
+    Conflict(String),
+    /// The request itself is wrong; the same request will never succeed.
+    #[error("invalid: {0}")]
+    Invalid(String),
+    /// Credentials or permissions are missing.
+    #[error("denied: {0}")]
+    Denied(String),
+    /// Too many calls; try later.
+    #[error("throttled")]
+    Throttled,
+    /// The cloud has no machine of the wanted kind at the moment.
+    #[error("no capacity: {0}")]
+    NoCapacity(String),
+    /// An account limit is reached.
+    #[error("quota reached: {0}")]
+    Quota(String),
+    /// A fault on the way or on the other side; the call may or may not have been applied.
+    #[error("unavailable: {0}")]
+    Unavailable(String),
+}
+
+impl CloudError {
+    /// Whether the same call may succeed later.
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Throttled | Self::NoCapacity(_) | Self::Quota(_) | Self::Unavailable(_) => true,
+            Self::NotFound(_) | Self::Conflict(_) | Self::Invalid(_) | Self::Denied(_) => false,
+        }
+    }
+}
+
+pub type CloudResult<T> = Result<T, CloudError>;
+
+// ---------------------------------------------------------------- queues
+
+/// How a queue behaves. Opening a queue that exists with another spec is [`CloudError::Invalid`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueueSpec {
+    pub name: String,
+    /// Ordered within a message group, and deduplicated by `Message::dedup` for five minutes.
+    pub fifo: bool,
+    /// How long a received message stays hidden unless its receipt is extended or deleted.
+    pub visibility: Duration,
+    /// After this many receives a message moves to `dead_letter` instead of being delivered again.
+    pub max_receives: u32,
+    /// Name of the queue that takes messages received too often; `None` drops them.
+    pub dead_letter: Option<String>,
+    /// Messages survive the death of the process. A reply queue need not: whoever waits dies too.
+    pub durable: bool,
+}
+
+/// A message to send.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// Text, at most 1 MiB.
+    pub body: String,
+    /// FIFO only: messages of one group are delivered in order, one at a time.
+    pub group: Option<String>,
+    /// FIFO only: a second message with this id within five minutes is accepted and dropped.
+    pub dedup: Option<String>,
+    /// Not delivered before this has passed (standard queues only, at most 15 minutes).
+    pub delay: Duration,
+}
+
+/// The right to delete or extend one delivery of a message. Each delivery has its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Receipt(pub String);
+
+/// A message received.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    pub body: String,
+    pub receipt: Receipt,
+    /// How often this message has been received, this time included.
+    pub receives: u32,
+}
+
+/// Messages in a queue by what they are doing. Approximate on AWS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Depth {
+    pub visible: u64,
+    pub in_flight: u64,
+    pub delayed: u64,
+}
+
+impl Depth {
+    /// Work that exists: what waits, what is being done, what will appear.
+    pub fn total(&self) -> u64 {
+        self.visible + self.in_flight + self.delayed
+    }
+}
+
+/// One queue: at least once, per-message receipts.
+///
+/// Batches give one result an entry, in order: a part may fail. An error of the transport is every
+/// entry's error.
+#[async_trait]
+pub trait Queue: Send + Sync + 'static {
+    /// Accepts messages. `Ok` means durable (for a durable queue). A message may be delivered before
+    /// its `send` has returned.
+    async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>>;
+    /// Up to `max` (1 to 10) messages; waits up to `wait` (at most 20 s) for the first and returns as soon as
+    /// there is one. Empty when there was none. Dropping the future may leave a message hidden until
+    /// its visibility runs out, never lost.
+    async fn receive(&self, max: usize, wait: Duration) -> CloudResult<Vec<Delivery>>;
+    /// Removes the message of a delivery. Deleting twice is `Ok`. A receipt whose visibility has run
+    /// out and whose message was delivered again is `Conflict` and deletes nothing.
+    async fn delete(&self, batch: Vec<Receipt>) -> Vec<CloudResult<()>>;
+    /// Hides the message for `visibility` from now on (zero: visible at once). A receipt that has run
+    /// out is `Conflict`.
+    async fn extend(&self, batch: Vec<(Receipt, Duration)>) -> Vec<CloudResult<()>>;
+    /// Counts, without receiving.
+    async fn depth(&self) -> CloudResult<Depth>;
+}
+
+/// All queues of a cluster.
+#[async_trait]
+pub trait Queues: Send + Sync + 'static {
+    /// Makes the queue if it is absent. Idempotent for an equal spec.
+    async fn create(&self, spec: QueueSpec) -> CloudResult<Arc<dyn Queue>>;
+    /// The queue of that name; `NotFound` if it was never made.
+    async fn open(&self, name: &str) -> CloudResult<Arc<dyn Queue>>;
+}
+
+// ---------------------------------------------------------------- objects
+
+/// An opaque token for one version of an object's bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ETag(pub String);
+
+/// When a put may happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Precondition {
+    Always,
+    /// Only if the key holds nothing.
+    Absent,
+    /// Only if the key holds this version.
+    Match(ETag),
+}
+
+/// An object's bytes and their version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    pub bytes: Bytes,
+    pub etag: ETag,
+}
+
+/// An object in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    pub key: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Buckets of objects. Keys are relative paths (`a/b.jpg`): an empty segment, `.`, `..`, a leading
+/// slash, a control character or a key over 1,024 bytes is `Invalid`.
+#[async_trait]
+pub trait ObjectStore: Send + Sync + 'static {
+    /// Writes the whole object or nothing; durable on return. A failed precondition is `Conflict`.
+    async fn put(&self, bucket: &str, key: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag>;
+    /// `NotFound` if there is none.
+    async fn get(&self, bucket: &str, key: &str) -> CloudResult<Object>;
+    /// `None` while the object still has that version; `NotFound` if there is none.
+    async fn get_if_changed(&self, bucket: &str, key: &str, etag: &ETag) -> CloudResult<Option<Object>>;
+    /// All objects whose key starts with `prefix`, in key order. A bucket that holds nothing lists nothing.
+    async fn list(&self, bucket: &str, prefix: &str) -> CloudResult<Vec<ObjectInfo>>;
+    /// `Ok` whether or not there was one.
+    async fn delete(&self, bucket: &str, key: &str) -> CloudResult<()>;
+}
+
+// ---------------------------------------------------------------- machines
+
+/// An instance's id (`i-…`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct InstanceId(pub String);
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// EC2's six states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InstanceState {
+    Pending,
+    Running,
+    Stopping,
+    Stopped,
+    ShuttingDown,
+    Terminated,
+}
+
+impl InstanceState {
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Running, Self::Stopping, Self::Stopped, Self::ShuttingDown, Self::Terminated];
+
+    /// Whether an instance in this state counts against the cap.
+    pub fn counts(self) -> bool {
+        match self {
+            Self::Pending | Self::Running | Self::Stopping | Self::Stopped => true,
+            Self::ShuttingDown | Self::Terminated => false,
+        }
+    }
+}
+
+/// An instance as the cloud sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: InstanceId,
+    /// For people: `app-tier-instance-3`.
+    pub name: String,
+    pub state: InstanceState,
+    /// The `ClientToken` it was launched with: ties it to the intent that asked for it.
+    pub token: String,
+    /// The worker's process, where instances are processes of this machine.
+    pub pid: Option<u32>,
+    /// Why it is in this state, where the cloud says so.
+    pub reason: Option<String>,
+}
+
+/// The machines of one cluster, and of no other.
+#[async_trait]
+pub trait Compute: Send + Sync + 'static {
+    /// Asks for `count` new instances; answers with those made, which may be fewer. The same token again
+    /// answers with the same instances and makes none.
+    async fn launch(&self, token: &str, count: usize) -> CloudResult<Vec<InstanceId>>;
+    /// Starts stopped instances. Starting a pending or running one is `Ok`; from any other state
+    /// `Conflict`. One result an id.
+    async fn start(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>>;
+    /// Stops running instances. Stopping a stopping or stopped one is `Ok`; from any other state `Conflict`.
+    async fn stop(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>>;
+    /// Terminates instances in any state; terminating a terminated one is `Ok`.
+    async fn terminate(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>>;
+    /// Every instance of the cluster, terminated ones for a while. A list may lag behind what was asked.
+    async fn describe(&self) -> CloudResult<Vec<Instance>>;
+    /// Changes whenever an instance has changed, where the cloud can tell; otherwise `None`, and the
+    /// caller polls.
+    fn changes(&self) -> Option<watch::Receiver<u64>>;
+}
+
+/// The cloud says that this instance will be taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interruption {
+    pub reason: String,
+}
+
+/// What an instance can ask about itself.
+#[async_trait]
+pub trait Metadata: Send + Sync + 'static {
+    async fn instance_id(&self) -> CloudResult<InstanceId>;
+    /// An announced interruption, if there is one.
+    async fn interruption(&self) -> CloudResult<Option<Interruption>>;
+    /// Says that this instance is ready to serve. Idempotent.
+    async fn ready(&self) -> CloudResult<()>;
+    /// Asks the cloud to stop this instance. `Conflict` if it may not stop now.
+    async fn stop_self(&self) -> CloudResult<()>;
+    /// Resolves when the cloud is gone for good, so that the worker must end (never, where it cannot be).
+    async fn lost(&self);
+}

@@ -1,0 +1,19 @@
+//! From bytes of an image to what is in it: decode, find faces, align, embed, name. No actors, no queues.
+
+pub mod gallery;
+pub mod gallery_store;
+pub mod pool;
+
+use crate::recognition::{Failure, Recognition};
+use gallery::Gallery;
+
+/// A model that says what is in an image. One a thread: sessions are not shared.
+pub trait Recogniser: Send {
+    /// Everything found in an encoded image, named by `gallery`. With `embeddings`, each face carries its own.
+    fn recognise(&mut self, image: &[u8], gallery: &Gallery, embeddings: bool) -> Result<Recognition, Failure>;
+}
+
+/// Makes recognisers, each warmed (it has run once) so that the first job is as fast as the next.
+pub trait RecogniserFactory: Send + Sync + 'static {
+    fn build(&self) -> anyhow::Result<Box<dyn Recogniser>>;
+}

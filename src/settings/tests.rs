@@ -1,0 +1,86 @@
+use std::{collections::HashMap, path::PathBuf};
+
+use super::*;
+
+fn load(file: Option<&str>, env: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = file.map(|text| {
+        let path = dir.path().join("mine.toml");
+        std::fs::write(&path, text).expect("writable");
+        path
+    });
+    let env = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<HashMap<_, _>>();
+    Settings::from_layers(&Layers::load(path.as_deref(), env)?, 2)
+}
+
+fn error(file: Option<&str>, env: &[(&str, &str)]) -> String {
+    load(file, env).expect_err("an error").to_string()
+}
+
+#[test]
+fn defaults_are_valid_and_auto_is_local() {
+    let s = load(None, &[]).expect("valid");
+    assert_eq!(s.fleet.max_instances, 2);
+    assert_eq!(s.worker.idle_stop, Duration::from_secs(30));
+    assert_eq!(s.http.max_upload, 20 << 20);
+    assert_eq!(s.queue.inline_limit, 180 << 10);
+    assert_eq!(s.local.data_dir, PathBuf::from(".rollcall"));
+}
+
+#[test]
+fn the_environment_beats_the_file_beats_the_default() {
+    let file = "[fleet]\nmax_instances = 7\nkeep_stopped = 3\n";
+    let s = load(Some(file), &[("ROLLCALL__FLEET__MAX_INSTANCES", "15")]).expect("valid");
+    assert_eq!((s.fleet.max_instances, s.fleet.keep_stopped), (15, 3));
+    let s = load(None, &[("ROLLCALL__RECOGNITION__CLASSIFIER_MEAN", "0, 0.5,1"), ("HOME", "/x")]).expect("valid");
+    assert_eq!(s.recognition.classifier_mean, [0.0, 0.5, 1.0]);
+}
+
+#[test]
+fn an_unknown_key_names_its_source_and_the_likely_one() {
+    let e = error(Some("[fleet]\nmax_instance = 7\n"), &[]);
+    assert!(
+        e.contains("mine.toml") && e.contains("`fleet.max_instance`") && e.contains("`fleet.max_instances`"),
+        "{e}"
+    );
+    let e = error(None, &[("ROLLCALL__FLEET__NONSENSE", "1")]);
+    assert!(e.contains("ROLLCALL__FLEET__NONSENSE"), "{e}");
+}
+
+#[test]
+fn wrong_units_types_and_ranges_name_source_key_and_what_is_allowed() {
+    for (file, parts) in [
+        ("[worker]\nidle_stop = 300", ["worker.idle_stop = 300", "such as 30s"]),
+        ("[worker]\nidle_stop = \"300\"", ["worker.idle_stop = \"300\"", "such as 30s"]),
+        ("[worker]\nidle_stop = \"0s\"", ["worker.idle_stop", "from 1s"]),
+        ("[queue]\ninline_limit = \"180\"", ["queue.inline_limit", "with its unit"]),
+        ("[queue]\nlistener = \"plain\"", ["queue.listener", ".fifo"]),
+        ("[fleet]\nmax_instances = 0", ["fleet.max_instances = 0", "1 to 10000"]),
+        ("[fleet]\nmax_instances = 1.5", ["fleet.max_instances = 1.5", "whole number"]),
+        ("[fleet]\nkeep_stopped = 9", ["fleet.keep_stopped", "at most fleet.max_instances"]),
+        ("[http]\nreply = \"xml\"", ["http.reply", "\"label\" or \"stem-label\""]),
+        ("[http]\nlisten = \"8080\"", ["http.listen", "127.0.0.1:8080"]),
+        ("[store]\ninput_key = \"../{file}\"", ["store.input_key", "{id}"]),
+        ("[recognition]\nthreshold = 1.5", ["recognition.threshold", "-1 to 1"]),
+        ("[recognition]\nkind = \"classifier\"", ["recognition.kind", "recognition.labels"]),
+    ] {
+        let e = error(Some(file), &[]);
+        assert!(e.contains("mine.toml") && parts.iter().all(|p| e.contains(p)), "{file}: {e}");
+    }
+}
+
+#[test]
+fn broken_files_are_named() {
+    let e = error(Some("[fleet\n"), &[]);
+    assert!(e.contains("mine.toml"), "{e}");
+    let missing = Layers::load(Some(std::path::Path::new("/nowhere/at-all.toml")), HashMap::new());
+    assert!(missing.err().expect("an error").to_string().contains("/nowhere/at-all.toml"));
+}
+
+#[test]
+fn the_report_configuration_is_valid() {
+    let s =
+        load(Some(include_str!("../../config/report.toml")), &[("ROLLCALL__FLEET__KEEP_STOPPED", "0")]).expect("valid");
+    assert_eq!(s.fleet.max_instances, 19);
+    assert_eq!(s.fleet.launch_cooldown, Duration::from_secs(45));
+}
