@@ -2,6 +2,7 @@
 
 pub mod actors;
 pub mod cloud;
+pub mod http;
 pub mod inference;
 pub mod recognition;
 pub mod settings;

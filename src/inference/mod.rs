@@ -1,5 +1,6 @@
 //! From bytes of an image to what is in it: decode, find faces, align, embed, name. No actors, no queues.
 
+pub mod decode;
 pub mod gallery;
 pub mod gallery_store;
 pub mod pool;

@@ -1,0 +1,112 @@
+//! `/v1/fleet` and `/v1/events`: the fleet, now and as it changes.
+
+use std::{sync::Arc, time::Duration};
+
+use actix_web::{HttpResponse, web};
+use bytes::Bytes;
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{State, error::Problem};
+use crate::actors::fleet::view::FleetView;
+
+/// A page that follows the fleet cannot show more, and a busy fleet changes far more often.
+const MIN_INTERVAL: Duration = Duration::from_millis(200);
+/// A comment this often shows proxies and clients that the stream lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// When there are too many streams.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// `GET /v1/fleet`.
+pub async fn show(state: web::Data<State>) -> HttpResponse {
+    let view = state.web.fleet().borrow().clone();
+    HttpResponse::Ok().json(&*view)
+}
+
+/// `GET /v1/events`: server-sent events, `fleet` with the whole view at once and after each change.
+pub async fn events(state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let place = state
+        .streams
+        .clone()
+        .try_acquire_owned()
+        .map_err(|_| Problem::busy("too many event streams are open; ask for /v1/fleet instead", RETRY_AFTER))?;
+    let feed = Feed { fleet: state.web.fleet(), stop: state.stop.clone(), sent: None, _place: place };
+    let events = futures_util::stream::unfold(feed, |mut feed| async {
+        let event = feed.next().await?;
+        Some((Ok::<_, actix_web::Error>(event), feed))
+    });
+    Ok(HttpResponse::Ok().content_type("text/event-stream").streaming(events))
+}
+
+struct Feed {
+    fleet: watch::Receiver<Arc<FleetView>>,
+    stop: CancellationToken,
+    /// When the view was last sent.
+    sent: Option<Instant>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Feed {
+    /// The next event; `None` when the server stops or there is no fleet any more.
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(sent) = self.sent {
+            let changed = async {
+                sleep_until(sent + MIN_INTERVAL).await;
+                self.fleet.changed().await
+            };
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                changed = changed => changed.ok()?,
+                () = sleep(KEEP_ALIVE) => return Some(Bytes::from_static(b": keep-alive\n\n")),
+            }
+        }
+        self.sent = Some(Instant::now());
+        let view = self.fleet.borrow_and_update().clone();
+        // A view is made of numbers and strings alone: it is always JSON, and JSON has no line breaks.
+        let json = serde_json::to_string(&*view).expect("a view is JSON");
+        Some(format!("event: fleet\ndata: {json}\n\n").into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    fn feed() -> (watch::Sender<Arc<FleetView>>, CancellationToken, Feed) {
+        let (sender, fleet) = watch::channel(Arc::new(FleetView::default()));
+        let stop = CancellationToken::new();
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
+        let feed = Feed { fleet, stop: stop.clone(), sent: None, _place: place };
+        (sender, stop, feed)
+    }
+
+    fn text(event: Option<Bytes>) -> String {
+        String::from_utf8(event.expect("an event").into()).expect("UTF-8")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_of_changes_is_one_event_with_the_newest_view() {
+        let (sender, _stop, mut feed) = feed();
+        assert!(text(feed.next().await).starts_with("event: fleet\ndata: {"), "the view comes at once");
+        let first = Instant::now();
+        for demand in 1..=100 {
+            sender.send_modify(|view| Arc::make_mut(view).demand = demand);
+        }
+        assert!(text(feed.next().await).contains("\"demand\":100"));
+        assert_eq!(first.elapsed(), MIN_INTERVAL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_fleet_keeps_the_stream_alive_and_a_stop_ends_it() {
+        let (_sender, stop, mut feed) = feed();
+        feed.next().await;
+        assert_eq!(text(feed.next().await), ": keep-alive\n\n");
+        stop.cancel();
+        assert_eq!(feed.next().await, None);
+    }
+}

@@ -1,0 +1,155 @@
+//! HTTP: uploads in, answers out; people, fleet, health and the page. Talks to the actors through
+//! [`WebTier`] alone.
+
+mod answer;
+mod body;
+mod doors;
+mod error;
+mod fleet;
+mod health;
+pub mod metrics;
+mod names;
+mod pages;
+mod people;
+mod recognitions;
+mod upload;
+
+use std::{net::TcpListener, sync::Arc, time::Duration};
+
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, http::StatusCode, middleware, web};
+use metrics_exporter_prometheus::PrometheusHandle;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::actors::web_tier::WebTier;
+use error::{Problem, Style};
+
+/// A client has this long to send a request's head: idle connections do not pile up.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// An idle connection that has had an answer is kept for this long.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Requests still running this long after `stop` are dropped; their jobs go on.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections beyond the waiting uploads: pages, event streams, idle ones.
+const SPARE_CONNECTIONS: usize = 4096;
+/// Event streams open at once; each page holds one. More get 503 and poll.
+const MAX_STREAMS: usize = 256;
+/// Histograms keep raw samples until this task folds them, whether or not anybody asks for `/metrics`.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// What every handler shares.
+struct State {
+    web: WebTier,
+    metrics: PrometheusHandle,
+    stop: CancellationToken,
+    streams: Arc<Semaphore>,
+}
+
+/// Serves on `listener` until `stop` is cancelled, then ends event streams and lets running requests finish.
+///
+/// Must run inside an actix system. Raises this process's soft limit of open files to the hard one.
+pub async fn serve(
+    web: WebTier,
+    listener: TcpListener,
+    metrics: PrometheusHandle,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    raise_open_files();
+    let http = web.settings().http.clone();
+    let state = web::Data::new(State {
+        web,
+        metrics: metrics.clone(),
+        stop: stop.clone(),
+        streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+    });
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(state.clone())
+            .wrap(middleware::from_fn(doors::check))
+            .wrap(security_headers())
+            .wrap(middleware::from_fn(metrics::observe))
+            .configure(configure)
+    })
+    .workers(http.threads)
+    .max_connections((http.max_waiting + SPARE_CONNECTIONS).div_ceil(http.threads))
+    .client_request_timeout(HEAD_TIMEOUT)
+    .keep_alive(KEEP_ALIVE)
+    .shutdown_timeout(SHUTDOWN_TIMEOUT.as_secs())
+    .disable_signals()
+    .shutdown_signal(stop.clone().cancelled_owned())
+    .listen(listener)?
+    .run();
+
+    let upkeep = async {
+        loop {
+            tokio::time::sleep(METRICS_UPKEEP).await;
+            metrics.run_upkeep();
+        }
+    };
+    tokio::select! {
+        ended = server => ended,
+        () = upkeep => Ok(()),
+    }
+}
+
+/// Every route. Needs the shared state that [`serve`] sets.
+pub fn configure(cfg: &mut web::ServiceConfig) {
+    cfg.service(
+        resource("/", "GET, HEAD, POST")
+            .route(web::get().to(pages::index))
+            .route(web::head().to(pages::index))
+            .route(web::post().to(recognitions::plain)),
+    )
+    .service(resource("/assets/{file}", "GET").route(web::get().to(pages::asset)))
+    .service(resource("/v1/recognitions", "POST").route(web::post().to(recognitions::create)))
+    .service(
+        resource("/v1/recognitions/{id}", "GET, DELETE")
+            .route(web::get().to(recognitions::find))
+            .route(web::delete().to(recognitions::delete)),
+    )
+    .service(resource("/v1/people", "GET, POST").route(web::get().to(people::list)).route(web::post().to(people::add)))
+    .service(resource("/v1/people/{name}", "DELETE").route(web::delete().to(people::remove)))
+    .service(resource("/v1/fleet", "GET").route(web::get().to(fleet::show)))
+    .service(resource("/v1/events", "GET").route(web::get().to(fleet::events)))
+    .service(resource("/healthz", "GET, HEAD").route(web::get().to(health::alive)).route(web::head().to(health::alive)))
+    .service(resource("/readyz", "GET, HEAD").route(web::get().to(health::ready)).route(web::head().to(health::ready)))
+    .service(resource("/metrics", "GET").route(web::get().to(health::metrics)))
+    .default_service(web::to(unknown_route));
+}
+
+/// A resource that answers other methods than `allow` with 405.
+fn resource(path: &'static str, allow: &'static str) -> actix_web::Resource {
+    web::resource(path).default_service(web::to(move |req: HttpRequest| async move {
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} is not for {}; use {allow}", req.path(), req.method()))
+            .allow(allow)
+            .respond(Style::of(req.path()))
+    }))
+}
+
+async fn unknown_route(req: HttpRequest) -> HttpResponse {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", req.path())).respond(Style::of(req.path()))
+}
+
+/// The page loads nothing from elsewhere and is framed by nobody; answers are not stored unless they say so.
+fn security_headers() -> middleware::DefaultHeaders {
+    middleware::DefaultHeaders::new()
+        .add((
+            "Content-Security-Policy",
+            "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; \
+             form-action 'self'; frame-ancestors 'none'",
+        ))
+        .add(("X-Content-Type-Options", "nosniff"))
+        .add(("X-Frame-Options", "DENY"))
+        .add(("Referrer-Policy", "no-referrer"))
+        .add(("Cache-Control", "no-store"))
+}
+
+/// Each waiting upload holds a connection, and the usual soft limit of 1,024 files is fewer than they may be.
+fn raise_open_files() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}

@@ -1,0 +1,114 @@
+//! `/v1/people`: who is known. Photos of a new person go through the queue like any other; their embeddings
+//! join the gallery and are never answered.
+
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
+use futures_util::future::join_all;
+use serde::Serialize;
+use serde_json::json;
+
+use super::{
+    State,
+    error::Problem,
+    upload::{ReceivedFile, receive},
+};
+use crate::{
+    actors::web_tier::Upload,
+    recognition::Face,
+    settings::RecogniserKind,
+    wire::{JobId, Task},
+};
+
+const HOW_TO_ADD: &str = "e.g. curl -F name=Ada -F photos=@ada_1.jpg -F photos=@ada_2.jpg";
+
+/// What became of one photo of a person to add.
+#[derive(Debug, Serialize)]
+struct Photo {
+    file: String,
+    added: bool,
+    /// Faces found; the largest is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    faces: Option<usize>,
+    /// Why it was not added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+/// `GET /v1/people`.
+pub async fn list(state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let gallery = state.web.gallery().load().await?;
+    let people: Vec<_> =
+        gallery.people.iter().map(|p| json!({ "name": p.name, "photos": p.embeddings.len() })).collect();
+    Ok(HttpResponse::Ok().json(json!({ "version": gallery.version, "people": people })))
+}
+
+/// `POST /v1/people`: a form with `name` and one or more photos.
+pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let received = receive(&req, payload, &state.web).await?;
+    if state.web.settings().recognition.kind != RecogniserKind::Face {
+        let detail = "people are known by their faces; this server runs a classifier (recognition.kind)";
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
+    let name = received.texts.iter().find(|(field, _)| field == "name").map(|(_, text)| text.trim());
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        return Err(Problem::bad_request(format!("the form has no `name`; {HOW_TO_ADD}")));
+    };
+
+    let embedded = join_all(received.files.into_iter().map(|file| embed(&state, file))).await;
+    let mut photos = Vec::new();
+    let mut embeddings = Vec::new();
+    let mut outage = None;
+    for (file, result) in embedded {
+        match result.map(|faces| (faces.len(), faces.into_iter().next().and_then(|face| face.embedding))) {
+            Ok((faces, Some(embedding))) => {
+                embeddings.push(embedding);
+                photos.push(Photo { file, added: true, faces: Some(faces), problem: None });
+            }
+            Ok((faces, None)) => {
+                let problem = Some("no face was found in it".to_owned());
+                photos.push(Photo { file, added: false, faces: Some(faces), problem });
+            }
+            Err(problem) => {
+                photos.push(Photo { file, added: false, faces: None, problem: Some(problem.line()) });
+                outage = outage.or(problem.status.is_server_error().then_some(problem));
+            }
+        }
+    }
+    if embeddings.is_empty() {
+        let none = || Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("no photo of {name} could be used"));
+        return Err(outage.unwrap_or_else(none).with("photos", json!(photos)));
+    }
+
+    let added = embeddings.len();
+    let gallery = state.web.gallery().add(name, embeddings).await?;
+    state.web.saw_gallery(gallery.version);
+    let total = gallery.people.iter().find(|person| person.name == name).map_or(added, |p| p.embeddings.len());
+    Ok(HttpResponse::Created().json(json!({
+        "name": name,
+        "added": added,
+        "photos_total": total,
+        "version": gallery.version,
+        "photos": photos,
+    })))
+}
+
+/// `DELETE /v1/people/{name}`.
+pub async fn remove(path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let name = path.into_inner();
+    let Some(gallery) = state.web.gallery().remove(&name).await? else {
+        return Err(Problem::not_found(format!("nobody is called {name:?}")));
+    };
+    state.web.saw_gallery(gallery.version);
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// The faces of a photo with their embeddings, largest first.
+async fn embed(state: &State, file: ReceivedFile) -> (String, Result<Vec<Face>, Problem>) {
+    let name = file.name.clone();
+    let faces = async {
+        file.check(state.web.settings().recognition.max_pixels)?;
+        let upload = Upload { id: JobId::new(), task: Task::Embed, file: file.name, image: file.bytes };
+        let reply = state.web.submit(file.admission, upload, false).await?;
+        Ok(reply.outcome?.faces)
+    };
+    (name, faces.await)
+}

@@ -1,0 +1,251 @@
+//! `POST /` and `/v1/recognitions`: images in, who is in them out.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{StatusCode, header},
+    web,
+};
+use futures_util::future::join_all;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::{
+    State,
+    answer::{Answer, split},
+    error::{Problem, Style, location, one_line},
+    names::stem,
+    upload::{Received, ReceivedFile, header_text, receive},
+};
+use crate::{
+    actors::web_tier::{Admission, Upload},
+    settings::ReplyStyle,
+    wire::{JobId, Task},
+};
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const MAX_KEY: usize = 255;
+
+/// One file's answer.
+struct Outcome {
+    file: String,
+    result: Result<Answer, Problem>,
+}
+
+/// `POST /`: a line of text for each file.
+pub async fn plain(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
+    let outcomes = async {
+        let (received, key) = receive_all(&req, payload, &state).await?;
+        Ok(wait_for_all(&state, received.files, key).await)
+    };
+    let outcomes = match outcomes.await.and_then(unless_all_failed) {
+        Ok(outcomes) => outcomes,
+        Err(problem) => return problem.respond(Style::Line),
+    };
+    let style = state.web.settings().http.reply;
+    let lines: Vec<String> = outcomes.iter().map(|outcome| line(outcome, style)).collect();
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(lines.join("\n"))
+}
+
+/// `POST /v1/recognitions`: one object for one file, `{"recognitions": […]}` for several.
+pub async fn create(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let (received, key) = receive_all(&req, payload, &state).await?;
+    let wait = !prefers_async(header_text(&req, header::HeaderName::from_static("prefer")));
+    let outcomes = if wait {
+        wait_for_all(&state, received.files, key).await
+    } else {
+        join_all(received.files.into_iter().map(|file| queue(&state, file, key))).await
+    };
+    let single = outcomes.len() == 1;
+    let mut answers: Vec<Answer> = unless_all_failed(outcomes)?
+        .into_iter()
+        .map(|outcome| outcome.result.unwrap_or_else(|problem| Answer::failed(outcome.file, &problem)))
+        .collect();
+
+    let mut response = HttpResponse::build(if wait { StatusCode::OK } else { StatusCode::ACCEPTED });
+    if !wait {
+        response.insert_header(("Preference-Applied", "respond-async"));
+    }
+    if !single {
+        return Ok(response.json(json!({ "recognitions": answers })));
+    }
+    let answer = answers.remove(0);
+    if let (false, Some(id)) = (wait, &answer.id) {
+        response.insert_header((header::LOCATION, format!("/v1/recognitions/{id}")));
+    }
+    Ok(response.json(answer))
+}
+
+/// `GET /v1/recognitions/{id}`: what is known, pending or not.
+pub async fn find(path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let id = parse_id(&path)?;
+    let record = state.web.record(id).await?.ok_or_else(|| no_such_job(id))?;
+    Ok(HttpResponse::Ok().json(Answer::stored(record)))
+}
+
+/// `DELETE /v1/recognitions/{id}`: image, label and result go.
+pub async fn delete(path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let id = parse_id(&path)?;
+    if !state.web.forget(id).await? {
+        return Err(no_such_job(id));
+    }
+    Ok(HttpResponse::NoContent().finish())
+}
+
+async fn receive_all(
+    req: &HttpRequest,
+    payload: web::Payload,
+    state: &State,
+) -> Result<(Received, Option<JobId>), Problem> {
+    let received = receive(req, payload, &state.web).await?;
+    let key = match req.headers().get(IDEMPOTENCY_KEY) {
+        Some(key) => Some(job_id_of_key(key.as_bytes())?),
+        None => None,
+    };
+    if key.is_some() && received.files.len() > 1 {
+        return Err(Problem::bad_request("an Idempotency-Key is for one file; send the files one by one"));
+    }
+    Ok((received, key))
+}
+
+async fn wait_for_all(state: &State, files: Vec<ReceivedFile>, key: Option<JobId>) -> Vec<Outcome> {
+    join_all(files.into_iter().map(|file| wait_for(state, file, key))).await
+}
+
+/// Recognises one file and waits for the answer.
+async fn wait_for(state: &State, file: ReceivedFile, key: Option<JobId>) -> Outcome {
+    let name = file.name.clone();
+    let result = async {
+        file.check(state.web.settings().recognition.max_pixels)?;
+        let (admission, upload) = job(file, key);
+        let file = upload.file.clone();
+        let (outcome, head) = split(state.web.submit(admission, upload, key.is_some()).await?);
+        Ok(Answer::done(file, outcome?, head))
+    };
+    Outcome { file: name, result: result.await }
+}
+
+/// Queues one file and answers with its id. A retry finds the job it made before.
+async fn queue(state: &State, file: ReceivedFile, key: Option<JobId>) -> Outcome {
+    let name = file.name.clone();
+    let result = async {
+        file.check(state.web.settings().recognition.max_pixels)?;
+        if let Some(id) = key
+            && let Some(record) = state.web.record(id).await?
+        {
+            return Ok(Answer::stored(record));
+        }
+        let (admission, upload) = job(file, key);
+        let (id, file) = (upload.id, upload.file.clone());
+        state.web.submit_async(admission, upload).await?;
+        Ok(Answer::pending(id, file))
+    };
+    Outcome { file: name, result: result.await }
+}
+
+fn job(file: ReceivedFile, key: Option<JobId>) -> (Admission, Upload) {
+    let id = key.unwrap_or_else(JobId::new);
+    (file.admission, Upload { id, task: Task::Recognise, file: file.name, image: file.bytes })
+}
+
+/// If no file has an answer, the first one's problem is the answer.
+fn unless_all_failed(mut outcomes: Vec<Outcome>) -> Result<Vec<Outcome>, Problem> {
+    if outcomes.iter().any(|outcome| outcome.result.is_ok()) {
+        return Ok(outcomes);
+    }
+    match outcomes.remove(0).result {
+        Err(problem) => Err(problem),
+        Ok(_) => unreachable!("no outcome is an answer"),
+    }
+}
+
+fn line(outcome: &Outcome, style: ReplyStyle) -> String {
+    let said = match &outcome.result {
+        Ok(answer) => one_line(answer.label().unwrap_or_default()),
+        Err(problem) => format!("error: {}", problem.line()),
+    };
+    match style {
+        ReplyStyle::Label => said,
+        ReplyStyle::StemLabel => format!("{}:{said}", stem(&outcome.file)),
+    }
+}
+
+/// RFC 7240: `respond-async` among the preferences.
+fn prefers_async(prefer: &str) -> bool {
+    prefer
+        .split(',')
+        .filter_map(|preference| preference.split(';').next())
+        .any(|p| p.trim().eq_ignore_ascii_case("respond-async"))
+}
+
+/// The id of the job that a client's key stands for: the first 128 bits of its SHA-256.
+fn job_id_of_key(key: &[u8]) -> Result<JobId, Problem> {
+    if key.is_empty() || key.len() > MAX_KEY || !key.iter().all(u8::is_ascii_graphic) {
+        return Err(Problem::bad_request(format!("an Idempotency-Key is 1 to {MAX_KEY} visible ASCII characters")));
+    }
+    let digest = Sha256::digest(key);
+    let first: [u8; 16] = std::array::from_fn(|i| digest[i]);
+    Ok(JobId(u128::from_be_bytes(first)))
+}
+
+fn parse_id(text: &str) -> Result<JobId, Problem> {
+    text.parse().map_err(|_| Problem::bad_request(format!("{text:?} is not an id: 26 letters and digits, as answered")))
+}
+
+fn no_such_job(id: JobId) -> Problem {
+    Problem::not_found(format!("there is no recognition {}", location(id))).id(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn failed(file: &str, problem: Problem) -> Outcome {
+        Outcome { file: file.into(), result: Err(problem) }
+    }
+
+    #[test]
+    fn a_preference_is_found_among_others() {
+        for prefer in ["respond-async", "wait=10, Respond-Async", "respond-async; x=1, wait=2"] {
+            assert!(prefers_async(prefer), "{prefer}");
+        }
+        for prefer in ["", "wait=10", "respond-asynchronously", "handling=respond-async"] {
+            assert!(!prefers_async(prefer), "{prefer}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_the_same_job_each_time_and_keys_differ() {
+        let id = |key: &str| job_id_of_key(key.as_bytes()).expect("a key");
+        assert_eq!(id("a"), id("a"));
+        assert_ne!(id("a"), id("b"));
+        // SHA-256("abc") = ba7816bf 8f01cfea 414140de 5dae2223 … (FIPS 180-2, appendix B.1)
+        assert_eq!(id("abc"), JobId(0xba78_16bf_8f01_cfea_4141_40de_5dae_2223));
+        for bad in ["", "a b", "é", "x\ty", &"k".repeat(256)] {
+            assert_eq!(job_id_of_key(bad.as_bytes()).expect_err("refused").status, 400, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn all_bad_is_the_first_problem_and_lines_name_the_file() {
+        let outcomes = vec![failed("a.jpg", Problem::too_large("x")), failed("b.jpg", Problem::bad_request("y"))];
+        assert_eq!(line(&outcomes[1], ReplyStyle::StemLabel), "b:error: y");
+        assert_eq!(line(&outcomes[1], ReplyStyle::Label), "error: y");
+        assert_eq!(unless_all_failed(outcomes).err().expect("a problem").status, 413);
+
+        let mixed = vec![
+            failed("a.jpg", Problem::too_large("x")),
+            Outcome { file: "b.jpg".into(), result: Ok(Answer::pending(JobId(1), "b.jpg".into())) },
+        ];
+        assert_eq!(unless_all_failed(mixed).ok().expect("kept").len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn an_id_survives_its_text(bits: u128) {
+            let id = JobId(bits);
+            prop_assert_eq!(parse_id(&id.to_string()).expect("an id"), id);
+        }
+    }
+}
