@@ -3,6 +3,8 @@
 pub mod actors;
 pub mod cloud;
 pub mod inference;
+pub mod keys;
 pub mod recognition;
+pub mod records;
 pub mod settings;
 pub mod wire;

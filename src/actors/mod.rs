@@ -1,4 +1,10 @@
 //! The actors, and the only folder besides `http/`, `app.rs` and `main.rs` that knows actix.
 
 pub mod fleet;
+pub mod guardian;
+pub mod idle_timer;
+pub mod messages;
+pub mod queue_poller;
+pub mod reply_router;
+pub mod web_request;
 pub mod web_tier;
