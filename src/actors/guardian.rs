@@ -53,11 +53,13 @@ where
         self.0.read().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
-    /// Sends without waiting; lost if the actor is dead at the moment.
-    pub fn tell(&self, message: M) {
-        if let Some(to) = self.get() {
+    /// Sends without waiting. `false` if the actor is dead at the moment and the message is lost.
+    pub fn tell(&self, message: M) -> bool {
+        let to = self.get().filter(Recipient::connected);
+        if let Some(to) = &to {
             to.do_send(message);
         }
+        to.is_some()
     }
 
     /// Sends and waits for the answer; `Closed` if the actor is dead.

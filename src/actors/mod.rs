@@ -3,6 +3,9 @@
 pub mod fleet;
 pub mod guardian;
 pub mod idle_timer;
+pub mod instance_fleet;
+pub mod instance_supervisor;
+pub mod job;
 pub mod messages;
 pub mod queue_poller;
 pub mod reply_router;

@@ -91,10 +91,12 @@ impl QueuePoller {
         match result {
             Ok(batch) => {
                 act.failures = 0;
-                act.capacity = act.capacity.saturating_sub(batch.len());
-                act.in_hand.extend(batch.iter().map(|d| d.receipt.clone()));
-                if !batch.is_empty() {
-                    act.to.tell(Deliveries(batch));
+                let receipts: Vec<Receipt> = batch.iter().map(|d| d.receipt.clone()).collect();
+                if receipts.is_empty() || act.to.tell(Deliveries(batch)) {
+                    act.capacity = act.capacity.saturating_sub(receipts.len());
+                    act.in_hand.extend(receipts);
+                } else {
+                    act.give_back(receipts, ctx); // whoever takes them is being rebuilt
                 }
                 act.poll(ctx);
             }
@@ -152,6 +154,14 @@ impl QueuePoller {
         }
     }
 
+    /// Makes messages visible again. A failure leaves that to the visibility timeout.
+    fn give_back(&mut self, receipts: Vec<Receipt>, ctx: &mut Context<Self>) {
+        let queue = self.queue.clone();
+        self.call(ctx, async move {
+            queue.extend(receipts.into_iter().map(|r| (r, Duration::ZERO)).collect()).await;
+        });
+    }
+
     fn call(&mut self, ctx: &mut Context<Self>, future: impl Future<Output = ()> + 'static) {
         self.calls += 1;
         ctx.spawn(future.into_actor(self).map(|(), act, ctx| {
@@ -200,11 +210,7 @@ impl Handler<Abandon> for QueuePoller {
     type Result = ();
     fn handle(&mut self, Abandon(receipt): Abandon, ctx: &mut Self::Context) {
         self.in_hand.remove(&receipt);
-        let queue = self.queue.clone();
-        self.call(ctx, async move {
-            // A failure leaves it to the visibility timeout.
-            queue.extend(vec![(receipt, Duration::ZERO)]).await;
-        });
+        self.give_back(vec![receipt], ctx);
     }
 }
 
