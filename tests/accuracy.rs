@@ -21,7 +21,6 @@ fn assert_near(what: &str, got: Option<f32>, percent: f32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn accuracy_on_lfw_is_that_of_the_reference() {
     let Some(Evaluation { report, without_face, unreadable, .. }) = evaluated(0.45).await else { return };
-    eprintln!("{report:?}");
     assert_eq!((report.known, report.probes, report.strangers), (120, 200, 120));
     assert!(without_face.is_empty() && unreadable.is_empty());
     let verification = report.verification.unwrap();
@@ -36,7 +35,6 @@ async fn accuracy_on_lfw_is_that_of_the_reference() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lower_threshold_names_as_many_strangers_as_the_reference_says() {
     let Some(Evaluation { report, .. }) = evaluated(0.40).await else { return };
-    eprintln!("{report:?}");
     // JPEG decoders differ by some levels, which moves a similarity at the threshold to its other side: one of the
     // 120 strangers may.
     let named = (report.strangers_named.unwrap() * 120.0).round();
