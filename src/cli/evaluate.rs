@@ -74,7 +74,8 @@ pub async fn evaluate(args: &Args, settings: &Settings) -> anyhow::Result<Evalua
     }
     let threads = args.threads.unwrap_or_else(photos::cores).max(1);
     let pool = photos::pool(settings, threads).await?;
-    let mut reader = Reader { pool, threads, without_face: vec![], unreadable: vec![], sum: Timings::default(), read: 0 };
+    let mut reader =
+        Reader { pool, threads, without_face: vec![], unreadable: vec![], sum: Timings::default(), read: 0 };
     let start = Instant::now();
     let known = reader.samples(&args.dir.join("known")).await?;
     let probes = reader.samples(&args.dir.join("probes")).await?;

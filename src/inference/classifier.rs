@@ -74,9 +74,9 @@ impl Classifier {
         let centre = self.centre(image)?;
         let plane = (self.width * self.height) as usize;
         for (at, pixel) in centre.buffer().chunks_exact(3).enumerate() {
-            for channel in 0..3 {
-                self.input[channel * plane + at] =
-                    (f32::from(pixel[channel]) / 255.0 - self.mean[channel]) / self.std[channel];
+            for (channel, level) in pixel.iter().enumerate() {
+                let normal = (f32::from(*level) / 255.0 - self.mean[channel]) / self.std[channel];
+                self.input[channel * plane + at] = normal;
             }
         }
         let shape = [1, 3, self.height as usize, self.width as usize];
@@ -94,9 +94,12 @@ impl Classifier {
         let (part_x, part_y) = (to_width * scale, to_height * scale);
         let from = images::ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3)?;
         let mut to = images::Image::new(self.width, self.height, PixelType::U8x3);
-        let options = ResizeOptions::new()
-            .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
-            .crop((width - part_x) / 2.0, (height - part_y) / 2.0, part_x, part_y);
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
+            (width - part_x) / 2.0,
+            (height - part_y) / 2.0,
+            part_x,
+            part_y,
+        );
         self.resizer.resize(&from, &mut to, &options)?;
         Ok(to)
     }

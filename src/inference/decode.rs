@@ -97,9 +97,10 @@ fn check_size(width: u32, height: u32, bytes_per_pixel: u8, max_pixels: u64) -> 
 fn failure(format: ImageFormat, error: &ImageError) -> Failure {
     let name = name(format);
     match error {
-        ImageError::Limits(_) => {
-            Failure::new(FailureKind::TooLarge, format!("the {name} needs more memory than is allowed; send a smaller one"))
-        }
+        ImageError::Limits(_) => Failure::new(
+            FailureKind::TooLarge,
+            format!("the {name} needs more memory than is allowed; send a smaller one"),
+        ),
         ImageError::Unsupported(what) => {
             Failure::new(FailureKind::Unsupported, format!("this kind of {name} is not read: {what}"))
         }

@@ -36,6 +36,9 @@ impl Embedder {
 
 fn check_model(session: &Session) -> anyhow::Result<()> {
     let [input] = session.inputs() else { bail!("it has {} inputs, not one", session.inputs().len()) };
+    if session.outputs().len() != 1 {
+        bail!("it has {} outputs, not one", session.outputs().len());
+    }
     let side = align::SIDE as i64;
     match input.dtype().tensor_shape().map(|s| &s[..]) {
         Some([_, 3, h, w]) if [h, w].iter().all(|d| **d == side || **d < 0) => Ok(()),

@@ -50,10 +50,8 @@ pub struct Verification {
 /// # Errors
 /// Embeddings or names that a gallery does not take.
 pub fn evaluate(known: &[Sample], probes: &[Sample], strangers: &[Sample], threshold: f32) -> Result<Report, Refused> {
-    let enrolled: Vec<Person> = known
-        .iter()
-        .map(|s| Person { name: s.person.clone(), embeddings: vec![s.embedding.clone()] })
-        .collect();
+    let enrolled: Vec<Person> =
+        known.iter().map(|s| Person { name: s.person.clone(), embeddings: vec![s.embedding.clone()] }).collect();
     let gallery = Gallery::default().with(&enrolled, usize::MAX, usize::MAX)?.unwrap_or_default();
 
     let (mut nearest_right, mut named_right, mut named_wrong, mut strangers_named) = (0, 0, 0, 0);

@@ -88,9 +88,8 @@ fn run(factory: &dyn RecogniserFactory, requests: &Requests, started: oneshot::S
         let outcome = match recogniser.take().map_or_else(|| build(factory), Ok) {
             Ok(mut ready) => {
                 // A recogniser that has panicked is thrown away, so nothing half done is used again.
-                let outcome = catch_unwind(AssertUnwindSafe(|| {
-                    ready.recognise(&work.image, &work.gallery, work.embeddings)
-                }));
+                let outcome =
+                    catch_unwind(AssertUnwindSafe(|| ready.recognise(&work.image, &work.gallery, work.embeddings)));
                 recogniser = outcome.is_ok().then_some(ready);
                 outcome.unwrap_or_else(|_| Err(panicked()))
             }
