@@ -1,9 +1,13 @@
 //! Rollcall: face recognition that scales itself. The tree is described in ARCHITECTURE.md.
 
 pub mod actors;
+pub mod app;
+pub mod cli;
 pub mod cloud;
 pub mod http;
 pub mod inference;
+pub mod keys;
 pub mod recognition;
+pub mod records;
 pub mod settings;
 pub mod wire;

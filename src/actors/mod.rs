@@ -1,4 +1,13 @@
 //! The actors, and the only folder besides `http/`, `app.rs` and `main.rs` that knows actix.
 
 pub mod fleet;
+pub mod guardian;
+pub mod idle_timer;
+pub mod instance_fleet;
+pub mod instance_supervisor;
+pub mod job;
+pub mod messages;
+pub mod queue_poller;
+pub mod reply_router;
+pub mod web_request;
 pub mod web_tier;

@@ -36,7 +36,16 @@ struct Seen {
     width: u32,
     height: u32,
     gallery_version: u64,
-    timings: Timings,
+    timings: SeenTimings,
+}
+
+#[derive(Debug, Serialize)]
+struct SeenTimings {
+    #[serde(flatten)]
+    stages: Timings,
+    /// Milliseconds from the worker's receive to its reply; not kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker_ms: Option<f32>,
 }
 
 /// A face without its embedding.
@@ -51,9 +60,6 @@ struct SeenFace {
 
 #[derive(Debug, Default, Serialize)]
 struct Times {
-    /// Milliseconds from the worker's receive to its reply.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    worker_ms: Option<f32>,
     /// Milliseconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     submitted_ms: Option<u64>,
@@ -75,9 +81,8 @@ impl Answer {
     /// A recognition as the worker replied it.
     pub fn done(file: String, recognition: Recognition, reply: ReplyHead) -> Self {
         Self {
-            seen: Some(recognition.into()),
+            seen: Some(Seen::new(recognition, Some(reply.worker_ms))),
             worker: Some(reply.worker),
-            times: Times { worker_ms: Some(reply.worker_ms), ..Times::default() },
             ..Self::new(Some(reply.id.to_string()), file, Status::Done)
         }
     }
@@ -85,10 +90,10 @@ impl Answer {
     /// What the store holds.
     pub fn stored(record: Record) -> Self {
         Self {
-            seen: record.recognition.map(Seen::from),
+            seen: record.recognition.map(|recognition| Seen::new(recognition, None)),
             problem: record.failure.map(|failure| Problem::from(failure).to_json()),
             worker: record.worker,
-            times: Times { worker_ms: None, submitted_ms: Some(record.submitted_ms), finished_ms: record.finished_ms },
+            times: Times { submitted_ms: Some(record.submitted_ms), finished_ms: record.finished_ms },
             ..Self::new(Some(record.id), record.file, record.status)
         }
     }
@@ -116,8 +121,8 @@ pub fn split(reply: Reply) -> (Result<Recognition, Problem>, ReplyHead) {
     (reply.outcome.map_err(|failure| Problem::from(failure).id(reply.id)), head)
 }
 
-impl From<Recognition> for Seen {
-    fn from(r: Recognition) -> Self {
+impl Seen {
+    fn new(r: Recognition, worker_ms: Option<f32>) -> Self {
         Self {
             label: r.label,
             faces: r.faces.into_iter().map(SeenFace::from).collect(),
@@ -125,7 +130,7 @@ impl From<Recognition> for Seen {
             width: r.width,
             height: r.height,
             gallery_version: r.gallery_version,
-            timings: r.timings,
+            timings: SeenTimings { stages: r.timings, worker_ms },
         }
     }
 }
@@ -174,7 +179,10 @@ mod tests {
         assert_eq!(json["label"], "Ada");
         assert_eq!(json["faces"][0]["similarity"], 0.75);
         assert_eq!(json["faces"][0].get("embedding"), None);
-        assert_eq!((&json["width"], &json["height"], &json["worker_ms"]), (&json!(20), &json!(10), &json!(12.5)));
+        assert_eq!(
+            (&json["width"], &json["height"], &json["timings"]["worker_ms"]),
+            (&json!(20), &json!(10), &json!(12.5))
+        );
         assert!(json["timings"]["detect_ms"].is_number());
     }
 

@@ -1,5 +1,7 @@
 //! Who may knock: a web page of somebody else's must not use a visitor's browser to reach this server.
 
+use std::net::IpAddr;
+
 use actix_web::{
     Error, HttpResponse,
     body::{BoxBody, EitherBody, MessageBody},
@@ -51,7 +53,8 @@ fn names_this_machine(host: &str) -> bool {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
-    name.eq_ignore_ascii_case("localhost") || name == "127.0.0.1" || name == "[::1]"
+    let address = name.strip_prefix('[').and_then(|v6| v6.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Whether an Origin header (`scheme://host[:port]`, or `null`) is of this Host. The scheme may differ: a proxy may
@@ -72,8 +75,15 @@ mod tests {
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:5000", "[::1]", "[::1]:8080"] {
             assert!(names_this_machine(host), "{host}");
         }
-        for host in ["", "evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "::1"]
-        {
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "[2001:db8::1]:80",
+        ] {
             assert!(!names_this_machine(host), "{host}");
         }
     }

@@ -19,6 +19,9 @@ use crate::{
 /// When the cause says nothing better.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
+/// Header with the ids of an answer's jobs, in the order of the files, separated by commas.
+pub const ID_HEADER: &str = "Rollcall-Id";
+
 /// How an error is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
@@ -123,6 +126,9 @@ impl Problem {
         if let Some(methods) = self.allow {
             response.insert_header((header::ALLOW, methods));
         }
+        if let Some(id) = self.id {
+            response.insert_header((ID_HEADER, id.to_string()));
+        }
         if let (Some(id), true) = (self.id, self.found_later) {
             response.insert_header((header::LOCATION, location(id)));
         }
@@ -179,10 +185,7 @@ impl From<SubmitError> for Problem {
         let detail = error.to_string();
         match error {
             SubmitError::Overloaded { retry_after, .. } => Self::busy(detail, retry_after),
-            SubmitError::NotAccepted(cause) => {
-                tracing::warn!(error = %cause, "job not accepted");
-                Self::busy(detail, RETRY_AFTER)
-            }
+            SubmitError::NotAccepted(cause) => cause.into(),
             SubmitError::Deadline { id, .. } => {
                 Self { id: Some(id), found_later: true, ..Self::new(StatusCode::GATEWAY_TIMEOUT, detail) }
             }
@@ -193,11 +196,12 @@ impl From<SubmitError> for Problem {
 
 impl From<CloudError> for Problem {
     fn from(error: CloudError) -> Self {
-        if error.retryable() {
-            tracing::warn!(%error, "store or queue failed");
-            return Self::busy(format!("the store does not answer ({error}); try again"), RETRY_AFTER);
+        if let CloudError::Conflict(what) = error {
+            return Self::new(StatusCode::CONFLICT, what);
         }
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        // What exactly is wrong behind this server is for its log, not for its clients.
+        tracing::warn!(%error, "queue or store failed");
+        Self::busy("queue or store is unavailable; try again", RETRY_AFTER)
     }
 }
 

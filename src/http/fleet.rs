@@ -8,7 +8,6 @@ use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     time::{Instant, sleep, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{State, error::Problem};
 use crate::actors::fleet::view::FleetView;
@@ -17,6 +16,8 @@ use crate::actors::fleet::view::FleetView;
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
 /// A comment this often shows proxies and clients that the stream lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Newest lines of the story in an event; `/v1/fleet` has all that are kept.
+const STORY_LINES: usize = 40;
 /// When there are too many streams.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
@@ -33,7 +34,7 @@ pub async fn events(state: web::Data<State>) -> Result<HttpResponse, Problem> {
         .clone()
         .try_acquire_owned()
         .map_err(|_| Problem::busy("too many event streams are open; ask for /v1/fleet instead", RETRY_AFTER))?;
-    let feed = Feed { fleet: state.web.fleet(), stop: state.stop.clone(), sent: None, _place: place };
+    let feed = Feed { fleet: state.web.fleet(), ending: state.ending.clone(), sent: None, _place: place };
     let events = futures_util::stream::unfold(feed, |mut feed| async {
         let event = feed.next().await?;
         Some((Ok::<_, actix_web::Error>(event), feed))
@@ -43,7 +44,7 @@ pub async fn events(state: web::Data<State>) -> Result<HttpResponse, Problem> {
 
 struct Feed {
     fleet: watch::Receiver<Arc<FleetView>>,
-    stop: CancellationToken,
+    ending: watch::Receiver<bool>,
     /// When the view was last sent.
     sent: Option<Instant>,
     _place: OwnedSemaphorePermit,
@@ -58,15 +59,16 @@ impl Feed {
                 self.fleet.changed().await
             };
             tokio::select! {
-                () = self.stop.cancelled() => return None,
+                _ = self.ending.wait_for(|ending| *ending) => return None,
                 changed = changed => changed.ok()?,
                 () = sleep(KEEP_ALIVE) => return Some(Bytes::from_static(b": keep-alive\n\n")),
             }
         }
         self.sent = Some(Instant::now());
-        let view = self.fleet.borrow_and_update().clone();
+        let mut view = FleetView::clone(&self.fleet.borrow_and_update());
+        view.story.drain(..view.story.len().saturating_sub(STORY_LINES));
         // A view is made of numbers and strings alone: it is always JSON, and JSON has no line breaks.
-        let json = serde_json::to_string(&*view).expect("a view is JSON");
+        let json = serde_json::to_string(&view).expect("a view is JSON");
         Some(format!("event: fleet\ndata: {json}\n\n").into())
     }
 }
@@ -77,12 +79,12 @@ mod tests {
 
     use super::*;
 
-    fn feed() -> (watch::Sender<Arc<FleetView>>, CancellationToken, Feed) {
+    fn feed() -> (watch::Sender<Arc<FleetView>>, watch::Sender<bool>, Feed) {
         let (sender, fleet) = watch::channel(Arc::new(FleetView::default()));
-        let stop = CancellationToken::new();
+        let (end, ending) = watch::channel(false);
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
-        let feed = Feed { fleet, stop: stop.clone(), sent: None, _place: place };
-        (sender, stop, feed)
+        let feed = Feed { fleet, ending, sent: None, _place: place };
+        (sender, end, feed)
     }
 
     fn text(event: Option<Bytes>) -> String {
@@ -91,7 +93,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_of_changes_is_one_event_with_the_newest_view() {
-        let (sender, _stop, mut feed) = feed();
+        let (sender, _end, mut feed) = feed();
         assert!(text(feed.next().await).starts_with("event: fleet\ndata: {"), "the view comes at once");
         let first = Instant::now();
         for demand in 1..=100 {
@@ -103,10 +105,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_quiet_fleet_keeps_the_stream_alive_and_a_stop_ends_it() {
-        let (_sender, stop, mut feed) = feed();
+        let (_sender, end, mut feed) = feed();
         feed.next().await;
         assert_eq!(text(feed.next().await), ": keep-alive\n\n");
-        stop.cancel();
+        end.send_replace(true);
         assert_eq!(feed.next().await, None);
     }
 }

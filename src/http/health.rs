@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ::metrics::gauge;
 use actix_web::{HttpResponse, web};
 
 use super::{
@@ -26,6 +27,24 @@ pub async fn ready(state: web::Data<State>) -> HttpResponse {
 
 /// `GET /metrics`, for Prometheus.
 pub async fn metrics(state: web::Data<State>) -> HttpResponse {
+    let view = state.web.fleet().borrow().clone();
+    gauge!("rollcall_uploads_waiting").set(state.web.waiting() as f64);
+    gauge!("rollcall_demand_jobs").set(view.demand as f64);
+    gauge!("rollcall_target_instances").set(view.target as f64);
+    let (d, c) = (view.depth, view.counts);
+    for (kind, jobs) in [("visible", d.visible), ("in-flight", d.in_flight), ("delayed", d.delayed)] {
+        gauge!("rollcall_queue_jobs", "state" => kind).set(jobs as f64);
+    }
+    for (kind, instances) in [
+        ("pending", c.pending),
+        ("running", c.running),
+        ("stopping", c.stopping),
+        ("stopped", c.stopped),
+        ("shutting-down", c.shutting_down),
+        ("terminated", c.terminated),
+    ] {
+        gauge!("rollcall_instances", "state" => kind).set(instances as f64);
+    }
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(state.metrics.render())
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use ::metrics::{counter, describe_counter, describe_histogram, histogram};
 use actix_web::{
     Error,
     body::MessageBody,
@@ -9,7 +10,6 @@ use actix_web::{
     http::Method,
     middleware::Next,
 };
-use metrics::{counter, describe_counter, describe_histogram, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 const REQUESTS: &str = "rollcall_http_requests_total";

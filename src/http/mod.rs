@@ -1,5 +1,5 @@
 //! HTTP: uploads in, answers out; people, fleet, health and the page. Talks to the actors through
-//! [`WebTier`] alone.
+//! [`WebTier`] alone. The reference is `docs/api.md`.
 
 mod answer;
 mod body;
@@ -16,11 +16,10 @@ mod upload;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, http::StatusCode, middleware, web};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, dev::Server, http::StatusCode, middleware, web};
 use metrics_exporter_prometheus::PrometheusHandle;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Semaphore, watch};
 
 use crate::actors::web_tier::WebTier;
 use error::{Problem, Style};
@@ -29,8 +28,8 @@ use error::{Problem, Style};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// An idle connection that has had an answer is kept for this long.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// Requests still running this long after `stop` are dropped; their jobs go on.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests still running this long after the server was asked to stop are dropped; their jobs go on.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections beyond the waiting uploads: pages, event streams, idle ones.
 const SPARE_CONNECTIONS: usize = 4096;
 /// Event streams open at once; each page holds one. More get 503 and poll.
@@ -42,25 +41,28 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 struct State {
     web: WebTier,
     metrics: PrometheusHandle,
-    stop: CancellationToken,
+    ending: watch::Receiver<bool>,
     streams: Arc<Semaphore>,
 }
 
-/// Serves on `listener` until `stop` is cancelled, then ends event streams and lets running requests finish.
+/// A server that runs when awaited, and the way to end its endless answers.
+pub struct Serving {
+    pub server: Server,
+    /// `true` ends the event streams, which would otherwise outlast any grace.
+    pub ending: watch::Sender<bool>,
+}
+
+/// Serves on `listener` until the server's handle stops it.
 ///
-/// Must run inside an actix system. Raises this process's soft limit of open files to the hard one.
-pub async fn serve(
-    web: WebTier,
-    listener: TcpListener,
-    metrics: PrometheusHandle,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
+/// Must be called inside an actix system. Raises this process's soft limit of open files to the hard one.
+pub fn serve(web: WebTier, listener: TcpListener, metrics: PrometheusHandle) -> std::io::Result<Serving> {
     raise_open_files();
     let http = web.settings().http.clone();
+    let ending = watch::Sender::new(false);
     let state = web::Data::new(State {
         web,
         metrics: metrics.clone(),
-        stop: stop.clone(),
+        ending: ending.subscribe(),
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
     });
     let server = HttpServer::new(move || {
@@ -77,20 +79,16 @@ pub async fn serve(
     .keep_alive(KEEP_ALIVE)
     .shutdown_timeout(SHUTDOWN_TIMEOUT.as_secs())
     .disable_signals()
-    .shutdown_signal(stop.clone().cancelled_owned())
     .listen(listener)?
     .run();
 
-    let upkeep = async {
+    actix_web::rt::spawn(async move {
         loop {
             tokio::time::sleep(METRICS_UPKEEP).await;
             metrics.run_upkeep();
         }
-    };
-    tokio::select! {
-        ended = server => ended,
-        () = upkeep => Ok(()),
-    }
+    });
+    Ok(Serving { server, ending })
 }
 
 /// Every route. Needs the shared state that [`serve`] sets.

@@ -12,12 +12,12 @@ use sha2::{Digest, Sha256};
 use super::{
     State,
     answer::{Answer, split},
-    error::{Problem, Style, location, one_line},
-    names::stem,
+    error::{ID_HEADER, Problem, Style, location, one_line},
     upload::{Received, ReceivedFile, header_text, receive},
 };
 use crate::{
     actors::web_tier::{Admission, Upload},
+    keys::stem,
     settings::ReplyStyle,
     wire::{JobId, Task},
 };
@@ -43,7 +43,8 @@ pub async fn plain(req: HttpRequest, payload: web::Payload, state: web::Data<Sta
     };
     let style = state.web.settings().http.reply;
     let lines: Vec<String> = outcomes.iter().map(|outcome| line(outcome, style)).collect();
-    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(lines.join("\n"))
+    let ids = ids(outcomes.iter().filter_map(|outcome| outcome.result.as_ref().ok()));
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").insert_header((ID_HEADER, ids)).body(lines.join("\n"))
 }
 
 /// `POST /v1/recognitions`: one object for one file, `{"recognitions": […]}` for several.
@@ -62,6 +63,7 @@ pub async fn create(req: HttpRequest, payload: web::Payload, state: web::Data<St
         .collect();
 
     let mut response = HttpResponse::build(if wait { StatusCode::OK } else { StatusCode::ACCEPTED });
+    response.insert_header((ID_HEADER, ids(&answers)));
     if !wait {
         response.insert_header(("Preference-Applied", "respond-async"));
     }
@@ -156,6 +158,10 @@ fn unless_all_failed(mut outcomes: Vec<Outcome>) -> Result<Vec<Outcome>, Problem
         Err(problem) => Err(problem),
         Ok(_) => unreachable!("no outcome is an answer"),
     }
+}
+
+fn ids<'a>(answers: impl IntoIterator<Item = &'a Answer>) -> String {
+    answers.into_iter().filter_map(|answer| answer.id.as_deref()).collect::<Vec<_>>().join(",")
 }
 
 fn line(outcome: &Outcome, style: ReplyStyle) -> String {

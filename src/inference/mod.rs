@@ -1,9 +1,19 @@
 //! From bytes of an image to what is in it: decode, find faces, align, embed, name. No actors, no queues.
 
+pub mod align;
+pub mod classifier;
 pub mod decode;
+pub mod detector;
+pub mod embedder;
+pub mod evaluation;
+pub mod face;
+pub mod factory;
 pub mod gallery;
+pub mod gallery_cache;
 pub mod gallery_store;
+mod jpeg;
 pub mod pool;
+mod runtime;
 
 use crate::recognition::{Failure, Recognition};
 use gallery::Gallery;

@@ -1,10 +1,10 @@
 //! What the fleet shows of itself: `/v1/fleet`, the page, `rollcall fleet`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cloud::{Depth, InstanceState};
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FleetView {
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
@@ -26,7 +26,7 @@ pub struct FleetView {
     pub story: Vec<StoryLine>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub pending: usize,
     pub running: usize,
@@ -36,7 +36,7 @@ pub struct Counts {
     pub terminated: usize,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InstanceView {
     pub id: String,
     pub name: String,
@@ -48,7 +48,7 @@ pub struct InstanceView {
 }
 
 /// A decision or a change of state, for people.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoryLine {
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,

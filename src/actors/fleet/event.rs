@@ -1,0 +1,23 @@
+//! What the core hears.
+
+use crate::cloud::{CloudResult, Depth, Instance, InstanceId};
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Time has passed.
+    Tick,
+    /// Uploads that wait in this process now.
+    Hint { waiting: u64 },
+    /// The cloud says that some instance has changed.
+    Changed,
+    /// Answer to [`super::Action::ReadDepth`].
+    Depth(CloudResult<Depth>),
+    /// Answer to [`super::Action::Describe`]. It shows the cloud as it was at some time after it was asked.
+    Described { generation: u64, result: CloudResult<Vec<Instance>> },
+    /// Answer to [`super::Action::Launch`].
+    Launched { token: String, result: CloudResult<Vec<InstanceId>> },
+    /// Answer to [`super::Action::Start`].
+    Started { results: Vec<(InstanceId, CloudResult<()>)> },
+    /// Answer to [`super::Action::Terminate`].
+    Terminated { results: Vec<(InstanceId, CloudResult<()>)> },
+}

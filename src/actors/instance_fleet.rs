@@ -1,0 +1,123 @@
+//! The thin shell round the pure core in `fleet/`: events in, actions out. Every call to the cloud runs on owned data
+//! beside the actor and comes back as an event.
+
+use std::sync::Arc;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    fleet::{Action, Event, FleetCore, view::FleetView},
+    guardian::DeathNotice,
+    messages::DemandHint,
+};
+use crate::{
+    cloud::{Compute, InstanceId, Queue},
+    records::now_ms,
+};
+
+/// See the module.
+pub struct InstanceFleet {
+    core: FleetCore,
+    origin: Instant,
+    compute: Arc<dyn Compute>,
+    listener: Arc<dyn Queue>,
+    shown: Arc<watch::Sender<Arc<FleetView>>>,
+    wake: Option<SpawnHandle>,
+    _notice: DeathNotice,
+}
+
+impl InstanceFleet {
+    /// `core` counts its time from now on. Its view is published to `shown`.
+    pub fn new(
+        core: FleetCore,
+        compute: Arc<dyn Compute>,
+        listener: Arc<dyn Queue>,
+        shown: Arc<watch::Sender<Arc<FleetView>>>,
+        notice: DeathNotice,
+    ) -> Self {
+        Self { core, origin: Instant::now(), compute, listener, shown, wake: None, _notice: notice }
+    }
+
+    fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let now = self.origin.elapsed();
+        for action in self.core.step(event, now) {
+            self.perform(action, ctx);
+        }
+        self.shown.send_replace(Arc::new(self.core.view(now, now_ms())));
+        if let Some(old) = self.wake.take() {
+            ctx.cancel_future(old);
+        }
+        if let Some(at) = self.core.next_deadline() {
+            let wait = at.saturating_sub(self.origin.elapsed());
+            self.wake = Some(ctx.run_later(wait, |act, ctx| {
+                act.wake = None;
+                act.step(Event::Tick, ctx);
+            }));
+        }
+    }
+
+    fn perform(&mut self, action: Action, ctx: &mut Context<Self>) {
+        let (compute, listener) = (self.compute.clone(), self.listener.clone());
+        let done = async move {
+            match action {
+                Action::ReadDepth => Event::Depth(listener.depth().await),
+                Action::Describe { generation } => Event::Described { generation, result: compute.describe().await },
+                Action::Launch { token, count } => {
+                    let result = compute.launch(&token, count).await;
+                    Event::Launched { token, result }
+                }
+                Action::Start { ids } => {
+                    let results = compute.start(&ids).await;
+                    Event::Started { results: ids.into_iter().zip(results).collect() }
+                }
+                Action::Terminate { ids, .. } => {
+                    let results = compute.terminate(&ids).await;
+                    Event::Terminated { results: ids.into_iter().zip(results).collect() }
+                }
+            }
+        };
+        ctx.spawn(done.into_actor(self).map(|event, act, ctx| act.step(event, ctx)));
+    }
+
+    /// Looks again whenever the cloud says that something has changed, where it can say so.
+    fn follow_changes(&mut self, ctx: &mut Context<Self>) {
+        let Some(mut changes) = self.compute.changes() else { return };
+        let next = async move { changes.changed().await.is_ok() }.into_actor(self);
+        ctx.spawn(next.map(|alive, act, ctx| {
+            if alive {
+                act.step(Event::Changed, ctx);
+                act.follow_changes(ctx);
+            }
+        }));
+    }
+}
+
+impl Actor for InstanceFleet {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.follow_changes(ctx);
+        self.step(Event::Tick, ctx);
+    }
+}
+
+impl Handler<DemandHint> for InstanceFleet {
+    type Result = ();
+    fn handle(&mut self, DemandHint { waiting }: DemandHint, ctx: &mut Self::Context) {
+        self.step(Event::Hint { waiting }, ctx);
+    }
+}
+
+/// The instances a process owns, ended with it.
+pub async fn end_all(compute: &dyn Compute) {
+    match compute.describe().await {
+        Ok(instances) => {
+            let ids: Vec<InstanceId> = instances.into_iter().filter(|i| i.state.counts()).map(|i| i.id).collect();
+            for error in compute.terminate(&ids).await.into_iter().filter_map(Result::err) {
+                tracing::warn!(%error, "instance not terminated");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "instances not described"),
+    }
+}

@@ -1,0 +1,165 @@
+//! Root of an app instance: it takes jobs from the poller, has them recognised, answers, keeps the results, and ends
+//! when there has been nothing to do, when it is told to, or when the cloud takes the instance away.
+//!
+//! The reply goes out before the results are stored, because somebody waits for it; the job is deleted after both, so
+//! a death in between repeats the job instead of losing its result.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, System, WrapFuture};
+use tokio::sync::Semaphore;
+
+use super::{
+    guardian::{Link, StandDown},
+    job::JobRunner,
+    messages::{Abandon, Busy, Capacity, Deliveries, Done, Drain, Drained, Idle, IdleExpired},
+};
+use crate::cloud::Metadata;
+
+/// Exit code of a worker that could not finish its jobs in `worker.drain_timeout` (`EX_TEMPFAIL` of sysexits.h).
+pub const EXIT_UNFINISHED: i32 = 75;
+/// Pause between two looks for an interruption notice (EC2 gives two minutes).
+const INTERRUPTION_EVERY: Duration = Duration::from_secs(5);
+
+/// Ways to the actors of the instance.
+#[derive(Clone, Default)]
+pub struct Links {
+    pub deliveries: Link<Deliveries>,
+    pub capacity: Link<Capacity>,
+    pub done: Link<Done>,
+    pub abandon: Link<Abandon>,
+    pub drain: Link<Drain>,
+    pub drained: Link<Drained>,
+    pub busy: Link<Busy>,
+    pub idle: Link<Idle>,
+    pub idle_expired: Link<IdleExpired>,
+    pub stand_down: Link<StandDown>,
+}
+
+/// Why an instance ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Nothing to do for `worker.idle_stop`.
+    Idle,
+    /// SIGTERM, SIGINT.
+    Asked,
+    /// The cloud announced that it takes the instance away.
+    Interrupted(String),
+}
+
+/// Finish what is in hand and end.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct End(pub Why);
+
+/// See the module.
+pub struct InstanceSupervisor {
+    runner: Arc<JobRunner>,
+    metadata: Arc<dyn Metadata>,
+    links: Links,
+    drain_timeout: Duration,
+    /// Finished images whose reply or results are still on their way. Bounds how far inference runs ahead of a slow store.
+    tail: Arc<Semaphore>,
+    ending: Option<Why>,
+}
+
+impl InstanceSupervisor {
+    /// `threads`: the inference threads of `runner`'s pool.
+    pub fn new(
+        runner: JobRunner,
+        threads: usize,
+        metadata: Arc<dyn Metadata>,
+        links: Links,
+        drain_timeout: Duration,
+    ) -> Self {
+        let tail = Arc::new(Semaphore::new(8 * threads));
+        Self { runner: Arc::new(runner), metadata, links, drain_timeout, tail, ending: None }
+    }
+
+    fn end(&mut self, why: Why, ctx: &mut Context<Self>) {
+        if self.ending.is_some() {
+            return;
+        }
+        tracing::info!(?why, "draining");
+        self.ending = Some(why);
+        self.links.stand_down.tell(StandDown);
+        self.links.drain.tell(Drain);
+        ctx.run_later(self.drain_timeout, |_, _| {
+            tracing::error!("jobs in hand did not finish in time: leaving them to others");
+            System::current().stop_with_code(EXIT_UNFINISHED);
+        });
+    }
+}
+
+impl Actor for InstanceSupervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(INTERRUPTION_EVERY, |act, ctx| {
+            let metadata = act.metadata.clone();
+            let asked = async move { metadata.interruption().await }.into_actor(act);
+            ctx.spawn(asked.map(|answer, act, ctx| match answer {
+                Ok(None) => {}
+                Ok(Some(notice)) => act.end(Why::Interrupted(notice.reason), ctx),
+                Err(error) => tracing::warn!(%error, "interruption notice not read"),
+            }));
+        });
+    }
+}
+
+impl Handler<Deliveries> for InstanceSupervisor {
+    type Result = ();
+    fn handle(&mut self, Deliveries(batch): Deliveries, ctx: &mut Self::Context) {
+        for delivery in batch {
+            self.links.busy.tell(Busy);
+            let (runner, links, tail) = (self.runner.clone(), self.links.clone(), self.tail.clone());
+            let job = async move {
+                let receipt = delivery.receipt.clone();
+                let finished = runner.recognise(delivery).await;
+                let _permit = tail.acquire().await;
+                links.capacity.tell(Capacity(1));
+                let settled = match finished {
+                    Some(finished) => runner.settle(finished).await,
+                    None => Ok(()),
+                };
+                match settled {
+                    Ok(()) => links.done.tell(Done(receipt)),
+                    Err(error) => {
+                        tracing::error!(%error, "job not finished: it will be done again");
+                        links.abandon.tell(Abandon(receipt))
+                    }
+                };
+                links.idle.tell(Idle);
+            };
+            ctx.spawn(job.into_actor(self));
+        }
+    }
+}
+
+impl Handler<IdleExpired> for InstanceSupervisor {
+    type Result = ();
+    fn handle(&mut self, _: IdleExpired, ctx: &mut Self::Context) {
+        self.end(Why::Idle, ctx);
+    }
+}
+
+impl Handler<End> for InstanceSupervisor {
+    type Result = ();
+    fn handle(&mut self, End(why): End, ctx: &mut Self::Context) {
+        self.end(why, ctx);
+    }
+}
+
+impl Handler<Drained> for InstanceSupervisor {
+    type Result = ();
+    fn handle(&mut self, _: Drained, ctx: &mut Self::Context) {
+        let metadata = self.metadata.clone();
+        let stopped = async move { metadata.stop_self().await }.into_actor(self);
+        ctx.spawn(stopped.map(|result, _, _| {
+            if let Err(error) = result {
+                tracing::warn!(%error, "the cloud did not note that this instance stops");
+            }
+            System::current().stop_with_code(0);
+        }));
+    }
+}

@@ -1,0 +1,88 @@
+//! Only what crosses actors. A message to oneself stays in its actor's file.
+
+use actix::{Message, Recipient};
+
+use crate::{
+    cloud::{Delivery, Receipt},
+    wire::{JobId, Reply},
+};
+
+/// To the router: `to` waits for the reply to job `id`. Answered once it is on the list, so that the job may be sent.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Register {
+    pub id: JobId,
+    pub to: Recipient<Answer>,
+}
+
+/// To the router: `to` no longer waits.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Forget {
+    pub id: JobId,
+    pub to: Recipient<Answer>,
+}
+
+/// From the router to the request that waits.
+#[derive(Message, Clone)]
+#[rtype(result = "()")]
+pub struct Answer(pub Reply);
+
+/// From a poller: messages received. Each receipt is owed a [`Done`] or an [`Abandon`].
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Deliveries(pub Vec<Delivery>);
+
+/// To a poller: this many more messages may be in hand.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Capacity(pub usize);
+
+/// To a poller: the message is dealt with and can be deleted.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Done(pub Receipt);
+
+/// To a poller: the message was not dealt with and shall be delivered again.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Abandon(pub Receipt);
+
+/// To a poller: receive no more, delete what is done, then say [`Drained`].
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Drain;
+
+/// From a poller: it holds nothing any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Drained;
+
+/// To the idle timer: one more job in hand.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Busy;
+
+/// To the idle timer: one job less.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Idle;
+
+/// From the idle timer: there has been nothing to do for `worker.idle_stop`.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct IdleExpired;
+
+/// To the fleet: uploads that wait in this process now. Sent with each upload, so that growing never waits for a poll.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct DemandHint {
+    pub waiting: u64,
+}
+
+/// To the guardian: an actor is gone, by stopping or by a panic.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Died {
+    pub name: &'static str,
+}

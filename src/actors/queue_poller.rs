@@ -1,0 +1,227 @@
+//! Receive → hand over → delete or extend. One long poll at a time, never for more messages than there is capacity for,
+//! so that no process holds a job that another could do.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
+
+use super::{
+    guardian::{DeathNotice, Link},
+    messages::{Abandon, Capacity, Deliveries, Done, Drain, Drained},
+};
+use crate::cloud::{CloudError, CloudResult, Delivery, Queue, Receipt};
+
+/// Entries in one batch call (SQS's limit).
+const BATCH: usize = 10;
+/// Longest wait of one long poll (SQS's limit).
+const LONG_POLL: Duration = Duration::from_secs(20);
+/// Pauses between polls that failed: doubles up to the second.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// How a poller treats its queue.
+#[derive(Clone, Debug)]
+pub struct PollerOptions {
+    /// Messages that may be in hand from the start.
+    pub capacity: usize,
+    /// The queue's visibility: receipts in hand are extended by it each third of it.
+    pub visibility: Duration,
+    /// How long a delete may wait for others to share its call.
+    pub linger: Duration,
+    /// Longest long poll, at most [`LONG_POLL`].
+    pub wait: Duration,
+}
+
+/// See the module.
+pub struct QueuePoller {
+    queue: Arc<dyn Queue>,
+    options: PollerOptions,
+    capacity: usize,
+    poll: Option<SpawnHandle>,
+    failures: u32,
+    in_hand: HashSet<Receipt>,
+    to_delete: Vec<Receipt>,
+    flush_due: bool,
+    /// Delete and abandon calls under way.
+    calls: usize,
+    draining: bool,
+    to: Link<Deliveries>,
+    drained: Option<Link<Drained>>,
+    _notice: DeathNotice,
+}
+
+impl QueuePoller {
+    /// Messages go to `to`; the end of a drain is told to `drained`.
+    pub fn new(
+        queue: Arc<dyn Queue>,
+        options: PollerOptions,
+        to: Link<Deliveries>,
+        drained: Option<Link<Drained>>,
+        notice: DeathNotice,
+    ) -> Self {
+        let capacity = options.capacity;
+        Self {
+            queue,
+            options,
+            capacity,
+            poll: None,
+            failures: 0,
+            in_hand: HashSet::new(),
+            to_delete: Vec::new(),
+            flush_due: false,
+            calls: 0,
+            draining: false,
+            to,
+            drained,
+            _notice: notice,
+        }
+    }
+
+    fn poll(&mut self, ctx: &mut Context<Self>) {
+        if self.poll.is_some() || self.capacity == 0 || self.draining {
+            return;
+        }
+        let queue = self.queue.clone();
+        let (max, wait) = (self.capacity.min(BATCH), self.options.wait.min(LONG_POLL));
+        let received = async move { queue.receive(max, wait).await }.into_actor(self);
+        self.poll = Some(ctx.spawn(received.map(Self::received)));
+    }
+
+    fn received(result: CloudResult<Vec<Delivery>>, act: &mut Self, ctx: &mut Context<Self>) {
+        act.poll = None;
+        match result {
+            Ok(batch) => {
+                act.failures = 0;
+                let receipts: Vec<Receipt> = batch.iter().map(|d| d.receipt.clone()).collect();
+                if receipts.is_empty() || act.to.tell(Deliveries(batch)) {
+                    act.capacity = act.capacity.saturating_sub(receipts.len());
+                    act.in_hand.extend(receipts);
+                } else {
+                    act.give_back(receipts, ctx); // whoever takes them is being rebuilt
+                }
+                act.poll(ctx);
+            }
+            Err(error) => {
+                let pause = BACKOFF.0.saturating_mul(1 << act.failures.min(10)).min(BACKOFF.1);
+                act.failures += 1;
+                tracing::warn!(%error, ?pause, "receive failed");
+                ctx.run_later(pause, Self::poll);
+            }
+        }
+    }
+
+    /// Keeps what is in hand hidden from others.
+    fn extend(&mut self, ctx: &mut Context<Self>) {
+        let receipts: Vec<Receipt> = self.in_hand.iter().cloned().collect();
+        for batch in receipts.chunks(BATCH).map(<[Receipt]>::to_vec) {
+            let queue = self.queue.clone();
+            let visibility = self.options.visibility;
+            let extended = async move {
+                let results = queue.extend(batch.iter().map(|r| (r.clone(), visibility)).collect()).await;
+                batch.into_iter().zip(results).filter_map(|(r, result)| Some((r, result.err()?))).collect::<Vec<_>>()
+            };
+            ctx.spawn(extended.into_actor(self).map(|failed, act, _| {
+                for (receipt, error) in failed {
+                    tracing::warn!(%error, "extend failed");
+                    if let CloudError::Conflict(_) | CloudError::NotFound(_) = error {
+                        act.in_hand.remove(&receipt); // it ran out: the message is somebody else's now
+                    }
+                }
+            }));
+        }
+    }
+
+    fn flush_soon(&mut self, ctx: &mut Context<Self>) {
+        if self.to_delete.len() >= BATCH || self.draining {
+            self.flush(ctx);
+        } else if !self.flush_due && !self.to_delete.is_empty() {
+            self.flush_due = true;
+            ctx.run_later(self.options.linger, |act, ctx| {
+                act.flush_due = false;
+                act.flush(ctx);
+            });
+        }
+    }
+
+    fn flush(&mut self, ctx: &mut Context<Self>) {
+        while !self.to_delete.is_empty() {
+            let batch: Vec<Receipt> = self.to_delete.drain(..self.to_delete.len().min(BATCH)).collect();
+            let queue = self.queue.clone();
+            self.call(ctx, async move {
+                for error in queue.delete(batch).await.into_iter().filter_map(Result::err) {
+                    tracing::warn!(%error, "delete failed: the message will be delivered again");
+                }
+            });
+        }
+    }
+
+    /// Makes messages visible again. A failure leaves that to the visibility timeout.
+    fn give_back(&mut self, receipts: Vec<Receipt>, ctx: &mut Context<Self>) {
+        let queue = self.queue.clone();
+        self.call(ctx, async move {
+            queue.extend(receipts.into_iter().map(|r| (r, Duration::ZERO)).collect()).await;
+        });
+    }
+
+    fn call(&mut self, ctx: &mut Context<Self>, future: impl Future<Output = ()> + 'static) {
+        self.calls += 1;
+        ctx.spawn(future.into_actor(self).map(|(), act, ctx| {
+            act.calls -= 1;
+            act.finish_drain(ctx);
+        }));
+    }
+
+    fn finish_drain(&mut self, ctx: &mut Context<Self>) {
+        if self.draining && self.in_hand.is_empty() && self.to_delete.is_empty() && self.calls == 0 {
+            if let Some(drained) = self.drained.take() {
+                drained.tell(Drained);
+            }
+            ctx.stop();
+        }
+    }
+}
+
+impl Actor for QueuePoller {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(self.options.visibility / 3, Self::extend);
+        self.poll(ctx);
+    }
+}
+
+impl Handler<Capacity> for QueuePoller {
+    type Result = ();
+    fn handle(&mut self, Capacity(more): Capacity, ctx: &mut Self::Context) {
+        self.capacity += more;
+        self.poll(ctx);
+    }
+}
+
+impl Handler<Done> for QueuePoller {
+    type Result = ();
+    fn handle(&mut self, Done(receipt): Done, ctx: &mut Self::Context) {
+        self.in_hand.remove(&receipt);
+        self.to_delete.push(receipt);
+        self.flush_soon(ctx);
+    }
+}
+
+impl Handler<Abandon> for QueuePoller {
+    type Result = ();
+    fn handle(&mut self, Abandon(receipt): Abandon, ctx: &mut Self::Context) {
+        self.in_hand.remove(&receipt);
+        self.give_back(vec![receipt], ctx);
+    }
+}
+
+impl Handler<Drain> for QueuePoller {
+    type Result = ();
+    fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
+        self.draining = true;
+        if let Some(poll) = self.poll.take() {
+            ctx.cancel_future(poll);
+        }
+        self.flush(ctx);
+        self.finish_drain(ctx);
+    }
+}

@@ -1,0 +1,72 @@
+//! Job id → the request that waits for it. One router a web node: each reply is received once and goes to its request.
+
+use std::collections::HashMap;
+
+use actix::{Actor, Context, Handler, Recipient};
+
+use super::{
+    guardian::{DeathNotice, Link},
+    messages::{Answer, Capacity, Deliveries, Done, Forget, Register},
+};
+use crate::wire::{self, JobId, Reply};
+
+/// See the module.
+pub struct ReplyRouter {
+    /// Several requests may wait for one id: a client that retries with its own key does not end its first try.
+    waiting: HashMap<JobId, Vec<Recipient<Answer>>>,
+    done: Link<Done>,
+    capacity: Link<Capacity>,
+    _notice: DeathNotice,
+}
+
+impl ReplyRouter {
+    /// `done` takes the receipts of replies that were routed, `capacity` asks for as many more.
+    pub fn new(done: Link<Done>, capacity: Link<Capacity>, notice: DeathNotice) -> Self {
+        Self { waiting: HashMap::new(), done, capacity, _notice: notice }
+    }
+
+    fn route(&mut self, reply: Reply) {
+        metrics::histogram!("rollcall_worker_seconds").record(f64::from(reply.worker_ms) / 1e3);
+        // Nobody waits: an asynchronous upload, one past its deadline, or a second delivery. The store has the result.
+        for to in self.waiting.remove(&reply.id).unwrap_or_default() {
+            to.do_send(Answer(reply.clone()));
+        }
+    }
+}
+
+impl Actor for ReplyRouter {
+    type Context = Context<Self>;
+}
+
+impl Handler<Register> for ReplyRouter {
+    type Result = ();
+    fn handle(&mut self, Register { id, to }: Register, _: &mut Self::Context) {
+        self.waiting.entry(id).or_default().push(to);
+    }
+}
+
+impl Handler<Forget> for ReplyRouter {
+    type Result = ();
+    fn handle(&mut self, Forget { id, to }: Forget, _: &mut Self::Context) {
+        if let Some(waiting) = self.waiting.get_mut(&id) {
+            waiting.retain(|w| *w != to);
+            if waiting.is_empty() {
+                self.waiting.remove(&id);
+            }
+        }
+    }
+}
+
+impl Handler<Deliveries> for ReplyRouter {
+    type Result = ();
+    fn handle(&mut self, Deliveries(batch): Deliveries, _: &mut Self::Context) {
+        self.capacity.tell(Capacity(batch.len()));
+        for delivery in batch {
+            match wire::from_body(&delivery.body) {
+                Ok(reply) => self.route(reply),
+                Err(error) => tracing::warn!(%error, "unreadable reply dropped"),
+            }
+            self.done.tell(Done(delivery.receipt));
+        }
+    }
+}

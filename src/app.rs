@@ -1,0 +1,250 @@
+//! Composition root: builds the ports, starts the actors and wires their addresses.
+
+use std::{net::TcpListener, path::PathBuf, sync::Arc, time::Duration};
+
+use actix::{Actor, Addr, System};
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use crate::{
+    actors::{
+        fleet::{FleetCore, FleetRules, view::FleetView},
+        guardian::{Factory, Guardian, Link, StandDown},
+        idle_timer::IdleTimer,
+        instance_fleet::{InstanceFleet, end_all},
+        instance_supervisor::{End, InstanceSupervisor, Links, Why},
+        job::JobRunner,
+        messages::{Capacity, DemandHint, Deliveries, Done},
+        queue_poller::{PollerOptions, QueuePoller},
+        reply_router::ReplyRouter,
+        web_request::Ports,
+        web_tier::WebTier,
+    },
+    cloud::{Compute, Metadata, ObjectStore, Queue, QueueSpec, Queues, local::LocalCloud},
+    http,
+    inference::{factory::factory, gallery_cache::GalleryCache, gallery_store::GalleryStore, pool::Pool},
+    records::{Records, now_ms},
+    settings::Settings,
+};
+
+/// Replies received in one poll: as many as a call may carry.
+const REPLIES_IN_HAND: usize = 100;
+/// How long a delete waits for others to share its call.
+const LINGER: Duration = Duration::from_millis(5);
+/// How long uploads that wait may go on after the process was asked to end.
+const HTTP_GRACE: Duration = Duration::from_secs(5);
+
+/// Runs web tier, controller and the embedded cloud until a signal; workers are child processes.
+pub async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<()> {
+    let address = settings.http.listen;
+    let listener = TcpListener::bind(address)
+        .with_context(|| format!("cannot listen on {address}: is something else running there? Set http.listen"))?;
+    let metrics = http::metrics::install().context("metrics")?;
+    let cloud = LocalCloud::open(&settings, config).await?;
+    let (requests, replies) = create_queues(&settings, &*cloud.queues).await?;
+
+    let (web, guardian) = start_web_and_controller(&settings, &cloud, requests, replies);
+    let http::Serving { server, ending } = http::serve(web, listener, metrics)?;
+    let handle = server.handle();
+    actix::spawn(server);
+    println!("rollcall is serving on http://{address}/ (Ctrl-C ends it)");
+
+    let compute = cloud.compute.clone();
+    actix::spawn(async move {
+        wait_for_signal().await;
+        tracing::info!("ending: finishing uploads, then the workers");
+        actix::spawn(async {
+            wait_for_signal().await;
+            System::current().stop_with_code(130); // asked twice: at once
+        });
+        ending.send_replace(true);
+        if tokio::time::timeout(HTTP_GRACE, handle.stop(true)).await.is_err() {
+            tracing::warn!("uploads were still waiting; their jobs are kept");
+        }
+        guardian.do_send(StandDown);
+        end_all(&*compute).await;
+        cloud.close().await;
+        System::current().stop_with_code(0);
+    });
+    Ok(())
+}
+
+/// Makes the three queues; answers with the listener and the speaker.
+async fn create_queues(
+    settings: &Settings,
+    queues: &dyn Queues,
+) -> anyhow::Result<(Arc<dyn Queue>, Arc<dyn Queue>)> {
+    let q = &settings.queue;
+    let base = QueueSpec {
+        name: q.dead_letter.clone(),
+        fifo: true,
+        visibility: q.visibility,
+        max_receives: u32::MAX,
+        dead_letter: None,
+        durable: true,
+    };
+    let listener = QueueSpec {
+        name: q.listener.clone(),
+        max_receives: q.max_receives,
+        dead_letter: Some(q.dead_letter.clone()),
+        ..base.clone()
+    };
+    let speaker = QueueSpec { name: q.speaker.clone(), fifo: false, durable: false, ..base.clone() };
+    queues.create(base).await.context("dead-letter queue")?;
+    let listener = queues.create(listener).await.context("request queue")?;
+    let speaker = queues.create(speaker).await.context("reply queue")?;
+    Ok((listener, speaker))
+}
+
+fn start_web_and_controller(
+    settings: &Settings,
+    cloud: &LocalCloud,
+    requests: Arc<dyn Queue>,
+    replies: Arc<dyn Queue>,
+) -> (WebTier, Addr<Guardian>) {
+    let (deliveries, done, capacity) = (Link::<Deliveries>::default(), Link::<Done>::default(), Link::<Capacity>::default());
+    let (register, forget, hint) = (Link::default(), Link::default(), Link::<DemandHint>::default());
+    let (shown, fleet) = watch::channel(Arc::new(FleetView::default()));
+    let shown = Arc::new(shown);
+
+    let router: Factory = {
+        let (deliveries, done, capacity) = (deliveries.clone(), done.clone(), capacity.clone());
+        let (register, forget) = (register.clone(), forget.clone());
+        Box::new(move |notice| {
+            let router = ReplyRouter::new(done.clone(), capacity.clone(), notice).start();
+            deliveries.set(router.clone().recipient());
+            register.set(router.clone().recipient());
+            forget.set(router.recipient());
+        })
+    };
+    let poller: Factory = {
+        let options = PollerOptions {
+            capacity: REPLIES_IN_HAND,
+            visibility: settings.queue.visibility,
+            linger: LINGER,
+            wait: Duration::from_secs(20),
+        };
+        Box::new(move |notice| {
+            let poller = QueuePoller::new(replies.clone(), options.clone(), deliveries.clone(), None, notice).start();
+            capacity.set(poller.clone().recipient());
+            done.set(poller.recipient());
+        })
+    };
+    let controller: Factory = {
+        let rules = FleetRules::from(&settings.fleet);
+        let (compute, requests, hint): (Arc<dyn Compute>, _, _) = (cloud.compute.clone(), requests.clone(), hint.clone());
+        Box::new(move |notice| {
+            // A time stamp makes launch tokens of one life differ from those of the life before.
+            let core = FleetCore::new(rules.clone(), now_ms());
+            let fleet = InstanceFleet::new(core, compute.clone(), requests.clone(), shown.clone(), notice).start();
+            hint.set(fleet.recipient());
+        })
+    };
+    let guardian =
+        Guardian::new([("reply router", router), ("reply poller", poller), ("instance fleet", controller)]).start();
+
+    let objects: Arc<dyn ObjectStore> = cloud.objects.clone();
+    let records = Records::new(objects.clone(), settings.store.clone());
+    let gallery = GalleryStore::new(objects, settings.store.state.clone(), settings.gallery.clone());
+    let ports = Ports { listener: requests, records, register, forget };
+    (WebTier::new(settings.clone(), ports, gallery, hint, fleet), guardian)
+}
+
+/// The ports of one worker.
+pub struct WorkerPorts {
+    pub queues: Arc<dyn Queues>,
+    pub objects: Arc<dyn ObjectStore>,
+    pub metadata: Arc<dyn Metadata>,
+}
+
+/// Loads and warms the models, says that it is ready, and serves jobs until idle, asked, or interrupted.
+pub async fn worker(settings: Settings, ports: WorkerPorts) -> anyhow::Result<()> {
+    let WorkerPorts { queues, objects, metadata } = ports;
+    let instance = metadata.instance_id().await.context("own instance id")?.0;
+    let store = GalleryStore::new(objects.clone(), settings.store.state.clone(), settings.gallery.clone());
+    let gallery = Arc::new(GalleryCache::new(store));
+    gallery.refresh().await.context("gallery")?;
+    let threads = settings.worker.threads;
+    let pool = Pool::start(threads, factory(&settings.recognition)).await?;
+    let listener = queues.open(&settings.queue.listener).await.context("request queue")?;
+    metadata.ready().await.context("ready report")?;
+    tracing::info!(%instance, threads, "ready");
+
+    let runner = JobRunner {
+        pool,
+        gallery: gallery.clone(),
+        records: Records::new(objects, settings.store.clone()),
+        queues,
+        replies: Default::default(),
+        speaker: settings.queue.speaker.clone(),
+        instance,
+        max_receives: settings.queue.max_receives,
+    };
+    let links = Links::default();
+    let drain_timeout = settings.worker.drain_timeout;
+    let supervisor = InstanceSupervisor::new(runner, threads, metadata, links.clone(), drain_timeout).start();
+    links.deliveries.set(supervisor.clone().recipient());
+    links.drained.set(supervisor.clone().recipient());
+    links.idle_expired.set(supervisor.clone().recipient());
+    start_worker_wards(&settings, listener, &links);
+
+    let refresh = settings.gallery.refresh;
+    actix::spawn(async move {
+        loop {
+            tokio::time::sleep(refresh).await;
+            if let Err(error) = gallery.refresh().await {
+                tracing::warn!(%error, "gallery not refreshed");
+            }
+        }
+    });
+    actix::spawn(async move {
+        wait_for_signal().await;
+        supervisor.do_send(End(Why::Asked));
+    });
+    Ok(())
+}
+
+fn start_worker_wards(settings: &Settings, listener: Arc<dyn Queue>, links: &Links) {
+    let poller: Factory = {
+        let options = PollerOptions {
+            capacity: settings.worker.threads,
+            visibility: settings.queue.visibility,
+            linger: LINGER,
+            wait: settings.worker.idle_stop,
+        };
+        let links = links.clone();
+        Box::new(move |notice| {
+            let to = links.deliveries.clone();
+            let poller = QueuePoller::new(listener.clone(), options.clone(), to, Some(links.drained.clone()), notice);
+            let poller = poller.start();
+            links.capacity.set(poller.clone().recipient());
+            links.done.set(poller.clone().recipient());
+            links.abandon.set(poller.clone().recipient());
+            links.drain.set(poller.recipient());
+        })
+    };
+    let timer: Factory = {
+        let (limit, links) = (settings.worker.idle_stop, links.clone());
+        Box::new(move |notice| {
+            let timer = IdleTimer::new(limit, links.idle_expired.clone(), notice).start();
+            links.busy.set(timer.clone().recipient());
+            links.idle.set(timer.recipient());
+        })
+    };
+    let guardian = Guardian::new([("queue poller", poller), ("idle timer", timer)]).start();
+    links.stand_down.set(guardian.recipient());
+}
+
+async fn wait_for_signal() {
+    // Signals can be listened to on every Unix; without them the process could not be ended properly.
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}

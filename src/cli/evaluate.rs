@@ -1,0 +1,169 @@
+//! `rollcall evaluate`: how accurate the models and the threshold are on somebody's photos.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use anyhow::bail;
+use serde::Serialize;
+
+use super::photos;
+use crate::{
+    inference::{
+        evaluation::{self, Sample},
+        gallery::Gallery,
+        pool::Pool,
+    },
+    recognition::Timings,
+    settings::{RecogniserKind, Settings},
+};
+
+/// Measure accuracy on photos of people who are known, and of strangers. Changes nothing.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Holds known/ (to enrol), probes/ (other photos of the same people) and, if wanted, strangers/; in each, a
+    /// folder per person.
+    pub dir: PathBuf,
+    /// Threads to recognise on; all cores if not given.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Evaluation {
+    #[serde(flatten)]
+    pub report: evaluation::Report,
+    /// Photos in which no face was found; they are in none of the rates.
+    pub without_face: Vec<PathBuf>,
+    /// Photos that could not be read, and why.
+    pub unreadable: Vec<(PathBuf, String)>,
+    pub speed: Speed,
+}
+
+/// How fast the photos went from bytes to embeddings.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Speed {
+    pub photos: usize,
+    pub threads: usize,
+    pub images_per_second: f32,
+    /// Means per photo.
+    pub mean: Timings,
+}
+
+/// # Errors
+/// The folders are not as described, or the models cannot be loaded.
+pub async fn run(args: Args, settings: &Settings) -> anyhow::Result<()> {
+    let evaluation = evaluate(&args, settings).await?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&evaluation)?);
+    } else {
+        print!("{}", text(&evaluation));
+    }
+    Ok(())
+}
+
+/// As [`run`], with the result instead of prints.
+pub async fn evaluate(args: &Args, settings: &Settings) -> anyhow::Result<Evaluation> {
+    if settings.recognition.kind != RecogniserKind::Face {
+        bail!("recognition.kind is \"classifier\"; only face recognition is evaluated");
+    }
+    let threads = args.threads.unwrap_or_else(photos::cores).max(1);
+    let pool = photos::pool(settings, threads).await?;
+    let mut reader =
+        Reader { pool, threads, without_face: vec![], unreadable: vec![], sum: Timings::default(), read: 0 };
+    let start = Instant::now();
+    let known = reader.samples(&args.dir.join("known")).await?;
+    let probes = reader.samples(&args.dir.join("probes")).await?;
+    let strangers = args.dir.join("strangers");
+    let strangers = if strangers.is_dir() { reader.samples(&strangers).await? } else { Vec::new() };
+    let took = start.elapsed().as_secs_f32();
+    let each = |sum: f32| sum / reader.read.max(1) as f32;
+    Ok(Evaluation {
+        report: evaluation::evaluate(&known, &probes, &strangers, settings.recognition.threshold)?,
+        speed: Speed {
+            photos: reader.read,
+            threads,
+            images_per_second: reader.read as f32 / took,
+            mean: Timings {
+                decode_ms: each(reader.sum.decode_ms),
+                detect_ms: each(reader.sum.detect_ms),
+                embed_ms: each(reader.sum.embed_ms),
+            },
+        },
+        without_face: reader.without_face,
+        unreadable: reader.unreadable,
+    })
+}
+
+/// Reads folders of photos and remembers what went wrong and how long it took.
+struct Reader {
+    pool: Pool,
+    threads: usize,
+    without_face: Vec<PathBuf>,
+    unreadable: Vec<(PathBuf, String)>,
+    sum: Timings,
+    read: usize,
+}
+
+impl Reader {
+    async fn samples(&mut self, dir: &Path) -> anyhow::Result<Vec<Sample>> {
+        let wanted = photos::by_person(dir)?;
+        let paths = wanted.iter().map(|p| p.path.clone()).collect();
+        let results = photos::recognise(&self.pool, self.threads, paths, Arc::new(Gallery::default()), true).await;
+        let mut samples = Vec::new();
+        for (photo, result) in wanted.into_iter().zip(results) {
+            let recognition = match result {
+                Ok(recognition) => recognition,
+                Err(reason) => {
+                    self.unreadable.push((photo.path, reason));
+                    continue;
+                }
+            };
+            self.read += 1;
+            self.sum.decode_ms += recognition.timings.decode_ms;
+            self.sum.detect_ms += recognition.timings.detect_ms;
+            self.sum.embed_ms += recognition.timings.embed_ms;
+            match recognition.faces.into_iter().next().and_then(|f| f.embedding) {
+                Some(embedding) => samples.push(Sample { person: photo.person, embedding }),
+                None => self.without_face.push(photo.path),
+            }
+        }
+        Ok(samples)
+    }
+}
+
+fn text(evaluation: &Evaluation) -> String {
+    let Evaluation { report: r, without_face, unreadable, speed } = evaluation;
+    let percent = |share: Option<f32>| share.map_or("-".to_owned(), |s| format!("{:.2} %", 100.0 * s));
+    let mut lines = vec![format!(
+        "{} known photos enrolled, {} probes of the same people, {} of strangers",
+        r.known, r.probes, r.strangers
+    )];
+    if let Some(v) = &r.verification {
+        lines.push(format!("verification, {} pairs of one person and {} of two:", v.same, v.different));
+        lines.push(format!(
+            "  balanced accuracy            {} at {:.3}, the best threshold",
+            percent(Some(v.balanced_accuracy)),
+            v.best_threshold
+        ));
+        lines.push(format!("  TAR at FAR 1e-3              {}", percent(Some(v.tar_at_far_1e3))));
+    }
+    lines.push(format!("1-nearest-neighbour            {}", percent(r.identification)));
+    lines.push(format!("at the threshold {:.3} (recognition.threshold):", r.threshold));
+    lines.push(format!("  known named right            {}", percent(r.known_named_right)));
+    lines.push(format!("  known named wrong            {}", percent(r.known_named_wrong)));
+    lines.push(format!("  strangers named              {} (false-accept rate)", percent(r.strangers_named)));
+    let mean = speed.mean;
+    lines.push(format!(
+        "{} photos on {} threads, {:.1} a second; each {:.2} ms to decode, {:.2} to detect, {:.2} to embed and name",
+        speed.photos, speed.threads, speed.images_per_second, mean.decode_ms, mean.detect_ms, mean.embed_ms
+    ));
+    lines.extend(without_face.iter().map(|path| format!("{}: no face was found", path.display())));
+    lines.extend(unreadable.iter().map(|(path, reason)| format!("{}: {reason}", path.display())));
+    lines.join("\n") + "\n"
+}

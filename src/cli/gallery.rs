@@ -1,0 +1,197 @@
+//! `rollcall gallery`: list, remove, import and export the people who are known.
+
+use std::{
+    collections::BTreeMap,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cloud::ObjectStore,
+    inference::{
+        gallery::{Gallery, Person, check_name, normalise},
+        gallery_store::GalleryStore,
+    },
+    settings::Settings,
+};
+
+/// Look at and change the gallery of known people.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(clap::Subcommand, Debug)]
+pub enum Command {
+    /// People and how many photos each has.
+    List,
+    /// Remove a person and all their embeddings.
+    Remove { name: String },
+    /// Add embeddings made elsewhere: JSON Lines {"name": "Ada", "embedding": [0.1, ...]}, or CSV name,v1,v2,...
+    Import {
+        file: PathBuf,
+        /// Remove everybody else: for embeddings of another model.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Write all embeddings as JSON Lines.
+    Export { file: PathBuf },
+}
+
+/// A line of a file of embeddings.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    embedding: Vec<f32>,
+}
+
+/// # Errors
+/// The gallery cannot be read or written, there is no such person, or the file has a bad line.
+pub async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<()> {
+    let gallery = GalleryStore::new(store, settings.store.state.clone(), settings.gallery.clone());
+    match args.command {
+        Command::List => {
+            for person in &gallery.load().await?.people {
+                println!("{}\t{}", person.name, person.embeddings.len());
+            }
+        }
+        Command::Remove { name } => {
+            let left = gallery.remove(&name).await?.with_context(|| format!("nobody is called {name:?}"))?;
+            println!("{name} is removed; {} people are left, version {}", left.people.len(), left.version);
+        }
+        Command::Import { file, replace } => {
+            let people = read(&file)?;
+            let now = if replace { gallery.replace(people).await? } else { gallery.add_people(people).await? };
+            println!("the gallery has {} people, version {}", now.people.len(), now.version);
+        }
+        Command::Export { file } => {
+            let gallery = gallery.load().await?;
+            write(&gallery, &file).with_context(|| format!("{} cannot be written", file.display()))?;
+            println!("{} people are written to {}", gallery.people.len(), file.display());
+        }
+    }
+    Ok(())
+}
+
+/// The people of a file of embeddings. Every bad line is named; then nothing is read.
+pub fn read(file: &Path) -> anyhow::Result<Vec<Person>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let json = text.trim_start().starts_with('{');
+    let mut people: BTreeMap<String, Vec<Vec<f32>>> = BTreeMap::new();
+    let mut bad = Vec::new();
+    let mut dimension = None;
+    let entries = if json { json_lines(&text) } else { csv_lines(&text) };
+    for (line, entry) in entries {
+        match entry.and_then(|entry| checked(entry, &mut dimension)) {
+            Ok(entry) => people.entry(entry.name).or_default().push(entry.embedding),
+            Err(problem) => bad.push(format!("line {line}: {problem}")),
+        }
+    }
+    if !bad.is_empty() {
+        bail!("nothing is imported from {}:\n  {}", file.display(), bad.join("\n  "));
+    }
+    if people.is_empty() {
+        bail!("{} holds no embeddings: a line each, as JSON or as CSV (name,v1,v2,...)", file.display());
+    }
+    Ok(people.into_iter().map(|(name, embeddings)| Person { name, embeddings }).collect())
+}
+
+type Line = (u64, Result<Entry, String>);
+
+fn json_lines(text: &str) -> Vec<Line> {
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    lines.map(|(number, line)| (number, serde_json::from_str(line).map_err(|e| e.to_string()))).collect()
+}
+
+fn csv_lines(text: &str) -> Vec<Line> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let records = reader.records().map(|record| match record {
+        Ok(record) => (record.position().map_or(0, |p| p.line()), csv_entry(&record)),
+        Err(error) => (error.position().map_or(0, |p| p.line()), Err(error.to_string())),
+    });
+    records.collect()
+}
+
+fn csv_entry(record: &csv::StringRecord) -> Result<Entry, String> {
+    let mut fields = record.iter();
+    let name = fields.next().unwrap_or_default().to_owned();
+    let number = |field: &str| field.trim().parse::<f32>().map_err(|_| format!("{field:?} is not a number"));
+    Ok(Entry { name, embedding: fields.map(number).collect::<Result<_, _>>()? })
+}
+
+/// The entry if it can be in a gallery beside those before it.
+fn checked(entry: Entry, dimension: &mut Option<usize>) -> Result<Entry, String> {
+    check_name(&entry.name).map_err(|e| e.to_string())?;
+    let length = entry.embedding.len();
+    if length == 0 {
+        return Err("the embedding is empty".into());
+    }
+    let wanted = *dimension.get_or_insert(length);
+    if length != wanted {
+        return Err(format!("the embedding has {length} numbers, those above have {wanted}"));
+    }
+    if !normalise(&mut entry.embedding.clone()) {
+        return Err("the embedding is zero or not finite".into());
+    }
+    Ok(entry)
+}
+
+fn write(gallery: &Gallery, file: &Path) -> anyhow::Result<()> {
+    let mut out = std::io::BufWriter::new(std::fs::File::create(file)?);
+    for person in &gallery.people {
+        for embedding in &person.embeddings {
+            let entry = Entry { name: person.name.clone(), embedding: embedding.clone() };
+            writeln!(out, "{}", serde_json::to_string(&entry)?)?;
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    #[test]
+    fn json_lines_and_csv_say_the_same() {
+        let json = file("{\"name\":\"Ada, L.\",\"embedding\":[1,0.5]}\n\n{\"name\":\"Bob\",\"embedding\":[0,-1e0]}\n");
+        let csv = file("\"Ada, L.\",1, 0.5\nBob,0,-1.0\n");
+        let people = read(json.path()).unwrap();
+        assert_eq!(people, read(csv.path()).unwrap());
+        assert_eq!(people[0], Person { name: "Ada, L.".into(), embeddings: vec![vec![1.0, 0.5]] });
+    }
+
+    #[test]
+    fn every_bad_line_is_named_and_nothing_is_read() {
+        let csv = file("Ada,1,2\nunknown,1,2\nBob,1,x\nEve,1,2\nMallory,1\nZero,0,0\n");
+        let error = read(csv.path()).unwrap_err().to_string();
+        for part in ["line 2:", "line 3: \"x\"", "line 5: the embedding has 1 numbers", "line 6:"] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+        assert!(!error.contains("line 1:") && !error.contains("line 4:"));
+        let json = file("{\"name\":\"Ada\",\"embedding\":[1]}\n{\"name\":\"Bob\"}\nnonsense\n");
+        let error = read(json.path()).unwrap_err().to_string();
+        assert!(error.contains("line 2:") && error.contains("line 3:"), "{error}");
+        assert!(read(file("").path()).unwrap_err().to_string().contains("no embeddings"));
+    }
+
+    #[test]
+    fn what_is_exported_can_be_imported() {
+        let people = vec![Person { name: "Ada".into(), embeddings: vec![vec![0.6, 0.8], vec![1.0, 0.0]] }];
+        let out = tempfile::NamedTempFile::new().unwrap();
+        write(&Gallery::new(1, people.clone()), out.path()).unwrap();
+        assert_eq!(read(out.path()).unwrap(), people);
+    }
+}

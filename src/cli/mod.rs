@@ -1,0 +1,122 @@
+//! The command line: one file a command.
+
+mod config;
+mod enroll;
+mod evaluate;
+mod fleet;
+mod gallery;
+mod photos;
+mod recognize;
+mod up;
+mod worker;
+
+use std::{collections::HashMap, path::PathBuf, process::ExitCode, sync::Arc};
+
+use actix::System;
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    cloud::{ObjectStore, local::LocalObjects},
+    settings::{Layers, LogFormat, Settings},
+};
+
+/// Exit code for a wrong command line or configuration (`EX_CONFIG` of sysexits.h).
+const EXIT_CONFIG: u8 = 78;
+
+/// Face recognition that scales itself.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+pub struct Cli {
+    /// Settings file (TOML); `config/default.toml` documents every key. ROLLCALL__SECTION__KEY overrides it.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything on this machine: web tier, controller, queue and store; workers are processes that come and go
+    Up,
+    /// Run one worker (instances start this themselves)
+    Worker(worker::Args),
+    /// Add people to the gallery from a folder with a folder of photos per person
+    Enroll(enroll::Args),
+    /// List, remove, import and export people
+    Gallery(gallery::Args),
+    /// Recognise photos in this process, without a cluster
+    Recognize(recognize::Args),
+    /// Measure accuracy on a folder with known/, probes/ and strangers/
+    Evaluate(evaluate::Args),
+    /// Show the fleet of a running server
+    Fleet(fleet::Args),
+    /// Show the effective configuration and where each value came from
+    Config(config::Args),
+}
+
+/// Runs the command. Errors go to standard error, with what to do about them.
+pub fn run(cli: Cli) -> ExitCode {
+    let env: HashMap<String, String> = std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let layers = match Layers::load(cli.config.as_deref(), env) {
+        Ok(layers) => layers,
+        Err(error) => return config_error(&error),
+    };
+    let settings = match Settings::from_layers(&layers, cores) {
+        Ok(settings) => settings,
+        Err(error) => return config_error(&error),
+    };
+    if let Err(error) = log_to_stderr(&settings.log) {
+        return config_error(&error);
+    }
+    match dispatch(cli, &layers, settings) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("rollcall: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn config_error(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("rollcall: configuration: {error}");
+    ExitCode::from(EXIT_CONFIG)
+}
+
+fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<ExitCode> {
+    let system = System::new();
+    match cli.command {
+        Command::Up => return up::run(system, settings, cli.config),
+        Command::Worker(args) => return worker::run(system, settings, args),
+        Command::Enroll(args) => system.block_on(async { enroll::run(args, &settings, local_store(&settings)?).await })?,
+        Command::Gallery(args) => {
+            system.block_on(async { gallery::run(args, &settings, local_store(&settings)?).await })?
+        }
+        Command::Recognize(args) => {
+            system.block_on(async { recognize::run(args, &settings, local_store(&settings)?).await })?
+        }
+        Command::Evaluate(args) => system.block_on(evaluate::run(args, &settings))?,
+        Command::Fleet(args) => system.block_on(fleet::run(args, &settings))?,
+        Command::Config(args) => config::run(args, layers, &settings),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn local_store(settings: &Settings) -> anyhow::Result<Arc<dyn ObjectStore>> {
+    let dir = &settings.local.data_dir;
+    Ok(Arc::new(LocalObjects::open(dir).with_context(|| format!("cannot open the store in {}", dir.display()))?))
+}
+
+fn log_to_stderr(log: &crate::settings::Log) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level = {:?}", log.level))?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log.format {
+        LogFormat::Text => subscriber.with_target(false).init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! Folders of photos, a folder per person, and their way through the recogniser on all cores.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, bail};
+use futures_util::{StreamExt as _, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{
+    inference::{
+        factory::factory,
+        gallery::Gallery,
+        pool::{Pool, Work},
+    },
+    recognition::Recognition,
+    settings::Settings,
+};
+
+/// A photo and whose folder it is in.
+#[derive(Clone, Debug)]
+pub struct Photo {
+    pub person: String,
+    pub path: PathBuf,
+}
+
+/// The photos of `dir`'s folders, in the order of person and file name. Hidden files are left out.
+///
+/// # Errors
+/// `dir` cannot be read or has no folder with a file in it; a folder's name is not text.
+pub fn by_person(dir: &Path) -> anyhow::Result<Vec<Photo>> {
+    let mut photos = Vec::new();
+    for folder in visible(dir)?.into_iter().filter(|p| p.is_dir()) {
+        let name = folder.file_name().and_then(|n| n.to_str());
+        let person = name.with_context(|| format!("{}: the folder's name is not UTF-8", folder.display()))?.to_owned();
+        let files = visible(&folder)?.into_iter().filter(|p| p.is_file());
+        photos.extend(files.map(|path| Photo { person: person.clone(), path }));
+    }
+    if photos.is_empty() {
+        bail!("{} holds no photos: make a folder per person in it, with their photos inside", dir.display());
+    }
+    Ok(photos)
+}
+
+fn visible(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let mut paths: Vec<PathBuf> = entries
+        .with_context(|| format!("the folder {} cannot be read", dir.display()))?
+        .into_iter()
+        .filter(|e| !e.file_name().as_encoded_bytes().starts_with(b"."))
+        .map(|e| e.path())
+        .collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// Recognisers on `threads` threads.
+pub async fn pool(settings: &Settings, threads: usize) -> anyhow::Result<Pool> {
+    Pool::start(threads, factory(&settings.recognition)).await
+}
+
+/// All cores: nothing else runs while a command of this kind does.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Recognises files, `threads` at a time, with a progress bar on a terminal. Results are in the order of `paths`;
+/// an error is the reason alone, without the path.
+pub async fn recognise(
+    pool: &Pool,
+    threads: usize,
+    paths: Vec<PathBuf>,
+    gallery: Arc<Gallery>,
+    embeddings: bool,
+) -> Vec<Result<Recognition, String>> {
+    // The template is a constant that indicatif reads.
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} photos, {eta} left").expect("a valid template");
+    let bar = ProgressBar::new(paths.len() as u64).with_style(style);
+    let results = stream::iter(paths)
+        .map(|path| {
+            let (gallery, bar) = (gallery.clone(), &bar);
+            async move {
+                let read = tokio::fs::read(&path).await.map_err(|e| format!("cannot be read: {e}"));
+                let result = match read {
+                    Ok(bytes) => {
+                        let work = Work { image: bytes.into(), gallery, embeddings };
+                        pool.run(work).await.map_err(|failure| failure.message)
+                    }
+                    Err(error) => Err(error),
+                };
+                bar.inc(1);
+                result
+            }
+        })
+        .buffered(threads)
+        .collect()
+        .await;
+    bar.finish_and_clear();
+    results
+}

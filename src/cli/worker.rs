@@ -1,0 +1,45 @@
+//! `rollcall worker`: what an instance runs.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use actix_rt::SystemRunner;
+
+use crate::{
+    app::{self, WorkerPorts},
+    cloud::{
+        InstanceId, Metadata,
+        local::{self, LocalObjects, SocketCloud},
+    },
+    settings::Settings,
+};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Socket of the `rollcall up` that this instance belongs to
+    #[arg(long)]
+    socket: PathBuf,
+    /// This instance's id
+    #[arg(long)]
+    instance: String,
+}
+
+/// Serves until idle, asked, or without a parent.
+pub fn run(system: SystemRunner, settings: Settings, args: Args) -> anyhow::Result<ExitCode> {
+    local::die_with_parent()?;
+    system.block_on(async {
+        let cloud = SocketCloud::connect(&args.socket, InstanceId(args.instance)).await?;
+        let metadata: Arc<dyn Metadata> = cloud.metadata.clone();
+        actix::spawn({
+            let metadata = metadata.clone();
+            async move {
+                metadata.lost().await;
+                tracing::warn!("the parent is gone: ending");
+                // Nothing can be acknowledged any more; whatever is in hand will be delivered again.
+                std::process::exit(0);
+            }
+        });
+        let objects = Arc::new(LocalObjects::open(&settings.local.data_dir)?);
+        app::worker(settings, WorkerPorts { queues: cloud.queues.clone(), objects, metadata }).await
+    })?;
+    Ok(ExitCode::from(system.run_with_code()? as u8))
+}

@@ -1,0 +1,246 @@
+//! Files as objects: `objects/BUCKET/KEY` below the data folder. Writes are atomic and durable, conditional writes are
+//! safe between processes, keys cannot leave the folder, and only the owner can read (faces are biometric data).
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, ErrorKind, Write as _},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
+
+use crate::cloud::{CloudError, CloudResult, ETag, Object, ObjectInfo, ObjectStore, Precondition};
+
+/// Longest key (S3's limit), and longest part between slashes (most file systems' limit).
+const MAX_KEY: usize = 1024;
+const MAX_SEGMENT: usize = 255;
+/// Conditional writes of different keys rarely wait for one another with this many locks.
+const LOCKS: u8 = 64;
+
+/// See the module. Cheap to clone; several processes may use one folder.
+#[derive(Clone)]
+pub struct LocalObjects {
+    root: Arc<Path>,
+}
+
+impl LocalObjects {
+    /// The store in `data_dir`, made if it is absent.
+    pub fn open(data_dir: &Path) -> io::Result<Self> {
+        let root = data_dir.join("objects");
+        for folder in [root.clone(), data_dir.join("unfinished"), data_dir.join("locks")] {
+            private_folder(&folder)?;
+        }
+        fs::set_permissions(data_dir, fs::Permissions::from_mode(0o700))?;
+        Ok(Self { root: root.into() })
+    }
+
+    /// Removes what interrupted writes have left. Only while no other process uses the folder.
+    pub fn clean(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.beside("unfinished"))? {
+            fs::remove_file(entry?.path())?;
+        }
+        Ok(())
+    }
+
+    fn beside(&self, name: &str) -> PathBuf {
+        self.root.with_file_name(name)
+    }
+
+    fn bucket(&self, bucket: &str) -> CloudResult<PathBuf> {
+        check_segment(bucket, bucket)?;
+        Ok(self.root.join(bucket))
+    }
+
+    fn path(&self, bucket: &str, key: &str) -> CloudResult<PathBuf> {
+        if key.len() > MAX_KEY {
+            return Err(CloudError::Invalid(format!("a key of {} bytes; the limit is {MAX_KEY}", key.len())));
+        }
+        key.split('/').try_for_each(|segment| check_segment(segment, key))?;
+        Ok(self.bucket(bucket)?.join(key))
+    }
+
+    /// Runs `work` off the event loop.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> CloudResult<T> + Send + 'static,
+    ) -> CloudResult<T> {
+        let this = self.clone();
+        let result = tokio::task::spawn_blocking(move || work(&this)).await;
+        result.unwrap_or_else(|e| Err(CloudError::Unavailable(format!("store: {e}"))))
+    }
+
+    fn put_now(&self, path: &Path, bytes: &[u8], when: &Precondition) -> CloudResult<ETag> {
+        let fail = |e: io::Error| on_path(path, &e);
+        let mut file = NamedTempFile::new_in(self.beside("unfinished")).map_err(fail)?;
+        file.write_all(bytes).and_then(|()| file.as_file().sync_data()).map_err(fail)?;
+
+        let _lock = self.lock(path).map_err(fail)?;
+        match when {
+            Precondition::Always => {}
+            Precondition::Absent => {
+                if path.exists() {
+                    return Err(CloudError::Conflict(format!("{} exists", path.display())));
+                }
+            }
+            Precondition::Match(expected) => match fs::read(path) {
+                Ok(present) if etag(&present) == *expected => {}
+                Ok(_) => return Err(CloudError::Conflict(format!("{} has changed", path.display()))),
+                Err(e) if e.kind() == ErrorKind::NotFound => {
+                    return Err(CloudError::Conflict(format!("{} is gone", path.display())));
+                }
+                Err(e) => return Err(fail(e)),
+            },
+        }
+        self.persist(file, path).map_err(fail)?;
+        Ok(etag(bytes))
+    }
+
+    /// Moves the finished file to its place. A delete may take the emptied folder away in between: then once more.
+    fn persist(&self, mut file: NamedTempFile, path: &Path) -> io::Result<()> {
+        let Some(folder) = path.parent() else { return Err(ErrorKind::InvalidInput.into()) };
+        for _ in 0..10 {
+            let made = !folder.exists();
+            private_folder(folder)?;
+            match file.persist(path) {
+                Ok(_) => {
+                    File::open(folder)?.sync_all()?;
+                    if made {
+                        // The folders above have a new entry too.
+                        for above in folder.ancestors().skip(1).take_while(|a| a.starts_with(&self.root)) {
+                            File::open(above)?.sync_all()?;
+                        }
+                    }
+                    return Ok(());
+                }
+                Err(e) if e.error.kind() == ErrorKind::NotFound => file = e.file,
+                Err(e) => return Err(e.error),
+            }
+        }
+        Err(ErrorKind::ResourceBusy.into())
+    }
+
+    /// Excludes other writers of this key, in this and other processes, until the file is dropped.
+    fn lock(&self, path: &Path) -> io::Result<File> {
+        let stripe = Sha256::digest(path.as_os_str().as_encoded_bytes())[0] % LOCKS;
+        let file = File::create(self.beside("locks").join(format!("{stripe:02}")))?;
+        file.lock()?;
+        Ok(file)
+    }
+
+    fn list_now(&self, bucket: &Path, prefix: &str) -> CloudResult<Vec<ObjectInfo>> {
+        let mut out = Vec::new();
+        // Only the folder that the prefix names can hold matches.
+        let start = prefix.rsplit_once('/').map_or_else(|| bucket.to_owned(), |(folder, _)| bucket.join(folder));
+        let mut folders = vec![start];
+        while let Some(folder) = folders.pop() {
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
+                Err(e) => return Err(on_path(&folder, &e)),
+            };
+            for entry in entries {
+                let path = entry.map_err(|e| on_path(&folder, &e))?.path();
+                match fs::metadata(&path) {
+                    Ok(meta) if meta.is_dir() => folders.push(path),
+                    Ok(meta) => {
+                        let key = path.strip_prefix(bucket).ok().and_then(Path::to_str).map(str::to_owned);
+                        if let Some(key) = key.filter(|key| key.starts_with(prefix)) {
+                            out.push(ObjectInfo { key, size: meta.len() });
+                        }
+                    }
+                    Err(e) if e.kind() == ErrorKind::NotFound => {} // deleted since
+                    Err(e) => return Err(on_path(&path, &e)),
+                }
+            }
+        }
+        out.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(out)
+    }
+
+    fn delete_now(&self, bucket: &Path, path: &Path) -> CloudResult<()> {
+        match fs::remove_file(path) {
+            Ok(()) => {}
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory) => {
+                return Ok(());
+            }
+            Err(e) => return Err(on_path(path, &e)),
+        }
+        // Emptied folders go; one that is not empty says so by failing.
+        for folder in path.ancestors().skip(1).take_while(|a| *a != bucket) {
+            if fs::remove_dir(folder).is_err() {
+                break;
+            }
+        }
+        let nearest = path.ancestors().skip(1).find(|a| a.exists()).unwrap_or(bucket);
+        File::open(nearest).and_then(|folder| folder.sync_all()).map_err(|e| on_path(nearest, &e))
+    }
+}
+
+#[async_trait]
+impl ObjectStore for LocalObjects {
+    async fn put(&self, bucket: &str, key: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag> {
+        let path = self.path(bucket, key)?;
+        self.blocking(move |this| this.put_now(&path, &bytes, &when)).await
+    }
+
+    async fn get(&self, bucket: &str, key: &str) -> CloudResult<Object> {
+        let path = self.path(bucket, key)?;
+        self.blocking(move |_| {
+            let bytes = Bytes::from(fs::read(&path).map_err(|e| on_path(&path, &e))?);
+            Ok(Object { etag: etag(&bytes), bytes })
+        })
+        .await
+    }
+
+    async fn get_if_changed(&self, bucket: &str, key: &str, etag: &ETag) -> CloudResult<Option<Object>> {
+        let object = self.get(bucket, key).await?;
+        Ok(Some(object).filter(|object| object.etag != *etag))
+    }
+
+    async fn list(&self, bucket: &str, prefix: &str) -> CloudResult<Vec<ObjectInfo>> {
+        let (bucket, prefix) = (self.bucket(bucket)?, prefix.to_owned());
+        prefix.split('/').filter(|s| !s.is_empty()).try_for_each(|segment| check_segment(segment, &prefix))?;
+        self.blocking(move |this| this.list_now(&bucket, prefix.trim_start_matches('/'))).await
+    }
+
+    async fn delete(&self, bucket: &str, key: &str) -> CloudResult<()> {
+        let (path, bucket) = (self.path(bucket, key)?, self.bucket(bucket)?);
+        self.blocking(move |this| this.delete_now(&bucket, &path)).await
+    }
+}
+
+fn check_segment(segment: &str, whole: &str) -> CloudResult<()> {
+    let problem = match segment {
+        "" => "an empty part",
+        "." | ".." => "a part that is . or ..",
+        s if s.len() > MAX_SEGMENT => "a part over 255 bytes",
+        s if s.contains(['/', '\\']) || s.chars().any(char::is_control) => "a backslash or control character",
+        _ => return Ok(()),
+    };
+    Err(CloudError::Invalid(format!("key {whole:?} has {problem}")))
+}
+
+fn etag(bytes: &[u8]) -> ETag {
+    ETag(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn on_path(path: &Path, error: &io::Error) -> CloudError {
+    match error.kind() {
+        ErrorKind::NotFound => CloudError::NotFound(path.display().to_string()),
+        // A folder where a file should be, or the other way round: `a` and `a/b` cannot both be files.
+        ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty => {
+            CloudError::Invalid(format!("{}: the beginning of another key", path.display()))
+        }
+        ErrorKind::PermissionDenied => CloudError::Denied(format!("{}: {error}", path.display())),
+        _ => CloudError::Unavailable(format!("{}: {error}", path.display())),
+    }
+}

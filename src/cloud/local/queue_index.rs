@@ -1,0 +1,254 @@
+//! One queue's order and timing, pure: which message is next, who holds what until when. Bodies and disks are elsewhere.
+//! Time is milliseconds, passed in, and never goes back.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    time::Duration,
+};
+
+use crate::cloud::{CloudError, CloudResult, Depth, QueueSpec};
+
+/// Position of a message; later sends have higher ones.
+pub type Seq = u64;
+
+/// How long a FIFO queue remembers deduplication ids (SQS's interval).
+const DEDUP_MS: u64 = 5 * 60 * 1000;
+
+/// One delivery of one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    pub seq: Seq,
+    pub delivery: u64,
+}
+
+/// A message handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    pub ticket: Ticket,
+    pub receives: u32,
+}
+
+/// What a receive does: messages handed out, and messages received too often, which leave the queue.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    pub taken: Vec<Taken>,
+    pub dead: Vec<Seq>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// Visible, or waiting behind its group.
+    Waiting,
+    Delayed {
+        until: u64,
+    },
+    InFlight {
+        until: u64,
+    },
+}
+
+#[derive(Debug)]
+struct Entry {
+    place: Place,
+    receives: u32,
+    /// The latest delivery, if there was one: only its receipt may delete.
+    delivery: Option<u64>,
+    group: Option<String>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct QueueIndex {
+    visibility_ms: u64,
+    max_receives: u32,
+    entries: HashMap<Seq, Entry>,
+    /// Messages that a receive would hand out, first to last.
+    ready: BTreeSet<Seq>,
+    /// When delayed and in-flight messages become visible.
+    timers: BTreeSet<(u64, Seq)>,
+    /// Messages of each FIFO group. Only a group's first can be ready or in flight.
+    groups: BTreeMap<String, BTreeSet<Seq>>,
+    dedup: HashMap<String, u64>,
+    dedup_order: VecDeque<(u64, String)>,
+    deliveries: u64,
+    in_flight: u64,
+    delayed: u64,
+}
+
+impl QueueIndex {
+    pub fn new(spec: &QueueSpec) -> Self {
+        Self {
+            visibility_ms: spec.visibility.as_millis() as u64,
+            max_receives: spec.max_receives,
+            entries: HashMap::new(),
+            ready: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            groups: BTreeMap::new(),
+            dedup: HashMap::new(),
+            dedup_order: VecDeque::new(),
+            deliveries: 0,
+            in_flight: 0,
+            delayed: 0,
+        }
+    }
+
+    /// Whether a message with this deduplication id was sent within the last five minutes; remembers it if not.
+    pub fn is_duplicate(&mut self, dedup: &str, now: u64) -> bool {
+        while let Some((until, _)) = self.dedup_order.front().filter(|(until, _)| *until <= now) {
+            let until = *until;
+            if let Some((_, id)) = self.dedup_order.pop_front()
+                && self.dedup.get(&id) == Some(&until)
+            {
+                self.dedup.remove(&id);
+            }
+        }
+        if self.dedup.contains_key(dedup) {
+            return true;
+        }
+        self.dedup.insert(dedup.to_owned(), now + DEDUP_MS);
+        self.dedup_order.push_back((now + DEDUP_MS, dedup.to_owned()));
+        false
+    }
+
+    /// Forgets a deduplication id, because its message was not accepted after all.
+    pub fn forget_duplicate(&mut self, dedup: &str) {
+        self.dedup.remove(dedup);
+    }
+
+    /// Adds a message that is visible from `visible_at` on.
+    pub fn insert(&mut self, seq: Seq, group: Option<String>, receives: u32, visible_at: u64, now: u64) {
+        if let Some(group) = &group {
+            self.groups.entry(group.clone()).or_default().insert(seq);
+        }
+        let place = if visible_at > now {
+            self.timers.insert((visible_at, seq));
+            self.delayed += 1;
+            Place::Delayed { until: visible_at }
+        } else {
+            Place::Waiting
+        };
+        self.entries.insert(seq, Entry { place, receives, delivery: None, group });
+        self.refresh(seq);
+    }
+
+    /// Puts the message among the ready ones if it is visible and first of its group.
+    fn refresh(&mut self, seq: Seq) {
+        let Some(entry) = self.entries.get(&seq) else { return };
+        let first = entry.group.as_ref().is_none_or(|g| self.groups[g].first() == Some(&seq));
+        if entry.place == Place::Waiting && first {
+            self.ready.insert(seq);
+        } else {
+            self.ready.remove(&seq);
+        }
+    }
+
+    /// Makes visible whatever has waited long enough.
+    fn expire(&mut self, now: u64) {
+        while let Some(&(until, seq)) = self.timers.first().filter(|(until, _)| *until <= now) {
+            self.timers.remove(&(until, seq));
+            self.settle(seq);
+        }
+    }
+
+    /// A delayed or in-flight message becomes visible.
+    fn settle(&mut self, seq: Seq) {
+        let Some(entry) = self.entries.get_mut(&seq) else { return };
+        match std::mem::replace(&mut entry.place, Place::Waiting) {
+            Place::Waiting => {}
+            Place::Delayed { .. } => self.delayed -= 1,
+            Place::InFlight { .. } => self.in_flight -= 1,
+        }
+        self.refresh(seq);
+    }
+
+    /// Hands out up to `max` messages.
+    pub fn receive(&mut self, max: usize, now: u64) -> Received {
+        self.expire(now);
+        let mut out = Received::default();
+        while out.taken.len() < max
+            && let Some(seq) = self.ready.pop_first()
+        {
+            let entry = self.entries.get_mut(&seq).expect("every ready message has an entry"); // removed together
+            if entry.receives >= self.max_receives {
+                self.remove(seq);
+                out.dead.push(seq);
+                continue;
+            }
+            self.deliveries += 1;
+            let until = now + self.visibility_ms;
+            entry.receives += 1;
+            entry.delivery = Some(self.deliveries);
+            entry.place = Place::InFlight { until };
+            self.timers.insert((until, seq));
+            self.in_flight += 1;
+            out.taken.push(Taken { ticket: Ticket { seq, delivery: self.deliveries }, receives: entry.receives });
+        }
+        out
+    }
+
+    /// Deletes the message of a delivery; its position, or `None` if it was gone already.
+    pub fn delete(&mut self, ticket: Ticket) -> CloudResult<Option<Seq>> {
+        match self.entries.get(&ticket.seq) {
+            None => Ok(None),
+            Some(entry) if entry.delivery == Some(ticket.delivery) => {
+                self.remove(ticket.seq);
+                Ok(Some(ticket.seq))
+            }
+            Some(_) => Err(CloudError::Conflict("the message has been delivered again".into())),
+        }
+    }
+
+    /// Takes a message out, wherever it is.
+    pub fn remove(&mut self, seq: Seq) {
+        let Some(entry) = self.entries.remove(&seq) else { return };
+        self.ready.remove(&seq);
+        match entry.place {
+            Place::Waiting => {}
+            Place::Delayed { until } => {
+                self.timers.remove(&(until, seq));
+                self.delayed -= 1;
+            }
+            Place::InFlight { until } => {
+                self.timers.remove(&(until, seq));
+                self.in_flight -= 1;
+            }
+        }
+        if let Some(group) = entry.group
+            && let Some(members) = self.groups.get_mut(&group)
+        {
+            members.remove(&seq);
+            match members.first().copied() {
+                Some(next) => self.refresh(next),
+                None => drop(self.groups.remove(&group)),
+            }
+        }
+    }
+
+    /// Hides a message that is in flight for `visibility` from `now` on; zero makes it visible at once.
+    pub fn extend(&mut self, ticket: Ticket, visibility: Duration, now: u64) -> CloudResult<()> {
+        self.expire(now);
+        let entry = self.entries.get_mut(&ticket.seq).filter(|e| e.delivery == Some(ticket.delivery));
+        let Some(Entry { place: Place::InFlight { until }, .. }) = entry else {
+            return Err(CloudError::Conflict("the receipt has run out".into()));
+        };
+        self.timers.remove(&(*until, ticket.seq));
+        *until = now + visibility.as_millis() as u64;
+        if *until > now {
+            self.timers.insert((*until, ticket.seq));
+        } else {
+            self.settle(ticket.seq);
+        }
+        Ok(())
+    }
+
+    pub fn depth(&mut self, now: u64) -> Depth {
+        self.expire(now);
+        let all = self.entries.len() as u64;
+        Depth { visible: all - self.in_flight - self.delayed, in_flight: self.in_flight, delayed: self.delayed }
+    }
+
+    /// When the next delayed or in-flight message becomes visible.
+    pub fn next_timer(&self) -> Option<u64> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+}

@@ -1,0 +1,167 @@
+//! What an image shows, by any ONNX classifier with a labels file.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, bail, ensure};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
+use image::RgbImage;
+use ort::{session::Session, value::TensorRef};
+
+use super::{
+    Recogniser, decode,
+    face::{internal, millis},
+    gallery::Gallery,
+    runtime,
+};
+use crate::{
+    recognition::{Class, Failure, Recognition, Timings},
+    settings,
+};
+
+/// Side of the input of a model that takes any size: that of ImageNet classifiers.
+const DEFAULT_SIDE: u32 = 224;
+/// Share of the shorter side that is looked at: classifiers are trained and tested on the 224 pixels in the middle
+/// of an image whose shorter side is 256.
+const CENTRE: f64 = 224.0 / 256.0;
+
+pub struct Classifier {
+    session: Session,
+    labels: Vec<String>,
+    width: u32,
+    height: u32,
+    mean: [f32; 3],
+    std: [f32; 3],
+    top: usize,
+    max_pixels: u64,
+    /// Planar RGB, normalised.
+    input: Vec<f32>,
+    resizer: Resizer,
+}
+
+impl Classifier {
+    /// Loads model and labels and runs the model once.
+    pub fn load(settings: &settings::Recognition) -> anyhow::Result<Self> {
+        let session = runtime::session(&settings.runtime, &settings.classifier, "recognition.classifier")?;
+        let model = || format!("{} (recognition.classifier) cannot be used", settings.classifier.display());
+        let (width, height) = input_size(&session).with_context(model)?;
+        let text = std::fs::read_to_string(&settings.labels)
+            .with_context(|| format!("the labels {} (recognition.labels) cannot be read", settings.labels.display()))?;
+        let mut classifier = Self {
+            session,
+            labels: text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect(),
+            width,
+            height,
+            mean: settings.classifier_mean,
+            std: settings.classifier_std,
+            top: settings.classifier_top,
+            max_pixels: settings.max_pixels,
+            input: vec![0.0; 3 * width as usize * height as usize],
+            resizer: Resizer::new(),
+        };
+        let classes = classifier.classify(&RgbImage::new(width, height)).with_context(model)?.len();
+        ensure!(classes > 0, "{} (recognition.classifier) has no classes", settings.classifier.display());
+        let labels = classifier.labels.len();
+        ensure!(
+            labels == classes,
+            "{} (recognition.labels) has {labels} labels, one a line, but the model has {classes} classes",
+            settings.labels.display()
+        );
+        Ok(classifier)
+    }
+
+    /// A probability a class.
+    fn classify(&mut self, image: &RgbImage) -> anyhow::Result<Vec<f32>> {
+        let centre = self.centre(image)?;
+        let plane = (self.width * self.height) as usize;
+        for (at, pixel) in centre.buffer().chunks_exact(3).enumerate() {
+            for (channel, level) in pixel.iter().enumerate() {
+                let normal = (f32::from(*level) / 255.0 - self.mean[channel]) / self.std[channel];
+                self.input[channel * plane + at] = normal;
+            }
+        }
+        let shape = [1, 3, self.height as usize, self.width as usize];
+        let outputs = self.session.run(ort::inputs![TensorRef::from_array_view((shape, self.input.as_slice()))?])?;
+        let scores = outputs[0].try_extract_tensor::<f32>().context("its first output is not a tensor of f32")?.1;
+        ensure!(scores.iter().all(|s| s.is_finite()), "its output is not finite");
+        Ok(probabilities(scores))
+    }
+
+    /// The middle of the image, at the model's size.
+    fn centre(&mut self, image: &RgbImage) -> anyhow::Result<images::Image<'static>> {
+        let (width, height) = (f64::from(image.width()), f64::from(image.height()));
+        let (to_width, to_height) = (f64::from(self.width), f64::from(self.height));
+        let scale = CENTRE * (width / to_width).min(height / to_height);
+        let (part_x, part_y) = (to_width * scale, to_height * scale);
+        let from = images::ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3)?;
+        let mut to = images::Image::new(self.width, self.height, PixelType::U8x3);
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
+            (width - part_x) / 2.0,
+            (height - part_y) / 2.0,
+            part_x,
+            part_y,
+        );
+        self.resizer.resize(&from, &mut to, &options)?;
+        Ok(to)
+    }
+}
+
+impl Recogniser for Classifier {
+    fn recognise(&mut self, image: &[u8], gallery: &Gallery, _embeddings: bool) -> Result<Recognition, Failure> {
+        let start = Instant::now();
+        let pixels = decode::decode(image, self.max_pixels)?;
+        let decoded = Instant::now();
+        let probabilities = self.classify(&pixels).map_err(internal)?;
+
+        let mut order: Vec<usize> = (0..probabilities.len()).collect();
+        order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+        let class = |&i: &usize| Class { label: self.labels[i].clone(), probability: probabilities[i] };
+        let classes: Vec<Class> = order.iter().take(self.top).map(class).collect();
+        Ok(Recognition {
+            label: classes[0].label.clone(), // a model has at least one class: checked when it was loaded
+            faces: Vec::new(),
+            classes,
+            width: pixels.width(),
+            height: pixels.height(),
+            gallery_version: gallery.version,
+            timings: Timings {
+                decode_ms: millis(decoded - start),
+                detect_ms: millis(decoded.elapsed()),
+                embed_ms: 0.0,
+            },
+        })
+    }
+}
+
+/// Width and height of the model's input.
+fn input_size(session: &Session) -> anyhow::Result<(u32, u32)> {
+    let [input] = session.inputs() else { bail!("it has {} inputs, not one", session.inputs().len()) };
+    let side = |d: i64| if d > 0 { d as u32 } else { DEFAULT_SIDE };
+    match input.dtype().tensor_shape().map(|s| &s[..]) {
+        Some([batch, channels, h, w]) if *batch <= 1 && (*channels == 3 || *channels < 0) => Ok((side(*w), side(*h))),
+        other => bail!("its input is {other:?}, not planar RGB [1, 3, H, W]"),
+    }
+}
+
+/// The scores themselves if they are probabilities, or their softmax.
+fn probabilities(scores: &[f32]) -> Vec<f32> {
+    let sum: f32 = scores.iter().sum();
+    if (sum - 1.0).abs() < 1e-3 && scores.iter().all(|s| (0.0..=1.0).contains(s)) {
+        return scores.to_vec();
+    }
+    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f32> = scores.iter().map(|s| (s - highest).exp()).collect();
+    let sum: f32 = powers.iter().sum();
+    powers.into_iter().map(|p| p / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_become_probabilities_and_probabilities_stay() {
+        assert_eq!(probabilities(&[0.25, 0.75]), [0.25, 0.75]);
+        let soft = probabilities(&[1000.0, 1000.0 + 3.0_f32.ln(), -5.0]);
+        assert!((soft[0] - 0.25).abs() < 1e-4 && (soft[1] - 0.75).abs() < 1e-4 && soft[2] == 0.0);
+    }
+}

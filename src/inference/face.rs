@@ -1,0 +1,87 @@
+//! Who is in a photo: find every face, align, embed, name by the gallery.
+
+use std::time::Instant;
+
+use super::{Recogniser, decode, detector::Detector, embedder::Embedder, gallery::Gallery};
+use crate::{
+    recognition::{Face, Failure, FailureKind, NO_FACE, Recognition, Timings, UNKNOWN},
+    settings,
+};
+
+pub struct FaceRecogniser {
+    detector: Detector,
+    embedder: Embedder,
+    threshold: f32,
+    max_faces: usize,
+    max_pixels: u64,
+}
+
+impl FaceRecogniser {
+    /// Loads both models and runs each once.
+    pub fn load(settings: &settings::Recognition) -> anyhow::Result<Self> {
+        let mut recogniser = Self {
+            detector: Detector::load(settings)?,
+            embedder: Embedder::load(settings)?,
+            threshold: settings.threshold,
+            max_faces: settings.max_faces,
+            max_pixels: settings.max_pixels,
+        };
+        let blank = image::RgbImage::new(256, 256);
+        recogniser.detector.detect(&blank)?;
+        recogniser.embedder.embed(&blank, &super::align::TEMPLATE)?;
+        Ok(recogniser)
+    }
+
+    fn named(&self, nearest: Option<(&str, f32)>) -> (String, Option<f32>) {
+        match nearest {
+            Some((name, similarity)) if similarity >= self.threshold => (name.to_owned(), Some(similarity)),
+            other => (UNKNOWN.to_owned(), other.map(|(_, similarity)| similarity)),
+        }
+    }
+}
+
+impl Recogniser for FaceRecogniser {
+    fn recognise(&mut self, image: &[u8], gallery: &Gallery, embeddings: bool) -> Result<Recognition, Failure> {
+        let start = Instant::now();
+        let pixels = decode::decode(image, self.max_pixels)?;
+        let decoded = Instant::now();
+        let mut detections = self.detector.detect(&pixels).map_err(internal)?;
+        detections.truncate(self.max_faces);
+        let detected = Instant::now();
+
+        let mut faces = Vec::with_capacity(detections.len());
+        for found in detections {
+            let Some(embedding) = self.embedder.embed(&pixels, &found.landmarks).map_err(internal)? else { continue };
+            let (name, similarity) = self.named(gallery.nearest(&embedding).map_err(internal)?);
+            faces.push(Face {
+                bbox: found.bbox,
+                landmarks: found.landmarks,
+                score: found.score,
+                name,
+                similarity,
+                embedding: embeddings.then_some(embedding),
+            });
+        }
+        Ok(Recognition {
+            label: faces.first().map_or(NO_FACE, |largest| &largest.name).to_owned(),
+            faces,
+            classes: Vec::new(),
+            width: pixels.width(),
+            height: pixels.height(),
+            gallery_version: gallery.version,
+            timings: Timings {
+                decode_ms: millis(decoded - start),
+                detect_ms: millis(detected - decoded),
+                embed_ms: millis(detected.elapsed()),
+            },
+        })
+    }
+}
+
+pub(super) fn millis(took: std::time::Duration) -> f32 {
+    took.as_secs_f32() * 1e3
+}
+
+pub(super) fn internal(error: impl std::fmt::Display) -> Failure {
+    Failure::new(FailureKind::Internal, format!("the recognition failed: {error:#}"))
+}

@@ -1,0 +1,23 @@
+//! Which recogniser the settings ask for.
+
+use std::sync::Arc;
+
+use super::{Recogniser, RecogniserFactory, classifier::Classifier, face::FaceRecogniser};
+use crate::settings::{self, RecogniserKind};
+
+struct BySettings(settings::Recognition);
+
+impl RecogniserFactory for BySettings {
+    fn build(&self) -> anyhow::Result<Box<dyn Recogniser>> {
+        Ok(match self.0.kind {
+            RecogniserKind::Face => Box::new(FaceRecogniser::load(&self.0)?),
+            RecogniserKind::Classifier => Box::new(Classifier::load(&self.0)?),
+        })
+    }
+}
+
+/// Builds recognisers as `recognition.*` says. Nothing is loaded before the first is built; a missing library or
+/// model is then an error that says what to do.
+pub fn factory(settings: &settings::Recognition) -> Arc<dyn RecogniserFactory> {
+    Arc::new(BySettings(settings.clone()))
+}

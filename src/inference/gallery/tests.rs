@@ -1,0 +1,99 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn vector() -> impl Strategy<Value = Vec<f32>> {
+    prop::collection::vec(-1.0_f32..1.0, 11).prop_filter("not zero", |v| v.iter().any(|x| x.abs() > 0.1))
+}
+
+fn people() -> impl Strategy<Value = Vec<Person>> {
+    let person = ("[a-h]", prop::collection::vec(vector(), 1..4));
+    prop::collection::vec(person.prop_map(|(name, embeddings)| Person { name, embeddings }), 1..12)
+}
+
+fn add(gallery: &Gallery, people: &[Person]) -> Result<Option<Gallery>, Refused> {
+    gallery.with(people, 100, 100)
+}
+
+fn one(name: &str, embedding: &[f32]) -> Vec<Person> {
+    vec![Person { name: name.into(), embeddings: vec![embedding.to_vec()] }]
+}
+
+proptest! {
+    #[test]
+    fn the_nearest_is_the_one_that_brute_force_finds(people in people(), mut probe in vector()) {
+        let gallery = add(&Gallery::default(), &people).unwrap().unwrap();
+        normalise(&mut probe);
+        let cosine = |e: &Vec<f32>| e.iter().zip(&probe).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        let best = gallery.people.iter().flat_map(|p| &p.embeddings).map(cosine).fold(f64::MIN, f64::max);
+        let (name, similarity) = gallery.nearest(&probe).unwrap().unwrap();
+        prop_assert!((f64::from(similarity) - best).abs() < 1e-5);
+        let person = gallery.people.iter().find(|p| p.name == name).unwrap();
+        prop_assert!(person.embeddings.iter().any(|e| (cosine(e) - best).abs() < 1e-5));
+    }
+
+    #[test]
+    fn people_are_in_order_once_and_of_unit_length(people in people()) {
+        let gallery = add(&Gallery::default(), &people).unwrap().unwrap();
+        prop_assert!(gallery.people.windows(2).all(|w| w[0].name < w[1].name));
+        for e in gallery.people.iter().flat_map(|p| &p.embeddings) {
+            prop_assert!((e.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn adding_again_changes_nothing(people in people()) {
+        let gallery = add(&Gallery::default(), &people).unwrap().unwrap();
+        prop_assert_eq!(add(&gallery, &people).unwrap(), None);
+    }
+
+    #[test]
+    fn removing_takes_back_what_adding_brought(people in people(), embedding in vector()) {
+        let before = add(&Gallery::default(), &people).unwrap().unwrap();
+        let after = add(&before, &one("zoe", &embedding)).unwrap().unwrap().without("zoe").unwrap();
+        prop_assert_eq!(&after.people, &before.people);
+        prop_assert_eq!(after.version, before.version + 2);
+        prop_assert_eq!(after.without("zoe"), None);
+    }
+}
+
+#[test]
+fn names_that_cannot_be_told_apart_from_answers_or_paths_are_refused() {
+    let long = "x".repeat(101);
+    for name in ["", " ", " Ada", "a/b", "a\nb", "..", "unknown", "Unknown", "no face", &long] {
+        assert!(check_name(name).is_err(), "{name:?}");
+    }
+    for name in ["Ada", "Ada Lovelace", "Łukasz", "明", &"x".repeat(100)] {
+        assert_eq!(check_name(name), Ok(()));
+    }
+}
+
+#[test]
+fn a_gallery_holds_embeddings_of_one_length_until_it_is_empty() {
+    let gallery = add(&Gallery::default(), &one("ada", &[1.0, 0.0])).unwrap().unwrap();
+    let error = add(&gallery, &one("bob", &[1.0, 0.0, 0.0])).unwrap_err();
+    assert!(error.0.contains("3 numbers") && error.0.contains("have 2"), "{error}");
+    assert!(gallery.nearest(&[1.0, 0.0, 0.0]).is_err());
+    assert!(add(&gallery.without("ada").unwrap(), &one("bob", &[1.0, 0.0, 0.0])).unwrap().is_some());
+}
+
+#[test]
+fn embeddings_without_direction_are_refused() {
+    for bad in [[0.0, 0.0], [f32::NAN, 1.0], [f32::INFINITY, 1.0]] {
+        assert!(add(&Gallery::default(), &one("ada", &bad)).is_err());
+    }
+    assert!(add(&Gallery::default(), &one("ada", &[])).is_err());
+    assert!(add(&Gallery::default(), &[Person { name: "ada".into(), embeddings: vec![] }]).is_err());
+}
+
+#[test]
+fn limits_are_named_when_they_are_passed() {
+    let gallery = Gallery::default().with(&one("ada", &[1.0, 0.0]), 1, 1).unwrap().unwrap();
+    assert!(gallery.with(&one("bob", &[1.0, 0.0]), 1, 1).unwrap_err().0.contains("gallery.max_people"));
+    assert!(gallery.with(&one("ada", &[0.0, 1.0]), 1, 1).unwrap_err().0.contains("gallery.max_photos"));
+}
+
+#[test]
+fn nobody_is_nearest_in_an_empty_gallery() {
+    assert_eq!(Gallery::default().nearest(&[1.0]), Ok(None));
+}

@@ -1,0 +1,86 @@
+//! A walk over a JPEG's markers. The pixel decoder fills what is missing of a truncated file with grey and says
+//! nothing, so the end of the image is looked for here; the walk also gives the size without decoding.
+
+use crate::recognition::{Failure, FailureKind};
+
+/// Width and height of a JPEG that is there to its end.
+///
+/// Segments are skipped by their length, so that the thumbnail of an EXIF segment does not end the image; bytes
+/// after the end of the image (cameras append some) are ignored. ITU-T T.81, annex B.
+pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), Failure> {
+    let mut at = 2;
+    let mut size = None;
+    let mut scanned = false;
+    loop {
+        let marker = next_marker(bytes, &mut at)?;
+        match marker {
+            0xD9 => break,
+            0x01 | 0xD0..=0xD8 => {}
+            _ => {
+                let segment = segment(bytes, at)?;
+                match marker {
+                    // Start of frame; C4, C8 and CC are tables and extensions.
+                    0xC0..=0xCF if !matches!(marker, 0xC4 | 0xC8 | 0xCC) => {
+                        let frame = segment.get(1..5).ok_or_else(|| damaged("its frame header is too short"))?;
+                        let two = |i: usize| u32::from(u16::from_be_bytes([frame[i], frame[i + 1]]));
+                        size = Some((two(2), two(0)));
+                    }
+                    0xDA => scanned = true,
+                    _ => {}
+                }
+                at += 2 + segment.len();
+                if marker == 0xDA {
+                    skip_entropy_coded(bytes, &mut at);
+                }
+            }
+        }
+    }
+    match size {
+        Some((width, height)) if scanned && width > 0 && height > 0 => Ok((width, height)),
+        Some(_) if scanned => Err(damaged("its width or height is zero")),
+        _ => Err(damaged("it holds no image data")),
+    }
+}
+
+/// The code of the next marker; `at` moves behind it.
+fn next_marker(bytes: &[u8], at: &mut usize) -> Result<u8, Failure> {
+    let found = bytes.get(*at..).and_then(|rest| rest.iter().position(|&b| b == 0xFF));
+    *at += found.ok_or_else(cut_short)?;
+    while bytes.get(*at) == Some(&0xFF) {
+        *at += 1;
+    }
+    let code = *bytes.get(*at).ok_or_else(cut_short)?;
+    *at += 1;
+    Ok(code)
+}
+
+/// The content of the segment whose length field is at `at`.
+fn segment(bytes: &[u8], at: usize) -> Result<&[u8], Failure> {
+    let length = bytes.get(at..at + 2).ok_or_else(cut_short)?;
+    let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+    if length < 2 {
+        return Err(damaged("a segment has an impossible length"));
+    }
+    bytes.get(at + 2..at + length).ok_or_else(cut_short)
+}
+
+/// Moves `at` to the next marker that is no part of entropy-coded data (stuffed zeros and restarts are).
+fn skip_entropy_coded(bytes: &[u8], at: &mut usize) {
+    while let Some(found) = bytes.get(*at..).and_then(|rest| rest.iter().position(|&b| b == 0xFF)) {
+        *at += found;
+        match bytes.get(*at + 1) {
+            Some(0x00 | 0xD0..=0xD7) => *at += 2,
+            Some(0xFF) => *at += 1,
+            _ => return,
+        }
+    }
+    *at = bytes.len();
+}
+
+fn cut_short() -> Failure {
+    damaged("it ends too early, as an interrupted transfer does; send it again")
+}
+
+fn damaged(what: &str) -> Failure {
+    Failure::new(FailureKind::Damaged, format!("the JPEG is damaged: {what}"))
+}

@@ -1,0 +1,57 @@
+//! ONNX Runtime: loaded once a process, and the sessions made with it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use ort::{
+    environment::Environment,
+    logging::LogLevel,
+    session::{Session, builder::SessionBuilder},
+};
+
+/// The library is one a process by its nature: what was loaded, and from where.
+static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
+
+/// Loads ONNX Runtime from `library`; again from the same place is free.
+fn environment(library: &Path) -> anyhow::Result<Environment> {
+    // The slot is filled only when loading has succeeded, so a panic leaves nothing half done.
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((from, environment)) = &*loaded {
+        ensure!(from == library, "ONNX Runtime is already loaded from {}", from.display());
+        return Ok(environment.clone());
+    }
+    let advice = || {
+        format!(
+            "ONNX Runtime cannot be loaded from {}: run `make setup`, or set recognition.runtime to its shared library",
+            library.display()
+        )
+    };
+    if !library.is_file() {
+        bail!("{} (no such file)", advice());
+    }
+    let environment =
+        ort::init_from(library).with_context(advice)?.with_name("rollcall").with_telemetry(false).build()?;
+    environment.set_log_level(LogLevel::Warning);
+    *loaded = Some((library.to_owned(), environment.clone()));
+    Ok(environment)
+}
+
+/// A session of one thread, without spinning: as many sessions as threads give the most images a second, and an idle
+/// worker costs nothing. `key` is the setting that names the model, for the error.
+pub(super) fn session(library: &Path, model: &Path, key: &str) -> anyhow::Result<Session> {
+    let environment = environment(library)?;
+    if !model.is_file() {
+        bail!("the model {} does not exist: run `make setup`, or set {key} to an ONNX file", model.display());
+    }
+    let build = || -> ort::Result<Session> {
+        SessionBuilder::new(&environment)?
+            .with_intra_threads(1)?
+            .with_inter_threads(1)?
+            .with_intra_op_spinning(false)?
+            .commit_from_file(model)
+    };
+    build().with_context(|| format!("{} ({key}) is not a model that ONNX Runtime reads", model.display()))
+}
