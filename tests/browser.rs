@@ -160,7 +160,7 @@ async fn the_empty_gallery_says_how_to_add_people_and_the_page_adds_and_removes_
     browser.wait_for_labels(vec!["unknown"]).await;
 
     // A name is text, whatever is in it.
-    let name = "<b>Zoë</b>";
+    let name = "<b>Zoë";
     let field = browser.client.find(Locator::Css("#person-name")).await.expect("a field");
     field.send_keys(name).await.expect("types");
     browser.choose("#person-photos", &[STRANGER]).await;
