@@ -1,6 +1,6 @@
 //! The fleet and the health of this node: `/v1/fleet`, `/v1/events`, `/healthz`, `/readyz`, `/metrics`.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use actix_web::{HttpResponse, http::header, web::Data};
 use bytes::Bytes;
@@ -55,22 +55,34 @@ pub async fn events(web: Data<WebTier>, streams: Data<Streams>) -> Result<HttpRe
         .streaming(stream::unfold(stream, next)))
 }
 
-async fn next(mut stream: Stream) -> Option<(Result<Bytes, ApiError>, Stream)> {
-    if !stream.first {
-        tokio::select! {
-            changed = tokio::time::timeout(KEEP_ALIVE, stream.fleet.changed()) => match changed {
-                Ok(Ok(())) => tokio::time::sleep(EVENT_GAP).await,
-                Ok(Err(_)) => return None,
-                Err(_) => return Some((Ok(Bytes::from_static(b": still here\n\n")), stream)),
-            },
-            _ = stream.ending.wait_for(|ending| *ending) => return None,
-        }
+async fn next(mut stream: Stream) -> Option<(Result<Bytes, Infallible>, Stream)> {
+    let changed = tokio::select! {
+        changed = wait_for_change(&mut stream.fleet, stream.first) => changed?,
+        _ = stream.ending.wait_for(|ending| *ending) => return None,
+    };
+    if !changed {
+        return Some((Ok(Bytes::from_static(b": still here\n\n")), stream));
     }
     stream.first = false;
     let mut view = FleetView::clone(&stream.fleet.borrow_and_update());
     view.story.drain(..view.story.len().saturating_sub(STORY_LINES));
     let json = serde_json::to_string(&view).unwrap_or_default(); // plain data always serialises
     Some((Ok(Bytes::from(format!("event: fleet\ndata: {json}\n\n"))), stream))
+}
+
+/// Whether there is a new view (the first is new) or only time has passed; `None` when there will be no more.
+async fn wait_for_change(fleet: &mut watch::Receiver<Arc<FleetView>>, first: bool) -> Option<bool> {
+    if first {
+        return Some(true);
+    }
+    match tokio::time::timeout(KEEP_ALIVE, fleet.changed()).await {
+        Ok(Ok(())) => {
+            tokio::time::sleep(EVENT_GAP).await;
+            Some(true)
+        }
+        Ok(Err(_)) => None,
+        Err(_) => Some(false),
+    }
 }
 
 /// `GET /healthz`: the process answers.
