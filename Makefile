@@ -40,5 +40,5 @@ lint: setup-lint ## Check format, lints, licences and sources of dependencies
 
 golden: setup ## Make the golden values and the test model anew, with other software than ours
 	@$(PYTHON) tools/setup.py golden-python
-	PYTHONPATH=$(ASSETS)/python/golden $(PYTHON) tools/golden.py $(ASSETS) tests/golden/faces.jsonl
+	PYTHONPATH=$(ASSETS)/python/golden $(PYTHON) tools/golden.py $(ASSETS) tests/golden
 	PYTHONPATH=$(ASSETS)/python/convert $(PYTHON) tools/make_test_classifier.py tests/data
