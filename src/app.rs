@@ -4,7 +4,6 @@ use std::{net::TcpListener, path::PathBuf, sync::Arc, time::Duration};
 
 use actix::{Actor, Addr, System};
 use anyhow::Context as _;
-use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -43,7 +42,7 @@ pub async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<(
     let address = settings.http.listen;
     let listener = TcpListener::bind(address)
         .with_context(|| format!("cannot listen on {address}: is something else running there? Set http.listen"))?;
-    let metrics = PrometheusBuilder::new().install_recorder().context("metrics")?;
+    let metrics = http::metrics::install().context("metrics")?;
     let cloud = LocalCloud::open(&settings, config).await?;
     let (requests, replies) = create_queues(&settings, &*cloud.queues).await?;
 

@@ -1,118 +1,114 @@
-//! The fleet and the health of this node: `/v1/fleet`, `/v1/events`, `/healthz`, `/readyz`, `/metrics`.
+//! `/v1/fleet` and `/v1/events`: the fleet, now and as it changes.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use actix_web::{HttpResponse, http::header, web::Data};
+use actix_web::{HttpResponse, web};
 use bytes::Bytes;
-use futures_util::stream;
-use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::{Instant, sleep, sleep_until},
+};
 
-use super::error::ApiError;
-use crate::actors::{fleet::view::FleetView, web_tier::WebTier};
+use super::{State, error::Problem};
+use crate::actors::fleet::view::FleetView;
 
-/// Shortest time between two events of one stream.
-const EVENT_GAP: Duration = Duration::from_millis(200);
-/// A stream on which nothing happens says so, or proxies close it.
+/// A page that follows the fleet cannot show more, and a busy fleet changes far more often.
+const MIN_INTERVAL: Duration = Duration::from_millis(200);
+/// A comment this often shows proxies and clients that the stream lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Latest lines of the fleet's story in an event.
+/// Newest lines of the story in an event; `/v1/fleet` has all that are kept.
 const STORY_LINES: usize = 40;
-/// Open streams of events.
-pub const MAX_STREAMS: usize = 200;
+/// When there are too many streams.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// `GET /v1/fleet`.
-pub async fn show(web: Data<WebTier>) -> HttpResponse {
-    let view = web.fleet().borrow().clone();
+pub async fn show(state: web::Data<State>) -> HttpResponse {
+    let view = state.web.fleet().borrow().clone();
     HttpResponse::Ok().json(&*view)
 }
 
-/// Places for open streams, and whether the server is ending.
-pub struct Streams {
-    pub places: Arc<Semaphore>,
-    pub ending: watch::Receiver<bool>,
+/// `GET /v1/events`: server-sent events, `fleet` with the whole view at once and after each change.
+pub async fn events(state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let place = state
+        .streams
+        .clone()
+        .try_acquire_owned()
+        .map_err(|_| Problem::busy("too many event streams are open; ask for /v1/fleet instead", RETRY_AFTER))?;
+    let feed = Feed { fleet: state.web.fleet(), ending: state.ending.clone(), sent: None, _place: place };
+    let events = futures_util::stream::unfold(feed, |mut feed| async {
+        let event = feed.next().await?;
+        Some((Ok::<_, actix_web::Error>(event), feed))
+    });
+    Ok(HttpResponse::Ok().content_type("text/event-stream").streaming(events))
 }
 
-struct Stream {
+struct Feed {
     fleet: watch::Receiver<Arc<FleetView>>,
     ending: watch::Receiver<bool>,
-    first: bool,
+    /// When the view was last sent.
+    sent: Option<Instant>,
     _place: OwnedSemaphorePermit,
 }
 
-/// `GET /v1/events`: server-sent events `fleet`, one at each change, at most five a second.
-pub async fn events(web: Data<WebTier>, streams: Data<Streams>) -> Result<HttpResponse, ApiError> {
-    let place = streams.places.clone().try_acquire_owned();
-    let busy = |_| ApiError::new(actix_web::http::StatusCode::SERVICE_UNAVAILABLE, "too many event streams are open");
-    let stream = Stream {
-        fleet: web.fleet(),
-        ending: streams.ending.clone(),
-        first: true,
-        _place: place.map_err(busy)?,
-    };
-    Ok(HttpResponse::Ok()
-        .content_type("text/event-stream")
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .streaming(stream::unfold(stream, next)))
-}
-
-async fn next(mut stream: Stream) -> Option<(Result<Bytes, Infallible>, Stream)> {
-    let changed = tokio::select! {
-        changed = wait_for_change(&mut stream.fleet, stream.first) => changed?,
-        _ = stream.ending.wait_for(|ending| *ending) => return None,
-    };
-    if !changed {
-        return Some((Ok(Bytes::from_static(b": still here\n\n")), stream));
-    }
-    stream.first = false;
-    let mut view = FleetView::clone(&stream.fleet.borrow_and_update());
-    view.story.drain(..view.story.len().saturating_sub(STORY_LINES));
-    let json = serde_json::to_string(&view).unwrap_or_default(); // plain data always serialises
-    Some((Ok(Bytes::from(format!("event: fleet\ndata: {json}\n\n"))), stream))
-}
-
-/// Whether there is a new view (the first is new) or only time has passed; `None` when there will be no more.
-async fn wait_for_change(fleet: &mut watch::Receiver<Arc<FleetView>>, first: bool) -> Option<bool> {
-    if first {
-        return Some(true);
-    }
-    match tokio::time::timeout(KEEP_ALIVE, fleet.changed()).await {
-        Ok(Ok(())) => {
-            tokio::time::sleep(EVENT_GAP).await;
-            Some(true)
+impl Feed {
+    /// The next event; `None` when the server stops or there is no fleet any more.
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(sent) = self.sent {
+            let changed = async {
+                sleep_until(sent + MIN_INTERVAL).await;
+                self.fleet.changed().await
+            };
+            tokio::select! {
+                _ = self.ending.wait_for(|ending| *ending) => return None,
+                changed = changed => changed.ok()?,
+                () = sleep(KEEP_ALIVE) => return Some(Bytes::from_static(b": keep-alive\n\n")),
+            }
         }
-        Ok(Err(_)) => None,
-        Err(_) => Some(false),
+        self.sent = Some(Instant::now());
+        let mut view = FleetView::clone(&self.fleet.borrow_and_update());
+        view.story.drain(..view.story.len().saturating_sub(STORY_LINES));
+        // A view is made of numbers and strings alone: it is always JSON, and JSON has no line breaks.
+        let json = serde_json::to_string(&view).expect("a view is JSON");
+        Some(format!("event: fleet\ndata: {json}\n\n").into())
     }
 }
 
-/// `GET /healthz`: the process answers.
-pub async fn healthy() -> &'static str {
-    "ok\n"
-}
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
 
-/// `GET /readyz`: queue and store answer, so uploads will be taken.
-pub async fn ready(web: Data<WebTier>) -> Result<&'static str, ApiError> {
-    web.ready().await?;
-    Ok("ready\n")
-}
+    use super::*;
 
-/// `GET /metrics`: Prometheus' text format.
-pub async fn metrics(web: Data<WebTier>, prometheus: Data<PrometheusHandle>) -> HttpResponse {
-    let view = web.fleet().borrow().clone();
-    metrics::gauge!("rollcall_uploads_waiting").set(web.waiting() as f64);
-    for (state, n) in [("visible", view.depth.visible), ("in_flight", view.depth.in_flight), ("delayed", view.depth.delayed)] {
-        metrics::gauge!("rollcall_queue_jobs", "state" => state).set(n as f64);
+    fn feed() -> (watch::Sender<Arc<FleetView>>, watch::Sender<bool>, Feed) {
+        let (sender, fleet) = watch::channel(Arc::new(FleetView::default()));
+        let (end, ending) = watch::channel(false);
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
+        let feed = Feed { fleet, ending, sent: None, _place: place };
+        (sender, end, feed)
     }
-    let c = view.counts;
-    for (state, n) in [
-        ("pending", c.pending),
-        ("running", c.running),
-        ("stopping", c.stopping),
-        ("stopped", c.stopped),
-        ("shutting_down", c.shutting_down),
-        ("terminated", c.terminated),
-    ] {
-        metrics::gauge!("rollcall_instances", "state" => state).set(n as f64);
+
+    fn text(event: Option<Bytes>) -> String {
+        String::from_utf8(event.expect("an event").into()).expect("UTF-8")
     }
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(prometheus.render())
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_of_changes_is_one_event_with_the_newest_view() {
+        let (sender, _end, mut feed) = feed();
+        assert!(text(feed.next().await).starts_with("event: fleet\ndata: {"), "the view comes at once");
+        let first = Instant::now();
+        for demand in 1..=100 {
+            sender.send_modify(|view| Arc::make_mut(view).demand = demand);
+        }
+        assert!(text(feed.next().await).contains("\"demand\":100"));
+        assert_eq!(first.elapsed(), MIN_INTERVAL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_fleet_keeps_the_stream_alive_and_a_stop_ends_it() {
+        let (_sender, end, mut feed) = feed();
+        feed.next().await;
+        assert_eq!(text(feed.next().await), ": keep-alive\n\n");
+        end.send_replace(true);
+        assert_eq!(feed.next().await, None);
+    }
 }

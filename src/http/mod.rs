@@ -1,10 +1,14 @@
-//! HTTP: uploads in, answers out, the page, the fleet as it changes. The reference is `docs/api.md`.
+//! HTTP: uploads in, answers out; people, fleet, health and the page. Talks to the actors through
+//! [`WebTier`] alone. The reference is `docs/api.md`.
 
+mod answer;
+mod body;
+mod doors;
 mod error;
-mod filename;
 mod fleet;
-mod form;
-mod guard;
+mod health;
+pub mod metrics;
+mod names;
 mod pages;
 mod people;
 mod recognitions;
@@ -12,30 +16,36 @@ mod upload;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
-use actix_web::{
-    App, HttpRequest, HttpServer,
-    dev::Server,
-    http::{StatusCode, header},
-    middleware::{DefaultHeaders, from_fn},
-    web::{self, Data},
-};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, dev::Server, http::StatusCode, middleware, web};
 use metrics_exporter_prometheus::PrometheusHandle;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{Semaphore, watch};
 
 use crate::actors::web_tier::WebTier;
-use error::ApiError;
+use error::{Problem, Style};
 
-/// How long a connection may take to send its request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an idle connection is kept for its next request.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// Open connections a thread; more wait in the system's backlog.
-const MAX_CONNECTIONS: usize = 10_000;
-/// Scripts, styles and connections of this server only; photos also from memory.
-const CONTENT_POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; \
-                              form-action 'self'; frame-ancestors 'none'";
+/// A client has this long to send a request's head: idle connections do not pile up.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// An idle connection that has had an answer is kept for this long.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Requests still running this long after the server was asked to stop are dropped; their jobs go on.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections beyond the waiting uploads: pages, event streams, idle ones.
+const SPARE_CONNECTIONS: usize = 4096;
+/// Event streams open at once; each page holds one. More get 503 and poll.
+const MAX_STREAMS: usize = 256;
+/// Histograms keep raw samples until this task folds them, whether or not anybody asks for `/metrics`.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
-/// A server that runs, and the way to end its endless answers.
+/// What every handler shares.
+struct State {
+    web: WebTier,
+    metrics: PrometheusHandle,
+    ending: watch::Receiver<bool>,
+    streams: Arc<Semaphore>,
+}
+
+/// A server that runs when awaited, and the way to end its endless answers.
 pub struct Serving {
     pub server: Server,
     /// `true` ends the event streams, which would otherwise outlast any grace.
@@ -43,59 +53,101 @@ pub struct Serving {
 }
 
 /// Serves on `listener` until the server's handle stops it.
+///
+/// Must be called inside an actix system. Raises this process's soft limit of open files to the hard one.
 pub fn serve(web: WebTier, listener: TcpListener, metrics: PrometheusHandle) -> std::io::Result<Serving> {
-    let threads = web.settings().http.threads;
+    raise_open_files();
+    let http = web.settings().http.clone();
     let ending = watch::Sender::new(false);
-    let streams =
-        Data::new(fleet::Streams { places: Arc::new(Semaphore::new(fleet::MAX_STREAMS)), ending: ending.subscribe() });
-    let (web, metrics) = (Data::new(web), Data::new(metrics));
+    let state = web::Data::new(State {
+        web,
+        metrics: metrics.clone(),
+        ending: ending.subscribe(),
+        streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+    });
     let server = HttpServer::new(move || {
-        let headers = DefaultHeaders::new()
-            .add((header::CONTENT_SECURITY_POLICY, CONTENT_POLICY))
-            .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-            .add((header::REFERRER_POLICY, "no-referrer"))
-            .add((header::X_FRAME_OPTIONS, "DENY"))
-            .add((header::CACHE_CONTROL, "no-store"));
         App::new()
-            .app_data(web.clone())
-            .app_data(metrics.clone())
-            .app_data(streams.clone())
-            .wrap(from_fn(guard::same_site))
-            .wrap(from_fn(guard::counted))
-            .wrap(headers)
-            .configure(routes)
+            .app_data(state.clone())
+            .wrap(middleware::from_fn(doors::check))
+            .wrap(security_headers())
+            .wrap(middleware::from_fn(metrics::observe))
+            .configure(configure)
     })
-    .workers(threads)
-    .max_connections(MAX_CONNECTIONS)
+    .workers(http.threads)
+    .max_connections((http.max_waiting + SPARE_CONNECTIONS).div_ceil(http.threads))
     .client_request_timeout(HEAD_TIMEOUT)
     .keep_alive(KEEP_ALIVE)
-    .shutdown_timeout(5)
+    .shutdown_timeout(SHUTDOWN_TIMEOUT.as_secs())
     .disable_signals()
     .listen(listener)?
     .run();
+
+    actix_web::rt::spawn(async move {
+        loop {
+            tokio::time::sleep(METRICS_UPKEEP).await;
+            metrics.run_upkeep();
+        }
+    });
     Ok(Serving { server, ending })
 }
 
-fn routes(config: &mut web::ServiceConfig) {
-    let wrong_method = |allowed: &'static str| {
-        web::route().to(move || async move {
-            Err::<&str, _>(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes {allowed}")))
-        })
-    };
-    let resource = |path: &'static str, allowed| web::resource(path).default_service(wrong_method(allowed));
-    config
-        .service(resource("/", "GET and POST").route(web::get().to(pages::index)).route(web::post().to(upload::upload)))
-        .service(resource("/pages/{file}", "GET").route(web::get().to(pages::file)))
-        .service(resource("/v1/recognitions", "POST").route(web::post().to(recognitions::create)))
-        .service(resource("/v1/recognitions/{id}", "GET and DELETE").route(web::get().to(recognitions::show)).route(web::delete().to(recognitions::delete)))
-        .service(resource("/v1/people", "GET and POST").route(web::get().to(people::list)).route(web::post().to(people::add)))
-        .service(resource("/v1/people/{name}", "DELETE").route(web::delete().to(people::remove)))
-        .service(resource("/v1/fleet", "GET").route(web::get().to(fleet::show)))
-        .service(resource("/v1/events", "GET").route(web::get().to(fleet::events)))
-        .service(resource("/healthz", "GET").route(web::get().to(fleet::healthy)))
-        .service(resource("/readyz", "GET").route(web::get().to(fleet::ready)))
-        .service(resource("/metrics", "GET").route(web::get().to(fleet::metrics)))
-        .default_service(web::route().to(|request: HttpRequest| async move {
-            Err::<&str, _>(ApiError::not_found(format!("there is nothing at {}", request.path())))
-        }));
+/// Every route. Needs the shared state that [`serve`] sets.
+pub fn configure(cfg: &mut web::ServiceConfig) {
+    cfg.service(
+        resource("/", "GET, HEAD, POST")
+            .route(web::get().to(pages::index))
+            .route(web::head().to(pages::index))
+            .route(web::post().to(recognitions::plain)),
+    )
+    .service(resource("/assets/{file}", "GET").route(web::get().to(pages::asset)))
+    .service(resource("/v1/recognitions", "POST").route(web::post().to(recognitions::create)))
+    .service(
+        resource("/v1/recognitions/{id}", "GET, DELETE")
+            .route(web::get().to(recognitions::find))
+            .route(web::delete().to(recognitions::delete)),
+    )
+    .service(resource("/v1/people", "GET, POST").route(web::get().to(people::list)).route(web::post().to(people::add)))
+    .service(resource("/v1/people/{name}", "DELETE").route(web::delete().to(people::remove)))
+    .service(resource("/v1/fleet", "GET").route(web::get().to(fleet::show)))
+    .service(resource("/v1/events", "GET").route(web::get().to(fleet::events)))
+    .service(resource("/healthz", "GET, HEAD").route(web::get().to(health::alive)).route(web::head().to(health::alive)))
+    .service(resource("/readyz", "GET, HEAD").route(web::get().to(health::ready)).route(web::head().to(health::ready)))
+    .service(resource("/metrics", "GET").route(web::get().to(health::metrics)))
+    .default_service(web::to(unknown_route));
+}
+
+/// A resource that answers other methods than `allow` with 405.
+fn resource(path: &'static str, allow: &'static str) -> actix_web::Resource {
+    web::resource(path).default_service(web::to(move |req: HttpRequest| async move {
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} is not for {}; use {allow}", req.path(), req.method()))
+            .allow(allow)
+            .respond(Style::of(req.path()))
+    }))
+}
+
+async fn unknown_route(req: HttpRequest) -> HttpResponse {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", req.path())).respond(Style::of(req.path()))
+}
+
+/// The page loads nothing from elsewhere and is framed by nobody; answers are not stored unless they say so.
+fn security_headers() -> middleware::DefaultHeaders {
+    middleware::DefaultHeaders::new()
+        .add((
+            "Content-Security-Policy",
+            "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; \
+             form-action 'self'; frame-ancestors 'none'",
+        ))
+        .add(("X-Content-Type-Options", "nosniff"))
+        .add(("X-Frame-Options", "DENY"))
+        .add(("Referrer-Policy", "no-referrer"))
+        .add(("Cache-Control", "no-store"))
+}
+
+/// Each waiting upload holds a connection, and the usual soft limit of 1,024 files is fewer than they may be.
+fn raise_open_files() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }

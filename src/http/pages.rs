@@ -1,35 +1,58 @@
-//! The page: files of `pages/`, inside the program.
+//! The page and what it loads, from inside the binary.
 
-use actix_web::{HttpResponse, http::header, web::Path};
-use rust_embed::RustEmbed;
+use actix_web::{
+    HttpResponse,
+    http::header::{self, ETag, EntityTag, IfNoneMatch},
+    web,
+};
+use rust_embed::{EmbeddedFile, RustEmbed};
 
-use super::error::ApiError;
+use super::error::{Problem, Style};
 
 #[derive(RustEmbed)]
 #[folder = "pages/"]
 struct Pages;
 
 /// `GET /`.
-pub async fn index() -> Result<HttpResponse, ApiError> {
-    page("index.html")
+pub async fn index(seen: web::Header<IfNoneMatch>) -> HttpResponse {
+    serve("index.html", &seen)
 }
 
-/// `GET /pages/{file}`.
-pub async fn file(name: Path<String>) -> Result<HttpResponse, ApiError> {
-    page(&name)
+/// `GET /assets/{file}`.
+pub async fn asset(path: web::Path<String>, seen: web::Header<IfNoneMatch>) -> HttpResponse {
+    serve(&path, &seen)
 }
 
-fn page(name: &str) -> Result<HttpResponse, ApiError> {
-    let file = Pages::get(name).ok_or_else(|| ApiError::not_found("no such page"))?;
-    let kind = match name.rsplit('.').next() {
+fn serve(name: &str, seen: &IfNoneMatch) -> HttpResponse {
+    let Some(file) = Pages::get(name) else {
+        return Problem::not_found(format!("there is no asset {name:?}")).respond(Style::Line);
+    };
+    let tag = tag(&file);
+    let unchanged = match seen {
+        IfNoneMatch::Any => true,
+        IfNoneMatch::Items(tags) => tags.iter().any(|seen| seen.weak_eq(&tag)),
+    };
+    let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    // Asked for each time, sent only when it has changed: a new binary shows its new page at once.
+    response.insert_header((header::CACHE_CONTROL, "no-cache")).insert_header(ETag(tag));
+    if unchanged {
+        return response.finish();
+    }
+    response.content_type(media_type(name)).body(file.data)
+}
+
+/// The first 128 bits of the file's SHA-256.
+fn tag(file: &EmbeddedFile) -> EntityTag {
+    let hash = file.metadata.sha256_hash();
+    EntityTag::new_strong(hash[..16].iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn media_type(name: &str) -> &'static str {
+    match name.rsplit('.').next() {
         Some("html") => "text/html; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",
         Some("js") => "text/javascript; charset=utf-8",
         Some("svg") => "image/svg+xml",
         _ => "application/octet-stream",
-    };
-    Ok(HttpResponse::Ok()
-        .content_type(kind)
-        .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .body(file.data.into_owned()))
+    }
 }

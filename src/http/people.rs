@@ -1,90 +1,114 @@
-//! `/v1/people`: who is known. Photos go through the queue; only embeddings are kept, and they never leave.
+//! `/v1/people`: who is known. Photos of a new person go through the queue like any other; their embeddings
+//! join the gallery and are never answered.
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::StatusCode,
-    web::{Data, Path, Payload},
-};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use futures_util::future::join_all;
+use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    error::ApiError,
-    form::{self, Photo},
+    State,
+    error::Problem,
+    upload::{ReceivedFile, receive},
 };
 use crate::{
-    actors::web_tier::{Upload, WebTier},
-    inference::gallery::check_name,
+    actors::web_tier::Upload,
+    recognition::Face,
+    settings::RecogniserKind,
     wire::{JobId, Task},
 };
 
+const HOW_TO_ADD: &str = "e.g. curl -F name=Ada -F photos=@ada_1.jpg -F photos=@ada_2.jpg";
+
+/// What became of one photo of a person to add.
+#[derive(Debug, Serialize)]
+struct Photo {
+    file: String,
+    added: bool,
+    /// Faces found; the largest is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    faces: Option<usize>,
+    /// Why it was not added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
 /// `GET /v1/people`.
-pub async fn list(web: Data<WebTier>) -> Result<HttpResponse, ApiError> {
-    let gallery = web.gallery().load().await?;
+pub async fn list(state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let gallery = state.web.gallery().load().await?;
     let people: Vec<_> =
         gallery.people.iter().map(|p| json!({ "name": p.name, "photos": p.embeddings.len() })).collect();
     Ok(HttpResponse::Ok().json(json!({ "version": gallery.version, "people": people })))
 }
 
-/// `POST /v1/people`: a field `name` and one or more photos. Photos without a face are reported, the rest is kept.
-pub async fn add(web: Data<WebTier>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, ApiError> {
-    let form = form::read(&web, &request, payload).await?;
-    let name = form.fields.get("name").map(|n| n.trim()).filter(|n| !n.is_empty());
-    let name = name.ok_or_else(|| ApiError::bad_request("the field `name` is missing: who is in the photos?"))?;
-    check_name(name).map_err(|e| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, e.0))?;
+/// `POST /v1/people`: a form with `name` and one or more photos.
+pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let received = receive(&req, payload, &state.web).await?;
+    if state.web.settings().recognition.kind != RecogniserKind::Face {
+        let detail = "people are known by their faces; this server runs a classifier (recognition.kind)";
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
+    let name = received.texts.iter().find(|(field, _)| field == "name").map(|(_, text)| text.trim());
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        return Err(Problem::bad_request(format!("the form has no `name`; {HOW_TO_ADD}")));
+    };
 
-    let learned = join_all(form.photos.into_iter().map(|photo| embed(&web, photo))).await;
-    let (mut embeddings, mut photos) = (Vec::new(), Vec::new());
-    let mut busy = None;
-    for (file, result) in learned {
-        match result {
-            Ok(embedding) => {
+    let embedded = join_all(received.files.into_iter().map(|file| embed(&state, file))).await;
+    let mut photos = Vec::new();
+    let mut embeddings = Vec::new();
+    let mut outage = None;
+    for (file, result) in embedded {
+        match result.map(|faces| (faces.len(), faces.into_iter().next().and_then(|face| face.embedding))) {
+            Ok((faces, Some(embedding))) => {
                 embeddings.push(embedding);
-                photos.push(json!({ "file": file, "added": true }));
+                photos.push(Photo { file, added: true, faces: Some(faces), problem: None });
             }
-            Err(error) => {
-                photos.push(json!({ "file": file, "added": false, "reason": error.detail }));
-                busy = Some(error).filter(|e| e.status.is_server_error()).or(busy);
+            Ok((faces, None)) => {
+                let problem = Some("no face was found in it".to_owned());
+                photos.push(Photo { file, added: false, faces: Some(faces), problem });
+            }
+            Err(problem) => {
+                photos.push(Photo { file, added: false, faces: None, problem: Some(problem.line()) });
+                outage = outage.or(problem.status.is_server_error().then_some(problem));
             }
         }
     }
     if embeddings.is_empty() {
-        // A fault of ours is not the photos' fault.
-        let reasons = photos.iter().filter_map(|p| p["reason"].as_str()).collect::<Vec<_>>().join("; ");
-        let unusable = || ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, format!("no photo could be used: {reasons}"));
-        return Err(busy.unwrap_or_else(unusable));
+        let none = || Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("no photo of {name} could be used"));
+        return Err(outage.unwrap_or_else(none).with("photos", json!(photos)));
     }
-    let gallery = web.gallery().add(name, embeddings).await?;
-    web.saw_gallery(gallery.version);
-    let known = gallery.people.iter().find(|p| p.name == name).map_or(0, |p| p.embeddings.len());
-    tracing::info!(version = gallery.version, "gallery changed: photos added");
+
+    let added = embeddings.len();
+    let gallery = state.web.gallery().add(name, embeddings).await?;
+    state.web.saw_gallery(gallery.version);
+    let total = gallery.people.iter().find(|person| person.name == name).map_or(added, |p| p.embeddings.len());
     Ok(HttpResponse::Created().json(json!({
-        "name": name, "photos_known": known, "version": gallery.version, "photos": photos,
+        "name": name,
+        "added": added,
+        "photos_total": total,
+        "version": gallery.version,
+        "photos": photos,
     })))
 }
 
-/// The embedding of a photo's largest face.
-async fn embed(web: &WebTier, photo: Photo) -> (String, Result<Vec<f32>, ApiError>) {
-    let file = photo.file.clone();
-    let learn = async {
-        photo.check(web)?;
-        let Photo { file, bytes, admission } = photo;
-        let upload = Upload { id: JobId::new(), task: Task::Embed, file, image: bytes };
-        let recognition = web.submit(admission, upload, false).await?.outcome?;
-        let face = recognition.faces.into_iter().next();
-        let no_face = || ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "there is no face in the photo");
-        face.and_then(|f| f.embedding).ok_or_else(no_face)
+/// `DELETE /v1/people/{name}`.
+pub async fn remove(path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let name = path.into_inner();
+    let Some(gallery) = state.web.gallery().remove(&name).await? else {
+        return Err(Problem::not_found(format!("nobody is called {name:?}")));
     };
-    let result = learn.await;
-    (file, result)
+    state.web.saw_gallery(gallery.version);
+    Ok(HttpResponse::NoContent().finish())
 }
 
-/// `DELETE /v1/people/{name}`: the person's embeddings go, from the store and from the workers.
-pub async fn remove(web: Data<WebTier>, name: Path<String>) -> Result<HttpResponse, ApiError> {
-    let Some(gallery) = web.gallery().remove(&name).await? else {
-        return Err(ApiError::not_found("nobody of that name is known"));
+/// The faces of a photo with their embeddings, largest first.
+async fn embed(state: &State, file: ReceivedFile) -> (String, Result<Vec<Face>, Problem>) {
+    let name = file.name.clone();
+    let faces = async {
+        file.check(state.web.settings().recognition.max_pixels)?;
+        let upload = Upload { id: JobId::new(), task: Task::Embed, file: file.name, image: file.bytes };
+        let reply = state.web.submit(file.admission, upload, false).await?;
+        Ok(reply.outcome?.faces)
     };
-    web.saw_gallery(gallery.version);
-    tracing::info!(version = gallery.version, "gallery changed: a person removed");
-    Ok(HttpResponse::NoContent().finish())
+    (name, faces.await)
 }

@@ -1,134 +1,257 @@
-//! `/v1/recognitions`: photos in, everything seen in them out; now, or later under an id.
+//! `POST /` and `/v1/recognitions`: images in, who is in them out.
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header,
-    web::{Data, Path, Payload},
+    http::{StatusCode, header},
+    web,
 };
 use futures_util::future::join_all;
-use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use super::{
-    error::{ApiError, ID_HEADER},
-    form::{self, Photo},
+    State,
+    answer::{Answer, split},
+    error::{ID_HEADER, Problem, Style, location, one_line},
+    upload::{Received, ReceivedFile, header_text, receive},
 };
 use crate::{
-    actors::web_tier::{Upload, WebTier},
-    wire::{JobId, Reply, Task},
+    actors::web_tier::{Admission, Upload},
+    keys::stem,
+    settings::ReplyStyle,
+    wire::{JobId, Task},
 };
 
-/// The job id of a request: its own, or made from the client's `Idempotency-Key`, so that a retry is the same job.
-#[derive(Clone, Copy)]
-pub struct Key(Option<JobId>);
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const MAX_KEY: usize = 255;
 
-impl Key {
-    /// The key of a request with so many files.
-    pub fn of(request: &HttpRequest, files: usize) -> Result<Self, ApiError> {
-        let Some(key) = request.headers().get("Idempotency-Key") else { return Ok(Self(None)) };
-        let key = key.to_str().ok().filter(|k| (1..=255).contains(&k.len()));
-        let key = key.ok_or_else(|| ApiError::bad_request("Idempotency-Key must be 1 to 255 visible ASCII characters"))?;
-        if files != 1 {
-            return Err(ApiError::bad_request("a request with Idempotency-Key must hold exactly one file"));
-        }
-        let hash = Sha256::digest(key.as_bytes());
-        let mut id = [0; 16];
-        id.copy_from_slice(&hash[..16]);
-        Ok(Self(Some(JobId(u128::from_be_bytes(id)))))
-    }
-
-    fn id(self) -> JobId {
-        self.0.unwrap_or_else(JobId::new)
-    }
+/// One file's answer.
+struct Outcome {
+    file: String,
+    result: Result<Answer, Problem>,
 }
 
-/// Sends a photo through the queue and waits for its reply.
-pub async fn recognise(web: &WebTier, photo: Photo, key: Key) -> Result<(JobId, Reply), ApiError> {
-    photo.check(web)?;
-    let Photo { file, bytes, admission } = photo;
-    let id = key.id();
-    let upload = Upload { id, task: Task::Recognise, file, image: bytes };
-    Ok((id, web.submit(admission, upload, key.0.is_some()).await?))
-}
-
-/// `POST /v1/recognitions`. One photo: the answer is its recognition. Several: `{"recognitions": […]}`, in order, with
-/// problem details in place of those that failed. `Prefer: respond-async`: 202 with ids.
-pub async fn create(web: Data<WebTier>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, ApiError> {
-    let form = form::read(&web, &request, payload).await?;
-    let key = Key::of(&request, form.photos.len())?;
-    let several = form.photos.len() > 1;
-    if wants_async(&request) {
-        return create_async(&web, form.photos, key).await;
-    }
-    let one = |photo: Photo| async {
-        let file = photo.file.clone();
-        let (id, reply) = recognise(&web, photo, key).await?;
-        answer(id, &file, reply)
+/// `POST /`: a line of text for each file.
+pub async fn plain(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
+    let outcomes = async {
+        let (received, key) = receive_all(&req, payload, &state).await?;
+        Ok(wait_for_all(&state, received.files, key).await)
     };
-    let mut results = join_all(form.photos.into_iter().map(one)).await;
-    if !several && let Some(result) = results.pop() {
-        let body = result?;
-        let id = body["id"].as_str().unwrap_or_default().to_owned();
-        return Ok(HttpResponse::Ok().insert_header((ID_HEADER, id)).json(body));
-    }
-    let problem = |e: ApiError| json!({ "status": e.status.as_u16(), "detail": e.detail, "id": e.id.map(|i| i.to_string()) });
-    let all: Vec<Value> = results.into_iter().map(|r| r.unwrap_or_else(problem)).collect();
-    let ids: Vec<&str> = all.iter().filter_map(|v| v["id"].as_str()).collect();
-    Ok(HttpResponse::Ok().insert_header((ID_HEADER, ids.join(","))).json(json!({ "recognitions": all })))
+    let outcomes = match outcomes.await.and_then(unless_all_failed) {
+        Ok(outcomes) => outcomes,
+        Err(problem) => return problem.respond(Style::Line),
+    };
+    let style = state.web.settings().http.reply;
+    let lines: Vec<String> = outcomes.iter().map(|outcome| line(outcome, style)).collect();
+    let ids = ids(outcomes.iter().filter_map(|outcome| outcome.result.as_ref().ok()));
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").insert_header((ID_HEADER, ids)).body(lines.join("\n"))
 }
 
-fn answer(id: JobId, file: &str, reply: Reply) -> Result<Value, ApiError> {
-    let recognition = reply.outcome.map_err(|failure| ApiError { id: Some(id), ..failure.into() })?;
-    let mut body = json!(recognition);
-    body["id"] = json!(id.to_string());
-    body["file"] = json!(file);
-    body["worker"] = json!(reply.worker);
-    body["timings"]["worker_ms"] = json!(reply.worker_ms);
-    Ok(body)
-}
-
-fn wants_async(request: &HttpRequest) -> bool {
-    let values = request.headers().get_all("Prefer").filter_map(|v| v.to_str().ok());
-    values.flat_map(|v| v.split([',', ';'])).any(|token| token.trim().eq_ignore_ascii_case("respond-async"))
-}
-
-async fn create_async(web: &WebTier, photos: Vec<Photo>, key: Key) -> Result<HttpResponse, ApiError> {
-    photos.iter().try_for_each(|photo| photo.check(web))?;
-    let mut accepted = Vec::with_capacity(photos.len());
-    for Photo { file, bytes, admission } in photos {
-        let id = key.id();
-        web.submit_async(admission, Upload { id, task: Task::Recognise, file: file.clone(), image: bytes }).await?;
-        accepted.push(json!({ "id": id.to_string(), "file": file, "status": "pending" }));
-    }
-    let ids: Vec<&str> = accepted.iter().filter_map(|v| v["id"].as_str()).collect();
-    let mut response = HttpResponse::Accepted();
-    response.insert_header(("Preference-Applied", "respond-async")).insert_header((ID_HEADER, ids.join(",")));
-    match accepted.as_slice() {
-        [one] => {
-            response.insert_header((header::LOCATION, format!("/v1/recognitions/{}", ids[0])));
-            Ok(response.json(one))
-        }
-        all => Ok(response.json(json!({ "recognitions": all }))),
-    }
-}
-
-fn parse_id(id: &str) -> Result<JobId, ApiError> {
-    id.parse().map_err(|_| ApiError::bad_request(format!("{id:?} is not an id: 26 letters and digits")))
-}
-
-/// `GET /v1/recognitions/{id}`: the record, whatever node or life of this server took the upload.
-pub async fn show(web: Data<WebTier>, id: Path<String>) -> Result<HttpResponse, ApiError> {
-    match web.record(parse_id(&id)?).await? {
-        Some(record) => Ok(HttpResponse::Ok().json(record)),
-        None => Err(ApiError::not_found("there is no recognition with this id")),
-    }
-}
-
-/// `DELETE /v1/recognitions/{id}`: image, label and record go.
-pub async fn delete(web: Data<WebTier>, id: Path<String>) -> Result<HttpResponse, ApiError> {
-    if web.forget(parse_id(&id)?).await? {
-        Ok(HttpResponse::NoContent().finish())
+/// `POST /v1/recognitions`: one object for one file, `{"recognitions": […]}` for several.
+pub async fn create(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let (received, key) = receive_all(&req, payload, &state).await?;
+    let wait = !prefers_async(header_text(&req, header::HeaderName::from_static("prefer")));
+    let outcomes = if wait {
+        wait_for_all(&state, received.files, key).await
     } else {
-        Err(ApiError::not_found("there is no recognition with this id"))
+        join_all(received.files.into_iter().map(|file| queue(&state, file, key))).await
+    };
+    let single = outcomes.len() == 1;
+    let mut answers: Vec<Answer> = unless_all_failed(outcomes)?
+        .into_iter()
+        .map(|outcome| outcome.result.unwrap_or_else(|problem| Answer::failed(outcome.file, &problem)))
+        .collect();
+
+    let mut response = HttpResponse::build(if wait { StatusCode::OK } else { StatusCode::ACCEPTED });
+    response.insert_header((ID_HEADER, ids(&answers)));
+    if !wait {
+        response.insert_header(("Preference-Applied", "respond-async"));
+    }
+    if !single {
+        return Ok(response.json(json!({ "recognitions": answers })));
+    }
+    let answer = answers.remove(0);
+    if let (false, Some(id)) = (wait, &answer.id) {
+        response.insert_header((header::LOCATION, format!("/v1/recognitions/{id}")));
+    }
+    Ok(response.json(answer))
+}
+
+/// `GET /v1/recognitions/{id}`: what is known, pending or not.
+pub async fn find(path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let id = parse_id(&path)?;
+    let record = state.web.record(id).await?.ok_or_else(|| no_such_job(id))?;
+    Ok(HttpResponse::Ok().json(Answer::stored(record)))
+}
+
+/// `DELETE /v1/recognitions/{id}`: image, label and result go.
+pub async fn delete(path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let id = parse_id(&path)?;
+    if !state.web.forget(id).await? {
+        return Err(no_such_job(id));
+    }
+    Ok(HttpResponse::NoContent().finish())
+}
+
+async fn receive_all(
+    req: &HttpRequest,
+    payload: web::Payload,
+    state: &State,
+) -> Result<(Received, Option<JobId>), Problem> {
+    let received = receive(req, payload, &state.web).await?;
+    let key = match req.headers().get(IDEMPOTENCY_KEY) {
+        Some(key) => Some(job_id_of_key(key.as_bytes())?),
+        None => None,
+    };
+    if key.is_some() && received.files.len() > 1 {
+        return Err(Problem::bad_request("an Idempotency-Key is for one file; send the files one by one"));
+    }
+    Ok((received, key))
+}
+
+async fn wait_for_all(state: &State, files: Vec<ReceivedFile>, key: Option<JobId>) -> Vec<Outcome> {
+    join_all(files.into_iter().map(|file| wait_for(state, file, key))).await
+}
+
+/// Recognises one file and waits for the answer.
+async fn wait_for(state: &State, file: ReceivedFile, key: Option<JobId>) -> Outcome {
+    let name = file.name.clone();
+    let result = async {
+        file.check(state.web.settings().recognition.max_pixels)?;
+        let (admission, upload) = job(file, key);
+        let file = upload.file.clone();
+        let (outcome, head) = split(state.web.submit(admission, upload, key.is_some()).await?);
+        Ok(Answer::done(file, outcome?, head))
+    };
+    Outcome { file: name, result: result.await }
+}
+
+/// Queues one file and answers with its id. A retry finds the job it made before.
+async fn queue(state: &State, file: ReceivedFile, key: Option<JobId>) -> Outcome {
+    let name = file.name.clone();
+    let result = async {
+        file.check(state.web.settings().recognition.max_pixels)?;
+        if let Some(id) = key
+            && let Some(record) = state.web.record(id).await?
+        {
+            return Ok(Answer::stored(record));
+        }
+        let (admission, upload) = job(file, key);
+        let (id, file) = (upload.id, upload.file.clone());
+        state.web.submit_async(admission, upload).await?;
+        Ok(Answer::pending(id, file))
+    };
+    Outcome { file: name, result: result.await }
+}
+
+fn job(file: ReceivedFile, key: Option<JobId>) -> (Admission, Upload) {
+    let id = key.unwrap_or_else(JobId::new);
+    (file.admission, Upload { id, task: Task::Recognise, file: file.name, image: file.bytes })
+}
+
+/// If no file has an answer, the first one's problem is the answer.
+fn unless_all_failed(mut outcomes: Vec<Outcome>) -> Result<Vec<Outcome>, Problem> {
+    if outcomes.iter().any(|outcome| outcome.result.is_ok()) {
+        return Ok(outcomes);
+    }
+    match outcomes.remove(0).result {
+        Err(problem) => Err(problem),
+        Ok(_) => unreachable!("no outcome is an answer"),
+    }
+}
+
+fn ids<'a>(answers: impl IntoIterator<Item = &'a Answer>) -> String {
+    answers.into_iter().filter_map(|answer| answer.id.as_deref()).collect::<Vec<_>>().join(",")
+}
+
+fn line(outcome: &Outcome, style: ReplyStyle) -> String {
+    let said = match &outcome.result {
+        Ok(answer) => one_line(answer.label().unwrap_or_default()),
+        Err(problem) => format!("error: {}", problem.line()),
+    };
+    match style {
+        ReplyStyle::Label => said,
+        ReplyStyle::StemLabel => format!("{}:{said}", stem(&outcome.file)),
+    }
+}
+
+/// RFC 7240: `respond-async` among the preferences.
+fn prefers_async(prefer: &str) -> bool {
+    prefer
+        .split(',')
+        .filter_map(|preference| preference.split(';').next())
+        .any(|p| p.trim().eq_ignore_ascii_case("respond-async"))
+}
+
+/// The id of the job that a client's key stands for: the first 128 bits of its SHA-256.
+fn job_id_of_key(key: &[u8]) -> Result<JobId, Problem> {
+    if key.is_empty() || key.len() > MAX_KEY || !key.iter().all(u8::is_ascii_graphic) {
+        return Err(Problem::bad_request(format!("an Idempotency-Key is 1 to {MAX_KEY} visible ASCII characters")));
+    }
+    let digest = Sha256::digest(key);
+    let first: [u8; 16] = std::array::from_fn(|i| digest[i]);
+    Ok(JobId(u128::from_be_bytes(first)))
+}
+
+fn parse_id(text: &str) -> Result<JobId, Problem> {
+    text.parse().map_err(|_| Problem::bad_request(format!("{text:?} is not an id: 26 letters and digits, as answered")))
+}
+
+fn no_such_job(id: JobId) -> Problem {
+    Problem::not_found(format!("there is no recognition {}", location(id))).id(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn failed(file: &str, problem: Problem) -> Outcome {
+        Outcome { file: file.into(), result: Err(problem) }
+    }
+
+    #[test]
+    fn a_preference_is_found_among_others() {
+        for prefer in ["respond-async", "wait=10, Respond-Async", "respond-async; x=1, wait=2"] {
+            assert!(prefers_async(prefer), "{prefer}");
+        }
+        for prefer in ["", "wait=10", "respond-asynchronously", "handling=respond-async"] {
+            assert!(!prefers_async(prefer), "{prefer}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_the_same_job_each_time_and_keys_differ() {
+        let id = |key: &str| job_id_of_key(key.as_bytes()).expect("a key");
+        assert_eq!(id("a"), id("a"));
+        assert_ne!(id("a"), id("b"));
+        // SHA-256("abc") = ba7816bf 8f01cfea 414140de 5dae2223 … (FIPS 180-2, appendix B.1)
+        assert_eq!(id("abc"), JobId(0xba78_16bf_8f01_cfea_4141_40de_5dae_2223));
+        for bad in ["", "a b", "é", "x\ty", &"k".repeat(256)] {
+            assert_eq!(job_id_of_key(bad.as_bytes()).expect_err("refused").status, 400, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn all_bad_is_the_first_problem_and_lines_name_the_file() {
+        let outcomes = vec![failed("a.jpg", Problem::too_large("x")), failed("b.jpg", Problem::bad_request("y"))];
+        assert_eq!(line(&outcomes[1], ReplyStyle::StemLabel), "b:error: y");
+        assert_eq!(line(&outcomes[1], ReplyStyle::Label), "error: y");
+        assert_eq!(unless_all_failed(outcomes).err().expect("a problem").status, 413);
+
+        let mixed = vec![
+            failed("a.jpg", Problem::too_large("x")),
+            Outcome { file: "b.jpg".into(), result: Ok(Answer::pending(JobId(1), "b.jpg".into())) },
+        ];
+        assert_eq!(unless_all_failed(mixed).ok().expect("kept").len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn an_id_survives_its_text(bits: u128) {
+            let id = JobId(bits);
+            prop_assert_eq!(parse_id(&id.to_string()).expect("an id"), id);
+        }
     }
 }

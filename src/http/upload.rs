@@ -1,60 +1,254 @@
-//! `POST /`: the contract of the report. A photo in, a label out, in plain text.
+//! Receives uploads: streams multipart or raw bodies into memory, within the limits, never onto disk.
 
+use actix_multipart::{Field, Multipart, MultipartError};
 use actix_web::{
-    HttpRequest, HttpResponse,
-    http::StatusCode,
-    web::{Data, Payload},
+    HttpRequest,
+    error::PayloadError,
+    http::{
+        StatusCode,
+        header::{self, ContentDisposition},
+    },
+    web,
 };
-use futures_util::future::join_all;
+use bytes::Bytes;
+use bytesize::ByteSize;
+use futures_util::{Stream, StreamExt};
 
 use super::{
-    error::{ApiError, ID_HEADER},
-    form::{self, Photo},
-    recognitions::{Key, recognise},
+    body::Body,
+    error::Problem,
+    names::{UNNAMED, safe_file_name},
 };
-use crate::{actors::web_tier::WebTier, keys::stem, settings::ReplyStyle};
+use crate::{
+    actors::web_tier::{Admission, WebTier},
+    inference::decode,
+    settings::Http,
+};
 
-/// One line a file: `label`, or `stem:label`. A bad file among good ones has a line `error: …`; if all are bad, the
-/// first one's status and line are the answer.
-pub async fn upload(web: Data<WebTier>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, ApiError> {
-    answer(&web, &request, payload).await.map_err(ApiError::plain)
+/// Fields that hold a file even if the part has no file name.
+const FILE_FIELDS: [&str; 2] = ["myfile", "inputFile"];
+/// First step in which memory for a file grows; then it doubles.
+const FIRST_BYTES: usize = 16 << 10;
+/// A form's text field.
+const MAX_TEXT: usize = 4 << 10;
+/// Text fields in one form.
+const MAX_TEXTS: usize = 32;
+const HOW_TO_SEND: &str = "send the photo as multipart/form-data in the field `myfile`, \
+                           e.g. curl -F myfile=@photo.jpg, or raw with Content-Type: image/jpeg";
+
+/// A file in memory, with its place among the waiting uploads.
+pub struct ReceivedFile {
+    /// Made safe.
+    pub name: String,
+    pub bytes: Bytes,
+    pub admission: Admission,
 }
 
-async fn answer(web: &WebTier, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, ApiError> {
-    let form = form::read(web, request, payload).await?;
-    let key = Key::of(request, form.photos.len())?;
-    let results = join_all(form.photos.into_iter().map(|photo| label(web, photo, key.clone()))).await;
-    if let Some(first) = results.iter().find_map(|r| r.as_ref().err())
-        && results.iter().all(Result::is_err)
-    {
-        return Err(first.clone());
-    }
-    let mut ids = Vec::new();
-    let mut lines = String::new();
-    for result in results {
-        match result {
-            Ok((id, line)) => {
-                ids.push(id);
-                lines.push_str(&line);
-            }
-            Err(error) => lines.push_str(&format!("error: {error}")),
+impl ReceivedFile {
+    /// Looks at the image's head, so that what cannot be recognised is not queued.
+    pub fn check(&self, max_pixels: u64) -> Result<(), Problem> {
+        if self.bytes.is_empty() {
+            return Err(Problem::bad_request(format!("the file {} is empty", self.name)));
         }
-        lines.push('\n');
+        decode::inspect(&self.bytes, max_pixels)?;
+        Ok(())
     }
-    let lines = if lines.lines().count() == 1 { lines.trim_end().to_owned() } else { lines };
-    Ok(HttpResponse::build(StatusCode::OK)
-        .content_type("text/plain; charset=utf-8")
-        .insert_header((ID_HEADER, ids.join(",")))
-        .body(lines))
 }
 
-async fn label(web: &WebTier, photo: Photo, key: Key) -> Result<(String, String), ApiError> {
-    let file = photo.file.clone();
-    let (id, reply) = recognise(web, photo, key).await?;
-    let label = reply.outcome?.label;
-    let line = match web.settings().http.reply {
-        ReplyStyle::Label => label,
-        ReplyStyle::StemLabel => format!("{}:{label}", stem(&file)),
+/// A request's body, read.
+#[derive(Default)]
+pub struct Received {
+    /// In the order of the form; at least one.
+    pub files: Vec<ReceivedFile>,
+    /// Text fields by name.
+    pub texts: Vec<(String, String)>,
+}
+
+/// Reads the body. On any error what the client still sends is drained within bounds.
+pub async fn receive(req: &HttpRequest, payload: web::Payload, web: &WebTier) -> Result<Received, Problem> {
+    let http = &web.settings().http;
+    let body = Body::new(payload, http.max_upload);
+    let read = tokio::time::timeout(http.upload_timeout, read(req, body.clone(), web, http)).await;
+    super::metrics::uploaded(body.read());
+    match read {
+        Ok(Ok(received)) => Ok(received),
+        Ok(Err(problem)) => Err(problem.closing(!body.drain().await)),
+        Err(_) => {
+            let seconds = http.upload_timeout.as_secs();
+            let detail = format!("the upload did not arrive within {seconds} s; send it faster or smaller");
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail).closing(true))
+        }
+    }
+}
+
+async fn read(req: &HttpRequest, mut body: Body, web: &WebTier, http: &Http) -> Result<Received, Problem> {
+    if content_length(req).is_some_and(|length| length > http.max_upload as u64) {
+        return Err(over_limit(http));
+    }
+    let mut admission = web.admit()?;
+    let content_type = header_text(req, header::CONTENT_TYPE).to_ascii_lowercase();
+    if content_type.starts_with("multipart/") {
+        let read = read_form(Multipart::new(req.headers(), body.clone()), web, http, admission).await;
+        return read.map_err(|problem| if body.read() == 0 { empty_body() } else { problem });
+    }
+    if !content_type.starts_with("image/") && !content_type.starts_with("application/octet-stream") {
+        return Err(match body.next().await {
+            None => empty_body(),
+            Some(_) => Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                format!("an upload is not sent as Content-Type {content_type:?}; {HOW_TO_SEND}"),
+            ),
+        });
+    }
+    let bytes = collect(body, web, &mut admission, |error| payload_problem(&error, http)).await?;
+    if bytes.is_empty() {
+        return Err(empty_body());
+    }
+    let disposition = ContentDisposition::from_raw(&header_value(req, header::CONTENT_DISPOSITION)).ok();
+    let name = disposition.as_ref().and_then(file_name).unwrap_or_default();
+    Ok(Received { files: vec![ReceivedFile { name: safe_file_name(&name), bytes, admission }], texts: vec![] })
+}
+
+async fn read_form(
+    mut form: Multipart,
+    web: &WebTier,
+    http: &Http,
+    first_admission: Admission,
+) -> Result<Received, Problem> {
+    let mut received = Received::default();
+    let mut next_admission = Some(first_admission);
+    while let Some(field) = form.next().await {
+        let mut field = field.map_err(|error| form_problem(error, http))?;
+        let Some(raw_name) = part_file_name(&field) else {
+            let text = read_text(&mut field, http).await?;
+            received.texts.push((field.name().unwrap_or_default().to_owned(), text));
+            if received.texts.len() > MAX_TEXTS {
+                return Err(Problem::too_large(format!("more than {MAX_TEXTS} text fields in one form")));
+            }
+            continue;
+        };
+        if received.files.len() == http.max_files {
+            return Err(Problem::too_large(format!("more than {} files in one upload; send several", http.max_files)));
+        }
+        let mut admission = match next_admission.take() {
+            Some(admission) => admission,
+            None => web.admit()?,
+        };
+        let bytes = collect(&mut field, web, &mut admission, |error| form_problem(error, http)).await?;
+        if bytes.is_empty() && raw_name.is_empty() {
+            next_admission = Some(admission); // a browser's form in which no file was chosen
+            continue;
+        }
+        received.files.push(ReceivedFile { name: safe_file_name(&raw_name), bytes, admission });
+    }
+    if received.files.is_empty() {
+        return Err(Problem::bad_request(format!("the form has no file; {HOW_TO_SEND}")));
+    }
+    Ok(received)
+}
+
+/// The client's file name if the part is a file: it has one, or its field is one of ours.
+fn part_file_name(field: &Field) -> Option<String> {
+    choose_file(field.content_disposition()?)
+}
+
+fn choose_file(disposition: &ContentDisposition) -> Option<String> {
+    let by_field = disposition.get_name().is_some_and(|name| FILE_FIELDS.contains(&name));
+    file_name(disposition).or_else(|| by_field.then(|| UNNAMED.to_owned()))
+}
+
+fn file_name(disposition: &ContentDisposition) -> Option<String> {
+    let extended = disposition.get_filename_ext().map(|name| String::from_utf8_lossy(&name.value).into_owned());
+    extended.or_else(|| disposition.get_filename().map(str::to_owned))
+}
+
+/// All bytes of a stream. Memory is reserved before it is allocated.
+async fn collect<E>(
+    mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    web: &WebTier,
+    admission: &mut Admission,
+    problem: impl Fn(E) -> Problem,
+) -> Result<Bytes, Problem> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(&problem)?;
+        if bytes.capacity() - bytes.len() < chunk.len() {
+            let more = chunk.len().max(bytes.len()).max(FIRST_BYTES);
+            web.reserve(admission, more)?;
+            bytes.reserve_exact(more);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.into())
+}
+
+async fn read_text(field: &mut Field, http: &Http) -> Result<String, Problem> {
+    let name = field.name().unwrap_or_default().to_owned();
+    let bytes = match field.bytes(MAX_TEXT).await {
+        Ok(read) => read.map_err(|error| form_problem(error, http))?,
+        Err(_) => return Err(Problem::too_large(format!("the field {name:?} is longer than {MAX_TEXT} bytes"))),
     };
-    Ok((id.to_string(), line))
+    String::from_utf8(bytes.into()).map_err(|_| Problem::bad_request(format!("the field {name:?} is not UTF-8 text")))
+}
+
+fn content_length(req: &HttpRequest) -> Option<u64> {
+    header_text(req, header::CONTENT_LENGTH).parse().ok()
+}
+
+fn header_value(req: &HttpRequest, name: header::HeaderName) -> header::HeaderValue {
+    req.headers().get(name).cloned().unwrap_or_else(|| header::HeaderValue::from_static(""))
+}
+
+/// A header's value, or "" if it is absent or not ASCII.
+pub fn header_text(req: &HttpRequest, name: header::HeaderName) -> &str {
+    req.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn empty_body() -> Problem {
+    Problem::bad_request(format!("the body is empty; {HOW_TO_SEND}"))
+}
+
+fn over_limit(http: &Http) -> Problem {
+    Problem::too_large(format!("the upload is larger than {}", ByteSize::b(http.max_upload as u64).display().iec()))
+}
+
+fn payload_problem(error: &PayloadError, http: &Http) -> Problem {
+    match error {
+        PayloadError::Overflow => over_limit(http),
+        other => Problem::bad_request(format!("the upload broke off: {other}")),
+    }
+}
+
+fn form_problem(error: MultipartError, http: &Http) -> Problem {
+    match error {
+        MultipartError::Payload(error) => payload_problem(&error, http),
+        MultipartError::Incomplete => Problem::bad_request("the form ends before its closing boundary; send it again"),
+        other => Problem::bad_request(format!("the body is not a form that can be read ({other}); {HOW_TO_SEND}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(disposition: &str) -> Option<String> {
+        let raw = header::HeaderValue::from_str(disposition).expect("a header");
+        choose_file(&ContentDisposition::from_raw(&raw).expect("a disposition"))
+    }
+
+    #[test]
+    fn a_part_is_a_file_by_its_file_name_or_its_field() {
+        for (disposition, file) in [
+            (r#"form-data; name="myfile"; filename="a.jpg""#, Some("a.jpg")),
+            (r#"form-data; name="inputFile"; filename="b.png""#, Some("b.png")),
+            (r#"form-data; name="anything"; filename="c.webp""#, Some("c.webp")),
+            (r#"form-data; name="myfile""#, Some("upload")),
+            (r#"form-data; name="inputFile""#, Some("upload")),
+            (r#"form-data; name="myfile"; filename="""#, Some("")),
+            (r#"form-data; name="name""#, None),
+            (r#"form-data; name="x"; filename="a.jpg"; filename*=UTF-8''%E2%82%AC.jpg"#, Some("€.jpg")),
+        ] {
+            assert_eq!(chosen(disposition).as_deref(), file, "{disposition}");
+        }
+    }
 }

@@ -1,0 +1,39 @@
+// The page: photos in, cards out, with the fleet and the people beside them.
+
+import { followFleet } from './fleet.js';
+import { startPeople } from './people.js';
+import { addPhotos } from './photos.js';
+
+const input = document.getElementById('file');
+const drop = document.getElementById('drop');
+
+input.addEventListener('change', () => {
+  addPhotos([...input.files]);
+  input.value = ''; // the same photo can be chosen again
+});
+
+// Anywhere on the page will do: a photo that misses the zone would otherwise replace the page.
+for (const name of ['dragenter', 'dragover']) {
+  document.addEventListener(name, (event) => {
+    event.preventDefault();
+    drop.classList.add('over');
+  });
+}
+document.addEventListener('dragleave', (event) => {
+  if (!event.relatedTarget) drop.classList.remove('over');
+});
+document.addEventListener('drop', (event) => {
+  event.preventDefault();
+  drop.classList.remove('over');
+  addPhotos([...event.dataTransfer.files]);
+});
+document.addEventListener('paste', (event) => {
+  const files = [...event.clipboardData.files];
+  if (files.length > 0) {
+    event.preventDefault();
+    addPhotos(files);
+  }
+});
+
+followFleet();
+startPeople();

@@ -1,0 +1,82 @@
+// The people who are known: list, add, remove.
+
+import { call, callUntilTaken } from './api.js';
+
+const form = document.getElementById('add-person');
+const list = document.getElementById('people-list');
+const status = document.getElementById('person-status');
+
+export function startPeople() {
+  form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    add();
+  });
+  refresh();
+}
+
+async function refresh() {
+  try {
+    const gallery = await call('/v1/people');
+    list.replaceChildren(...gallery.people.map(entry));
+    document.getElementById('people-count').textContent = gallery.people.length || '';
+    document.getElementById('no-people').hidden = gallery.people.length > 0;
+  } catch (error) {
+    say(`people cannot be listed: ${error.message}`, true);
+  }
+}
+
+function say(text, isError = false) {
+  status.textContent = text;
+  status.classList.toggle('error', isError);
+}
+
+async function add() {
+  const button = form.querySelector('button');
+  button.disabled = true;
+  say('looking at the photos…');
+  try {
+    const options = { method: 'POST', body: new FormData(form) };
+    const added = await callUntilTaken('/v1/people', options, (why) => say(why));
+    const refused = added.photos.filter((photo) => !photo.added);
+    const unused = refused.map((photo) => `${photo.file} was not used: ${photo.problem}`);
+    say([`${added.name} is known by ${photos(added.photos_total)}.`, ...unused].join(' '), refused.length > 0);
+    form.reset();
+  } catch (error) {
+    const reasons = (error.body?.photos ?? []).map((photo) => `${photo.file}: ${photo.problem}`);
+    say([error.message, ...reasons].join('. '), true);
+  }
+  button.disabled = false;
+  await refresh();
+}
+
+function photos(count) {
+  return count === 1 ? '1 photo' : `${count} photos`;
+}
+
+function entry(person) {
+  const item = document.createElement('li');
+  const name = document.createElement('span');
+  name.className = 'name';
+  name.textContent = person.name;
+  const count = document.createElement('span');
+  count.className = 'quiet';
+  count.textContent = photos(person.photos);
+  const button = document.createElement('button');
+  button.className = 'plain remove';
+  button.textContent = 'Remove';
+  button.setAttribute('aria-label', `Remove ${person.name}`);
+  button.addEventListener('click', () => remove(person.name));
+  item.append(name, count, button);
+  return item;
+}
+
+async function remove(name) {
+  if (!window.confirm(`Remove ${name}? Their face will be unknown from now on.`)) return;
+  try {
+    await call(`/v1/people/${encodeURIComponent(name)}`, { method: 'DELETE' });
+    say(`${name} was removed.`);
+  } catch (error) {
+    say(error.message, true);
+  }
+  await refresh();
+}

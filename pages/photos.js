@@ -1,0 +1,135 @@
+// Photos: a card for each, uploaded a few at a time, drawn with what was seen in them.
+
+import { ApiError, call, callUntilTaken, pause } from './api.js';
+import { drawFaces, drawPhoto } from './draw.js';
+
+/** Uploads at once: a browser opens six connections to a server, and the fleet's events hold one. */
+const UPLOADS = 5;
+/** Cards that stay; older ones give their memory back. */
+const MAX_CARDS = 300;
+/** Seconds between looks for an answer that came too late. */
+const LOOK_AGAIN = 2;
+
+const cards = document.getElementById('cards');
+const progress = document.getElementById('progress');
+const waiting = [];
+let running = 0;
+let total = 0;
+let done = 0;
+
+/** Makes a card for each file and recognises them as there is room. */
+export function addPhotos(files) {
+  if (running === 0 && waiting.length === 0) {
+    total = 0;
+    done = 0;
+  }
+  for (const file of files) {
+    total += 1;
+    waiting.push({ file, card: newCard(file) });
+  }
+  while (cards.childElementCount > MAX_CARDS) cards.lastElementChild.remove();
+  showProgress();
+  startMore();
+}
+
+function startMore() {
+  while (running < UPLOADS && waiting.length > 0) {
+    running += 1;
+    const { file, card } = waiting.shift();
+    recognise(file, card).finally(() => {
+      running -= 1;
+      done += 1;
+      showProgress();
+      startMore();
+    });
+  }
+}
+
+function showProgress() {
+  progress.textContent = total === 0 ? '' : `${done} of ${total} done`;
+}
+
+function newCard(file) {
+  const item = document.createElement('li');
+  item.className = 'card';
+  const canvas = document.createElement('canvas');
+  canvas.width = 4;
+  canvas.height = 3;
+  canvas.setAttribute('role', 'img');
+  canvas.setAttribute('aria-label', file.name);
+  const words = document.createElement('div');
+  const label = document.createElement('p');
+  const detail = document.createElement('p');
+  const name = document.createElement('p');
+  name.className = 'quiet file';
+  name.textContent = file.name;
+  detail.className = 'quiet detail';
+  words.append(label, detail, name);
+  item.append(canvas, words);
+  cards.prepend(item);
+  const card = { item, canvas, label, detail };
+  say(card, 'waiting', 'waiting for its turn');
+  return card;
+}
+
+function say(card, kind, text, detail = '') {
+  card.label.className = `label ${kind}`;
+  card.label.textContent = text;
+  card.detail.textContent = detail;
+  card.item.dataset.state = kind;
+}
+
+async function recognise(file, card) {
+  say(card, 'waiting', 'sending…');
+  const drawn = drawPhoto(card.canvas, file).catch(() => false);
+  try {
+    const result = await send(file, card);
+    await drawn;
+    showResult(file, card, result);
+  } catch (error) {
+    say(card, 'error', error.message);
+  }
+}
+
+async function send(file, card) {
+  const form = new FormData();
+  form.append('myfile', file);
+  const options = { method: 'POST', body: form };
+  try {
+    say(card, 'waiting', 'recognising…');
+    return await callUntilTaken('/v1/recognitions', options, (why) => say(card, 'waiting', why));
+  } catch (error) {
+    // The job goes on without us: its answer is found under its id.
+    if (!error.body?.id || ![503, 504].includes(error.status)) throw error;
+    say(card, 'waiting', 'this takes longer than usual…');
+    return await look(error.body.id);
+  }
+}
+
+async function look(id) {
+  for (;;) {
+    await pause(LOOK_AGAIN);
+    const found = await call(`/v1/recognitions/${id}`).catch((error) => {
+      if (error.status === 0 || error.status === 503) return { status: 'pending' }; // a server that restarts
+      throw error;
+    });
+    if (found.status === 'failed') throw new ApiError(found.problem.status, found.problem.detail);
+    if (found.status === 'done') return found;
+  }
+}
+
+function showResult(file, card, result) {
+  const faces = result.faces ?? [];
+  drawFaces(card.canvas, result);
+  const names = faces.map(describe);
+  const known = faces.length > 0 ? faces[0].name !== 'unknown' : result.classes?.length > 0;
+  let detail = faces.length > 1 ? `${faces.length} faces: ${names.join(', ')}` : '';
+  if (faces.length === 1 && faces[0].similarity !== null) detail = `similarity ${faces[0].similarity.toFixed(2)}`;
+  if (faces.length === 0) detail = (result.classes ?? []).map((c) => `${c.label} ${(c.probability * 100).toFixed(0)} %`).join(', ');
+  say(card, known ? 'known' : 'unknown', result.label, detail);
+  card.canvas.setAttribute('aria-label', `${file.name}: ${names.join(', ') || result.label}`);
+}
+
+function describe(face) {
+  return face.similarity === null ? face.name : `${face.name} ${face.similarity.toFixed(2)}`;
+}

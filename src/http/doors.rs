@@ -1,0 +1,100 @@
+//! Who may knock: a web page of somebody else's must not use a visitor's browser to reach this server.
+
+use std::net::IpAddr;
+
+use actix_web::{
+    Error, HttpResponse,
+    body::{BoxBody, EitherBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{Method, StatusCode, header},
+    middleware::Next,
+    web,
+};
+
+use super::{
+    State,
+    error::{Problem, Style},
+};
+
+/// Middleware: refuses foreign origins and, on loopback, foreign host names.
+pub async fn check<B: MessageBody>(
+    req: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B, BoxBody>>, Error> {
+    match refusal(&req) {
+        Some(response) => Ok(req.into_response(response).map_into_right_body()),
+        None => Ok(next.call(req).await?.map_into_left_body()),
+    }
+}
+
+fn refusal(req: &ServiceRequest) -> Option<HttpResponse> {
+    let text = |name| req.headers().get(name).map(|value: &header::HeaderValue| value.to_str().unwrap_or_default());
+    let loopback =
+        req.app_data::<web::Data<State>>().is_some_and(|state| state.web.settings().http.listen.ip().is_loopback());
+    let host = text(header::HOST);
+    let problem = if loopback && host.is_some_and(|host| !names_this_machine(host)) {
+        // DNS rebinding: a name of the attacker's that resolves to 127.0.0.1.
+        Problem::new(StatusCode::MISDIRECTED_REQUEST, "this server listens on this machine only; use http://localhost")
+    } else if changes_state(req.method()) && text(header::ORIGIN).is_some_and(|origin| !same_host(origin, host)) {
+        Problem::new(StatusCode::FORBIDDEN, "requests from other sites' pages are refused (Origin is not this Host)")
+    } else {
+        return None;
+    };
+    Some(problem.closing(true).respond(Style::of(req.path())))
+}
+
+fn changes_state(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// Whether a Host header is a name of the loopback interface, whatever the port.
+fn names_this_machine(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.strip_prefix('[').and_then(|v6| v6.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Whether an Origin header (`scheme://host[:port]`, or `null`) is of this Host. The scheme may differ: a proxy may
+/// speak TLS for us.
+fn same_host(origin: &str, host: Option<&str>) -> bool {
+    match (origin.split_once("://"), host) {
+        (Some((_, authority)), Some(host)) => authority.eq_ignore_ascii_case(host),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_loopback_name_this_machine() {
+        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:5000", "[::1]", "[::1]:8080"] {
+            assert!(names_this_machine(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "[2001:db8::1]:80",
+        ] {
+            assert!(!names_this_machine(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn an_origin_must_be_the_host() {
+        assert!(same_host("http://localhost:8080", Some("localhost:8080")));
+        assert!(same_host("https://Faces.example", Some("faces.example")));
+        for origin in ["null", "http://evil.example", "http://localhost:9000", "localhost:8080"] {
+            assert!(!same_host(origin, Some("localhost:8080")), "{origin}");
+        }
+        assert!(!same_host("http://localhost", None));
+    }
+}

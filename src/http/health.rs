@@ -1,0 +1,53 @@
+//! For those who watch the process: is it there, can it take work, what has it done.
+
+use std::time::Duration;
+
+use ::metrics::gauge;
+use actix_web::{HttpResponse, web};
+
+use super::{
+    State,
+    error::{Problem, Style},
+};
+
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// `GET /healthz`: the process answers.
+pub async fn alive() -> HttpResponse {
+    text("ok\n")
+}
+
+/// `GET /readyz`: queue and store can be reached.
+pub async fn ready(state: web::Data<State>) -> HttpResponse {
+    match state.web.ready().await {
+        Ok(()) => text("ready\n"),
+        Err(error) => Problem::busy(format!("not ready: {error}"), RETRY_AFTER).respond(Style::Line),
+    }
+}
+
+/// `GET /metrics`, for Prometheus.
+pub async fn metrics(state: web::Data<State>) -> HttpResponse {
+    let view = state.web.fleet().borrow().clone();
+    gauge!("rollcall_uploads_waiting").set(state.web.waiting() as f64);
+    gauge!("rollcall_demand_jobs").set(view.demand as f64);
+    gauge!("rollcall_target_instances").set(view.target as f64);
+    let (d, c) = (view.depth, view.counts);
+    for (kind, jobs) in [("visible", d.visible), ("in-flight", d.in_flight), ("delayed", d.delayed)] {
+        gauge!("rollcall_queue_jobs", "state" => kind).set(jobs as f64);
+    }
+    for (kind, instances) in [
+        ("pending", c.pending),
+        ("running", c.running),
+        ("stopping", c.stopping),
+        ("stopped", c.stopped),
+        ("shutting-down", c.shutting_down),
+        ("terminated", c.terminated),
+    ] {
+        gauge!("rollcall_instances", "state" => kind).set(instances as f64);
+    }
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(state.metrics.render())
+}
+
+fn text(body: &'static str) -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(body)
+}
