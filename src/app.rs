@@ -17,7 +17,7 @@ use crate::{
         instance_fleet::{InstanceFleet, end_all},
         instance_supervisor::{End, InstanceSupervisor, Links, Why},
         job::JobRunner,
-        messages::{Capacity, DemandHint, Deliveries, Done},
+        messages::{Capacity, Deliveries, DemandHint, Done},
         queue_poller::{PollerOptions, QueuePoller},
         reply_router::ReplyRouter,
         web_request::Ports,
@@ -73,10 +73,7 @@ pub async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<(
 }
 
 /// Makes the three queues; answers with the listener and the speaker.
-async fn create_queues(
-    settings: &Settings,
-    queues: &dyn Queues,
-) -> anyhow::Result<(Arc<dyn Queue>, Arc<dyn Queue>)> {
+async fn create_queues(settings: &Settings, queues: &dyn Queues) -> anyhow::Result<(Arc<dyn Queue>, Arc<dyn Queue>)> {
     let q = &settings.queue;
     let base = QueueSpec {
         name: q.dead_letter.clone(),
@@ -105,7 +102,8 @@ fn start_web_and_controller(
     requests: Arc<dyn Queue>,
     replies: Arc<dyn Queue>,
 ) -> (WebTier, Addr<Guardian>) {
-    let (deliveries, done, capacity) = (Link::<Deliveries>::default(), Link::<Done>::default(), Link::<Capacity>::default());
+    let (deliveries, done, capacity) =
+        (Link::<Deliveries>::default(), Link::<Done>::default(), Link::<Capacity>::default());
     let (register, forget, hint) = (Link::default(), Link::default(), Link::<DemandHint>::default());
     let (shown, fleet) = watch::channel(Arc::new(FleetView::default()));
     let shown = Arc::new(shown);
@@ -135,7 +133,8 @@ fn start_web_and_controller(
     };
     let controller: Factory = {
         let rules = FleetRules::from(&settings.fleet);
-        let (compute, requests, hint): (Arc<dyn Compute>, _, _) = (cloud.compute.clone(), requests.clone(), hint.clone());
+        let (compute, requests, hint): (Arc<dyn Compute>, _, _) =
+            (cloud.compute.clone(), requests.clone(), hint.clone());
         Box::new(move |notice| {
             // A time stamp makes launch tokens of one life differ from those of the life before.
             let core = FleetCore::new(rules.clone(), now_ms());

@@ -92,7 +92,9 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
     match cli.command {
         Command::Up => return up::run(system, settings, cli.config),
         Command::Worker(args) => return worker::run(system, settings, args),
-        Command::Enroll(args) => system.block_on(async { enroll::run(args, &settings, local_store(&settings)?).await })?,
+        Command::Enroll(args) => {
+            system.block_on(async { enroll::run(args, &settings, local_store(&settings)?).await })?
+        }
         Command::Gallery(args) => {
             system.block_on(async { gallery::run(args, &settings, local_store(&settings)?).await })?
         }

@@ -1,6 +1,6 @@
 //! `/v1/fleet` and `/v1/events`: the fleet, now and as it changes.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
