@@ -5,6 +5,7 @@ mod enroll;
 mod evaluate;
 mod fleet;
 mod gallery;
+mod load;
 mod photos;
 mod recognize;
 mod up;
@@ -50,6 +51,8 @@ enum Command {
     Recognize(recognize::Args),
     /// Measure accuracy on a folder with known/, probes/ and strangers/
     Evaluate(evaluate::Args),
+    /// Upload photos as many clients would, and report answers, latency, the fleet, and what the store kept
+    Load(load::Args),
     /// Show the fleet of a running server
     Fleet(fleet::Args),
     /// Show the effective configuration and where each value came from
@@ -102,6 +105,7 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
             system.block_on(async { recognize::run(args, &settings, local_store(&settings)?).await })?
         }
         Command::Evaluate(args) => system.block_on(evaluate::run(args, &settings))?,
+        Command::Load(args) => return system.block_on(load::run(args, &settings)),
         Command::Fleet(args) => system.block_on(fleet::run(args, &settings))?,
         Command::Config(args) => config::run(args, layers, &settings),
     }
