@@ -42,7 +42,8 @@ async fn bad_uploads_are_refused_in_words_and_the_next_good_one_works() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_fleet_grows_under_load_within_its_cap_and_goes_away() {
-    let server = Rollcall::start(&[("ROLLCALL__FLEET__MAX_INSTANCES", "2"), ("ROLLCALL__WORKER__IDLE_STOP", "2s")]).await;
+    let server =
+        Rollcall::start(&[("ROLLCALL__FLEET__MAX_INSTANCES", "2"), ("ROLLCALL__WORKER__IDLE_STOP", "2s")]).await;
     let uploads = (0..20).map(|i| {
         let (path, label) = [(EMMANUEL, "Emmanuel_Macron"), (JACINDA, "Jacinda_Ardern")][i % 2];
         let sent = server.post("/", "photo.jpg", photo(path));

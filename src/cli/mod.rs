@@ -1,15 +1,15 @@
 //! The command line: one file a command.
 
-mod config;
-mod enroll;
-mod evaluate;
-mod fleet;
-mod gallery;
-mod load;
+pub mod config;
+pub mod enroll;
+pub mod evaluate;
+pub mod fleet;
+pub mod gallery;
+pub mod load;
 mod photos;
-mod recognize;
-mod up;
-mod worker;
+pub mod recognize;
+pub mod up;
+pub mod worker;
 
 use std::{collections::HashMap, path::PathBuf, process::ExitCode, sync::Arc};
 

@@ -42,7 +42,8 @@ impl Rollcall {
     pub async fn start(env: &[(&'static str, &'static str)]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        let enrolled = command(dir.path(), port, env).args(["enroll", ".assets/photos/known"]).output().expect("enroll");
+        let enrolled =
+            command(dir.path(), port, env).args(["enroll", ".assets/photos/known"]).output().expect("enroll");
         assert!(enrolled.status.success(), "{}", String::from_utf8_lossy(&enrolled.stderr));
         let child = up(dir.path(), port, env);
         let mut server = Self { child, dir, port, env: env.to_vec() };
