@@ -158,7 +158,8 @@ impl Tally {
             failures: Vec::new(),
             retries: Retries::default(),
             answers: expecting.then(Answers::default),
-            latency: Histogram::new(3).expect("3 digits are allowed"), // 0 to 5 are
+            // Up to an hour: recording with saturation never makes the range wider.
+            latency: Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("valid bounds"), // constants
         }
     }
 
