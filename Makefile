@@ -5,7 +5,7 @@ ROLLCALL = target/release/rollcall
 ASSETS = .assets
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-lint demo test bench lint golden
+.PHONY: help setup setup-test setup-lint demo test lint golden
 MAKEFLAGS += --no-print-directory
 
 help: ## Say what there is
@@ -29,9 +29,6 @@ demo: setup ## Build, enroll the sample photos and serve on this machine
 
 test: setup-test ## Run all tests
 	$(CARGO) test --locked
-
-bench: setup ## Compare the bare recognise loop with the whole road from upload to answer
-	$(CARGO) bench --locked --bench end_to_end
 
 lint: setup-lint ## Check format, lints, licences and sources of dependencies
 	$(CARGO) fmt --check
