@@ -17,7 +17,7 @@ use crate::{
         instance_fleet::{InstanceFleet, end_all},
         instance_supervisor::{End, InstanceSupervisor, Links, Why},
         job::JobRunner,
-        messages::{Capacity, DemandHint, Deliveries, Done},
+        messages::{Capacity, Deliveries, DemandHint, Done, Retire},
         queue_poller::{PollerOptions, QueuePoller},
         reply_router::ReplyRouter,
         web_request::Ports,
@@ -46,7 +46,7 @@ pub async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<(
     let cloud = LocalCloud::open(&settings, config).await?;
     let (requests, replies) = create_queues(&settings, &*cloud.queues).await?;
 
-    let (web, guardian) = start_web_and_controller(&settings, &cloud, requests, replies);
+    let (web, guardian, retire) = start_web_and_controller(&settings, &cloud, requests, replies);
     let http::Serving { server, ending } = http::serve(web, listener, metrics)?;
     let handle = server.handle();
     actix::spawn(server);
@@ -65,6 +65,9 @@ pub async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<(
             tracing::warn!("uploads were still waiting; their jobs are kept");
         }
         guardian.do_send(StandDown);
+        if retire.ask(Retire).await.is_err() {
+            tracing::warn!("the fleet was not there to be retired");
+        }
         end_all(&*compute).await;
         cloud.close().await;
         System::current().stop_with_code(0);
@@ -73,10 +76,7 @@ pub async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<(
 }
 
 /// Makes the three queues; answers with the listener and the speaker.
-async fn create_queues(
-    settings: &Settings,
-    queues: &dyn Queues,
-) -> anyhow::Result<(Arc<dyn Queue>, Arc<dyn Queue>)> {
+async fn create_queues(settings: &Settings, queues: &dyn Queues) -> anyhow::Result<(Arc<dyn Queue>, Arc<dyn Queue>)> {
     let q = &settings.queue;
     let base = QueueSpec {
         name: q.dead_letter.clone(),
@@ -104,9 +104,11 @@ fn start_web_and_controller(
     cloud: &LocalCloud,
     requests: Arc<dyn Queue>,
     replies: Arc<dyn Queue>,
-) -> (WebTier, Addr<Guardian>) {
-    let (deliveries, done, capacity) = (Link::<Deliveries>::default(), Link::<Done>::default(), Link::<Capacity>::default());
+) -> (WebTier, Addr<Guardian>, Link<Retire>) {
+    let (deliveries, done, capacity) =
+        (Link::<Deliveries>::default(), Link::<Done>::default(), Link::<Capacity>::default());
     let (register, forget, hint) = (Link::default(), Link::default(), Link::<DemandHint>::default());
+    let retire = Link::<Retire>::default();
     let (shown, fleet) = watch::channel(Arc::new(FleetView::default()));
     let shown = Arc::new(shown);
 
@@ -135,12 +137,15 @@ fn start_web_and_controller(
     };
     let controller: Factory = {
         let rules = FleetRules::from(&settings.fleet);
-        let (compute, requests, hint): (Arc<dyn Compute>, _, _) = (cloud.compute.clone(), requests.clone(), hint.clone());
+        let retiring = retire.clone();
+        let (compute, requests, hint): (Arc<dyn Compute>, _, _) =
+            (cloud.compute.clone(), requests.clone(), hint.clone());
         Box::new(move |notice| {
             // A time stamp makes launch tokens of one life differ from those of the life before.
             let core = FleetCore::new(rules.clone(), now_ms());
             let fleet = InstanceFleet::new(core, compute.clone(), requests.clone(), shown.clone(), notice).start();
-            hint.set(fleet.recipient());
+            hint.set(fleet.clone().recipient());
+            retiring.set(fleet.recipient());
         })
     };
     let guardian =
@@ -150,7 +155,7 @@ fn start_web_and_controller(
     let records = Records::new(objects.clone(), settings.store.clone());
     let gallery = GalleryStore::new(objects, settings.store.state.clone(), settings.gallery.clone());
     let ports = Ports { listener: requests, records, register, forget };
-    (WebTier::new(settings.clone(), ports, gallery, hint, fleet), guardian)
+    (WebTier::new(settings.clone(), ports, gallery, hint, fleet), guardian, retire)
 }
 
 /// The ports of one worker.

@@ -216,13 +216,16 @@ fn images_without_a_face_and_of_odd_shapes_say_no_face() {
 
 #[test]
 fn a_detector_of_one_size_finds_the_same_faces() {
-    // The same model with its input fixed to 640 x 640, as OpenCV Zoo publishes it: in ONNX's encoding a dimension
-    // called "H" has as many bytes as one of 640.
+    // The same model with its input fixed to 640 x 640, as OpenCV Zoo publishes it: in ONNX's encoding a dimension's
+    // name gives way to the number 640, written as long as the name was.
     let mut settings = settings();
     let mut model = std::fs::read(&settings.recognition.detector).unwrap();
-    for name in [b'H', b'W'] {
-        let at = model.windows(5).position(|w| w == [0x0A, 0x03, 0x12, 0x01, name]).expect("a free dimension");
-        model[at + 2..at + 5].copy_from_slice(&[0x08, 0x80, 0x05]);
+    for name in ["height", "width"] {
+        let free = [&[0x12, name.len() as u8], name.as_bytes()].concat();
+        let at = model.windows(free.len()).position(|w| w == free).expect("a free dimension");
+        let mut fixed = vec![0x80; free.len()];
+        (fixed[0], fixed[2], fixed[free.len() - 1]) = (0x08, 0x85, 0x00);
+        model[at..at + free.len()].copy_from_slice(&fixed);
     }
     let photo = sample("person_b_1.jpg");
     let expected = see(recogniser(&settings).as_mut(), &photo).unwrap();

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
     fleet::{Action, Event, FleetCore, view::FleetView},
     guardian::DeathNotice,
-    messages::DemandHint,
+    messages::{DemandHint, Retire},
 };
 use crate::{
     cloud::{Compute, InstanceId, Queue},
@@ -106,6 +106,13 @@ impl Handler<DemandHint> for InstanceFleet {
     type Result = ();
     fn handle(&mut self, DemandHint { waiting }: DemandHint, ctx: &mut Self::Context) {
         self.step(Event::Hint { waiting }, ctx);
+    }
+}
+
+impl Handler<Retire> for InstanceFleet {
+    type Result = ();
+    fn handle(&mut self, _: Retire, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }
 

@@ -58,7 +58,8 @@ impl JobRunner {
             Ok(image) => (image.clone(), self.infer(&job, image).await),
             Err(error) => {
                 tracing::error!(%error, id = %job.id, "image of the job not read");
-                let failure = Failure::new(FailureKind::Internal, format!("the stored image could not be read: {error}"));
+                let failure =
+                    Failure::new(FailureKind::Internal, format!("the stored image could not be read: {error}"));
                 (Bytes::new(), Err(failure))
             }
         };

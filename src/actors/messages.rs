@@ -80,6 +80,11 @@ pub struct DemandHint {
     pub waiting: u64,
 }
 
+/// To the fleet: the process is ending, start nothing any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Retire;
+
 /// To the guardian: an actor is gone, by stopping or by a panic.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -14,8 +14,8 @@ use super::{
     web_tier::SubmitError,
 };
 use crate::{
-    records::Records,
     cloud::{CloudError, Message, Queue},
+    records::Records,
     wire::{JobId, Reply},
 };
 

@@ -98,7 +98,16 @@ impl WebTier {
     ) -> Self {
         let places = Arc::new(Semaphore::new(settings.http.max_waiting));
         let memory = Arc::new(Semaphore::new(settings.http.max_upload_memory / PAGE));
-        Self(Arc::new(Shared { settings, ports, gallery, gallery_version: AtomicU64::new(0), places, memory, hint, fleet }))
+        Self(Arc::new(Shared {
+            settings,
+            ports,
+            gallery,
+            gallery_version: AtomicU64::new(0),
+            places,
+            memory,
+            hint,
+            fleet,
+        }))
     }
 
     pub fn settings(&self) -> &Settings {
@@ -117,8 +126,8 @@ impl WebTier {
     /// Takes a place among `http.max_waiting`, or is refused.
     pub fn admit(&self) -> Result<Admission, SubmitError> {
         let place = self.0.places.clone().try_acquire_owned();
-        let place =
-            place.map_err(|_| SubmitError::Overloaded { what: "too many uploads are waiting", retry_after: RETRY_AFTER })?;
+        let place = place
+            .map_err(|_| SubmitError::Overloaded { what: "too many uploads are waiting", retry_after: RETRY_AFTER })?;
         Ok(Admission { _place: place, memory: None, reserved: 0 })
     }
 
@@ -128,8 +137,10 @@ impl WebTier {
         let held = admission.memory.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let more = admission.reserved.div_ceil(PAGE) - held;
         let taken = self.0.memory.clone().try_acquire_many_owned(more as u32);
-        let taken = taken
-            .map_err(|_| SubmitError::Overloaded { what: "too many bytes are being uploaded", retry_after: RETRY_AFTER })?;
+        let taken = taken.map_err(|_| SubmitError::Overloaded {
+            what: "too many bytes are being uploaded",
+            retry_after: RETRY_AFTER,
+        })?;
         match &mut admission.memory {
             Some(memory) => memory.merge(taken),
             none => *none = Some(taken),

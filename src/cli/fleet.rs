@@ -36,7 +36,10 @@ pub async fn run(args: Args, settings: &Settings) -> anyhow::Result<()> {
     }
     let view: FleetView = serde_json::from_str(&text).with_context(|| format!("{url} is not a rollcall server"))?;
     let (c, d) = (view.counts, view.depth);
-    println!("policy {}, at most {} instances, {} wanted, {} asked for", view.policy, view.max_instances, view.target, view.intents);
+    println!(
+        "policy {}, at most {} instances, {} wanted, {} asked for",
+        view.policy, view.max_instances, view.target, view.intents
+    );
     println!("jobs      {} waiting, {} being worked on, {} delayed", d.visible, d.in_flight, d.delayed);
     println!(
         "instances {} pending, {} running, {} stopping, {} stopped, {} shutting down, {} terminated",
@@ -44,7 +47,14 @@ pub async fn run(args: Args, settings: &Settings) -> anyhow::Result<()> {
     );
     for i in &view.instances {
         let pid = i.pid.map_or_else(String::new, |pid| format!("pid {pid}"));
-        println!("  {:<24} {} {:<13} {} {}", i.name, i.id, format!("{:?}", i.state).to_lowercase(), pid, i.reason.as_deref().unwrap_or(""));
+        println!(
+            "  {:<24} {} {:<13} {} {}",
+            i.name,
+            i.id,
+            format!("{:?}", i.state).to_lowercase(),
+            pid,
+            i.reason.as_deref().unwrap_or("")
+        );
     }
     for line in view.story.iter().rev().take(20).rev() {
         let at = jiff::Timestamp::from_millisecond(line.at_ms as i64).map_or_else(|_| String::new(), |t| t.to_string());

@@ -1,14 +1,15 @@
 //! The command line: one file a command.
 
-mod config;
-mod enroll;
-mod evaluate;
-mod fleet;
-mod gallery;
+pub mod config;
+pub mod enroll;
+pub mod evaluate;
+pub mod fleet;
+pub mod gallery;
+pub mod load;
 mod photos;
-mod recognize;
-mod up;
-mod worker;
+pub mod recognize;
+pub mod up;
+pub mod worker;
 
 use std::{collections::HashMap, path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -50,6 +51,8 @@ enum Command {
     Recognize(recognize::Args),
     /// Measure accuracy on a folder with known/, probes/ and strangers/
     Evaluate(evaluate::Args),
+    /// Upload photos as many clients would, and report answers, latency, the fleet, and what the store kept
+    Load(load::Args),
     /// Show the fleet of a running server
     Fleet(fleet::Args),
     /// Show the effective configuration and where each value came from
@@ -92,7 +95,9 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
     match cli.command {
         Command::Up => return up::run(system, settings, cli.config),
         Command::Worker(args) => return worker::run(system, settings, args),
-        Command::Enroll(args) => system.block_on(async { enroll::run(args, &settings, local_store(&settings)?).await })?,
+        Command::Enroll(args) => {
+            system.block_on(async { enroll::run(args, &settings, local_store(&settings)?).await })?
+        }
         Command::Gallery(args) => {
             system.block_on(async { gallery::run(args, &settings, local_store(&settings)?).await })?
         }
@@ -100,6 +105,7 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
             system.block_on(async { recognize::run(args, &settings, local_store(&settings)?).await })?
         }
         Command::Evaluate(args) => system.block_on(evaluate::run(args, &settings))?,
+        Command::Load(args) => return system.block_on(load::run(args, &settings)),
         Command::Fleet(args) => system.block_on(fleet::run(args, &settings))?,
         Command::Config(args) => config::run(args, layers, &settings),
     }

@@ -5,11 +5,21 @@ use crate::cloud::InstanceId;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     ReadDepth,
-    Describe { generation: u64 },
+    Describe {
+        generation: u64,
+    },
     /// Idempotent by token: a repeated action with the same token makes no further instances.
-    Launch { token: String, count: usize },
-    Start { ids: Vec<InstanceId> },
-    Terminate { ids: Vec<InstanceId>, cause: Cause },
+    Launch {
+        token: String,
+        count: usize,
+    },
+    Start {
+        ids: Vec<InstanceId>,
+    },
+    Terminate {
+        ids: Vec<InstanceId>,
+        cause: Cause,
+    },
 }
 
 /// Why instances are terminated.

@@ -184,14 +184,19 @@ impl LocalQueue {
     /// Puts a message into the index; `None` if it is a duplicate.
     fn accept(&self, message: Message) -> CloudResult<Option<Accepted>> {
         if message.body.len() > MAX_BODY {
-            return Err(CloudError::Invalid(format!("a message of {} bytes; the limit is {MAX_BODY}", message.body.len())));
+            return Err(CloudError::Invalid(format!(
+                "a message of {} bytes; the limit is {MAX_BODY}",
+                message.body.len()
+            )));
         }
         if self.spec.fifo != message.group.is_some() {
             let rule = if self.spec.fifo { "needs" } else { "takes no" };
             return Err(CloudError::Invalid(format!("queue {} {rule} message group", self.name)));
         }
         if message.delay > MAX_DELAY || (self.spec.fifo && !message.delay.is_zero()) {
-            return Err(CloudError::Invalid("a delay is at most 15 minutes, and not for one message of a FIFO queue".into()));
+            return Err(CloudError::Invalid(
+                "a delay is at most 15 minutes, and not for one message of a FIFO queue".into(),
+            ));
         }
         if let Some(journal) = &self.journal {
             journal.check()?;
@@ -334,7 +339,8 @@ impl Queue for LocalQueue {
             if Instant::now() >= deadline {
                 return Ok(Vec::new());
             }
-            let timer = timer.map(|at| Instant::now() + Duration::from_millis(at.saturating_sub(self.clock.now()).max(1)));
+            let timer =
+                timer.map(|at| Instant::now() + Duration::from_millis(at.saturating_sub(self.clock.now()).max(1)));
             let until = timer.map_or(deadline, |at| at.min(deadline));
             tokio::select! {
                 () = arrived => {}

@@ -20,12 +20,15 @@ use tokio::sync::oneshot;
 use super::queue_index::Seq;
 use crate::cloud::{CloudError, CloudResult};
 
+type Row = (u32, u64, Option<&'static str>, Option<&'static str>);
 /// Queue name and position → receives, visible from (epoch ms), message group, deduplication id.
-const META: TableDefinition<(&str, Seq), (u32, u64, Option<&str>, Option<&str>)> = TableDefinition::new("messages");
+const META: TableDefinition<(&str, Seq), Row> = TableDefinition::new("messages");
 /// Queue name and position → body.
 const BODIES: TableDefinition<(&str, Seq), &str> = TableDefinition::new("bodies");
 /// Most entries in one commit.
 const BATCH: usize = 64;
+/// Entries that may wait for the writer; a caller beyond that blocks until it has caught up, some milliseconds.
+const WAITING: usize = 16_384;
 /// How long the first entry of a commit waits for more.
 const LINGER: Duration = Duration::from_millis(2);
 
@@ -54,7 +57,7 @@ struct Request {
 /// Handle to the journal; the file is closed when the last one is dropped.
 pub struct Journal {
     db: Arc<Database>,
-    requests: Option<mpsc::Sender<Request>>,
+    requests: Option<mpsc::SyncSender<Request>>,
     writer: Option<JoinHandle<()>>,
     broken: Arc<AtomicBool>,
 }
@@ -76,7 +79,7 @@ impl Journal {
         };
         let db = Arc::new(db);
         let broken = Arc::new(AtomicBool::new(false));
-        let (requests, inbox) = mpsc::channel();
+        let (requests, inbox) = mpsc::sync_channel(WAITING);
         let writer = std::thread::Builder::new().name("journal".into()).spawn({
             let (db, broken) = (db.clone(), broken.clone());
             move || write_all(&db, &inbox, &broken)

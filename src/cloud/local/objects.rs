@@ -237,7 +237,10 @@ fn on_path(path: &Path, error: &io::Error) -> CloudError {
     match error.kind() {
         ErrorKind::NotFound => CloudError::NotFound(path.display().to_string()),
         // A folder where a file should be, or the other way round: `a` and `a/b` cannot both be files.
-        ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty => {
+        ErrorKind::IsADirectory
+        | ErrorKind::NotADirectory
+        | ErrorKind::AlreadyExists
+        | ErrorKind::DirectoryNotEmpty => {
             CloudError::Invalid(format!("{}: the beginning of another key", path.display()))
         }
         ErrorKind::PermissionDenied => CloudError::Denied(format!("{}: {error}", path.display())),

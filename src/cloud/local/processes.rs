@@ -281,9 +281,9 @@ impl Compute for Arc<LocalCompute> {
         let mut times: Vec<Instant> = fleet.instances.values().filter(|e| ended(e)).map(|e| e.changed).collect();
         times.sort_unstable_by(|a, b| b.cmp(a));
         let oldest = times.get(most).copied();
-        fleet.instances.retain(|_, e| {
-            !ended(e) || (e.changed.elapsed() < age && oldest.is_none_or(|oldest| e.changed > oldest))
-        });
+        fleet
+            .instances
+            .retain(|_, e| !ended(e) || (e.changed.elapsed() < age && oldest.is_none_or(|oldest| e.changed > oldest)));
         Ok(fleet.instances.values().map(|e| e.instance.clone()).collect())
     }
 

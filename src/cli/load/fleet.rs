@@ -1,0 +1,168 @@
+//! The fleet while the load runs: sampled, and shown as the changes it went through.
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::client::Client;
+use crate::{actors::fleet::view::Counts, cloud::Depth};
+
+/// How often `/v1/fleet` is read.
+const EVERY: Duration = Duration::from_millis(200);
+/// Rows of the table; with more changes, evenly spaced ones are shown.
+const MAX_ROWS: usize = 24;
+/// Characters of the sparkline.
+const SPARK_WIDTH: usize = 60;
+
+/// The fleet at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Milliseconds since the load began.
+    pub at_ms: u64,
+    /// Instances by state.
+    pub counts: Counts,
+    /// The request queue.
+    pub depth: Depth,
+}
+
+/// What is read of `/v1/fleet`; it says more.
+#[derive(Deserialize)]
+struct FleetAnswer {
+    counts: Counts,
+    depth: Depth,
+}
+
+/// Reads the fleet until it is stopped.
+pub struct Sampler {
+    samples: Arc<Mutex<Vec<Sample>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Sampler {
+    /// Takes the first sample before it returns, so that the fleet is seen as it was before the load.
+    pub async fn start(client: Client, started: Instant) -> Self {
+        let samples = Arc::new(Mutex::new(Vec::new()));
+        let sample = {
+            let samples = samples.clone();
+            move || {
+                let (client, samples) = (client.clone(), samples.clone());
+                async move {
+                    if let Some(sample) = read(&client, started).await {
+                        // A poisoned lock means a panic between two pushes, which cannot leave the list broken.
+                        samples.lock().unwrap_or_else(|e| e.into_inner()).push(sample);
+                    }
+                }
+            }
+        };
+        sample().await;
+        let task = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(EVERY);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            ticks.tick().await; // the first tick is at once, and that sample is taken
+            loop {
+                ticks.tick().await;
+                sample().await;
+            }
+        });
+        Self { samples, task }
+    }
+
+    /// All samples; none if the server shows no fleet.
+    pub fn stop(self) -> Vec<Sample> {
+        self.task.abort();
+        std::mem::take(&mut *self.samples.lock().unwrap_or_else(|e| e.into_inner())) // as above
+    }
+}
+
+async fn read(client: &Client, started: Instant) -> Option<Sample> {
+    let response = client.http.get(client.at("/v1/fleet")).timeout(10 * EVERY).send().await.ok()?;
+    let fleet: FleetAnswer = response.error_for_status().ok()?.json().await.ok()?;
+    Some(Sample { at_ms: started.elapsed().as_millis() as u64, counts: fleet.counts, depth: fleet.depth })
+}
+
+/// The samples at which the counts changed, the first included.
+pub fn changes(samples: &[Sample]) -> Vec<Sample> {
+    let mut changes: Vec<Sample> = Vec::new();
+    for sample in samples {
+        if changes.last().is_none_or(|last| last.counts != sample.counts) {
+            changes.push(*sample);
+        }
+    }
+    changes
+}
+
+/// A table of the changes and a line of the running instances; empty if nothing was sampled.
+pub fn table(samples: &[Sample]) -> String {
+    let changes = changes(samples);
+    let Some(last) = samples.last() else { return String::new() };
+    let mut out = String::from("      at  pending  running  stopping  stopped  queue\n");
+    let rows = changes.len().min(MAX_ROWS);
+    for row in 0..rows {
+        // Evenly spaced, with the first and the last among them.
+        let s = changes[row * (changes.len() - 1) / (rows - 1).max(1)];
+        let c = s.counts;
+        let at = s.at_ms as f64 / 1e3;
+        let depth = s.depth.total();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "{at:>6.1} s {:>8} {:>8} {:>9} {:>8} {depth:>6}",
+            c.pending, c.running, c.stopping, c.stopped
+        );
+    }
+    if changes.len() > rows {
+        let _ = writeln!(out, "({rows} of {} changes; all with --json)", changes.len());
+    }
+    let _ = writeln!(out, "running  {}  0 to {:.1} s", sparkline(samples), last.at_ms as f64 / 1e3);
+    out
+}
+
+/// Running instances over time, at most [`SPARK_WIDTH`] characters: the height is relative to the most there were.
+fn sparkline(samples: &[Sample]) -> String {
+    const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = samples.iter().map(|s| s.counts.running).max().unwrap_or(0).max(1);
+    let width = samples.len().min(SPARK_WIDTH);
+    (0..width)
+        .map(|column| {
+            let span = &samples[column * samples.len() / width..(column + 1) * samples.len() / width];
+            let running = span.iter().map(|s| s.counts.running).max().unwrap_or(0);
+            LEVELS[(running * 8).div_ceil(most)]
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(at_ms: u64, running: usize) -> Sample {
+        Sample { at_ms, counts: Counts { running, ..Counts::default() }, depth: Depth::default() }
+    }
+
+    #[test]
+    fn only_changes_are_shown_and_the_line_follows_the_running_instances() {
+        let samples: Vec<_> = [0, 0, 1, 2, 2, 0].iter().enumerate().map(|(i, r)| sample(i as u64 * 200, *r)).collect();
+        assert_eq!(changes(&samples).iter().map(|s| s.at_ms).collect::<Vec<_>>(), [0, 400, 600, 1000]);
+        let table = table(&samples);
+        assert_eq!(table.lines().count(), 1 + 4 + 1, "{table}");
+        assert!(table.contains("  ▄██ "), "{table}");
+    }
+
+    #[test]
+    fn many_changes_are_thinned_with_the_first_and_the_last_kept() {
+        let samples: Vec<_> = (0..1000).map(|i| sample(i * 200, (i % 7) as usize)).collect();
+        let table = table(&samples);
+        assert!(table.contains("24 of 1000 changes"), "{table}");
+        assert!(table.contains("   0.0 s") && table.contains(" 199.8 s"), "{table}");
+        assert!(table.lines().all(|l| l.chars().count() < 100), "{table}");
+    }
+
+    #[test]
+    fn without_samples_there_is_no_table() {
+        assert_eq!(table(&[]), "");
+    }
+}

@@ -1,0 +1,148 @@
+"""What a face pipeline of numpy, OpenCV and onnxruntime finds: the values that Rollcall's own must agree with.
+
+    golden.py ASSETS OUT_FOLDER
+
+writes faces.jsonl, a line a photo, paths relative to ASSETS, faces largest first:
+    {"photo", "faces": [{"box": [x, y, width, height], "landmarks": [[x, y] × 5], "score", "embedding": [128]}]}
+and similarity.jsonl, a line a set of landmarks:
+    {"landmarks": [[x, y] × 5], "matrix": [[a, b, x], [c, d, y]]}
+Coordinates are pixels of the original photo; embeddings have length 1; "matrix" maps landmarks into the 112×112 crop.
+
+Photos with a side over 640 pixels are shrunk for detection, and only for it: by INTER_AREA, which averages the pixels
+that become one. Rollcall's own filter is another, and an antialiasing one as well, so boxes agree to a pixel or so.
+Faces are cut from the original pixels.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+
+DETECTION_SIDE = 640
+MIN_SCORE = 0.6
+MAX_OVERLAP = 0.3  # IoU
+STRIDES = (8, 16, 32)
+
+# Where SFace expects the landmarks in its 112×112 input (OpenCV, FaceRecognizerSF): right eye, left eye, nose, right
+# and left corner of the mouth, as the person has them.
+TEMPLATE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
+
+
+def load(path):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # the sums of several threads may differ in the last digits
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def planar(image):
+    """[H, W, 3] → [1, 3, H, W]."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[np.newaxis].astype(np.float32))
+
+
+def detect(detector, photo):
+    """YuNet. Rows of box (x, y, width, height), 5 landmarks (x, y) and score, in pixels of the photo."""
+    height, width = photo.shape[:2]
+    shrink = min(1.0, DETECTION_SIDE / max(height, width))
+    if shrink < 1:
+        size = (round(width * shrink), round(height * shrink))
+        photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+    rows = detect_at_size(detector, photo)
+    back = np.array([width / photo.shape[1], height / photo.shape[0]])
+    rows[:, :14] *= np.tile(back, 7)
+    return rows
+
+
+def detect_at_size(detector, photo):
+    height, width = photo.shape[:2]
+    padded = np.zeros((-(-height // 32) * 32, -(-width // 32) * 32, 3), np.float32)
+    padded[:height, :width] = photo
+    names = [f"{kind}_{stride}" for stride in STRIDES for kind in ("cls", "obj", "bbox", "kps")]
+    outputs = dict(zip(names, detector.run(names, {"input": planar(padded)})))
+
+    found = [np.zeros((0, 15))]
+    for stride in STRIDES:
+        cls, obj, box, points = (outputs[f"{kind}_{stride}"][0] for kind in ("cls", "obj", "bbox", "kps"))
+        score = np.sqrt(np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1))
+        cells = np.flatnonzero(score > MIN_SCORE)
+        column_row = np.stack([cells % (padded.shape[1] // stride), cells // (padded.shape[1] // stride)], axis=1)
+        centre = (column_row + box[cells, :2]) * stride
+        size = np.exp(box[cells, 2:]) * stride
+        landmarks = (column_row[:, np.newaxis] + points[cells].reshape(-1, 5, 2)) * stride
+        found.append(
+            np.concatenate([centre - size / 2, size, landmarks.reshape(-1, 10), score[cells, np.newaxis]], axis=1)
+        )
+    rows = np.concatenate(found)
+    kept = cv2.dnn.NMSBoxes(rows[:, :4].tolist(), rows[:, 14].tolist(), MIN_SCORE, MAX_OVERLAP)
+    return rows[np.array(kept, int).reshape(-1)]
+
+
+def similarity(landmarks):
+    """The turn, scale and shift that brings landmarks nearest to TEMPLATE, as a 2×3 matrix.
+
+    Linear least squares in (a, b, x, y) of [[a, -b, x], [b, a, y]]: the same minimum as Umeyama's closed form (1991),
+    found another way.
+    """
+    equations, wanted = [], []
+    for (x, y), (u, v) in zip(landmarks, TEMPLATE):
+        equations += [[x, -y, 1, 0], [y, x, 0, 1]]
+        wanted += [u, v]
+    a, b, x, y = np.linalg.lstsq(np.array(equations), np.array(wanted), rcond=None)[0]
+    return np.array([[a, -b, x], [b, a, y]])
+
+
+def embed(embedder, photo, landmarks):
+    """SFace, of length 1."""
+    crop = cv2.warpAffine(photo, similarity(landmarks), (112, 112), flags=cv2.INTER_LINEAR)
+    rgb = cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)
+    (vector,) = embedder.run(["fc1"], {"data": planar(rgb)})[0]
+    return vector / np.linalg.norm(vector)
+
+
+def faces(detector, embedder, path):
+    photo = cv2.imread(str(path))
+    rows = detect(detector, photo)
+    for row in rows[np.argsort(-rows[:, 2] * rows[:, 3])]:
+        landmarks = row[4:14].reshape(5, 2)
+        yield {
+            "box": row[:4].round(2).tolist(),
+            "landmarks": landmarks.round(2).tolist(),
+            "score": round(float(row[14]), 4),
+            "embedding": embed(embedder, photo, landmarks).astype(float).round(5).tolist(),
+        }
+
+
+def some_landmarks(count):
+    """Faces turned, scaled, shifted and a little distorted, always the same ones."""
+    random = np.random.default_rng(seed=1991)
+    for _ in range(count):
+        turn, scale = random.uniform(-np.pi, np.pi), random.uniform(0.2, 12)
+        matrix = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        face = TEMPLATE + random.normal(0, 3, TEMPLATE.shape)
+        yield (face @ matrix.T + random.uniform(-200, 2000, 2)).round(3)
+
+
+def write_lines(path, values):
+    path.write_text("".join(json.dumps(value) + "\n" for value in values))
+
+
+def main(assets, out):
+    detector = load(assets / "models/face_detection_yunet_2023mar.onnx")
+    embedder = load(assets / "models/face_recognition_sface_2021dec.onnx")
+    photos = sorted((assets / "photos").rglob("*.jpg"))
+    write_lines(
+        out / "faces.jsonl",
+        ({"photo": str(p.relative_to(assets)), "faces": list(faces(detector, embedder, p))} for p in photos),
+    )
+    write_lines(
+        out / "similarity.jsonl",
+        ({"landmarks": l.tolist(), "matrix": similarity(l).round(9).tolist()} for l in some_landmarks(20)),
+    )
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

