@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill, killpg},
+    sys::signal::{Signal, killpg},
     unistd::Pid,
 };
 use serde_json::Value;
@@ -117,13 +117,8 @@ impl Rollcall {
 
 impl Drop for Rollcall {
     fn drop(&mut self) {
-        let group = Pid::from_raw(self.process.id() as i32);
-        let _ = kill(group, Signal::SIGTERM);
-        let asked = Instant::now();
-        while asked.elapsed() < Duration::from_secs(5) && matches!(self.process.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let _ = killpg(group, Signal::SIGKILL);
+        // The workers are of the same process group.
+        let _ = killpg(Pid::from_raw(self.process.id() as i32), Signal::SIGKILL);
         let _ = self.process.wait();
     }
 }
