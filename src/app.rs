@@ -37,6 +37,18 @@ const LINGER: Duration = Duration::from_millis(5);
 /// How long uploads that wait may go on after the process was asked to end.
 const HTTP_GRACE: Duration = Duration::from_secs(5);
 
+/// Runs a command that ends by itself.
+pub fn block_on<T>(command: impl Future<Output = T>) -> T {
+    System::new().block_on(command)
+}
+
+/// Starts actors and runs them until one of them, or a signal, stops the system; its exit code.
+pub fn run(start: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<i32> {
+    let system = System::new();
+    system.block_on(start)?;
+    Ok(system.run_with_code()?)
+}
+
 /// Runs web tier, controller and the embedded cloud until a signal; workers are child processes.
 pub async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<()> {
     let address = settings.http.listen;

@@ -13,12 +13,12 @@ pub mod worker;
 
 use std::{collections::HashMap, path::PathBuf, process::ExitCode, sync::Arc};
 
-use actix::System;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    app,
     cloud::{ObjectStore, local::LocalObjects},
     settings::{Layers, LogFormat, Settings},
 };
@@ -91,22 +91,19 @@ fn config_error(error: &dyn std::fmt::Display) -> ExitCode {
 }
 
 fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<ExitCode> {
-    let system = System::new();
     match cli.command {
-        Command::Up => return up::run(system, settings, cli.config),
-        Command::Worker(args) => return worker::run(system, settings, args),
-        Command::Enroll(args) => {
-            system.block_on(async { enroll::run(args, &settings, local_store(&settings)?).await })?
-        }
+        Command::Up => return up::run(settings, cli.config),
+        Command::Worker(args) => return worker::run(settings, args),
+        Command::Enroll(args) => app::block_on(async { enroll::run(args, &settings, local_store(&settings)?).await })?,
         Command::Gallery(args) => {
-            system.block_on(async { gallery::run(args, &settings, local_store(&settings)?).await })?
+            app::block_on(async { gallery::run(args, &settings, local_store(&settings)?).await })?
         }
         Command::Recognize(args) => {
-            system.block_on(async { recognize::run(args, &settings, local_store(&settings)?).await })?
+            app::block_on(async { recognize::run(args, &settings, local_store(&settings)?).await })?
         }
-        Command::Evaluate(args) => system.block_on(evaluate::run(args, &settings))?,
-        Command::Load(args) => return system.block_on(load::run(args, &settings)),
-        Command::Fleet(args) => system.block_on(fleet::run(args, &settings))?,
+        Command::Evaluate(args) => app::block_on(evaluate::run(args, &settings))?,
+        Command::Load(args) => return app::block_on(load::run(args, &settings)),
+        Command::Fleet(args) => app::block_on(fleet::run(args, &settings))?,
         Command::Config(args) => config::run(args, layers, &settings),
     }
     Ok(ExitCode::SUCCESS)

@@ -2,8 +2,6 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use actix_rt::SystemRunner;
-
 use crate::{
     app::{self, WorkerPorts},
     cloud::{
@@ -24,12 +22,12 @@ pub struct Args {
 }
 
 /// Serves until idle, asked, or without a parent.
-pub fn run(system: SystemRunner, settings: Settings, args: Args) -> anyhow::Result<ExitCode> {
+pub fn run(settings: Settings, args: Args) -> anyhow::Result<ExitCode> {
     local::die_with_parent()?;
-    system.block_on(async {
+    let code = app::run(async {
         let cloud = SocketCloud::connect(&args.socket, InstanceId(args.instance)).await?;
         let metadata: Arc<dyn Metadata> = cloud.metadata.clone();
-        actix::spawn({
+        tokio::spawn({
             let metadata = metadata.clone();
             async move {
                 metadata.lost().await;
@@ -41,5 +39,5 @@ pub fn run(system: SystemRunner, settings: Settings, args: Args) -> anyhow::Resu
         let objects = Arc::new(LocalObjects::open(&settings.local.data_dir)?);
         app::worker(settings, WorkerPorts { queues: cloud.queues.clone(), objects, metadata }).await
     })?;
-    Ok(ExitCode::from(system.run_with_code()? as u8))
+    Ok(ExitCode::from(code as u8))
 }

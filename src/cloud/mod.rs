@@ -1,5 +1,5 @@
 //! The ports: what Rollcall needs of a cloud, in its own words. `local` is the embedded cloud of one
-//! machine. Every adapter passes the one contract suite in `tests/contract_*.rs`.
+//! machine. What a port promises is written on its trait and holds for every adapter.
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -101,17 +101,13 @@ impl Rollcall {
 
     async fn wait_ready(&mut self) {
         let url = self.url("/readyz");
-        let started = Instant::now();
-        loop {
+        wait_until("rollcall is ready", START, async || {
             if let Some(status) = self.process.try_wait().expect("the process is ours") {
                 panic!("rollcall ended with {status}");
             }
-            if reqwest::get(&url).await.is_ok_and(|response| response.status() == 200) {
-                return;
-            }
-            assert!(started.elapsed() < START, "rollcall is not ready");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            reqwest::get(&url).await.is_ok_and(|response| response.status() == 200)
+        })
+        .await;
     }
 }
 
@@ -123,7 +119,7 @@ impl Drop for Rollcall {
     }
 }
 
-/// Waits for a condition, looking again and again; fails after `timeout`.
+/// Waits for a condition, looking again and again; fails after `timeout`. The one place where tests sleep.
 pub async fn wait_until(what: &str, timeout: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !condition().await {
