@@ -2,6 +2,9 @@
 
 #[path = "contract/compute.rs"]
 mod contract;
+#[cfg(feature = "aws")]
+#[path = "support/emulators.rs"]
+mod emulators;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -26,4 +29,23 @@ async fn processes() -> World {
     World { compute: Arc::new(compute), other: Arc::new(other), boot, name_prefix, _keep: Box::new(()) }
 }
 
+#[cfg(feature = "aws")]
+async fn ec2() -> World {
+    use rollcall::cloud::aws::{Ec2Compute, Ec2Options, ec2_client};
+    let name_prefix = "contract-".to_owned();
+    let client = ec2_client(&emulators::sdk(&emulators::shared_ec2().await.url).await);
+    let fleet = || {
+        let options = Ec2Options {
+            cluster: ulid::Ulid::generate().to_string(),
+            name_prefix: name_prefix.clone(),
+            image: Some("ami-12345678".into()),
+            ..Ec2Options::default()
+        };
+        Arc::new(Ec2Compute::new(client.clone(), options))
+    };
+    World { compute: fleet(), other: fleet(), boot: Box::new(|_| {}), name_prefix, _keep: Box::new(()) }
+}
+
 compute_contract!(of_processes, crate::processes);
+#[cfg(feature = "aws")]
+compute_contract!(on_ec2, crate::ec2);

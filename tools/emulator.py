@@ -1,6 +1,6 @@
-"""Runs a Python module as a program that ends when its standard input does.
+"""Runs a Python module or file as a program that ends when its standard input does.
 
-    emulator.py MODULE [ARGUMENT]...
+    emulator.py MODULE|FILE.py [ARGUMENT]...
 
 Whoever starts it holds the other end of the pipe, so it cannot be left behind.
 """
@@ -20,4 +20,7 @@ def end_with_input() -> None:
 if __name__ == "__main__":
     threading.Thread(target=end_with_input, daemon=True).start()
     sys.argv = sys.argv[1:]
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    if sys.argv[0].endswith(".py"):
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    else:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
