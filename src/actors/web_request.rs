@@ -19,6 +19,10 @@ use crate::{
     wire::{JobId, Reply},
 };
 
+/// How often a retried request looks for a stored result. The queue drops its job as a duplicate, and the reply may have
+/// gone to the first try already, before its result was stored.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// What a request needs of its node.
 #[derive(Clone)]
 pub struct Ports {
@@ -66,9 +70,26 @@ impl WebRequest {
             Ok(None)
         };
         ctx.spawn(sent.into_actor(self).map(|result, act, ctx| match result {
+            Ok(None) if act.retried => act.look_later(ctx),
             Ok(None) => {} // now the reply or the deadline
             Ok(Some(reply)) => act.finish(Ok(reply), ctx),
             Err(error) => act.finish(Err(error), ctx),
+        }));
+    }
+
+    fn look_later(&mut self, ctx: &mut Context<Self>) {
+        let (id, records) = (self.id, self.ports.records.clone());
+        let look = async move {
+            tokio::time::sleep(LOOK_EVERY).await;
+            records.reply(id).await
+        };
+        ctx.spawn(look.into_actor(self).map(|found, act, ctx| match found {
+            Ok(Some(reply)) => act.finish(Ok(reply), ctx),
+            Ok(None) => act.look_later(ctx),
+            Err(error) => {
+                tracing::warn!(%error, id = %act.id, "record not read");
+                act.look_later(ctx);
+            }
         }));
     }
 
@@ -124,3 +145,6 @@ impl Handler<HangUp> for WebRequest {
         ctx.stop();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,14 +99,12 @@ async fn receive_all(
     state: &State,
 ) -> Result<(Received, Option<JobId>), Problem> {
     let received = receive(req, payload, &state.web).await?;
-    let key = match req.headers().get(IDEMPOTENCY_KEY) {
-        Some(key) => Some(job_id_of_key(key.as_bytes())?),
-        None => None,
-    };
-    if key.is_some() && received.files.len() > 1 {
+    let Some(key) = req.headers().get(IDEMPOTENCY_KEY) else { return Ok((received, None)) };
+    let [file] = received.files.as_slice() else {
         return Err(Problem::bad_request("an Idempotency-Key is for one file; send the files one by one"));
-    }
-    Ok((received, key))
+    };
+    let id = job_id_of_key(key.as_bytes(), &file.bytes)?;
+    Ok((received, Some(id)))
 }
 
 async fn wait_for_all(state: &State, files: Vec<ReceivedFile>, key: Option<JobId>) -> Vec<Outcome> {
@@ -183,12 +181,13 @@ fn prefers_async(prefer: &str) -> bool {
         .any(|p| p.trim().eq_ignore_ascii_case("respond-async"))
 }
 
-/// The id of the job that a client's key stands for: the first 128 bits of its SHA-256.
-fn job_id_of_key(key: &[u8]) -> Result<JobId, Problem> {
+/// The id of the job that a client's key and image stand for: the first 128 bits of the SHA-256 of the key, a zero byte
+/// (which no key holds) and the image. The same key with another image is another job, never another's answer.
+fn job_id_of_key(key: &[u8], image: &[u8]) -> Result<JobId, Problem> {
     if key.is_empty() || key.len() > MAX_KEY || !key.iter().all(u8::is_ascii_graphic) {
         return Err(Problem::bad_request(format!("an Idempotency-Key is 1 to {MAX_KEY} visible ASCII characters")));
     }
-    let digest = Sha256::digest(key);
+    let digest = Sha256::new().chain_update(key).chain_update([0]).chain_update(image).finalize();
     let first: [u8; 16] = std::array::from_fn(|i| digest[i]);
     Ok(JobId(u128::from_be_bytes(first)))
 }
@@ -222,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_the_same_job_each_time_and_keys_differ() {
-        let id = |key: &str| job_id_of_key(key.as_bytes()).expect("a key");
-        assert_eq!(id("a"), id("a"));
-        assert_ne!(id("a"), id("b"));
-        // SHA-256("abc") = ba7816bf 8f01cfea 414140de 5dae2223 … (FIPS 180-2, appendix B.1)
-        assert_eq!(id("abc"), JobId(0xba78_16bf_8f01_cfea_4141_40de_5dae_2223));
+    fn a_key_and_an_image_are_the_same_job_each_time_and_others_are_others() {
+        let id = |key: &str, image: &[u8]| job_id_of_key(key.as_bytes(), image).expect("a key");
+        assert_eq!(id("a", b"1"), id("a", b"1"));
+        assert_ne!(id("a", b"1"), id("b", b"1"));
+        assert_ne!(id("a", b"1"), id("a", b"2"));
+        assert_ne!(id("a", b"b1"), id("ab", b"1"));
         for bad in ["", "a b", "é", "x\ty", &"k".repeat(256)] {
-            assert_eq!(job_id_of_key(bad.as_bytes()).expect_err("refused").status, 400, "{bad:?}");
+            assert_eq!(job_id_of_key(bad.as_bytes(), b"1").expect_err("refused").status, 400, "{bad:?}");
         }
     }
 

@@ -106,9 +106,12 @@ mod tests {
 
     use super::*;
 
+    /// Batches, in order.
+    type Noted = Arc<Mutex<Vec<Vec<usize>>>>;
+
     /// Fails odd numbers; notes each call.
-    fn batcher(entries: usize, weight: usize) -> (Batcher<usize>, Arc<Mutex<Vec<Vec<usize>>>>) {
-        let calls = Arc::new(Mutex::new(Vec::new()));
+    fn batcher(entries: usize, weight: usize) -> (Batcher<usize>, Noted) {
+        let calls = Noted::default();
         let call: Call<usize> = {
             let calls = calls.clone();
             Arc::new(move |batch: Vec<usize>| {

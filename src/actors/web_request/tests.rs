@@ -1,0 +1,129 @@
+//! A retry is answered although the queue drops it as a duplicate and the reply has gone to the first try.
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::*;
+use crate::{
+    actors::{guardian::Guardian, reply_router::ReplyRouter},
+    cloud::{CloudResult, Delivery, Depth, Receipt, local::LocalObjects},
+    recognition::{Recognition, Timings},
+    settings,
+    wire::{ImageRef, Job, Task},
+};
+
+/// Accepts everything and delivers nothing, as a FIFO queue does with duplicates.
+struct Deduplicating;
+
+#[async_trait]
+impl Queue for Deduplicating {
+    async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
+        batch.iter().map(|_| Ok(())).collect()
+    }
+    async fn receive(&self, _: usize, _: Duration) -> CloudResult<Vec<Delivery>> {
+        Ok(vec![])
+    }
+    async fn delete(&self, batch: Vec<Receipt>) -> Vec<CloudResult<()>> {
+        batch.iter().map(|_| Ok(())).collect()
+    }
+    async fn extend(&self, batch: Vec<(Receipt, Duration)>) -> Vec<CloudResult<()>> {
+        batch.iter().map(|_| Ok(())).collect()
+    }
+    async fn depth(&self) -> CloudResult<Depth> {
+        Ok(Depth::default())
+    }
+}
+
+struct World {
+    ports: Ports,
+    _data: tempfile::TempDir,
+}
+
+fn world() -> World {
+    let data = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(LocalObjects::open(data.path()).expect("a store"));
+    let layers = settings::Layers::load(None, Default::default()).expect("the defaults");
+    let settings = settings::Settings::from_layers(&layers, 2).expect("the defaults");
+    let records = Records::new(store, settings.store);
+    let ports =
+        Ports { listener: Arc::new(Deduplicating), records, register: Link::default(), forget: Link::default() };
+    let links = ports.clone();
+    Guardian::new([(
+        "reply router",
+        Box::new(move |notice| {
+            let router = ReplyRouter::new(Link::default(), Link::default(), notice).start();
+            links.register.set(router.clone().recipient());
+            links.forget.set(router.recipient());
+        }) as crate::actors::guardian::Factory,
+    )])
+    .start();
+    World { ports, _data: data }
+}
+
+fn request(ports: &Ports, retried: bool) -> oneshot::Receiver<Result<Reply, SubmitError>> {
+    let (answer, answered) = oneshot::channel();
+    let request = WebRequest {
+        id: JobId(7),
+        message: Some(Message::default()),
+        file: "a.jpg".into(),
+        deadline: Duration::from_secs(120),
+        retried,
+        ports: ports.clone(),
+        answer: Some(answer),
+    };
+    request.start();
+    answered
+}
+
+async fn store_result(ports: &Ports) {
+    let image = ImageRef::Inline(vec![]);
+    let job = Job {
+        id: JobId(7),
+        task: Task::Recognise,
+        reply_to: "speaker".into(),
+        file: "a.jpg".into(),
+        image,
+        gallery_version: 0,
+        submitted_ms: 0,
+    };
+    let recognition = Recognition {
+        label: "Ada".into(),
+        faces: vec![],
+        classes: vec![],
+        width: 1,
+        height: 1,
+        gallery_version: 0,
+        timings: Timings::default(),
+    };
+    let outcome = Ok(recognition);
+    let reply = Reply { id: job.id, outcome, worker: "i-1".into(), worker_ms: 1.0 };
+    ports.records.finish(&job, &reply).await.expect("stored");
+}
+
+#[actix::test]
+async fn a_retry_finds_the_result_that_is_stored_while_it_waits() {
+    tokio::time::pause();
+    let world = world();
+    tokio::task::yield_now().await; // the router starts
+    let started = Instant::now();
+    let answered = request(&world.ports, true);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    store_result(&world.ports).await;
+    let reply = answered.await.expect("an answer").expect("the stored result");
+    assert_eq!(reply.outcome.expect("recognised").label, "Ada");
+    assert!(started.elapsed() < Duration::from_secs(6), "answered after {:?}", started.elapsed());
+}
+
+#[actix::test]
+async fn a_request_that_nobody_answers_ends_at_its_deadline_and_leaves_a_note() {
+    tokio::time::pause();
+    let world = world();
+    tokio::task::yield_now().await;
+    let started = Instant::now();
+    for retried in [true, false] {
+        let failed = request(&world.ports, retried).await.expect("an answer").expect_err("no reply came");
+        assert!(matches!(failed, SubmitError::Deadline { .. }), "{failed}");
+        assert!(started.elapsed() >= Duration::from_secs(120));
+    }
+    assert!(world.ports.records.get(JobId(7)).await.expect("read").is_some(), "a pending record");
+}
