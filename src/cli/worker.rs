@@ -2,11 +2,13 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
+use anyhow::Context as _;
+
 use crate::{
     app::{self, WorkerPorts},
     cloud::{
         InstanceId, Metadata,
-        local::{self, LocalObjects, SocketCloud},
+        local::{self, LocalObjects, SECRET_VARIABLE, SocketCloud},
     },
     settings::Settings,
 };
@@ -24,8 +26,10 @@ pub struct Args {
 /// Serves until idle, asked, or without a parent.
 pub fn run(settings: Settings, args: Args) -> anyhow::Result<ExitCode> {
     local::die_with_parent()?;
+    let secret = std::env::var(SECRET_VARIABLE);
+    let secret = secret.with_context(|| format!("{SECRET_VARIABLE}: workers are started by `rollcall up`"))?;
     let code = app::run(async {
-        let cloud = SocketCloud::connect(&args.socket, InstanceId(args.instance)).await?;
+        let cloud = SocketCloud::connect(&args.socket, InstanceId(args.instance), secret).await?;
         let metadata: Arc<dyn Metadata> = cloud.metadata.clone();
         tokio::spawn({
             let metadata = metadata.clone();

@@ -1,5 +1,5 @@
 //! The ports: what Rollcall needs of a cloud, in its own words. `local` is the embedded cloud of one
-//! machine. What a port promises is written on its trait and holds for every adapter.
+//! machine, `aws` (a feature) is SQS, S3 and EC2. What a port promises is written on its trait and holds for every adapter.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -8,7 +8,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod local;
+mod object_key;
 
 /// What a cloud can answer instead of what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]

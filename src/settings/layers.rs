@@ -91,6 +91,26 @@ impl Layers {
         self.string(key, "text")
     }
 
+    /// Text, or `None` where it is empty.
+    pub(super) fn optional(&self, key: &str) -> Result<Option<String>, SettingsError> {
+        Ok(Some(self.text(key)?).filter(|text| !text.is_empty()))
+    }
+
+    pub(super) fn flag(&self, key: &str) -> Result<bool, SettingsError> {
+        self.get(key).clone().into_bool().map_err(|_| self.invalid(key, "true or false"))
+    }
+
+    /// Texts: an array, or one text with commas (the environment).
+    pub(super) fn list(&self, key: &str) -> Result<Vec<String>, SettingsError> {
+        let texts: Option<Vec<String>> = match &self.get(key).kind {
+            ValueKind::String(s) => Some(s.split(',').map(|part| part.trim().to_owned()).collect()),
+            ValueKind::Array(a) => a.iter().map(|v| v.clone().into_string().ok()).collect(),
+            _ => None,
+        };
+        let texts = texts.ok_or_else(|| self.invalid(key, "a list of texts"))?;
+        Ok(texts.into_iter().filter(|text| !text.is_empty()).collect())
+    }
+
     pub(super) fn path(&self, key: &str) -> Result<PathBuf, SettingsError> {
         self.string(key, "a path").map(PathBuf::from)
     }

@@ -11,6 +11,7 @@ pub use layers::{Layers, SettingsError};
 pub struct Settings {
     pub cloud: Cloud,
     pub local: Local,
+    pub aws: Aws,
     pub http: Http,
     pub queue: Queue,
     pub store: Store,
@@ -24,6 +25,7 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloudKind {
     Local,
+    Aws,
 }
 
 #[derive(Clone, Debug)]
@@ -35,6 +37,24 @@ pub struct Cloud {
 #[derive(Clone, Debug)]
 pub struct Local {
     pub data_dir: PathBuf,
+}
+
+/// What is left out (`None`, empty) is left to AWS or to the launch template.
+#[derive(Clone, Debug)]
+pub struct Aws {
+    pub region: Option<String>,
+    pub linger: Duration,
+    pub s3_path_style: bool,
+    pub kms_key: Option<String>,
+    pub launch_template: Option<String>,
+    pub image: Option<String>,
+    pub instance_types: Vec<String>,
+    pub subnets: Vec<String>,
+    pub security_groups: Vec<String>,
+    pub instance_profile: Option<String>,
+    pub user_data: Option<PathBuf>,
+    pub spot: bool,
+    pub capacity_memory: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,7 +175,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 impl Settings {
     /// Validated settings. `cores` resolves "auto". Every error names the source, the key and what is allowed.
     pub fn from_layers(l: &Layers, cores: usize) -> Result<Self, SettingsError> {
-        let kind = l.choice("cloud.kind", &[("local", CloudKind::Local)])?;
+        let kind = l.choice("cloud.kind", &[("local", CloudKind::Local), ("aws", CloudKind::Aws)])?;
         let local = kind == CloudKind::Local;
         let pick = |here: Duration, aws: Duration| if local { here } else { aws };
         let ms = Duration::from_millis;
@@ -163,6 +183,21 @@ impl Settings {
         let settings = Self {
             cloud: Cloud { kind, cluster: l.name("cloud.cluster", 32)? },
             local: Local { data_dir: l.path("local.data_dir")? },
+            aws: Aws {
+                region: l.optional("aws.region")?,
+                linger: l.duration("aws.linger", Duration::ZERO, ms(200))?,
+                s3_path_style: l.flag("aws.s3_path_style")?,
+                kms_key: l.optional("aws.kms_key")?,
+                launch_template: l.optional("aws.launch_template")?,
+                image: l.optional("aws.image")?,
+                instance_types: l.list("aws.instance_types")?,
+                subnets: l.list("aws.subnets")?,
+                security_groups: l.list("aws.security_groups")?,
+                instance_profile: l.optional("aws.instance_profile")?,
+                user_data: l.optional("aws.user_data")?.map(PathBuf::from),
+                spot: l.flag("aws.spot")?,
+                capacity_memory: l.duration("aws.capacity_memory", Duration::ZERO, 24 * HOUR)?,
+            },
             http: Http {
                 listen: l.parsed("http.listen", "an address and a port such as 127.0.0.1:8080")?,
                 reply: l

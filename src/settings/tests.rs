@@ -78,6 +78,23 @@ fn broken_files_are_named() {
 }
 
 #[test]
+fn lists_are_arrays_or_text_with_commas() {
+    let s =
+        load(Some("[aws]\ninstance_types = [\"a\", \"b\"]\n"), &[("ROLLCALL__AWS__SUBNETS", "x, y")]).expect("valid");
+    assert_eq!((s.aws.instance_types, s.aws.subnets), (vec!["a".into(), "b".into()], vec!["x".into(), "y".to_owned()]));
+    assert_eq!((s.aws.security_groups, s.aws.image), (vec![], None));
+    let e = error(Some("[aws]\nspot = \"perhaps\"\n"), &[]);
+    assert!(e.contains("aws.spot") && e.contains("true or false"), "{e}");
+}
+
+#[test]
+fn the_aws_configuration_is_valid_and_auto_is_aws() {
+    let s = load(Some(include_str!("../../config/aws.toml")), &[]).expect("valid");
+    assert_eq!(s.cloud.kind, CloudKind::Aws);
+    assert_eq!(s.worker.idle_stop, Duration::from_secs(300));
+}
+
+#[test]
 fn the_report_configuration_is_valid() {
     let s =
         load(Some(include_str!("../../config/report.toml")), &[("ROLLCALL__FLEET__KEEP_STOPPED", "0")]).expect("valid");

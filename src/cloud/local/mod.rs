@@ -4,6 +4,7 @@ mod broker;
 mod journal;
 mod objects;
 mod processes;
+mod queue;
 pub mod queue_index;
 mod socket;
 

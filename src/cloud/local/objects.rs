@@ -14,11 +14,11 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
-use crate::cloud::{CloudError, CloudResult, ETag, Object, ObjectInfo, ObjectStore, Precondition};
+use crate::cloud::{
+    CloudError, CloudResult, ETag, Object, ObjectInfo, ObjectStore, Precondition,
+    object_key::{check_bucket, check_key, check_prefix},
+};
 
-/// Longest key (S3's limit), and longest part between slashes (most file systems' limit).
-const MAX_KEY: usize = 1024;
-const MAX_SEGMENT: usize = 255;
 /// Conditional writes of different keys rarely wait for one another with this many locks.
 const LOCKS: u8 = 64;
 
@@ -52,15 +52,12 @@ impl LocalObjects {
     }
 
     fn bucket(&self, bucket: &str) -> CloudResult<PathBuf> {
-        check_segment(bucket, bucket)?;
+        check_bucket(bucket)?;
         Ok(self.root.join(bucket))
     }
 
     fn path(&self, bucket: &str, key: &str) -> CloudResult<PathBuf> {
-        if key.len() > MAX_KEY {
-            return Err(CloudError::Invalid(format!("a key of {} bytes; the limit is {MAX_KEY}", key.len())));
-        }
-        key.split('/').try_for_each(|segment| check_segment(segment, key))?;
+        check_key(key)?;
         Ok(self.bucket(bucket)?.join(key))
     }
 
@@ -204,7 +201,7 @@ impl ObjectStore for LocalObjects {
 
     async fn list(&self, bucket: &str, prefix: &str) -> CloudResult<Vec<ObjectInfo>> {
         let (bucket, prefix) = (self.bucket(bucket)?, prefix.to_owned());
-        prefix.split('/').filter(|s| !s.is_empty()).try_for_each(|segment| check_segment(segment, &prefix))?;
+        check_prefix(&prefix)?;
         self.blocking(move |this| this.list_now(&bucket, prefix.trim_start_matches('/'))).await
     }
 
@@ -212,17 +209,6 @@ impl ObjectStore for LocalObjects {
         let (path, bucket) = (self.path(bucket, key)?, self.bucket(bucket)?);
         self.blocking(move |this| this.delete_now(&bucket, &path)).await
     }
-}
-
-fn check_segment(segment: &str, whole: &str) -> CloudResult<()> {
-    let problem = match segment {
-        "" => "an empty part",
-        "." | ".." => "a part that is . or ..",
-        s if s.len() > MAX_SEGMENT => "a part over 255 bytes",
-        s if s.contains(['/', '\\']) || s.chars().any(char::is_control) => "a backslash or control character",
-        _ => return Ok(()),
-    };
-    Err(CloudError::Invalid(format!("key {whole:?} has {problem}")))
 }
 
 fn etag(bytes: &[u8]) -> ETag {

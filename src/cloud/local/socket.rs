@@ -20,10 +20,7 @@ use tarpc::{
 };
 use tokio::sync::watch;
 
-use super::{
-    broker::Broker,
-    processes::{LocalCompute, SECRET_VARIABLE},
-};
+use super::{broker::Broker, processes::LocalCompute, queue::LocalQueue};
 use crate::cloud::{
     CloudError, CloudResult, Delivery, Depth, InstanceId, Interruption, Message, Metadata, Queue, QueueSpec, Queues,
     Receipt,
@@ -66,7 +63,7 @@ impl Connection {
         self.instance.get().ok_or_else(|| CloudError::Denied("say hello first".into()))
     }
 
-    fn queue(&self, name: &str) -> CloudResult<Arc<super::broker::LocalQueue>> {
+    fn queue(&self, name: &str) -> CloudResult<Arc<LocalQueue>> {
         self.instance()?;
         self.broker.find(name)
     }
@@ -195,10 +192,8 @@ pub struct SocketCloud {
 }
 
 impl SocketCloud {
-    /// Connects as `instance`, with the secret of the environment.
-    pub async fn connect(path: &Path, instance: InstanceId) -> anyhow::Result<Self> {
-        let secret = std::env::var(SECRET_VARIABLE)
-            .map_err(|_| anyhow::anyhow!("{SECRET_VARIABLE} is not set: workers are started by `rollcall up`"))?;
+    /// Connects as `instance`, with the secret that its process was started with.
+    pub async fn connect(path: &Path, instance: InstanceId, secret: String) -> anyhow::Result<Self> {
         let mut connect = tarpc::serde_transport::unix::connect(path, Json::default);
         connect.config_mut().max_frame_length(MAX_FRAME);
         let transport = connect.await.map_err(|e| anyhow::anyhow!("no parent at {}: {e}", path.display()))?;

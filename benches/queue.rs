@@ -1,0 +1,68 @@
+//! Throughput of the durable queue: `cargo bench --bench queue`. Messages of 20 kB, about an uploaded photo, are sent,
+//! received and deleted, each step acknowledged before the next.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use rollcall::cloud::{Message, Queue, QueueSpec, Queues, local::Broker};
+
+const BODY: usize = 20_000;
+const TIME: Duration = Duration::from_secs(5);
+
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    println!("messages/s through the durable queue (send, receive, delete), bodies of {BODY} bytes");
+    println!("{:>6} {:>8} {:>12}", "batch", "clients", "messages/s");
+    for (batch, clients) in [(1, 1), (1, 16), (1, 64), (32, 1), (32, 4)] {
+        let rate = runtime.block_on(throughput(batch, clients))?;
+        println!("{batch:>6} {clients:>8} {rate:>12.0}");
+    }
+    Ok(())
+}
+
+/// Messages that went the whole way in a second.
+async fn throughput(batch: usize, clients: usize) -> anyhow::Result<f64> {
+    let folder = tempfile::tempdir()?;
+    let broker = Broker::open(folder.path())?;
+    let queue = broker
+        .create(QueueSpec {
+            name: "bench".into(),
+            fifo: false,
+            visibility: Duration::from_secs(600),
+            max_receives: 10,
+            dead_letter: None,
+            durable: true,
+        })
+        .await?;
+    let started = Instant::now();
+    let clients = (0..clients).map(|_| tokio::spawn(cycle(queue.clone(), batch, started)));
+    let mut messages = 0;
+    for client in join_all(clients).await {
+        messages += client??;
+    }
+    Ok(messages as f64 / started.elapsed().as_secs_f64())
+}
+
+/// Sends a batch, receives as many messages, deletes them, again and again; how many.
+async fn cycle(queue: Arc<dyn Queue>, batch: usize, started: Instant) -> anyhow::Result<usize> {
+    let mut done = 0;
+    while started.elapsed() < TIME {
+        let messages = (0..batch).map(|_| Message { body: "x".repeat(BODY), ..Message::default() });
+        for result in queue.send(messages.collect()).await {
+            result?;
+        }
+        let mut receipts = Vec::with_capacity(batch);
+        while receipts.len() < batch {
+            let deliveries = queue.receive((batch - receipts.len()).min(10), Duration::from_secs(1)).await?;
+            receipts.extend(deliveries.into_iter().map(|d| d.receipt));
+        }
+        for result in queue.delete(receipts).await {
+            result?;
+        }
+        done += batch;
+    }
+    Ok(done)
+}

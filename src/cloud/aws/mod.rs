@@ -1,0 +1,125 @@
+//! Queues, objects and machines on AWS: SQS, S3, EC2 and the instance metadata service. Region, credentials and endpoints
+//! come from AWS's own environment variables and files (`AWS_REGION`, `AWS_PROFILE`, `AWS_ENDPOINT_URL_SQS` …) or from
+//! the instance's role.
+
+mod batcher;
+mod ec2;
+mod errors;
+mod imds;
+mod pools;
+mod s3;
+mod sqs;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+
+use super::{Compute, Metadata, ObjectStore, Queues};
+use crate::settings::{self, Settings};
+
+pub use ec2::{Ec2Compute, Ec2Options};
+pub use imds::Ec2Metadata;
+pub use s3::{Encryption, S3Objects};
+pub use sqs::SqsQueues;
+
+/// Tag of everything that Rollcall makes: the cluster's name.
+pub const CLUSTER_TAG: &str = "rollcall:cluster";
+/// Tag of an instance: the token of the intent that asked for it.
+pub const TOKEN_TAG: &str = "rollcall:token";
+
+/// Longest time to connect.
+const CONNECT: Duration = Duration::from_secs(3);
+/// Longest time for one try of a call of SQS: a long poll takes 20 s.
+const SQS_TRY: Duration = Duration::from_secs(25);
+/// The same for S3 (half a gigabyte at 20 MB/s) and EC2.
+const S3_TRY: Duration = Duration::from_secs(30);
+const EC2_TRY: Duration = Duration::from_secs(20);
+/// Tries of a call in all, with the SDK's pauses between them. EC2 has one: see `ec2`.
+const TRIES: u32 = 3;
+
+/// All ports of an account and region.
+pub struct AwsCloud {
+    pub queues: Arc<dyn Queues>,
+    pub objects: Arc<dyn ObjectStore>,
+    pub compute: Arc<dyn Compute>,
+    ec2: aws_sdk_ec2::Client,
+}
+
+impl AwsCloud {
+    /// Reads AWS's own configuration; makes no call but for credentials. `fix`: see [`SqsQueues::fixing`].
+    pub async fn connect(settings: &Settings, fix: bool) -> anyhow::Result<Self> {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest());
+        if let Some(region) = &settings.aws.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        let sdk = loader.load().await;
+        anyhow::ensure!(sdk.region().is_some(), "no AWS region: set AWS_REGION or aws.region");
+        Self::new(&sdk, settings, fix)
+    }
+
+    /// The ports on an SDK configuration.
+    pub fn new(sdk: &SdkConfig, settings: &Settings, fix: bool) -> anyhow::Result<Self> {
+        let aws = &settings.aws;
+        let queues = SqsQueues::new(sqs_client(sdk), aws.linger, &settings.cloud.cluster);
+        let encryption = aws.kms_key.clone().map_or(Encryption::S3, Encryption::Kms);
+        let ec2 = ec2_client(sdk);
+        Ok(Self {
+            queues: Arc::new(if fix { queues.fixing() } else { queues }),
+            objects: Arc::new(S3Objects::new(s3_client(sdk, aws.s3_path_style), encryption)),
+            compute: Arc::new(Ec2Compute::new(ec2.clone(), ec2_options(settings)?)),
+            ec2,
+        })
+    }
+
+    /// What the instance that this runs on can ask about itself. `probe`: any queue, see [`Ec2Metadata`].
+    pub fn metadata(&self, probe: Arc<dyn super::Queue>) -> Arc<dyn Metadata> {
+        Arc::new(Ec2Metadata::new(aws_config::imds::Client::builder().build(), self.ec2.clone(), probe))
+    }
+}
+
+fn timeouts(one_try: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(one_try).build()
+}
+
+/// A client whose calls may be long polls.
+pub fn sqs_client(sdk: &SdkConfig) -> aws_sdk_sqs::Client {
+    let retries = RetryConfig::standard().with_max_attempts(TRIES);
+    let config = aws_sdk_sqs::config::Builder::from(sdk).retry_config(retries).timeout_config(timeouts(SQS_TRY));
+    aws_sdk_sqs::Client::from_conf(config.build())
+}
+
+/// `path_style`: the bucket's name in the path instead of the host's name, as most stores that are not S3 want it.
+pub fn s3_client(sdk: &SdkConfig, path_style: bool) -> aws_sdk_s3::Client {
+    let retries = RetryConfig::standard().with_max_attempts(TRIES);
+    let config = aws_sdk_s3::config::Builder::from(sdk).retry_config(retries).timeout_config(timeouts(S3_TRY));
+    aws_sdk_s3::Client::from_conf(config.force_path_style(path_style).build())
+}
+
+/// A client without retries.
+pub fn ec2_client(sdk: &SdkConfig) -> aws_sdk_ec2::Client {
+    let config = aws_sdk_ec2::config::Builder::from(sdk).retry_config(RetryConfig::disabled());
+    aws_sdk_ec2::Client::from_conf(config.timeout_config(timeouts(EC2_TRY)).build())
+}
+
+fn ec2_options(settings: &Settings) -> anyhow::Result<Ec2Options> {
+    let settings::Aws { user_data, .. } = &settings.aws;
+    let user_data = user_data
+        .as_ref()
+        .map(|path| std::fs::read_to_string(path).with_context(|| format!("aws.user_data: {}", path.display())))
+        .transpose()?;
+    let aws = settings.aws.clone();
+    Ok(Ec2Options {
+        cluster: settings.cloud.cluster.clone(),
+        name_prefix: settings.fleet.name_prefix.clone(),
+        launch_template: aws.launch_template,
+        image: aws.image,
+        instance_types: aws.instance_types,
+        subnets: aws.subnets,
+        security_groups: aws.security_groups,
+        instance_profile: aws.instance_profile,
+        user_data,
+        spot: aws.spot,
+        capacity_memory: aws.capacity_memory,
+    })
+}

@@ -1,0 +1,152 @@
+//! Objects on S3, encrypted at rest, conditional writes by ETag.
+
+use async_trait::async_trait;
+use aws_sdk_s3::{
+    Client, config::retry::RetryConfig, error::SdkError, operation::put_object::PutObjectOutput,
+    primitives::ByteStream, types::ServerSideEncryption,
+};
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use bytes::Bytes;
+
+use super::errors::{classify, code};
+use crate::cloud::{
+    CloudError, CloudResult, ETag, Object, ObjectInfo, ObjectStore, Precondition,
+    object_key::{check_bucket, check_key, check_prefix},
+};
+
+/// Tries of a conditional write.
+const TRIES: usize = 3;
+
+/// How objects are encrypted at rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Encryption {
+    /// By S3's own keys (SSE-S3).
+    #[default]
+    S3,
+    /// By a key of KMS: its id, ARN or alias.
+    Kms(String),
+}
+
+/// All buckets of an account.
+pub struct S3Objects {
+    client: Client,
+    encryption: Encryption,
+}
+
+impl S3Objects {
+    pub fn new(client: Client, encryption: Encryption) -> Self {
+        Self { client, encryption }
+    }
+
+    async fn put_once(&self, bucket: &str, key: &str, bytes: Bytes, when: &Precondition) -> CloudResult<ETag> {
+        let mut call = self.client.put_object().bucket(bucket).key(key).body(ByteStream::from(bytes));
+        call = match &self.encryption {
+            Encryption::S3 => call.server_side_encryption(ServerSideEncryption::Aes256),
+            Encryption::Kms(key) => call.server_side_encryption(ServerSideEncryption::AwsKms).ssekms_key_id(key),
+        };
+        let answer = match when {
+            Precondition::Always => call.send().await,
+            // A repeated conditional write may meet its own success: `put` sees to the repetition.
+            Precondition::Absent => once(call.if_none_match("*")).await,
+            Precondition::Match(etag) => once(call.if_match(&etag.0)).await,
+        };
+        let place = || format!("{bucket}/{key}");
+        match answer {
+            Ok(PutObjectOutput { e_tag: Some(etag), .. }) => Ok(ETag(etag)),
+            Ok(_) => Err(CloudError::Unavailable(format!("{}: no ETag in the answer", place()))),
+            // S3's answer to a match where there is no object.
+            Err(error) if matches!(when, Precondition::Match(_)) && code(&error) == "NoSuchKey" => {
+                Err(CloudError::Conflict(format!("{} is gone", place())))
+            }
+            Err(error) => Err(classify(&place(), error)),
+        }
+    }
+}
+
+/// Sends without the SDK's own retries.
+async fn once(
+    call: aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder,
+) -> Result<PutObjectOutput, SdkError<aws_sdk_s3::operation::put_object::PutObjectError>> {
+    let config = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled());
+    call.customize().config_override(config).send().await
+}
+
+#[async_trait]
+impl ObjectStore for S3Objects {
+    async fn put(&self, bucket: &str, key: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag> {
+        check_bucket(bucket)?;
+        check_key(key)?;
+        let mut pauses = ExponentialBuilder::default().with_jitter().with_max_times(TRIES - 1).build();
+        let mut may_be_ours = false;
+        loop {
+            let result = self.put_once(bucket, key, bytes.clone(), &when).await;
+            match result {
+                // An earlier try without an answer may have been applied: then what is there is what we wrote.
+                Err(CloudError::Conflict(why)) if may_be_ours => {
+                    let present = self.get(bucket, key).await?;
+                    let ours = present.bytes == bytes;
+                    return if ours { Ok(present.etag) } else { Err(CloudError::Conflict(why)) };
+                }
+                Err(CloudError::Unavailable(_) | CloudError::Throttled) if when != Precondition::Always => {
+                    may_be_ours = true;
+                    match pauses.next() {
+                        Some(pause) => tokio::time::sleep(pause).await,
+                        None => return result,
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn get(&self, bucket: &str, key: &str) -> CloudResult<Object> {
+        let object = self.fetch(bucket, key, None).await?;
+        object.ok_or_else(|| CloudError::Unavailable(format!("{bucket}/{key}: no object in the answer")))
+    }
+
+    async fn get_if_changed(&self, bucket: &str, key: &str, etag: &ETag) -> CloudResult<Option<Object>> {
+        self.fetch(bucket, key, Some(etag)).await
+    }
+
+    async fn list(&self, bucket: &str, prefix: &str) -> CloudResult<Vec<ObjectInfo>> {
+        check_bucket(bucket)?;
+        check_prefix(prefix)?;
+        let mut pages = self.client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
+        let mut out = Vec::new();
+        while let Some(page) = pages.next().await {
+            for object in page.map_err(|e| classify(bucket, e))?.contents.unwrap_or_default() {
+                if let Some(key) = object.key {
+                    out.push(ObjectInfo { key, size: object.size.unwrap_or(0).max(0) as u64 });
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    async fn delete(&self, bucket: &str, key: &str) -> CloudResult<()> {
+        check_bucket(bucket)?;
+        check_key(key)?;
+        let answer = self.client.delete_object().bucket(bucket).key(key).send().await;
+        answer.map(drop).map_err(|e| classify(&format!("{bucket}/{key}"), e))
+    }
+}
+
+impl S3Objects {
+    /// The object, or `None` if it still has the version of `unless`.
+    async fn fetch(&self, bucket: &str, key: &str, unless: Option<&ETag>) -> CloudResult<Option<Object>> {
+        check_bucket(bucket)?;
+        check_key(key)?;
+        let place = format!("{bucket}/{key}");
+        let call =
+            self.client.get_object().bucket(bucket).key(key).set_if_none_match(unless.map(|etag| etag.0.clone()));
+        let answer = match call.send().await {
+            Ok(answer) => answer,
+            Err(error) if error.raw_response().is_some_and(|r| r.status().as_u16() == 304) => return Ok(None),
+            Err(error) => return Err(classify(&place, error)),
+        };
+        let etag = answer.e_tag.ok_or_else(|| CloudError::Unavailable(format!("{place}: no ETag in the answer")))?;
+        let body = answer.body.collect().await;
+        let body = body.map_err(|e| CloudError::Unavailable(format!("{place}: the answer broke off: {e}")))?;
+        Ok(Some(Object { bytes: body.into_bytes(), etag: ETag(etag) }))
+    }
+}

@@ -1,0 +1,51 @@
+//! Every cloud of machines keeps the contract of `rollcall::cloud::Compute`.
+
+#[path = "contract/compute.rs"]
+mod contract;
+#[cfg(feature = "aws")]
+#[path = "support/emulators.rs"]
+mod emulators;
+
+use std::{path::PathBuf, sync::Arc};
+
+use contract::World;
+use rollcall::cloud::local::{Launcher, LocalCompute};
+
+async fn processes() -> World {
+    let name_prefix = "contract-".to_owned();
+    let fleet = || {
+        LocalCompute::new(Launcher {
+            program: PathBuf::from("/bin/sh"),
+            args: ["-c", "exec sleep 600", "worker"].map(Into::into).into(),
+            name_prefix: name_prefix.clone(),
+        })
+    };
+    let (compute, other) = (fleet(), fleet());
+    // A worker says over the socket that it is ready; these have none.
+    let boot = {
+        let compute = compute.clone();
+        Box::new(move |id: &_| compute.ready(id))
+    };
+    World { compute: Arc::new(compute), other: Arc::new(other), boot, name_prefix, _keep: Box::new(()) }
+}
+
+#[cfg(feature = "aws")]
+async fn ec2() -> World {
+    use rollcall::cloud::aws::{Ec2Compute, Ec2Options, ec2_client};
+    let name_prefix = "contract-".to_owned();
+    let client = ec2_client(&emulators::sdk(&emulators::shared_ec2().await.url).await);
+    let fleet = || {
+        let options = Ec2Options {
+            cluster: ulid::Ulid::generate().to_string(),
+            name_prefix: name_prefix.clone(),
+            image: Some("ami-12345678".into()),
+            ..Ec2Options::default()
+        };
+        Arc::new(Ec2Compute::new(client.clone(), options))
+    };
+    World { compute: fleet(), other: fleet(), boot: Box::new(|_| {}), name_prefix, _keep: Box::new(()) }
+}
+
+compute_contract!(of_processes, crate::processes);
+#[cfg(feature = "aws")]
+compute_contract!(on_ec2, crate::ec2);

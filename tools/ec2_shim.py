@@ -1,0 +1,323 @@
+"""EC2 for tests: moto's server with the life of EC2's instances, their metadata service, and real worker processes.
+
+    ec2_shim.py PORT CONTROL_PORT
+
+moto changes states at once, ignores ClientToken and MaxCount, and lets anything be started. Here an instance takes its
+time from state to state, a call from the wrong state is refused, a ClientToken is honoured, capacity can be lost, and
+each instance has a metadata service (IMDSv2) of its own. With $EC2_SHIM_WORKER (a command, as a JSON list) a process is
+started when an instance turns running and ended when it stops, so that a test's fleet does real work.
+
+The control port takes JSON:
+    POST /delays   {"pending": 0.5, "stopping": 0.5, "shutting-down": 0.5}: seconds in these states
+    POST /faults   [{"action": "RunInstances", "code": ..., "status": 500, "times": 2, "instance_type": ...}, ...]: answers
+                   instead of the next calls (of that type); with "capacity": n, fills launches up to n instead
+    POST /notice   {"id": ..., "notice": {"action": "terminate", "time": ...}}: announces a spot interruption
+    POST /kill     {"id": ...}: the machine is gone
+    GET /instances [{"id", "state", "pid", "metadata": URL}, ...]
+    GET /calls     {"RunInstances": 3, ...}: how often each action was called
+"""
+
+from __future__ import annotations
+
+import base64
+import collections
+import copy
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import flask
+import moto.server
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models.instances import Instance, InstanceBackend
+from moto.ec2.responses import EC2Response
+
+# One lock for everything: instances change under calls, under the clock and under the control port.
+LOCK = threading.RLock()
+CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+NEXT = {"pending": "running", "stopping": "stopped", "shutting-down": "terminated"}
+DELAYS = {"pending": 0.5, "stopping": 0.5, "shutting-down": 0.5}
+FAULTS: list[dict] = []
+CALLS: collections.Counter[str] = collections.Counter()
+MACHINES: dict[str, Machine] = {}
+WORKER = json.loads(os.environ.get("EC2_SHIM_WORKER", "null"))
+# How long a worker may take to end after SIGTERM, and how long systemd waits before it starts a failed one again.
+WORKER_GRACE, WORKER_RESTART = 10.0, 0.5
+
+
+class Machine:
+    """What moto does not know of an instance: since when it is in its state, its process, its metadata service."""
+
+    def __init__(self, instance: Instance):
+        self.instance = instance
+        self.process: subprocess.Popen | None = None
+        self.since = time.monotonic()
+        self.restart_at = 0.0
+        self.notice: dict | None = None
+        self.metadata = ThreadingHTTPServer(("127.0.0.1", 0), MetadataHandler)
+        self.metadata.machine = self
+        serve(self.metadata)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.metadata.server_port}"
+
+    @property
+    def state(self) -> str:
+        return self.instance._state.name
+
+    def enter(self, state: str) -> None:
+        self.instance._state.name, self.instance._state.code = state, CODES[state]
+        self.since = time.monotonic()
+
+    def advance(self) -> None:
+        """Does what is due by the clock."""
+        alive = self.process is not None and self.process.poll() is None
+        age = time.monotonic() - self.since
+        if self.state in ("stopping", "shutting-down") and alive:
+            self.process.send_signal(signal.SIGKILL if age > WORKER_GRACE else signal.SIGTERM)
+        elif self.state in NEXT and age >= DELAYS[self.state]:
+            self.enter(NEXT[self.state])
+            self.restart_at = 0.0
+        if self.state == "running" and WORKER and not alive:
+            if self.process is not None and self.process.poll() == 0:
+                return  # it ended as it should, and asks for its own stop
+            if time.monotonic() >= self.restart_at:
+                environment = os.environ | {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.endpoint}
+                self.process = subprocess.Popen(WORKER, env=environment, stdin=subprocess.DEVNULL)
+                self.restart_at = time.monotonic() + WORKER_RESTART
+        if self.state in ("stopped", "terminated"):
+            self.process = None
+
+    def vanish(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        self.enter("terminated")
+        self.instance._reason = "Server.SpotInstanceTermination"
+
+
+def serve(server: ThreadingHTTPServer) -> None:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+def clock() -> None:
+    while True:
+        with LOCK:
+            for machine in MACHINES.values():
+                machine.advance()
+        time.sleep(0.05)
+
+
+def refuse(code: str, message: str) -> EC2ClientError:
+    return EC2ClientError(code, message)
+
+
+# What EC2 does with calls. moto's own methods keep network interfaces and reasons; the state afterwards is set here.
+
+
+def changed(instance: Instance, own, state: str, may: set[str], done: set[str], verb: str):
+    """Runs moto's method `own` and enters `state`; nothing where it is `done`; refused where it `may` not."""
+    before = copy.copy(instance._state)
+    if before.name in done:
+        return before
+    if before.name not in may:
+        raise refuse("IncorrectInstanceState", f"The instance '{instance.id}' is not in a state from which it can be {verb}.")
+    own(instance)
+    MACHINES[instance.id].enter(state)
+    return before
+
+
+moto_start, moto_stop, moto_terminate = Instance.start, Instance.stop, Instance.terminate
+
+
+def start(instance: Instance):
+    return changed(instance, moto_start, "pending", {"stopped"}, {"pending", "running"}, "started")
+
+
+def stop(instance: Instance):
+    if instance.lifecycle == "spot":
+        raise refuse("UnsupportedOperation", f"You can't stop the Spot Instance '{instance.id}' of a one-time request.")
+    return changed(instance, moto_stop, "stopping", {"running"}, {"stopping", "stopped"}, "stopped")
+
+
+def terminate(instance: Instance):
+    alive = {"pending", "running", "stopping", "stopped"}
+    return changed(instance, moto_terminate, "shutting-down", alive, {"shutting-down", "terminated"}, "terminated")
+
+
+moto_run = InstanceBackend.run_instances
+TOKENS: dict[str, tuple[str, object]] = {}
+
+
+def run_instances(self, image_id, count, user_data, security_group_names, **kwargs):
+    form = dict(flask.request.form)
+    token = form.pop("ClientToken", None)
+    request = json.dumps(form, sort_keys=True)
+    with LOCK:
+        if token in TOKENS:
+            first, reservation = TOKENS[token]
+            if first != request:
+                raise refuse("IdempotentParameterMismatch", "The arguments differ from those of the first request.")
+            if all(i._state.name == "terminated" for i in reservation.instances):
+                raise refuse("IdempotentInstanceTerminated", "The client token belongs to terminated instances.")
+            return reservation
+        if len(base64.b64decode(form.get("UserData", ""))) > 16384:
+            raise refuse("InvalidParameterValue", "User data is limited to 16384 bytes")
+        count = int(form.get("MaxCount", count))
+        for fault in FAULTS:
+            if "capacity" in fault and fault.get("instance_type", form.get("InstanceType")) == form.get("InstanceType"):
+                count = min(count, fault["capacity"])
+        reservation = moto_run(self, image_id, count, user_data, security_group_names, **kwargs)
+        for instance in reservation.instances:
+            MACHINES[instance.id] = Machine(instance)
+            MACHINES[instance.id].enter("pending")
+        if token:
+            TOKENS[token] = (request, reservation)
+    return reservation
+
+
+def all_or_none(own, check):
+    """A call that one of its instances refuses changes none."""
+
+    def call(self, instance_ids):
+        with LOCK:
+            for instance in self.get_multi_instances_by_id(instance_ids):
+                check(instance)
+            return own(self, instance_ids)
+
+    return call
+
+
+def check_start(instance: Instance) -> None:
+    if instance._state.name not in {"stopped", "pending", "running"}:
+        start(instance)  # refuses
+
+
+def check_stop(instance: Instance) -> None:
+    if instance.lifecycle == "spot" or instance._state.name not in {"running", "stopping", "stopped"}:
+        stop(instance)  # refuses
+
+
+Instance.start, Instance.stop, Instance.terminate = start, stop, terminate
+InstanceBackend.run_instances = run_instances
+InstanceBackend.start_instances = all_or_none(InstanceBackend.start_instances, check_start)
+InstanceBackend.stop_instances = all_or_none(InstanceBackend.stop_instances, check_stop)
+InstanceBackend.terminate_instances = all_or_none(InstanceBackend.terminate_instances, lambda instance: None)
+
+moto_call = EC2Response.call_action
+
+
+def call_action(self):
+    action = self._get_action()
+    with LOCK:
+        CALLS[action] += 1
+        for fault in FAULTS:
+            if "capacity" in fault or fault["action"] != action or fault.get("times", 1) == 0:
+                continue
+            instance_type = flask.request.form.get("InstanceType")
+            if fault.get("instance_type", instance_type) != instance_type:
+                continue
+            fault["times"] = fault.get("times", 1) - 1
+            body = f"<Code>{fault['code']}</Code><Message>injected</Message>"
+            body = f"<Response><Errors><Error>{body}</Error></Errors><RequestID>r</RequestID></Response>"
+            return fault.get("status", 400), {"Content-Type": "text/xml"}, body
+        return moto_call(self)
+
+
+EC2Response.call_action = call_action
+
+
+class JsonHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_) -> None:
+        pass
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+    def answer(self, status: int, text: str = "", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        data = text.encode()
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+class MetadataHandler(JsonHandler):
+    """The instance metadata service, version 2: nothing without a token."""
+
+    tokens: dict[str, float] = {}
+
+    def do_PUT(self) -> None:
+        self.body()
+        token, seconds = secrets.token_urlsafe(), self.headers.get("X-aws-ec2-metadata-token-ttl-seconds")
+        if self.path != "/latest/api/token" or seconds is None:
+            return self.answer(400)
+        self.tokens[token] = time.monotonic() + int(seconds)
+        self.answer(200, token, X_aws_ec2_metadata_token_ttl_seconds=seconds)
+
+    def do_GET(self) -> None:
+        if self.tokens.get(self.headers.get("X-aws-ec2-metadata-token", ""), 0) < time.monotonic():
+            return self.answer(401)
+        machine: Machine = self.server.machine
+        values = {
+            "instance-id": machine.instance.id,
+            "instance-type": machine.instance.instance_type,
+            "placement/region": "us-east-1",
+            "placement/availability-zone": machine.instance.placement.availability_zone,
+            "iam/security-credentials/": "worker",
+            "iam/security-credentials/worker": json.dumps(credentials()),
+            "spot/instance-action": json.dumps(machine.notice) if machine.notice else None,
+        }
+        value = values.get(self.path.removeprefix("/latest/meta-data/"))
+        self.answer(404) if value is None else self.answer(200, value)
+
+
+def credentials() -> dict[str, str]:
+    hour = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
+    keys = {"AccessKeyId": "ASIAEMULATOR", "SecretAccessKey": "emulator", "Token": "emulator", "Expiration": hour}
+    return {"Code": "Success", "Type": "AWS-HMAC", "LastUpdated": "2026-01-01T00:00:00Z"} | keys
+
+
+class ControlHandler(JsonHandler):
+    def do_POST(self) -> None:
+        asked = json.loads(self.body() or "{}")
+        with LOCK:
+            if self.path == "/delays":
+                DELAYS.update(asked)
+            elif self.path == "/faults":
+                FAULTS[:] = asked
+            elif self.path == "/notice":
+                MACHINES[asked["id"]].notice = asked["notice"]
+            elif self.path == "/kill":
+                MACHINES[asked["id"]].vanish()
+            else:
+                return self.answer(404)
+        self.answer(200)
+
+    def do_GET(self) -> None:
+        with LOCK:
+            if self.path == "/calls":
+                return self.answer(200, json.dumps(CALLS))
+            machines = [
+                {"id": id, "state": m.state, "pid": m.process and m.process.pid, "metadata": m.endpoint}
+                for id, m in MACHINES.items()
+            ]
+        self.answer(200, json.dumps(machines))
+
+
+if __name__ == "__main__":
+    port, control_port = sys.argv[1:]
+    serve(ThreadingHTTPServer(("127.0.0.1", int(control_port)), ControlHandler))
+    threading.Thread(target=clock, daemon=True).start()
+    moto.server.main(["-H", "127.0.0.1", "-p", port])
