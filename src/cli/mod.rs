@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 pub mod config;
+pub mod doctor;
 pub mod enroll;
 pub mod evaluate;
 pub mod fleet;
@@ -8,6 +9,7 @@ pub mod gallery;
 pub mod load;
 mod photos;
 pub mod recognize;
+pub mod serve;
 pub mod up;
 pub mod worker;
 
@@ -20,7 +22,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     app,
     cloud::{ObjectStore, local::LocalObjects},
-    settings::{Layers, LogFormat, Settings},
+    settings::{CloudKind, Layers, LogFormat, Settings},
 };
 
 /// Exit code for a wrong command line or configuration (`EX_CONFIG` of sysexits.h).
@@ -41,6 +43,12 @@ pub struct Cli {
 enum Command {
     /// Run everything on this machine: web tier, controller, queue and store; workers are processes that come and go
     Up,
+    /// On AWS: run the web tier and the controller
+    Serve(serve::Args),
+    /// On AWS: run a web node without the controller, beside others
+    Web(serve::Args),
+    /// On AWS: run the controller alone; of several, one acts
+    Controller(serve::Args),
     /// Run one worker (instances start this themselves)
     Worker(worker::Args),
     /// Add people to the gallery from a folder with a folder of photos per person
@@ -55,6 +63,8 @@ enum Command {
     Load(load::Args),
     /// Show the fleet of a running server
     Fleet(fleet::Args),
+    /// Check everything that a node or a worker needs before it runs, and say what to do about each fault
+    Doctor(doctor::Args),
     /// Show the effective configuration and where each value came from
     Config(config::Args),
 }
@@ -93,25 +103,44 @@ fn config_error(error: &dyn std::fmt::Display) -> ExitCode {
 fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Up => return up::run(settings, cli.config),
+        Command::Serve(args) => return serve::run(settings, serve::Role::Serve, args),
+        Command::Web(args) => return serve::run(settings, serve::Role::Web, args),
+        Command::Controller(args) => return serve::run(settings, serve::Role::Controller, args),
         Command::Worker(args) => return worker::run(settings, args),
-        Command::Enroll(args) => app::block_on(async { enroll::run(args, &settings, local_store(&settings)?).await })?,
+        Command::Enroll(args) => app::block_on(async { enroll::run(args, &settings, store(&settings).await?).await })?,
         Command::Gallery(args) => {
-            app::block_on(async { gallery::run(args, &settings, local_store(&settings)?).await })?
+            app::block_on(async { gallery::run(args, &settings, store(&settings).await?).await })?
         }
         Command::Recognize(args) => {
-            app::block_on(async { recognize::run(args, &settings, local_store(&settings)?).await })?
+            app::block_on(async { recognize::run(args, &settings, store(&settings).await?).await })?
         }
         Command::Evaluate(args) => app::block_on(evaluate::run(args, &settings))?,
         Command::Load(args) => return app::block_on(load::run(args, &settings)),
         Command::Fleet(args) => app::block_on(fleet::run(args, &settings))?,
+        Command::Doctor(args) => return app::block_on(doctor::run(args, &settings)),
         Command::Config(args) => config::run(args, layers, &settings),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn local_store(settings: &Settings) -> anyhow::Result<Arc<dyn ObjectStore>> {
-    let dir = &settings.local.data_dir;
-    Ok(Arc::new(LocalObjects::open(dir).with_context(|| format!("cannot open the store in {}", dir.display()))?))
+/// The object store of the configured cloud.
+async fn store(settings: &Settings) -> anyhow::Result<Arc<dyn ObjectStore>> {
+    match settings.cloud.kind {
+        CloudKind::Local => {
+            let dir = &settings.local.data_dir;
+            let store = LocalObjects::open(dir);
+            Ok(Arc::new(store.with_context(|| format!("cannot open the store in {}", dir.display()))?))
+        }
+        #[cfg(feature = "aws")]
+        CloudKind::Aws => Ok(crate::cloud::aws::AwsCloud::connect(settings, false).await?.objects),
+        #[cfg(not(feature = "aws"))]
+        CloudKind::Aws => Err(without_aws()),
+    }
+}
+
+#[cfg(not(feature = "aws"))]
+fn without_aws() -> anyhow::Error {
+    anyhow::anyhow!("this program was built without AWS: build it with `cargo build --release --features aws`")
 }
 
 fn log_to_stderr(log: &crate::settings::Log) -> anyhow::Result<()> {

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 #[cfg(feature = "aws")]
 pub mod aws;
+pub mod lease;
 pub mod local;
 mod object_key;
 

@@ -122,6 +122,7 @@ pub struct Fleet {
     pub boot_timeout: Duration,
     pub poll_every: Duration,
     pub describe_every: Duration,
+    pub lease: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -246,6 +247,7 @@ impl Settings {
                     300 * SECOND,
                     pick(SECOND, 15 * SECOND),
                 )?,
+                lease: l.duration("fleet.lease", 3 * SECOND, 600 * SECOND)?,
             },
             worker: Worker {
                 idle_stop: l.duration_or_auto(

@@ -120,11 +120,11 @@ pub async fn sdk(url: &str) -> SdkConfig {
         .await
 }
 
-fn assets() -> PathBuf {
+pub fn assets() -> PathBuf {
     std::env::var_os("ROLLCALL_ASSETS").map_or_else(|| ".assets".into(), PathBuf::from)
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").port()
 }

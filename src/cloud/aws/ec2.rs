@@ -30,7 +30,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     CLUSTER_TAG, TOKEN_TAG,
-    errors::classify,
+    errors::{classify, code},
     pools::{Pool, Pools},
 };
 use crate::cloud::{CloudError, CloudResult, Compute, Instance, InstanceId, InstanceState};
@@ -215,6 +215,17 @@ impl Ec2Compute {
             .set_instance_initiated_shutdown_behavior(if pool.spot { Some(ShutdownBehavior::Terminate) } else { plain })
             .tag_specifications(tags(ResourceType::Instance))
             .tag_specifications(tags(ResourceType::Volume))
+    }
+
+    /// Whether a launch would be allowed and its parts exist; launches nothing.
+    pub async fn dry_run(&self) -> CloudResult<()> {
+        let step = Step { pool: 0, count: 1, number: 0, made: None };
+        let pool = self.pools().get(0).clone();
+        match self.request("dry-run", &step, &pool).dry_run(true).send().await {
+            Err(error) if code(&error) == "DryRunOperation" => Ok(()),
+            Err(error) => Err(classify("launch", error)),
+            Ok(_) => Err(CloudError::Unavailable("a dry run was answered as a launch".into())),
+        }
     }
 
     fn name(&self, number: usize) -> String {

@@ -14,8 +14,9 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_sqs::config::ProvideCredentials as _;
 
-use super::{Compute, Metadata, ObjectStore, Queues};
+use super::Metadata;
 use crate::settings::{self, Settings};
 
 pub use ec2::{Ec2Compute, Ec2Options};
@@ -40,10 +41,11 @@ const TRIES: u32 = 3;
 
 /// All ports of an account and region.
 pub struct AwsCloud {
-    pub queues: Arc<dyn Queues>,
-    pub objects: Arc<dyn ObjectStore>,
-    pub compute: Arc<dyn Compute>,
+    pub queues: Arc<SqsQueues>,
+    pub objects: Arc<S3Objects>,
+    pub compute: Arc<Ec2Compute>,
     ec2: aws_sdk_ec2::Client,
+    sdk: SdkConfig,
 }
 
 impl AwsCloud {
@@ -69,7 +71,15 @@ impl AwsCloud {
             objects: Arc::new(S3Objects::new(s3_client(sdk, aws.s3_path_style), encryption)),
             compute: Arc::new(Ec2Compute::new(ec2.clone(), ec2_options(settings)?)),
             ec2,
+            sdk: sdk.clone(),
         })
+    }
+
+    /// Whether there are credentials; says nothing of what they allow.
+    pub async fn credentials(&self) -> anyhow::Result<()> {
+        let provider = self.sdk.credentials_provider().context("no credentials are configured")?;
+        provider.provide_credentials().await.context("no AWS credentials")?;
+        Ok(())
     }
 
     /// What the instance that this runs on can ask about itself. `probe`: any queue, see [`Ec2Metadata`].

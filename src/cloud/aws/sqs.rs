@@ -63,13 +63,13 @@ impl SqsQueues {
         url.ok_or_else(|| CloudError::Unavailable(format!("queue {name}: no URL in the answer")))
     }
 
-    async fn attributes(&self, name: &str, url: &str) -> CloudResult<HashMap<QueueAttributeName, String>> {
+    async fn attributes(&self, name: &str, url: &str) -> CloudResult<Attributes> {
         let call = self.client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All);
         Ok(call.send().await.map_err(|e| classify(&format!("queue {name}"), e))?.attributes.unwrap_or_default())
     }
 
     /// The attributes that a queue of this spec has to have.
-    async fn wanted(&self, spec: &QueueSpec) -> CloudResult<HashMap<QueueAttributeName, String>> {
+    async fn wanted(&self, spec: &QueueSpec) -> CloudResult<Attributes> {
         check_visibility(spec.visibility)?;
         let mut wanted =
             HashMap::from([(QueueAttributeName::VisibilityTimeout, whole_seconds(spec.visibility).to_string())]);
@@ -97,35 +97,26 @@ impl SqsQueues {
     }
 
     /// Refuses a queue whose settings would break what the spec promises, or puts them right.
-    async fn check(&self, spec: &QueueSpec, url: &str, wanted: HashMap<QueueAttributeName, String>) -> CloudResult<()> {
-        let present = self.attributes(&spec.name, url).await?;
-        let wrong: HashMap<_, _> =
-            wanted.into_iter().filter(|(name, value)| !same(name, present.get(name), value)).collect();
+    async fn check(&self, spec: &QueueSpec, url: &str, wanted: Attributes) -> CloudResult<()> {
+        let wrong = wrong(&wanted, &self.attributes(&spec.name, url).await?);
         if wrong.is_empty() {
             return Ok(());
         }
-        if wrong.contains_key(&QueueAttributeName::FifoQueue) {
-            return Err(CloudError::Invalid(format!(
-                "queue {} is a standard queue and has to be FIFO: delete it, or name another",
-                spec.name
-            )));
-        }
-        if !self.fix {
-            let mut list: Vec<String> = wrong
-                .iter()
-                .map(|(name, value)| format!("{name} is {}, not {value}", present.get(name).map_or("unset", |v| v)))
-                .collect();
-            list.sort();
-            return Err(CloudError::Invalid(format!(
-                "queue {} exists with other settings ({}): change the queue, the configuration, or start with --fix",
-                spec.name,
-                list.join("; ")
-            )));
+        if !self.fix || wrong.iter().any(|w| w.name == QueueAttributeName::FifoQueue) {
+            return Err(refusal(&spec.name, &wrong));
         }
         tracing::info!(queue = spec.name, settings = ?wrong, "putting the queue's settings right");
+        let wrong = wrong.into_iter().map(|w| (w.name, w.wanted)).collect();
         let call = self.client.set_queue_attributes().queue_url(url).set_attributes(Some(wrong));
         call.send().await.map_err(|e| classify(&format!("queue {}", spec.name), e))?;
         Ok(())
+    }
+
+    /// Whether the queue is there with the settings that the spec asks for; changes nothing.
+    pub async fn inspect(&self, spec: &QueueSpec) -> CloudResult<()> {
+        let url = self.url(&spec.name).await?;
+        let wrong = wrong(&self.wanted(spec).await?, &self.attributes(&spec.name, &url).await?);
+        if wrong.is_empty() { Ok(()) } else { Err(refusal(&spec.name, &wrong)) }
     }
 
     fn queue(&self, name: &str, url: String) -> Arc<dyn Queue> {
@@ -157,6 +148,37 @@ impl Queues for SqsQueues {
     async fn open(&self, name: &str) -> CloudResult<Arc<dyn Queue>> {
         Ok(self.queue(name, self.url(name).await?))
     }
+}
+
+type Attributes = HashMap<QueueAttributeName, String>;
+
+/// A setting that is not as it should be.
+#[derive(Debug)]
+struct Wrong {
+    name: QueueAttributeName,
+    wanted: String,
+    present: Option<String>,
+}
+
+fn wrong(wanted: &Attributes, present: &Attributes) -> Vec<Wrong> {
+    let wrong = wanted.iter().filter(|(name, value)| !same(name, present.get(name), value));
+    let wrong = wrong.map(|(name, value)| (name.clone(), value.clone(), present.get(name).cloned()));
+    wrong.map(|(name, wanted, present)| Wrong { name, wanted, present }).collect()
+}
+
+fn refusal(queue: &str, wrong: &[Wrong]) -> CloudError {
+    if wrong.iter().any(|w| w.name == QueueAttributeName::FifoQueue) {
+        return CloudError::Invalid(format!(
+            "queue {queue} is a standard queue and has to be FIFO: delete it, or name another"
+        ));
+    }
+    let one = |w: &Wrong| format!("{} is {}, not {}", w.name, w.present.as_deref().unwrap_or("unset"), w.wanted);
+    let mut list: Vec<String> = wrong.iter().map(one).collect();
+    list.sort();
+    CloudError::Invalid(format!(
+        "queue {queue} exists with other settings ({}): change the queue, the configuration, or start with --fix",
+        list.join("; ")
+    ))
 }
 
 fn redrive(arn: &str, max_receives: u32) -> String {

@@ -1,0 +1,145 @@
+//! From the upload to the answer on SQS, S3 and EC2: a web node, a controller, and real worker processes behind the
+//! emulator's instances.
+#![cfg(feature = "aws")]
+
+#[path = "support/aws_cluster.rs"]
+mod aws_cluster;
+#[path = "support/counting_proxy.rs"]
+mod counting_proxy;
+#[path = "support/emulators.rs"]
+mod emulators;
+#[path = "support/rollcall.rs"]
+mod support;
+#[path = "support/uploads.rs"]
+mod uploads;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use aws_cluster::{Cluster, Node};
+use futures_util::future::join_all;
+use rollcall::cloud::{
+    Depth, ObjectStore, Queues,
+    aws::{Encryption, S3Objects, SqsQueues},
+};
+use support::wait_until;
+use uploads::{ARDERN, KNOWN, MACRON, form, photo, post};
+
+/// Longest wait for anything here, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+const ALIVE: [&str; 4] = ["pending", "running", "stopping", "stopped"];
+
+/// `n` uploads at the same time; all are answered, and rightly.
+async fn upload(node: &Node, n: usize) {
+    let url = node.url("/");
+    let photos = [(photo(MACRON), "Emmanuel_Macron"), (photo(ARDERN), "Jacinda_Ardern")];
+    let uploads = (0..n).map(|i| {
+        let ((bytes, label), url) = (&photos[i % 2], &url);
+        async move {
+            let answer = post(url, form(&[(&format!("test_{i}.jpg"), bytes)])).await;
+            assert_eq!(uploads::said(answer).await, (200, (*label).to_owned()), "upload {i}");
+        }
+    });
+    join_all(uploads).await;
+}
+
+/// Depths of listener and speaker.
+async fn depths(cluster: &Cluster) -> [Depth; 2] {
+    let queues = SqsQueues::new(cluster.sqs().await, Duration::ZERO, "rollcall");
+    let mut depths = [Depth::default(); 2];
+    for (depth, name) in depths.iter_mut().zip(["rollcall-listener.fifo", "rollcall-speaker"]) {
+        *depth = queues.open(name).await.expect("the queue").depth().await.expect("a depth");
+    }
+    depths
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_uploads_are_answered_while_the_fleet_goes_from_nothing_to_the_cap_and_back() {
+    let cluster = Cluster::start(&[
+        ("ROLLCALL__FLEET__MAX_INSTANCES", "3"),
+        ("ROLLCALL__FLEET__SWEEP_EVERY", "2s"),
+        ("ROLLCALL__STORE__INPUT_KEY", "{file}"),
+        ("ROLLCALL__STORE__OUTPUT_KEY", "{stem}"),
+    ])
+    .await;
+    cluster.enroll(KNOWN);
+    let node = cluster.node("serve").await;
+    let cluster = Arc::new(cluster);
+    assert!(cluster.instances().await.is_empty(), "the fleet starts from nothing");
+
+    let (most, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let watching = tokio::spawn({
+        let (cluster, most, over) = (cluster.clone(), most.clone(), over.clone());
+        async move {
+            while !over.load(Ordering::Relaxed) {
+                most.fetch_max(cluster.count(&ALIVE).await, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    });
+    upload(&node, 100).await;
+    wait_until("every instance is terminated", PATIENCE, async || cluster.count(&ALIVE).await == 0).await;
+    over.store(true, Ordering::Relaxed);
+    watching.await.expect("no panic");
+    assert_eq!(most.load(Ordering::Relaxed), 3, "the cap is reached and never exceeded");
+
+    wait_until("both queues are empty", PATIENCE, async || depths(&cluster).await == [Depth::default(); 2]).await;
+    let store = S3Objects::new(cluster.s3().await, Encryption::S3);
+    for (bucket, suffix) in [("input", ".jpg"), ("output", "")] {
+        let objects = store.list(&cluster.bucket(bucket), "").await.expect("a listing");
+        let mut keys: Vec<String> = objects.into_iter().map(|o| o.key).collect();
+        let mut expected: Vec<String> = (0..100).map(|i| format!("test_{i}{suffix}")).collect();
+        keys.sort();
+        expected.sort();
+        assert_eq!(keys, expected, "{bucket}");
+    }
+    node.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_instances_are_started_before_new_ones_are_launched() {
+    let cluster =
+        Cluster::start(&[("ROLLCALL__FLEET__MAX_INSTANCES", "2"), ("ROLLCALL__FLEET__SWEEP_EVERY", "1h")]).await;
+    cluster.enroll(KNOWN);
+    let node = cluster.node("serve").await;
+    upload(&node, 10).await;
+    wait_until("idle instances stop", PATIENCE, async || cluster.count(&["stopped"]).await == 2).await;
+    let before = cluster.instances().await;
+    upload(&node, 10).await;
+    wait_until("idle instances stop", PATIENCE, async || cluster.count(&["stopped"]).await == 2).await;
+    assert_eq!(cluster.instances().await, before, "the same instances did the work");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_node_gets_the_replies_to_its_own_uploads() {
+    let cluster = Cluster::start(&[("ROLLCALL__FLEET__MAX_INSTANCES", "2")]).await;
+    cluster.enroll(KNOWN);
+    let controller = cluster.node("controller").await;
+    let nodes = [cluster.node("web").await, cluster.node("web").await];
+    tokio::join!(upload(&nodes[0], 20), upload(&nodes[1], 20));
+    drop(controller);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_controllers_one_acts_and_the_other_takes_over_when_it_is_killed() {
+    let cluster = Cluster::start(&[
+        ("ROLLCALL__FLEET__MAX_INSTANCES", "2"),
+        ("ROLLCALL__FLEET__LEASE", "3s"),
+        ("ROLLCALL__FLEET__SWEEP_EVERY", "1h"),
+    ])
+    .await;
+    cluster.enroll(KNOWN);
+    let first = cluster.node("serve").await;
+    let second = cluster.node("serve").await;
+    upload(&second, 6).await;
+    assert!(cluster.count(&ALIVE).await <= 2);
+    first.kill9();
+    wait_until("idle instances stop", PATIENCE, async || cluster.count(&["stopped"]).await > 0).await;
+    upload(&second, 6).await;
+    assert!(cluster.instances().await.len() <= 2, "the new controller knew the fleet");
+}
