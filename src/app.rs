@@ -30,7 +30,7 @@ use crate::{
     http,
     inference::{factory::factory, gallery_cache::GalleryCache, gallery_store::GalleryStore, pool::Pool},
     records::{Records, now_ms},
-    settings::Settings,
+    settings::{CloudKind, Settings},
 };
 
 /// Replies received in one poll: as many as a call may carry.
@@ -148,6 +148,7 @@ impl Node {
                 visibility: settings.queue.visibility,
                 linger: LINGER,
                 wait: Duration::from_secs(20),
+                finish_poll: false,
             };
             let node = self.clone();
             Box::new(move |notice| {
@@ -279,7 +280,9 @@ fn start_worker_wards(settings: &Settings, listener: Arc<dyn Queue>, links: &Lin
             capacity: settings.worker.threads,
             visibility: settings.queue.visibility,
             linger: LINGER,
-            wait: settings.worker.idle_stop,
+            // A drain that waits for a poll must still end in its time.
+            wait: settings.worker.idle_stop.min(settings.worker.drain_timeout / 2),
+            finish_poll: settings.cloud.kind != CloudKind::Local,
         };
         let links = links.clone();
         Box::new(move |notice| {

@@ -122,6 +122,16 @@ async fn a_web_node_gets_the_replies_to_its_own_uploads() {
     let controller = cluster.node("controller").await;
     let nodes = [cluster.node("web").await, cluster.node("web").await];
     tokio::join!(upload(&nodes[0], 20), upload(&nodes[1], 20));
+    let speakers = async || {
+        let list =
+            cluster.sqs().await.list_queues().queue_name_prefix("rollcall-speaker-").send().await.expect("a list");
+        list.queue_urls.unwrap_or_default().len()
+    };
+    assert_eq!(speakers().await, 2);
+    for node in nodes {
+        node.end();
+    }
+    assert_eq!(speakers().await, 0, "their reply queues went with them");
     drop(controller);
 }
 
@@ -134,12 +144,16 @@ async fn of_two_controllers_one_acts_and_the_other_takes_over_when_it_is_killed(
     ])
     .await;
     cluster.enroll(KNOWN);
-    let first = cluster.node("serve").await;
-    let second = cluster.node("serve").await;
-    upload(&second, 6).await;
-    assert!(cluster.count(&ALIVE).await <= 2);
-    first.kill9();
+    let first = cluster.node("controller").await;
+    let second = cluster.node("controller").await;
+    let web = cluster.node("web").await;
+    upload(&web, 6).await;
     wait_until("idle instances stop", PATIENCE, async || cluster.count(&["stopped"]).await > 0).await;
-    upload(&second, 6).await;
-    assert!(cluster.instances().await.len() <= 2, "the new controller knew the fleet");
+    let before = cluster.instances().await;
+    assert!(before.len() <= 2, "two would have launched for themselves: {before:?}");
+    first.kill9();
+    upload(&web, 6).await;
+    let after = cluster.instances().await;
+    assert!(after.len() <= 2 && after.iter().any(|(id, _)| *id == before[0].0), "{after:?} after {before:?}");
+    second.end();
 }

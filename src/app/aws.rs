@@ -39,7 +39,8 @@ pub struct Tiers {
 /// `fix`: put settings of queues right instead of refusing them.
 pub async fn run(mut settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Result<()> {
     let node_name = node_name();
-    if tiers.web && !tiers.controller {
+    let own_replies = tiers.web && !tiers.controller;
+    if own_replies {
         // One of several web nodes: replies to its uploads come to a queue of its own.
         settings.queue.speaker = format!("{}-{node_name}", settings.queue.speaker);
     }
@@ -77,6 +78,9 @@ pub async fn run(mut settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Res
         if let Some((guardian, handle, ending)) = web {
             finish_uploads(handle, ending).await;
             guardian.do_send(StandDown);
+        }
+        if own_replies && let Err(error) = cloud.queues.delete(&settings.queue.speaker).await {
+            tracing::warn!(%error, "reply queue not deleted");
         }
         end.send_replace(true);
         if let Some(controller) = controller

@@ -119,6 +119,19 @@ impl SqsQueues {
         if wrong.is_empty() { Ok(()) } else { Err(refusal(&spec.name, &wrong)) }
     }
 
+    /// Deletes a queue and what is in it. `Ok` if there is none.
+    pub async fn delete(&self, name: &str) -> CloudResult<()> {
+        let deleted = async {
+            let url = self.url(name).await?;
+            let call = self.client.delete_queue().queue_url(url);
+            call.send().await.map(drop).map_err(|e| classify(&format!("queue {name}"), e))
+        };
+        match deleted.await {
+            Err(CloudError::NotFound(_)) => Ok(()),
+            result => result,
+        }
+    }
+
     fn queue(&self, name: &str, url: String) -> Arc<dyn Queue> {
         Arc::new(SqsQueue::new(self.client.clone(), name, url, self.linger))
     }
