@@ -116,10 +116,10 @@ async fn stopped_instances_are_started_before_new_ones_are_launched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_web_node_gets_the_replies_to_its_own_uploads() {
-    let cluster = Cluster::start(&[("ROLLCALL__FLEET__MAX_INSTANCES", "2")]).await;
+async fn each_web_node_has_a_reply_queue_of_its_own_that_goes_with_it() {
+    let cluster = Cluster::start(&[("ROLLCALL__FLEET__MAX_INSTANCES", "2"), ("ROLLCALL__FLEET__LEASE", "3s")]).await;
     cluster.enroll(KNOWN);
-    let controller = cluster.node("controller").await;
+    let _controller = cluster.node("controller").await;
     let nodes = [cluster.node("web").await, cluster.node("web").await];
     tokio::join!(upload(&nodes[0], 20), upload(&nodes[1], 20));
     let speakers = async || {
@@ -132,7 +132,10 @@ async fn a_web_node_gets_the_replies_to_its_own_uploads() {
         node.end();
     }
     assert_eq!(speakers().await, 0, "their reply queues went with them");
-    drop(controller);
+
+    cluster.node("web").await.kill9();
+    assert_eq!(speakers().await, 1, "a killed node leaves its queue");
+    wait_until("the controller deletes it", PATIENCE, async || speakers().await == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,4 +159,60 @@ async fn of_two_controllers_one_acts_and_the_other_takes_over_when_it_is_killed(
     let after = cluster.instances().await;
     assert!(after.len() <= 2 && after.iter().any(|(id, _)| *id == before[0].0), "{after:?} after {before:?}");
     second.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_killed_leaves_its_job_to_the_next_and_one_that_is_interrupted_drains() {
+    let cluster = Cluster::start(&[
+        ("ROLLCALL__FLEET__MAX_INSTANCES", "1"),
+        ("ROLLCALL__QUEUE__VISIBILITY", "3s"),
+        ("ROLLCALL__WORKER__IDLE_STOP", "10m"),
+        ("ROLLCALL__FLEET__SWEEP_EVERY", "1h"),
+    ])
+    .await;
+    cluster.enroll(KNOWN);
+    let node = cluster.node("serve").await;
+    upload(&node, 1).await;
+    let worker = async || cluster.ec2.ask("/instances").await[0].clone();
+    let pid = worker().await["pid"].as_i64().expect("a process");
+    let uploads = upload(&node, 30);
+    let killed = async {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a process id"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it is ours");
+    };
+    tokio::join!(uploads, killed);
+
+    let notice = serde_json::json!({ "action": "terminate", "time": "2026-01-01T00:00:00Z" });
+    cluster.ec2.set("/notice", serde_json::json!({ "id": worker().await["id"], "notice": notice })).await;
+    wait_until("the worker drains and stops its instance", PATIENCE, async || worker().await["state"] == "stopped")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_ec2_refuses_launches_it_is_not_hammered_and_the_uploads_wait_for_it() {
+    let cluster = Cluster::start(&[("ROLLCALL__FLEET__MAX_INSTANCES", "2")]).await;
+    cluster.enroll(KNOWN);
+    let node = cluster.node("serve").await;
+    let launches = async || cluster.ec2.ask("/calls").await["RunInstances"].as_u64().unwrap_or(0);
+    for (code, status) in [("RequestLimitExceeded", 503), ("InsufficientInstanceCapacity", 500), ("InternalError", 500)]
+    {
+        let before = launches().await;
+        let refused = serde_json::json!([{ "action": "RunInstances", "code": code, "status": status, "times": 1000 }]);
+        cluster.ec2.set("/faults", refused).await;
+        let began = std::time::Instant::now();
+        let moody = async {
+            wait_until("it was refused and asked again", PATIENCE, async || launches().await >= before + 3).await;
+            // The rate that AWS publishes for RunInstances: five at once, and two a second.
+            let allowed = 5.0 + 2.0 * began.elapsed().as_secs_f64();
+            let asked = launches().await - before;
+            assert!(asked as f64 <= allowed, "{code}: {asked} launches where {allowed:.0} are allowed");
+            cluster.ec2.set("/faults", serde_json::json!([])).await;
+        };
+        tokio::join!(upload(&node, 4), moody);
+        wait_until("idle instances stop", PATIENCE, async || cluster.count(&["running", "pending"]).await == 0).await;
+        let gone: Vec<String> = cluster.instances().await.into_iter().map(|(id, _)| id).collect();
+        for id in gone {
+            cluster.ec2.set("/kill", serde_json::json!({ "id": id })).await; // the next round begins from nothing
+        }
+    }
 }

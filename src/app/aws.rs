@@ -1,17 +1,21 @@
 //! The roles on AWS. Queues, objects and machines are AWS's, so the tiers share no memory: a web node knows its own
 //! reply queue, the controller knows its fleet from EC2, and of several controllers the one with the lease acts.
 
+mod reply_queues;
+
 use std::sync::Arc;
 
 use actix::{Actor as _, System};
 use anyhow::Context as _;
 use tokio::sync::watch;
 
+use reply_queues::ReplyQueues;
+
 use super::{Node, WorkerPorts, create_queues, finish_uploads, listen, wait_to_end};
 use crate::{
     actors::{
         fleet::view::FleetView,
-        guardian::{Guardian, StandDown},
+        guardian::{Factory, Guardian, StandDown},
         messages::Retire,
     },
     cloud::{
@@ -45,7 +49,7 @@ pub async fn run(mut settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Res
         settings.queue.speaker = format!("{}-{node_name}", settings.queue.speaker);
     }
     let listener = if tiers.web { Some(listen(&settings)?) } else { None };
-    let cloud = AwsCloud::connect(&settings, fix).await?;
+    let cloud = Arc::new(AwsCloud::connect(&settings, fix).await?);
     let (requests, replies) = create_queues(&settings, &*cloud.queues).await?;
 
     let node = Node::default();
@@ -60,16 +64,22 @@ pub async fn run(mut settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Res
         actix::spawn(server);
         println!("rollcall is serving on http://{}/ (Ctrl-C ends it)", settings.http.listen);
     }
+    let reply_queues = Arc::new(ReplyQueues::new(cloud.clone(), &settings, &node_name));
+    if own_replies {
+        let (reply_queues, own) = (reply_queues.clone(), settings.queue.speaker.clone());
+        actix::spawn(async move { reply_queues.keep(&own).await });
+    }
     let (end, ended) = watch::channel(false);
     let controller = tiers.controller.then(|| {
         let lease =
             Lease::new(cloud.objects.clone(), &settings.store.state, LEASE_KEY, &node_name, settings.fleet.lease);
         let (node, settings, shown) = (node.clone(), settings.clone(), Arc::new(shown));
+        let reply_queues = reply_queues.clone();
         actix::spawn(async move {
             let fleet = |epoch| {
                 node.controller(&settings, cloud.compute.clone(), requests.clone(), shown.clone(), move || epoch)
             };
-            control(&lease, &node, fleet, ended).await;
+            control(&lease, &node, fleet, &reply_queues, ended).await;
         })
     });
     actix::spawn(async move {
@@ -79,7 +89,7 @@ pub async fn run(mut settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Res
             finish_uploads(handle, ending).await;
             guardian.do_send(StandDown);
         }
-        if own_replies && let Err(error) = cloud.queues.delete(&settings.queue.speaker).await {
+        if own_replies && let Err(error) = reply_queues.delete(&settings.queue.speaker).await {
             tracing::warn!(%error, "reply queue not deleted");
         }
         end.send_replace(true);
@@ -97,7 +107,8 @@ pub async fn run(mut settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Res
 async fn control(
     lease: &Lease,
     node: &Node,
-    fleet: impl Fn(u64) -> (&'static str, crate::actors::guardian::Factory),
+    fleet: impl Fn(u64) -> (&'static str, Factory),
+    reply_queues: &ReplyQueues,
     mut ended: watch::Receiver<bool>,
 ) {
     loop {
@@ -108,6 +119,7 @@ async fn control(
         let guardian = Guardian::new([fleet(held.epoch())]).start();
         let lost = tokio::select! {
             () = held.lost() => true,
+            () = reply_queues.collect() => true, // never
             _ = ended.wait_for(|ended| *ended) => false,
         };
         guardian.do_send(StandDown);

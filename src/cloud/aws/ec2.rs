@@ -125,7 +125,7 @@ impl Ec2Compute {
     /// Asks pool after pool. An error leaves the launch where it is: the same token again goes on from there.
     async fn go_on(&self, token: &str, count: usize, steps: &mut Vec<Step>) -> CloudResult<Vec<InstanceId>> {
         let mut made: Vec<InstanceId> = Vec::new();
-        let mut refusal = "every kind of machine was refused lately; see aws.capacity_memory".to_owned();
+        let mut refusal = "nothing was asked for".to_owned();
         for at in 0.. {
             if made.len() >= count {
                 break;
