@@ -5,7 +5,7 @@ ROLLCALL = target/release/rollcall
 ASSETS = .assets
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-lint demo test lint golden
+.PHONY: help setup setup-test setup-lint demo test bench lint golden
 MAKEFLAGS += --no-print-directory
 
 help: ## Say what there is
@@ -29,6 +29,9 @@ demo: setup ## Build, enroll the sample photos and serve on this machine
 
 test: setup-test ## Run all tests
 	$(CARGO) test --locked --features aws
+
+bench: setup ## Measure the whole road against the bare recognise loop
+	$(CARGO) bench --locked
 
 lint: setup-lint ## Check format, lints, licences and sources of dependencies
 	$(CARGO) fmt --check

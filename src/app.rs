@@ -246,6 +246,7 @@ pub async fn worker(settings: Settings, ports: WorkerPorts) -> anyhow::Result<()
         records: Records::new(objects, settings.store.clone()),
         queues,
         replies: Default::default(),
+        usual: Default::default(),
         speaker: settings.queue.speaker.clone(),
         instance,
         max_receives: settings.queue.max_receives,

@@ -57,6 +57,13 @@ pub struct Timings {
     pub embed_ms: f32,
 }
 
+impl Timings {
+    pub fn total(&self) -> std::time::Duration {
+        let ms = (self.decode_ms + self.detect_ms + self.embed_ms).max(0.0);
+        std::time::Duration::try_from_secs_f32(ms / 1e3).unwrap_or_default()
+    }
+}
+
 /// Why an image has no recognition; each kind has its HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

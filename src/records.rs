@@ -21,6 +21,10 @@ pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
+fn to_json(record: &Record) -> CloudResult<Bytes> {
+    serde_json::to_vec(record).map(Bytes::from).map_err(|e| CloudError::Invalid(e.to_string()))
+}
+
 /// See the module.
 #[derive(Clone)]
 pub struct Records {
@@ -67,9 +71,10 @@ impl Records {
             submitted_ms: now_ms(),
             finished_ms: None,
         };
-        match self.put_record(id, &record, Precondition::Absent).await {
-            Err(CloudError::Conflict(_)) => Ok(()),
-            other => other,
+        let (key, json) = (keys::record_key(id), to_json(&record)?);
+        match self.store.put(&self.buckets.state, &key, json, Precondition::Absent).await {
+            Ok(_) | Err(CloudError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -92,19 +97,20 @@ impl Records {
         }
     }
 
-    /// Leaves of the image what shall stay: a recognised one in the input bucket, any other nowhere.
+    /// Leaves of the image what shall stay: a recognised one in the input bucket, any other nowhere. Durable after
+    /// [`Self::flush`].
     pub async fn settle_image(&self, job: &Job, image: Bytes, keep: bool) -> CloudResult<()> {
         match &job.image {
             ImageRef::Inline(_) if keep => {
                 let key = keys::input_key(&self.buckets, job.id, &job.file);
-                self.store.put(&self.buckets.input, &key, image, Precondition::Always).await.map(drop)
+                self.store.put_soon(&self.buckets.input, &key, image).await
             }
             ImageRef::Stored { bucket, key } if !keep => self.store.delete(bucket, key).await,
             ImageRef::Inline(_) | ImageRef::Stored { .. } => Ok(()),
         }
     }
 
-    /// Keeps the outcome of a job: its label, if it has one, and its record.
+    /// Keeps the outcome of a job: its label, if it has one, and its record. Durable after [`Self::flush`].
     pub async fn finish(&self, job: &Job, reply: &Reply) -> CloudResult<()> {
         let (recognition, failure) = match &reply.outcome {
             Ok(recognition) => (Some(recognition.clone()), None),
@@ -113,7 +119,7 @@ impl Records {
         if let Some(recognition) = &recognition {
             let key = keys::output_key(&self.buckets, job.id, &job.file);
             let label = Bytes::from(recognition.label.clone());
-            self.store.put(&self.buckets.output, &key, label, Precondition::Always).await?;
+            self.store.put_soon(&self.buckets.output, &key, label).await?;
         }
         self.outcome(job, reply.worker.clone(), recognition, failure).await
     }
@@ -140,12 +146,12 @@ impl Records {
             submitted_ms: job.submitted_ms,
             finished_ms: Some(now_ms()),
         };
-        self.put_record(job.id, &record, Precondition::Always).await
+        self.store.put_soon(&self.buckets.state, &keys::record_key(job.id), to_json(&record)?).await
     }
 
-    async fn put_record(&self, id: JobId, record: &Record, when: Precondition) -> CloudResult<()> {
-        let json = serde_json::to_vec(record).map_err(|e| CloudError::Invalid(e.to_string()))?;
-        self.store.put(&self.buckets.state, &keys::record_key(id), json.into(), when).await.map(drop)
+    /// Makes durable what was kept so far: before its job leaves the queue.
+    pub async fn flush(&self) -> CloudResult<()> {
+        self.store.flush().await
     }
 
     /// Deletes image, label and record of a finished job. `false` if there is none; `Conflict` while it is pending,

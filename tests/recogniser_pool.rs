@@ -54,7 +54,7 @@ impl RecogniserFactory for Echoes {
 }
 
 fn work(text: &str) -> Work {
-    Work { image: Bytes::copy_from_slice(text.as_bytes()), gallery: Arc::default(), embeddings: false }
+    Work { image: Bytes::copy_from_slice(text.as_bytes()), gallery: Arc::default(), embeddings: false, begun: None }
 }
 
 #[tokio::test]

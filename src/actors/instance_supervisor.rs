@@ -4,10 +4,10 @@
 //! The reply goes out before the results are stored, because somebody waits for it; the job is deleted after both, so
 //! a death in between repeats the job instead of losing its result.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, System, WrapFuture};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::{
     guardian::{Link, StandDown},
@@ -20,6 +20,10 @@ use crate::cloud::Metadata;
 pub const EXIT_UNFINISHED: i32 = 75;
 /// Pause between two looks for an interruption notice (EC2 gives two minutes).
 const INTERRUPTION_EVERY: Duration = Duration::from_secs(5);
+
+/// How long before an inference is usually done the next job is asked for, so that it is there when it can be begun: the
+/// time of a receive from a queue nearby. A worker holds a job that it has not begun for about as long.
+const LEAD: Duration = Duration::from_millis(5);
 
 /// Ways to the actors of the instance.
 #[derive(Clone, Default)]
@@ -107,6 +111,17 @@ impl Actor for InstanceSupervisor {
     }
 }
 
+/// Resolves shortly before an inference that has begun will usually be done.
+async fn nearly_done(runner: &JobRunner, begun: oneshot::Receiver<()>) {
+    if begun.await.is_err() {
+        return std::future::pending().await; // there was none
+    }
+    match runner.usual.get().checked_sub(LEAD) {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await, // too short to be worth it, or nothing is known yet
+    }
+}
+
 impl Handler<Deliveries> for InstanceSupervisor {
     type Result = ();
     fn handle(&mut self, Deliveries(batch): Deliveries, ctx: &mut Self::Context) {
@@ -115,9 +130,19 @@ impl Handler<Deliveries> for InstanceSupervisor {
             let (runner, links, tail) = (self.runner.clone(), self.links.clone(), self.tail.clone());
             let job = async move {
                 let receipt = delivery.receipt.clone();
-                let finished = runner.recognise(delivery).await;
+                let (told, begun) = oneshot::channel();
+                let mut recognised = pin!(runner.recognise(delivery, told));
+                let (finished, asked) = tokio::select! {
+                    finished = &mut recognised => (finished, false),
+                    () = nearly_done(&runner, begun), if tail.available_permits() > 0 => {
+                        links.capacity.tell(Capacity(1));
+                        (recognised.await, true)
+                    }
+                };
                 let _permit = tail.acquire().await;
-                links.capacity.tell(Capacity(1));
+                if !asked {
+                    links.capacity.tell(Capacity(1));
+                }
                 let settled = match finished {
                     Some(finished) => runner.settle(finished).await,
                     None => Ok(()),

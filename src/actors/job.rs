@@ -1,10 +1,20 @@
 //! One job on a worker, from its message to its stored result. No actor: plain futures that the supervisor spawns.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::{Mutex, oneshot},
+    time::Instant,
+};
 
 use crate::{
     cloud::{CloudError, CloudResult, Delivery, Message, Queue, Queues},
@@ -27,10 +37,31 @@ pub struct JobRunner {
     pub replies: Mutex<HashMap<String, Arc<dyn Queue>>>,
     /// Replies go to queues of this name or beginning with it: a job cannot send elsewhere.
     pub speaker: String,
+    /// How long inference usually takes.
+    pub usual: Usual,
     /// This instance, as it signs replies.
     pub instance: String,
     /// After so many receives a job is given up by the queue.
     pub max_receives: u32,
+}
+
+/// What something usually takes: an exponential average, in which the latest counts an eighth (as the round trip's in
+/// RFC 6298).
+#[derive(Debug, Default)]
+pub struct Usual(AtomicU64);
+
+impl Usual {
+    /// Zero before anything was learned.
+    pub fn get(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
+
+    pub fn learn(&self, took: Duration) {
+        let new = took.as_micros() as u64;
+        let average = |old: u64| if old == 0 { new } else { (7 * old + new) / 8 };
+        // Fails never: the closure always answers.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(average(old)));
+    }
 }
 
 /// A job that has its answer.
@@ -41,8 +72,9 @@ pub struct Finished {
 }
 
 impl JobRunner {
-    /// Does the inference of a job. `None`: the message is none of ours, and there is nobody to answer.
-    pub async fn recognise(&self, delivery: Delivery) -> Option<Finished> {
+    /// Does the inference of a job; `begun` is told when a thread takes it up. `None`: the message is none of ours, and
+    /// there is nobody to answer.
+    pub async fn recognise(&self, delivery: Delivery, begun: oneshot::Sender<()>) -> Option<Finished> {
         let received = Instant::now();
         let job: Job = match wire::from_body(&delivery.body) {
             Ok(job) => job,
@@ -55,7 +87,7 @@ impl JobRunner {
             self.foretell_failure(&job, delivery.receives).await;
         }
         let (image, outcome) = match self.records.image(&job).await {
-            Ok(image) => (image.clone(), self.infer(&job, image).await),
+            Ok(image) => (image.clone(), self.infer(&job, image, begun).await),
             Err(error) => {
                 tracing::error!(%error, id = %job.id, "image of the job not read");
                 let failure =
@@ -68,9 +100,19 @@ impl JobRunner {
         Some(Finished { job, image, reply })
     }
 
-    async fn infer(&self, job: &Job, image: Bytes) -> Result<crate::recognition::Recognition, Failure> {
+    async fn infer(
+        &self,
+        job: &Job,
+        image: Bytes,
+        begun: oneshot::Sender<()>,
+    ) -> Result<crate::recognition::Recognition, Failure> {
         let gallery = self.gallery.at_least(job.gallery_version).await;
-        self.pool.run(Work { image, gallery, embeddings: job.task == Task::Embed }).await
+        let outcome =
+            self.pool.run(Work { image, gallery, embeddings: job.task == Task::Embed, begun: Some(begun) }).await;
+        if let Ok(recognition) = &outcome {
+            self.usual.learn(recognition.timings.total());
+        }
+        outcome
     }
 
     /// A job on its last receive has taken several workers with it. Should it take this one too, whoever asks for it
@@ -92,7 +134,8 @@ impl JobRunner {
         if job.task == Task::Recognise {
             let keep = || async {
                 self.records.settle_image(&job, image.clone(), reply.outcome.is_ok()).await?;
-                self.records.finish(&job, &reply).await
+                self.records.finish(&job, &reply).await?;
+                self.records.flush().await
             };
             keep.retry(backoff).when(CloudError::retryable).await
         } else {
@@ -119,5 +162,22 @@ impl JobRunner {
         let queue = self.queues.open(name).await?;
         open.insert(name.to_owned(), queue.clone());
         Ok(queue)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_usual_follows_what_happens() {
+        let usual = Usual::default();
+        assert_eq!(usual.get(), Duration::ZERO);
+        usual.learn(Duration::from_millis(8));
+        assert_eq!(usual.get(), Duration::from_millis(8));
+        usual.learn(Duration::from_millis(16));
+        assert_eq!(usual.get(), Duration::from_millis(9));
+        (0..100).for_each(|_| usual.learn(Duration::from_millis(40)));
+        assert!(usual.get() > Duration::from_millis(39), "{usual:?}");
     }
 }

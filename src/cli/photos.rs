@@ -85,7 +85,7 @@ pub async fn recognise(
                 let read = tokio::fs::read(&path).await.map_err(|e| format!("cannot be read: {e}"));
                 let result = match read {
                     Ok(bytes) => {
-                        let work = Work { image: bytes.into(), gallery, embeddings };
+                        let work = Work { image: bytes.into(), gallery, embeddings, begun: None };
                         pool.run(work).await.map_err(|failure| failure.message)
                     }
                     Err(error) => Err(error),

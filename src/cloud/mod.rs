@@ -184,6 +184,15 @@ pub struct ObjectInfo {
 pub trait ObjectStore: Send + Sync + 'static {
     /// Writes the whole object or nothing; durable on return. A failed precondition is `Conflict`.
     async fn put(&self, bucket: &str, key: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag>;
+    /// As [`Self::put`] always, seen by every reader at once, but durable only when a [`Self::flush`] that began later
+    /// has returned: for many small objects, where a store can make many durable for the price of one.
+    async fn put_soon(&self, bucket: &str, key: &str, bytes: Bytes) -> CloudResult<()> {
+        self.put(bucket, key, bytes, Precondition::Always).await.map(drop)
+    }
+    /// Makes durable whatever was put through this store before. May wait for others to share the price.
+    async fn flush(&self) -> CloudResult<()> {
+        Ok(())
+    }
     /// `NotFound` if there is none.
     async fn get(&self, bucket: &str, key: &str) -> CloudResult<Object>;
     /// `None` while the object still has that version; `NotFound` if there is none.

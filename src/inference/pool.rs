@@ -18,6 +18,8 @@ pub struct Work {
     pub gallery: Arc<Gallery>,
     /// Answer with embeddings.
     pub embeddings: bool,
+    /// Told when a thread begins with it.
+    pub begun: Option<oneshot::Sender<()>>,
 }
 
 struct Request {
@@ -81,9 +83,12 @@ fn run(factory: &dyn RecogniserFactory, requests: &Requests, started: oneshot::S
     if started.send(Ok(())).is_err() {
         return;
     }
-    while let Some(Request { work, answer }) = next(requests) {
+    while let Some(Request { mut work, answer }) = next(requests) {
         if answer.is_closed() {
             continue;
+        }
+        if let Some(begun) = work.begun.take() {
+            let _ = begun.send(()); // nobody need listen
         }
         let outcome = match recogniser.take().map_or_else(|| build(factory), Ok) {
             Ok(mut ready) => {

@@ -1,6 +1,8 @@
 //! The embedded cloud of one machine: a durable queue, files as objects, child processes as instances.
 
 mod broker;
+#[cfg(target_os = "linux")]
+mod group_sync;
 mod journal;
 mod objects;
 mod processes;

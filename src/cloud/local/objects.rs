@@ -26,6 +26,17 @@ const LOCKS: u8 = 64;
 #[derive(Clone)]
 pub struct LocalObjects {
     root: Arc<Path>,
+    #[cfg(target_os = "linux")]
+    group: Arc<super::group_sync::GroupSync>,
+}
+
+/// Whether a write is on the disk when it returns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    Now,
+    /// With the next sync of the whole file system.
+    #[cfg(target_os = "linux")]
+    Soon,
 }
 
 impl LocalObjects {
@@ -36,7 +47,11 @@ impl LocalObjects {
             private_folder(&folder)?;
         }
         fs::set_permissions(data_dir, fs::Permissions::from_mode(0o700))?;
-        Ok(Self { root: root.into() })
+        Ok(Self {
+            #[cfg(target_os = "linux")]
+            group: Arc::new(super::group_sync::GroupSync::new(&root)?),
+            root: root.into(),
+        })
     }
 
     /// Removes what interrupted writes have left. Only while no other process uses the folder.
@@ -71,10 +86,13 @@ impl LocalObjects {
         result.unwrap_or_else(|e| Err(CloudError::Unavailable(format!("store: {e}"))))
     }
 
-    fn put_now(&self, path: &Path, bytes: &[u8], when: &Precondition) -> CloudResult<ETag> {
+    fn put_now(&self, path: &Path, bytes: &[u8], when: &Precondition, durable: Durable) -> CloudResult<()> {
         let fail = |e: io::Error| on_path(path, &e);
         let mut file = NamedTempFile::new_in(self.beside("unfinished")).map_err(fail)?;
-        file.write_all(bytes).and_then(|()| file.as_file().sync_data()).map_err(fail)?;
+        file.write_all(bytes).map_err(fail)?;
+        if durable == Durable::Now {
+            file.as_file().sync_data().map_err(fail)?;
+        }
 
         let _lock = self.lock(path).map_err(fail)?;
         match when {
@@ -93,27 +111,22 @@ impl LocalObjects {
                 Err(e) => return Err(fail(e)),
             },
         }
-        self.persist(file, path).map_err(fail)?;
-        Ok(etag(bytes))
+        self.persist(file, path, durable).map_err(fail)
     }
 
     /// Moves the finished file to its place. A delete may take the emptied folder away in between: then once more.
-    fn persist(&self, mut file: NamedTempFile, path: &Path) -> io::Result<()> {
+    fn persist(&self, mut file: NamedTempFile, path: &Path, durable: Durable) -> io::Result<()> {
         let Some(folder) = path.parent() else { return Err(ErrorKind::InvalidInput.into()) };
         for _ in 0..10 {
-            let made = !folder.exists();
+            let made: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
             private_folder(folder)?;
             match file.persist(path) {
-                Ok(_) => {
+                Ok(_) if durable == Durable::Now => {
                     File::open(folder)?.sync_all()?;
-                    if made {
-                        // The folders above have a new entry too.
-                        for above in folder.ancestors().skip(1).take_while(|a| a.starts_with(&self.root)) {
-                            File::open(above)?.sync_all()?;
-                        }
-                    }
-                    return Ok(());
+                    // And the folders that have a new one in them.
+                    return made.into_iter().filter_map(Path::parent).try_for_each(|above| File::open(above)?.sync_all());
                 }
+                Ok(_) => return Ok(()),
                 Err(e) if e.error.kind() == ErrorKind::NotFound => file = e.file,
                 Err(e) => return Err(e.error),
             }
@@ -182,7 +195,22 @@ impl LocalObjects {
 impl ObjectStore for LocalObjects {
     async fn put(&self, bucket: &str, key: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag> {
         let path = self.path(bucket, key)?;
-        self.blocking(move |this| this.put_now(&path, &bytes, &when)).await
+        self.blocking(move |this| {
+            this.put_now(&path, &bytes, &when, Durable::Now)?;
+            Ok(etag(&bytes))
+        })
+        .await
+    }
+
+    #[cfg(target_os = "linux")]
+    async fn put_soon(&self, bucket: &str, key: &str, bytes: Bytes) -> CloudResult<()> {
+        let path = self.path(bucket, key)?;
+        self.blocking(move |this| this.put_now(&path, &bytes, &Precondition::Always, Durable::Soon)).await
+    }
+
+    #[cfg(target_os = "linux")]
+    async fn flush(&self) -> CloudResult<()> {
+        self.group.sync().await.map_err(|e| CloudError::Unavailable(format!("store: {e}")))
     }
 
     async fn get(&self, bucket: &str, key: &str) -> CloudResult<Object> {

@@ -16,8 +16,8 @@ use tarpc::{
     client::RpcError,
     context,
     server::{BaseChannel, Channel as _},
-    tokio_serde::formats::Json,
 };
+use tokio_serde::formats::MessagePack;
 use tokio::sync::watch;
 
 use super::{broker::Broker, processes::LocalCompute, queue::LocalQueue};
@@ -156,7 +156,7 @@ pub async fn serve(
     if path.exists() {
         fs::remove_file(path)?; // left by a parent that was killed: the journal's lock says that it is gone
     }
-    let mut incoming = tarpc::serde_transport::unix::listen(path, Json::default).await?;
+    let mut incoming = tarpc::serde_transport::unix::listen(path, MessagePack::default).await?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     incoming.config_mut().max_frame_length(MAX_FRAME);
     Ok(async move {
@@ -194,7 +194,7 @@ pub struct SocketCloud {
 impl SocketCloud {
     /// Connects as `instance`, with the secret that its process was started with.
     pub async fn connect(path: &Path, instance: InstanceId, secret: String) -> anyhow::Result<Self> {
-        let mut connect = tarpc::serde_transport::unix::connect(path, Json::default);
+        let mut connect = tarpc::serde_transport::unix::connect(path, MessagePack::default);
         connect.config_mut().max_frame_length(MAX_FRAME);
         let transport = connect.await.map_err(|e| anyhow::anyhow!("no parent at {}: {e}", path.display()))?;
         let tarpc::client::NewClient { client, dispatch } = ParentClient::new(Default::default(), transport);

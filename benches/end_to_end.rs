@@ -1,0 +1,195 @@
+//! What queue, HTTP and processes cost beside the work itself: `cargo bench --bench end_to_end`.
+//!
+//! *Bare* is the recognise loop (decode to name) on as many threads as there are cores, nothing else running. *Road* is
+//! the same photos over HTTP, the durable queue and as many worker processes of one inference thread, and back. The two
+//! alternate, so that what else the machine does meets both. Then one request at a time, each beside a bare recognition
+//! of the same photo.
+
+#[path = "../tests/inference_support/mod.rs"]
+mod inference_support;
+#[path = "../tests/support/rollcall.rs"]
+mod rollcall;
+#[path = "../tests/support/uploads.rs"]
+mod uploads;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use ::rollcall::{
+    cloud::local::LocalObjects,
+    inference::{gallery::Gallery, gallery_store::GalleryStore},
+};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use hdrhistogram::Histogram;
+use inference_support::{recogniser, sample_photos, settings};
+use reqwest::{Client, header::CONTENT_TYPE};
+use rollcall::{Rollcall, RollcallOptions, wait_until};
+use uploads::KNOWN;
+
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_secs(5);
+/// Requests that wait at a time, for each worker: the queue never runs dry.
+const DEPTH: usize = 4;
+/// Of each photo, one at a time.
+const SINGLES: usize = 40;
+const START: Duration = Duration::from_secs(60);
+
+/// Threads with a recogniser each, that run when told to.
+struct Bare {
+    threads: Vec<(SyncSender<Run>, Receiver<usize>)>,
+}
+
+enum Run {
+    /// Photos round and round until the flag is set; answers with their number.
+    Until(Arc<AtomicBool>),
+    /// One photo, once.
+    One(usize),
+}
+
+impl Bare {
+    fn start(threads: usize, photos: &Arc<Vec<Vec<u8>>>, gallery: &Arc<Gallery>) -> Self {
+        let thread = |_| {
+            let (orders, todo) = sync_channel(1);
+            let (results, done) = sync_channel(1);
+            let (photos, gallery) = (photos.clone(), gallery.clone());
+            thread::spawn(move || {
+                let mut recogniser = recogniser(&settings());
+                let mut see = |i: usize| {
+                    let image = &photos[i % photos.len()];
+                    recogniser.recognise(image, &gallery, false).expect("a photo is recognised");
+                };
+                while let Ok(order) = todo.recv() {
+                    let images = match order {
+                        Run::Until(stop) => (0..).take_while(|_| !stop.load(Ordering::Relaxed)).map(&mut see).count(),
+                        Run::One(i) => Some(see(i)).into_iter().count(),
+                    };
+                    results.send(images).expect("the bench listens");
+                }
+            });
+            (orders, done)
+        };
+        Self { threads: (0..threads).map(thread).collect() }
+    }
+
+    /// Images a second of all threads.
+    async fn rate(&self) -> f64 {
+        let stop = Arc::new(AtomicBool::new(false));
+        let started = Instant::now();
+        for (orders, _) in &self.threads {
+            orders.send(Run::Until(stop.clone())).expect("the thread lives");
+        }
+        tokio::time::sleep(ROUND).await;
+        stop.store(true, Ordering::Relaxed);
+        let images: usize = self.threads.iter().map(|(_, done)| done.recv().expect("the thread lives")).sum();
+        images as f64 / started.elapsed().as_secs_f64()
+    }
+
+    fn one(&self, i: usize) -> Duration {
+        let (orders, done) = &self.threads[0];
+        let started = Instant::now();
+        orders.send(Run::One(i)).expect("the thread lives");
+        done.recv().expect("the thread lives");
+        started.elapsed()
+    }
+}
+
+/// A photo as a browser's form, made once: what a client spends on it is not ours to measure.
+fn form(photo: &[u8]) -> Bytes {
+    let head = "--rollcall\r\nContent-Disposition: form-data; name=\"myfile\"; filename=\"photo.jpg\"\r\n\r\n";
+    [head.as_bytes(), photo, b"\r\n--rollcall--\r\n"].concat().into()
+}
+
+async fn post(client: &Client, url: &str, form: &Bytes) {
+    let request = client.post(url).header(CONTENT_TYPE, "multipart/form-data; boundary=rollcall");
+    let response = request.body(form.clone()).send().await.expect("an answer");
+    assert_eq!(response.status(), 200);
+    response.bytes().await.expect("the label");
+}
+
+/// Images a second, counted as they are answered.
+async fn road_rate(client: &Client, url: &str, forms: &[Bytes], waiting: usize) -> f64 {
+    let (next, started) = (AtomicUsize::new(0), Instant::now());
+    let answered = AtomicUsize::new(0);
+    let clients = (0..waiting).map(|_| async {
+        while started.elapsed() < ROUND {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            post(client, url, &forms[i % forms.len()]).await;
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    join_all(clients).await;
+    answered.into_inner() as f64 / started.elapsed().as_secs_f64()
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// p50 of what one request at a time takes, by bare loop and by road.
+async fn singles(bare: &Bare, client: &Client, url: &str, forms: &[Bytes]) -> (f64, f64) {
+    let histogram = || Histogram::<u64>::new(3).expect("3 digits");
+    let (mut alone, mut whole) = (histogram(), histogram());
+    for i in 0..SINGLES * forms.len() {
+        let took = bare.one(i);
+        alone.record(took.as_micros() as u64).expect("in range");
+        let started = Instant::now();
+        post(client, url, &forms[i % forms.len()]).await;
+        whole.record(started.elapsed().as_micros() as u64).expect("in range");
+    }
+    let p50 = |h: &Histogram<u64>| h.value_at_quantile(0.5) as f64 / 1e3;
+    (p50(&alone), p50(&whole))
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let paths = sample_photos();
+    let photos: Arc<Vec<Vec<u8>>> = Arc::new(paths.iter().map(|p| std::fs::read(p).expect("a photo")).collect());
+
+    let forms: Vec<Bytes> = photos.iter().map(|photo| form(photo)).collect();
+
+    let options = RollcallOptions::default()
+        .enroll(KNOWN)
+        .env("ROLLCALL__FLEET__MAX_INSTANCES", &threads.to_string())
+        .env("ROLLCALL__WORKER__THREADS", "1")
+        .env("ROLLCALL__WORKER__IDLE_STOP", "1h");
+    let server = Rollcall::start(options).await;
+    let objects = LocalObjects::open(server.data_dir()).expect("the server's store");
+    let settings = settings();
+    let store = GalleryStore::new(Arc::new(objects), settings.store.state, settings.gallery);
+    let gallery = store.load().await.expect("the server's gallery");
+    let bare = Bare::start(threads, &photos, &gallery);
+
+    let (client, url) = (Client::new(), server.url("/"));
+    let waiting = threads * DEPTH;
+    wait_until("all workers run", START, async || {
+        join_all((0..waiting).map(|i| post(&client, &url, &forms[i % forms.len()]))).await;
+        server.fleet().await["counts"]["running"] == threads
+    })
+    .await;
+    bare.rate().await; // warms its threads
+
+    println!("{threads} threads, {} photos, {ROUNDS} rounds of {} s each way\n", photos.len(), ROUND.as_secs());
+    println!("round   bare images/s   road images/s   ratio");
+    let (mut bares, mut roads, mut ratios) = (vec![], vec![], vec![]);
+    for round in 1..=ROUNDS {
+        let (alone, whole) = (bare.rate().await, road_rate(&client, &url, &forms, waiting).await);
+        println!("{round:>5}   {alone:>13.1}   {whole:>13.1}   {:.3}", whole / alone);
+        bares.push(alone);
+        roads.push(whole);
+        ratios.push(whole / alone);
+    }
+    println!("{:>5}   {:>13.1}   {:>13.1}   {:.3}", "p50", median(&mut bares), median(&mut roads), median(&mut ratios));
+
+    let (alone, whole) = singles(&bare, &client, &url, &forms).await;
+    println!("\none request at a time, p50: bare {alone:.2} ms, road {whole:.2} ms, added {:.2} ms", whole - alone);
+}
