@@ -1,5 +1,7 @@
 //! A TCP proxy that counts the calls of SQS that pass through it, by action.
 
+#![allow(dead_code)] // each test file uses a part
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
