@@ -10,6 +10,8 @@ mod emulators;
 #[path = "support/uploads.rs"]
 mod uploads;
 
+use std::collections::BTreeMap;
+
 use aws_cluster::Cluster;
 use futures_util::{StreamExt as _, stream};
 use uploads::{faceless, form, said};
@@ -39,10 +41,14 @@ async fn a_thousand_images_take_at_most_two_calls_of_sqs_each() {
         assert_eq!(said(answer.expect("an answer")).await.0, 200, "image {n}");
     };
     upload(0).await; // the worker is there
-    let (before, described) = (cluster.sqs_calls.counts(), describes(&cluster).await);
+    let counts = || [cluster.node_calls.counts(), cluster.worker_calls.counts()];
+    let (before, described) = (counts(), describes(&cluster).await);
     stream::iter(1..=IMAGES).for_each_concurrent(CONCURRENCY, &upload).await;
-    let after = cluster.sqs_calls.counts();
-    let calls = |action: &str| after.get(action).unwrap_or(&0) - before.get(action).unwrap_or(&0);
+    let after = counts();
+    let of = |counts: &[BTreeMap<String, usize>; 2], action: &str| -> usize {
+        counts.iter().map(|counts| counts.get(action).unwrap_or(&0)).sum()
+    };
+    let calls = |action: &str| of(&after, action) - of(&before, action);
     let carried: usize = CARRIERS.iter().map(|action| calls(action)).sum();
     let each: Vec<String> = CARRIERS.iter().map(|action| format!("{action} {}", calls(action))).collect();
     println!("{} calls of SQS for {IMAGES} images: {}", carried, each.join(", "));

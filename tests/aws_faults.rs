@@ -98,6 +98,33 @@ async fn every_message_arrives_and_none_stays_when_a_third_of_all_calls_go_wrong
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_takes_less_in_one_call_gets_more_calls() {
+    let upstream = Emulator::ministack().await;
+    let proxy = faults(&upstream).await;
+    let queues = SqsQueues::new(sqs_client(&emulators::sdk(&proxy.url).await), Duration::from_millis(5), "faults");
+    let spec = QueueSpec {
+        name: "small".into(),
+        fifo: false,
+        visibility: Duration::from_secs(60),
+        max_receives: 1000,
+        dead_letter: None,
+        durable: true,
+    };
+    let queue = queues.create(spec).await.expect("made");
+    let too_long = json!([{
+        "service": "sqs",
+        "operation": "SendMessageBatch",
+        "body": "length(Entries) > `3`",
+        "error": { "code": "BatchRequestTooLong", "status": 400 },
+    }]);
+    rules(&proxy, too_long).await;
+    let messages = (0..10).map(|n| Message { body: n.to_string(), ..Message::default() });
+    assert!(queue.send(messages.collect()).await.iter().all(Result::is_ok));
+    assert_eq!(queue.depth().await.expect("a depth").total(), 10);
+    assert!(struck(&proxy).await > 0, "the limit was real");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_conditional_write_without_an_answer_is_known_to_be_ours() {
     let upstream = Emulator::ministack().await;
     let proxy = faults(&upstream).await;

@@ -15,6 +15,7 @@ The control port takes JSON:
     POST /kill     {"id": ...}: the machine is gone
     GET /instances [{"id", "state", "pid", "metadata": URL}, ...]
     GET /calls     {"RunInstances": 3, ...}: how often each action was called
+    GET /callers   {"RunInstances": ["test"], ...}: with which access keys
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import collections
 import copy
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -45,6 +47,7 @@ NEXT = {"pending": "running", "stopping": "stopped", "shutting-down": "terminate
 DELAYS = {"pending": 0.5, "stopping": 0.5, "shutting-down": 0.5}
 FAULTS: list[dict] = []
 CALLS: collections.Counter[str] = collections.Counter()
+CALLERS: dict[str, set[str]] = collections.defaultdict(set)
 MACHINES: dict[str, Machine] = {}
 WORKER = json.loads(os.environ.get("EC2_SHIM_WORKER", "null"))
 # How long a worker may take to end after SIGTERM, and how long systemd waits before it starts a failed one again.
@@ -218,6 +221,7 @@ def call_action(self):
     action = self._get_action()
     with LOCK:
         CALLS[action] += 1
+        CALLERS[action].add(re.search("Credential=([^/]*)/", flask.request.headers.get("Authorization", "Credential=/"))[1])
         for fault in FAULTS:
             if "capacity" in fault or fault["action"] != action or fault.get("times", 1) == 0:
                 continue
@@ -309,6 +313,8 @@ class ControlHandler(JsonHandler):
         with LOCK:
             if self.path == "/calls":
                 return self.answer(200, json.dumps(CALLS))
+            if self.path == "/callers":
+                return self.answer(200, json.dumps({action: sorted(keys) for action, keys in CALLERS.items()}))
             machines = [
                 {"id": id, "state": m.state, "pid": m.process and m.process.pid, "metadata": m.endpoint}
                 for id, m in MACHINES.items()

@@ -13,6 +13,7 @@ pub mod aws;
 pub mod lease;
 pub mod local;
 mod object_key;
+mod queue_limits;
 
 /// What a cloud can answer instead of what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]

@@ -25,8 +25,9 @@ const START: Duration = Duration::from_secs(60);
 
 pub struct Cluster {
     pub ministack: Emulator,
-    /// What the cluster's processes call SQS through.
-    pub sqs_calls: CountingProxy,
+    /// What the web nodes and controllers call SQS through, and what the workers do.
+    pub node_calls: CountingProxy,
+    pub worker_calls: CountingProxy,
     pub ec2: Emulator,
     /// Makes the names of this cluster's buckets its own.
     suffix: String,
@@ -37,11 +38,11 @@ impl Cluster {
     /// Emulators, buckets and a gallery; no node yet. `extra`: settings of all processes.
     pub async fn start(extra: &[(&str, &str)]) -> Self {
         let ministack = Emulator::ministack().await;
-        let sqs_calls = CountingProxy::start(&ministack.url).await;
+        let node_calls = CountingProxy::start(&ministack.url).await;
+        let worker_calls = CountingProxy::start(&ministack.url).await;
         let suffix = Ulid::generate().to_string().to_lowercase();
         let mut env: Vec<(String, String)> = [
             ("AWS_REGION", "us-east-1"),
-            ("AWS_ENDPOINT_URL_SQS", &sqs_calls.url),
             ("AWS_ENDPOINT_URL_S3", &ministack.url),
             ("ROLLCALL__CLOUD__KIND", "aws"),
             ("ROLLCALL__AWS__IMAGE", "ami-12345678"),
@@ -62,11 +63,13 @@ impl Cluster {
         // The workers' environment is the emulator's; their credentials come from its metadata service.
         let mut workers: Vec<(&str, &str)> = env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         workers.push(("AWS_ENDPOINT_URL_EC2", "http://127.0.0.1:{port}"));
+        workers.push(("AWS_ENDPOINT_URL_SQS", &worker_calls.url));
         let ec2 = Emulator::ec2(Some(&[env!("CARGO_BIN_EXE_rollcall"), "worker"]), &workers).await;
         env.push(("AWS_ENDPOINT_URL_EC2".into(), ec2.url.clone()));
+        env.push(("AWS_ENDPOINT_URL_SQS".into(), node_calls.url.clone()));
         env.push(("AWS_ACCESS_KEY_ID".into(), "test".into()));
         env.push(("AWS_SECRET_ACCESS_KEY".into(), "test".into()));
-        let cluster = Self { ministack, sqs_calls, ec2, suffix, env };
+        let cluster = Self { ministack, node_calls, worker_calls, ec2, suffix, env };
         let s3 = cluster.s3().await;
         for bucket in BUCKETS {
             s3.create_bucket().bucket(cluster.bucket(bucket)).send().await.expect("a bucket");

@@ -124,7 +124,10 @@ impl LocalObjects {
                 Ok(_) if durable == Durable::Now => {
                     File::open(folder)?.sync_all()?;
                     // And the folders that have a new one in them.
-                    return made.into_iter().filter_map(Path::parent).try_for_each(|above| File::open(above)?.sync_all());
+                    return made
+                        .into_iter()
+                        .filter_map(Path::parent)
+                        .try_for_each(|above| File::open(above)?.sync_all());
                 }
                 Ok(_) => return Ok(()),
                 Err(e) if e.error.kind() == ErrorKind::NotFound => file = e.file,

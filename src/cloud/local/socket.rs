@@ -17,8 +17,8 @@ use tarpc::{
     context,
     server::{BaseChannel, Channel as _},
 };
-use tokio_serde::formats::MessagePack;
 use tokio::sync::watch;
+use tokio_serde::formats::MessagePack;
 
 use super::{broker::Broker, processes::LocalCompute, queue::LocalQueue};
 use crate::cloud::{
