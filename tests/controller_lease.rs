@@ -23,7 +23,6 @@ async fn of_contenders_at_the_same_time_one_acts() {
     let (_folder, _store, leases) = leases(8);
     let contenders: Vec<_> = leases.iter().map(|lease| Box::pin(lease.acquire())).collect();
     let (mut held, _, others) = select_all(contenders).await;
-    assert_eq!(held.epoch(), 1);
     tokio::select! {
         () = held.lost() => panic!("it renews for as long as it lives"),
         _ = select_all(others) => panic!("two act"),
@@ -41,10 +40,11 @@ async fn when_the_holder_dies_another_takes_over_within_the_time_and_with_a_high
     });
     assert!(timeout(5 * TIME, held.lost()).await.is_err(), "it renews for as long as it lives");
     assert!(!other.is_finished());
+    let epoch = held.epoch();
     drop(held);
     let died = Instant::now(); // of the paused clock
     let held = other.await.expect("no panic");
-    assert_eq!(held.epoch(), 2);
+    assert_eq!(held.epoch(), epoch + 1);
     assert!(died.elapsed() <= TIME * 4 / 3, "{:?}", died.elapsed());
 }
 
@@ -57,9 +57,10 @@ async fn a_lease_given_up_is_taken_without_waiting_for_its_end() {
         async move { lease.acquire().await }
     });
     tokio::time::sleep(TIME / 2).await;
+    let epoch = held.epoch();
     held.release().await;
     let given_up = Instant::now();
-    assert_eq!(other.await.expect("no panic").epoch(), 2);
+    assert_eq!(other.await.expect("no panic").epoch(), epoch + 1);
     assert!(given_up.elapsed() <= TIME / 3, "{:?}", given_up.elapsed());
 }
 
@@ -84,15 +85,18 @@ async fn a_holder_that_cannot_reach_the_store_gives_up_before_another_may_act() 
 
 #[tokio::test(start_paused = true)]
 async fn epochs_only_rise() {
-    let (_folder, _store, leases) = leases(3);
-    let mut epochs = Vec::new();
-    for lease in leases.iter().cycle().take(9) {
+    let (_folder, store, leases) = leases(3);
+    let mut last = 0;
+    for (n, lease) in leases.iter().cycle().take(9).enumerate() {
+        if n == 5 {
+            store.delete("state", "controller").await.expect("deleted");
+            while rollcall::records::now_ms() <= last {} // a few takings took less than as many milliseconds
+        }
         let held = lease.acquire().await;
-        epochs.push(held.epoch());
+        assert!(held.epoch() > last, "also after the lease was deleted");
+        last = held.epoch();
         held.release().await;
     }
-    assert_eq!(epochs, (1..=9).collect::<Vec<u64>>());
     let racers = join_all(leases.iter().map(|lease| timeout(TIME / 10, lease.acquire()))).await;
-    let won: Vec<u64> = racers.into_iter().flatten().map(|held| held.epoch()).collect();
-    assert_eq!(won, [10]);
+    assert_eq!(racers.into_iter().flatten().count(), 1);
 }

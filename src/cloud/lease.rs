@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{CloudError, CloudResult, ETag, ObjectStore, Precondition};
+use crate::records::now_ms;
 
 /// What the object says, in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,9 +36,9 @@ enum Move {
 struct Seen(Option<(ETag, Instant)>);
 
 impl Seen {
-    /// Pure: `now` is when `present` was asked for.
-    fn judge(&mut self, present: Option<(ETag, Record)>, now: Instant, time: Duration) -> Move {
-        let Some((etag, record)) = present else { return Move::Take { epoch: 1, when: Precondition::Absent } };
+    /// Pure: `now` is when `present` was asked for, `first` the epoch of a lease that nobody has had.
+    fn judge(&mut self, present: Option<(ETag, Record)>, now: Instant, time: Duration, first: u64) -> Move {
+        let Some((etag, record)) = present else { return Move::Take { epoch: first, when: Precondition::Absent } };
         let since = match &self.0 {
             Some((seen, since)) if *seen == etag => *since,
             _ => now,
@@ -82,7 +83,9 @@ impl Lease {
 
     async fn try_acquire(&self, seen: &mut Seen) -> CloudResult<Option<Held>> {
         let asked = Instant::now();
-        let Move::Take { epoch, when } = seen.judge(self.read().await?, asked, self.time) else { return Ok(None) };
+        let Move::Take { epoch, when } = seen.judge(self.read().await?, asked, self.time, now_ms()) else {
+            return Ok(None);
+        };
         let record = Record { holder: self.holder.clone(), epoch, renewal: 0, released: false };
         let began = Instant::now();
         let etag = self.write(&record, when).await?;
@@ -180,17 +183,17 @@ mod tests {
     #[test]
     fn a_lease_that_nobody_has_is_taken_at_once() {
         let now = Instant::now();
-        assert_eq!(Seen::default().judge(None, now, TIME), Move::Take { epoch: 1, when: Precondition::Absent });
-        assert_eq!(Seen::default().judge(version("a", 7, true), now, TIME), take("a", 8));
+        assert_eq!(Seen::default().judge(None, now, TIME, 1), Move::Take { epoch: 1, when: Precondition::Absent });
+        assert_eq!(Seen::default().judge(version("a", 7, true), now, TIME, 1), take("a", 8));
     }
 
     #[test]
     fn a_lease_is_left_alone_until_it_has_not_changed_for_its_whole_time() {
         let (start, mut seen) = (Instant::now(), Seen::default());
-        assert_eq!(seen.judge(version("a", 7, false), start, TIME), Move::Wait);
-        assert_eq!(seen.judge(version("a", 7, false), start + TIME / 2, TIME), Move::Wait);
-        assert_eq!(seen.judge(version("b", 7, false), start + TIME, TIME), Move::Wait, "it was renewed");
-        assert_eq!(seen.judge(version("b", 7, false), start + TIME * 3 / 2, TIME), Move::Wait);
-        assert_eq!(seen.judge(version("b", 7, false), start + TIME * 2, TIME), take("b", 8));
+        assert_eq!(seen.judge(version("a", 7, false), start, TIME, 1), Move::Wait);
+        assert_eq!(seen.judge(version("a", 7, false), start + TIME / 2, TIME, 1), Move::Wait);
+        assert_eq!(seen.judge(version("b", 7, false), start + TIME, TIME, 1), Move::Wait, "it was renewed");
+        assert_eq!(seen.judge(version("b", 7, false), start + TIME * 3 / 2, TIME, 1), Move::Wait);
+        assert_eq!(seen.judge(version("b", 7, false), start + TIME * 2, TIME, 1), take("b", 8));
     }
 }
