@@ -139,6 +139,16 @@ async fn each_web_node_has_a_reply_queue_of_its_own_that_goes_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_that_serve_do_not_take_each_others_replies() {
+    let cluster = Cluster::start(&[("ROLLCALL__FLEET__MAX_INSTANCES", "1")]).await;
+    cluster.enroll(KNOWN);
+    let nodes = [cluster.node("serve").await, cluster.node("serve").await];
+    // A reply that went astray would be found in the store, but only after the deadline of two minutes.
+    let uploads = async { tokio::join!(upload(&nodes[0], 20), upload(&nodes[1], 20)) };
+    tokio::time::timeout(PATIENCE / 2, uploads).await.expect("no upload waits for its deadline");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_controllers_one_acts_and_the_other_takes_over_when_it_is_killed() {
     let cluster = Cluster::start(&[
         ("ROLLCALL__FLEET__MAX_INSTANCES", "2"),

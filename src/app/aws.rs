@@ -43,13 +43,16 @@ pub struct Tiers {
 /// `fix`: put settings of queues right instead of refusing them.
 pub async fn run(mut settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Result<()> {
     let node_name = node_name();
-    let own_replies = tiers.web && !tiers.controller;
-    if own_replies {
-        // One of several web nodes: replies to its uploads come to a queue of its own.
-        settings.queue.speaker = format!("{}-{node_name}", settings.queue.speaker);
-    }
     let listener = if tiers.web { Some(listen(&settings)?) } else { None };
     let cloud = Arc::new(AwsCloud::connect(&settings, fix).await?);
+    let reply_queues = Arc::new(ReplyQueues::new(cloud.clone(), &settings, &node_name));
+    if tiers.web {
+        // A node without a controller is one of several.
+        let (queue, held) = reply_queues.choose(tiers.controller).await.context("reply queue")?;
+        settings.queue.speaker = queue.clone();
+        let reply_queues = reply_queues.clone();
+        actix::spawn(async move { reply_queues.keep(&queue, held).await });
+    }
     let (requests, replies) = create_queues(&settings, &*cloud.queues).await?;
 
     let node = Node::default();
@@ -63,11 +66,6 @@ pub async fn run(mut settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Res
         web = Some((guardian, server.handle(), ending));
         actix::spawn(server);
         println!("rollcall is serving on http://{}/ (Ctrl-C ends it)", settings.http.listen);
-    }
-    let reply_queues = Arc::new(ReplyQueues::new(cloud.clone(), &settings, &node_name));
-    if own_replies {
-        let (reply_queues, own) = (reply_queues.clone(), settings.queue.speaker.clone());
-        actix::spawn(async move { reply_queues.keep(&own).await });
     }
     let (end, ended) = watch::channel(false);
     let controller = tiers.controller.then(|| {
@@ -88,9 +86,9 @@ pub async fn run(mut settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Res
         if let Some((guardian, handle, ending)) = web {
             finish_uploads(handle, ending).await;
             guardian.do_send(StandDown);
-        }
-        if own_replies && let Err(error) = reply_queues.delete(&settings.queue.speaker).await {
-            tracing::warn!(%error, "reply queue not deleted");
+            if let Err(error) = reply_queues.leave(&settings.queue.speaker).await {
+                tracing::warn!(%error, "reply queue not left in good order");
+            }
         }
         end.send_replace(true);
         if let Some(controller) = controller

@@ -75,9 +75,17 @@ impl Lease {
             match self.try_acquire(&mut seen).await {
                 Ok(Some(held)) => return held,
                 Ok(None) | Err(CloudError::Conflict(_)) => {}
-                Err(error) => tracing::warn!(%error, "the controller's lease cannot be read or taken"),
+                Err(error) => tracing::warn!(%error, "lease cannot be read or taken"),
             }
             sleep(self.time / 6).await;
+        }
+    }
+
+    /// Takes the lease if nobody has it, without waiting for it to run out.
+    pub async fn take_if_free(&self) -> CloudResult<Option<Held>> {
+        match self.try_acquire(&mut Seen::default()).await {
+            Err(CloudError::Conflict(_)) => Ok(None),
+            result => result,
         }
     }
 
@@ -89,7 +97,7 @@ impl Lease {
         let record = Record { holder: self.holder.clone(), epoch, renewal: 0, released: false };
         let began = Instant::now();
         let etag = self.write(&record, when).await?;
-        tracing::info!(epoch, holder = self.holder, "this controller acts");
+        tracing::info!(epoch, key = self.key, holder = self.holder, "lease taken");
         Ok(Some(Held { lease: self.clone(), record, etag, began }))
     }
 
@@ -161,7 +169,7 @@ impl Held {
     pub async fn release(self) {
         let record = Record { released: true, renewal: self.record.renewal + 1, ..self.record };
         if let Err(error) = self.lease.write(&record, Precondition::Match(self.etag)).await {
-            tracing::warn!(%error, "lease not given up: another controller waits for it to run out");
+            tracing::warn!(%error, "lease not given up: it has to run out");
         }
     }
 }

@@ -1,12 +1,17 @@
-//! The reply queues of web nodes. Each node makes its own and holds a lease beside it for as long as it lives; the
-//! controller deletes queues whose lease has run out.
+//! The reply queues of web nodes, so that no node receives the replies to another's uploads. A node holds a lease beside
+//! its queue for as long as it lives. The first that serves has the speaker itself, as in the report; others make queues
+//! of their own, which the controller deletes when their lease has run out.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 
 use crate::{
-    cloud::{CloudResult, ObjectStore, aws::AwsCloud, lease::Lease},
+    cloud::{
+        CloudResult, ObjectStore,
+        aws::AwsCloud,
+        lease::{Held, Lease},
+    },
     settings::Settings,
 };
 
@@ -19,6 +24,8 @@ const PATIENCE: u32 = 10;
 pub struct ReplyQueues {
     cloud: Arc<AwsCloud>,
     bucket: String,
+    /// The queue of whoever is alone.
+    speaker: String,
     /// Who holds leases here.
     node: String,
     time: Duration,
@@ -27,24 +34,38 @@ pub struct ReplyQueues {
 impl ReplyQueues {
     pub fn new(cloud: Arc<AwsCloud>, settings: &Settings, node: &str) -> Self {
         let (bucket, node) = (settings.store.state.clone(), node.to_owned());
-        Self { cloud, bucket, node, time: settings.fleet.lease * PATIENCE }
+        let speaker = settings.queue.speaker.clone();
+        Self { cloud, bucket, speaker, node, time: settings.fleet.lease * PATIENCE }
     }
 
     fn lease(&self, queue: &str) -> Lease {
         Lease::new(self.cloud.objects.clone(), &self.bucket, &format!("{PREFIX}{queue}"), &self.node, self.time)
     }
 
+    /// The reply queue for this node: the speaker where that is free and the node may have it, otherwise one of its own.
+    pub async fn choose(&self, may_have_speaker: bool) -> CloudResult<(String, Held)> {
+        if may_have_speaker && let Some(held) = self.lease(&self.speaker).take_if_free().await? {
+            return Ok((self.speaker.clone(), held));
+        }
+        let own = format!("{}-{}", self.speaker, self.node);
+        let held = self.lease(&own).acquire().await;
+        Ok((own, held))
+    }
+
     /// Says that the queue is in use, for as long as this is polled.
-    pub async fn keep(&self, queue: &str) {
-        let lease = self.lease(queue);
+    pub async fn keep(&self, queue: &str, mut held: Held) {
         loop {
-            lease.acquire().await.lost().await;
+            held.lost().await;
+            tracing::warn!(queue, "the lease of the reply queue was lost");
+            held = self.lease(queue).acquire().await;
         }
     }
 
-    /// Deletes a queue and its lease.
-    pub async fn delete(&self, queue: &str) -> CloudResult<()> {
-        self.cloud.queues.delete(queue).await?;
+    /// Deletes what a node leaves: its lease, and its queue if that is its own.
+    pub async fn leave(&self, queue: &str) -> CloudResult<()> {
+        if queue != self.speaker {
+            self.cloud.queues.delete(queue).await?;
+        }
         self.cloud.objects.delete(&self.bucket, &format!("{PREFIX}{queue}")).await
     }
 
@@ -67,9 +88,9 @@ impl ReplyQueues {
         if tokio::time::timeout(2 * self.time, self.lease(queue).acquire()).await.is_err() {
             return;
         }
-        match self.delete(queue).await {
-            Ok(()) => tracing::info!(queue, "reply queue of a web node that is gone deleted"),
-            Err(error) => tracing::warn!(%error, queue, "reply queue not deleted"),
+        match self.leave(queue).await {
+            Ok(()) => tracing::info!(queue, "a web node is gone: cleaned up after it"),
+            Err(error) => tracing::warn!(%error, queue, "not cleaned up after a web node"),
         }
     }
 }

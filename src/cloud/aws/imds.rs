@@ -84,3 +84,55 @@ impl Metadata for Ec2Metadata {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+    use crate::cloud::{Delivery, Depth, Message, Receipt};
+
+    /// A queue that cannot be reached, or that can be for once each `works_every` looks.
+    struct Probe {
+        works_every: Option<u64>,
+        looks: std::sync::atomic::AtomicU64,
+    }
+
+    #[async_trait]
+    impl Queue for Probe {
+        async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
+            vec![Ok(()); batch.len()]
+        }
+        async fn receive(&self, _: usize, _: Duration) -> CloudResult<Vec<Delivery>> {
+            Ok(vec![])
+        }
+        async fn delete(&self, batch: Vec<Receipt>) -> Vec<CloudResult<()>> {
+            vec![Ok(()); batch.len()]
+        }
+        async fn extend(&self, batch: Vec<(Receipt, Duration)>) -> Vec<CloudResult<()>> {
+            vec![Ok(()); batch.len()]
+        }
+        async fn depth(&self) -> CloudResult<Depth> {
+            let look = self.looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+            match self.works_every {
+                Some(n) if look.is_multiple_of(n) => Ok(Depth::default()),
+                _ => Err(CloudError::Unavailable("no way there".into())),
+            }
+        }
+    }
+
+    fn metadata(works_every: Option<u64>) -> Ec2Metadata {
+        let ec2 = aws_sdk_ec2::Config::builder().behavior_version(aws_config::BehaviorVersion::latest()).build();
+        let probe = Arc::new(Probe { works_every, looks: Default::default() });
+        Ec2Metadata::new(Imds::builder().build(), Ec2::from_conf(ec2), probe)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cloud_that_is_away_for_long_is_lost_and_one_that_comes_back_is_not() {
+        let began = Instant::now(); // of the paused clock
+        metadata(None).lost().await;
+        assert_eq!(began.elapsed().as_secs() / 60, u64::from(LOOKS));
+        let day = Duration::from_secs(24 * 3600);
+        assert!(timeout(day, metadata(Some(u64::from(LOOKS))).lost()).await.is_err());
+    }
+}
