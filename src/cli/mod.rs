@@ -53,7 +53,7 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Upload photos as many clients would, and report answers, latency, the fleet, and what the store kept
     Load(load::Args),
-    /// Show the fleet of a running server
+    /// Show the fleet of a running server, why it did what it did, and replay its record
     Fleet(fleet::Args),
     /// Show the effective configuration and where each value came from
     Config(config::Args),

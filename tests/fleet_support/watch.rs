@@ -6,6 +6,8 @@ use super::world::{Ms, World};
 
 /// Calls of one kind in a row, and the shortest time they may take: a burst of five, then two a second.
 const PACE: [(usize, Ms); 2] = [(6, 499), (16, 5_499)];
+/// Causes of terminations.
+const CAUSES: usize = 5;
 /// Reads of one kind are so far apart.
 const GAP: Ms = 50;
 
@@ -40,7 +42,7 @@ impl Watch {
         let too_fast = match kind {
             0 | 1 => within(2).is_some_and(|took| took < GAP),
             // Terminations of several causes may go out in one step.
-            4 => false,
+            4 => PACE.iter().any(|(n, least)| within(n + CAUSES).is_some_and(|took| took < *least)),
             _ => PACE.iter().any(|(n, least)| within(*n).is_some_and(|took| took < *least)),
         };
         if too_fast {

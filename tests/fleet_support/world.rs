@@ -82,6 +82,7 @@ pub struct World {
     life: u64,
     core: Option<FleetCore>,
     started: Ms,
+    steps: u32,
     pub watch: Watch,
     /// Every event that the controller's last life heard, with its time, if they are kept.
     pub heard: Vec<(Duration, Event)>,
@@ -107,6 +108,7 @@ impl World {
             life: 0,
             core: None,
             started: 0,
+            steps: 0,
             watch: Watch::default(),
             heard: Vec::new(),
             keep_heard: false,
@@ -218,6 +220,19 @@ impl World {
             self.say(|| format!("  core says {action:?}"));
             self.ask(action);
         }
+        self.steps += 1;
+        if self.plan.crash_steps.contains(&self.steps) {
+            self.crash();
+        }
+    }
+
+    fn crash(&mut self) {
+        if self.core.take().is_some() {
+            self.say(|| "the controller crashes".to_owned());
+            self.life += 1;
+            let delay = self.rng.below(3000);
+            self.later(delay, Happening::Restart);
+        }
     }
 
     fn trouble(&mut self, percent: u32) -> bool {
@@ -270,13 +285,7 @@ impl World {
                     last.1 = None;
                 }
             }
-            Happening::Crash => {
-                if self.core.take().is_some() {
-                    self.life += 1;
-                    let delay = self.rng.below(3000);
-                    self.later(delay, Happening::Restart);
-                }
-            }
+            Happening::Crash => self.crash(),
             Happening::Restart => {
                 let epoch = self.bug.epoch(self.life);
                 self.started = self.now;
