@@ -1,6 +1,11 @@
 //! The promises, checked after everything that happens.
 
-use rollcall::{actors::fleet::Action, cloud::InstanceId};
+use std::collections::BTreeMap;
+
+use rollcall::{
+    actors::fleet::{Action, Cause},
+    cloud::InstanceId,
+};
 
 use super::world::{Ms, World};
 
@@ -18,11 +23,16 @@ pub struct Watch {
     life: u64,
     /// Times of the calls of this life, by kind.
     calls: [Vec<Ms>; 5],
-    pub launches: usize,
+    /// What has happened, and how often: a history in which nothing goes wrong proves nothing.
+    pub seen: BTreeMap<&'static str, u64>,
     too_fast: Option<String>,
 }
 
 impl Watch {
+    pub fn saw(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
     pub fn called(&mut self, life: u64, now: Ms, action: &Action) {
         if life != self.life {
             self.life = life;
@@ -35,7 +45,16 @@ impl Watch {
             Action::Start { .. } => (3, "start"),
             Action::Terminate { .. } => (4, "terminate"),
         };
-        self.launches += usize::from(kind == 2);
+        self.saw(match action {
+            Action::ReadDepth | Action::Describe { .. } => "read",
+            Action::Launch { .. } => "launch",
+            Action::Start { .. } => "start",
+            Action::Terminate { cause: Cause::Sweep, .. } => "sweep",
+            Action::Terminate { cause: Cause::BootTimeout, .. } => "boot timeout",
+            Action::Terminate { cause: Cause::StopTimeout, .. } => "stop timeout",
+            Action::Terminate { cause: Cause::Silent, .. } => "silent worker",
+            Action::Terminate { cause: Cause::Again, .. } => "termination again",
+        });
         let times = &mut self.calls[kind];
         times.push(now);
         let within = |n: usize| times.len().checked_sub(n).map(|first| now - times[first]);
