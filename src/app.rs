@@ -10,17 +10,19 @@ use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
+    time::Instant,
 };
 
 use crate::{
     actors::{
         fleet::{FleetCore, FleetRules, view::FleetView},
+        fleet_recorder::FleetRecorder,
         guardian::{Factory, Guardian, Link, StandDown},
-        idle_timer::IdleTimer,
+        idle_timer::{IdleTimer, Limits},
         instance_fleet::{InstanceFleet, end_all},
         instance_supervisor::{End, InstanceSupervisor, Links, Why},
         job::JobRunner,
-        messages::{Capacity, Deliveries, DemandHint, Done, Forget, Register, Retire},
+        messages::{Capacity, Deliveries, DemandHint, Done, Forget, Register, Retire, Served},
         queue_poller::{PollerOptions, QueuePoller},
         reply_router::ReplyRouter,
         web_request::Ports,
@@ -64,7 +66,8 @@ pub async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<(
     let (shown, fleet) = watch::channel(Arc::new(FleetView::default()));
     let [router, poller] = node.web_actors(&settings, replies);
     // A time stamp makes launch tokens of one life differ from those of the life before.
-    let controller = node.controller(&settings, cloud.compute.clone(), requests.clone(), Arc::new(shown), now_ms);
+    let controller =
+        node.controller(&settings, cloud.compute.clone(), requests.clone(), Arc::new(shown), now_ms, HearsReplies::All);
     let guardian = Guardian::new([router, poller, controller]).start();
     let web = node.web_tier(&settings, cloud.objects.clone(), requests, fleet);
     let http::Serving { server, ending } = http::serve(web, listener, metrics)?;
@@ -118,6 +121,14 @@ async fn create_queues(settings: &Settings, queues: &dyn Queues) -> anyhow::Resu
     Ok((listener, speaker))
 }
 
+/// Which replies of its workers a controller hears: those to other nodes' uploads go elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HearsReplies {
+    All,
+    #[cfg(feature = "aws")]
+    OwnOnly,
+}
+
 /// The ways between a node's actors, and from outside to them.
 #[derive(Clone, Default)]
 struct Node {
@@ -128,6 +139,7 @@ struct Node {
     forget: Link<Forget>,
     hint: Link<DemandHint>,
     retire: Link<Retire>,
+    served: Link<Served>,
 }
 
 impl Node {
@@ -136,7 +148,8 @@ impl Node {
         let router: Factory = {
             let node = self.clone();
             Box::new(move |notice| {
-                let router = ReplyRouter::new(node.done.clone(), node.capacity.clone(), notice).start();
+                let router =
+                    ReplyRouter::new(node.done.clone(), node.capacity.clone(), node.served.clone(), notice).start();
                 node.deliveries.set(router.clone().recipient());
                 node.register.set(router.clone().recipient());
                 node.forget.set(router.recipient());
@@ -169,13 +182,25 @@ impl Node {
         requests: Arc<dyn Queue>,
         shown: Arc<watch::Sender<Arc<FleetView>>>,
         epoch: impl Fn() -> u64 + 'static,
+        hears: HearsReplies,
     ) -> (&'static str, Factory) {
-        let rules = FleetRules::from(&settings.fleet);
-        let node = self.clone();
+        let (node, settings) = (self.clone(), settings.clone());
         let factory = Box::new(move |notice| {
-            let core = FleetCore::new(rules.clone(), epoch());
-            let fleet = InstanceFleet::new(core, compute.clone(), requests.clone(), shown.clone(), notice).start();
+            let mut rules = FleetRules::new(&settings, Duration::from_millis(now_ms()));
+            if hears != HearsReplies::All {
+                rules.silent_timeout = None; // silence says nothing
+            }
+            let core = FleetCore::new(rules, epoch());
+            let recorder = settings.fleet.record.as_ref().and_then(|path| {
+                let opened = FleetRecorder::open(path, &core);
+                opened
+                    .inspect_err(|error| tracing::warn!(%error, path = %path.display(), "no record of the fleet"))
+                    .ok()
+            });
+            let (compute, requests, shown) = (compute.clone(), requests.clone(), shown.clone());
+            let fleet = InstanceFleet::new(core, recorder, compute, requests, shown, notice).start();
             node.hint.set(fleet.clone().recipient());
+            node.served.set(fleet.clone().recipient());
             node.retire.set(fleet.recipient());
         });
         ("instance fleet", factory)
@@ -229,6 +254,7 @@ pub struct WorkerPorts {
 
 /// Loads and warms the models, says that it is ready, and serves jobs until idle, asked, or interrupted.
 pub async fn worker(settings: Settings, ports: WorkerPorts) -> anyhow::Result<()> {
+    let born = Instant::now();
     let WorkerPorts { queues, objects, metadata } = ports;
     let instance = metadata.instance_id().await.context("own instance id")?.0;
     let store = GalleryStore::new(objects.clone(), settings.store.state.clone(), settings.gallery.clone());
@@ -257,7 +283,7 @@ pub async fn worker(settings: Settings, ports: WorkerPorts) -> anyhow::Result<()
     links.deliveries.set(supervisor.clone().recipient());
     links.drained.set(supervisor.clone().recipient());
     links.idle_expired.set(supervisor.clone().recipient());
-    start_worker_wards(&settings, listener, &links);
+    start_worker_wards(&settings, born, listener, &links);
 
     let refresh = settings.gallery.refresh;
     actix::spawn(async move {
@@ -275,7 +301,7 @@ pub async fn worker(settings: Settings, ports: WorkerPorts) -> anyhow::Result<()
     Ok(())
 }
 
-fn start_worker_wards(settings: &Settings, listener: Arc<dyn Queue>, links: &Links) {
+fn start_worker_wards(settings: &Settings, born: Instant, listener: Arc<dyn Queue>, links: &Links) {
     let poller: Factory = {
         let options = PollerOptions {
             capacity: settings.worker.threads,
@@ -297,9 +323,10 @@ fn start_worker_wards(settings: &Settings, listener: Arc<dyn Queue>, links: &Lin
         })
     };
     let timer: Factory = {
-        let (limit, links) = (settings.worker.idle_stop, links.clone());
+        let limits = Limits { idle: settings.worker.idle_stop, paid: settings.fleet.billing_minimum };
+        let links = links.clone();
         Box::new(move |notice| {
-            let timer = IdleTimer::new(limit, links.idle_expired.clone(), notice).start();
+            let timer = IdleTimer::new(limits, born, links.idle_expired.clone(), notice).start();
             links.busy.set(timer.clone().recipient());
             links.idle.set(timer.recipient());
         })

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use reply_queues::ReplyQueues;
 
-use super::{Node, WorkerPorts, create_queues, finish_uploads, listen, wait_to_end};
+use super::{HearsReplies, Node, WorkerPorts, create_queues, finish_uploads, listen, wait_to_end};
 use crate::{
     actors::{
         fleet::view::FleetView,
@@ -75,7 +75,8 @@ pub async fn run(mut settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Res
         let reply_queues = reply_queues.clone();
         actix::spawn(async move {
             let fleet = |epoch| {
-                node.controller(&settings, cloud.compute.clone(), requests.clone(), shown.clone(), move || epoch)
+                let compute = cloud.compute.clone();
+                node.controller(&settings, compute, requests.clone(), shown.clone(), move || epoch, HearsReplies::OwnOnly)
             };
             control(&lease, &node, fleet, &reply_queues, ended).await;
         })

@@ -61,7 +61,7 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Upload photos as many clients would, and report answers, latency, the fleet, and what the store kept
     Load(load::Args),
-    /// Show the fleet of a running server
+    /// Show the fleet of a running server, why it did what it did, and replay its record
     Fleet(fleet::Args),
     /// Check everything that a node or a worker needs before it runs, and say what to do about each fault
     Doctor(doctor::Args),
