@@ -1,5 +1,6 @@
 //! The ports: what Rollcall needs of a cloud, in its own words. `local` is the embedded cloud of one
-//! machine. What a port promises is written on its trait and holds for every adapter.
+//! machine; `sim` a simulated one, for the controller alone. What a port promises is written on its trait and holds for
+//! every adapter.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub mod local;
+pub mod sim;
 
 /// What a cloud can answer instead of what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]

@@ -2,10 +2,12 @@
 //! file turns the result into validated [`Settings`]. Defaults and documentation: `config/default.toml`.
 
 mod layers;
+mod simulate;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use layers::{Layers, SettingsError};
+pub use simulate::{Boot, Faults, Prices, Simulate};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -19,6 +21,8 @@ pub struct Settings {
     pub worker: Worker,
     pub recognition: Recognition,
     pub log: Log,
+    pub simulate: Simulate,
+    pub prices: Prices,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +160,17 @@ impl Settings {
     /// Validated settings. `cores` resolves "auto". Every error names the source, the key and what is allowed.
     pub fn from_layers(l: &Layers, cores: usize) -> Result<Self, SettingsError> {
         let kind = l.choice("cloud.kind", &[("local", CloudKind::Local)])?;
-        let local = kind == CloudKind::Local;
+        Self::resolve(l, kind, cores, kind == CloudKind::Local)
+    }
+
+    /// Settings for the simulator: "auto" is what it is on AWS, with one core an instance, on every machine.
+    pub fn for_simulation(l: &Layers) -> Result<Self, SettingsError> {
+        let kind = l.choice("cloud.kind", &[("local", CloudKind::Local)])?;
+        Self::resolve(l, kind, 1, false)
+    }
+
+    /// `local`: what "auto" means.
+    fn resolve(l: &Layers, kind: CloudKind, cores: usize, local: bool) -> Result<Self, SettingsError> {
         let pick = |here: Duration, aws: Duration| if local { here } else { aws };
         let ms = Duration::from_millis;
 
@@ -246,6 +260,8 @@ impl Settings {
                 level: l.text("log.level")?,
                 format: l.choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)])?,
             },
+            simulate: Simulate::from_layers(l)?,
+            prices: Prices::from_layers(l)?,
         };
         if settings.http.max_upload_memory < settings.http.max_upload {
             return Err(l.invalid("http.max_upload_memory", "at least http.max_upload"));

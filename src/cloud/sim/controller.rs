@@ -1,0 +1,60 @@
+//! What can steer a simulated fleet.
+
+use super::{Time, cooldown_loop::CooldownLoop};
+use crate::{
+    actors::fleet::{Action, Event, FleetCore, FleetRules},
+    settings::Settings,
+};
+
+/// The core's interface; see `crate::actors::fleet`.
+pub trait Controller {
+    fn step(&mut self, event: Event, now: Time) -> Vec<Action>;
+    fn next_deadline(&self) -> Option<Time>;
+}
+
+impl Controller for FleetCore {
+    fn step(&mut self, event: Event, now: Time) -> Vec<Action> {
+        Self::step(self, event, now)
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        Self::next_deadline(self)
+    }
+}
+
+/// Who steers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contender {
+    /// The product's core, with the policy and thresholds of the settings.
+    Fleet,
+    /// A control loop as clusters have it: the yardstick.
+    CooldownLoop,
+}
+
+impl Contender {
+    /// Name of the yardstick on the command line.
+    pub const COOLDOWN_LOOP: &str = "cooldown-loop";
+
+    pub(super) fn controller(self, settings: &Settings) -> Box<dyn Controller> {
+        match self {
+            Self::Fleet => Box::new(FleetCore::new(FleetRules::from(&settings.fleet), 1)),
+            Self::CooldownLoop => Box::new(CooldownLoop::new(settings.fleet.max_instances)),
+        }
+    }
+
+    /// How long a worker waits for work before it stops its instance; the loop's workers do not.
+    pub(super) fn idle_stop(self, settings: &Settings) -> Option<Time> {
+        match self {
+            Self::Fleet => Some(settings.worker.idle_stop),
+            Self::CooldownLoop => None,
+        }
+    }
+
+    /// The policy's name.
+    pub fn name(self, settings: &Settings) -> String {
+        match self {
+            Self::Fleet => format!("{:?}", settings.fleet.policy).to_lowercase(),
+            Self::CooldownLoop => Self::COOLDOWN_LOOP.to_owned(),
+        }
+    }
+}
