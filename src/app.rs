@@ -148,13 +148,14 @@ fn start_web_and_controller(
         })
     };
     let controller: Factory = {
-        let rules = FleetRules::from(&settings.fleet);
+        let settings = settings.clone();
         let retiring = retire.clone();
         let (compute, requests, hint): (Arc<dyn Compute>, _, _) =
             (cloud.compute.clone(), requests.clone(), hint.clone());
         Box::new(move |notice| {
             // A time stamp makes launch tokens of one life differ from those of the life before.
-            let core = FleetCore::new(rules.clone(), now_ms());
+            let now = now_ms();
+            let core = FleetCore::new(FleetRules::new(&settings, Duration::from_millis(now)), now);
             let fleet = InstanceFleet::new(core, compute.clone(), requests.clone(), shown.clone(), notice).start();
             hint.set(fleet.clone().recipient());
             retiring.set(fleet.recipient());

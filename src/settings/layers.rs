@@ -166,6 +166,18 @@ impl Layers {
         triple.filter(|t| t.iter().all(|n| (min..=max).contains(n))).ok_or_else(|| self.invalid(key, &allowed))
     }
 
+    /// A list of what `T` reads: an array of texts, or one text with semicolons between (the environment).
+    pub(super) fn list<T: FromStr<Err: Display>>(&self, key: &str) -> Result<Vec<T>, SettingsError> {
+        let texts: Option<Vec<String>> = match &self.get(key).kind {
+            ValueKind::String(s) => Some(s.split(';').map(str::to_owned).collect()),
+            ValueKind::Array(a) => a.iter().map(|v| v.clone().into_string().ok()).collect(),
+            _ => None,
+        };
+        let texts = texts.ok_or_else(|| self.invalid(key, "a list of texts"))?;
+        let texts = texts.iter().map(|t| t.trim()).filter(|t| !t.is_empty());
+        texts.map(|t| t.parse().map_err(|e: T::Err| self.invalid(key, &e.to_string()))).collect()
+    }
+
     /// A name fit for a tag, a bucket or a folder.
     pub(super) fn name(&self, key: &str, max: usize) -> Result<String, SettingsError> {
         let allowed = format!("1 to {max} of a-z 0-9 and -, beginning with a letter or digit");

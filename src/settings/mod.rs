@@ -2,11 +2,15 @@
 //! file turns the result into validated [`Settings`]. Defaults and documentation: `config/default.toml`.
 
 mod layers;
+mod schedule;
 mod simulate;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 pub use layers::{Layers, SettingsError};
+pub use schedule::Window;
 pub use simulate::{Boot, Faults, Prices, Simulate};
 
 #[derive(Clone, Debug)]
@@ -89,9 +93,27 @@ pub struct Gallery {
     pub max_photos: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How many instances are wanted: `src/actors/fleet/policy/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Policy {
     Report,
+    Backlog,
+    Deadline,
+}
+
+impl Policy {
+    /// By name, as in the configuration.
+    pub const ALL: [(&str, Self); 3] =
+        [("report", Self::Report), ("backlog", Self::Backlog), ("deadline", Self::Deadline)];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::Backlog => "backlog",
+            Self::Deadline => "deadline",
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -106,6 +128,17 @@ pub struct Fleet {
     pub boot_timeout: Duration,
     pub poll_every: Duration,
     pub describe_every: Duration,
+    pub describe_lag: Duration,
+    pub silent_timeout: Duration,
+    pub jobs_per_instance: usize,
+    pub up_delay: Duration,
+    pub down_delay: Duration,
+    pub target_latency: Duration,
+    pub boot_cold: Duration,
+    pub boot_warm: Duration,
+    pub service_time: Duration,
+    pub billing_minimum: Duration,
+    pub schedule: Vec<Window>,
 }
 
 #[derive(Clone, Debug)]
@@ -210,7 +243,7 @@ impl Settings {
                 max_photos: l.count("gallery.max_photos", 1, 1000)?,
             },
             fleet: Fleet {
-                policy: l.choice("fleet.policy", &[("report", Policy::Report)])?,
+                policy: l.choice("fleet.policy", &Policy::ALL)?,
                 max_instances: l.count_or_auto("fleet.max_instances", 1, 10_000, if local { cores } else { 19 })?,
                 name_prefix: l.name("fleet.name_prefix", 64)?,
                 launch_cooldown: l.duration("fleet.launch_cooldown", Duration::ZERO, HOUR)?,
@@ -225,6 +258,27 @@ impl Settings {
                     300 * SECOND,
                     pick(SECOND, 15 * SECOND),
                 )?,
+                describe_lag: l.duration_or_auto(
+                    "fleet.describe_lag",
+                    Duration::ZERO,
+                    300 * SECOND,
+                    pick(Duration::ZERO, 15 * SECOND),
+                )?,
+                silent_timeout: l.duration("fleet.silent_timeout", 10 * SECOND, 24 * HOUR)?,
+                jobs_per_instance: l.count("fleet.jobs_per_instance", 1, 1_000_000)?,
+                up_delay: l.duration("fleet.up_delay", Duration::ZERO, HOUR)?,
+                down_delay: l.duration("fleet.down_delay", Duration::ZERO, 24 * HOUR)?,
+                target_latency: l.duration("fleet.target_latency", ms(100), 24 * HOUR)?,
+                boot_cold: l.duration_or_auto("fleet.boot_cold", ms(10), HOUR, pick(SECOND, 25 * SECOND))?,
+                boot_warm: l.duration_or_auto("fleet.boot_warm", ms(10), HOUR, pick(SECOND, 15 * SECOND))?,
+                service_time: l.duration("fleet.service_time", ms(1), HOUR)?,
+                billing_minimum: l.duration_or_auto(
+                    "fleet.billing_minimum",
+                    Duration::ZERO,
+                    HOUR,
+                    pick(Duration::ZERO, 60 * SECOND),
+                )?,
+                schedule: l.list("fleet.schedule")?,
             },
             worker: Worker {
                 idle_stop: l.duration_or_auto(

@@ -12,7 +12,7 @@ mod action;
 mod event;
 mod intents;
 mod observe;
-mod policy;
+pub mod policy;
 mod rules;
 mod state;
 mod step;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Time,
     intents::Intents,
-    policy,
+    policy::{self, Known, Learned},
     rules::FleetRules,
     story::Story,
     view::{Counts, FleetView, InstanceView, StoryLine},
@@ -103,7 +103,20 @@ impl FleetCore {
 
     /// Instances wanted now.
     pub fn target(&self) -> usize {
-        policy::target(self.rules.policy, self.demand(), self.cap())
+        let (demand, rules) = (self.demand(), &self.rules);
+        let known = Known {
+            demand,
+            low_demand: demand,
+            high_demand: demand,
+            previous: 0,
+            cap: self.cap(),
+            running: self.count(InstanceState::Running),
+            booting: vec![],
+            startable: self.startable().len(),
+            learned: Learned { boot_cold: rules.boot_cold, boot_warm: rules.boot_warm, service: rules.service_time },
+            clock: rules.started_at + self.now,
+        };
+        policy::target(&known, rules)
     }
 
     pub(super) fn in_state(&self, state: InstanceState) -> impl Iterator<Item = (&InstanceId, &Observed)> {
@@ -163,7 +176,7 @@ impl FleetCore {
         FleetView {
             at_ms: epoch_ms,
             max_instances: self.cap(),
-            policy: format!("{:?}", self.rules.policy).to_lowercase(),
+            policy: self.rules.policy.name().to_owned(),
             depth: self.depth,
             demand: self.demand(),
             target: self.target(),

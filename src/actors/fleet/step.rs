@@ -41,6 +41,7 @@ impl FleetCore {
         match event {
             Event::Tick => {}
             Event::Hint { waiting } => self.hint = Some((self.now, waiting)),
+            Event::Served { .. } => {}
             Event::Changed => self.describe_call.due = self.now,
             Event::Depth(result) => {
                 let asked = self.depth_call.asked.take().unwrap_or(self.now);

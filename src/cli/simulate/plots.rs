@@ -140,7 +140,7 @@ fn legend(series: &mut plotters::chart::SeriesAnno<'_, SVGBackend<'_>>, name: &s
     series.label(name).legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 10, y + 4)], colour.filled()));
 }
 
-fn labels(chart: &mut Chart<'_, '_>) -> Result<()> {
+fn labels<'b: 'a, 'a>(chart: &mut Chart<'a, 'b>) -> Result<()> {
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::UpperRight)

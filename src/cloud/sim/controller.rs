@@ -35,9 +35,10 @@ impl Contender {
     /// Name of the yardstick on the command line.
     pub const COOLDOWN_LOOP: &str = "cooldown-loop";
 
-    pub(super) fn controller(self, settings: &Settings) -> Box<dyn Controller> {
+    /// `started_at`: virtual time zero, since the Unix epoch.
+    pub(super) fn controller(self, settings: &Settings, started_at: Time) -> Box<dyn Controller> {
         match self {
-            Self::Fleet => Box::new(FleetCore::new(FleetRules::from(&settings.fleet), 1)),
+            Self::Fleet => Box::new(FleetCore::new(FleetRules::new(settings, started_at), 1)),
             Self::CooldownLoop => Box::new(CooldownLoop::new(settings.fleet.max_instances)),
         }
     }
@@ -53,7 +54,7 @@ impl Contender {
     /// The policy's name.
     pub fn name(self, settings: &Settings) -> String {
         match self {
-            Self::Fleet => format!("{:?}", settings.fleet.policy).to_lowercase(),
+            Self::Fleet => settings.fleet.policy.name().to_owned(),
             Self::CooldownLoop => Self::COOLDOWN_LOOP.to_owned(),
         }
     }

@@ -102,7 +102,7 @@ impl World<'_> {
         self.usage.calls.send += 1; // the reply, which the web tier receives and deletes
         self.usage.calls.receive += 1;
         self.usage.calls.delete += 2;
-        self.agenda.after(self.model.queue_latency, What::Answered(job));
+        self.agenda.after(self.model.queue_latency, What::Answered { machine, job });
         worker.idle_since = now;
         match worker.ending {
             Some(ending) if worker.jobs.is_empty() => self.end(machine, ending),

@@ -22,6 +22,8 @@ use crate::{
 /// The controller is up for this long when the trace begins, and up to as long again: where a poll, a sweep or cron
 /// stands then is a matter of chance.
 const LEAD_IN: Time = Time::from_secs(30);
+/// Each trace begins with this Monday (UTC), the first one after the Unix epoch: schedules go by it.
+const MONDAY: Time = Time::from_secs(4 * 86_400);
 /// A run is cut off so long after its trace: something is never answered, or never comes to rest.
 const PATIENCE: Time = Time::from_secs(6 * 3600);
 
@@ -29,7 +31,10 @@ const PATIENCE: Time = Time::from_secs(6 * 3600);
 pub(super) enum What {
     Arrive(JobIndex),
     Visible(JobIndex),
-    Answered(JobIndex),
+    Answered {
+        machine: usize,
+        job: JobIndex,
+    },
     /// The job's receive has run out after a crash.
     GivenBack(JobIndex),
     Finished {
@@ -126,6 +131,7 @@ impl<'a> World<'a> {
     fn new(settings: &'a Settings, contender: Contender, trace: &'a Trace, seed: u64) -> Self {
         let model = &settings.simulate;
         let stream = |purpose| Random::new(seed, purpose);
+        let origin = LEAD_IN + stream(Purpose::Clock).up_to(LEAD_IN);
         let mut world = Self {
             model,
             threads: settings.worker.threads,
@@ -133,7 +139,7 @@ impl<'a> World<'a> {
             idle_stop: contender.idle_stop(settings),
             trace,
             agenda: Agenda::new(),
-            controller: contender.controller(settings),
+            controller: contender.controller(settings, MONDAY - origin),
             asked: 0,
             queue: SimQueue::new(model.count_lag + LEAD_IN),
             machines: Machines::new(&settings.fleet.name_prefix),
@@ -142,7 +148,7 @@ impl<'a> World<'a> {
             free: BTreeSet::new(),
             usage: Usage::default(),
             history: History::new(trace.arrivals.len()),
-            origin: LEAD_IN + stream(Purpose::Clock).up_to(LEAD_IN),
+            origin,
             waiting: 0,
             unanswered: trace.arrivals.len(),
             boots: stream(Purpose::Boots),
@@ -204,10 +210,12 @@ impl<'a> World<'a> {
                 self.queue.push(job, now);
                 self.hand_out();
             }
-            What::Answered(job) => {
+            What::Answered { machine, job } => {
                 self.waiting -= 1;
                 self.unanswered -= 1;
                 self.history.job(job).answered = Some(self.since_origin(now));
+                let worker = self.machines.get(machine).id.clone();
+                self.step(Event::Served { worker, jobs: 1, busy: self.service(job) });
             }
             What::GivenBack(job) => {
                 self.queue.give_back(job, now);
