@@ -32,9 +32,12 @@ pub struct Args {
     /// given several times
     #[arg(long, value_name = "NAME")]
     pub policy: Vec<String>,
-    /// Configurations to compare with, each with its own policy
+    /// Configurations to run side by side, each with its own policy and cloud, after those of --config and --policy
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub compare: Vec<PathBuf>,
+    /// Run all in the same cloud: `[simulate]` and `[prices]` of --config (or the defaults) hold for every configuration
+    #[arg(long)]
+    pub same_cloud: bool,
     /// Stopped instances at the beginning instead of `simulate.warm`
     #[arg(long, value_name = "N")]
     pub warm: Option<usize>,
@@ -75,20 +78,30 @@ pub fn run(args: Args, config: Option<PathBuf>, env: HashMap<String, String>) ->
 /// # Errors
 /// [`SettingsError`] for a configuration or a policy that cannot be used; a trace that is not there.
 pub fn compare(args: &Args, config: Option<&Path>, env: &HashMap<String, String>) -> anyhow::Result<Vec<Run>> {
+    let mut env = env.clone();
+    if let Some(warm) = args.warm {
+        env.insert("ROLLCALL__SIMULATE__WARM".into(), warm.to_string());
+    }
     let mut contenders: Vec<(Option<&Path>, Option<&str>)> =
         args.policy.iter().map(|name| (config, Some(name.as_str()))).collect();
-    if contenders.is_empty() {
+    if contenders.is_empty() && (config.is_some() || args.compare.is_empty()) {
         contenders.push((config, None));
     }
     contenders.extend(args.compare.iter().map(|file| (Some(file.as_path()), None)));
-    contenders.into_iter().map(|(file, policy)| one(args, file, policy, config, env)).collect()
+    let main = if args.same_cloud { Some(settings(config, &env)?) } else { None };
+    contenders.into_iter().map(|(file, policy)| one(args, file, policy, main.as_ref(), &env)).collect()
 }
 
+fn settings(file: Option<&Path>, env: &HashMap<String, String>) -> Result<Settings, SettingsError> {
+    Settings::for_simulation(&Layers::load(file, env.clone())?)
+}
+
+/// `main`: where `[simulate]` and `[prices]` come from, if not from the file.
 fn one(
     args: &Args,
     file: Option<&Path>,
     policy: Option<&str>,
-    config: Option<&Path>,
+    main: Option<&Settings>,
     env: &HashMap<String, String>,
 ) -> anyhow::Result<Run> {
     let mut env = env.clone();
@@ -100,13 +113,13 @@ fn one(
         }
         None => Contender::Fleet,
     };
-    if let Some(warm) = args.warm {
-        env.insert("ROLLCALL__SIMULATE__WARM".into(), warm.to_string());
+    let mut settings = settings(file, &env)?;
+    if let Some(main) = main {
+        (settings.simulate, settings.prices) = (main.simulate.clone(), main.prices.clone());
     }
-    let settings = Settings::for_simulation(&Layers::load(file, env)?)?;
     let trace = Trace::named(&args.trace, &settings.simulate, args.seed)?;
     let mut run = simulate(&settings, contender, &trace, args.seed);
-    run.report.label = match file.filter(|file| Some(*file) != config) {
+    run.report.label = match file {
         Some(file) => format!("{} ({})", run.report.policy, file.display()),
         None => run.report.policy.clone(),
     };
