@@ -26,7 +26,8 @@ pub struct Known {
     pub cap: usize,
     /// Instances that serve.
     pub running: usize,
-    /// Instances on their way (pending, or asked for and not seen): how long until they serve, and how many.
+    /// Instances on their way (pending, or asked for and not seen): how long until they serve, and how many. Only for the
+    /// policy that plans with it.
     pub booting: Vec<(Time, usize)>,
     /// Stopped instances that can be started.
     pub startable: usize,
@@ -53,7 +54,12 @@ pub fn target(known: &Known, rules: &FleetRules) -> usize {
         Policy::Backlog => backlog::target(known, rules),
         Policy::Deadline => deadline::target(known, rules),
     };
-    wanted.max(schedule::least(&rules.schedule, known.clock)).min(known.cap)
+    wanted.max(scheduled(rules, known.clock)).min(known.cap)
+}
+
+/// The schedule's minimum at `clock`, time since the Unix epoch.
+pub fn scheduled(rules: &FleetRules, clock: Time) -> usize {
+    schedule::least(&rules.schedule, clock)
 }
 
 /// `jobs` as instances, one a job.
