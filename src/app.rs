@@ -7,17 +7,18 @@ use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
+    time::Instant,
 };
 
 use crate::{
     actors::{
         fleet::{FleetCore, FleetRules, view::FleetView},
         guardian::{Factory, Guardian, Link, StandDown},
-        idle_timer::IdleTimer,
+        idle_timer::{IdleTimer, Limits},
         instance_fleet::{InstanceFleet, end_all},
         instance_supervisor::{End, InstanceSupervisor, Links, Why},
         job::JobRunner,
-        messages::{Capacity, Deliveries, DemandHint, Done, Retire},
+        messages::{Capacity, Deliveries, DemandHint, Done, Retire, Served},
         queue_poller::{PollerOptions, QueuePoller},
         reply_router::ReplyRouter,
         web_request::Ports,
@@ -120,15 +121,15 @@ fn start_web_and_controller(
     let (deliveries, done, capacity) =
         (Link::<Deliveries>::default(), Link::<Done>::default(), Link::<Capacity>::default());
     let (register, forget, hint) = (Link::default(), Link::default(), Link::<DemandHint>::default());
-    let retire = Link::<Retire>::default();
+    let (retire, served) = (Link::<Retire>::default(), Link::<Served>::default());
     let (shown, fleet) = watch::channel(Arc::new(FleetView::default()));
     let shown = Arc::new(shown);
 
     let router: Factory = {
         let (deliveries, done, capacity) = (deliveries.clone(), done.clone(), capacity.clone());
-        let (register, forget) = (register.clone(), forget.clone());
+        let (register, forget, served) = (register.clone(), forget.clone(), served.clone());
         Box::new(move |notice| {
-            let router = ReplyRouter::new(done.clone(), capacity.clone(), notice).start();
+            let router = ReplyRouter::new(done.clone(), capacity.clone(), served.clone(), notice).start();
             deliveries.set(router.clone().recipient());
             register.set(router.clone().recipient());
             forget.set(router.recipient());
@@ -158,6 +159,7 @@ fn start_web_and_controller(
             let core = FleetCore::new(FleetRules::new(&settings, Duration::from_millis(now)), now);
             let fleet = InstanceFleet::new(core, compute.clone(), requests.clone(), shown.clone(), notice).start();
             hint.set(fleet.clone().recipient());
+            served.set(fleet.clone().recipient());
             retiring.set(fleet.recipient());
         })
     };
@@ -180,6 +182,7 @@ pub struct WorkerPorts {
 
 /// Loads and warms the models, says that it is ready, and serves jobs until idle, asked, or interrupted.
 pub async fn worker(settings: Settings, ports: WorkerPorts) -> anyhow::Result<()> {
+    let born = Instant::now();
     let WorkerPorts { queues, objects, metadata } = ports;
     let instance = metadata.instance_id().await.context("own instance id")?.0;
     let store = GalleryStore::new(objects.clone(), settings.store.state.clone(), settings.gallery.clone());
@@ -207,7 +210,7 @@ pub async fn worker(settings: Settings, ports: WorkerPorts) -> anyhow::Result<()
     links.deliveries.set(supervisor.clone().recipient());
     links.drained.set(supervisor.clone().recipient());
     links.idle_expired.set(supervisor.clone().recipient());
-    start_worker_wards(&settings, listener, &links);
+    start_worker_wards(&settings, born, listener, &links);
 
     let refresh = settings.gallery.refresh;
     actix::spawn(async move {
@@ -225,7 +228,7 @@ pub async fn worker(settings: Settings, ports: WorkerPorts) -> anyhow::Result<()
     Ok(())
 }
 
-fn start_worker_wards(settings: &Settings, listener: Arc<dyn Queue>, links: &Links) {
+fn start_worker_wards(settings: &Settings, born: Instant, listener: Arc<dyn Queue>, links: &Links) {
     let poller: Factory = {
         let options = PollerOptions {
             capacity: settings.worker.threads,
@@ -245,9 +248,10 @@ fn start_worker_wards(settings: &Settings, listener: Arc<dyn Queue>, links: &Lin
         })
     };
     let timer: Factory = {
-        let (limit, links) = (settings.worker.idle_stop, links.clone());
+        let limits = Limits { idle: settings.worker.idle_stop, paid: settings.fleet.billing_minimum };
+        let links = links.clone();
         Box::new(move |notice| {
-            let timer = IdleTimer::new(limit, links.idle_expired.clone(), notice).start();
+            let timer = IdleTimer::new(limits, born, links.idle_expired.clone(), notice).start();
             links.busy.set(timer.clone().recipient());
             links.idle.set(timer.recipient());
         })

@@ -28,7 +28,7 @@ impl FleetCore {
                     );
                     self.turns.launch_after = self.turns.launch_after.max(now + pause(1));
                 }
-                launch.answer(ids);
+                launch.answer(now, ids);
             }
             Err(error) => {
                 self.turns.launch_failures += 1;

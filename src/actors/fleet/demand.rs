@@ -56,8 +56,9 @@ pub(super) struct Demand {
     hint: Option<(Time, u64)>,
     low: Extreme,
     high: Extreme,
-    /// Since when every reading of the queue has shown jobs that nobody has taken.
+    /// Since when every reading of the queue has shown jobs that nobody has taken; or no job at all.
     pub hungry_since: Option<Time>,
+    pub quiet_since: Option<Time>,
 }
 
 impl Demand {
@@ -69,6 +70,7 @@ impl Demand {
             low: Extreme::new(up_delay, |old, new| old < new),
             high: Extreme::new(down_delay, |old, new| old > new),
             hungry_since: None,
+            quiet_since: None,
         }
     }
 
@@ -91,6 +93,7 @@ impl Demand {
     pub fn read(&mut self, asked: Time, depth: Depth, now: Time) {
         (self.depth, self.depth_at) = (depth, asked);
         self.hungry_since = (depth.visible > 0).then(|| self.hungry_since.unwrap_or(now));
+        self.quiet_since = (depth.total() == 0).then(|| self.quiet_since.unwrap_or(now));
         self.changed(now);
     }
 

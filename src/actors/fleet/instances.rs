@@ -118,12 +118,12 @@ impl Slot {
     /// The order within a set: since when it plays its role; of those that leave, when they are due.
     fn played_since(&self) -> Time {
         match self.role() {
-            Role::Running => self.since.max(self.heard),
+            Role::Booting | Role::Running => self.since.max(self.heard),
             Role::Missing => self.missed.map_or(self.since, |(_, at)| at),
             Role::Starting => self.start.map_or(self.since, |s| s.asked),
             Role::Leaving => self.termination.map_or(self.since, |t| t.due),
             Role::Startable => self.since.max(self.doubt),
-            Role::Booting | Role::Stopping | Role::Gone => self.since,
+            Role::Stopping | Role::Gone => self.since,
         }
     }
 }

@@ -19,8 +19,8 @@ pub(super) struct Launch {
     pub doubt: Option<Time>,
     /// The cloud refused a later call. Instances may still come of the one in doubt.
     pub abandoned: bool,
-    /// The cloud has said what it made.
-    pub answered: bool,
+    /// When the cloud has said what it made.
+    pub answered: Option<Time>,
     /// Of these, those not observed yet.
     pub unseen: BTreeSet<InstanceId>,
     /// Observed instances with this token.
@@ -30,7 +30,7 @@ pub(super) struct Launch {
 impl Launch {
     /// Instances that may exist or come to exist by this launch and are not observed.
     pub fn outstanding(&self) -> usize {
-        if self.answered { self.unseen.len() } else { self.count.saturating_sub(self.seen.len()) }
+        if self.answered.is_some() { self.unseen.len() } else { self.count.saturating_sub(self.seen.len()) }
     }
 
     pub fn saw(&mut self, id: &InstanceId) {
@@ -38,8 +38,8 @@ impl Launch {
         self.seen.insert(id.clone());
     }
 
-    pub fn answer(&mut self, ids: Vec<InstanceId>) {
-        self.answered = true;
+    pub fn answer(&mut self, now: Time, ids: Vec<InstanceId>) {
+        self.answered = Some(now);
         (self.calling, self.retry_at) = (None, None);
         self.unseen = ids.into_iter().filter(|id| !self.seen.contains(id)).collect();
     }

@@ -19,8 +19,9 @@ pub struct FleetRules {
     pub describe_every: Time,
     /// How long the cloud may take to carry out and to show what it was asked for.
     pub describe_lag: Time,
-    /// A running worker that takes no job for so long, while jobs wait, is dead. `None`: who works cannot be seen from
-    /// here (the replies go to several web nodes), so nobody is taken for dead.
+    /// A running worker of which nothing is heard for so long, while jobs wait or long after it should have stopped itself,
+    /// is dead. `None`: who works cannot be seen from here (the replies go to several web nodes), so nobody is taken for
+    /// dead.
     pub silent_timeout: Option<Time>,
     /// `backlog`.
     pub jobs_per_instance: usize,
@@ -36,7 +37,7 @@ pub struct FleetRules {
     pub schedule: Vec<Window>,
     /// Worker threads of an instance.
     pub threads: usize,
-    /// When a worker stops itself (`worker.idle_stop`): only said, never acted on, here.
+    /// When an idle worker stops itself (`worker.idle_stop`).
     pub idle_stop: Time,
     /// The core's time zero, since the Unix epoch.
     pub started_at: Time,

@@ -83,7 +83,8 @@ impl FleetCore {
         }
     }
 
-    /// When a tick is wanted if nothing else happens; always later than the last step.
+    /// When a tick is wanted if nothing else happens; always later than the last step. What is decided on the evidence of
+    /// a description or a reading needs none: the answer is an event.
     pub fn next_deadline(&self) -> Option<Time> {
         let (rules, turns, instances) = (&self.rules, &self.turns, &self.instances);
         let first = |role: Role| instances.of(role).next().map(|(since, _)| since);
@@ -95,19 +96,15 @@ impl FleetCore {
             .filter_map(|l| l.retry_at)
             .chain(short.then_some(turns.launch_after))
             .map(|at| at.max(turns.launch.next()));
-        let lost = launches.clone().filter_map(|l| l.calling.map(|since| since + LOST));
-        let unseen = launches.filter(|l| l.answered).map(|l| l.asked + rules.boot_timeout);
+        let lost = launches.filter_map(|l| l.calling.map(|since| since + LOST));
         let start = instances
             .of(Role::Starting)
             .filter_map(|(_, key)| instances.slot(key).start?.due())
             .chain(short.then_some(Time::ZERO))
             .map(|at| at.max(turns.start.next()));
-        let booting = [Role::Booting, Role::Starting, Role::Stopping];
-        let overdue = booting.into_iter().filter_map(|role| Some(first(role)? + rules.boot_timeout));
-        let hungry = self.demand.hungry_since.zip(rules.silent_timeout).zip(first(Role::Running));
-        let terminate = overdue
-            .chain(hungry.map(|((since, timeout), heard)| since.max(heard) + timeout))
-            .chain(first(Role::Leaving))
+        let overdue = first(Role::Starting).map(|asked| asked + rules.boot_timeout);
+        let terminate = first(Role::Leaving)
+            .into_iter()
             .chain(self.condemned.values().copied())
             .chain([turns.next_sweep])
             .map(|at| at.max(turns.terminate.next()).max(turns.terminate_after));
@@ -117,8 +114,8 @@ impl FleetCore {
             .into_iter()
             .chain(launch)
             .chain(lost)
-            .chain(unseen)
             .chain(start)
+            .chain(overdue)
             .chain(terminate)
             .chain(windows.into_iter().flatten());
         waits.filter(|at| *at > self.now).min()

@@ -1,5 +1,8 @@
 //! Giving up what takes too long, and terminating: stopped instances beyond what is kept, and what is broken. Nothing that
 //! works is ever terminated.
+//!
+//! Time alone proves nothing, because answers may be missing: what is given up is given up on the evidence of a description
+//! (or a reading of the queue) that was asked for after the time was over.
 
 use super::{
     Time,
@@ -17,10 +20,10 @@ const USELESS: u32 = 3;
 impl FleetCore {
     /// Forgets intents that have come to nothing.
     pub(super) fn time_out(&mut self) {
-        let (now, timeout) = (self.now, self.rules.boot_timeout);
+        let (now, timeout, evidence) = (self.now, self.rules.boot_timeout, self.evidence());
         let mut unseen = Vec::new();
         self.launches.0.retain(|_, launch| {
-            let given_up = launch.answered && launch.asked + timeout <= now;
+            let given_up = launch.answered.is_some_and(|at| at + timeout <= evidence);
             if given_up {
                 unseen.extend(launch.unseen.iter().cloned());
             }
@@ -53,7 +56,7 @@ impl FleetCore {
     fn terminate_late(&mut self, actions: &mut Vec<Action>) {
         let timeout = self.rules.boot_timeout;
         let overdue = |core: &Self, role| -> Vec<Key> {
-            let late = |(since, _): &(Time, Key)| *since + timeout <= core.now;
+            let late = |(since, _): &(Time, Key)| *since + timeout <= core.evidence();
             core.instances.of(role).take_while(late).map(|(_, key)| key).collect()
         };
         let seconds = timeout.as_secs();
@@ -61,12 +64,25 @@ impl FleetCore {
         self.condemn(keys, Cause::BootTimeout, format!("not ready after {seconds} s"), actions);
         let keys = overdue(self, Role::Stopping);
         self.condemn(keys, Cause::StopTimeout, format!("not stopped after {seconds} s"), actions);
-        if let (Some(timeout), Some(hungry)) = (self.rules.silent_timeout, self.demand.hungry_since) {
-            let dead = |(heard, _): &(Time, Key)| (*heard).max(hungry) + timeout <= self.now;
+        if let Some((since, limit, why)) = self.silence() {
+            let dead = |(heard, _): &(Time, Key)| (*heard).max(since) + limit <= self.demand.depth_at;
             let keys = self.instances.of(Role::Running).take_while(dead).map(|(_, key)| key).collect();
-            let reason = format!("nothing heard for {} s while jobs wait", timeout.as_secs());
-            self.condemn(keys, Cause::Silent, reason, actions);
+            self.condemn(keys, Cause::Silent, format!("nothing heard for {} s {why}", limit.as_secs()), actions);
         }
+    }
+
+    /// When the last description that was taken in had been asked for.
+    fn evidence(&self) -> Time {
+        self.described_at.unwrap_or_default()
+    }
+
+    /// Since when a living worker would have been heard of, or would have stopped itself; how long it may take for that.
+    fn silence(&self) -> Option<(Time, Time, &'static str)> {
+        let timeout = self.rules.silent_timeout?;
+        let stop = self.rules.idle_stop.max(self.rules.billing_minimum);
+        let hungry = self.demand.hungry_since.map(|since| (since, timeout, "while jobs waited"));
+        let quiet = self.demand.quiet_since.map(|since| (since, timeout + stop, "while there was nothing to do"));
+        hungry.or(quiet)
     }
 
     fn sweep(&mut self, actions: &mut Vec<Action>) {
@@ -78,8 +94,7 @@ impl FleetCore {
         let keep = self.rules.keep_stopped.max(needed);
         // An old picture may show an instance stopped that has been started since: what is swept must have been stopped for
         // as long as a picture can be old.
-        let described = self.described_at.unwrap_or_default();
-        let sure = |since| since + self.rules.describe_lag <= described;
+        let sure = |since| since + self.rules.describe_lag <= self.evidence();
         let stopped: Vec<Key> =
             self.instances.of(Role::Startable).filter(|(since, _)| sure(*since)).map(|(_, key)| key).collect();
         let (useless, mut good): (Vec<Key>, Vec<Key>) =
