@@ -2,7 +2,10 @@
 
 use super::{Time, cooldown_loop::CooldownLoop};
 use crate::{
-    actors::fleet::{Action, Event, FleetCore, FleetRules},
+    actors::{
+        fleet::{Action, Event, FleetCore, FleetRules},
+        idle_timer::Limits,
+    },
     settings::Settings,
 };
 
@@ -44,9 +47,9 @@ impl Contender {
     }
 
     /// How long a worker waits for work before it stops its instance; the loop's workers do not.
-    pub(super) fn idle_stop(self, settings: &Settings) -> Option<Time> {
+    pub(super) fn idle_limits(self, settings: &Settings) -> Option<Limits> {
         match self {
-            Self::Fleet => Some(settings.worker.idle_stop),
+            Self::Fleet => Some(Limits { idle: settings.worker.idle_stop, paid: settings.fleet.billing_minimum }),
             Self::CooldownLoop => None,
         }
     }

@@ -28,7 +28,8 @@ impl Machine {
         self.past.last().map_or(InstanceState::Terminated, |(_, state)| *state)
     }
 
-    fn since(&self) -> Time {
+    /// Since when it is in its state.
+    pub fn since(&self) -> Time {
         self.past.last().map_or(Time::ZERO, |(since, _)| *since)
     }
 

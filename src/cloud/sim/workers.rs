@@ -128,16 +128,28 @@ impl World<'_> {
     }
 
     fn watch_idle(&mut self, machine: usize) {
-        let Some(limit) = self.idle_stop else { return };
         let Some(worker) = self.workers.get(&machine).filter(|w| w.jobs.is_empty()) else { return };
-        let boot = self.machines.get(machine).boots;
-        self.agenda.after(limit, What::IdleFor { machine, boot, since: worker.idle_since });
+        let (boot, since) = (self.machines.get(machine).boots, worker.idle_since);
+        if let Some(wait) = self.idle_wait(machine, since) {
+            self.agenda.after(wait, What::IdleFor { machine, boot, since });
+        }
+    }
+
+    /// How long an idle worker waits for more work before it stops, as the product's worker decides it; `None`: for ever.
+    fn idle_wait(&self, machine: usize, idle_since: Time) -> Option<Time> {
+        let (now, up_since) = (self.agenda.now(), self.machines.get(machine).since());
+        Some(self.idle_limits?.wait(now.saturating_sub(idle_since), now.saturating_sub(up_since)))
     }
 
     pub fn idle_for(&mut self, machine: usize, boot: u32, since: Time) {
         let worker = self.workers.get(&machine).filter(|_| self.machines.get(machine).boots == boot);
-        if worker.is_some_and(|w| w.jobs.is_empty() && w.idle_since == since) {
-            self.drain(machine, Ending::Stop);
+        if worker.is_none_or(|w| !w.jobs.is_empty() || w.idle_since != since) {
+            return; // it has worked meanwhile
+        }
+        match self.idle_wait(machine, since) {
+            Some(Time::ZERO) => self.drain(machine, Ending::Stop),
+            Some(wait) => self.agenda.after(wait, What::IdleFor { machine, boot, since }),
+            None => {}
         }
     }
 

@@ -14,7 +14,10 @@ use super::{
     workers::Worker,
 };
 use crate::{
-    actors::fleet::{Action, Event},
+    actors::{
+        fleet::{Action, Event},
+        idle_timer::Limits,
+    },
     cloud::InstanceState,
     settings::{Prices, Settings, Simulate},
 };
@@ -91,7 +94,7 @@ pub(super) struct World<'a> {
     pub model: &'a Simulate,
     pub threads: usize,
     pub visibility: Time,
-    pub idle_stop: Option<Time>,
+    pub idle_limits: Option<Limits>,
     trace: &'a Trace,
     pub agenda: Agenda<What>,
     controller: Box<dyn Controller>,
@@ -136,7 +139,7 @@ impl<'a> World<'a> {
             model,
             threads: settings.worker.threads,
             visibility: settings.queue.visibility,
-            idle_stop: contender.idle_stop(settings),
+            idle_limits: contender.idle_limits(settings),
             trace,
             agenda: Agenda::new(),
             controller: contender.controller(settings, MONDAY - origin),

@@ -54,8 +54,8 @@ mod bursty {
     pub const MEAN_MORE: Time = minutes(40);
     pub const MEDIAN_JOBS: f64 = 30.0;
     pub const SIGMA: f64 = 1.0;
-    pub const MOST_JOBS: f64 = 400.0;
-    pub const MEAN_GAP: Time = Time::from_millis(100);
+    pub const MOST_JOBS: f64 = 250.0;
+    pub const MEAN_GAP: Time = Time::from_millis(50);
 }
 
 /// Length and arrivals of a named trace; `None` for another name.
