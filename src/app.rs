@@ -13,6 +13,7 @@ use tokio::{
 use crate::{
     actors::{
         fleet::{FleetCore, FleetRules, view::FleetView},
+        fleet_recorder::FleetRecorder,
         guardian::{Factory, Guardian, Link, StandDown},
         idle_timer::{IdleTimer, Limits},
         instance_fleet::{InstanceFleet, end_all},
@@ -157,7 +158,14 @@ fn start_web_and_controller(
             // A time stamp makes launch tokens of one life differ from those of the life before.
             let now = now_ms();
             let core = FleetCore::new(FleetRules::new(&settings, Duration::from_millis(now)), now);
-            let fleet = InstanceFleet::new(core, compute.clone(), requests.clone(), shown.clone(), notice).start();
+            let recorder = settings.fleet.record.as_ref().and_then(|path| {
+                let opened = FleetRecorder::open(path, &core);
+                opened
+                    .inspect_err(|error| tracing::warn!(%error, path = %path.display(), "no record of the fleet"))
+                    .ok()
+            });
+            let fleet =
+                InstanceFleet::new(core, recorder, compute.clone(), requests.clone(), shown.clone(), notice).start();
             hint.set(fleet.clone().recipient());
             served.set(fleet.clone().recipient());
             retiring.set(fleet.recipient());

@@ -5,6 +5,8 @@
 #[path = "fleet_support/mod.rs"]
 mod fleet_support;
 
+use std::collections::BTreeMap;
+
 use fleet_support::{bugs::Bug, plan::Plan, world::World};
 
 const HISTORIES: u64 = 100_000;
@@ -43,6 +45,42 @@ fn a_hundred_thousand_histories_keep_every_promise() {
         let tale = world.tale.unwrap_or_default();
         let last = &tale[tale.len().saturating_sub(150)..];
         panic!("history {seed}: {problem}\n{plan:#?}\n{}", last.join("\n"));
+    }
+}
+
+#[test]
+fn everything_goes_wrong_in_them_often() {
+    let mut seen = BTreeMap::<&str, u64>::new();
+    for seed in 0..HISTORIES / 5 {
+        let mut world = World::new(Plan::new(seed), Bug::None);
+        world.run().expect("it keeps every promise");
+        for (what, times) in world.watch.seen {
+            *seen.entry(what).or_default() += times;
+        }
+    }
+    println!("{seen:#?}");
+    for what in [
+        "answer lost",
+        "call lost",
+        "crash",
+        "throttled",
+        "no capacity",
+        "quota",
+        "in part",
+        "never up",
+        "came up dead",
+        "vanished",
+        "stop stuck",
+        "work during a drain",
+        "launch",
+        "start",
+        "sweep",
+        "boot timeout",
+        "stop timeout",
+        "silent worker",
+        "termination again",
+    ] {
+        assert!(seen.get(what).is_some_and(|times| *times >= 50), "{what}: {seen:#?}");
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     fleet::{Action, Event, FleetCore, view::FleetView},
+    fleet_recorder::FleetRecorder,
     guardian::DeathNotice,
     messages::{DemandHint, Retire, Served},
 };
@@ -22,6 +23,7 @@ const SHOW_EVERY: Duration = Duration::from_millis(20);
 /// See the module.
 pub struct InstanceFleet {
     core: FleetCore,
+    recorder: Option<FleetRecorder>,
     origin: Instant,
     compute: Arc<dyn Compute>,
     listener: Arc<dyn Queue>,
@@ -34,9 +36,10 @@ pub struct InstanceFleet {
 }
 
 impl InstanceFleet {
-    /// `core` counts its time from now on. Its view is published to `shown`.
+    /// `core` counts its time from now on. What it hears goes to `recorder`; its view is published to `shown`.
     pub fn new(
         core: FleetCore,
+        recorder: Option<FleetRecorder>,
         compute: Arc<dyn Compute>,
         listener: Arc<dyn Queue>,
         shown: Arc<watch::Sender<Arc<FleetView>>>,
@@ -44,6 +47,7 @@ impl InstanceFleet {
     ) -> Self {
         Self {
             core,
+            recorder,
             origin: Instant::now(),
             compute,
             listener,
@@ -57,6 +61,9 @@ impl InstanceFleet {
 
     fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
         let now = self.origin.elapsed();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.hear(now, &event);
+        }
         for action in self.core.step(event, now) {
             self.perform(action, ctx);
         }

@@ -56,7 +56,7 @@ enum Command {
     Load(load::Args),
     /// Run the controller against a simulated cloud, and report latency and cost
     Simulate(simulate::Args),
-    /// Show the fleet of a running server
+    /// Show the fleet of a running server, why it did what it did, and replay its record
     Fleet(fleet::Args),
     /// Show the effective configuration and where each value came from
     Config(config::Args),

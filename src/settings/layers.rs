@@ -95,6 +95,11 @@ impl Layers {
         self.string(key, "a path").map(PathBuf::from)
     }
 
+    /// `None` if it is "auto".
+    pub(super) fn path_or_auto(&self, key: &str) -> Result<Option<PathBuf>, SettingsError> {
+        if self.is_auto(key) { Ok(None) } else { self.path(key).map(Some) }
+    }
+
     pub(super) fn parsed<T: FromStr>(&self, key: &str, allowed: &str) -> Result<T, SettingsError> {
         self.string(key, allowed)?.parse().map_err(|_| self.invalid(key, allowed))
     }

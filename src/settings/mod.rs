@@ -139,6 +139,8 @@ pub struct Fleet {
     pub service_time: Duration,
     pub billing_minimum: Duration,
     pub schedule: Vec<Window>,
+    /// Where the record is kept, if it is.
+    pub record: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug)]
@@ -206,10 +208,11 @@ impl Settings {
     fn resolve(l: &Layers, kind: CloudKind, cores: usize, local: bool) -> Result<Self, SettingsError> {
         let pick = |here: Duration, aws: Duration| if local { here } else { aws };
         let ms = Duration::from_millis;
+        let data_dir = l.path("local.data_dir")?;
 
         let settings = Self {
             cloud: Cloud { kind, cluster: l.name("cloud.cluster", 32)? },
-            local: Local { data_dir: l.path("local.data_dir")? },
+            local: Local { data_dir: data_dir.clone() },
             http: Http {
                 listen: l.parsed("http.listen", "an address and a port such as 127.0.0.1:8080")?,
                 reply: l
@@ -279,6 +282,11 @@ impl Settings {
                     pick(Duration::ZERO, 60 * SECOND),
                 )?,
                 schedule: l.list("fleet.schedule")?,
+                record: match l.path_or_auto("fleet.record")? {
+                    None => local.then(|| data_dir.join("fleet.jsonl")),
+                    Some(path) if path.as_os_str().is_empty() => None,
+                    path => path,
+                },
             },
             worker: Worker {
                 idle_stop: l.duration_or_auto(

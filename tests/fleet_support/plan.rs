@@ -52,6 +52,8 @@ pub struct Plan {
     pub seed: u64,
     pub arrivals: Vec<(Ms, u32)>,
     pub crashes: Vec<Ms>,
+    /// The controller also crashes right after so many steps, its calls under way.
+    pub crash_steps: Vec<u32>,
     pub faults: Faults,
     /// No trouble begins from here on.
     pub calm: Ms,
@@ -74,6 +76,7 @@ impl Plan {
         let calm = 5_000 + rng.below(25_000);
         let arrivals = (0..1 + rng.below(5)).map(|_| (rng.below(calm), 1 + rng.below(8) as u32)).collect();
         let crashes = (0..rng.below(4).saturating_sub(1)).map(|_| rng.below(calm)).collect();
+        let crash_steps = (0..rng.below(4).saturating_sub(1)).map(|_| rng.below(60) as u32).collect();
         let mut chance = |percent: u64| if rng.percent(40) { rng.below(percent) as u32 } else { 0 };
         let faults = Faults {
             lost: chance(50),
@@ -124,6 +127,7 @@ impl Plan {
             seed,
             arrivals,
             crashes,
+            crash_steps,
             faults,
             calm,
             call_delay,
@@ -157,6 +161,11 @@ impl Plan {
         for n in 0..self.crashes.len() {
             with(&|p| {
                 p.crashes.remove(n);
+            });
+        }
+        for n in 0..self.crash_steps.len() {
+            with(&|p| {
+                p.crash_steps.remove(n);
             });
         }
         with(&|p| p.faults.lost = 0);

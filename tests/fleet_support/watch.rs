@@ -1,11 +1,18 @@
 //! The promises, checked after everything that happens.
 
-use rollcall::{actors::fleet::Action, cloud::InstanceId};
+use std::collections::BTreeMap;
+
+use rollcall::{
+    actors::fleet::{Action, Cause},
+    cloud::InstanceId,
+};
 
 use super::world::{Ms, World};
 
 /// Calls of one kind in a row, and the shortest time they may take: a burst of five, then two a second.
 const PACE: [(usize, Ms); 2] = [(6, 499), (16, 5_499)];
+/// Causes of terminations.
+const CAUSES: usize = 5;
 /// Reads of one kind are so far apart.
 const GAP: Ms = 50;
 
@@ -16,11 +23,16 @@ pub struct Watch {
     life: u64,
     /// Times of the calls of this life, by kind.
     calls: [Vec<Ms>; 5],
-    pub launches: usize,
+    /// What has happened, and how often: a history in which nothing goes wrong proves nothing.
+    pub seen: BTreeMap<&'static str, u64>,
     too_fast: Option<String>,
 }
 
 impl Watch {
+    pub fn saw(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
     pub fn called(&mut self, life: u64, now: Ms, action: &Action) {
         if life != self.life {
             self.life = life;
@@ -33,14 +45,23 @@ impl Watch {
             Action::Start { .. } => (3, "start"),
             Action::Terminate { .. } => (4, "terminate"),
         };
-        self.launches += usize::from(kind == 2);
+        self.saw(match action {
+            Action::ReadDepth | Action::Describe { .. } => "read",
+            Action::Launch { .. } => "launch",
+            Action::Start { .. } => "start",
+            Action::Terminate { cause: Cause::Sweep, .. } => "sweep",
+            Action::Terminate { cause: Cause::BootTimeout, .. } => "boot timeout",
+            Action::Terminate { cause: Cause::StopTimeout, .. } => "stop timeout",
+            Action::Terminate { cause: Cause::Silent, .. } => "silent worker",
+            Action::Terminate { cause: Cause::Again, .. } => "termination again",
+        });
         let times = &mut self.calls[kind];
         times.push(now);
         let within = |n: usize| times.len().checked_sub(n).map(|first| now - times[first]);
         let too_fast = match kind {
             0 | 1 => within(2).is_some_and(|took| took < GAP),
             // Terminations of several causes may go out in one step.
-            4 => false,
+            4 => PACE.iter().any(|(n, least)| within(n + CAUSES).is_some_and(|took| took < *least)),
             _ => PACE.iter().any(|(n, least)| within(*n).is_some_and(|took| took < *least)),
         };
         if too_fast {

@@ -82,6 +82,7 @@ pub struct World {
     life: u64,
     core: Option<FleetCore>,
     started: Ms,
+    steps: u32,
     pub watch: Watch,
     /// Every event that the controller's last life heard, with its time, if they are kept.
     pub heard: Vec<(Duration, Event)>,
@@ -107,6 +108,7 @@ impl World {
             life: 0,
             core: None,
             started: 0,
+            steps: 0,
             watch: Watch::default(),
             heard: Vec::new(),
             keep_heard: false,
@@ -218,6 +220,21 @@ impl World {
             self.say(|| format!("  core says {action:?}"));
             self.ask(action);
         }
+        self.steps += 1;
+        self.watch.saw("step");
+        if self.plan.crash_steps.contains(&self.steps) {
+            self.crash();
+        }
+    }
+
+    fn crash(&mut self) {
+        if self.core.take().is_some() {
+            self.watch.saw("crash");
+            self.say(|| "the controller crashes".to_owned());
+            self.life += 1;
+            let delay = self.rng.below(3000);
+            self.later(delay, Happening::Restart);
+        }
     }
 
     fn trouble(&mut self, percent: u32) -> bool {
@@ -233,6 +250,11 @@ impl World {
         }
         let lossy = self.plan.faults.lost;
         let lost = self.trouble(lossy).then(|| self.rng.percent(50));
+        match lost {
+            Some(true) => self.watch.saw("answer lost"),
+            Some(false) => self.watch.saw("call lost"),
+            None => {}
+        }
         let call = self.calls.len();
         self.calls.push(Call { life: self.life, action, asked: self.now, lost, result: None });
         let apply = self.rng.below(self.plan.call_delay + 1);
@@ -246,6 +268,9 @@ impl World {
         match what {
             Happening::Arrive(jobs) => {
                 self.visible += jobs;
+                if self.machines.iter().any(|m| m.state == InstanceState::Stopping) {
+                    self.watch.saw("work during a drain");
+                }
                 self.hand_out();
                 let waiting = u64::from(self.visible + self.in_flight);
                 if self.rng.percent(70) {
@@ -264,19 +289,14 @@ impl World {
             }
             Happening::Gone(m) => self.set(m, InstanceState::Terminated),
             Happening::Vanish(m) => {
+                self.watch.saw("vanished");
                 self.lose_job(m);
                 self.set(m, InstanceState::Terminated);
                 if let Some(last) = self.machines[m].past.last_mut() {
                     last.1 = None;
                 }
             }
-            Happening::Crash => {
-                if self.core.take().is_some() {
-                    self.life += 1;
-                    let delay = self.rng.below(3000);
-                    self.later(delay, Happening::Restart);
-                }
-            }
+            Happening::Crash => self.crash(),
             Happening::Restart => {
                 let epoch = self.bug.epoch(self.life);
                 self.started = self.now;
@@ -326,6 +346,7 @@ impl World {
         self.set(m, InstanceState::Running);
         let (vanish, die) = (self.plan.faults.vanish, self.plan.faults.comes_up_dead);
         if self.trouble(die) {
+            self.watch.saw("came up dead");
             self.machines[m].dead = true;
             return;
         }
@@ -357,7 +378,9 @@ impl World {
             self.set(m, InstanceState::Stopping);
             let down = self.rng.below(self.plan.stop_time + 1);
             let stuck = self.plan.faults.stop_stuck;
-            if !self.trouble(stuck) {
+            if self.trouble(stuck) {
+                self.watch.saw("stop stuck");
+            } else {
                 self.later(down, Happening::Down(m, boot));
             }
         }
@@ -469,9 +492,11 @@ impl World {
         }
         let faults = self.plan.faults;
         if self.trouble(faults.throttled) {
+            self.watch.saw("throttled");
             return Err(CloudError::Throttled);
         }
         if self.trouble(faults.no_capacity) {
+            self.watch.saw("no capacity");
             return Err(CloudError::NoCapacity("none".into()));
         }
         let mut count = count;
@@ -479,9 +504,11 @@ impl World {
             if let Some(quota) = self.plan.quota
                 && self.live() + count > quota
             {
+                self.watch.saw("quota");
                 return Err(CloudError::Quota("full".into()));
             }
             if count > 1 && self.rng.percent(faults.partial) {
+                self.watch.saw("in part");
                 count = 1 + self.rng.below(count as u64 - 1) as usize;
             }
         }
@@ -511,6 +538,7 @@ impl World {
         (self.machines[m].busy, self.machines[m].dead) = (false, dead);
         let after = 1 + self.rng.below(self.plan.boot);
         if self.trouble(faults.never_up) {
+            self.watch.saw("never up");
             if self.rng.percent(50) {
                 self.later(after, Happening::Gone(m)); // it ends by itself
             }

@@ -14,6 +14,10 @@ const PAUSE: (Time, Time) = (Time::from_millis(500), Time::from_secs(60));
 const BURST: u32 = 5;
 const REFILL: Time = Time::from_millis(500);
 
+/// Most instances of one call to start or to terminate, so that no step takes long: EC2 advises small batches, and takes no
+/// more than 1,000 ("StartInstances", "TerminateInstances").
+pub(super) const BATCH: usize = 1_000;
+
 /// Exponential pause after `failures` failures in a row.
 pub(super) fn pause(failures: u32) -> Time {
     PAUSE.0.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(PAUSE.1)

@@ -2,7 +2,7 @@
 
 use super::{
     action::Action,
-    calls::LOST,
+    calls::{BATCH, LOST},
     explain::Kind,
     instances::{Boot, Key, Role, Start},
     launches::Launch,
@@ -20,8 +20,9 @@ impl FleetCore {
         // The latest stopped first: what the machine below may still hold of it is freshest.
         let startable = self.instances.of(Role::Startable).rev();
         let startable = startable.filter(|(_, key)| self.instances.slot(*key).start_after <= self.now);
-        let keys: Vec<Key> = startable.map(|(_, key)| key).take(wanted).collect();
+        let mut keys: Vec<Key> = startable.map(|(_, key)| key).take(wanted).collect();
         wanted -= keys.len();
+        keys.truncate(BATCH); // the others have their turn with the next call
         if !keys.is_empty() && self.turns.start.ready(self.now) {
             self.turns.start.take(self.now);
             let reason = format!("start {}: {}", keys.len(), self.numbers());
@@ -89,7 +90,8 @@ impl FleetCore {
         }
         let due = |start: &Start| start.due().is_some_and(|at| at <= self.now);
         let starting = self.instances.of(Role::Starting).map(|(_, key)| key);
-        let keys: Vec<Key> = starting.filter(|key| self.instances.slot(*key).start.as_ref().is_some_and(due)).collect();
+        let starting = starting.filter(|key| self.instances.slot(*key).start.as_ref().is_some_and(due));
+        let keys: Vec<Key> = starting.take(BATCH).collect();
         if keys.is_empty() {
             return;
         }

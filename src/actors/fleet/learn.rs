@@ -18,11 +18,12 @@ const PRIOR_JOBS: u64 = 4;
 struct Median {
     prior: Time,
     last: VecDeque<Time>,
+    median: Time,
 }
 
 impl Median {
     fn new(prior: Time) -> Self {
-        Self { prior, last: VecDeque::new() }
+        Self { prior, last: VecDeque::new(), median: prior }
     }
 
     fn add(&mut self, time: Time) {
@@ -30,13 +31,10 @@ impl Median {
             self.last.pop_front();
         }
         self.last.push_back(time);
-    }
-
-    fn get(&self) -> Time {
         let missing = TRUSTED.saturating_sub(self.last.len());
         let mut times: Vec<Time> = self.last.iter().copied().chain(std::iter::repeat_n(self.prior, missing)).collect();
         let middle = times.len() / 2;
-        *times.select_nth_unstable(middle).1
+        self.median = *times.select_nth_unstable(middle).1;
     }
 }
 
@@ -85,15 +83,15 @@ impl Learning {
     pub fn times(&self) -> Learned {
         let nanos = self.busy.as_nanos() / u128::from(self.jobs.max(1));
         Learned {
-            boot_cold: self.cold.get(),
-            boot_warm: self.warm.get(),
+            boot_cold: self.cold.median,
+            boot_warm: self.warm.median,
             service: Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)),
         }
     }
 
     /// From the first sight of a stopping instance to the first of it stopped.
     pub fn stop(&self) -> Time {
-        self.stop.get()
+        self.stop.median
     }
 }
 

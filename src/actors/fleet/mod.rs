@@ -26,6 +26,7 @@ mod launches;
 mod learn;
 mod observe;
 pub mod policy;
+pub mod record;
 mod rules;
 mod state;
 mod step;

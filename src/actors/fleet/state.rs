@@ -91,6 +91,10 @@ impl FleetCore {
         }
     }
 
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     pub fn rules(&self) -> &FleetRules {
         &self.rules
     }

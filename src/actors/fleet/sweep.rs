@@ -7,7 +7,7 @@
 use super::{
     Time,
     action::{Action, Cause},
-    calls::LOST,
+    calls::{BATCH, LOST},
     explain::Kind,
     instances::{Key, Role, Termination},
     state::FleetCore,
@@ -101,6 +101,9 @@ impl FleetCore {
             stopped.into_iter().partition(|key| self.instances.slot(*key).failed_starts >= USELESS);
         let usable = self.instances.count(Role::Startable) - useless.len();
         good.truncate(usable.saturating_sub(keep)); // the oldest
+        if good.len().max(useless.len()) > BATCH {
+            self.turns.next_sweep = self.now; // the others have their turn with the next call
+        }
         if !good.is_empty() || !useless.is_empty() {
             self.turns.launch_after = self.turns.launch_after.max(self.now + self.rules.sweep_cooldown);
         }
@@ -110,7 +113,9 @@ impl FleetCore {
         self.condemn(good, Cause::Sweep, reason, actions);
     }
 
-    fn condemn(&mut self, keys: Vec<Key>, cause: Cause, why: String, actions: &mut Vec<Action>) {
+    /// Has up to [`BATCH`] of them terminated.
+    fn condemn(&mut self, mut keys: Vec<Key>, cause: Cause, why: String, actions: &mut Vec<Action>) {
+        keys.truncate(BATCH);
         if keys.is_empty() {
             return;
         }
@@ -134,7 +139,7 @@ impl FleetCore {
     fn terminate_again(&mut self, actions: &mut Vec<Action>) {
         let (now, again) = (self.now, self.now + self.patience());
         let leaving = self.instances.of(Role::Leaving);
-        let keys: Vec<Key> = leaving.take_while(|(due, _)| *due <= now).map(|(_, key)| key).collect();
+        let keys: Vec<Key> = leaving.take_while(|(due, _)| *due <= now).map(|(_, key)| key).take(BATCH).collect();
         let mut ids: Vec<InstanceId> = keys.iter().map(|key| self.instances.slot(*key).instance.id.clone()).collect();
         for key in keys {
             self.instances.update(key, |slot| {
