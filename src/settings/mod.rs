@@ -210,6 +210,10 @@ impl Settings {
         let ms = Duration::from_millis;
         let data_dir = l.path("local.data_dir")?;
 
+        let policy = l.choice("fleet.policy", &Policy::ALL)?;
+        // The thresholds of the design that this policy comes from belong to it.
+        let plain = policy == Policy::Report;
+
         let settings = Self {
             cloud: Cloud { kind, cluster: l.name("cloud.cluster", 32)? },
             local: Local { data_dir: data_dir.clone() },
@@ -246,12 +250,12 @@ impl Settings {
                 max_photos: l.count("gallery.max_photos", 1, 1000)?,
             },
             fleet: Fleet {
-                policy: l.choice("fleet.policy", &Policy::ALL)?,
+                policy,
                 max_instances: l.count_or_auto("fleet.max_instances", 1, 10_000, if local { cores } else { 19 })?,
                 name_prefix: l.name("fleet.name_prefix", 64)?,
                 launch_cooldown: l.duration("fleet.launch_cooldown", Duration::ZERO, HOUR)?,
                 sweep_every: l.duration("fleet.sweep_every", SECOND, 24 * HOUR)?,
-                keep_stopped: l.count("fleet.keep_stopped", 0, 10_000)?,
+                keep_stopped: l.count_or_auto("fleet.keep_stopped", 0, 10_000, if local || plain { 0 } else { 5 })?,
                 sweep_cooldown: l.duration("fleet.sweep_cooldown", Duration::ZERO, HOUR)?,
                 boot_timeout: l.duration("fleet.boot_timeout", 5 * SECOND, HOUR)?,
                 poll_every: l.duration_or_auto("fleet.poll_every", ms(100), 300 * SECOND, pick(ms(500), 5 * SECOND))?,
@@ -293,7 +297,7 @@ impl Settings {
                     "worker.idle_stop",
                     SECOND,
                     24 * HOUR,
-                    pick(30 * SECOND, 300 * SECOND),
+                    pick(30 * SECOND, if plain { 300 * SECOND } else { 90 * SECOND }),
                 )?,
                 threads: l.count_or_auto("worker.threads", 1, 256, if local { 1 } else { cores })?,
                 drain_timeout: l.duration("worker.drain_timeout", SECOND, HOUR)?,
