@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     app,
     cloud::{ObjectStore, local::LocalObjects},
-    settings::{Layers, LogFormat, Settings},
+    settings::{CloudKind, Layers, LogFormat, Settings},
 };
 
 /// Exit code for a wrong command line or configuration (`EX_CONFIG` of sysexits.h).
@@ -92,8 +92,14 @@ fn config_error(error: &dyn std::fmt::Display) -> ExitCode {
 
 fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Up => return up::run(settings, cli.config),
-        Command::Worker(args) => return worker::run(settings, args),
+        Command::Up => {
+            on_this_machine(&settings)?;
+            return up::run(settings, cli.config);
+        }
+        Command::Worker(args) => {
+            on_this_machine(&settings)?;
+            return worker::run(settings, args);
+        }
         Command::Enroll(args) => app::block_on(async { enroll::run(args, &settings, local_store(&settings)?).await })?,
         Command::Gallery(args) => {
             app::block_on(async { gallery::run(args, &settings, local_store(&settings)?).await })?
@@ -109,7 +115,16 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
+/// Refuses settings for a cloud that no command runs on: what is meant for AWS must not start here.
+fn on_this_machine(settings: &Settings) -> anyhow::Result<()> {
+    match settings.cloud.kind {
+        CloudKind::Local => Ok(()),
+        CloudKind::Aws => anyhow::bail!("no command runs on AWS yet: set cloud.kind = \"local\""),
+    }
+}
+
 fn local_store(settings: &Settings) -> anyhow::Result<Arc<dyn ObjectStore>> {
+    on_this_machine(settings)?;
     let dir = &settings.local.data_dir;
     Ok(Arc::new(LocalObjects::open(dir).with_context(|| format!("cannot open the store in {}", dir.display()))?))
 }
@@ -122,4 +137,21 @@ fn log_to_stderr(log: &crate::settings::Log) -> anyhow::Result<()> {
         LogFormat::Json => subscriber.json().init(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_for_aws_do_not_run_on_this_machine() {
+        let settings = |kind: &str| {
+            let env = HashMap::from([("ROLLCALL__CLOUD__KIND".to_owned(), kind.to_owned())]);
+            Settings::from_layers(&Layers::load(None, env).expect("loaded"), 2).expect("valid")
+        };
+        on_this_machine(&settings("local")).expect("runs");
+        let refused = on_this_machine(&settings("aws")).expect_err("refused");
+        assert!(refused.to_string().contains("cloud.kind"), "{refused}");
+        assert!(local_store(&settings("aws")).is_err());
+    }
 }

@@ -9,6 +9,8 @@ mod imds;
 mod pools;
 mod s3;
 mod sqs;
+mod sqs_calls;
+mod sqs_queue;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,0 +1,198 @@
+//! One queue on SQS. Sends, deletes and extensions of concurrent callers share calls.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use aws_sdk_sqs::{
+    Client,
+    types::{MessageSystemAttributeName, QueueAttributeName},
+};
+
+use super::{
+    batcher::{Batcher, Call, Limits},
+    errors::classify,
+    sqs_calls::{Calls, no_answer},
+};
+use crate::cloud::{CloudError, CloudResult, Delivery, Depth, Message, Queue, Receipt};
+
+/// Entries in one batch call.
+const MAX_ENTRIES: usize = 10;
+/// Bytes of one message, and of one call together.
+const MAX_BYTES: usize = 1 << 20;
+/// Longest long poll.
+const MAX_WAIT: Duration = Duration::from_secs(20);
+/// Longest delay of one message.
+const MAX_DELAY: Duration = Duration::from_secs(15 * 60);
+/// Longest visibility timeout.
+const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
+
+/// SQS counts in seconds: no shorter than asked.
+pub(super) fn whole_seconds(duration: Duration) -> i32 {
+    duration.as_millis().div_ceil(1000) as i32
+}
+
+pub(super) fn check_visibility(visibility: Duration) -> CloudResult<()> {
+    if visibility > MAX_VISIBILITY {
+        return Err(CloudError::Invalid("a message can be hidden for at most 12 hours".into()));
+    }
+    Ok(())
+}
+
+/// See the module.
+pub(super) struct SqsQueue {
+    client: Client,
+    name: Arc<str>,
+    url: String,
+    fifo: bool,
+    sends: Batcher<Message>,
+    deletes: Batcher<Receipt>,
+    extensions: Batcher<(Receipt, Duration)>,
+    /// A call of its own, for messages whose order matters.
+    send_now: Call<Message>,
+}
+
+impl SqsQueue {
+    pub(super) fn new(client: Client, name: &str, url: String, linger: Duration) -> Self {
+        let name: Arc<str> = name.into();
+        let limits = Limits { entries: MAX_ENTRIES, weight: MAX_BYTES, linger };
+        let calls = Calls { client: client.clone(), name: name.clone(), url: url.clone() };
+        let send_now: Call<Message> = calls.clone().call(async |calls: Calls, batch| calls.send(batch).await);
+        let delete: Call<Receipt> = calls.clone().call(async |calls: Calls, batch| calls.delete(batch).await);
+        let extend = calls.call(async |calls: Calls, batch| calls.extend(batch).await);
+        Self {
+            fifo: name.ends_with(".fifo"),
+            sends: Batcher::new(limits, |message| message.body.len(), send_now.clone()),
+            deletes: Batcher::new(limits, |_| 0, delete),
+            extensions: Batcher::new(limits, |_| 0, extend),
+            client,
+            name,
+            url,
+            send_now,
+        }
+    }
+
+    fn check(&self, message: &Message) -> CloudResult<()> {
+        let size = message.body.len();
+        if size > MAX_BYTES {
+            return Err(CloudError::Invalid(format!("a message of {size} bytes; the limit is {MAX_BYTES}")));
+        }
+        if self.fifo != message.group.is_some() {
+            let rule = if self.fifo { "needs" } else { "takes no" };
+            return Err(CloudError::Invalid(format!("queue {} {rule} message group", self.name)));
+        }
+        if message.delay > MAX_DELAY || (self.fifo && !message.delay.is_zero()) {
+            return Err(CloudError::Invalid(
+                "a delay is at most 15 minutes, and not for one message of a FIFO queue".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Sends in as few calls as the limits allow, one after the other.
+    async fn send_in_order(&self, messages: Vec<Message>) -> Vec<CloudResult<()>> {
+        let mut results = Vec::with_capacity(messages.len());
+        let mut messages = messages.into_iter().peekable();
+        while messages.peek().is_some() {
+            let (mut batch, mut bytes) = (Vec::new(), 0);
+            while batch.len() < MAX_ENTRIES
+                && let Some(message) = messages.next_if(|m| batch.is_empty() || bytes + m.body.len() <= MAX_BYTES)
+            {
+                bytes += message.body.len();
+                batch.push(message);
+            }
+            results.extend((self.send_now)(batch).await);
+        }
+        results
+    }
+}
+
+/// Whether two messages are of one group, so that their order matters.
+fn share_a_group(messages: &[Message]) -> bool {
+    let mut seen = HashSet::new();
+    messages.iter().any(|m| m.group.is_some() && !seen.insert(&m.group))
+}
+
+#[async_trait]
+impl Queue for SqsQueue {
+    async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
+        let checks: Vec<CloudResult<()>> = batch.iter().map(|message| self.check(message)).collect();
+        let good: Vec<Message> =
+            batch.into_iter().zip(&checks).filter(|(_, check)| check.is_ok()).map(|(message, _)| message).collect();
+        let sent = if share_a_group(&good) { self.send_in_order(good).await } else { self.sends.submit(good).await };
+        let mut sent = sent.into_iter();
+        let result =
+            |check: CloudResult<()>| check.and_then(|()| sent.next().unwrap_or_else(|| Err(no_answer(&self.name))));
+        checks.into_iter().map(result).collect()
+    }
+
+    async fn receive(&self, max: usize, wait: Duration) -> CloudResult<Vec<Delivery>> {
+        if !(1..=MAX_ENTRIES).contains(&max) || wait > MAX_WAIT {
+            return Err(CloudError::Invalid(format!(
+                "a receive takes 1 to {MAX_ENTRIES} messages and waits at most {} s",
+                MAX_WAIT.as_secs()
+            )));
+        }
+        let call = self.client.receive_message().queue_url(&self.url);
+        let call = call.max_number_of_messages(max as i32).wait_time_seconds(whole_seconds(wait));
+        let call = call.message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount);
+        let answer = call.send().await.map_err(|e| classify(&format!("queue {}", self.name), e))?;
+        Ok(answer.messages.unwrap_or_default().into_iter().map(delivery).collect())
+    }
+
+    async fn delete(&self, batch: Vec<Receipt>) -> Vec<CloudResult<()>> {
+        self.deletes.submit(batch).await
+    }
+
+    async fn extend(&self, batch: Vec<(Receipt, Duration)>) -> Vec<CloudResult<()>> {
+        if let Some(error) = batch.iter().find_map(|(_, visibility)| check_visibility(*visibility).err()) {
+            return vec![Err(error); batch.len()];
+        }
+        self.extensions.submit(batch).await
+    }
+
+    async fn depth(&self) -> CloudResult<Depth> {
+        use QueueAttributeName::{
+            ApproximateNumberOfMessages as Visible, ApproximateNumberOfMessagesDelayed as Delayed,
+            ApproximateNumberOfMessagesNotVisible as InFlight,
+        };
+        let call = self.client.get_queue_attributes().queue_url(&self.url);
+        let call = call.set_attribute_names(Some(vec![Visible, InFlight, Delayed]));
+        let answer = call.send().await.map_err(|e| classify(&format!("queue {}", self.name), e))?;
+        let attributes = answer.attributes.unwrap_or_default();
+        let count = |name| {
+            let count = attributes.get(&name).and_then(|n| n.parse().ok());
+            count.ok_or_else(|| CloudError::Unavailable(format!("queue {}: no {name} in the answer", self.name)))
+        };
+        Ok(Depth { visible: count(Visible)?, in_flight: count(InFlight)?, delayed: count(Delayed)? })
+    }
+}
+
+fn delivery(message: aws_sdk_sqs::types::Message) -> Delivery {
+    let attributes = message.attributes.unwrap_or_default();
+    let receives = attributes.get(&MessageSystemAttributeName::ApproximateReceiveCount).and_then(|n| n.parse().ok());
+    Delivery {
+        body: message.body.unwrap_or_default(),
+        receipt: Receipt(message.receipt_handle.unwrap_or_default()),
+        receives: receives.unwrap_or(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_never_fewer_than_asked() {
+        assert_eq!(whole_seconds(Duration::ZERO), 0);
+        assert_eq!(whole_seconds(Duration::from_millis(1)), 1);
+        assert_eq!(whole_seconds(Duration::from_millis(2_001)), 3);
+    }
+
+    #[test]
+    fn order_matters_only_within_a_group() {
+        let message = |group: Option<&str>| Message { group: group.map(str::to_owned), ..Message::default() };
+        assert!(!share_a_group(&[message(None), message(None)]));
+        assert!(!share_a_group(&[message(Some("a")), message(Some("b"))]));
+        assert!(share_a_group(&[message(Some("a")), message(Some("b")), message(Some("a"))]));
+    }
+}
