@@ -62,7 +62,7 @@ pub struct InstanceSupervisor {
     metadata: Arc<dyn Metadata>,
     links: Links,
     drain_timeout: Duration,
-    /// Finished images whose reply or results are still on their way. Bounds how far inference runs ahead of a slow store.
+    /// Finished images whose reply or results are being written. Bounds how far inference runs ahead of a slow store.
     tail: Arc<Semaphore>,
     ending: Option<Why>,
 }
@@ -139,7 +139,7 @@ impl Handler<Deliveries> for InstanceSupervisor {
                         (recognised.await, true)
                     }
                 };
-                let _permit = tail.acquire().await;
+                let permit = tail.acquire().await;
                 if !asked {
                     links.capacity.tell(Capacity(1));
                 }
@@ -147,7 +147,13 @@ impl Handler<Deliveries> for InstanceSupervisor {
                     Some(finished) => runner.settle(finished).await,
                     None => Ok(()),
                 };
-                match settled {
+                drop(permit);
+                // The disk may be slow: nothing of the image is held any more, and inference goes on.
+                let durable = match settled {
+                    Ok(()) => runner.flush().await,
+                    error => error,
+                };
+                match durable {
                     Ok(()) => links.done.tell(Done(receipt)),
                     Err(error) => {
                         tracing::error!(%error, "job not finished: it will be done again");

@@ -125,6 +125,11 @@ impl JobRunner {
         }
     }
 
+    /// Makes durable what was kept, so that the jobs can leave the queue.
+    pub async fn flush(&self) -> CloudResult<()> {
+        self.records.flush().await
+    }
+
     /// Answers, then keeps image and result. An error means that the job has to be done again.
     pub async fn settle(&self, Finished { job, image, reply }: Finished) -> CloudResult<()> {
         // Retried for some seconds: the store or the queue may be away for a moment, and the work is done.
@@ -134,8 +139,7 @@ impl JobRunner {
         if job.task == Task::Recognise {
             let keep = || async {
                 self.records.settle_image(&job, image.clone(), reply.outcome.is_ok()).await?;
-                self.records.finish(&job, &reply).await?;
-                self.records.flush().await
+                self.records.finish(&job, &reply).await
             };
             keep.retry(backoff).when(CloudError::retryable).await
         } else {

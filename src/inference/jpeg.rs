@@ -1,6 +1,8 @@
 //! A walk over a JPEG's markers. The pixel decoder fills what is missing of a truncated file with grey and says
 //! nothing, so the end of the image is looked for here; the walk also gives the size without decoding.
 
+use memchr::memchr;
+
 use crate::recognition::{Failure, FailureKind};
 
 /// Width and height of a JPEG that is there to its end.
@@ -44,7 +46,7 @@ pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), Failure> {
 
 /// The code of the next marker; `at` moves behind it.
 fn next_marker(bytes: &[u8], at: &mut usize) -> Result<u8, Failure> {
-    let found = bytes.get(*at..).and_then(|rest| rest.iter().position(|&b| b == 0xFF));
+    let found = bytes.get(*at..).and_then(|rest| memchr(0xFF, rest));
     *at += found.ok_or_else(cut_short)?;
     while bytes.get(*at) == Some(&0xFF) {
         *at += 1;
@@ -66,7 +68,7 @@ fn segment(bytes: &[u8], at: usize) -> Result<&[u8], Failure> {
 
 /// Moves `at` to the next marker that is no part of entropy-coded data (stuffed zeros and restarts are).
 fn skip_entropy_coded(bytes: &[u8], at: &mut usize) {
-    while let Some(found) = bytes.get(*at..).and_then(|rest| rest.iter().position(|&b| b == 0xFF)) {
+    while let Some(found) = bytes.get(*at..).and_then(|rest| memchr(0xFF, rest)) {
         *at += found;
         match bytes.get(*at + 1) {
             Some(0x00 | 0xD0..=0xD7) => *at += 2,

@@ -1,5 +1,5 @@
 //! What the queues keep on disk: one redb file, one writing thread, group commit. Whatever arrives while a commit is under
-//! way, or within [`LINGER`] of the first, shares the next one. A message deleted before it was written is never written.
+//! way, or within a linger of the first, shares the next one. A message deleted before it was written is never written.
 
 use std::{
     collections::BTreeMap,
@@ -29,8 +29,10 @@ const BODIES: TableDefinition<(&str, Seq), &str> = TableDefinition::new("bodies"
 const BATCH: usize = 64;
 /// Entries that may wait for the writer; a caller beyond that blocks until it has caught up, some milliseconds.
 const WAITING: usize = 16_384;
-/// How long the first entry of a commit waits for more.
+/// How long a message to write waits for others to share its commit: its sender waits.
 const LINGER: Duration = Duration::from_millis(2);
+/// How long anything else does: nobody waits for it, and most of it finds a message to go with.
+const LAZY_LINGER: Duration = Duration::from_millis(50);
 
 /// A message as it is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +49,15 @@ enum Entry {
     Put { place: Place, kept: Kept, body: Arc<str> },
     Delete { place: Place },
     Receives { place: Place, receives: u32 },
+}
+
+impl Entry {
+    fn linger(&self) -> Duration {
+        match self {
+            Entry::Put { .. } => LINGER,
+            Entry::Delete { .. } | Entry::Receives { .. } => LAZY_LINGER,
+        }
+    }
 }
 
 struct Request {
@@ -173,11 +184,14 @@ fn unavailable(error: impl std::fmt::Display) -> CloudError {
 
 fn write_all(db: &Database, inbox: &mpsc::Receiver<Request>, broken: &AtomicBool) {
     while let Ok(first) = inbox.recv() {
+        let mut until = Instant::now() + first.entry.linger();
         let mut batch = vec![first];
-        let until = Instant::now() + LINGER;
         while batch.len() < BATCH {
             match inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(request) => batch.push(request),
+                Ok(request) => {
+                    until = until.min(Instant::now() + request.entry.linger());
+                    batch.push(request);
+                }
                 Err(_) => break,
             }
         }
