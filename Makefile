@@ -30,7 +30,7 @@ demo: setup ## Build, enroll the sample photos and serve on this machine
 test: setup-test ## Run all tests
 	$(CARGO) test --locked --features aws
 
-bench: setup ## Measure the whole road against the bare recognise loop
+bench: setup ## Measure the whole road against the bare recognise loop, and the queue alone
 	$(CARGO) bench --locked
 
 lint: setup-lint ## Check format, lints, licences and sources of dependencies

@@ -11,6 +11,8 @@ mod inference_support;
 mod rollcall;
 #[path = "../tests/support/uploads.rs"]
 mod uploads;
+#[path = "../tests/support/wait.rs"]
+mod wait;
 
 use std::{
     sync::{

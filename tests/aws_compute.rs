@@ -3,15 +3,20 @@
 
 #[path = "support/emulators.rs"]
 mod emulators;
+#[path = "support/wait.rs"]
+mod wait;
 
 use std::time::Duration;
 
-use emulators::Emulator;
+use emulators::{Emulator, wait_until};
 use rollcall::cloud::{
     CloudError, Compute, InstanceState, Metadata, Queues,
     aws::{Ec2Compute, Ec2Metadata, Ec2Options, SqsQueues, ec2_client, sqs_client},
 };
 use serde_json::json;
+
+/// Longest time for anything that happens at all.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn options() -> Ec2Options {
     Ec2Options {
@@ -131,9 +136,10 @@ async fn spot_comes_first_and_on_demand_where_there_is_none() {
     compute.launch("on demand", 1).await.expect("launched");
     assert_eq!(launches(&ec2).await, 3);
     for instance in compute.describe().await.expect("described") {
-        while compute.describe().await.expect("described").iter().any(|i| i.state == InstanceState::Pending) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        wait_until("nothing is pending", PATIENCE, async || {
+            compute.describe().await.expect("described").iter().all(|i| i.state != InstanceState::Pending)
+        })
+        .await;
         let stopped = compute.stop(&[instance.id]).await.remove(0);
         if instance.token == "spot" {
             assert!(matches!(stopped, Err(CloudError::Conflict(_))), "spot instances are not stopped: {stopped:?}");
@@ -173,9 +179,7 @@ async fn an_instance_knows_itself_its_notice_and_how_to_stop() {
     let notice = metadata.interruption().await.expect("asked").expect("a notice");
     assert!(notice.reason.contains("terminate"), "{notice:?}");
 
-    while metadata.stop_self().await.is_err() {
-        tokio::time::sleep(Duration::from_millis(50)).await; // pending still
-    }
+    wait_until("it is no longer pending and stops itself", PATIENCE, async || metadata.stop_self().await.is_ok()).await;
     let state = compute.describe().await.expect("described")[0].state;
     assert!(matches!(state, InstanceState::Stopping | InstanceState::Stopped), "{state:?}");
 }

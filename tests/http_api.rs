@@ -4,6 +4,8 @@
 mod rollcall;
 #[path = "support/uploads.rs"]
 mod uploads;
+#[path = "support/wait.rs"]
+mod wait;
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -5,6 +5,8 @@ mod contract;
 #[cfg(feature = "aws")]
 #[path = "support/emulators.rs"]
 mod emulators;
+#[path = "support/wait.rs"]
+mod wait;
 #[path = "support/worker_socket.rs"]
 mod worker_socket;
 

@@ -197,21 +197,23 @@ def make_photos(out: Path) -> None:
 
 def make_lossless_photos() -> None:
     """The sample photos as another decoder sees them: whoever compares what comes after needs the same pixels."""
-    pairs = [(ASSETS / "photos" / path, ASSETS / "lossless" / path) for path in PHOTOS if path.endswith(".jpg")]
-    missing = [[str(photo), str(png.with_suffix(".png"))] for photo, png in pairs if not png.with_suffix(".png").exists()]
+    photos = [Path(path) for path in PHOTOS if path.endswith(".jpg")]
+    missing = [photo for photo in photos if not (ASSETS / "lossless" / photo.with_suffix(".png")).exists()]
     if not missing:
         return
     packages = ensure_python("pillow")
     say("decoding the sample photos for the golden values")
-    for photo, png in missing:
-        Path(png).parent.mkdir(parents=True, exist_ok=True)
-        whole = str(new_partial_folder(f"lossless-{Path(png).stem}") / "photo.png")
-        code = "import sys; from PIL import Image; Image.open(sys.argv[1]).convert('RGB').save(sys.argv[2])"
+    code = "import sys; from PIL import Image; Image.open(sys.argv[1]).convert('RGB').save(sys.argv[2])"
+    made = new_partial_folder("lossless")
+    for photo in missing:
+        png = photo.with_suffix(".png")
         run(
-            [sys.executable, "-c", code, photo, whole],
+            [sys.executable, "-c", code, str(ASSETS / "photos" / photo), str(made / png.name)],
             f"decoding {photo} failed", "remove .assets/python and try again", PYTHONPATH=str(packages),
         )  # fmt: skip
-        Path(whole).replace(png)
+        target = ASSETS / "lossless" / png
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (made / png.name).replace(target)
 
 
 def make_cargo_deny(out: Path) -> None:

@@ -1,5 +1,5 @@
-//! Receive → hand over → delete or extend. One long poll at a time, never for more messages than there is capacity for,
-//! so that no process holds a job that another could do.
+//! Receive → hand over → delete or extend. One long poll at a time, never for more messages than there is capacity for:
+//! how long a process holds a job that another could do is in the hands of whoever tells the capacity.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 

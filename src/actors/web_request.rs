@@ -40,7 +40,7 @@ pub struct WebRequest {
     /// File name, for the record of a job that outlives its request.
     pub file: String,
     pub deadline: Duration,
-    /// A result may be stored already: look before sending.
+    /// A result may be stored already, or while this waits: look before sending, and now and then.
     pub retried: bool,
     pub ports: Ports,
     pub answer: Option<oneshot::Sender<Result<Reply, SubmitError>>>,

@@ -99,7 +99,7 @@ fn lists_are_arrays_or_text_with_commas() {
 }
 
 #[test]
-fn the_aws_configuration_is_valid_and_auto_is_aws() {
+fn the_configuration_for_aws_is_valid_and_auto_follows_it() {
     let s = load(Some(include_str!("../../config/aws.toml")), &[]).expect("valid");
     assert_eq!(s.cloud.kind, CloudKind::Aws);
     assert_eq!(s.worker.idle_stop, Duration::from_secs(300));

@@ -6,8 +6,10 @@ use std::{any::Any, collections::BTreeSet, sync::Arc, time::Duration};
 use rollcall::cloud::{CloudError, Compute, Instance, InstanceId, InstanceState};
 use ulid::Ulid;
 
-/// Longest time for anything that happens at all, in looks 50 ms apart.
-const LOOKS: usize = 600;
+use crate::wait::wait_until;
+
+/// Longest time for anything that happens at all.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An adapter, and what the cases must know of it.
 pub struct World {
@@ -49,18 +51,15 @@ impl World {
 
     /// Waits until the instance is seen in that state.
     async fn becomes(&self, id: &InstanceId, state: InstanceState) -> Instance {
-        let mut seen = None;
-        for _ in 0..LOOKS {
+        let what = format!("{id} becomes {state:?}");
+        wait_until(&what, PATIENCE, async || {
             if state == InstanceState::Running {
                 (self.boot)(id);
             }
-            seen = self.find(id).await;
-            if let Some(instance) = seen.as_ref().filter(|i| i.state == state) {
-                return instance.clone();
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("{id} does not become {state:?}: {seen:?}");
+            self.find(id).await.is_some_and(|i| i.state == state)
+        })
+        .await;
+        self.find(id).await.expect("it was seen just now")
     }
 }
 

@@ -7,6 +7,8 @@ use futures_util::future::join_all;
 use rollcall::cloud::{CloudError, Delivery, Depth, Message, Queue, QueueSpec, Queues, Receipt};
 use ulid::Ulid;
 
+use crate::wait::wait_until;
+
 /// Long enough for anything that happens at all.
 const LONG: Duration = Duration::from_secs(20);
 
@@ -114,15 +116,8 @@ async fn drain(queue: &dyn Queue, n: usize) -> Vec<String> {
 
 /// Counts may lag: waits until they are as they should be.
 async fn depth_becomes(queue: &dyn Queue, expected: Depth) {
-    let mut seen = queue.depth().await.expect("a depth");
-    for _ in 0..100 {
-        if seen == expected {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        seen = queue.depth().await.expect("a depth");
-    }
-    panic!("depth stays at {seen:?}, not {expected:?}");
+    let what = format!("the depth is {expected:?}");
+    wait_until(&what, LONG, async || queue.depth().await.expect("a depth") == expected).await;
 }
 
 pub async fn a_message_comes_as_it_was_sent(world: &World) {

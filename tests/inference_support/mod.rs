@@ -23,10 +23,10 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A path that `make setup` makes.
+/// A path that `make setup-test` makes.
 pub fn asset(path: &str) -> PathBuf {
     let asset = root().join(".assets").join(path);
-    assert!(asset.exists(), "{} is missing: run make setup", asset.display());
+    assert!(asset.exists(), "{} is missing: run make setup-test", asset.display());
     asset
 }
 

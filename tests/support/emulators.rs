@@ -4,12 +4,14 @@
 use std::{
     path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::Credentials;
 use tokio::sync::OnceCell;
+
+pub use crate::wait::wait_until;
 
 /// Longest time until an emulator answers, on a busy machine.
 const START: Duration = Duration::from_secs(90);
@@ -51,14 +53,15 @@ impl Emulator {
 
     /// Waits until it answers anything but a server's error.
     async fn wait_for(&mut self, path: &str) {
-        let (url, started) = (format!("{}{path}", self.url), Instant::now());
-        while !reqwest::get(&url).await.is_ok_and(|answer| answer.status().as_u16() < 500) {
+        let url = format!("{}{path}", self.url);
+        let what = format!("the emulator at {url} answers");
+        wait_until(&what, START, async || {
             if let Some(status) = self.process.try_wait().expect("the process is ours") {
                 panic!("the emulator ended with {status}");
             }
-            assert!(started.elapsed() < START, "the emulator at {url} does not answer");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            reqwest::get(&url).await.is_ok_and(|answer| answer.status().as_u16() < 500)
+        })
+        .await;
     }
 
     /// SQS and S3.

@@ -6,7 +6,7 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::{
@@ -14,6 +14,8 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
+
+pub use crate::wait::wait_until;
 
 /// Longest time until a started Rollcall is ready, on a busy machine.
 const START: Duration = Duration::from_secs(60);
@@ -116,15 +118,6 @@ impl Drop for Rollcall {
         // The workers are of the same process group.
         let _ = killpg(Pid::from_raw(self.process.id() as i32), Signal::SIGKILL);
         let _ = self.process.wait();
-    }
-}
-
-/// Waits for a condition, looking again and again; fails after `timeout`. The one place where tests sleep.
-pub async fn wait_until(what: &str, timeout: Duration, mut condition: impl AsyncFnMut() -> bool) {
-    let started = Instant::now();
-    while !condition().await {
-        assert!(started.elapsed() < timeout, "not within {timeout:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

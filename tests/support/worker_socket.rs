@@ -1,6 +1,6 @@
 //! A parent's socket, and connections of workers to it, without a whole Rollcall.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use rollcall::cloud::{
     Compute, InstanceId,
@@ -8,6 +8,11 @@ use rollcall::cloud::{
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+
+use crate::wait::wait_until;
+
+/// Longest time until a shell has started, on a busy machine.
+const START: Duration = Duration::from_secs(30);
 
 pub struct Parent {
     pub broker: Arc<Broker>,
@@ -41,12 +46,9 @@ impl Parent {
 
     async fn secret(&self, id: &InstanceId) -> String {
         let file = self.folder.path().join(&id.0);
-        loop {
-            match std::fs::read_to_string(&file) {
-                Ok(secret) if secret.len() == 32 => return secret,
-                _ => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
-            }
-        }
+        let read = || std::fs::read_to_string(&file).ok().filter(|secret| secret.len() == 32);
+        wait_until("an instance tells its secret", START, async || read().is_some()).await;
+        read().expect("it was there just now")
     }
 }
 

@@ -4,7 +4,10 @@ use std::{
     fs::File,
     io,
     path::Path,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,43 +17,60 @@ use tokio::{sync::Mutex, time::Instant};
 /// waits here has a client waiting.
 const PACE: Duration = Duration::from_millis(50);
 
-/// See the module. `syncfs(2)`: writes what the file system of a folder holds in memory.
-#[derive(Debug)]
+/// See the module.
 pub struct GroupSync {
-    folder: File,
-    /// Syncs that have begun.
+    sync: Arc<dyn Fn() -> io::Result<()> + Send + Sync>,
+    /// Numbers of the last sync that has begun, and of the last that has ended.
     begun: AtomicU64,
+    ended: AtomicU64,
     last: Mutex<Last>,
 }
 
 #[derive(Debug, Default)]
 struct Last {
-    /// Number and time of the last sync that succeeded.
-    number: u64,
+    /// When the last sync began.
     at: Option<Instant>,
+    /// Number of the last sync that failed.
+    failed: u64,
 }
 
 impl GroupSync {
+    /// Syncs the file system of a folder by `syncfs(2)`.
     pub fn new(folder: &Path) -> io::Result<Self> {
-        Ok(Self { folder: File::open(folder)?, begun: AtomicU64::new(0), last: Mutex::default() })
+        let folder = File::open(folder)?;
+        Ok(Self::by(move || Ok(nix::unistd::syncfs(&folder)?)))
+    }
+
+    fn by(sync: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Self {
+        Self { sync: Arc::new(sync), begun: AtomicU64::new(0), ended: AtomicU64::new(0), last: Mutex::default() }
     }
 
     /// Returns when a sync that began after this call has ended.
+    ///
+    /// # Errors
+    /// That sync, or one that was under way at the time of the call, has failed: Linux reports data that could not be
+    /// written to one sync only, whoever's it was.
     pub async fn sync(&self) -> io::Result<()> {
-        let begun = self.begun.load(Ordering::SeqCst);
+        let (ended, begun) = (self.ended.load(Ordering::SeqCst), self.begun.load(Ordering::SeqCst));
         let mut last = self.last.lock().await;
-        if last.number > begun {
+        if last.failed > ended {
+            return Err(io::Error::other("a sync that others waited for as well has failed"));
+        }
+        if self.ended.load(Ordering::SeqCst) > begun {
             return Ok(()); // somebody else's, begun while this call waited
         }
         if let Some(at) = last.at {
             tokio::time::sleep_until(at + PACE).await;
         }
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        let at = Instant::now();
-        let folder = self.folder.try_clone()?;
-        tokio::task::spawn_blocking(move || nix::unistd::syncfs(folder)).await.map_err(io::Error::other)??;
-        *last = Last { number, at: Some(at) };
-        Ok(())
+        last.at = Some(Instant::now());
+        let sync = self.sync.clone();
+        let result = tokio::task::spawn_blocking(move || sync()).await.map_err(io::Error::other).flatten();
+        if result.is_err() {
+            last.failed = number;
+        }
+        self.ended.store(number, Ordering::SeqCst);
+        result
     }
 }
 
@@ -67,10 +87,22 @@ mod tests {
         let each = (0..200).map(|_| async {
             let before = group.begun.load(Ordering::SeqCst);
             group.sync().await.expect("synced");
-            assert!(group.last.lock().await.number > before);
+            assert!(group.ended.load(Ordering::SeqCst) > before);
         });
         join_all(each).await;
         // The first is alone; the others find at most one under way and share the next.
-        assert!(group.begun.load(Ordering::SeqCst) <= 3, "{group:?}");
+        assert!(group.begun.load(Ordering::SeqCst) <= 3);
+    }
+
+    #[tokio::test]
+    async fn a_sync_that_fails_fails_everybody_who_may_have_written_before_it_and_nobody_later() {
+        let tries = AtomicU64::new(0);
+        let group = GroupSync::by(move || match tries.fetch_add(1, Ordering::SeqCst) {
+            0 => Err(io::Error::other("the disk is gone")),
+            _ => Ok(()),
+        });
+        let results = join_all((0..20).map(|_| group.sync())).await;
+        assert!(results.iter().all(Result::is_err), "the error is reported once, and is everybody's: {results:?}");
+        group.sync().await.expect("the next is not concerned");
     }
 }
