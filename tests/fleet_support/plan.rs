@@ -70,41 +70,53 @@ pub struct Plan {
     pub rules: FleetRules,
 }
 
+/// Bursts at any time, and now and then a row of single jobs shortly after one another.
+fn arrivals(rng: &mut Rng, calm: Ms) -> Vec<(Ms, u32)> {
+    let mut all: Vec<(Ms, u32)> = (0..1 + rng.below(7)).map(|_| (rng.below(calm), 1 + rng.below(8) as u32)).collect();
+    if rng.percent(20) {
+        let (begin, gap) = (rng.below(calm), 1 + rng.below(60));
+        all.extend((0..12).map(|n| (begin + n * gap, 1)));
+    }
+    all
+}
+
 impl Plan {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let calm = 5_000 + rng.below(25_000);
-        let arrivals = (0..1 + rng.below(5)).map(|_| (rng.below(calm), 1 + rng.below(8) as u32)).collect();
+        let arrivals = arrivals(&mut rng, calm);
         let crashes = (0..rng.below(4).saturating_sub(1)).map(|_| rng.below(calm)).collect();
         let crash_steps = (0..rng.below(4).saturating_sub(1)).map(|_| rng.below(60) as u32).collect();
         let mut chance = |percent: u64| if rng.percent(40) { rng.below(percent) as u32 } else { 0 };
         let faults = Faults {
             lost: chance(50),
             throttled: chance(40),
-            no_capacity: chance(40),
+            no_capacity: chance(60),
             partial: chance(80),
             never_up: chance(40),
             comes_up_dead: chance(30),
             vanish: chance(30),
             stop_stuck: chance(30),
         };
-        let call_delay = rng.below(1500);
+        let slow = if rng.percent(30) { 5000 } else { 1500 };
+        let call_delay = rng.below(slow);
         let staleness = if rng.percent(60) { rng.below(6000) } else { 0 };
-        let (boot, service, idle) = (1 + rng.below(8000), 1 + rng.below(2000), 1000 + rng.below(6000));
+        let (boot, service, idle) = (1 + rng.below(8000), 1 + rng.below(2000), 300 + rng.below(5000));
         let lag = Duration::from_millis(call_delay + staleness);
-        let cap = 1 + rng.below(6) as usize;
+        let large = if rng.percent(20) { 14 } else { 5 };
+        let cap = 1 + rng.below(large) as usize;
         let second = Duration::from_secs(1);
         let rules = FleetRules {
             policy: [Policy::Report, Policy::Backlog, Policy::Deadline][rng.below(3) as usize],
             max_instances: cap,
             launch_cooldown: second * if rng.percent(20) { rng.below(4) as u32 } else { 0 },
-            sweep_every: second * (3 + rng.below(8) as u32),
-            keep_stopped: rng.below(cap as u64 + 1) as usize,
+            sweep_every: second * (1 + rng.below(8) as u32),
+            keep_stopped: if rng.percent(50) { 0 } else { rng.below(cap as u64 + 1) as usize },
             sweep_cooldown: second * if rng.percent(20) { rng.below(3) as u32 } else { 0 },
             // Whatever boots at all does so well within: boot, call, picture.
             boot_timeout: 20 * second,
             poll_every: second * (2 + rng.below(6) as u32),
-            describe_every: second * (3 + rng.below(8) as u32),
+            describe_every: second * (1 + rng.below(8) as u32),
             describe_lag: lag,
             silent_timeout: Some(20 * second),
             jobs_per_instance: 1 + rng.below(3) as usize,
