@@ -10,6 +10,7 @@ pub mod load;
 mod photos;
 pub mod recognize;
 pub mod serve;
+pub mod simulate;
 pub mod up;
 pub mod worker;
 
@@ -61,6 +62,8 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Upload photos as many clients would, and report answers, latency, the fleet, and what the store kept
     Load(load::Args),
+    /// Run the controller against a simulated cloud, and report latency and cost
+    Simulate(simulate::Args),
     /// Show the fleet of a running server, why it did what it did, and replay its record
     Fleet(fleet::Args),
     /// Check everything that a node or a worker needs before it runs, and say what to do about each fault
@@ -74,6 +77,9 @@ pub fn run(cli: Cli) -> ExitCode {
     let env: HashMap<String, String> = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
+    if let Command::Simulate(args) = cli.command {
+        return simulate::run(args, cli.config, env);
+    }
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let layers = match Layers::load(cli.config.as_deref(), env) {
         Ok(layers) => layers,
@@ -116,6 +122,7 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
         }
         Command::Evaluate(args) => app::block_on(evaluate::run(args, &settings))?,
         Command::Load(args) => return app::block_on(load::run(args, &settings)),
+        Command::Simulate(_) => unreachable!("it has settings of its own, and ran before"),
         Command::Fleet(args) => app::block_on(fleet::run(args, &settings))?,
         Command::Doctor(args) => return app::block_on(doctor::run(args, &settings)),
         Command::Config(args) => config::run(args, layers, &settings),

@@ -1,5 +1,6 @@
 //! The ports: what Rollcall needs of a cloud, in its own words. `local` is the embedded cloud of one
-//! machine, `aws` (a feature) is SQS, S3 and EC2. What a port promises is written on its trait and holds for every adapter.
+//! machine, `aws` (a feature) is SQS, S3 and EC2, `sim` a simulated cloud for the controller alone. What a port
+//! promises is written on its trait and holds for every adapter.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -14,6 +15,7 @@ pub mod lease;
 pub mod local;
 mod object_key;
 mod queue_limits;
+pub mod sim;
 
 /// What a cloud can answer instead of what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]

@@ -173,6 +173,12 @@ impl Layers {
         self.ranged(key, value, (min, max), &format!("a number from {min} to {max}"))
     }
 
+    /// As [`Self::number`], for sums of money and shares, where a float of 32 bits would show.
+    pub(super) fn amount(&self, key: &str, min: f64, max: f64) -> Result<f64, SettingsError> {
+        let value = self.get(key).clone().into_float().ok();
+        self.ranged(key, value, (min, max), &format!("a number from {min} to {max}"))
+    }
+
     /// Three numbers: an array, or text with commas (the environment).
     pub(super) fn triple(&self, key: &str, min: f32, max: f32) -> Result<[f32; 3], SettingsError> {
         let allowed = format!("three numbers from {min} to {max}");

@@ -3,6 +3,7 @@
 
 mod layers;
 mod schedule;
+mod simulate;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use layers::{Layers, SettingsError};
 pub use schedule::Window;
+pub use simulate::{Boot, Faults, Prices, Simulate};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -24,6 +26,8 @@ pub struct Settings {
     pub worker: Worker,
     pub recognition: Recognition,
     pub log: Log,
+    pub simulate: Simulate,
+    pub prices: Prices,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,14 +212,30 @@ const MIB: u64 = 1 << 20;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
+const KINDS: &[(&str, CloudKind)] = &[("local", CloudKind::Local), ("aws", CloudKind::Aws)];
+
 impl Settings {
     /// Validated settings. `cores` resolves "auto". Every error names the source, the key and what is allowed.
     pub fn from_layers(l: &Layers, cores: usize) -> Result<Self, SettingsError> {
-        let kind = l.choice("cloud.kind", &[("local", CloudKind::Local), ("aws", CloudKind::Aws)])?;
-        let local = kind == CloudKind::Local;
+        let kind = l.choice("cloud.kind", KINDS)?;
+        Self::resolve(l, kind, cores, kind == CloudKind::Local)
+    }
+
+    /// Settings for the simulator: "auto" is what it is on AWS, with one core an instance, on every machine.
+    pub fn for_simulation(l: &Layers) -> Result<Self, SettingsError> {
+        let kind = l.choice("cloud.kind", KINDS)?;
+        Self::resolve(l, kind, 1, false)
+    }
+
+    /// `local`: what "auto" means.
+    fn resolve(l: &Layers, kind: CloudKind, cores: usize, local: bool) -> Result<Self, SettingsError> {
         let pick = |here: Duration, aws: Duration| if local { here } else { aws };
         let ms = Duration::from_millis;
         let data_dir = l.path("local.data_dir")?;
+
+        let policy = l.choice("fleet.policy", &Policy::ALL)?;
+        // The thresholds of the design that this policy comes from belong to it.
+        let plain = policy == Policy::Report;
 
         let settings = Self {
             cloud: Cloud { kind, cluster: l.name("cloud.cluster", 32)? },
@@ -268,12 +288,12 @@ impl Settings {
                 max_photos: l.count("gallery.max_photos", 1, 1000)?,
             },
             fleet: Fleet {
-                policy: l.choice("fleet.policy", &Policy::ALL)?,
+                policy,
                 max_instances: l.count_or_auto("fleet.max_instances", 1, 10_000, if local { cores } else { 19 })?,
                 name_prefix: l.name("fleet.name_prefix", 64)?,
                 launch_cooldown: l.duration("fleet.launch_cooldown", Duration::ZERO, HOUR)?,
                 sweep_every: l.duration("fleet.sweep_every", SECOND, 24 * HOUR)?,
-                keep_stopped: l.count("fleet.keep_stopped", 0, 10_000)?,
+                keep_stopped: l.count_or_auto("fleet.keep_stopped", 0, 10_000, if local || plain { 0 } else { 5 })?,
                 sweep_cooldown: l.duration("fleet.sweep_cooldown", Duration::ZERO, HOUR)?,
                 boot_timeout: l.duration("fleet.boot_timeout", 5 * SECOND, HOUR)?,
                 poll_every: l.duration_or_auto("fleet.poll_every", ms(100), 300 * SECOND, pick(ms(500), 5 * SECOND))?,
@@ -316,7 +336,7 @@ impl Settings {
                     "worker.idle_stop",
                     SECOND,
                     24 * HOUR,
-                    pick(30 * SECOND, 300 * SECOND),
+                    pick(30 * SECOND, if plain { 300 * SECOND } else { 90 * SECOND }),
                 )?,
                 threads: l.count_or_auto("worker.threads", 1, 256, if local { 1 } else { cores })?,
                 drain_timeout: l.duration("worker.drain_timeout", SECOND, HOUR)?,
@@ -345,6 +365,8 @@ impl Settings {
                 level: l.text("log.level")?,
                 format: l.choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)])?,
             },
+            simulate: Simulate::from_layers(l)?,
+            prices: Prices::from_layers(l)?,
         };
         if settings.http.max_upload_memory < settings.http.max_upload {
             return Err(l.invalid("http.max_upload_memory", "at least http.max_upload"));
