@@ -9,6 +9,8 @@ mod counting_proxy;
 mod emulators;
 #[path = "support/uploads.rs"]
 mod uploads;
+#[path = "support/wait.rs"]
+mod wait;
 
 use std::collections::BTreeMap;
 

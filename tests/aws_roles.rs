@@ -11,6 +11,8 @@ mod emulators;
 mod support;
 #[path = "support/uploads.rs"]
 mod uploads;
+#[path = "support/wait.rs"]
+mod wait;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -12,6 +12,8 @@ mod emulators;
 mod support;
 #[path = "support/uploads.rs"]
 mod uploads;
+#[path = "support/wait.rs"]
+mod wait;
 
 use std::{
     sync::{

@@ -3,6 +3,8 @@
 
 #[path = "support/emulators.rs"]
 mod emulators;
+#[path = "support/wait.rs"]
+mod wait;
 
 use std::{process::Command, time::Duration};
 

@@ -7,6 +7,8 @@ mod aws_cluster;
 mod counting_proxy;
 #[path = "support/emulators.rs"]
 mod emulators;
+#[path = "support/wait.rs"]
+mod wait;
 
 use aws_cluster::Cluster;
 use serde_json::{Value, json};

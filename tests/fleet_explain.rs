@@ -5,6 +5,8 @@
 mod rollcall;
 #[path = "support/uploads.rs"]
 mod uploads;
+#[path = "support/wait.rs"]
+mod wait;
 
 use std::{process::Command, time::Duration};
 

@@ -5,6 +5,10 @@ use std::collections::VecDeque;
 use super::Time;
 use crate::cloud::Depth;
 
+/// How long the queue's counts may not show what was sent: SQS's are "approximate" and lag behind by a few seconds. A
+/// reading that began within this time of an upload says nothing against it.
+const COUNT_LAG: Time = Time::from_secs(5);
+
 /// The extreme of a quantity over the last `window`, in constant time a change: values that a newer one outdoes are
 /// dropped at once (a monotonic queue).
 #[derive(Clone, Debug)]
@@ -74,9 +78,9 @@ impl Demand {
         }
     }
 
-    /// Uploads that wait in this process, if that is news compared with the queue's depth.
+    /// Uploads that wait in this process, if the queue's depth may not show them yet.
     pub fn hint(&self) -> u64 {
-        self.hint.filter(|(at, _)| *at >= self.depth_at).map_or(0, |(_, waiting)| waiting)
+        self.hint.filter(|(at, _)| at.saturating_add(COUNT_LAG) >= self.depth_at).map_or(0, |(_, waiting)| waiting)
     }
 
     /// Jobs known to exist.
