@@ -237,6 +237,16 @@ async fn wait_to_end() {
     });
 }
 
+/// Resolves at a signal; a second one ends the process at once.
+#[cfg(feature = "aws")]
+pub async fn asked_to_end() {
+    wait_for_signal().await;
+    actix::spawn(async {
+        wait_for_signal().await;
+        std::process::exit(130);
+    });
+}
+
 /// Lets uploads that wait have their answers, for some seconds.
 async fn finish_uploads(handle: actix_web::dev::ServerHandle, ending: watch::Sender<bool>) {
     ending.send_replace(true);

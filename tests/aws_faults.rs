@@ -5,45 +5,29 @@
 mod emulators;
 #[path = "support/wait.rs"]
 mod wait;
+#[path = "support/wire.rs"]
+mod wire;
 
 use std::{collections::HashSet, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable as _};
 use emulators::Emulator;
-use rollcall::cloud::{
-    CloudError, Compute, Message, ObjectStore, Precondition, QueueSpec, Queues,
-    aws::{Ec2Compute, Ec2Options, Encryption, S3Objects, SqsQueues, ec2_client, s3_client, sqs_client},
+use rollcall::{
+    cloud::{
+        CloudError, Compute, Message, ObjectStore, Precondition, QueueSpec, Queues,
+        aws::{Ec2Compute, Ec2Options, Encryption, S3Objects, SqsQueues, ec2_client, s3_client, sqs_client},
+    },
+    settings::Launching,
 };
-use serde_json::{Value, json};
+use serde_json::json;
+use wire::{faults, lost_answer, rules, struck};
 
 const MESSAGES: usize = 200;
-
-/// A proxy that does to calls what `rules` say, of which one is picked for each call.
-async fn faults(upstream: &Emulator) -> Emulator {
-    let arguments = ["--host", "127.0.0.1", "--port", "{port}", "--upstream", upstream.url.as_str()];
-    Emulator::start("microburst", &arguments, &[], "/_microburst/health").await
-}
-
-async fn rules(proxy: &Emulator, rules: Value) {
-    let answer = reqwest::Client::new().post(format!("{}/_microburst/rules", proxy.url)).json(&rules).send().await;
-    answer.and_then(reqwest::Response::error_for_status).expect("the proxy obeys");
-}
-
-/// How often a rule has struck.
-async fn struck(proxy: &Emulator) -> usize {
-    let answer = reqwest::get(format!("{}/_microburst/fired", proxy.url)).await.expect("the proxy answers");
-    answer.json::<Value>().await.expect("JSON").as_array().expect("a list").len()
-}
-
-/// An answer that never comes although the call was applied.
-fn lost_answer(service: &str, operation: &str) -> Value {
-    json!([{ "service": service, "operation": operation, "times": 1, "response": { "abort_frac": 0.0 } }])
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_message_arrives_and_none_stays_when_a_third_of_all_calls_go_wrong() {
     let upstream = Emulator::ministack().await;
-    let proxy = faults(&upstream).await;
+    let proxy = faults(&upstream.url).await;
     let queues = SqsQueues::new(sqs_client(&emulators::sdk(&proxy.url).await), Duration::from_millis(5), "faults");
     let spec = QueueSpec {
         name: "faults.fifo".into(),
@@ -102,7 +86,7 @@ async fn every_message_arrives_and_none_stays_when_a_third_of_all_calls_go_wrong
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_takes_less_in_one_call_gets_more_calls() {
     let upstream = Emulator::ministack().await;
-    let proxy = faults(&upstream).await;
+    let proxy = faults(&upstream.url).await;
     let queues = SqsQueues::new(sqs_client(&emulators::sdk(&proxy.url).await), Duration::from_millis(5), "faults");
     let spec = QueueSpec {
         name: "small".into(),
@@ -129,7 +113,7 @@ async fn a_service_that_takes_less_in_one_call_gets_more_calls() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conditional_write_without_an_answer_is_known_to_be_ours() {
     let upstream = Emulator::ministack().await;
-    let proxy = faults(&upstream).await;
+    let proxy = faults(&upstream.url).await;
     let client = s3_client(&emulators::sdk(&proxy.url).await, true);
     client.create_bucket().bucket("faults").send().await.expect("a bucket");
     let store = S3Objects::new(client, Encryption::S3);
@@ -149,11 +133,11 @@ async fn a_conditional_write_without_an_answer_is_known_to_be_ours() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_launch_without_an_answer_is_made_once() {
     let upstream = Emulator::ec2(None, &[]).await;
-    let proxy = faults(&upstream).await;
+    let proxy = faults(&upstream.url).await;
     let options = Ec2Options {
         cluster: "faults".into(),
         name_prefix: "worker-".into(),
-        image: Some("ami-12345678".into()),
+        launch: Launching { image: Some("ami-12345678".into()), ..Launching::default() },
         ..Ec2Options::default()
     };
     let compute = Ec2Compute::new(ec2_client(&emulators::sdk(&proxy.url).await), options);

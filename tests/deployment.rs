@@ -1,13 +1,19 @@
-//! The CloudFormation template: it passes cfn-lint, and its queues and buckets are such as Rollcall accepts.
+//! The CloudFormation template: it passes cfn-lint, its queues and buckets are such as Rollcall accepts, and its machines
+//! are told what they need.
 #![cfg(feature = "aws")]
 
+#[path = "support/account.rs"]
+mod account;
 #[path = "support/emulators.rs"]
 mod emulators;
 #[path = "support/wait.rs"]
 mod wait;
 
-use std::{process::Command, time::Duration};
+use std::{collections::BTreeMap, process::Command, time::Duration};
 
+use account::Account;
+use aws_sdk_ec2::types::InstanceAttributeName;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rollcall::cloud::{
     ObjectStore, Precondition, QueueSpec, Queues,
     aws::{Encryption, S3Objects, SqsQueues, s3_client, sqs_client},
@@ -29,67 +35,22 @@ fn the_template_passes_cfn_lint() {
     );
 }
 
-/// A call of CloudFormation's query protocol.
-async fn cloudformation(url: &str, action: &str, parameters: &[(&str, &str)]) -> String {
-    let form: Vec<(&str, &str)> = [("Action", action), ("Version", "2010-05-15"), ("StackName", "trial")]
-        .into_iter()
-        .chain(parameters.iter().copied())
-        .collect();
-    let body: String =
-        form.iter().map(|(key, value)| format!("{key}={}", percent(value))).collect::<Vec<_>>().join("&");
-    // The emulator takes the service from the credential's scope and checks no signature.
-    let scope = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/cloudformation/aws4_request, SignedHeaders=host, Signature=0";
-    let call = reqwest::Client::new().post(url).header("authorization", scope);
-    let call = call.header("content-type", "application/x-www-form-urlencoded").body(body);
-    let answer = call.send().await.expect("an answer");
-    let (status, text) = (answer.status(), answer.text().await.expect("text"));
-    assert!(status.is_success(), "{action}: {status}: {text}");
-    text
+/// The `NAME=value` lines that user data writes.
+fn variables(user_data: &str) -> BTreeMap<String, String> {
+    let text = String::from_utf8(BASE64_STANDARD.decode(user_data).expect("base64")).expect("text");
+    let (_, lines) = text.split_once("<<END\n").expect("a file that is written");
+    let (lines, rest) = lines.split_once("\nEND\n").expect("its end");
+    assert!(rest.starts_with("systemctl enable --now rollcall-"), "{rest}");
+    let variables = lines.lines().filter_map(|line| line.split_once('='));
+    variables.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-fn percent(text: &str) -> String {
-    text.bytes()
-        .map(|b| if b.is_ascii_alphanumeric() { (b as char).to_string() } else { format!("%{b:02X}") })
-        .collect()
-}
-
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn rollcall_accepts_what_the_template_makes() {
-    let ministack = emulators::Emulator::ministack().await;
-    let template = std::fs::read_to_string(TEMPLATE).expect("the template");
-    // The emulator's CloudFormation knows no instances: the web node is left out there, and the output that names it.
-    let (resources, outputs) = template.split_once("\nOutputs:").expect("outputs");
-    let (resources, _web) = resources.split_once("\n  Web:").expect("the web node");
-    let (_address, outputs) = outputs.split_once("\n  LaunchTemplate:").expect("the other output");
-    let template = format!("{resources}\nOutputs:\n  LaunchTemplate:{outputs}");
-    let mut parameters =
-        vec![("TemplateBody".to_owned(), template), ("Capabilities.member.1".to_owned(), "CAPABILITY_IAM".to_owned())];
-    let given = [
-        ("Image", "ami-12345678"),
-        ("Vpc", "vpc-12345678"),
-        ("Subnet", "subnet-12345678"),
-        ("AllowFrom", "10.0.0.0/8"),
-    ];
-    for (n, (key, value)) in given.iter().enumerate() {
-        parameters.push((format!("Parameters.member.{}.ParameterKey", n + 1), (*key).to_owned()));
-        parameters.push((format!("Parameters.member.{}.ParameterValue", n + 1), (*value).to_owned()));
-    }
-    let parameters: Vec<(&str, &str)> = parameters.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    cloudformation(&ministack.url, "CreateStack", &parameters).await;
-    loop {
-        let stack = cloudformation(&ministack.url, "DescribeStacks", &[]).await;
-        if stack.contains("<StackStatus>CREATE_COMPLETE<") {
-            break;
-        }
-        assert!(
-            stack.contains("CREATE_IN_PROGRESS"),
-            "{stack}\n{}",
-            cloudformation(&ministack.url, "DescribeStackEvents", &[]).await
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let account = Account::start(&[]).await;
+    account.run(&["aws", "up", "--image", "ami-12345678", "--allow-from", "10.0.0.0/8"]).done();
 
-    let sdk = emulators::sdk(&ministack.url).await;
+    let sdk = emulators::sdk(&account.ministack.url).await;
     let queues = SqsQueues::new(sqs_client(&sdk), Duration::ZERO, "rollcall");
     let base = QueueSpec {
         name: "rollcall-dead.fifo".into(),
@@ -114,5 +75,33 @@ async fn rollcall_accepts_what_the_template_makes() {
     for bucket in ["input", "output", "state"] {
         let bucket = format!("rollcall-{bucket}-000000000000");
         store.put(&bucket, "trial", "x".into(), Precondition::Absent).await.expect("the template made it");
+    }
+
+    // The web instance, and what it says of the cluster, is in the same words as the workers'.
+    let ec2 = account.ec2().await;
+    let machines = ec2.describe_instances().send().await.expect("a list");
+    let web = &machines.reservations()[0].instances()[0];
+    assert_eq!(machines.reservations().len(), 1, "nothing else runs");
+    let tag = |key: &str| web.tags().iter().find(|tag| tag.key() == Some(key)).and_then(|tag| tag.value());
+    assert_eq!(tag("Name"), Some("rollcall-web"));
+    assert_eq!(tag("rollcall:cluster"), None, "no controller takes it for a worker");
+    assert_eq!(web.image_id(), Some("ami-12345678"));
+    let id = web.instance_id().expect("an id");
+    let user_data = ec2.describe_instance_attribute().instance_id(id);
+    let user_data = user_data.attribute(InstanceAttributeName::UserData).send().await.expect("its user data");
+    let mut of_web = variables(user_data.user_data().and_then(|data| data.value()).expect("user data"));
+    let template = of_web.remove("ROLLCALL__AWS__LAUNCH_TEMPLATE").expect("what it launches");
+    let versions = ec2.describe_launch_template_versions().launch_template_id(template).send().await.expect("a list");
+    let launched = versions.launch_template_versions()[0].launch_template_data().expect("what is launched");
+    assert_eq!(launched.image_id(), web.image_id());
+    assert_eq!(variables(launched.user_data().expect("user data")), of_web);
+
+    // Each is a setting that there is.
+    let settings = account.command(&["config", "show"]).envs(&of_web).output().expect("the program starts");
+    let shown = String::from_utf8_lossy(&settings.stdout).into_owned();
+    assert!(settings.status.success(), "{}", String::from_utf8_lossy(&settings.stderr));
+    for (key, value) in of_web.iter().filter(|(key, _)| key.starts_with("ROLLCALL__")) {
+        let line = shown.lines().find(|line| line.ends_with(key.as_str()));
+        assert!(line.is_some_and(|line| line.contains(value.as_str())), "{key}={value}: {line:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! The roles on AWS. Queues, objects and machines are AWS's, so the tiers share no memory: a web node knows its own
 //! reply queue, the controller knows its fleet from EC2, and of several controllers the one with the lease acts.
 
+mod fleet_view;
 mod reply_queues;
 
 use std::sync::Arc;
@@ -57,21 +58,28 @@ pub async fn run(mut settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Res
 
     let node = Node::default();
     let (shown, fleet) = watch::channel(Arc::new(FleetView::default()));
+    let shown = Arc::new(shown);
     let mut web = None;
     if let Some(listener) = listener {
         let metrics = http::metrics::install().context("metrics")?;
         let guardian = Guardian::new(node.web_actors(&settings, replies)).start();
-        let tier = node.web_tier(&settings, cloud.objects.clone(), requests.clone(), fleet);
+        let tier = node.web_tier(&settings, cloud.objects.clone(), requests.clone(), fleet.clone());
         let http::Serving { server, ending } = http::serve(tier, listener, metrics)?;
         web = Some((guardian, server.handle(), ending));
         actix::spawn(server);
         println!("rollcall is serving on http://{}/ (Ctrl-C ends it)", settings.http.listen);
     }
     let (end, ended) = watch::channel(false);
+    let views = Views { cloud: cloud.clone(), settings: settings.clone(), shown: shown.clone(), fleet };
+    let views = Arc::new(views);
+    if !tiers.controller {
+        let views = views.clone();
+        actix::spawn(async move { views.follow().await });
+    }
     let controller = tiers.controller.then(|| {
         let lease =
             Lease::new(cloud.objects.clone(), &settings.store.state, LEASE_KEY, &node_name, settings.fleet.lease);
-        let (node, settings, shown) = (node.clone(), settings.clone(), Arc::new(shown));
+        let (node, settings) = (node.clone(), settings.clone());
         let reply_queues = reply_queues.clone();
         actix::spawn(async move {
             let fleet = |epoch| {
@@ -85,7 +93,7 @@ pub async fn run(mut settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Res
                     HearsReplies::OwnOnly,
                 )
             };
-            control(&lease, &node, fleet, &reply_queues, ended).await;
+            control(&lease, &node, fleet, &views, &reply_queues, ended).await;
         })
     });
     actix::spawn(async move {
@@ -109,23 +117,46 @@ pub async fn run(mut settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Res
     Ok(())
 }
 
+/// What this node shows of the fleet, and what it writes for others.
+struct Views {
+    cloud: Arc<AwsCloud>,
+    settings: Settings,
+    shown: Arc<watch::Sender<Arc<FleetView>>>,
+    fleet: watch::Receiver<Arc<FleetView>>,
+}
+
+impl Views {
+    async fn publish(&self) {
+        let (bucket, every) = (&self.settings.store.state, self.settings.fleet.describe_every);
+        fleet_view::publish(&*self.cloud.objects, bucket, self.fleet.clone(), every).await;
+    }
+
+    async fn follow(&self) {
+        let (bucket, every) = (&self.settings.store.state, self.settings.fleet.describe_every);
+        fleet_view::follow(&*self.cloud.objects, bucket, &self.shown, every).await;
+    }
+}
+
 /// Acts as controller whenever the lease is held, until asked to end.
 async fn control(
     lease: &Lease,
     node: &Node,
     fleet: impl Fn(u64) -> (&'static str, Factory),
+    views: &Views,
     reply_queues: &ReplyQueues,
     mut ended: watch::Receiver<bool>,
 ) {
     loop {
         let mut held: Held = tokio::select! {
             held = lease.acquire() => held,
+            () = views.follow() => return, // never
             _ = ended.wait_for(|ended| *ended) => return,
         };
         let guardian = Guardian::new([fleet(held.epoch())]).start();
         let lost = tokio::select! {
             () = held.lost() => true,
             () = reply_queues.collect() => true, // never
+            () = views.publish() => true, // never
             _ = ended.wait_for(|ended| *ended) => false,
         };
         guardian.do_send(StandDown);

@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+pub mod aws;
 pub mod config;
 pub mod doctor;
 pub mod enroll;
@@ -66,6 +67,8 @@ enum Command {
     Simulate(simulate::Args),
     /// Show the fleet of a running server, why it did what it did, and replay its record
     Fleet(fleet::Args),
+    /// Set a cluster on AWS up (image, stack) and take it down
+    Aws(aws::Args),
     /// Check everything that a node or a worker needs before it runs, and say what to do about each fault
     Doctor(doctor::Args),
     /// Show the effective configuration and where each value came from
@@ -124,6 +127,7 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
         Command::Load(args) => return app::block_on(load::run(args, &settings)),
         Command::Simulate(_) => unreachable!("it has settings of its own, and ran before"),
         Command::Fleet(args) => app::block_on(fleet::run(args, &settings))?,
+        Command::Aws(args) => app::block_on(aws::run(args, &settings, cli.config))?,
         Command::Doctor(args) => return app::block_on(doctor::run(args, &settings)),
         Command::Config(args) => config::run(args, layers, &settings),
     }

@@ -1,6 +1,7 @@
 //! What is tunable. `layers` merges the files and the environment and remembers where each value came from; this
 //! file turns the result into validated [`Settings`]. Defaults and documentation: `config/default.toml`.
 
+mod aws;
 mod layers;
 mod schedule;
 mod simulate;
@@ -9,6 +10,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+pub use aws::{Aws, Launching};
 pub use layers::{Layers, SettingsError};
 pub use schedule::Window;
 pub use simulate::{Boot, Faults, Prices, Simulate};
@@ -45,24 +47,6 @@ pub struct Cloud {
 #[derive(Clone, Debug)]
 pub struct Local {
     pub data_dir: PathBuf,
-}
-
-/// What is left out (`None`, empty) is left to AWS or to the launch template.
-#[derive(Clone, Debug)]
-pub struct Aws {
-    pub region: Option<String>,
-    pub linger: Duration,
-    pub s3_path_style: bool,
-    pub kms_key: Option<String>,
-    pub launch_template: Option<String>,
-    pub image: Option<String>,
-    pub instance_types: Vec<String>,
-    pub subnets: Vec<String>,
-    pub security_groups: Vec<String>,
-    pub instance_profile: Option<String>,
-    pub user_data: Option<PathBuf>,
-    pub spot: bool,
-    pub capacity_memory: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,21 +224,7 @@ impl Settings {
         let settings = Self {
             cloud: Cloud { kind, cluster: l.name("cloud.cluster", 32)? },
             local: Local { data_dir: data_dir.clone() },
-            aws: Aws {
-                region: l.optional("aws.region")?,
-                linger: l.duration("aws.linger", Duration::ZERO, ms(200))?,
-                s3_path_style: l.flag("aws.s3_path_style")?,
-                kms_key: l.optional("aws.kms_key")?,
-                launch_template: l.optional("aws.launch_template")?,
-                image: l.optional("aws.image")?,
-                instance_types: l.texts("aws.instance_types")?,
-                subnets: l.texts("aws.subnets")?,
-                security_groups: l.texts("aws.security_groups")?,
-                instance_profile: l.optional("aws.instance_profile")?,
-                user_data: l.optional("aws.user_data")?.map(PathBuf::from),
-                spot: l.flag("aws.spot")?,
-                capacity_memory: l.duration("aws.capacity_memory", Duration::ZERO, 24 * HOUR)?,
-            },
+            aws: Aws::from_layers(l)?,
             http: Http {
                 listen: l.parsed("http.listen", "an address and a port such as 127.0.0.1:8080")?,
                 reply: l

@@ -25,30 +25,41 @@ const START: Duration = Duration::from_secs(60);
 
 pub struct Cluster {
     pub ministack: Emulator,
-    /// What the web nodes and controllers call SQS through, and what the workers do.
+    /// What the web nodes and controllers call SQS and S3 through, and what the workers do.
     pub node_calls: CountingProxy,
     pub worker_calls: CountingProxy,
     pub ec2: Emulator,
+    /// What all of them call EC2 through.
+    pub ec2_calls: CountingProxy,
     /// Makes the names of this cluster's buckets its own.
     suffix: String,
     env: Vec<(String, String)>,
 }
 
 impl Cluster {
-    /// Emulators, buckets and a gallery; no node yet. `extra`: settings of all processes.
+    /// Emulators and buckets; no node yet. `extra`: settings of all processes.
     pub async fn start(extra: &[(&str, &str)]) -> Self {
-        let ministack = Emulator::ministack().await;
-        let node_calls = CountingProxy::start(&ministack.url).await;
-        let worker_calls = CountingProxy::start(&ministack.url).await;
+        let (ministack, port) = (Emulator::ministack().await, free_port());
+        let [rest, ec2] = [ministack.url.clone(), format!("http://127.0.0.1:{port}")];
+        Self::start_behind(ministack, port, [&rest, &ec2], extra).await
+    }
+
+    /// The same, where all processes call `wire` for SQS and S3 (the first) and EC2, which will be on `port`.
+    pub async fn start_behind(ministack: Emulator, port: u16, wire: [&str; 2], extra: &[(&str, &str)]) -> Self {
+        let node_calls = CountingProxy::start(wire[0]).await;
+        let worker_calls = CountingProxy::start(wire[0]).await;
+        let ec2_calls = CountingProxy::start(wire[1]).await;
         let suffix = Ulid::generate().to_string().to_lowercase();
         let mut env: Vec<(String, String)> = [
             ("AWS_REGION", "us-east-1"),
-            ("AWS_ENDPOINT_URL_S3", &ministack.url),
+            ("AWS_ENDPOINT_URL_EC2", &ec2_calls.url),
             ("ROLLCALL__CLOUD__KIND", "aws"),
             ("ROLLCALL__AWS__IMAGE", "ami-12345678"),
             ("ROLLCALL__AWS__S3_PATH_STYLE", "true"),
             ("ROLLCALL__FLEET__POLL_EVERY", "300ms"),
             ("ROLLCALL__FLEET__DESCRIBE_EVERY", "300ms"),
+            // The emulator shows at once what it was asked for.
+            ("ROLLCALL__FLEET__DESCRIBE_LAG", "1s"),
             ("ROLLCALL__WORKER__IDLE_STOP", "2s"),
             ("ROLLCALL__WORKER__THREADS", "1"),
             ("ROLLCALL__LOG__LEVEL", "warn"),
@@ -62,14 +73,14 @@ impl Cluster {
         }
         // The workers' environment is the emulator's; their credentials come from its metadata service.
         let mut workers: Vec<(&str, &str)> = env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        workers.push(("AWS_ENDPOINT_URL_EC2", "http://127.0.0.1:{port}"));
         workers.push(("AWS_ENDPOINT_URL_SQS", &worker_calls.url));
-        let ec2 = Emulator::ec2(Some(&[env!("CARGO_BIN_EXE_rollcall"), "worker"]), &workers).await;
-        env.push(("AWS_ENDPOINT_URL_EC2".into(), ec2.url.clone()));
+        workers.push(("AWS_ENDPOINT_URL_S3", &worker_calls.url));
+        let ec2 = Emulator::ec2_on(port, Some(&[env!("CARGO_BIN_EXE_rollcall"), "worker"]), &workers).await;
         env.push(("AWS_ENDPOINT_URL_SQS".into(), node_calls.url.clone()));
+        env.push(("AWS_ENDPOINT_URL_S3".into(), node_calls.url.clone()));
         env.push(("AWS_ACCESS_KEY_ID".into(), "test".into()));
         env.push(("AWS_SECRET_ACCESS_KEY".into(), "test".into()));
-        let cluster = Self { ministack, node_calls, worker_calls, ec2, suffix, env };
+        let cluster = Self { ministack, node_calls, worker_calls, ec2, ec2_calls, suffix, env };
         let s3 = cluster.s3().await;
         for bucket in BUCKETS {
             s3.create_bucket().bucket(cluster.bucket(bucket)).send().await.expect("a bucket");
@@ -104,8 +115,18 @@ impl Cluster {
 
     /// Starts a node of that role. One with a web tier is ready on return.
     pub async fn node(&self, role: &str) -> Node {
+        self.node_with(role, &[]).await
+    }
+
+    /// The same with settings of its own.
+    pub async fn node_with(&self, role: &str, settings: &[(&str, &str)]) -> Node {
         let port = free_port();
         let mut command = self.command(&[role]);
+        command.envs(settings.iter().copied());
+        if let Some((_, path)) = self.env.iter().find(|(key, _)| key == "EC2_SHIM_LOG") {
+            let log = std::fs::OpenOptions::new().create(true).append(true).open(path);
+            command.stderr(log.expect("a log file"));
+        }
         command.env("ROLLCALL__HTTP__LISTEN", format!("127.0.0.1:{port}")).stdout(Stdio::null());
         let mut node = Node { process: command.spawn().expect("the program starts"), port };
         if role != "controller" {

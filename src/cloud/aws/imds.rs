@@ -4,15 +4,21 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use aws_config::imds::client::{Client as Imds, error::ImdsError};
-use aws_sdk_ec2::Client as Ec2;
+use aws_sdk_ec2::{Client as Ec2, types::Tag};
+use backon::{ExponentialBuilder, Retryable as _};
 
-use super::errors::classify;
-use crate::cloud::{CloudError, CloudResult, InstanceId, Interruption, Metadata, Queue};
+use super::{READY_TAG, errors::classify};
+use crate::{
+    cloud::{CloudError, CloudResult, InstanceId, Interruption, Metadata, Queue},
+    records::now_ms,
+};
 
 /// Pause between two looks whether the cloud can be reached.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Looks without an answer after which the cloud is given up.
 const LOOKS: u32 = 15;
+/// Tries to say that it is ready, about two minutes in all.
+const READY_TRIES: usize = 7;
 
 /// See the module.
 pub struct Ec2Metadata {
@@ -51,9 +57,17 @@ impl Metadata for Ec2Metadata {
         Ok(self.get("spot/instance-action").await?.map(|notice| Interruption { reason: format!("spot: {notice}") }))
     }
 
-    /// Nothing to say: EC2 itself calls the instance running.
+    /// Tags the instance with the time: until then it counts as pending, so that a boot that comes to nothing is found.
     async fn ready(&self) -> CloudResult<()> {
-        Ok(())
+        let id = self.instance_id().await?.0;
+        let tag = || async {
+            let tag = Tag::builder().key(READY_TAG).value((now_ms() / 1000).to_string()).build();
+            let tagged = self.ec2.create_tags().resources(&id).tags(tag).send().await;
+            tagged.map(drop).map_err(|e| classify(&id, e))
+        };
+        // An instance that has just come may not be known everywhere.
+        let passes = |error: &CloudError| error.retryable() || matches!(error, CloudError::NotFound(_));
+        tag.retry(ExponentialBuilder::default().with_jitter().with_max_times(READY_TRIES)).when(passes).await
     }
 
     async fn stop_self(&self) -> CloudResult<()> {
