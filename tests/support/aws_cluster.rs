@@ -49,6 +49,7 @@ impl Cluster {
             ("ROLLCALL__AWS__S3_PATH_STYLE", "true"),
             ("ROLLCALL__FLEET__POLL_EVERY", "300ms"),
             ("ROLLCALL__FLEET__DESCRIBE_EVERY", "300ms"),
+            ("ROLLCALL__FLEET__KEEP_STOPPED", "0"),
             ("ROLLCALL__WORKER__IDLE_STOP", "2s"),
             ("ROLLCALL__WORKER__THREADS", "1"),
             ("ROLLCALL__LOG__LEVEL", "warn"),
