@@ -56,7 +56,7 @@ async fn every_change_is_explained_and_the_record_decides_the_same_again() {
         (&launch["inputs"]["demand"], &launch["inputs"]["target"], &launch["count"]),
         (&1.into(), &1.into(), &1.into())
     );
-    assert_eq!((&launch["inputs"]["cap"], &launch["inputs"]["policy"]), (&1.into(), &"report".into()));
+    assert_eq!((&launch["inputs"]["cap"], &launch["inputs"]["policy"]), (&1.into(), &"deadline".into()));
     let stop = of_kind(&told, "stop")[0];
     assert_eq!(stop["instances"][0], id);
     assert!(stop["reason"].as_str().expect("a reason").contains("worker.idle_stop"), "{stop}");
@@ -76,6 +76,6 @@ async fn every_change_is_explained_and_the_record_decides_the_same_again() {
         lives.len() == 1 && lives[0].len() >= told.len() && lives[0][..told.len()] == told
     })
     .await;
-    let other = run(&["fleet", "replay", record, "--policy", "deadline"]);
-    assert!(other.contains("decisions by deadline"), "{other}");
+    let other = run(&["fleet", "replay", record, "--policy", "report"]);
+    assert!(other.contains("decisions by report"), "{other}");
 }

@@ -220,6 +220,7 @@ impl Settings {
         let policy = l.choice("fleet.policy", &Policy::ALL)?;
         // The thresholds of the design that this policy comes from belong to it.
         let plain = policy == Policy::Report;
+        let max_instances = l.count_or_auto("fleet.max_instances", 1, 10_000, if local { cores } else { 19 })?;
 
         let settings = Self {
             cloud: Cloud { kind, cluster: l.name("cloud.cluster", 32)? },
@@ -259,11 +260,16 @@ impl Settings {
             },
             fleet: Fleet {
                 policy,
-                max_instances: l.count_or_auto("fleet.max_instances", 1, 10_000, if local { cores } else { 19 })?,
+                max_instances,
                 name_prefix: l.name("fleet.name_prefix", 64)?,
                 launch_cooldown: l.duration("fleet.launch_cooldown", Duration::ZERO, HOUR)?,
                 sweep_every: l.duration("fleet.sweep_every", SECOND, 24 * HOUR)?,
-                keep_stopped: l.count_or_auto("fleet.keep_stopped", 0, 10_000, if local || plain { 0 } else { 5 })?,
+                keep_stopped: l.count_or_auto(
+                    "fleet.keep_stopped",
+                    0,
+                    10_000,
+                    if local || plain { 0 } else { max_instances.min(5) },
+                )?,
                 sweep_cooldown: l.duration("fleet.sweep_cooldown", Duration::ZERO, HOUR)?,
                 boot_timeout: l.duration("fleet.boot_timeout", 5 * SECOND, HOUR)?,
                 poll_every: l.duration_or_auto("fleet.poll_every", ms(100), 300 * SECOND, pick(ms(500), 5 * SECOND))?,

@@ -103,7 +103,11 @@ fn lists_are_arrays_or_text_with_commas() {
 fn the_configuration_for_aws_is_valid_and_auto_follows_it() {
     let s = load(Some(include_str!("../../config/aws.toml")), &[]).expect("valid");
     assert_eq!(s.cloud.kind, CloudKind::Aws);
-    assert_eq!(s.worker.idle_stop, Duration::from_secs(300));
+    assert_eq!(s.worker.idle_stop, Duration::from_secs(90));
+    assert_eq!(s.fleet.keep_stopped, 5);
+    let few =
+        load(Some(include_str!("../../config/aws.toml")), &[("ROLLCALL__FLEET__MAX_INSTANCES", "2")]).expect("valid");
+    assert_eq!(few.fleet.keep_stopped, 2, "no more than there may be");
 }
 
 #[test]

@@ -60,6 +60,7 @@ impl Cluster {
             ("ROLLCALL__FLEET__DESCRIBE_EVERY", "300ms"),
             // The emulator shows at once what it was asked for.
             ("ROLLCALL__FLEET__DESCRIBE_LAG", "1s"),
+            ("ROLLCALL__FLEET__KEEP_STOPPED", "0"),
             ("ROLLCALL__WORKER__IDLE_STOP", "2s"),
             ("ROLLCALL__WORKER__THREADS", "1"),
             ("ROLLCALL__LOG__LEVEL", "warn"),
