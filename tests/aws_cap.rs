@@ -51,7 +51,8 @@ impl Watch {
             async move {
                 while !over.load(Ordering::Relaxed) {
                     let answer = client.describe_instances().send().await.expect("a description");
-                    let states = answer.reservations().iter().flat_map(|r| r.instances()).filter_map(|i| i.state()?.name());
+                    let states =
+                        answer.reservations().iter().flat_map(|r| r.instances()).filter_map(|i| i.state()?.name());
                     let gone = ["shutting-down", "terminated"];
                     most.fetch_max(states.filter(|s| !gone.contains(&s.as_str())).count(), Ordering::Relaxed);
                     looks.fetch_add(1, Ordering::Relaxed);
@@ -98,7 +99,6 @@ async fn with_cap(cap: usize) {
         ("ROLLCALL__FLEET__POLICY", "report"),
         ("ROLLCALL__FLEET__MAX_INSTANCES", &text),
         ("ROLLCALL__FLEET__SWEEP_EVERY", "1h"),
-        ("ROLLCALL__FLEET__BILLING_MINIMUM", "0s"),
         ("ROLLCALL__WORKER__IDLE_STOP", "5s"),
     ])
     .await;

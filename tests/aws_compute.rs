@@ -184,10 +184,7 @@ async fn an_instance_knows_itself_its_notice_and_how_to_stop() {
 
     assert_eq!(metadata.instance_id().await, Ok(id.clone()));
     let state = async || compute.describe().await.expect("described")[0].state;
-    wait_until("EC2 calls it running", PATIENCE, async || {
-        ec2.ask("/instances").await[0]["state"] == "running"
-    })
-    .await;
+    wait_until("EC2 calls it running", PATIENCE, async || ec2.ask("/instances").await[0]["state"] == "running").await;
     assert_eq!(state().await, InstanceState::Pending, "its worker is not ready");
     assert_eq!(metadata.ready().await, Ok(()));
     assert_eq!(state().await, InstanceState::Running);

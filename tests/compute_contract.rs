@@ -34,7 +34,10 @@ async fn processes() -> World {
 #[cfg(feature = "aws")]
 async fn ec2() -> World {
     use rollcall::{
-        cloud::{InstanceId, aws::{Ec2Compute, Ec2Options, READY_TAG, ec2_client}},
+        cloud::{
+            InstanceId,
+            aws::{Ec2Compute, Ec2Options, READY_TAG, ec2_client},
+        },
         settings::Launching,
     };
     let name_prefix = "contract-".to_owned();

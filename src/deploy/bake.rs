@@ -45,17 +45,16 @@ pub struct Options {
     pub timeout: Duration,
 }
 
-type Launch = JoinHandle<CloudResult<String>>;
-type Making = JoinHandle<CloudResult<String>>;
+/// A call whose answer must be known, whoever stops waiting for it: the id of what it makes.
+type Call = JoinHandle<CloudResult<String>>;
 
 /// What was made and is not wanted at the end.
 #[derive(Default)]
 struct Made {
     bucket: bool,
-    /// Calls whose answer must be known, whoever stops waiting for it.
-    launch: Option<Launch>,
+    launch: Option<Call>,
     builder: Option<String>,
-    image: Option<Making>,
+    image: Option<Call>,
     unfinished: Option<String>,
 }
 
@@ -88,7 +87,7 @@ pub async fn bake(
             eprintln!("rollcall: the image is made, but something is left: {error:#}");
             Ok(image)
         }
-        (Err(error), Err(left)) => Err(error.context(format!("and something is left: {left:#}"))),
+        (Err(error), Err(left)) => Err(anyhow::anyhow!("{error:#}\nand something is left: {left:#}")),
         (result, Ok(())) => result,
     }
 }
@@ -117,9 +116,10 @@ impl Bake {
             let user_data = builder::user_data(&mail, options.timeout);
             async move { builder::launch(&account, &machine, user_data, &name).await }
         });
-        let id = self.finish(launch, |made| (&mut made.launch, &mut made.builder)).await.context(
-            "no builder: see --base, --instance-type and --subnet, and what your credentials may do",
-        )?;
+        let id = self
+            .finish(launch, |made| (&mut made.launch, &mut made.builder))
+            .await
+            .context("no builder: see --base, --instance-type and --subnet, and what your credentials may do")?;
         eprintln!("{id} installs it");
         builder::wait(&self.account, &id, options.timeout, async || self.report().await).await?;
 
@@ -136,8 +136,8 @@ impl Bake {
     /// Waits for a call that goes on when this is dropped, and notes what it made.
     async fn finish(
         &self,
-        call: JoinHandle<CloudResult<String>>,
-        place: impl Fn(&mut Made) -> (&mut Option<JoinHandle<CloudResult<String>>>, &mut Option<String>),
+        call: Call,
+        place: impl Fn(&mut Made) -> (&mut Option<Call>, &mut Option<String>),
     ) -> anyhow::Result<String> {
         *place(&mut self.made()).0 = Some(call);
         // Looked at and left in its place, so that whoever cleans up finds it there.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use aws_sdk_ec2::types::{
-    HttpTokensState, Instance, InstanceMetadataOptionsRequest, InstanceNetworkInterfaceSpecification, InstanceStateName,
-    InstanceType, ResourceType, ShutdownBehavior, TagSpecification,
+    HttpTokensState, Instance, InstanceMetadataOptionsRequest, InstanceNetworkInterfaceSpecification,
+    InstanceStateName, InstanceType, ResourceType, ShutdownBehavior, TagSpecification,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
@@ -107,9 +107,11 @@ pub async fn wait(
     };
     let (first, log) = text.split_once('\n').unwrap_or((&text, ""));
     anyhow::ensure!(first == "exit 0", "the installation on the builder failed ({first}). Its log ends:\n{}", end(log));
-    let off = wait::until(timeout, async || {
-        Ok((state(account, id).await? == Some(InstanceStateName::Stopped)).then_some(()))
-    });
+    let off =
+        wait::until(
+            timeout,
+            async || Ok((state(account, id).await? == Some(InstanceStateName::Stopped)).then_some(())),
+        );
     off.await?.with_context(|| format!("the builder {id} has reported, but does not switch itself off"))
 }
 

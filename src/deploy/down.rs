@@ -99,7 +99,8 @@ async fn end(account: &Account, ids: Vec<String>, timeout: Duration) -> anyhow::
             Err(error) if code(&error) == gone => Ok(Some(())),
             Err(error) => Err(classify("describe", error).into()),
             Ok(answer) => {
-                let mut states = answer.reservations().iter().flat_map(|r| r.instances()).filter_map(|i| i.state()?.name());
+                let mut states =
+                    answer.reservations().iter().flat_map(|r| r.instances()).filter_map(|i| i.state()?.name());
                 Ok(states.all(|state| *state == InstanceStateName::Terminated).then_some(()))
             }
         }

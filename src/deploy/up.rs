@@ -50,11 +50,16 @@ pub async fn up(account: &Account, options: Options) -> anyhow::Result<Up> {
         End::Complete => stack.describe().await?,
         // A change that was rolled back: what was before is there, and may be changed again.
         End::Failed(state) if state == "UPDATE_ROLLBACK_COMPLETE" => stack.describe().await?,
-        End::Failed(state) => {
+        End::Failed(state) if ["CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"].contains(&state.as_str()) => {
             eprintln!("removing the stack {}, whose making has failed before ({state})", stack.name);
             stack.delete(timeout).await?;
             None
         }
+        End::Failed(state) => anyhow::bail!(
+            "the stack {} is in the state {state}, from which it cannot be changed: put it right in CloudFormation's \
+             console, or take it down with `rollcall aws down` (data and images stay)",
+            stack.name
+        ),
     };
     let parameters = parameters(account, options, present.as_ref()).await?;
     let began = SystemTime::now();

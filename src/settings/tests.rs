@@ -93,7 +93,10 @@ fn lists_are_arrays_or_text_with_commas() {
     let s =
         load(Some("[aws]\ninstance_types = [\"a\", \"b\"]\n"), &[("ROLLCALL__AWS__SUBNETS", "x, y")]).expect("valid");
     let launch = s.aws.launch;
-    assert_eq!((launch.instance_types, launch.subnets), (vec!["a".into(), "b".into()], vec!["x".into(), "y".to_owned()]));
+    assert_eq!(
+        (launch.instance_types, launch.subnets),
+        (vec!["a".into(), "b".into()], vec!["x".into(), "y".to_owned()])
+    );
     assert_eq!((launch.security_groups, launch.image), (vec![], None));
     let e = error(Some("[aws]\nspot = \"perhaps\"\n"), &[]);
     assert!(e.contains("aws.spot") && e.contains("true or false"), "{e}");

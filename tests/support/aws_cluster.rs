@@ -62,6 +62,8 @@ impl Cluster {
             ("ROLLCALL__FLEET__DESCRIBE_LAG", "1s"),
             ("ROLLCALL__FLEET__KEEP_STOPPED", "0"),
             ("ROLLCALL__WORKER__IDLE_STOP", "2s"),
+            // Nobody pays for the minute here.
+            ("ROLLCALL__FLEET__BILLING_MINIMUM", "0s"),
             ("ROLLCALL__WORKER__THREADS", "1"),
             ("ROLLCALL__LOG__LEVEL", "warn"),
         ]

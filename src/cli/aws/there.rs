@@ -10,8 +10,8 @@ use crate::{
     deploy::{
         Account,
         bake::{self, bake},
-        down::{self, down},
         builder::Machine,
+        down::{self, down},
         up::{self, up},
     },
     settings::Settings,

@@ -123,9 +123,8 @@ pub fn ec2_client(sdk: &SdkConfig) -> aws_sdk_ec2::Client {
 }
 
 fn ec2_options(settings: &Settings) -> anyhow::Result<Ec2Options> {
-    let read = |path: &PathBuf| {
-        std::fs::read_to_string(path).with_context(|| format!("aws.user_data: {}", path.display()))
-    };
+    let read =
+        |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("aws.user_data: {}", path.display()));
     Ok(Ec2Options {
         cluster: settings.cloud.cluster.clone(),
         name_prefix: settings.fleet.name_prefix.clone(),
