@@ -89,10 +89,10 @@ async fn upload(node: &Node, n: usize) {
 }
 
 /// Both ways: what is granted is used, and what is used is granted.
-fn same(role: &str, granted: BTreeSet<String>, used: BTreeSet<String>) {
-    let unused: Vec<_> = granted.difference(&used).collect();
-    let missing: Vec<_> = used.difference(&granted).collect();
-    assert!(unused.is_empty() && missing.is_empty(), "{role}: granted and not used {unused:?}, not granted {missing:?}");
+fn differences(role: &str, granted: &BTreeSet<String>, used: &BTreeSet<String>) -> Vec<String> {
+    let unused = granted.difference(used).map(|right| format!("{role}: {right} is granted and not used"));
+    let missing = used.difference(granted).map(|right| format!("{role}: {right} is used and not granted"));
+    unused.chain(missing).collect()
 }
 
 async fn get(node: &Node, path: &str) -> serde_json::Value {
@@ -165,11 +165,12 @@ async fn the_roles_grant_what_a_run_uses_and_nothing_else() {
     worker.insert("sqs:GetQueueAttributes".into());
     // Extends a job that takes long; none did.
     worker.insert("sqs:ChangeMessageVisibility".into());
-    same("worker", granted("\n  WorkerRole:", "\n  WorkerProfile:"), worker);
+    let of_worker = differences("worker", &granted("\n  WorkerRole:", "\n  WorkerProfile:"), &worker);
 
     let mut node = rights(&cluster.node_calls.counts());
     node.extend(ec2(&cluster, "test").await);
     // Gives back replies whose router was being rebuilt; it was not.
     node.insert("sqs:ChangeMessageVisibility".into());
-    same("web", granted("\n  WebRole:", "\n  WebProfile:"), node);
+    let of_web = differences("web", &granted("\n  WebRole:", "\n  WebProfile:"), &node);
+    assert_eq!([of_worker, of_web].concat(), Vec::<String>::new());
 }

@@ -57,20 +57,29 @@ async fn no_secret_is_in_any_log_object_or_answer() {
     let photo = photo(MACRON);
     assert_eq!(post(&node.url("/"), form(&[("x.jpg", &photo)])).await.status(), 200);
     // Calls that fail are the ones that are written down.
-    let refused = serde_json::json!([{ "action": "DescribeInstances", "code": "AuthFailure", "status": 401, "times": 3 }]);
+    let refused =
+        serde_json::json!([{ "action": "DescribeInstances", "code": "AuthFailure", "status": 401, "times": 3 }]);
     cluster.ec2.set("/faults", refused).await;
+    wait_until("a refused call is told of", PATIENCE, async || {
+        let fleet = reqwest::get(node.url("/v1/fleet")).await.expect("an answer").text().await.expect("text");
+        fleet.contains("AuthFailure")
+    })
+    .await;
     for path in ["/v1/fleet", "/v1/fleet/decisions", "/metrics", "/v1/people"] {
         has_none(path, &reqwest::get(node.url(path)).await.expect("an answer").bytes().await.expect("bytes"));
     }
     assert!(run(&["doctor", "--json"], &[]));
     assert!(run(&["config", "show"], &[]));
-    assert!(!run(&["doctor"], &[("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:1"), ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")]));
+    assert!(!run(
+        &["doctor"],
+        &[("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:1"), ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")]
+    ));
     wait_until("the worker ends", PATIENCE, async || cluster.count(&["running", "pending"]).await == 0).await;
     node.end();
 
     let text = std::fs::read(log).expect("a log");
     let lines = String::from_utf8_lossy(&text);
-    assert!(lines.contains("AuthFailure") && lines.contains("ready"), "the logs of node and worker: {lines}");
+    assert!(lines.contains("lease taken") && lines.contains(" ready "), "the logs of node and worker");
     has_none("the logs", &text);
     let s3 = cluster.s3().await;
     let mut objects = 0;

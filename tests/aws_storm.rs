@@ -36,7 +36,7 @@ const UPLOADS: usize = 60;
 const CONCURRENCY: usize = 20;
 const CAP: usize = 3;
 
-/// In tenths: throttled, failed, cut off, applied without an answer, late. Rules are tried in order, each for its share of
+/// Throttled, failed, cut off, applied without an answer, late. Rules are tried in order, each for its share of
 /// what is left.
 fn storm(service: &str, throttled: &str, status: u16) -> Vec<Value> {
     vec![
