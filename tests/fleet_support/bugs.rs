@@ -22,7 +22,7 @@ pub enum Bug {
     NoPatience,
     /// The core is not woken when it asked for it.
     NoTicks,
-    /// Refused launches are tried again at once, and for ever.
+    /// Starts never reach the cloud.
     StartsDropped,
 }
 

@@ -101,7 +101,9 @@ impl Plan {
         let slow = if rng.percent(30) { 5000 } else { 1500 };
         let call_delay = rng.below(slow);
         let staleness = if rng.percent(60) { rng.below(6000) } else { 0 };
-        let (boot, service, idle) = (1 + rng.below(8000), 1 + rng.below(2000), 300 + rng.below(5000));
+        // Now and then machines boot faster than calls are carried out.
+        let slowest = if rng.percent(20) { 300 } else { 8000 };
+        let (boot, service, idle) = (1 + rng.below(slowest), 1 + rng.below(2000), 300 + rng.below(5000));
         let lag = Duration::from_millis(call_delay + staleness);
         let large = if rng.percent(20) { 14 } else { 5 };
         let cap = 1 + rng.below(large) as usize;
