@@ -28,7 +28,8 @@ def end_with_input() -> None:
 
 
 if __name__ == "__main__":
-    os.setsid()
+    if os.getpgrp() != os.getpid():  # a shell's own child leads a group already
+        os.setsid()
     threading.Thread(target=end_with_input, daemon=True).start()
     sys.argv = sys.argv[1:]
     if sys.argv[0].endswith(".py"):

@@ -12,12 +12,15 @@ use aws_sdk_ec2::types::{ImageState, ResourceType, TagSpecification};
 use aws_sdk_s3::{
     presigning::PresigningConfig,
     primitives::ByteStream,
-    types::{BucketLocationConstraint, CreateBucketConfiguration, PublicAccessBlockConfiguration},
+    types::{
+        BucketLifecycleConfiguration, BucketLocationConstraint, CreateBucketConfiguration, ExpirationStatus,
+        LifecycleExpiration, LifecycleRule, LifecycleRuleFilter, PublicAccessBlockConfiguration,
+    },
 };
 use tokio::task::JoinHandle;
 
 use super::{
-    Account,
+    Account, BAKE_BUCKET,
     builder::{self, Machine, Mail},
     package::Package,
     remains, tag, wait,
@@ -74,7 +77,7 @@ pub async fn bake(
     ended: impl Future<Output = ()>,
 ) -> anyhow::Result<String> {
     let name = ulid::Ulid::generate().to_string().to_lowercase();
-    let bucket = account.bucket("bake");
+    let bucket = account.bucket(BAKE_BUCKET);
     let bake = Bake { account, name, bucket, made: Mutex::default() };
     let result = tokio::select! {
         result = bake.steps(settings, &options) => result,
@@ -171,6 +174,13 @@ impl Bake {
             .ignore_public_acls(true)
             .restrict_public_buckets(true);
         let call = s3.put_public_access_block().bucket(bucket).public_access_block_configuration(closed.build());
+        call.send().await.map_err(|e| classify(bucket, e))?;
+        // Should this be killed, what it has uploaded goes by itself.
+        let all = LifecycleRuleFilter::builder().prefix("").build();
+        let rule = LifecycleRule::builder().id("bake").status(ExpirationStatus::Enabled).filter(all);
+        let rule = rule.expiration(LifecycleExpiration::builder().days(1).build()).build()?;
+        let rules = BucketLifecycleConfiguration::builder().rules(rule).build()?;
+        let call = s3.put_bucket_lifecycle_configuration().bucket(bucket).lifecycle_configuration(rules);
         call.send().await.map_err(|e| classify(bucket, e))?;
         let key = self.key("package.tar.gz");
         let body = ByteStream::from_path(package.file.path()).await.context("the package")?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use aws_sdk_ec2::types::InstanceStateName;
 
-use super::{Account, BUCKETS, builder, filter, remains, remains::Remains, stack::Stack, wait};
+use super::{Account, builder, filter, remains, remains::Remains, stack::Stack, wait};
 use crate::cloud::{
     CloudResult,
     aws::{CLUSTER_TAG, classify, code},
@@ -49,7 +49,7 @@ pub async fn down(account: &Account, options: Options) -> anyhow::Result<Remains
     }
     delete_reply_queues(account).await?;
     if options.delete_data {
-        for bucket in BUCKETS.iter().map(|kind| account.bucket(kind)).chain([account.bucket("bake")]) {
+        for bucket in account.buckets() {
             remains::delete_bucket(account, &bucket).await.context("data is left")?;
         }
     }

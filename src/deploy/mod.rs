@@ -67,14 +67,21 @@ impl Account {
         })
     }
 
-    /// Name of one of the buckets that the template makes.
+    /// Name of one of the cluster's buckets.
     fn bucket(&self, kind: &str) -> String {
         format!("{}-{kind}-{}", self.cluster, self.id)
+    }
+
+    /// Names of all that there may be.
+    fn buckets(&self) -> Vec<String> {
+        BUCKETS.iter().chain([&BAKE_BUCKET]).map(|kind| self.bucket(kind)).collect()
     }
 }
 
 /// What a bucket of the template is for, as its name says it.
 const BUCKETS: [&str; 3] = ["input", "output", "state"];
+/// What the bucket is for that a bake makes for the time of its work.
+const BAKE_BUCKET: &str = "bake";
 
 fn tag(key: &str, value: &str) -> aws_sdk_ec2::types::Tag {
     aws_sdk_ec2::types::Tag::builder().key(key).value(value).build()

@@ -3,7 +3,7 @@
 use aws_sdk_ec2::types::Image as Ec2Image;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 
-use super::{Account, BUCKETS, filter};
+use super::{Account, filter};
 use crate::cloud::{
     CloudError, CloudResult,
     aws::{CLUSTER_TAG, classify, code},
@@ -61,8 +61,8 @@ pub struct Remains {
 impl Remains {
     pub async fn of(account: &Account) -> anyhow::Result<Self> {
         let mut buckets = Vec::new();
-        for kind in BUCKETS {
-            buckets.extend(bucket(account, &account.bucket(kind)).await?);
+        for name in account.buckets() {
+            buckets.extend(bucket(account, &name).await?);
         }
         Ok(Self { images: images(account).await?, buckets })
     }
