@@ -128,12 +128,44 @@ async fn asked_to_end_it_cleans_up_first() {
     let account = Account::start(&[]).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let program = program(folder.path(), "sleep 1000");
-    let command = account.command(&bake(&program, &[])).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let command = command.expect("the program starts");
+    let start = |program: &str| {
+        let command = account.command(&bake(program, &[])).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        command.expect("the program starts")
+    };
+    let interrupt = async |command: std::process::Child| {
+        kill(Pid::from_raw(command.id() as i32), Signal::SIGINT).expect("it is ours");
+        let why = said(command.wait_with_output().expect("it ends")).failed();
+        assert!(why.contains("stopped as asked"), "{why}");
+        nothing_is_left(&account).await;
+        assert_eq!(images(&account).await, 0);
+    };
+    let command = start(&program);
     wait_until("there is a builder", PATIENCE, async || account.states().await == ["running"]).await;
-    kill(Pid::from_raw(command.id() as i32), Signal::SIGINT).expect("it is ours");
-    let why = said(command.wait_with_output().expect("it ends")).failed();
-    assert!(why.contains("stopped as asked"), "{why}");
+    interrupt(command).await;
+
+    // The same while the image is being made.
+    account.ec2.set("/delays", serde_json::json!({ "image": 1000 })).await;
+    let command = start(&account::program(folder.path(), "exit 0"));
+    wait_until("there is an image", PATIENCE, async || images(&account).await == 1).await;
+    interrupt(command).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_one_has_left_is_found_when_the_cluster_is_taken_down() {
+    let account = Account::start(&[]).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let program = program(folder.path(), "sleep 1000");
+    let command = account.command(&bake(&program, &[])).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut command = command.expect("the program starts");
+    wait_until("there is a builder", PATIENCE, async || account.states().await == ["running"]).await;
+    command.kill().expect("it is ours");
+    command.wait().expect("it is ours");
+    let left = account.run(&["aws", "down"]).done();
+    assert!(left.contains("bucket rollcall-bake-000000000000 with 1 objects"), "{left}");
+    let rules =
+        account.s3().await.get_bucket_lifecycle_configuration().bucket("rollcall-bake-000000000000").send().await;
+    let days = rules.expect("rules").rules()[0].expiration().and_then(|expiration| expiration.days());
+    assert_eq!(days, Some(1), "it goes by itself");
+    assert_eq!(account.run(&["aws", "down", "--delete-data"]).done(), "nothing is left: the cluster costs nothing\n");
     nothing_is_left(&account).await;
-    assert_eq!(images(&account).await, 0);
 }
