@@ -5,7 +5,7 @@ ROLLCALL = target/release/rollcall
 ASSETS = .assets
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-lint demo test bench lint golden
+.PHONY: help setup setup-test setup-lint demo test bench lint golden policies
 MAKEFLAGS += --no-print-directory
 
 help: ## Say what there is
@@ -42,3 +42,8 @@ golden: setup ## Make the golden values and the test model anew, with other soft
 	@$(PYTHON) tools/setup.py golden-python
 	PYTHONPATH=$(ASSETS)/python/golden:$(ASSETS)/python/pillow $(PYTHON) tools/golden.py $(ASSETS) tests/golden
 	PYTHONPATH=$(ASSETS)/python/convert $(PYTHON) tools/make_test_classifier.py tests/data
+
+policies: ## Simulate the policies on a bursty trace and write the table into docs/simulator.md
+	$(CARGO) build --release --locked
+	$(ROLLCALL) simulate --trace bursty --seed 101 --policy deadline --policy backlog --policy report --policy cooldown-loop \
+		--compare config/report.toml --same-cloud --update docs/simulator.md

@@ -1,23 +1,28 @@
 //! Composition root: builds the ports, starts the actors and wires their addresses.
 
+#[cfg(feature = "aws")]
+pub mod aws;
+
 use std::{net::TcpListener, path::PathBuf, sync::Arc, time::Duration};
 
-use actix::{Actor, Addr, System};
+use actix::{Actor, System};
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
+    time::Instant,
 };
 
 use crate::{
     actors::{
         fleet::{FleetCore, FleetRules, view::FleetView},
+        fleet_recorder::FleetRecorder,
         guardian::{Factory, Guardian, Link, StandDown},
-        idle_timer::IdleTimer,
+        idle_timer::{IdleTimer, Limits},
         instance_fleet::{InstanceFleet, end_all},
         instance_supervisor::{End, InstanceSupervisor, Links, Why},
         job::JobRunner,
-        messages::{Capacity, Deliveries, DemandHint, Done, Retire},
+        messages::{Capacity, Deliveries, DemandHint, Done, Forget, Register, Retire, Served},
         queue_poller::{PollerOptions, QueuePoller},
         reply_router::ReplyRouter,
         web_request::Ports,
@@ -27,7 +32,7 @@ use crate::{
     http,
     inference::{factory::factory, gallery_cache::GalleryCache, gallery_store::GalleryStore, pool::Pool},
     records::{Records, now_ms},
-    settings::Settings,
+    settings::{CloudKind, Settings},
 };
 
 /// Replies received in one poll: as many as a call may carry.
@@ -51,14 +56,20 @@ pub fn run(start: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<i3
 
 /// Runs web tier, controller and the embedded cloud until a signal; workers are child processes.
 pub async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<()> {
+    let listener = listen(&settings)?;
     let address = settings.http.listen;
-    let listener = TcpListener::bind(address)
-        .with_context(|| format!("cannot listen on {address}: is something else running there? Set http.listen"))?;
     let metrics = http::metrics::install().context("metrics")?;
     let cloud = LocalCloud::open(&settings, config).await?;
     let (requests, replies) = create_queues(&settings, &*cloud.queues).await?;
 
-    let (web, guardian, retire) = start_web_and_controller(&settings, &cloud, requests, replies);
+    let node = Node::default();
+    let (shown, fleet) = watch::channel(Arc::new(FleetView::default()));
+    let [router, poller] = node.web_actors(&settings, replies);
+    // A time stamp makes launch tokens of one life differ from those of the life before.
+    let controller =
+        node.controller(&settings, cloud.compute.clone(), requests.clone(), Arc::new(shown), now_ms, HearsReplies::All);
+    let guardian = Guardian::new([router, poller, controller]).start();
+    let web = node.web_tier(&settings, cloud.objects.clone(), requests, fleet);
     let http::Serving { server, ending } = http::serve(web, listener, metrics)?;
     let handle = server.handle();
     actix::spawn(server);
@@ -66,18 +77,11 @@ pub async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<(
 
     let compute = cloud.compute.clone();
     actix::spawn(async move {
-        wait_for_signal().await;
+        wait_to_end().await;
         tracing::info!("ending: finishing uploads, then the workers");
-        actix::spawn(async {
-            wait_for_signal().await;
-            System::current().stop_with_code(130); // asked twice: at once
-        });
-        ending.send_replace(true);
-        if tokio::time::timeout(HTTP_GRACE, handle.stop(true)).await.is_err() {
-            tracing::warn!("uploads were still waiting; their jobs are kept");
-        }
+        finish_uploads(handle, ending).await;
         guardian.do_send(StandDown);
-        if retire.ask(Retire).await.is_err() {
+        if node.retire.ask(Retire).await.is_err() {
             tracing::warn!("the fleet was not there to be retired");
         }
         end_all(&*compute).await;
@@ -87,10 +91,10 @@ pub async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<(
     Ok(())
 }
 
-/// Makes the three queues; answers with the listener and the speaker.
-async fn create_queues(settings: &Settings, queues: &dyn Queues) -> anyhow::Result<(Arc<dyn Queue>, Arc<dyn Queue>)> {
+/// The queues of a cluster: dead-letter queue, listener, speaker. The first has to be made first.
+pub fn queue_specs(settings: &Settings) -> [QueueSpec; 3] {
     let q = &settings.queue;
-    let base = QueueSpec {
+    let dead_letter = QueueSpec {
         name: q.dead_letter.clone(),
         fifo: true,
         visibility: q.visibility,
@@ -102,72 +106,153 @@ async fn create_queues(settings: &Settings, queues: &dyn Queues) -> anyhow::Resu
         name: q.listener.clone(),
         max_receives: q.max_receives,
         dead_letter: Some(q.dead_letter.clone()),
-        ..base.clone()
+        ..dead_letter.clone()
     };
-    let speaker = QueueSpec { name: q.speaker.clone(), fifo: false, durable: false, ..base.clone() };
-    queues.create(base).await.context("dead-letter queue")?;
+    let speaker = QueueSpec { name: q.speaker.clone(), fifo: false, durable: false, ..dead_letter.clone() };
+    [dead_letter, listener, speaker]
+}
+
+/// Makes the three queues; answers with the listener and the speaker.
+async fn create_queues(settings: &Settings, queues: &dyn Queues) -> anyhow::Result<(Arc<dyn Queue>, Arc<dyn Queue>)> {
+    let [dead_letter, listener, speaker] = queue_specs(settings);
+    queues.create(dead_letter).await.context("dead-letter queue")?;
     let listener = queues.create(listener).await.context("request queue")?;
     let speaker = queues.create(speaker).await.context("reply queue")?;
     Ok((listener, speaker))
 }
 
-fn start_web_and_controller(
-    settings: &Settings,
-    cloud: &LocalCloud,
-    requests: Arc<dyn Queue>,
-    replies: Arc<dyn Queue>,
-) -> (WebTier, Addr<Guardian>, Link<Retire>) {
-    let (deliveries, done, capacity) =
-        (Link::<Deliveries>::default(), Link::<Done>::default(), Link::<Capacity>::default());
-    let (register, forget, hint) = (Link::default(), Link::default(), Link::<DemandHint>::default());
-    let retire = Link::<Retire>::default();
-    let (shown, fleet) = watch::channel(Arc::new(FleetView::default()));
-    let shown = Arc::new(shown);
+/// Which replies of its workers a controller hears: those to other nodes' uploads go elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HearsReplies {
+    All,
+    #[cfg(feature = "aws")]
+    OwnOnly,
+}
 
-    let router: Factory = {
-        let (deliveries, done, capacity) = (deliveries.clone(), done.clone(), capacity.clone());
-        let (register, forget) = (register.clone(), forget.clone());
-        Box::new(move |notice| {
-            let router = ReplyRouter::new(done.clone(), capacity.clone(), notice).start();
-            deliveries.set(router.clone().recipient());
-            register.set(router.clone().recipient());
-            forget.set(router.recipient());
-        })
-    };
-    let poller: Factory = {
-        let options = PollerOptions {
-            capacity: REPLIES_IN_HAND,
-            visibility: settings.queue.visibility,
-            linger: LINGER,
-            wait: Duration::from_secs(20),
+/// The ways between a node's actors, and from outside to them.
+#[derive(Clone, Default)]
+struct Node {
+    deliveries: Link<Deliveries>,
+    done: Link<Done>,
+    capacity: Link<Capacity>,
+    register: Link<Register>,
+    forget: Link<Forget>,
+    hint: Link<DemandHint>,
+    retire: Link<Retire>,
+    served: Link<Served>,
+}
+
+impl Node {
+    /// The actors behind the web tier's uploads.
+    fn web_actors(&self, settings: &Settings, replies: Arc<dyn Queue>) -> [(&'static str, Factory); 2] {
+        let router: Factory = {
+            let node = self.clone();
+            Box::new(move |notice| {
+                let router =
+                    ReplyRouter::new(node.done.clone(), node.capacity.clone(), node.served.clone(), notice).start();
+                node.deliveries.set(router.clone().recipient());
+                node.register.set(router.clone().recipient());
+                node.forget.set(router.recipient());
+            })
         };
-        Box::new(move |notice| {
-            let poller = QueuePoller::new(replies.clone(), options.clone(), deliveries.clone(), None, notice).start();
-            capacity.set(poller.clone().recipient());
-            done.set(poller.recipient());
-        })
-    };
-    let controller: Factory = {
-        let rules = FleetRules::from(&settings.fleet);
-        let retiring = retire.clone();
-        let (compute, requests, hint): (Arc<dyn Compute>, _, _) =
-            (cloud.compute.clone(), requests.clone(), hint.clone());
-        Box::new(move |notice| {
-            // A time stamp makes launch tokens of one life differ from those of the life before.
-            let core = FleetCore::new(rules.clone(), now_ms());
-            let fleet = InstanceFleet::new(core, compute.clone(), requests.clone(), shown.clone(), notice).start();
-            hint.set(fleet.clone().recipient());
-            retiring.set(fleet.recipient());
-        })
-    };
-    let guardian =
-        Guardian::new([("reply router", router), ("reply poller", poller), ("instance fleet", controller)]).start();
+        let poller: Factory = {
+            let options = PollerOptions {
+                capacity: REPLIES_IN_HAND,
+                visibility: settings.queue.visibility,
+                linger: LINGER,
+                wait: Duration::from_secs(20),
+                finish_poll: false,
+            };
+            let node = self.clone();
+            Box::new(move |notice| {
+                let to = node.deliveries.clone();
+                let poller = QueuePoller::new(replies.clone(), options.clone(), to, None, notice).start();
+                node.capacity.set(poller.clone().recipient());
+                node.done.set(poller.recipient());
+            })
+        };
+        [("reply router", router), ("reply poller", poller)]
+    }
 
-    let objects: Arc<dyn ObjectStore> = cloud.objects.clone();
-    let records = Records::new(objects.clone(), settings.store.clone());
-    let gallery = GalleryStore::new(objects, settings.store.state.clone(), settings.gallery.clone());
-    let ports = Ports { listener: requests, records, register, forget };
-    (WebTier::new(settings.clone(), ports, gallery, hint, fleet), guardian, retire)
+    /// The controller, whose launch tokens begin with what `epoch` says.
+    fn controller(
+        &self,
+        settings: &Settings,
+        compute: Arc<dyn Compute>,
+        requests: Arc<dyn Queue>,
+        shown: Arc<watch::Sender<Arc<FleetView>>>,
+        epoch: impl Fn() -> u64 + 'static,
+        hears: HearsReplies,
+    ) -> (&'static str, Factory) {
+        let (node, settings) = (self.clone(), settings.clone());
+        let factory = Box::new(move |notice| {
+            let mut rules = FleetRules::new(&settings, Duration::from_millis(now_ms()));
+            if hears != HearsReplies::All {
+                rules.silent_timeout = None; // silence says nothing
+            }
+            let core = FleetCore::new(rules, epoch());
+            let recorder = settings.fleet.record.as_ref().and_then(|path| {
+                let opened = FleetRecorder::open(path, &core);
+                opened
+                    .inspect_err(|error| tracing::warn!(%error, path = %path.display(), "no record of the fleet"))
+                    .ok()
+            });
+            let (compute, requests, shown) = (compute.clone(), requests.clone(), shown.clone());
+            let fleet = InstanceFleet::new(core, recorder, compute, requests, shown, notice).start();
+            node.hint.set(fleet.clone().recipient());
+            node.served.set(fleet.clone().recipient());
+            node.retire.set(fleet.recipient());
+        });
+        ("instance fleet", factory)
+    }
+
+    /// What HTTP asks of the actors.
+    fn web_tier(
+        &self,
+        settings: &Settings,
+        objects: Arc<dyn ObjectStore>,
+        requests: Arc<dyn Queue>,
+        fleet: watch::Receiver<Arc<FleetView>>,
+    ) -> WebTier {
+        let records = Records::new(objects.clone(), settings.store.clone());
+        let gallery = GalleryStore::new(objects, settings.store.state.clone(), settings.gallery.clone());
+        let ports = Ports { listener: requests, records, register: self.register.clone(), forget: self.forget.clone() };
+        WebTier::new(settings.clone(), ports, gallery, self.hint.clone(), fleet)
+    }
+}
+
+/// Takes the address to serve on before anything else is begun.
+fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
+    let address = settings.http.listen;
+    TcpListener::bind(address)
+        .with_context(|| format!("cannot listen on {address}: is something else running there? Set http.listen"))
+}
+
+/// Waits for a signal; a second one ends the process at once.
+async fn wait_to_end() {
+    wait_for_signal().await;
+    actix::spawn(async {
+        wait_for_signal().await;
+        System::current().stop_with_code(130); // asked twice: at once
+    });
+}
+
+/// Resolves at a signal; a second one ends the process at once.
+#[cfg(feature = "aws")]
+pub async fn asked_to_end() {
+    wait_for_signal().await;
+    actix::spawn(async {
+        wait_for_signal().await;
+        std::process::exit(130);
+    });
+}
+
+/// Lets uploads that wait have their answers, for some seconds.
+async fn finish_uploads(handle: actix_web::dev::ServerHandle, ending: watch::Sender<bool>) {
+    ending.send_replace(true);
+    if tokio::time::timeout(HTTP_GRACE, handle.stop(true)).await.is_err() {
+        tracing::warn!("uploads were still waiting; their jobs are kept");
+    }
 }
 
 /// The ports of one worker.
@@ -179,6 +264,7 @@ pub struct WorkerPorts {
 
 /// Loads and warms the models, says that it is ready, and serves jobs until idle, asked, or interrupted.
 pub async fn worker(settings: Settings, ports: WorkerPorts) -> anyhow::Result<()> {
+    let born = Instant::now();
     let WorkerPorts { queues, objects, metadata } = ports;
     let instance = metadata.instance_id().await.context("own instance id")?.0;
     let store = GalleryStore::new(objects.clone(), settings.store.state.clone(), settings.gallery.clone());
@@ -207,7 +293,7 @@ pub async fn worker(settings: Settings, ports: WorkerPorts) -> anyhow::Result<()
     links.deliveries.set(supervisor.clone().recipient());
     links.drained.set(supervisor.clone().recipient());
     links.idle_expired.set(supervisor.clone().recipient());
-    start_worker_wards(&settings, listener, &links);
+    start_worker_wards(&settings, born, listener, &links);
 
     let refresh = settings.gallery.refresh;
     actix::spawn(async move {
@@ -225,13 +311,15 @@ pub async fn worker(settings: Settings, ports: WorkerPorts) -> anyhow::Result<()
     Ok(())
 }
 
-fn start_worker_wards(settings: &Settings, listener: Arc<dyn Queue>, links: &Links) {
+fn start_worker_wards(settings: &Settings, born: Instant, listener: Arc<dyn Queue>, links: &Links) {
     let poller: Factory = {
         let options = PollerOptions {
             capacity: settings.worker.threads,
             visibility: settings.queue.visibility,
             linger: LINGER,
-            wait: settings.worker.idle_stop,
+            // A drain that waits for a poll must still end in its time.
+            wait: settings.worker.idle_stop.min(settings.worker.drain_timeout / 2),
+            finish_poll: settings.cloud.kind != CloudKind::Local,
         };
         let links = links.clone();
         Box::new(move |notice| {
@@ -245,9 +333,10 @@ fn start_worker_wards(settings: &Settings, listener: Arc<dyn Queue>, links: &Lin
         })
     };
     let timer: Factory = {
-        let (limit, links) = (settings.worker.idle_stop, links.clone());
+        let limits = Limits { idle: settings.worker.idle_stop, paid: settings.fleet.billing_minimum };
+        let links = links.clone();
         Box::new(move |notice| {
-            let timer = IdleTimer::new(limit, links.idle_expired.clone(), notice).start();
+            let timer = IdleTimer::new(limits, born, links.idle_expired.clone(), notice).start();
             links.busy.set(timer.clone().recipient());
             links.idle.set(timer.recipient());
         })

@@ -9,24 +9,33 @@ mod wait;
 use std::time::Duration;
 
 use emulators::{Emulator, wait_until};
-use rollcall::cloud::{
-    CloudError, Compute, InstanceState, Metadata, Queues,
-    aws::{Ec2Compute, Ec2Metadata, Ec2Options, SqsQueues, ec2_client, sqs_client},
+use rollcall::{
+    cloud::{
+        CloudError, Compute, InstanceState, Metadata, Queues,
+        aws::{Ec2Compute, Ec2Metadata, Ec2Options, SqsQueues, ec2_client, sqs_client},
+    },
+    settings::Launching,
 };
 use serde_json::json;
 
 /// Longest time for anything that happens at all.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn options() -> Ec2Options {
-    Ec2Options {
-        cluster: "moody".into(),
-        name_prefix: "worker-".into(),
+fn launching() -> Launching {
+    Launching {
         image: Some("ami-12345678".into()),
         instance_types: ["c7i.large", "c6i.large"].map(Into::into).into(),
         capacity_memory: Duration::from_secs(600),
-        ..Ec2Options::default()
+        ..Launching::default()
     }
+}
+
+fn with(launch: Launching) -> Ec2Options {
+    Ec2Options { cluster: "moody".into(), name_prefix: "worker-".into(), launch, user_data: None }
+}
+
+fn options() -> Ec2Options {
+    with(launching())
 }
 
 async fn fleet(options: Ec2Options) -> (Emulator, Ec2Compute) {
@@ -63,7 +72,7 @@ async fn what_one_type_cannot_fill_the_next_one_does() {
 
 #[tokio::test]
 async fn no_capacity_anywhere_is_said_and_the_same_token_may_try_later() {
-    let (ec2, compute) = fleet(Ec2Options { capacity_memory: Duration::ZERO, ..options() }).await;
+    let (ec2, compute) = fleet(with(Launching { capacity_memory: Duration::ZERO, ..launching() })).await;
     ec2.set(
         "/faults",
         json!([{"action": "RunInstances", "code": "InsufficientInstanceCapacity", "status": 500, "times": 2}]),
@@ -129,7 +138,7 @@ async fn a_new_controller_knows_the_fleet_from_ec2_alone_and_counts_names_on() {
 
 #[tokio::test]
 async fn spot_comes_first_and_on_demand_where_there_is_none() {
-    let (ec2, compute) = fleet(Ec2Options { spot: true, instance_types: vec![], ..options() }).await;
+    let (ec2, compute) = fleet(with(Launching { spot: true, instance_types: vec![], ..launching() })).await;
     compute.launch("spot", 1).await.expect("launched");
     let faults = json!([{"action": "RunInstances", "code": "MaxSpotInstanceCountExceeded", "times": 1}]);
     ec2.set("/faults", faults).await;
@@ -137,7 +146,8 @@ async fn spot_comes_first_and_on_demand_where_there_is_none() {
     assert_eq!(launches(&ec2).await, 3);
     for instance in compute.describe().await.expect("described") {
         wait_until("nothing is pending", PATIENCE, async || {
-            compute.describe().await.expect("described").iter().all(|i| i.state != InstanceState::Pending)
+            let machines = ec2.ask("/instances").await;
+            machines.as_array().expect("a list").iter().all(|machine| machine["state"] != "pending")
         })
         .await;
         let stopped = compute.stop(&[instance.id]).await.remove(0);
@@ -151,7 +161,7 @@ async fn spot_comes_first_and_on_demand_where_there_is_none() {
 
 #[tokio::test]
 async fn an_instance_knows_itself_its_notice_and_how_to_stop() {
-    let (ec2, compute) = fleet(Ec2Options { instance_types: vec![], ..options() }).await;
+    let (ec2, compute) = fleet(with(Launching { instance_types: vec![], ..launching() })).await;
     let id = compute.launch("one", 1).await.expect("launched").remove(0);
     let sdk = emulators::sdk(&ec2.url).await;
     let queues = SqsQueues::new(
@@ -173,6 +183,11 @@ async fn an_instance_knows_itself_its_notice_and_how_to_stop() {
     let metadata = Ec2Metadata::new(imds, ec2_client(&sdk), probe);
 
     assert_eq!(metadata.instance_id().await, Ok(id.clone()));
+    let state = async || compute.describe().await.expect("described")[0].state;
+    wait_until("EC2 calls it running", PATIENCE, async || ec2.ask("/instances").await[0]["state"] == "running").await;
+    assert_eq!(state().await, InstanceState::Pending, "its worker is not ready");
+    assert_eq!(metadata.ready().await, Ok(()));
+    assert_eq!(state().await, InstanceState::Running);
     assert_eq!(metadata.interruption().await, Ok(None));
     let notice = json!({"id": id.0, "notice": {"action": "terminate", "time": "2026-01-01T00:00:00Z"}});
     ec2.set("/notice", notice).await;

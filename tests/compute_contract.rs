@@ -33,19 +33,32 @@ async fn processes() -> World {
 
 #[cfg(feature = "aws")]
 async fn ec2() -> World {
-    use rollcall::cloud::aws::{Ec2Compute, Ec2Options, ec2_client};
+    use rollcall::{
+        cloud::{
+            InstanceId,
+            aws::{Ec2Compute, Ec2Options, READY_TAG, ec2_client},
+        },
+        settings::Launching,
+    };
     let name_prefix = "contract-".to_owned();
     let client = ec2_client(&emulators::sdk(&emulators::shared_ec2().await.url).await);
     let fleet = || {
         let options = Ec2Options {
             cluster: ulid::Ulid::generate().to_string(),
             name_prefix: name_prefix.clone(),
-            image: Some("ami-12345678".into()),
+            launch: Launching { image: Some("ami-12345678".into()), ..Launching::default() },
             ..Ec2Options::default()
         };
         Arc::new(Ec2Compute::new(client.clone(), options))
     };
-    World { compute: fleet(), other: fleet(), boot: Box::new(|_| {}), name_prefix, _keep: Box::new(()) }
+    let (compute, other) = (fleet(), fleet());
+    // What a worker says of itself when it is ready.
+    let boot: Box<dyn Fn(&InstanceId) + Send + Sync> = Box::new(move |id| {
+        let now = (rollcall::records::now_ms() / 1000).to_string();
+        let tag = aws_sdk_ec2::types::Tag::builder().key(READY_TAG).value(now).build();
+        tokio::spawn(client.create_tags().resources(&id.0).tags(tag).send());
+    });
+    World { compute, other, boot, name_prefix, _keep: Box::new(()) }
 }
 
 compute_contract!(of_processes, crate::processes);

@@ -5,16 +5,18 @@
 moto changes states at once, ignores ClientToken and MaxCount, and lets anything be started. Here an instance takes its
 time from state to state, a call from the wrong state is refused, a ClientToken is honoured, capacity can be lost, and
 each instance has a metadata service (IMDSv2) of its own. With $EC2_SHIM_WORKER (a command, as a JSON list) a process is
-started when an instance turns running and ended when it stops, so that a test's fleet does real work.
+started when an instance turns running and ended when it stops, so that a test's fleet does real work. With
+$EC2_SHIM_DISKS (a folder) instances run their own user data instead, see ec2_boot.py.
 
 The control port takes JSON:
-    POST /delays   {"pending": 0.5, "stopping": 0.5, "shutting-down": 0.5}: seconds in these states
+    POST /delays   {"pending": 0.5, "stopping": 0.5, "shutting-down": 0.5, "image": 0.5}: seconds in these states
     POST /faults   [{"action": "RunInstances", "code": ..., "status": 500, "times": 2, "instance_type": ...}, ...]: answers
                    instead of the next calls (of that type); with "capacity": n, fills launches up to n instead
     POST /notice   {"id": ..., "notice": {"action": "terminate", "time": ...}}: announces a spot interruption
     POST /kill     {"id": ...}: the machine is gone
     GET /instances [{"id", "state", "pid", "metadata": URL}, ...]
     GET /calls     {"RunInstances": 3, ...}: how often each action was called
+    GET /callers   {"RunInstances": ["test"], ...}: with which access keys
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import collections
 import copy
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -31,22 +34,35 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import flask
 import moto.server
+from moto.core.responses import ActionResult
+from moto.core.types import Base64EncodedString
+from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instances import Instance, InstanceBackend
+from moto.ec2.models.amis import Ami, AmiBackend
 from moto.ec2.responses import EC2Response
+
+sys.path.insert(0, str(Path(__file__).parent))
+from ec2_boot import Disk  # noqa: E402
 
 # One lock for everything: instances change under calls, under the clock and under the control port.
 LOCK = threading.RLock()
 CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 NEXT = {"pending": "running", "stopping": "stopped", "shutting-down": "terminated"}
-DELAYS = {"pending": 0.5, "stopping": 0.5, "shutting-down": 0.5}
+DELAYS = {"pending": 0.5, "stopping": 0.5, "shutting-down": 0.5, "image": 0.5}
 FAULTS: list[dict] = []
 CALLS: collections.Counter[str] = collections.Counter()
+CALLERS: dict[str, set[str]] = collections.defaultdict(set)
 MACHINES: dict[str, Machine] = {}
 WORKER = json.loads(os.environ.get("EC2_SHIM_WORKER", "null"))
+# Where machines write what they say; None: where this program does.
+LOG = open(os.environ["EC2_SHIM_LOG"], "ab") if "EC2_SHIM_LOG" in os.environ else None  # noqa: SIM115
+DISKS = Path(os.environ["EC2_SHIM_DISKS"]) if "EC2_SHIM_DISKS" in os.environ else None
+SECRET = os.environ.get("EC2_SHIM_SECRET", "emulator")
 # How long a worker may take to end after SIGTERM, and how long systemd waits before it starts a failed one again.
 WORKER_GRACE, WORKER_RESTART = 10.0, 0.5
 
@@ -60,6 +76,8 @@ class Machine:
         self.since = time.monotonic()
         self.restart_at = 0.0
         self.notice: dict | None = None
+        self.disk: Disk | None = None
+        self.boot: subprocess.Popen | None = None
         self.metadata = ThreadingHTTPServer(("127.0.0.1", 0), MetadataHandler)
         self.metadata.machine = self
         serve(self.metadata)
@@ -85,15 +103,34 @@ class Machine:
         elif self.state in NEXT and age >= DELAYS[self.state]:
             self.enter(NEXT[self.state])
             self.restart_at = 0.0
-        if self.state == "running" and WORKER and not alive:
+        if self.state == "running" and not alive and (command := self.command()):
             if self.process is not None and self.process.poll() == 0:
                 return  # it ended as it should, and asks for its own stop
             if time.monotonic() >= self.restart_at:
-                environment = os.environ | {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.endpoint}
-                self.process = subprocess.Popen(WORKER, env=environment, stdin=subprocess.DEVNULL)
+                arguments, environment, folder = command
+                environment = environment | {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.endpoint}
+                self.process = subprocess.Popen(
+                    arguments, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=LOG, stderr=LOG
+                )
                 self.restart_at = time.monotonic() + WORKER_RESTART
+        if self.disk and self.state == "running" and self.disk.switched_off():
+            self.enter("stopping")
         if self.state in ("stopped", "terminated"):
             self.process = None
+            if self.boot is not None and self.boot.poll() is None:
+                os.killpg(self.boot.pid, signal.SIGKILL)  # a script that was still running
+
+    def command(self) -> tuple[list[str], dict[str, str], str | None] | None:
+        """What runs on it now: command, environment, folder."""
+        if WORKER:
+            return WORKER, dict(os.environ), None
+        user_data = base64.b64decode(str(self.instance.user_data or "")).decode()
+        if DISKS is None or not user_data.startswith("#!"):
+            return None
+        if self.disk is None:
+            self.disk = Disk(DISKS, self.instance.id, self.instance.image_id, user_data)
+            self.boot = self.disk.first_boot()
+        return self.disk.unit() if self.boot.poll() is not None else None
 
     def vanish(self) -> None:
         if self.process is not None:
@@ -138,6 +175,8 @@ moto_start, moto_stop, moto_terminate = Instance.start, Instance.stop, Instance.
 
 
 def start(instance: Instance):
+    if instance._state.name == "stopped":
+        instance.launch_time = utcnow()
     return changed(instance, moto_start, "pending", {"stopped"}, {"pending", "running"}, "started")
 
 
@@ -205,6 +244,38 @@ def check_stop(instance: Instance) -> None:
         stop(instance)  # refuses
 
 
+moto_image = AmiBackend.create_image
+
+
+def create_image(self, instance_id, name, description, tag_specifications):
+    """With tags for snapshots, which moto refuses, and some time until it is available."""
+    snapshots = [s for s in tag_specifications if s["ResourceType"] == "snapshot"]
+    others = [s for s in tag_specifications if s["ResourceType"] != "snapshot"]
+    ami = moto_image(self, instance_id, name, description, others)
+    ami.ebs_snapshot.add_tags({t["Key"]: t["Value"] for s in snapshots for t in s["Tags"]})
+    IMAGES[ami.id] = time.monotonic()
+    if (disk := MACHINES[instance_id].disk) is not None:
+        disk.image(DISKS, ami.id)
+    return ami
+
+
+IMAGES: dict[str, float] = {}
+AmiBackend.create_image = create_image
+Ami.state = property(
+    lambda ami: "pending" if time.monotonic() - IMAGES.get(ami.id, -1e9) < DELAYS["image"] else "available",
+    lambda ami, state: None,
+)
+
+
+def get_console_output(self) -> ActionResult:
+    disk = MACHINES[self._get_param("InstanceId")].disk
+    text = disk.console.read_text() if disk is not None and disk.console.exists() else ""
+    return ActionResult({"InstanceId": self._get_param("InstanceId"), "Output": Base64EncodedString.from_raw_string(text)})
+
+
+EC2Response.get_console_output = get_console_output
+
+
 Instance.start, Instance.stop, Instance.terminate = start, stop, terminate
 InstanceBackend.run_instances = run_instances
 InstanceBackend.start_instances = all_or_none(InstanceBackend.start_instances, check_start)
@@ -218,6 +289,7 @@ def call_action(self):
     action = self._get_action()
     with LOCK:
         CALLS[action] += 1
+        CALLERS[action].add(re.search("Credential=([^/]*)/", flask.request.headers.get("Authorization", "Credential=/"))[1])
         for fault in FAULTS:
             if "capacity" in fault or fault["action"] != action or fault.get("times", 1) == 0:
                 continue
@@ -285,7 +357,7 @@ class MetadataHandler(JsonHandler):
 
 def credentials() -> dict[str, str]:
     hour = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
-    keys = {"AccessKeyId": "ASIAEMULATOR", "SecretAccessKey": "emulator", "Token": "emulator", "Expiration": hour}
+    keys = {"AccessKeyId": "ASIAEMULATOR", "SecretAccessKey": SECRET, "Token": SECRET, "Expiration": hour}
     return {"Code": "Success", "Type": "AWS-HMAC", "LastUpdated": "2026-01-01T00:00:00Z"} | keys
 
 
@@ -309,6 +381,8 @@ class ControlHandler(JsonHandler):
         with LOCK:
             if self.path == "/calls":
                 return self.answer(200, json.dumps(CALLS))
+            if self.path == "/callers":
+                return self.answer(200, json.dumps({action: sorted(keys) for action, keys in CALLERS.items()}))
             machines = [
                 {"id": id, "state": m.state, "pid": m.process and m.process.pid, "metadata": m.endpoint}
                 for id, m in MACHINES.items()

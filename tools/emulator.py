@@ -2,11 +2,13 @@
 
     emulator.py MODULE|FILE.py [ARGUMENT]...
 
-Whoever starts it holds the other end of the pipe, so it cannot be left behind.
+Whoever starts it holds the other end of the pipe, so it cannot be left behind, and neither can what it has started.
 """
 
 import os
 import runpy
+import signal
+import subprocess
 import sys
 import threading
 
@@ -14,10 +16,20 @@ import threading
 def end_with_input() -> None:
     while os.read(0, 4096):
         pass
+    everybody = subprocess.run(["ps", "-A", "-o", "pid="], capture_output=True, text=True, check=False).stdout
+    own = os.getpid()
+    for pid in map(int, everybody.split()):
+        try:
+            if pid != own and os.getsid(pid) == own:
+                os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has just ended
     os._exit(0)
 
 
 if __name__ == "__main__":
+    if os.getpgrp() != os.getpid():  # a shell's own child leads a group already
+        os.setsid()
     threading.Thread(target=end_with_input, daemon=True).start()
     sys.argv = sys.argv[1:]
     if sys.argv[0].endswith(".py"):

@@ -1,50 +1,73 @@
 //! The thin shell round the pure core in `fleet/`: events in, actions out. Every call to the cloud runs on owned data
 //! beside the actor and comes back as an event.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
     fleet::{Action, Event, FleetCore, view::FleetView},
+    fleet_recorder::FleetRecorder,
     guardian::DeathNotice,
-    messages::{DemandHint, Retire},
+    messages::{DemandHint, Retire, Served},
 };
 use crate::{
     cloud::{Compute, InstanceId, Queue},
     records::now_ms,
 };
 
+/// Shortest time between two views.
+const SHOW_EVERY: Duration = Duration::from_millis(20);
+
 /// See the module.
 pub struct InstanceFleet {
     core: FleetCore,
+    recorder: Option<FleetRecorder>,
     origin: Instant,
     compute: Arc<dyn Compute>,
     listener: Arc<dyn Queue>,
     shown: Arc<watch::Sender<Arc<FleetView>>>,
     wake: Option<SpawnHandle>,
+    /// When the view was last shown, and whether it will be again without another event.
+    showed: Option<Instant>,
+    show_due: bool,
     _notice: DeathNotice,
 }
 
 impl InstanceFleet {
-    /// `core` counts its time from now on. Its view is published to `shown`.
+    /// `core` counts its time from now on. What it hears goes to `recorder`; its view is published to `shown`.
     pub fn new(
         core: FleetCore,
+        recorder: Option<FleetRecorder>,
         compute: Arc<dyn Compute>,
         listener: Arc<dyn Queue>,
         shown: Arc<watch::Sender<Arc<FleetView>>>,
         notice: DeathNotice,
     ) -> Self {
-        Self { core, origin: Instant::now(), compute, listener, shown, wake: None, _notice: notice }
+        Self {
+            core,
+            recorder,
+            origin: Instant::now(),
+            compute,
+            listener,
+            shown,
+            wake: None,
+            showed: None,
+            show_due: false,
+            _notice: notice,
+        }
     }
 
     fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
         let now = self.origin.elapsed();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.hear(now, &event);
+        }
         for action in self.core.step(event, now) {
             self.perform(action, ctx);
         }
-        self.shown.send_replace(Arc::new(self.core.view(now, now_ms())));
+        self.show_soon(ctx);
         if let Some(old) = self.wake.take() {
             ctx.cancel_future(old);
         }
@@ -54,6 +77,22 @@ impl InstanceFleet {
                 act.wake = None;
                 act.step(Event::Tick, ctx);
             }));
+        }
+    }
+
+    /// Shows the fleet as it is, at once if it was not shown just before: with thousands of jobs a second it changes far
+    /// more often than anybody can look.
+    fn show_soon(&mut self, ctx: &mut Context<Self>) {
+        let wait = self.showed.map_or(Duration::ZERO, |at| SHOW_EVERY.saturating_sub(at.elapsed()));
+        if wait.is_zero() {
+            self.showed = Some(Instant::now());
+            self.shown.send_replace(Arc::new(self.core.view(self.origin.elapsed(), now_ms())));
+        } else if !self.show_due {
+            self.show_due = true;
+            ctx.run_later(wait, |act, ctx| {
+                act.show_due = false;
+                act.show_soon(ctx);
+            });
         }
     }
 
@@ -106,6 +145,13 @@ impl Handler<DemandHint> for InstanceFleet {
     type Result = ();
     fn handle(&mut self, DemandHint { waiting }: DemandHint, ctx: &mut Self::Context) {
         self.step(Event::Hint { waiting }, ctx);
+    }
+}
+
+impl Handler<Served> for InstanceFleet {
+    type Result = ();
+    fn handle(&mut self, Served { worker, jobs, busy }: Served, ctx: &mut Self::Context) {
+        self.step(Event::Served { worker, jobs, busy }, ctx);
     }
 }
 

@@ -1,9 +1,11 @@
 //! Only what crosses actors. A message to oneself stays in its actor's file.
 
+use std::time::Duration;
+
 use actix::{Message, Recipient};
 
 use crate::{
-    cloud::{Delivery, Receipt},
+    cloud::{Delivery, InstanceId, Receipt},
     wire::{JobId, Reply},
 };
 
@@ -78,6 +80,15 @@ pub struct IdleExpired;
 #[rtype(result = "()")]
 pub struct DemandHint {
     pub waiting: u64,
+}
+
+/// To the fleet: a worker has finished `jobs`, which took it `busy` in all. From the router, once a batch of replies.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Served {
+    pub worker: InstanceId,
+    pub jobs: u64,
+    pub busy: Duration,
 }
 
 /// To the fleet: the process is ending, start nothing any more.

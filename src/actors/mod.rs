@@ -1,6 +1,7 @@
 //! The actors, and the only folder besides `http/`, `app.rs` and `main.rs` that knows actix.
 
 pub mod fleet;
+pub mod fleet_recorder;
 pub mod guardian;
 pub mod idle_timer;
 pub mod instance_fleet;

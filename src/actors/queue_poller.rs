@@ -29,6 +29,9 @@ pub struct PollerOptions {
     pub linger: Duration,
     /// Longest long poll, at most [`LONG_POLL`].
     pub wait: Duration,
+    /// Whether a drain waits for the poll under way instead of dropping it: what a dropped poll is answered with stays
+    /// hidden until its visibility runs out, where the queue is on the other side of a network.
+    pub finish_poll: bool,
 }
 
 /// See the module.
@@ -88,6 +91,13 @@ impl QueuePoller {
 
     fn received(result: CloudResult<Vec<Delivery>>, act: &mut Self, ctx: &mut Context<Self>) {
         act.poll = None;
+        if act.draining {
+            let receipts: Vec<Receipt> = result.into_iter().flatten().map(|d| d.receipt).collect();
+            if !receipts.is_empty() {
+                act.give_back(receipts, ctx);
+            }
+            return act.finish_drain(ctx);
+        }
         match result {
             Ok(batch) => {
                 act.failures = 0;
@@ -171,7 +181,8 @@ impl QueuePoller {
     }
 
     fn finish_drain(&mut self, ctx: &mut Context<Self>) {
-        if self.draining && self.in_hand.is_empty() && self.to_delete.is_empty() && self.calls == 0 {
+        let nothing_in_hand = self.in_hand.is_empty() && self.to_delete.is_empty();
+        if self.draining && nothing_in_hand && self.calls == 0 && self.poll.is_none() {
             if let Some(drained) = self.drained.take() {
                 drained.tell(Drained);
             }
@@ -218,7 +229,9 @@ impl Handler<Drain> for QueuePoller {
     type Result = ();
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
         self.draining = true;
-        if let Some(poll) = self.poll.take() {
+        if !self.options.finish_poll
+            && let Some(poll) = self.poll.take()
+        {
             ctx.cancel_future(poll);
         }
         self.flush(ctx);

@@ -1,14 +1,20 @@
 //! Job id → the request that waits for it. One router a web node: each reply is received once and goes to its request.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use actix::{Actor, Context, Handler, Recipient};
 
 use super::{
     guardian::{DeathNotice, Link},
-    messages::{Answer, Capacity, Deliveries, Done, Forget, Register},
+    messages::{Answer, Capacity, Deliveries, Done, Forget, Register, Served},
 };
-use crate::wire::{self, JobId, Reply};
+use crate::{
+    cloud::InstanceId,
+    wire::{self, JobId, Reply},
+};
 
 /// See the module.
 pub struct ReplyRouter {
@@ -16,13 +22,15 @@ pub struct ReplyRouter {
     waiting: HashMap<JobId, Vec<Recipient<Answer>>>,
     done: Link<Done>,
     capacity: Link<Capacity>,
+    served: Link<Served>,
     _notice: DeathNotice,
 }
 
 impl ReplyRouter {
-    /// `done` takes the receipts of replies that were routed, `capacity` asks for as many more.
-    pub fn new(done: Link<Done>, capacity: Link<Capacity>, notice: DeathNotice) -> Self {
-        Self { waiting: HashMap::new(), done, capacity, _notice: notice }
+    /// `done` takes the receipts of replies that were routed, `capacity` asks for as many more, and `served` hears how long
+    /// the workers took.
+    pub fn new(done: Link<Done>, capacity: Link<Capacity>, served: Link<Served>, notice: DeathNotice) -> Self {
+        Self { waiting: HashMap::new(), done, capacity, served, _notice: notice }
     }
 
     fn route(&mut self, reply: Reply) {
@@ -32,6 +40,12 @@ impl ReplyRouter {
             to.do_send(Answer(reply.clone()));
         }
     }
+}
+
+/// A worker may say anything: what is no time counts as none, and no job takes longer than a visibility can be extended.
+fn worker_time(reply: &Reply) -> Duration {
+    const MOST: Duration = Duration::from_secs(12 * 3600);
+    Duration::try_from_secs_f32(reply.worker_ms / 1e3).unwrap_or_default().min(MOST)
 }
 
 impl Actor for ReplyRouter {
@@ -61,12 +75,21 @@ impl Handler<Deliveries> for ReplyRouter {
     type Result = ();
     fn handle(&mut self, Deliveries(batch): Deliveries, _: &mut Self::Context) {
         self.capacity.tell(Capacity(batch.len()));
+        let mut served: BTreeMap<String, (u64, Duration)> = BTreeMap::new();
         for delivery in batch {
-            match wire::from_body(&delivery.body) {
-                Ok(reply) => self.route(reply),
+            match wire::from_body::<Reply>(&delivery.body) {
+                Ok(reply) => {
+                    let (jobs, busy) = served.entry(reply.worker.clone()).or_default();
+                    *jobs += 1;
+                    *busy = busy.saturating_add(worker_time(&reply));
+                    self.route(reply);
+                }
                 Err(error) => tracing::warn!(%error, "unreadable reply dropped"),
             }
             self.done.tell(Done(delivery.receipt));
+        }
+        for (worker, (jobs, busy)) in served {
+            self.served.tell(Served { worker: InstanceId(worker), jobs, busy });
         }
     }
 }

@@ -22,13 +22,19 @@ pub fn run(args: Args, layers: &Layers, settings: &Settings) {
         Action::Show => {
             print!("{layers}");
             println!("\n\"auto\" on this machine:");
+            let (fleet, worker) = (&settings.fleet, &settings.worker);
+            let show = |duration| humantime::format_duration(duration).to_string();
             for (key, value) in [
                 ("http.threads", settings.http.threads.to_string()),
-                ("fleet.max_instances", settings.fleet.max_instances.to_string()),
-                ("fleet.poll_every", humantime::format_duration(settings.fleet.poll_every).to_string()),
-                ("fleet.describe_every", humantime::format_duration(settings.fleet.describe_every).to_string()),
-                ("worker.idle_stop", humantime::format_duration(settings.worker.idle_stop).to_string()),
-                ("worker.threads", settings.worker.threads.to_string()),
+                ("fleet.max_instances", fleet.max_instances.to_string()),
+                ("fleet.poll_every", show(fleet.poll_every)),
+                ("fleet.describe_every", show(fleet.describe_every)),
+                ("fleet.describe_lag", show(fleet.describe_lag)),
+                ("fleet.boot_cold", show(fleet.boot_cold)),
+                ("fleet.boot_warm", show(fleet.boot_warm)),
+                ("fleet.billing_minimum", show(fleet.billing_minimum)),
+                ("worker.idle_stop", show(worker.idle_stop)),
+                ("worker.threads", worker.threads.to_string()),
             ] {
                 println!("{key:<36} {value}");
             }

@@ -1,6 +1,8 @@
 //! The command line: one file a command.
 
+pub mod aws;
 pub mod config;
+pub mod doctor;
 pub mod enroll;
 pub mod evaluate;
 pub mod fleet;
@@ -8,6 +10,8 @@ pub mod gallery;
 pub mod load;
 mod photos;
 pub mod recognize;
+pub mod serve;
+pub mod simulate;
 pub mod up;
 pub mod worker;
 
@@ -41,6 +45,12 @@ pub struct Cli {
 enum Command {
     /// Run everything on this machine: web tier, controller, queue and store; workers are processes that come and go
     Up,
+    /// On AWS: run the web tier and the controller
+    Serve(serve::Args),
+    /// On AWS: run a web node without the controller, beside others
+    Web(serve::Args),
+    /// On AWS: run the controller alone; of several, one acts
+    Controller(serve::Args),
     /// Run one worker (instances start this themselves)
     Worker(worker::Args),
     /// Add people to the gallery from a folder with a folder of photos per person
@@ -53,8 +63,14 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Upload photos as many clients would, and report answers, latency, the fleet, and what the store kept
     Load(load::Args),
-    /// Show the fleet of a running server
+    /// Run the controller against a simulated cloud, and report latency and cost
+    Simulate(simulate::Args),
+    /// Show the fleet of a running server, why it did what it did, and replay its record
     Fleet(fleet::Args),
+    /// Set a cluster on AWS up (image, stack) and take it down
+    Aws(aws::Args),
+    /// Check everything that a node or a worker needs before it runs, and say what to do about each fault
+    Doctor(doctor::Args),
     /// Show the effective configuration and where each value came from
     Config(config::Args),
 }
@@ -64,6 +80,9 @@ pub fn run(cli: Cli) -> ExitCode {
     let env: HashMap<String, String> = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
+    if let Command::Simulate(args) = cli.command {
+        return simulate::run(args, cli.config, env);
+    }
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let layers = match Layers::load(cli.config.as_deref(), env) {
         Ok(layers) => layers,
@@ -92,41 +111,47 @@ fn config_error(error: &dyn std::fmt::Display) -> ExitCode {
 
 fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Up => {
-            on_this_machine(&settings)?;
-            return up::run(settings, cli.config);
-        }
-        Command::Worker(args) => {
-            on_this_machine(&settings)?;
-            return worker::run(settings, args);
-        }
-        Command::Enroll(args) => app::block_on(async { enroll::run(args, &settings, local_store(&settings)?).await })?,
+        Command::Up => return up::run(settings, cli.config),
+        Command::Serve(args) => return serve::run(settings, serve::Role::Serve, args),
+        Command::Web(args) => return serve::run(settings, serve::Role::Web, args),
+        Command::Controller(args) => return serve::run(settings, serve::Role::Controller, args),
+        Command::Worker(args) => return worker::run(settings, args),
+        Command::Enroll(args) => app::block_on(async { enroll::run(args, &settings, store(&settings).await?).await })?,
         Command::Gallery(args) => {
-            app::block_on(async { gallery::run(args, &settings, local_store(&settings)?).await })?
+            app::block_on(async { gallery::run(args, &settings, store(&settings).await?).await })?
         }
         Command::Recognize(args) => {
-            app::block_on(async { recognize::run(args, &settings, local_store(&settings)?).await })?
+            app::block_on(async { recognize::run(args, &settings, store(&settings).await?).await })?
         }
         Command::Evaluate(args) => app::block_on(evaluate::run(args, &settings))?,
         Command::Load(args) => return app::block_on(load::run(args, &settings)),
+        Command::Simulate(_) => unreachable!("it has settings of its own, and ran before"),
         Command::Fleet(args) => app::block_on(fleet::run(args, &settings))?,
+        Command::Aws(args) => app::block_on(aws::run(args, &settings, cli.config))?,
+        Command::Doctor(args) => return app::block_on(doctor::run(args, &settings)),
         Command::Config(args) => config::run(args, layers, &settings),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Refuses settings for a cloud that no command runs on: what is meant for AWS must not start here.
-fn on_this_machine(settings: &Settings) -> anyhow::Result<()> {
+/// The object store of the configured cloud.
+async fn store(settings: &Settings) -> anyhow::Result<Arc<dyn ObjectStore>> {
     match settings.cloud.kind {
-        CloudKind::Local => Ok(()),
-        CloudKind::Aws => anyhow::bail!("no command runs on AWS yet: set cloud.kind = \"local\""),
+        CloudKind::Local => {
+            let dir = &settings.local.data_dir;
+            let store = LocalObjects::open(dir);
+            Ok(Arc::new(store.with_context(|| format!("cannot open the store in {}", dir.display()))?))
+        }
+        #[cfg(feature = "aws")]
+        CloudKind::Aws => Ok(crate::cloud::aws::AwsCloud::connect(settings, false).await?.objects),
+        #[cfg(not(feature = "aws"))]
+        CloudKind::Aws => Err(without_aws()),
     }
 }
 
-fn local_store(settings: &Settings) -> anyhow::Result<Arc<dyn ObjectStore>> {
-    on_this_machine(settings)?;
-    let dir = &settings.local.data_dir;
-    Ok(Arc::new(LocalObjects::open(dir).with_context(|| format!("cannot open the store in {}", dir.display()))?))
+#[cfg(not(feature = "aws"))]
+fn without_aws() -> anyhow::Error {
+    anyhow::anyhow!("this program was built without AWS: build it with `cargo build --release --features aws`")
 }
 
 fn log_to_stderr(log: &crate::settings::Log) -> anyhow::Result<()> {
@@ -137,21 +162,4 @@ fn log_to_stderr(log: &crate::settings::Log) -> anyhow::Result<()> {
         LogFormat::Json => subscriber.json().init(),
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_for_aws_do_not_run_on_this_machine() {
-        let settings = |kind: &str| {
-            let env = HashMap::from([("ROLLCALL__CLOUD__KIND".to_owned(), kind.to_owned())]);
-            Settings::from_layers(&Layers::load(None, env).expect("loaded"), 2).expect("valid")
-        };
-        on_this_machine(&settings("local")).expect("runs");
-        let refused = on_this_machine(&settings("aws")).expect_err("refused");
-        assert!(refused.to_string().contains("cloud.kind"), "{refused}");
-        assert!(local_store(&settings("aws")).is_err());
-    }
 }

@@ -10,26 +10,38 @@ use crate::{
         InstanceId, Metadata,
         local::{self, LocalObjects, SECRET_VARIABLE, SocketCloud},
     },
-    settings::Settings,
+    settings::{CloudKind, Settings},
 };
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Socket of the `rollcall up` that this instance belongs to
-    #[arg(long)]
-    socket: PathBuf,
-    /// This instance's id
-    #[arg(long)]
-    instance: String,
+    /// Socket of the `rollcall up` that this instance belongs to; not on AWS
+    #[arg(long, requires = "instance")]
+    socket: Option<PathBuf>,
+    /// This instance's id; on AWS the metadata service says it
+    #[arg(long, requires = "socket")]
+    instance: Option<String>,
 }
 
-/// Serves until idle, asked, or without a parent.
+/// Serves until idle, asked, or without a cloud.
 pub fn run(settings: Settings, args: Args) -> anyhow::Result<ExitCode> {
+    let code = match (settings.cloud.kind, args.socket, args.instance) {
+        (CloudKind::Local, Some(socket), Some(instance)) => run_local(settings, socket, InstanceId(instance))?,
+        (CloudKind::Local, ..) => anyhow::bail!("local workers are started by `rollcall up`"),
+        #[cfg(feature = "aws")]
+        (CloudKind::Aws, ..) => app::run(app::aws::worker(settings))?,
+        #[cfg(not(feature = "aws"))]
+        (CloudKind::Aws, ..) => return Err(super::without_aws()),
+    };
+    Ok(ExitCode::from(code as u8))
+}
+
+fn run_local(settings: Settings, socket: PathBuf, instance: InstanceId) -> anyhow::Result<i32> {
     local::die_with_parent()?;
     let secret = std::env::var(SECRET_VARIABLE);
     let secret = secret.with_context(|| format!("{SECRET_VARIABLE}: workers are started by `rollcall up`"))?;
-    let code = app::run(async {
-        let cloud = SocketCloud::connect(&args.socket, InstanceId(args.instance), secret).await?;
+    app::run(async {
+        let cloud = SocketCloud::connect(&socket, instance, secret).await?;
         let metadata: Arc<dyn Metadata> = cloud.metadata.clone();
         tokio::spawn({
             let metadata = metadata.clone();
@@ -42,6 +54,5 @@ pub fn run(settings: Settings, args: Args) -> anyhow::Result<ExitCode> {
         });
         let objects = Arc::new(LocalObjects::open(&settings.local.data_dir)?);
         app::worker(settings, WorkerPorts { queues: cloud.queues.clone(), objects, metadata }).await
-    })?;
-    Ok(ExitCode::from(code as u8))
+    })
 }

@@ -1,5 +1,6 @@
 //! The ports: what Rollcall needs of a cloud, in its own words. `local` is the embedded cloud of one
-//! machine, `aws` (a feature) is SQS, S3 and EC2. What a port promises is written on its trait and holds for every adapter.
+//! machine, `aws` (a feature) is SQS, S3 and EC2, `sim` a simulated cloud for the controller alone. What a port
+//! promises is written on its trait and holds for every adapter.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -10,8 +11,11 @@ use tokio::sync::watch;
 
 #[cfg(feature = "aws")]
 pub mod aws;
+pub mod lease;
 pub mod local;
 mod object_key;
+mod queue_limits;
+pub mod sim;
 
 /// What a cloud can answer instead of what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -56,7 +60,7 @@ pub type CloudResult<T> = Result<T, CloudError>;
 
 // ---------------------------------------------------------------- queues
 
-/// How a queue behaves. Opening a queue that exists with another spec is [`CloudError::Invalid`].
+/// How a queue behaves. Creating a queue that exists with another spec is [`CloudError::Invalid`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QueueSpec {
     pub name: String,
@@ -66,7 +70,8 @@ pub struct QueueSpec {
     pub visibility: Duration,
     /// After this many receives a message moves to `dead_letter` instead of being delivered again.
     pub max_receives: u32,
-    /// Name of the queue that takes messages received too often; `None` drops them.
+    /// Name of the queue that takes messages received too often. `None`: they are dropped, or, on SQS, delivered until
+    /// they are too old.
     pub dead_letter: Option<String>,
     /// Messages survive the death of the process. A reply queue need not: whoever waits dies too.
     pub durable: bool,
@@ -77,7 +82,7 @@ pub struct QueueSpec {
 pub struct Message {
     /// Text, at most 1 MiB.
     pub body: String,
-    /// FIFO only: messages of one group are delivered in order, one at a time.
+    /// FIFO only: messages of one group are delivered in order, and none of them while a receive before has one in hand.
     pub group: Option<String>,
     /// FIFO only: a second message with this id within five minutes is accepted and dropped.
     pub dedup: Option<String>,
@@ -127,7 +132,7 @@ pub trait Queue: Send + Sync + 'static {
     /// its visibility runs out, never lost.
     async fn receive(&self, max: usize, wait: Duration) -> CloudResult<Vec<Delivery>>;
     /// Removes the message of a delivery. Deleting twice is `Ok`. A receipt whose visibility has run
-    /// out and whose message was delivered again is `Conflict` and deletes nothing.
+    /// out and whose message was delivered again deletes nothing and is `Conflict` (SQS says so of FIFO queues only).
     async fn delete(&self, batch: Vec<Receipt>) -> Vec<CloudResult<()>>;
     /// Hides the message for `visibility` from now on (zero: visible at once). A receipt that has run
     /// out is `Conflict`.

@@ -1,4 +1,4 @@
-//! `/v1/fleet` and `/v1/events`: the fleet, now and as it changes.
+//! `/v1/fleet`, `/v1/fleet/decisions` and `/v1/events`: the fleet, now, why, and as it changes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{State, error::Problem};
-use crate::actors::fleet::view::FleetView;
+use crate::actors::fleet::{explain::Decision, view::FleetView};
 
 /// A page that follows the fleet cannot show more, and a busy fleet changes far more often.
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
@@ -25,6 +25,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 pub async fn show(state: web::Data<State>) -> HttpResponse {
     let view = state.web.fleet().borrow().clone();
     HttpResponse::Ok().json(&*view)
+}
+
+/// `GET /v1/fleet/decisions`: the latest decisions with what they were made on, oldest first.
+pub async fn decisions(state: web::Data<State>) -> HttpResponse {
+    let decisions = state.web.fleet().borrow().decisions.clone();
+    let decisions: Vec<&Decision> = decisions.iter().map(|decision| &**decision).collect();
+    HttpResponse::Ok().json(decisions)
 }
 
 /// `GET /v1/events`: server-sent events, `fleet` with the whole view at once and after each change.

@@ -109,6 +109,7 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
     .service(resource("/v1/people", "GET, POST").route(web::get().to(people::list)).route(web::post().to(people::add)))
     .service(resource("/v1/people/{name}", "DELETE").route(web::delete().to(people::remove)))
     .service(resource("/v1/fleet", "GET").route(web::get().to(fleet::show)))
+    .service(resource("/v1/fleet/decisions", "GET").route(web::get().to(fleet::decisions)))
     .service(resource("/v1/events", "GET").route(web::get().to(fleet::events)))
     .service(resource("/healthz", "GET, HEAD").route(web::get().to(health::alive)).route(web::head().to(health::alive)))
     .service(resource("/readyz", "GET, HEAD").route(web::get().to(health::ready)).route(web::head().to(health::ready)))

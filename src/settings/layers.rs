@@ -101,7 +101,7 @@ impl Layers {
     }
 
     /// Texts: an array, or one text with commas (the environment).
-    pub(super) fn list(&self, key: &str) -> Result<Vec<String>, SettingsError> {
+    pub(super) fn texts(&self, key: &str) -> Result<Vec<String>, SettingsError> {
         let texts: Option<Vec<String>> = match &self.get(key).kind {
             ValueKind::String(s) => Some(s.split(',').map(|part| part.trim().to_owned()).collect()),
             ValueKind::Array(a) => a.iter().map(|v| v.clone().into_string().ok()).collect(),
@@ -113,6 +113,11 @@ impl Layers {
 
     pub(super) fn path(&self, key: &str) -> Result<PathBuf, SettingsError> {
         self.string(key, "a path").map(PathBuf::from)
+    }
+
+    /// `None` if it is "auto".
+    pub(super) fn path_or_auto(&self, key: &str) -> Result<Option<PathBuf>, SettingsError> {
+        if self.is_auto(key) { Ok(None) } else { self.path(key).map(Some) }
     }
 
     pub(super) fn parsed<T: FromStr>(&self, key: &str, allowed: &str) -> Result<T, SettingsError> {
@@ -168,6 +173,12 @@ impl Layers {
         self.ranged(key, value, (min, max), &format!("a number from {min} to {max}"))
     }
 
+    /// As [`Self::number`], for sums of money and shares, where a float of 32 bits would show.
+    pub(super) fn amount(&self, key: &str, min: f64, max: f64) -> Result<f64, SettingsError> {
+        let value = self.get(key).clone().into_float().ok();
+        self.ranged(key, value, (min, max), &format!("a number from {min} to {max}"))
+    }
+
     /// Three numbers: an array, or text with commas (the environment).
     pub(super) fn triple(&self, key: &str, min: f32, max: f32) -> Result<[f32; 3], SettingsError> {
         let allowed = format!("three numbers from {min} to {max}");
@@ -178,6 +189,18 @@ impl Layers {
         };
         let triple = numbers.and_then(|n| <[f32; 3]>::try_from(n).ok());
         triple.filter(|t| t.iter().all(|n| (min..=max).contains(n))).ok_or_else(|| self.invalid(key, &allowed))
+    }
+
+    /// A list of what `T` reads: an array of texts, or one text with semicolons between (the environment).
+    pub(super) fn list<T: FromStr<Err: Display>>(&self, key: &str) -> Result<Vec<T>, SettingsError> {
+        let texts: Option<Vec<String>> = match &self.get(key).kind {
+            ValueKind::String(s) => Some(s.split(';').map(str::to_owned).collect()),
+            ValueKind::Array(a) => a.iter().map(|v| v.clone().into_string().ok()).collect(),
+            _ => None,
+        };
+        let texts = texts.ok_or_else(|| self.invalid(key, "a list of texts"))?;
+        let texts = texts.iter().map(|t| t.trim()).filter(|t| !t.is_empty());
+        texts.map(|t| t.parse().map_err(|e: T::Err| self.invalid(key, &e.to_string()))).collect()
     }
 
     /// A name fit for a tag, a bucket or a folder.

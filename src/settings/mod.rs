@@ -1,11 +1,19 @@
 //! What is tunable. `layers` merges the files and the environment and remembers where each value came from; this
 //! file turns the result into validated [`Settings`]. Defaults and documentation: `config/default.toml`.
 
+mod aws;
 mod layers;
+mod schedule;
+mod simulate;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
+pub use aws::{Aws, Launching};
 pub use layers::{Layers, SettingsError};
+pub use schedule::Window;
+pub use simulate::{Boot, Faults, Prices, Simulate};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -20,6 +28,8 @@ pub struct Settings {
     pub worker: Worker,
     pub recognition: Recognition,
     pub log: Log,
+    pub simulate: Simulate,
+    pub prices: Prices,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,24 +47,6 @@ pub struct Cloud {
 #[derive(Clone, Debug)]
 pub struct Local {
     pub data_dir: PathBuf,
-}
-
-/// What is left out (`None`, empty) is left to AWS or to the launch template.
-#[derive(Clone, Debug)]
-pub struct Aws {
-    pub region: Option<String>,
-    pub linger: Duration,
-    pub s3_path_style: bool,
-    pub kms_key: Option<String>,
-    pub launch_template: Option<String>,
-    pub image: Option<String>,
-    pub instance_types: Vec<String>,
-    pub subnets: Vec<String>,
-    pub security_groups: Vec<String>,
-    pub instance_profile: Option<String>,
-    pub user_data: Option<PathBuf>,
-    pub spot: bool,
-    pub capacity_memory: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,9 +97,27 @@ pub struct Gallery {
     pub max_photos: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How many instances are wanted: `src/actors/fleet/policy/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Policy {
     Report,
+    Backlog,
+    Deadline,
+}
+
+impl Policy {
+    /// By name, as in the configuration.
+    pub const ALL: [(&str, Self); 3] =
+        [("report", Self::Report), ("backlog", Self::Backlog), ("deadline", Self::Deadline)];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::Backlog => "backlog",
+            Self::Deadline => "deadline",
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -122,6 +132,20 @@ pub struct Fleet {
     pub boot_timeout: Duration,
     pub poll_every: Duration,
     pub describe_every: Duration,
+    pub lease: Duration,
+    pub describe_lag: Duration,
+    pub silent_timeout: Duration,
+    pub jobs_per_instance: usize,
+    pub up_delay: Duration,
+    pub down_delay: Duration,
+    pub target_latency: Duration,
+    pub boot_cold: Duration,
+    pub boot_warm: Duration,
+    pub service_time: Duration,
+    pub billing_minimum: Duration,
+    pub schedule: Vec<Window>,
+    /// Where the record is kept, if it is.
+    pub record: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug)]
@@ -172,32 +196,36 @@ const MIB: u64 = 1 << 20;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
+const KINDS: &[(&str, CloudKind)] = &[("local", CloudKind::Local), ("aws", CloudKind::Aws)];
+
 impl Settings {
     /// Validated settings. `cores` resolves "auto". Every error names the source, the key and what is allowed.
     pub fn from_layers(l: &Layers, cores: usize) -> Result<Self, SettingsError> {
-        let kind = l.choice("cloud.kind", &[("local", CloudKind::Local), ("aws", CloudKind::Aws)])?;
-        let local = kind == CloudKind::Local;
+        let kind = l.choice("cloud.kind", KINDS)?;
+        Self::resolve(l, kind, cores, kind == CloudKind::Local)
+    }
+
+    /// Settings for the simulator: "auto" is what it is on AWS, with one core an instance, on every machine.
+    pub fn for_simulation(l: &Layers) -> Result<Self, SettingsError> {
+        let kind = l.choice("cloud.kind", KINDS)?;
+        Self::resolve(l, kind, 1, false)
+    }
+
+    /// `local`: what "auto" means.
+    fn resolve(l: &Layers, kind: CloudKind, cores: usize, local: bool) -> Result<Self, SettingsError> {
         let pick = |here: Duration, aws: Duration| if local { here } else { aws };
         let ms = Duration::from_millis;
+        let data_dir = l.path("local.data_dir")?;
+
+        let policy = l.choice("fleet.policy", &Policy::ALL)?;
+        // The thresholds of the design that this policy comes from belong to it.
+        let plain = policy == Policy::Report;
+        let max_instances = l.count_or_auto("fleet.max_instances", 1, 10_000, if local { cores } else { 19 })?;
 
         let settings = Self {
             cloud: Cloud { kind, cluster: l.name("cloud.cluster", 32)? },
-            local: Local { data_dir: l.path("local.data_dir")? },
-            aws: Aws {
-                region: l.optional("aws.region")?,
-                linger: l.duration("aws.linger", Duration::ZERO, ms(200))?,
-                s3_path_style: l.flag("aws.s3_path_style")?,
-                kms_key: l.optional("aws.kms_key")?,
-                launch_template: l.optional("aws.launch_template")?,
-                image: l.optional("aws.image")?,
-                instance_types: l.list("aws.instance_types")?,
-                subnets: l.list("aws.subnets")?,
-                security_groups: l.list("aws.security_groups")?,
-                instance_profile: l.optional("aws.instance_profile")?,
-                user_data: l.optional("aws.user_data")?.map(PathBuf::from),
-                spot: l.flag("aws.spot")?,
-                capacity_memory: l.duration("aws.capacity_memory", Duration::ZERO, 24 * HOUR)?,
-            },
+            local: Local { data_dir: data_dir.clone() },
+            aws: Aws::from_layers(l)?,
             http: Http {
                 listen: l.parsed("http.listen", "an address and a port such as 127.0.0.1:8080")?,
                 reply: l
@@ -231,12 +259,17 @@ impl Settings {
                 max_photos: l.count("gallery.max_photos", 1, 1000)?,
             },
             fleet: Fleet {
-                policy: l.choice("fleet.policy", &[("report", Policy::Report)])?,
-                max_instances: l.count_or_auto("fleet.max_instances", 1, 10_000, if local { cores } else { 19 })?,
+                policy,
+                max_instances,
                 name_prefix: l.name("fleet.name_prefix", 64)?,
                 launch_cooldown: l.duration("fleet.launch_cooldown", Duration::ZERO, HOUR)?,
                 sweep_every: l.duration("fleet.sweep_every", SECOND, 24 * HOUR)?,
-                keep_stopped: l.count("fleet.keep_stopped", 0, 10_000)?,
+                keep_stopped: l.count_or_auto(
+                    "fleet.keep_stopped",
+                    0,
+                    10_000,
+                    if local || plain { 0 } else { max_instances.min(5) },
+                )?,
                 sweep_cooldown: l.duration("fleet.sweep_cooldown", Duration::ZERO, HOUR)?,
                 boot_timeout: l.duration("fleet.boot_timeout", 5 * SECOND, HOUR)?,
                 poll_every: l.duration_or_auto("fleet.poll_every", ms(100), 300 * SECOND, pick(ms(500), 5 * SECOND))?,
@@ -246,13 +279,40 @@ impl Settings {
                     300 * SECOND,
                     pick(SECOND, 15 * SECOND),
                 )?,
+                lease: l.duration("fleet.lease", 3 * SECOND, 600 * SECOND)?,
+                describe_lag: l.duration_or_auto(
+                    "fleet.describe_lag",
+                    Duration::ZERO,
+                    300 * SECOND,
+                    pick(Duration::ZERO, 15 * SECOND),
+                )?,
+                silent_timeout: l.duration("fleet.silent_timeout", 10 * SECOND, 24 * HOUR)?,
+                jobs_per_instance: l.count("fleet.jobs_per_instance", 1, 1_000_000)?,
+                up_delay: l.duration("fleet.up_delay", Duration::ZERO, HOUR)?,
+                down_delay: l.duration("fleet.down_delay", Duration::ZERO, 24 * HOUR)?,
+                target_latency: l.duration("fleet.target_latency", ms(100), 24 * HOUR)?,
+                boot_cold: l.duration_or_auto("fleet.boot_cold", ms(10), HOUR, pick(SECOND, 25 * SECOND))?,
+                boot_warm: l.duration_or_auto("fleet.boot_warm", ms(10), HOUR, pick(SECOND, 15 * SECOND))?,
+                service_time: l.duration("fleet.service_time", ms(1), HOUR)?,
+                billing_minimum: l.duration_or_auto(
+                    "fleet.billing_minimum",
+                    Duration::ZERO,
+                    HOUR,
+                    pick(Duration::ZERO, 60 * SECOND),
+                )?,
+                schedule: l.list("fleet.schedule")?,
+                record: match l.path_or_auto("fleet.record")? {
+                    None => local.then(|| data_dir.join("fleet.jsonl")),
+                    Some(path) if path.as_os_str().is_empty() => None,
+                    path => path,
+                },
             },
             worker: Worker {
                 idle_stop: l.duration_or_auto(
                     "worker.idle_stop",
                     SECOND,
                     24 * HOUR,
-                    pick(30 * SECOND, 300 * SECOND),
+                    pick(30 * SECOND, if plain { 300 * SECOND } else { 90 * SECOND }),
                 )?,
                 threads: l.count_or_auto("worker.threads", 1, 256, if local { 1 } else { cores })?,
                 drain_timeout: l.duration("worker.drain_timeout", SECOND, HOUR)?,
@@ -281,6 +341,8 @@ impl Settings {
                 level: l.text("log.level")?,
                 format: l.choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)])?,
             },
+            simulate: Simulate::from_layers(l)?,
+            prices: Prices::from_layers(l)?,
         };
         if settings.http.max_upload_memory < settings.http.max_upload {
             return Err(l.invalid("http.max_upload_memory", "at least http.max_upload"));

@@ -58,6 +58,8 @@ fn wrong_units_types_and_ranges_name_source_key_and_what_is_allowed() {
         ("[fleet]\nmax_instances = 0", ["fleet.max_instances = 0", "1 to 10000"]),
         ("[fleet]\nmax_instances = 1.5", ["fleet.max_instances = 1.5", "whole number"]),
         ("[fleet]\nkeep_stopped = 9", ["fleet.keep_stopped", "at most fleet.max_instances"]),
+        ("[fleet]\nschedule = [\"mon 8-18 2\"]", ["fleet.schedule", "mon-fri 08:00-18:00 2"]),
+        ("[fleet]\npolicy = \"fastest\"", ["fleet.policy", "\"deadline\""]),
         ("[http]\nreply = \"xml\"", ["http.reply", "\"label\" or \"stem-label\""]),
         ("[http]\nlisten = \"8080\"", ["http.listen", "127.0.0.1:8080"]),
         ("[store]\ninput_key = \"../{file}\"", ["store.input_key", "{id}"]),
@@ -67,6 +69,15 @@ fn wrong_units_types_and_ranges_name_source_key_and_what_is_allowed() {
         let e = error(Some(file), &[]);
         assert!(e.contains("mine.toml") && parts.iter().all(|p| e.contains(p)), "{file}: {e}");
     }
+}
+
+#[test]
+fn a_schedule_is_a_list_or_in_the_environment_a_text_with_semicolons() {
+    let file = "[fleet]\nschedule = [\"mon-fri 08:00-18:00 2\", \"sat,sun 10:00-16:00 1\"]\n";
+    let windows = load(Some(file), &[]).expect("valid").fleet.schedule;
+    assert_eq!(windows.iter().map(|w| w.least).collect::<Vec<_>>(), [2, 1]);
+    let env = [("ROLLCALL__FLEET__SCHEDULE", "mon-fri 08:00-18:00 2; sat,sun 10:00-16:00 1")];
+    assert_eq!(load(None, &env).expect("valid").fleet.schedule, windows);
 }
 
 #[test]
@@ -81,8 +92,12 @@ fn broken_files_are_named() {
 fn lists_are_arrays_or_text_with_commas() {
     let s =
         load(Some("[aws]\ninstance_types = [\"a\", \"b\"]\n"), &[("ROLLCALL__AWS__SUBNETS", "x, y")]).expect("valid");
-    assert_eq!((s.aws.instance_types, s.aws.subnets), (vec!["a".into(), "b".into()], vec!["x".into(), "y".to_owned()]));
-    assert_eq!((s.aws.security_groups, s.aws.image), (vec![], None));
+    let launch = s.aws.launch;
+    assert_eq!(
+        (launch.instance_types, launch.subnets),
+        (vec!["a".into(), "b".into()], vec!["x".into(), "y".to_owned()])
+    );
+    assert_eq!((launch.security_groups, launch.image), (vec![], None));
     let e = error(Some("[aws]\nspot = \"perhaps\"\n"), &[]);
     assert!(e.contains("aws.spot") && e.contains("true or false"), "{e}");
 }
@@ -91,7 +106,11 @@ fn lists_are_arrays_or_text_with_commas() {
 fn the_configuration_for_aws_is_valid_and_auto_follows_it() {
     let s = load(Some(include_str!("../../config/aws.toml")), &[]).expect("valid");
     assert_eq!(s.cloud.kind, CloudKind::Aws);
-    assert_eq!(s.worker.idle_stop, Duration::from_secs(300));
+    assert_eq!(s.worker.idle_stop, Duration::from_secs(90));
+    assert_eq!(s.fleet.keep_stopped, 5);
+    let few =
+        load(Some(include_str!("../../config/aws.toml")), &[("ROLLCALL__FLEET__MAX_INSTANCES", "2")]).expect("valid");
+    assert_eq!(few.fleet.keep_stopped, 2, "no more than there may be");
 }
 
 #[test]

@@ -102,6 +102,22 @@ pub async fn one_of_racing_writers_wins(world: &World) {
     }
 }
 
+pub async fn what_is_put_soon_is_seen_at_once_and_may_be_made_durable(world: &World) {
+    for (n, bytes) in ["first", "second"].into_iter().enumerate() {
+        world.store().put_soon(&world.bucket, "soon", Bytes::from_static(bytes.as_bytes())).await.expect("written");
+        assert_eq!(world.read("soon").await, bytes);
+        let key = format!("many/{n}");
+        world.store().put_soon(&world.bucket, &key, Bytes::new()).await.expect("written");
+    }
+    world.store().flush().await.expect("durable");
+    assert_eq!(world.read("soon").await, "second");
+    assert_eq!(world.store().list(&world.bucket, "many/").await.expect("a listing").len(), 2);
+    let etag = world.stores[1].get(&world.bucket, "soon").await.expect("there").etag;
+    world.put("soon", b"third", Precondition::Match(etag)).await.expect("it has a version like any other");
+    let wrong = world.store().put_soon(&world.bucket, "../up", Bytes::new()).await;
+    assert!(matches!(wrong, Err(CloudError::Invalid(_))), "{wrong:?}");
+}
+
 pub async fn only_a_changed_object_is_fetched_again(world: &World) {
     let first = world.write("k", b"first").await;
     let same = world.store().get_if_changed(&world.bucket, "k", &first).await;
@@ -204,6 +220,7 @@ macro_rules! object_store_contract {
             put_if_absent_writes_once
             put_if_match_writes_over_the_version_it_names_only
             one_of_racing_writers_wins
+            what_is_put_soon_is_seen_at_once_and_may_be_made_durable
             only_a_changed_object_is_fetched_again
             a_reader_sees_a_whole_object
             a_listing_has_every_key_with_the_prefix_in_order

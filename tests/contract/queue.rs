@@ -428,6 +428,12 @@ pub async fn calls_beyond_the_limits_are_refused(world: &World) {
         let results = queue.send(vec![message.clone()]).await;
         assert!(matches!(results[..], [Err(CloudError::Invalid(_))]), "{:?}: {results:?}", message.body);
     }
+    send(&*standard, [plain("hidden too long")]).await;
+    let receipt = one(&*standard).await.receipt;
+    let results = standard.extend(vec![(receipt, Duration::from_secs(13 * 3600))]).await;
+    assert!(matches!(results[..], [Err(CloudError::Invalid(_))]), "{results:?}");
+    let spec = QueueSpec { visibility: Duration::from_secs(13 * 3600), ..world.spec(false) };
+    assert!(matches!(world.maker.create(spec).await.err(), Some(CloudError::Invalid(_))));
     for (max, wait) in [(0, Duration::ZERO), (11, Duration::ZERO), (1, Duration::from_secs(21))] {
         let result = standard.receive(max, wait).await;
         assert!(matches!(result, Err(CloudError::Invalid(_))), "{max}, {wait:?}: {result:?}");

@@ -30,9 +30,20 @@ impl Emulator {
     /// Runs a Python module or file, and waits until `path` answers. Arguments and environment may name two free ports, as
     /// `{port}` and `{control}`.
     pub async fn start(module: &str, arguments: &[&str], environment: &[(&str, &str)], path: &str) -> Self {
+        Self::start_on(free_port(), module, arguments, environment, path).await
+    }
+
+    /// The same, where the port has to be known before.
+    pub async fn start_on(
+        port: u16,
+        module: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        path: &str,
+    ) -> Self {
         let packages = assets().join("python/aws");
         assert!(packages.is_dir(), "the emulators are not there: run `make setup-test`");
-        let (port, control) = (free_port().to_string(), free_port().to_string());
+        let (port, control) = (port.to_string(), free_port().to_string());
         let fill = |text: &str| text.replace("{port}", &port).replace("{control}", &control);
         let mut process = Command::new("python3")
             .args(["tools/emulator.py", module])
@@ -70,13 +81,27 @@ impl Emulator {
         Self::start("ministack", &[], &environment, "/_ministack/health").await
     }
 
+    /// SQS, S3 and CloudFormation, whose stacks have their machines on the EC2 at `ec2`.
+    pub async fn ministack_with_machines(port: u16, ec2: &str) -> Self {
+        let environment = [("BIND_HOST", "127.0.0.1"), ("GATEWAY_PORT", "{port}"), ("LOG_LEVEL", "ERROR")];
+        let environment = [&environment[..], &[("AWS_ENDPOINT_URL_EC2", ec2)]].concat();
+        Self::start_on(port, "tools/cloudformation_shim.py", &[], &environment, "/_ministack/health").await
+    }
+
     /// EC2. `worker`: the command that an instance runs, and its environment.
     pub async fn ec2(worker: Option<&[&str]>, environment: &[(&str, &str)]) -> Self {
+        Self::ec2_on(free_port(), worker, environment).await
+    }
+
+    /// The same, where the port has to be known before.
+    pub async fn ec2_on(port: u16, worker: Option<&[&str]>, environment: &[(&str, &str)]) -> Self {
         let worker = serde_json::to_string(&worker).expect("JSON");
         let environment: Vec<(&str, &str)> =
             environment.iter().copied().chain([("EC2_SHIM_WORKER", worker.as_str())]).collect();
-        let emulator = Self::start("tools/ec2_shim.py", &["{port}", "{control}"], &environment, "/moto-api/").await;
-        emulator.set("/delays", serde_json::json!({ "pending": 0.3, "stopping": 0.3, "shutting-down": 0.3 })).await;
+        let ports = ["{port}", "{control}"];
+        let emulator = Self::start_on(port, "tools/ec2_shim.py", &ports, &environment, "/moto-api/").await;
+        let delays = serde_json::json!({ "pending": 0.3, "stopping": 0.3, "shutting-down": 0.3, "image": 0.3 });
+        emulator.set("/delays", delays).await;
         emulator
     }
 
@@ -95,8 +120,7 @@ impl Emulator {
 
 impl Drop for Emulator {
     fn drop(&mut self) {
-        drop(self.lifeline.take());
-        let _ = self.process.kill();
+        drop(self.lifeline.take()); // it ends with all that it has started
         let _ = self.process.wait();
     }
 }
@@ -123,11 +147,11 @@ pub async fn sdk(url: &str) -> SdkConfig {
         .await
 }
 
-fn assets() -> PathBuf {
+pub fn assets() -> PathBuf {
     std::env::var_os("ROLLCALL_ASSETS").map_or_else(|| ".assets".into(), PathBuf::from)
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").port()
 }

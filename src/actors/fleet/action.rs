@@ -1,5 +1,7 @@
 //! What the core wants done. There is no action that stops a running instance.
 
+use serde::{Deserialize, Serialize};
+
 use crate::cloud::InstanceId;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +25,16 @@ pub enum Action {
 }
 
 /// Why instances are terminated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// Stopped, and more than `fleet.keep_stopped`.
     Sweep,
-    /// Not ready within `fleet.boot_timeout`.
+    /// Not ready, or not stopped, within `fleet.boot_timeout`.
     BootTimeout,
+    StopTimeout,
+    /// Nothing heard of it for `fleet.silent_timeout`, while jobs wait.
+    Silent,
+    /// Asked for before; the answer was lost, or the instance never showed.
+    Again,
 }

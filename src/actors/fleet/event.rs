@@ -1,13 +1,19 @@
 //! What the core hears.
 
+use serde::{Deserialize, Serialize};
+
+use super::Time;
 use crate::cloud::{CloudResult, Depth, Instance, InstanceId};
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     /// Time has passed.
     Tick,
     /// Uploads that wait in this process now.
     Hint { waiting: u64 },
+    /// A worker has finished `jobs`, which took it `busy` in all (the sum over the jobs, each from its receive to its
+    /// reply). It tells how long a job takes, and that this worker is alive.
+    Served { worker: InstanceId, jobs: u64, busy: Time },
     /// The cloud says that some instance has changed.
     Changed,
     /// Answer to [`super::Action::ReadDepth`].

@@ -1,36 +1,40 @@
-//! What the core knows.
+//! What the core knows, and what follows from it.
 
 use std::collections::BTreeMap;
 
 use super::{
     Time,
-    intents::Intents,
-    policy,
+    calls::{Pace, Read},
+    demand::Demand,
+    explain::{Decision, Decisions, Inputs, Kind, Memory, unix_ms},
+    instances::{Boot, Instances, Role},
+    launches::Launches,
+    learn::{Learning, remaining},
+    policy::{self, Known},
     rules::FleetRules,
     story::Story,
-    view::{Counts, FleetView, InstanceView, StoryLine},
 };
-use crate::cloud::{Depth, Instance, InstanceId, InstanceState};
+use crate::{
+    cloud::{Depth, InstanceId},
+    settings::Policy,
+};
 
 /// How long a learned quota is believed before the configured cap is tried again.
 pub(super) const QUOTA_MEMORY: Time = Time::from_secs(300);
 
-/// An instance as last described.
-#[derive(Clone, Debug)]
-pub(super) struct Observed {
-    pub instance: Instance,
-    /// When it was first seen in this state.
-    pub since: Time,
-    /// Descriptions in a row that did not show it.
-    pub missed: u32,
-}
-
-/// A call of which at most one is under way.
+/// Pauses and paces of the calls that change something.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Call {
-    pub asked: Option<Time>,
-    pub due: Time,
-    pub last: Option<Time>,
+pub(super) struct Turns {
+    pub launch: Pace,
+    pub start: Pace,
+    pub terminate: Pace,
+    /// No launch before: cooldowns, and pauses after failures.
+    pub launch_after: Time,
+    pub launch_failures: u32,
+    /// No termination before: pauses after failures.
+    pub terminate_after: Time,
+    pub terminate_failures: u32,
+    pub next_sweep: Time,
 }
 
 /// The controller's state. See the module.
@@ -40,59 +44,78 @@ pub struct FleetCore {
     pub(super) epoch: u64,
     pub(super) sequence: u64,
     pub(super) now: Time,
-    pub(super) observed: BTreeMap<InstanceId, Observed>,
-    pub(super) intents: Intents,
-    /// Nothing is launched before the cloud has been seen once.
-    pub(super) described: bool,
-    pub(super) depth: Depth,
-    /// When the depth that is known was asked for.
-    pub(super) depth_at: Time,
-    pub(super) hint: Option<(Time, u64)>,
-    pub(super) depth_call: Call,
-    pub(super) describe_call: Call,
+    pub(super) instances: Instances,
+    pub(super) launches: Launches,
+    /// Launched instances that never showed, being terminated in case they exist: when to call (again).
+    pub(super) condemned: BTreeMap<InstanceId, Time>,
+    pub(super) demand: Demand,
+    pub(super) learning: Learning,
+    pub(super) depth_call: Read,
+    pub(super) describe_call: Read,
+    /// Number of the description asked for last.
     pub(super) generation: u64,
-    pub(super) next_sweep: Time,
-    /// No launch before: cooldowns, and pauses after failures.
-    pub(super) launch_after: Time,
-    pub(super) launch_failures: u32,
-    /// No termination before: pauses after failures.
-    pub(super) terminate_after: Time,
+    /// When the last description that was taken in had been asked for.
+    pub(super) described_at: Option<Time>,
+    pub(super) turns: Turns,
     /// A cap that the cloud has taught, and until when it is believed.
     pub(super) quota: Option<(usize, Time)>,
+    /// Instances wanted, as of the last step.
+    pub(super) target: usize,
     pub(super) story: Story,
+    pub(super) memory: Memory,
 }
 
 impl FleetCore {
     /// A controller that knows nothing yet. `epoch` makes its launch tokens differ from those of other lives.
     pub fn new(rules: FleetRules, epoch: u64) -> Self {
-        let next_sweep = rules.sweep_every;
+        let turns = Turns { next_sweep: rules.sweep_every, ..Turns::default() };
         Self {
+            demand: Demand::new(rules.up_delay, rules.down_delay),
+            learning: Learning::new(rules.boot_cold, rules.boot_warm, rules.service_time),
             rules,
             epoch,
             sequence: 0,
             now: Time::ZERO,
-            observed: BTreeMap::new(),
-            intents: Intents::default(),
-            described: false,
-            depth: Depth::default(),
-            depth_at: Time::ZERO,
-            hint: None,
-            depth_call: Call::default(),
-            describe_call: Call::default(),
+            instances: Instances::default(),
+            launches: Launches::default(),
+            condemned: BTreeMap::new(),
+            depth_call: Read::default(),
+            describe_call: Read::default(),
             generation: 0,
-            next_sweep,
-            launch_after: Time::ZERO,
-            launch_failures: 0,
-            terminate_after: Time::ZERO,
+            described_at: None,
+            turns,
             quota: None,
+            target: 0,
             story: Story::default(),
+            memory: Memory::default(),
         }
     }
 
-    /// Jobs known to exist. A hint counts until a depth that was asked for later is known.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub fn rules(&self) -> &FleetRules {
+        &self.rules
+    }
+
+    /// Keeps all decisions instead of the latest thousand.
+    pub fn keep_all_decisions(&mut self) {
+        self.memory.kept = usize::MAX;
+    }
+
+    /// The latest decisions.
+    pub fn decisions(&self) -> &Decisions {
+        &self.memory.decisions
+    }
+
+    /// Jobs known to exist.
     pub fn demand(&self) -> u64 {
-        let hint = self.hint.filter(|(at, _)| *at >= self.depth_at).map_or(0, |(_, waiting)| waiting);
-        self.depth.total().max(hint)
+        self.demand.jobs()
+    }
+
+    pub fn depth(&self) -> Depth {
+        self.demand.depth
     }
 
     /// The cap now: the configured one, or a lower one that the cloud has taught.
@@ -101,87 +124,115 @@ impl FleetCore {
         self.rules.max_instances.min(quota)
     }
 
-    /// Instances wanted now.
+    /// Instances wanted, as of the last step.
     pub fn target(&self) -> usize {
-        policy::target(self.rules.policy, self.demand(), self.cap())
-    }
-
-    pub(super) fn in_state(&self, state: InstanceState) -> impl Iterator<Item = (&InstanceId, &Observed)> {
-        self.observed.iter().filter(move |(_, o)| o.instance.state == state)
-    }
-
-    pub(super) fn count(&self, state: InstanceState) -> usize {
-        self.in_state(state).count()
-    }
-
-    /// Stopped instances that could be started: no start or termination is under way.
-    pub(super) fn startable(&self) -> Vec<InstanceId> {
-        self.in_state(InstanceState::Stopped)
-            .map(|(id, _)| id)
-            .filter(|id| !self.intents.starts.contains_key(*id) && !self.intents.terminations.contains_key(*id))
-            .cloned()
-            .collect()
-    }
-
-    /// Starts whose instance is not observed pending or running yet.
-    pub(super) fn starting(&self) -> usize {
-        let up = |id| {
-            let state = self.observed.get(id).map(|o: &Observed| o.instance.state);
-            matches!(state, Some(InstanceState::Pending | InstanceState::Running))
-        };
-        self.intents.starts.keys().filter(|id| !up(id)).count()
+        self.target
     }
 
     /// Instances that work or soon will.
-    pub(super) fn serving(&self) -> usize {
-        let leaving = |id: &InstanceId| self.intents.terminations.contains_key(id);
-        let booting = self.in_state(InstanceState::Pending).filter(|(id, _)| !leaving(id)).count();
-        booting + self.count(InstanceState::Running) + self.intents.launching() + self.starting()
+    pub fn serving(&self) -> usize {
+        let n = |role| self.instances.count(role);
+        n(Role::Booting) + n(Role::Running) + n(Role::Starting) + self.launches.outstanding()
     }
 
     /// Instances that count against the cap, those that may exist included.
-    pub(super) fn live(&self) -> usize {
-        self.observed.values().filter(|o| o.instance.state.counts()).count() + self.intents.launching()
+    pub fn live(&self) -> usize {
+        self.instances.live() + self.launches.outstanding() + self.condemned.len()
     }
 
-    /// What is shown of the fleet; `epoch_ms` is `now` as milliseconds since the Unix epoch.
-    pub fn view(&self, now: Time, epoch_ms: u64) -> FleetView {
-        let ms = |at: Time| epoch_ms.saturating_sub(now.saturating_sub(at).as_millis() as u64);
-        let mut instances: Vec<InstanceView> = self
-            .observed
-            .values()
-            .map(|Observed { instance, since, .. }| InstanceView {
-                id: instance.id.0.clone(),
-                name: instance.name.clone(),
-                state: instance.state,
-                pid: instance.pid,
-                since_ms: ms(*since),
-                reason: instance.reason.clone(),
-            })
-            .collect();
-        instances.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
-        FleetView {
-            at_ms: epoch_ms,
-            max_instances: self.cap(),
-            policy: format!("{:?}", self.rules.policy).to_lowercase(),
-            depth: self.depth,
-            demand: self.demand(),
-            target: self.target(),
-            intents: self.intents.launching() + self.starting(),
-            counts: Counts {
-                pending: self.count(InstanceState::Pending),
-                running: self.count(InstanceState::Running),
-                stopping: self.count(InstanceState::Stopping),
-                stopped: self.count(InstanceState::Stopped),
-                shutting_down: self.count(InstanceState::ShuttingDown),
-                terminated: self.count(InstanceState::Terminated),
-            },
-            instances,
-            story: self
-                .story
-                .lines()
-                .map(|line| StoryLine { at_ms: ms(line.at), kind: line.kind.to_owned(), text: line.text.clone() })
-                .collect(),
+    /// Whether what an earlier life of the controller asked for is sure to show.
+    pub(super) fn settled(&self) -> bool {
+        self.described_at.is_some_and(|asked| asked >= self.rules.describe_lag)
+    }
+
+    /// What the policy may know.
+    pub(super) fn known(&mut self) -> Known {
+        let (low_demand, high_demand) = self.demand.extremes(self.now);
+        Known {
+            demand: self.demand.jobs(),
+            low_demand,
+            high_demand,
+            previous: self.target,
+            cap: self.cap(),
+            running: self.instances.count(Role::Running),
+            booting: if self.rules.policy == Policy::Deadline { self.booting() } else { Vec::new() },
+            startable: self.instances.count(Role::Startable),
+            learned: self.learning.times(),
+            clock: self.clock(),
         }
+    }
+
+    /// How long until those on their way serve; alike ones together.
+    fn booting(&self) -> Vec<(Time, usize)> {
+        let learned = self.learning.times();
+        let left = |kind, asked| {
+            let usual = match kind {
+                Boot::Cold => learned.boot_cold,
+                Boot::Warm => learned.boot_warm,
+            };
+            remaining(usual, self.now.saturating_sub(asked))
+        };
+        let seen = self.instances.of(Role::Booting).map(|(since, key)| {
+            let (kind, asked) = self.instances.slot(key).boot.unwrap_or((Boot::Cold, since));
+            (left(kind, asked), 1)
+        });
+        let starting = self.instances.of(Role::Starting).map(|(asked, _)| (left(Boot::Warm, asked), 1));
+        let launching = self.launches.0.values().map(|l| (left(Boot::Cold, l.asked), l.outstanding()));
+        let mut groups: Vec<(Time, usize)> = Vec::new();
+        for (left, count) in seen.chain(starting).chain(launching) {
+            match groups.last_mut() {
+                Some((same, n)) if *same == left => *n += count,
+                _ => groups.push((left, count)),
+            }
+        }
+        groups
+    }
+
+    /// Stopping instances that will have stopped and started before a new one would be up.
+    pub(super) fn soon_back(&self) -> usize {
+        let (stop, learned) = (self.learning.stop(), self.learning.times());
+        let Some(spare) = learned.boot_cold.checked_sub(learned.boot_warm) else { return 0 };
+        let elapsed = |since| self.now.saturating_sub(since);
+        self.instances.of(Role::Stopping).filter(|(since, _)| remaining(stop, elapsed(*since)) <= spare).count()
+    }
+
+    /// Time since the Unix epoch.
+    fn clock(&self) -> Time {
+        self.rules.started_at + self.now
+    }
+
+    fn inputs(&self) -> Inputs {
+        Inputs {
+            policy: self.rules.policy,
+            depth: self.demand.depth,
+            hint: self.demand.hint(),
+            demand: self.demand.jobs(),
+            cap: self.cap(),
+            target: self.target,
+            scheduled: policy::scheduled(&self.rules, self.clock()),
+            counts: self.instances.counts(),
+            launching: self.launches.outstanding(),
+            starting: self.instances.count(Role::Starting),
+            learned: self.learning.times(),
+        }
+    }
+
+    /// Keeps a decision and tells it.
+    pub(super) fn explain(&mut self, kind: Kind, instances: Vec<String>, count: usize, reason: String) {
+        self.explain_launch(kind, instances, count, reason, None);
+    }
+
+    pub(super) fn explain_launch(
+        &mut self,
+        kind: Kind,
+        instances: Vec<String>,
+        count: usize,
+        reason: String,
+        token: Option<String>,
+    ) {
+        self.story.tell(self.now, kind.name(), reason.clone());
+        let at_ms = unix_ms(self.rules.started_at, self.now);
+        let inputs = self.inputs();
+        self.memory.keep(Decision { number: 0, at_ms, kind, instances, count, reason, inputs, token });
     }
 }

@@ -1,38 +1,7 @@
 //! Event and time in, actions out.
 
-use std::collections::BTreeSet;
-
-use super::{
-    Time,
-    action::{Action, Cause},
-    event::Event,
-    intents::{Launch, Start},
-    state::{Call, FleetCore},
-};
-use crate::cloud::{InstanceId, InstanceState};
-
-/// Shortest time between two calls of one kind, whatever happens.
-const GAP: Time = Time::from_millis(50);
-/// A call that is not answered within this is taken for lost.
-const LOST: Time = Time::from_secs(30);
-
-impl Call {
-    /// Whether to call now.
-    fn ready(&self, now: Time) -> bool {
-        let free = self.asked.is_none_or(|asked| asked + LOST <= now);
-        free && self.due <= now && self.last.is_none_or(|last| last + GAP <= now)
-    }
-
-    fn ask(&mut self, now: Time, every: Time) {
-        *self = Self { asked: Some(now), due: now + every, last: Some(now) };
-    }
-
-    /// When [`Self::ready`] will be true if nothing else happens.
-    fn deadline(&self) -> Time {
-        let free = self.asked.map_or(Time::ZERO, |asked| asked + LOST);
-        self.due.max(free).max(self.last.map_or(Time::ZERO, |last| last + GAP))
-    }
-}
+use super::{Time, action::Action, calls::LOST, event::Event, instances::Role, policy, state::FleetCore};
+use crate::settings::Policy;
 
 impl FleetCore {
     /// Takes in an event and decides. `now` never goes back.
@@ -40,12 +9,13 @@ impl FleetCore {
         self.now = now.max(self.now);
         match event {
             Event::Tick => {}
-            Event::Hint { waiting } => self.hint = Some((self.now, waiting)),
-            Event::Changed => self.describe_call.due = self.now,
+            Event::Hint { waiting } => self.demand.hinted(self.now, waiting),
+            Event::Served { worker, jobs, busy } => self.served(&worker, jobs, busy),
+            Event::Changed => self.look_again(),
             Event::Depth(result) => {
                 let asked = self.depth_call.asked.take().unwrap_or(self.now);
                 match result {
-                    Ok(depth) => (self.depth, self.depth_at) = (depth, asked),
+                    Ok(depth) => self.demand.read(asked, depth, self.now),
                     Err(error) => self.story.tell(self.now, "error", format!("queue depth not read: {error}")),
                 }
             }
@@ -62,18 +32,23 @@ impl FleetCore {
             }
             Event::Launched { token, result } => {
                 self.launched(&token, result);
-                self.describe_call.due = self.now;
+                self.look_again();
             }
             Event::Started { results } => {
                 self.started(results);
-                self.describe_call.due = self.now;
+                self.look_again();
             }
             Event::Terminated { results } => {
                 self.terminated(results);
-                self.describe_call.due = self.now;
+                self.look_again();
             }
         }
         self.decide()
+    }
+
+    /// Describes as soon as may be.
+    fn look_again(&mut self) {
+        self.describe_call.due = self.now;
     }
 
     fn decide(&mut self) -> Vec<Action> {
@@ -82,146 +57,67 @@ impl FleetCore {
             self.depth_call.ask(self.now, self.rules.poll_every);
             actions.push(Action::ReadDepth);
         }
-        if self.described {
-            self.give_up_lost(&mut actions);
-            self.retry(&mut actions);
-            self.sweep(&mut actions);
+        let known = self.known();
+        self.target = policy::target(&known, &self.rules);
+        if self.described_at.is_some() {
+            self.time_out();
+            self.retry_launches(&mut actions);
+            self.retry_starts(&mut actions);
+            self.terminate(&mut actions);
             self.grow(&mut actions);
         }
         if self.describe_call.ready(self.now) {
-            self.describe_call.ask(self.now, self.rules.describe_every);
+            self.describe_call.ask(self.now, self.describe_every());
             self.generation += 1;
             actions.push(Action::Describe { generation: self.generation });
         }
         actions
     }
 
-    /// Terminates what did not boot, and forgets launched instances that never showed.
-    fn give_up_lost(&mut self, actions: &mut Vec<Action>) {
-        let timeout = self.rules.boot_timeout;
-        let mut ids = if self.terminate_after <= self.now { self.overdue() } else { Vec::new() };
-        self.intents.launches.retain(|_, launch| {
-            let given_up = launch.answered && launch.asked + timeout <= self.now;
-            if given_up {
-                ids.extend(launch.unseen.iter().cloned()); // should they exist after all
-            }
-            !given_up
-        });
-        self.intents.starts.retain(|_, start| start.calling || start.asked + timeout > self.now);
-        if !ids.is_empty() {
-            let text = format!("terminate {}: not ready after {} s", ids.len(), timeout.as_secs());
-            self.story.tell(self.now, "terminate", text);
-            self.terminate(ids, Cause::BootTimeout, actions);
+    /// Until it is settled, the first launch waits for a description that was asked for late enough.
+    fn describe_every(&self) -> Time {
+        let every = self.rules.describe_every;
+        match self.rules.describe_lag.checked_sub(self.now) {
+            Some(left) if !left.is_zero() => left.min(every),
+            _ => every,
         }
     }
 
-    /// Calls again where the answer was lost: with the same token, so that nothing is launched twice.
-    fn retry(&mut self, actions: &mut Vec<Action>) {
-        let now = self.now;
-        for (token, launch) in &mut self.intents.launches {
-            if launch.retry_at.is_some_and(|at| at <= now) {
-                (launch.retry_at, launch.calling) = (None, true);
-                actions.push(Action::Launch { token: token.clone(), count: launch.count });
-            }
-        }
-        let mut ids = Vec::new();
-        for (id, start) in &mut self.intents.starts {
-            if start.retry_at.is_some_and(|at| at <= now) {
-                (start.retry_at, start.calling) = (None, true);
-                ids.push(id.clone());
-            }
-        }
-        if !ids.is_empty() {
-            actions.push(Action::Start { ids });
-        }
-    }
-
-    fn sweep(&mut self, actions: &mut Vec<Action>) {
-        if self.now < self.next_sweep || self.now < self.terminate_after {
-            return;
-        }
-        self.next_sweep = self.now + self.rules.sweep_every;
-        let ids = self.sweepable();
-        if !ids.is_empty() {
-            let stopped = self.count(InstanceState::Stopped);
-            let text = format!("terminate {} of {stopped} stopped, keep {}", ids.len(), self.rules.keep_stopped);
-            self.story.tell(self.now, "sweep", text);
-            self.launch_after = self.launch_after.max(self.now + self.rules.sweep_cooldown);
-            self.terminate(ids, Cause::Sweep, actions);
-        }
-    }
-
-    fn terminate(&mut self, ids: Vec<InstanceId>, cause: Cause, actions: &mut Vec<Action>) {
-        self.intents.terminations.extend(ids.iter().map(|id| (id.clone(), self.now)));
-        actions.push(Action::Terminate { ids, cause });
-    }
-
-    /// Starts stopped instances, then launches new ones, until there are as many as wanted or allowed.
-    fn grow(&mut self, actions: &mut Vec<Action>) {
-        let wanted = self.target().saturating_sub(self.serving());
-        if wanted == 0 {
-            return;
-        }
-        let known = self.numbers();
-        let ids: Vec<InstanceId> = self.startable().into_iter().take(wanted).collect();
-        let wanted = wanted - ids.len();
-        if !ids.is_empty() {
-            self.story.tell(self.now, "start", format!("start {}: {known}", ids.len()));
-            let start = |id: &InstanceId| {
-                let start = Start { asked: self.now, calling: true, retry_at: None, failures: 0, still_stopped: 0 };
-                (id.clone(), start)
-            };
-            self.intents.starts.extend(ids.iter().map(start));
-            actions.push(Action::Start { ids });
-        }
-        // A stopping instance takes its place under the cap: it will be startable soon.
-        let room = self.cap().saturating_sub(self.live());
-        let count = wanted.min(room);
-        if count > 0 && self.now >= self.launch_after {
-            self.story.tell(self.now, "launch", format!("launch {count}: {known}"));
-            self.sequence += 1;
-            let token = format!("{:x}-{:x}", self.epoch, self.sequence);
-            let launch = Launch {
-                count,
-                asked: self.now,
-                calling: true,
-                retry_at: None,
-                failures: 0,
-                unseen: BTreeSet::new(),
-                answered: false,
-                seen: BTreeSet::new(),
-            };
-            self.intents.launches.insert(token.clone(), launch);
-            self.launch_after = self.now + self.rules.launch_cooldown;
-            actions.push(Action::Launch { token, count });
-        }
-    }
-
-    /// What a decision was made on.
-    fn numbers(&self) -> String {
-        format!(
-            "demand {}, cap {}, {} pending + {} running + {} asked for, {} stopping, {} stopped",
-            self.demand(),
-            self.cap(),
-            self.count(InstanceState::Pending),
-            self.count(InstanceState::Running),
-            self.intents.launching() + self.starting(),
-            self.count(InstanceState::Stopping),
-            self.count(InstanceState::Stopped),
-        )
-    }
-
-    /// When a tick is wanted if nothing else happens; always later than the last step.
+    /// When a tick is wanted if nothing else happens; always later than the last step. What is decided on the evidence of
+    /// a description or a reading needs none: the answer is an event.
     pub fn next_deadline(&self) -> Option<Time> {
-        let launches = self.intents.launches.values();
-        let booting = self.in_state(InstanceState::Pending).map(|(_, o)| o.since + self.rules.boot_timeout);
-        let waits = [self.depth_call.deadline(), self.describe_call.deadline(), self.next_sweep]
+        let (rules, turns, instances) = (&self.rules, &self.turns, &self.instances);
+        let first = |role: Role| instances.of(role).next().map(|(since, _)| since);
+        let launches = self.launches.0.values();
+        let short = self.target > self.serving();
+
+        let launch = launches
+            .clone()
+            .filter_map(|l| l.retry_at)
+            .chain(short.then_some(turns.launch_after))
+            .map(|at| at.max(turns.launch.next()));
+        let lost = launches.filter_map(|l| l.calling.map(|since| since + LOST));
+        let start = instances
+            .of(Role::Starting)
+            .filter_map(|(_, key)| instances.slot(key).start?.due())
+            .chain(short.then_some(Time::ZERO))
+            .map(|at| at.max(turns.start.next()));
+        let overdue = first(Role::Starting).map(|asked| asked + rules.boot_timeout);
+        let terminate = first(Role::Leaving)
             .into_iter()
-            .chain((self.target() > self.serving()).then_some(self.launch_after))
-            .chain(launches.clone().filter_map(|l| l.retry_at))
-            .chain(launches.map(|l| l.asked + self.rules.boot_timeout))
-            .chain(self.intents.starts.values().filter_map(|s| s.retry_at))
-            .chain(booting);
+            .chain(self.condemned.values().copied())
+            .chain([turns.next_sweep])
+            .map(|at| at.max(turns.terminate.next()).max(turns.terminate_after));
+        let windows = (rules.policy == Policy::Backlog).then(|| self.demand.changes_at());
+
+        let waits = [self.depth_call.deadline(), self.describe_call.deadline()]
+            .into_iter()
+            .chain(launch)
+            .chain(lost)
+            .chain(start)
+            .chain(overdue)
+            .chain(terminate)
+            .chain(windows.into_iter().flatten());
         waits.filter(|at| *at > self.now).min()
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Time, explain::Decisions, instances::Role, policy::Learned, state::FleetCore};
 use crate::cloud::{Depth, InstanceState};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,11 +20,16 @@ pub struct FleetView {
     pub target: usize,
     /// Launches and starts asked for and not yet seen.
     pub intents: usize,
+    /// Times that policies plan with.
+    pub learned: Learned,
     pub counts: Counts,
     /// By name; terminated ones for a while.
     pub instances: Vec<InstanceView>,
     /// Most recent last.
     pub story: Vec<StoryLine>,
+    /// Shown by `/v1/fleet/decisions`.
+    #[serde(skip)]
+    pub decisions: Decisions,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,8 +58,43 @@ pub struct InstanceView {
 pub struct StoryLine {
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// `launch`, `start`, `terminate`, `sweep`, `state`, `error`.
+    /// `launch`, `start`, `stop`, `terminate`, `lost`, `state`, `error`.
     pub kind: String,
     /// One sentence with the numbers it was decided on.
     pub text: String,
+}
+
+impl FleetCore {
+    /// What is shown of the fleet; `epoch_ms` is `now` as milliseconds since the Unix epoch.
+    pub fn view(&self, now: Time, epoch_ms: u64) -> FleetView {
+        let ms = |at: Time| epoch_ms.saturating_sub(now.saturating_sub(at).as_millis() as u64);
+        let show = |slot: &super::instances::Slot| InstanceView {
+            id: slot.instance.id.0.clone(),
+            name: slot.instance.name.clone(),
+            state: slot.instance.state,
+            pid: slot.instance.pid,
+            since_ms: ms(slot.since),
+            reason: slot.instance.reason.clone(),
+        };
+        let mut instances: Vec<InstanceView> = self.instances.iter().map(show).collect();
+        instances.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
+        FleetView {
+            at_ms: epoch_ms,
+            max_instances: self.cap(),
+            policy: self.rules.policy.name().to_owned(),
+            depth: self.depth(),
+            demand: self.demand(),
+            target: self.target(),
+            intents: self.launches.outstanding() + self.instances.count(Role::Starting),
+            learned: self.learning.times(),
+            counts: self.instances.counts(),
+            instances,
+            story: self
+                .story
+                .lines()
+                .map(|line| StoryLine { at_ms: ms(line.at), kind: line.kind.to_owned(), text: line.text.clone() })
+                .collect(),
+            decisions: self.decisions().clone(),
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! Machines on EC2. Tags are the record of who owns an instance and which intent asked for it, so that a new controller
 //! knows its fleet from EC2 alone.
 //!
+//! An instance that EC2 calls running is pending here until its worker has said that it is ready: see
+//! [`Ec2Metadata`](super::Ec2Metadata).
+//!
 //! The client makes no retries of its own: when to ask again is decided where the intents are kept.
 
 use std::{
@@ -10,7 +13,6 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -29,11 +31,14 @@ use sha2::{Digest as _, Sha256};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    CLUSTER_TAG, TOKEN_TAG,
-    errors::classify,
+    CLUSTER_TAG, READY_TAG, TOKEN_TAG,
+    errors::{classify, code},
     pools::{Pool, Pools},
 };
-use crate::cloud::{CloudError, CloudResult, Compute, Instance, InstanceId, InstanceState};
+use crate::{
+    cloud::{CloudError, CloudResult, Compute, Instance, InstanceId, InstanceState},
+    settings::Launching,
+};
 
 /// Launches whose course is remembered, so that the same token again is the same launch.
 const REMEMBERED: usize = 1_000;
@@ -45,23 +50,9 @@ const PAGE: i32 = 500;
 pub struct Ec2Options {
     pub cluster: String,
     pub name_prefix: String,
-    /// Id (`lt-…`) or name of a launch template. What else is given here goes over it.
-    pub launch_template: Option<String>,
-    /// Id of the image (`ami-…`).
-    pub image: Option<String>,
-    /// In order of preference.
-    pub instance_types: Vec<String>,
-    /// In order of preference: each stands for its zone.
-    pub subnets: Vec<String>,
-    pub security_groups: Vec<String>,
-    /// Name of the profile that gives instances their rights.
-    pub instance_profile: Option<String>,
+    pub launch: Launching,
     /// What an instance runs at its first boot, as it is (not base64). At most 16 KiB.
     pub user_data: Option<String>,
-    /// Ask for spot instances first.
-    pub spot: bool,
-    /// How long a pool that had no machine is left alone.
-    pub capacity_memory: Duration,
 }
 
 /// One call of a launch: at most one a pool. What it asks for never changes, because the `ClientToken` forbids it.
@@ -96,7 +87,8 @@ pub struct Ec2Compute {
 impl Ec2Compute {
     /// `client` should make no retries of its own.
     pub fn new(client: Client, options: Ec2Options) -> Self {
-        let pools = Pools::new(&options.instance_types, &options.subnets, options.spot, options.capacity_memory);
+        let Launching { instance_types, subnets, spot, capacity_memory, .. } = &options.launch;
+        let pools = Pools::new(instance_types, subnets, *spot, *capacity_memory);
         Self { client, options, pools: Mutex::new(pools), launches: Mutex::default(), numbers: AtomicUsize::new(0) }
     }
 
@@ -125,7 +117,7 @@ impl Ec2Compute {
     /// Asks pool after pool. An error leaves the launch where it is: the same token again goes on from there.
     async fn go_on(&self, token: &str, count: usize, steps: &mut Vec<Step>) -> CloudResult<Vec<InstanceId>> {
         let mut made: Vec<InstanceId> = Vec::new();
-        let mut refusal = "every kind of machine was refused lately; see aws.capacity_memory".to_owned();
+        let mut refusal = "nothing was asked for".to_owned();
         for at in 0.. {
             if made.len() >= count {
                 break;
@@ -175,7 +167,7 @@ impl Ec2Compute {
     }
 
     fn request(&self, token: &str, step: &Step, pool: &Pool) -> RunInstancesFluentBuilder {
-        let o = &self.options;
+        let (o, launch) = (&self.options, &self.options.launch);
         let tags = |kind| {
             let tag = |key: &str, value: String| Tag::builder().key(key).value(value).build();
             TagSpecification::builder()
@@ -185,7 +177,7 @@ impl Ec2Compute {
                 .tags(tag("Name", self.name(step.number)))
                 .build()
         };
-        let template = o.launch_template.as_ref().map(|template| {
+        let template = launch.launch_template.as_ref().map(|template| {
             let spec = LaunchTemplateSpecification::builder().version("$Default");
             if template.starts_with("lt-") {
                 spec.launch_template_id(template)
@@ -195,7 +187,7 @@ impl Ec2Compute {
             .build()
         });
         let profile =
-            o.instance_profile.as_ref().map(|name| IamInstanceProfileSpecification::builder().name(name).build());
+            launch.instance_profile.as_ref().map(|name| IamInstanceProfileSpecification::builder().name(name).build());
         let spot = InstanceMarketOptionsRequest::builder().market_type(MarketType::Spot).build();
         let plain = template.is_none().then_some(ShutdownBehavior::Stop);
         self.client
@@ -204,10 +196,10 @@ impl Ec2Compute {
             .min_count(1)
             .max_count(step.count as i32)
             .set_launch_template(template)
-            .set_image_id(o.image.clone())
+            .set_image_id(launch.image.clone())
             .set_instance_type(pool.instance_type.as_deref().map(InstanceType::from))
             .set_subnet_id(pool.subnet.clone())
-            .set_security_group_ids(Some(o.security_groups.clone()).filter(|groups| !groups.is_empty()))
+            .set_security_group_ids(Some(launch.security_groups.clone()).filter(|groups| !groups.is_empty()))
             .set_iam_instance_profile(profile)
             .set_user_data(o.user_data.as_ref().map(|text| BASE64_STANDARD.encode(text)))
             .set_instance_market_options(pool.spot.then_some(spot))
@@ -215,6 +207,17 @@ impl Ec2Compute {
             .set_instance_initiated_shutdown_behavior(if pool.spot { Some(ShutdownBehavior::Terminate) } else { plain })
             .tag_specifications(tags(ResourceType::Instance))
             .tag_specifications(tags(ResourceType::Volume))
+    }
+
+    /// Whether a launch would be allowed and its parts exist; launches nothing.
+    pub async fn dry_run(&self) -> CloudResult<()> {
+        let step = Step { pool: 0, count: 1, number: 0, made: None };
+        let pool = self.pools().get(0).clone();
+        match self.request("dry-run", &step, &pool).dry_run(true).send().await {
+            Err(error) if code(&error) == "DryRunOperation" => Ok(()),
+            Err(error) => Err(classify("launch", error)),
+            Ok(_) => Err(CloudError::Unavailable("a dry run was answered as a launch".into())),
+        }
     }
 
     fn name(&self, number: usize) -> String {
@@ -274,8 +277,14 @@ impl Ec2Compute {
             self.numbers.fetch_max(number, Ordering::Relaxed);
         }
         let reason = instance.state_reason().and_then(|r| r.message()).or(instance.state_transition_reason());
+        let launched = instance.launch_time().map_or(0, |time| time.secs());
+        // A start is a launch to EC2: what was said before it does not count.
+        let ready = tag(READY_TAG).and_then(|at| at.parse().ok()).is_some_and(|at: i64| at >= launched);
         Some(Instance {
-            state: state(instance.state()?.name()?)?,
+            state: match state(instance.state()?.name()?)? {
+                InstanceState::Running if !ready => InstanceState::Pending,
+                state => state,
+            },
             token: tag(TOKEN_TAG).or(instance.client_token()).unwrap_or_default().to_owned(),
             pid: None,
             reason: reason.filter(|r| !r.is_empty()).map(str::to_owned),

@@ -4,15 +4,21 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use aws_config::imds::client::{Client as Imds, error::ImdsError};
-use aws_sdk_ec2::Client as Ec2;
+use aws_sdk_ec2::{Client as Ec2, types::Tag};
+use backon::{ExponentialBuilder, Retryable as _};
 
-use super::errors::classify;
-use crate::cloud::{CloudError, CloudResult, InstanceId, Interruption, Metadata, Queue};
+use super::{READY_TAG, errors::classify};
+use crate::{
+    cloud::{CloudError, CloudResult, InstanceId, Interruption, Metadata, Queue},
+    records::now_ms,
+};
 
 /// Pause between two looks whether the cloud can be reached.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Looks without an answer after which the cloud is given up.
 const LOOKS: u32 = 15;
+/// Tries to say that it is ready, about two minutes in all.
+const READY_TRIES: usize = 7;
 
 /// See the module.
 pub struct Ec2Metadata {
@@ -51,9 +57,17 @@ impl Metadata for Ec2Metadata {
         Ok(self.get("spot/instance-action").await?.map(|notice| Interruption { reason: format!("spot: {notice}") }))
     }
 
-    /// Nothing to say: EC2 itself calls the instance running.
+    /// Tags the instance with the time: until then it counts as pending, so that a boot that comes to nothing is found.
     async fn ready(&self) -> CloudResult<()> {
-        Ok(())
+        let id = self.instance_id().await?.0;
+        let tag = || async {
+            let tag = Tag::builder().key(READY_TAG).value((now_ms() / 1000).to_string()).build();
+            let tagged = self.ec2.create_tags().resources(&id).tags(tag).send().await;
+            tagged.map(drop).map_err(|e| classify(&id, e))
+        };
+        // An instance that has just come may not be known everywhere.
+        let passes = |error: &CloudError| error.retryable() || matches!(error, CloudError::NotFound(_));
+        tag.retry(ExponentialBuilder::default().with_jitter().with_max_times(READY_TRIES)).when(passes).await
     }
 
     async fn stop_self(&self) -> CloudResult<()> {
@@ -82,5 +96,57 @@ impl Metadata for Ec2Metadata {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+    use crate::cloud::{Delivery, Depth, Message, Receipt};
+
+    /// A queue that cannot be reached, or that can be for once each `works_every` looks.
+    struct Probe {
+        works_every: Option<u64>,
+        looks: std::sync::atomic::AtomicU64,
+    }
+
+    #[async_trait]
+    impl Queue for Probe {
+        async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
+            vec![Ok(()); batch.len()]
+        }
+        async fn receive(&self, _: usize, _: Duration) -> CloudResult<Vec<Delivery>> {
+            Ok(vec![])
+        }
+        async fn delete(&self, batch: Vec<Receipt>) -> Vec<CloudResult<()>> {
+            vec![Ok(()); batch.len()]
+        }
+        async fn extend(&self, batch: Vec<(Receipt, Duration)>) -> Vec<CloudResult<()>> {
+            vec![Ok(()); batch.len()]
+        }
+        async fn depth(&self) -> CloudResult<Depth> {
+            let look = self.looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+            match self.works_every {
+                Some(n) if look.is_multiple_of(n) => Ok(Depth::default()),
+                _ => Err(CloudError::Unavailable("no way there".into())),
+            }
+        }
+    }
+
+    fn metadata(works_every: Option<u64>) -> Ec2Metadata {
+        let ec2 = aws_sdk_ec2::Config::builder().behavior_version(aws_config::BehaviorVersion::latest()).build();
+        let probe = Arc::new(Probe { works_every, looks: Default::default() });
+        Ec2Metadata::new(Imds::builder().build(), Ec2::from_conf(ec2), probe)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cloud_that_is_away_for_long_is_lost_and_one_that_comes_back_is_not() {
+        let began = Instant::now(); // of the paused clock
+        metadata(None).lost().await;
+        assert_eq!(began.elapsed().as_secs() / 60, u64::from(LOOKS));
+        let day = Duration::from_secs(24 * 3600);
+        assert!(timeout(day, metadata(Some(u64::from(LOOKS))).lost()).await.is_err());
     }
 }

@@ -12,15 +12,17 @@ mod sqs;
 mod sqs_calls;
 mod sqs_queue;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_sqs::config::ProvideCredentials as _;
 
-use super::{Compute, Metadata, ObjectStore, Queues};
-use crate::settings::{self, Settings};
+use super::Metadata;
+use crate::settings::Settings;
 
 pub use ec2::{Ec2Compute, Ec2Options};
+pub(crate) use errors::{classify, code};
 pub use imds::Ec2Metadata;
 pub use s3::{Encryption, S3Objects};
 pub use sqs::SqsQueues;
@@ -29,6 +31,8 @@ pub use sqs::SqsQueues;
 pub const CLUSTER_TAG: &str = "rollcall:cluster";
 /// Tag of an instance: the token of the intent that asked for it.
 pub const TOKEN_TAG: &str = "rollcall:token";
+/// Tag of an instance: when its worker was last ready, in seconds since the Unix epoch.
+pub const READY_TAG: &str = "rollcall:ready";
 
 /// Longest time to connect.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -42,22 +46,17 @@ const TRIES: u32 = 3;
 
 /// All ports of an account and region.
 pub struct AwsCloud {
-    pub queues: Arc<dyn Queues>,
-    pub objects: Arc<dyn ObjectStore>,
-    pub compute: Arc<dyn Compute>,
+    pub queues: Arc<SqsQueues>,
+    pub objects: Arc<S3Objects>,
+    pub compute: Arc<Ec2Compute>,
     ec2: aws_sdk_ec2::Client,
+    sdk: SdkConfig,
 }
 
 impl AwsCloud {
     /// Reads AWS's own configuration; makes no call but for credentials. `fix`: see [`SqsQueues::fixing`].
     pub async fn connect(settings: &Settings, fix: bool) -> anyhow::Result<Self> {
-        let mut loader = aws_config::defaults(BehaviorVersion::latest());
-        if let Some(region) = &settings.aws.region {
-            loader = loader.region(Region::new(region.clone()));
-        }
-        let sdk = loader.load().await;
-        anyhow::ensure!(sdk.region().is_some(), "no AWS region: set AWS_REGION or aws.region");
-        Self::new(&sdk, settings, fix)
+        Self::new(&sdk(settings).await?, settings, fix)
     }
 
     /// The ports on an SDK configuration.
@@ -71,13 +70,32 @@ impl AwsCloud {
             objects: Arc::new(S3Objects::new(s3_client(sdk, aws.s3_path_style), encryption)),
             compute: Arc::new(Ec2Compute::new(ec2.clone(), ec2_options(settings)?)),
             ec2,
+            sdk: sdk.clone(),
         })
+    }
+
+    /// Whether there are credentials; says nothing of what they allow.
+    pub async fn credentials(&self) -> anyhow::Result<()> {
+        let provider = self.sdk.credentials_provider().context("no credentials are configured")?;
+        provider.provide_credentials().await.context("no AWS credentials")?;
+        Ok(())
     }
 
     /// What the instance that this runs on can ask about itself. `probe`: any queue, see [`Ec2Metadata`].
     pub fn metadata(&self, probe: Arc<dyn super::Queue>) -> Arc<dyn Metadata> {
         Arc::new(Ec2Metadata::new(aws_config::imds::Client::builder().build(), self.ec2.clone(), probe))
     }
+}
+
+/// AWS's own configuration, with the region of the settings over it.
+pub(crate) async fn sdk(settings: &Settings) -> anyhow::Result<SdkConfig> {
+    let mut loader = aws_config::defaults(BehaviorVersion::latest());
+    if let Some(region) = &settings.aws.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    let sdk = loader.load().await;
+    anyhow::ensure!(sdk.region().is_some(), "no AWS region: set AWS_REGION or aws.region");
+    Ok(sdk)
 }
 
 fn timeouts(one_try: Duration) -> TimeoutConfig {
@@ -105,23 +123,12 @@ pub fn ec2_client(sdk: &SdkConfig) -> aws_sdk_ec2::Client {
 }
 
 fn ec2_options(settings: &Settings) -> anyhow::Result<Ec2Options> {
-    let settings::Aws { user_data, .. } = &settings.aws;
-    let user_data = user_data
-        .as_ref()
-        .map(|path| std::fs::read_to_string(path).with_context(|| format!("aws.user_data: {}", path.display())))
-        .transpose()?;
-    let aws = settings.aws.clone();
+    let read =
+        |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("aws.user_data: {}", path.display()));
     Ok(Ec2Options {
         cluster: settings.cloud.cluster.clone(),
         name_prefix: settings.fleet.name_prefix.clone(),
-        launch_template: aws.launch_template,
-        image: aws.image,
-        instance_types: aws.instance_types,
-        subnets: aws.subnets,
-        security_groups: aws.security_groups,
-        instance_profile: aws.instance_profile,
-        user_data,
-        spot: aws.spot,
-        capacity_memory: aws.capacity_memory,
+        launch: settings.aws.launch.clone(),
+        user_data: settings.aws.user_data.as_ref().map(read).transpose()?,
     })
 }

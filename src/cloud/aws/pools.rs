@@ -44,10 +44,13 @@ impl Pools {
         &self.all[at]
     }
 
-    /// The best pool that may have machines and is not among `tried`.
+    /// The best pool that may have machines and is not among `tried`. Where none may have and none was tried, the one that
+    /// was refused the longest ago: something is always asked, and how often is not decided here.
     pub fn next(&self, tried: &[usize], now: Instant) -> Option<usize> {
         let empty = |at: &usize| self.empty_until.get(at).is_some_and(|until| *until > now);
-        (0..self.all.len()).find(|at| !tried.contains(at) && !empty(at))
+        let promising = (0..self.all.len()).find(|at| !tried.contains(at) && !empty(at));
+        let oldest = || self.empty_until.iter().min_by_key(|(_, until)| **until).map(|(at, _)| *at);
+        promising.or_else(|| if tried.is_empty() { oldest() } else { None })
     }
 
     /// Notes that the pool had no machine: it is left alone for a while.
@@ -99,5 +102,11 @@ mod tests {
         assert_eq!(pools.next(&[], now + memory / 2), Some(1));
         assert_eq!(pools.next(&[1], now + memory / 2), None);
         assert_eq!(pools.next(&[], now + memory), Some(0));
+
+        pools.had_none(1, now + memory / 4);
+        assert_eq!(pools.next(&[], now + memory / 2), Some(0), "all are empty: the oldest refusal first");
+        pools.had_none(0, now + memory / 2);
+        assert_eq!(pools.next(&[], now + memory / 2), Some(1));
+        assert_eq!(pools.next(&[1], now + memory / 2), None, "one is enough");
     }
 }

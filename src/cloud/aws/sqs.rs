@@ -1,4 +1,4 @@
-//! Queues on SQS: making them, and refusing those whose settings would break what the port promises.
+//! Queues on SQS. Sends, deletes and extensions of concurrent callers share calls.
 //!
 //! FIFO queues are made for high throughput: deduplication and quota a message group, because each job is a group of its
 //! own. SQS drops no message for having been received too often: without a dead-letter queue it stays until it is four
@@ -11,9 +11,9 @@ use aws_sdk_sqs::{Client, types::QueueAttributeName};
 
 use super::{
     errors::classify,
-    sqs_queue::{SqsQueue, check_visibility, whole_seconds},
+    sqs_queue::{SqsQueue, whole_seconds},
 };
-use crate::cloud::{CloudError, CloudResult, Queue, QueueSpec, Queues};
+use crate::cloud::{CloudError, CloudResult, Queue, QueueSpec, Queues, queue_limits::check_visibility};
 
 /// All queues of an account and region.
 pub struct SqsQueues {
@@ -41,13 +41,13 @@ impl SqsQueues {
         url.ok_or_else(|| CloudError::Unavailable(format!("queue {name}: no URL in the answer")))
     }
 
-    async fn attributes(&self, name: &str, url: &str) -> CloudResult<HashMap<QueueAttributeName, String>> {
+    async fn attributes(&self, name: &str, url: &str) -> CloudResult<Attributes> {
         let call = self.client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All);
         Ok(call.send().await.map_err(|e| classify(&format!("queue {name}"), e))?.attributes.unwrap_or_default())
     }
 
     /// The attributes that a queue of this spec has to have.
-    async fn wanted(&self, spec: &QueueSpec) -> CloudResult<HashMap<QueueAttributeName, String>> {
+    async fn wanted(&self, spec: &QueueSpec) -> CloudResult<Attributes> {
         check_visibility(spec.visibility)?;
         let mut wanted =
             HashMap::from([(QueueAttributeName::VisibilityTimeout, whole_seconds(spec.visibility).to_string())]);
@@ -75,35 +75,39 @@ impl SqsQueues {
     }
 
     /// Refuses a queue whose settings would break what the spec promises, or puts them right.
-    async fn check(&self, spec: &QueueSpec, url: &str, wanted: HashMap<QueueAttributeName, String>) -> CloudResult<()> {
-        let present = self.attributes(&spec.name, url).await?;
-        let wrong: HashMap<_, _> =
-            wanted.into_iter().filter(|(name, value)| !same(name, present.get(name), value)).collect();
+    async fn check(&self, spec: &QueueSpec, url: &str, wanted: Attributes) -> CloudResult<()> {
+        let wrong = wrong(&wanted, &self.attributes(&spec.name, url).await?);
         if wrong.is_empty() {
             return Ok(());
         }
-        if wrong.contains_key(&QueueAttributeName::FifoQueue) {
-            return Err(CloudError::Invalid(format!(
-                "queue {} is a standard queue and has to be FIFO: delete it, or name another",
-                spec.name
-            )));
-        }
-        if !self.fix {
-            let mut list: Vec<String> = wrong
-                .iter()
-                .map(|(name, value)| format!("{name} is {}, not {value}", present.get(name).map_or("unset", |v| v)))
-                .collect();
-            list.sort();
-            return Err(CloudError::Invalid(format!(
-                "queue {} exists with other settings ({}): change the queue, the configuration, or start with --fix",
-                spec.name,
-                list.join("; ")
-            )));
+        if !self.fix || wrong.iter().any(|w| w.name == QueueAttributeName::FifoQueue) {
+            return Err(refusal(&spec.name, &wrong));
         }
         tracing::info!(queue = spec.name, settings = ?wrong, "putting the queue's settings right");
+        let wrong = wrong.into_iter().map(|w| (w.name, w.wanted)).collect();
         let call = self.client.set_queue_attributes().queue_url(url).set_attributes(Some(wrong));
         call.send().await.map_err(|e| classify(&format!("queue {}", spec.name), e))?;
         Ok(())
+    }
+
+    /// Whether the queue is there with the settings that the spec asks for; changes nothing.
+    pub async fn inspect(&self, spec: &QueueSpec) -> CloudResult<()> {
+        let url = self.url(&spec.name).await?;
+        let wrong = wrong(&self.wanted(spec).await?, &self.attributes(&spec.name, &url).await?);
+        if wrong.is_empty() { Ok(()) } else { Err(refusal(&spec.name, &wrong)) }
+    }
+
+    /// Deletes a queue and what is in it. `Ok` if there is none.
+    pub async fn delete(&self, name: &str) -> CloudResult<()> {
+        let deleted = async {
+            let url = self.url(name).await?;
+            let call = self.client.delete_queue().queue_url(url);
+            call.send().await.map(drop).map_err(|e| classify(&format!("queue {name}"), e))
+        };
+        match deleted.await {
+            Err(CloudError::NotFound(_)) => Ok(()),
+            result => result,
+        }
     }
 
     fn queue(&self, name: &str, url: String) -> Arc<dyn Queue> {
@@ -135,6 +139,37 @@ impl Queues for SqsQueues {
     async fn open(&self, name: &str) -> CloudResult<Arc<dyn Queue>> {
         Ok(self.queue(name, self.url(name).await?))
     }
+}
+
+type Attributes = HashMap<QueueAttributeName, String>;
+
+/// A setting that is not as it should be.
+#[derive(Debug)]
+struct Wrong {
+    name: QueueAttributeName,
+    wanted: String,
+    present: Option<String>,
+}
+
+fn wrong(wanted: &Attributes, present: &Attributes) -> Vec<Wrong> {
+    let wrong = wanted.iter().filter(|(name, value)| !same(name, present.get(name), value));
+    let wrong = wrong.map(|(name, value)| (name.clone(), value.clone(), present.get(name).cloned()));
+    wrong.map(|(name, wanted, present)| Wrong { name, wanted, present }).collect()
+}
+
+fn refusal(queue: &str, wrong: &[Wrong]) -> CloudError {
+    if wrong.iter().any(|w| w.name == QueueAttributeName::FifoQueue) {
+        return CloudError::Invalid(format!(
+            "queue {queue} is a standard queue and has to be FIFO: delete it, or name another"
+        ));
+    }
+    let one = |w: &Wrong| format!("{} is {}, not {}", w.name, w.present.as_deref().unwrap_or("unset"), w.wanted);
+    let mut list: Vec<String> = wrong.iter().map(one).collect();
+    list.sort();
+    CloudError::Invalid(format!(
+        "queue {queue} exists with other settings ({}): change the queue, the configuration, or start with --fix",
+        list.join("; ")
+    ))
 }
 
 fn redrive(arn: &str, max_receives: u32) -> String {

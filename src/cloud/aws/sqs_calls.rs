@@ -1,4 +1,4 @@
-//! The batch calls of one queue on SQS: a result for each entry, in order, whatever part of the call failed.
+//! The batch calls of SQS: one result an entry, whatever becomes of the call.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,22 +13,22 @@ use aws_sdk_sqs::{
 
 use super::{
     batcher::Call,
-    errors::{classify, classify_code},
+    errors::{classify, classify_code, code},
     sqs_queue::whole_seconds,
 };
 use crate::cloud::{CloudError, CloudResult, Message, Receipt};
 
-/// See the module.
+/// The batch calls of one queue.
 #[derive(Clone)]
-pub(super) struct Calls {
+pub struct Calls {
     pub client: Client,
-    /// For messages to people.
     pub name: Arc<str>,
     pub url: String,
 }
 
 impl Calls {
-    pub(super) fn call<T, F, R>(self, make: F) -> Call<T>
+    /// `make` as the batcher calls it.
+    pub fn call<T, F, R>(self, make: F) -> Call<T>
     where
         T: Send + 'static,
         F: Fn(Self, Vec<T>) -> R + Send + Sync + 'static,
@@ -37,29 +37,28 @@ impl Calls {
         Arc::new(move |batch| Box::pin(make(self.clone(), batch)))
     }
 
-    pub(super) async fn send(self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
-        let n = batch.len();
-        let entry = |(at, message): (usize, Message)| {
-            SendMessageBatchRequestEntry::builder()
-                .id(at.to_string())
-                .message_body(message.body)
-                .set_message_group_id(message.group)
-                .set_message_deduplication_id(message.dedup)
-                .set_delay_seconds(Some(whole_seconds(message.delay)).filter(|s| *s > 0))
-                .build()
-        };
-        let answer = match entries(batch, entry) {
+    /// Sends a batch; in halves where SQS takes less in one call than it should (older regions and stores).
+    pub async fn send(self, mut batch: Vec<Message>) -> Vec<CloudResult<()>> {
+        let answer = match entries(batch.iter().cloned(), send_entry) {
             Err(error) => Err(error),
             Ok(entries) => {
                 let call = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries));
-                call.send().await.map_err(|e| self.classify(e))
+                match call.send().await {
+                    Err(error) if batch.len() > 1 && code(&error).ends_with("BatchRequestTooLong") => {
+                        let rest = batch.split_off(batch.len() / 2);
+                        let mut results = Box::pin(self.clone().send(batch)).await;
+                        results.extend(Box::pin(self.send(rest)).await);
+                        return results;
+                    }
+                    answer => answer.map_err(|e| self.classify(e)),
+                }
             }
         };
-        let ids = |ok: Vec<aws_sdk_sqs::types::SendMessageBatchResultEntry>| ok.into_iter().map(|e| e.id).collect();
-        self.results(n, answer.map(|a| (ids(a.successful), a.failed)))
+        let answer = answer.map(|a| (a.successful.into_iter().map(|e| e.id).collect(), a.failed));
+        self.results(batch.len(), answer)
     }
 
-    pub(super) async fn delete(self, batch: Vec<Receipt>) -> Vec<CloudResult<()>> {
+    pub async fn delete(self, batch: Vec<Receipt>) -> Vec<CloudResult<()>> {
         let n = batch.len();
         let entry = |(at, receipt): (usize, Receipt)| {
             DeleteMessageBatchRequestEntry::builder().id(at.to_string()).receipt_handle(receipt.0).build()
@@ -74,7 +73,7 @@ impl Calls {
         self.results(n, answer.map(|a| (a.successful.into_iter().map(|e| e.id).collect(), a.failed)))
     }
 
-    pub(super) async fn extend(self, batch: Vec<(Receipt, Duration)>) -> Vec<CloudResult<()>> {
+    pub async fn extend(self, batch: Vec<(Receipt, Duration)>) -> Vec<CloudResult<()>> {
         let n = batch.len();
         let entry = |(at, (receipt, visibility)): (usize, (Receipt, Duration))| {
             ChangeMessageVisibilityBatchRequestEntry::builder()
@@ -128,11 +127,25 @@ impl Calls {
     }
 }
 
-pub(super) fn no_answer(queue: &str) -> CloudError {
+/// What an entry gets that is not in the answer.
+pub fn no_answer(queue: &str) -> CloudError {
     CloudError::Unavailable(format!("queue {queue}: no result for this entry in the answer"))
 }
 
-fn entries<T, E>(batch: Vec<T>, entry: impl Fn((usize, T)) -> Result<E, BuildError>) -> CloudResult<Vec<E>> {
+fn send_entry((at, message): (usize, Message)) -> Result<SendMessageBatchRequestEntry, BuildError> {
+    SendMessageBatchRequestEntry::builder()
+        .id(at.to_string())
+        .message_body(message.body)
+        .set_message_group_id(message.group)
+        .set_message_deduplication_id(message.dedup)
+        .set_delay_seconds(Some(whole_seconds(message.delay)).filter(|s| *s > 0))
+        .build()
+}
+
+fn entries<T, E>(
+    batch: impl IntoIterator<Item = T>,
+    entry: impl Fn((usize, T)) -> Result<E, BuildError>,
+) -> CloudResult<Vec<E>> {
     let built: Result<Vec<E>, BuildError> = batch.into_iter().enumerate().map(entry).collect();
     built.map_err(|e| CloudError::Invalid(e.to_string()))
 }

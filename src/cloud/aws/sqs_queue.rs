@@ -13,33 +13,16 @@ use super::{
     errors::classify,
     sqs_calls::{Calls, no_answer},
 };
-use crate::cloud::{CloudError, CloudResult, Delivery, Depth, Message, Queue, Receipt};
+use crate::cloud::{
+    CloudError, CloudResult, Delivery, Depth, Message, Queue, Receipt,
+    queue_limits::{MAX_ENTRIES, check_message, check_receive, check_visibility},
+};
 
-/// Entries in one batch call.
-const MAX_ENTRIES: usize = 10;
-/// Bytes of one message, and of one call together.
-const MAX_BYTES: usize = 1 << 20;
-/// Longest long poll.
-const MAX_WAIT: Duration = Duration::from_secs(20);
-/// Longest delay of one message.
-const MAX_DELAY: Duration = Duration::from_secs(15 * 60);
-/// Longest visibility timeout.
-const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
+/// Bytes of the bodies in one call.
+const MAX_CALL: usize = 1 << 20;
 
-/// SQS counts in seconds: no shorter than asked.
-pub(super) fn whole_seconds(duration: Duration) -> i32 {
-    duration.as_millis().div_ceil(1000) as i32
-}
-
-pub(super) fn check_visibility(visibility: Duration) -> CloudResult<()> {
-    if visibility > MAX_VISIBILITY {
-        return Err(CloudError::Invalid("a message can be hidden for at most 12 hours".into()));
-    }
-    Ok(())
-}
-
-/// See the module.
-pub(super) struct SqsQueue {
+/// One queue.
+pub struct SqsQueue {
     client: Client,
     name: Arc<str>,
     url: String,
@@ -52,9 +35,9 @@ pub(super) struct SqsQueue {
 }
 
 impl SqsQueue {
-    pub(super) fn new(client: Client, name: &str, url: String, linger: Duration) -> Self {
+    pub fn new(client: Client, name: &str, url: String, linger: Duration) -> Self {
         let name: Arc<str> = name.into();
-        let limits = Limits { entries: MAX_ENTRIES, weight: MAX_BYTES, linger };
+        let limits = Limits { entries: MAX_ENTRIES, weight: MAX_CALL, linger };
         let calls = Calls { client: client.clone(), name: name.clone(), url: url.clone() };
         let send_now: Call<Message> = calls.clone().call(async |calls: Calls, batch| calls.send(batch).await);
         let delete: Call<Receipt> = calls.clone().call(async |calls: Calls, batch| calls.delete(batch).await);
@@ -71,23 +54,6 @@ impl SqsQueue {
         }
     }
 
-    fn check(&self, message: &Message) -> CloudResult<()> {
-        let size = message.body.len();
-        if size > MAX_BYTES {
-            return Err(CloudError::Invalid(format!("a message of {size} bytes; the limit is {MAX_BYTES}")));
-        }
-        if self.fifo != message.group.is_some() {
-            let rule = if self.fifo { "needs" } else { "takes no" };
-            return Err(CloudError::Invalid(format!("queue {} {rule} message group", self.name)));
-        }
-        if message.delay > MAX_DELAY || (self.fifo && !message.delay.is_zero()) {
-            return Err(CloudError::Invalid(
-                "a delay is at most 15 minutes, and not for one message of a FIFO queue".into(),
-            ));
-        }
-        Ok(())
-    }
-
     /// Sends in as few calls as the limits allow, one after the other.
     async fn send_in_order(&self, messages: Vec<Message>) -> Vec<CloudResult<()>> {
         let mut results = Vec::with_capacity(messages.len());
@@ -95,7 +61,7 @@ impl SqsQueue {
         while messages.peek().is_some() {
             let (mut batch, mut bytes) = (Vec::new(), 0);
             while batch.len() < MAX_ENTRIES
-                && let Some(message) = messages.next_if(|m| batch.is_empty() || bytes + m.body.len() <= MAX_BYTES)
+                && let Some(message) = messages.next_if(|m| batch.is_empty() || bytes + m.body.len() <= MAX_CALL)
             {
                 bytes += message.body.len();
                 batch.push(message);
@@ -115,7 +81,7 @@ fn share_a_group(messages: &[Message]) -> bool {
 #[async_trait]
 impl Queue for SqsQueue {
     async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
-        let checks: Vec<CloudResult<()>> = batch.iter().map(|message| self.check(message)).collect();
+        let checks: Vec<CloudResult<()>> = batch.iter().map(|m| check_message(&self.name, self.fifo, m)).collect();
         let good: Vec<Message> =
             batch.into_iter().zip(&checks).filter(|(_, check)| check.is_ok()).map(|(message, _)| message).collect();
         let sent = if share_a_group(&good) { self.send_in_order(good).await } else { self.sends.submit(good).await };
@@ -126,12 +92,7 @@ impl Queue for SqsQueue {
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> CloudResult<Vec<Delivery>> {
-        if !(1..=MAX_ENTRIES).contains(&max) || wait > MAX_WAIT {
-            return Err(CloudError::Invalid(format!(
-                "a receive takes 1 to {MAX_ENTRIES} messages and waits at most {} s",
-                MAX_WAIT.as_secs()
-            )));
-        }
+        check_receive(max, wait)?;
         let call = self.client.receive_message().queue_url(&self.url);
         let call = call.max_number_of_messages(max as i32).wait_time_seconds(whole_seconds(wait));
         let call = call.message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount);
@@ -175,6 +136,11 @@ fn delivery(message: aws_sdk_sqs::types::Message) -> Delivery {
         receipt: Receipt(message.receipt_handle.unwrap_or_default()),
         receives: receives.unwrap_or(1),
     }
+}
+
+/// SQS counts in seconds: no shorter than asked.
+pub fn whole_seconds(duration: Duration) -> i32 {
+    duration.as_millis().div_ceil(1000) as i32
 }
 
 #[cfg(test)]

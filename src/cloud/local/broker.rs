@@ -12,7 +12,7 @@ use super::{
     journal::Journal,
     queue::{Clock, LocalQueue},
 };
-use crate::cloud::{CloudError, CloudResult, Queue, QueueSpec, Queues};
+use crate::cloud::{CloudError, CloudResult, Queue, QueueSpec, Queues, queue_limits::check_visibility};
 
 /// All queues of this machine.
 pub struct Broker {
@@ -44,6 +44,7 @@ impl Broker {
 #[async_trait]
 impl Queues for Broker {
     async fn create(&self, spec: QueueSpec) -> CloudResult<Arc<dyn Queue>> {
+        check_visibility(spec.visibility)?;
         let mut queues = self.queues();
         if let Some(queue) = queues.get(&spec.name) {
             if *queue.spec() != spec {

@@ -23,18 +23,13 @@ use super::{
     queue_index::{QueueIndex, Received, Seq, Ticket},
 };
 use crate::{
-    cloud::{CloudError, CloudResult, Delivery, Depth, Message, Queue, QueueSpec, Receipt},
+    cloud::{
+        CloudError, CloudResult, Delivery, Depth, Message, Queue, QueueSpec, Receipt,
+        queue_limits::{check_message, check_receive, check_visibility},
+    },
     records::now_ms,
 };
 
-/// Largest body (SQS's limit).
-const MAX_BODY: usize = 1 << 20;
-/// Longest long poll (SQS's limit).
-const MAX_WAIT: Duration = Duration::from_secs(20);
-/// Longest delay of one message (SQS's limit).
-const MAX_DELAY: Duration = Duration::from_secs(15 * 60);
-/// Most messages in one receive (SQS's limit).
-const MAX_RECEIVE: usize = 10;
 /// Bytes of bodies that a durable queue keeps in memory once they are on disk.
 const HOT_BYTES: usize = 64 << 20;
 
@@ -145,21 +140,7 @@ impl LocalQueue {
 
     /// Puts a message into the index; `None` if it is a duplicate.
     fn accept(&self, message: Message) -> CloudResult<Option<Accepted>> {
-        if message.body.len() > MAX_BODY {
-            return Err(CloudError::Invalid(format!(
-                "a message of {} bytes; the limit is {MAX_BODY}",
-                message.body.len()
-            )));
-        }
-        if self.spec.fifo != message.group.is_some() {
-            let rule = if self.spec.fifo { "needs" } else { "takes no" };
-            return Err(CloudError::Invalid(format!("queue {} {rule} message group", self.name)));
-        }
-        if message.delay > MAX_DELAY || (self.spec.fifo && !message.delay.is_zero()) {
-            return Err(CloudError::Invalid(
-                "a delay is at most 15 minutes, and not for one message of a FIFO queue".into(),
-            ));
-        }
+        check_message(&self.name, self.spec.fifo, &message)?;
         if let Some(journal) = &self.journal {
             journal.check()?;
         }
@@ -282,12 +263,7 @@ impl Queue for LocalQueue {
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> CloudResult<Vec<Delivery>> {
-        if !(1..=MAX_RECEIVE).contains(&max) || wait > MAX_WAIT {
-            return Err(CloudError::Invalid(format!(
-                "a receive takes 1 to {MAX_RECEIVE} messages and waits at most {} s",
-                MAX_WAIT.as_secs()
-            )));
-        }
+        check_receive(max, wait)?;
         let deadline = Instant::now() + wait;
         loop {
             // Listening begins before the look, so that nothing that arrives in between is missed.
@@ -341,6 +317,7 @@ impl Queue for LocalQueue {
 
     async fn extend(&self, batch: Vec<(Receipt, Duration)>) -> Vec<CloudResult<()>> {
         let extend = |(receipt, visibility): (Receipt, Duration)| {
+            check_visibility(visibility)?;
             let ticket = self.ticket(&receipt)?;
             let now = self.clock.now();
             self.state().index.extend(ticket, visibility, now)?;

@@ -1,0 +1,129 @@
+//! What a decision costs with 1,000 and with 10,000 instances: each kind of event, for a fleet that serves. Made with
+//! `cargo bench --bench fleet_step`.
+
+use std::time::Duration;
+
+use divan::Bencher;
+use rollcall::{
+    actors::fleet::{Action, Event, FleetCore, FleetRules},
+    cloud::{Depth, Instance, InstanceId, InstanceState},
+    settings::{Layers, Policy, Settings},
+};
+
+const SIZES: [usize; 2] = [1_000, 10_000];
+const POLICIES: [Policy; 3] = [Policy::Report, Policy::Backlog, Policy::Deadline];
+
+fn main() {
+    divan::main();
+}
+
+/// Instances of every kind: most run, some are on their way, some are stopped.
+fn instances(n: usize, tick: usize) -> Vec<Instance> {
+    let state = |i: usize| match i % 10 {
+        0 | 1 => InstanceState::Pending,
+        2 => InstanceState::Stopped,
+        3 => InstanceState::Stopping,
+        _ => InstanceState::Running,
+    };
+    let instance = |i: usize| Instance {
+        id: InstanceId(format!("i-{i:017x}")),
+        name: format!("app-tier-instance-{i}"),
+        // A hundredth changes from one description to the next.
+        state: if tick % 2 == 1 && i % 100 == 4 { InstanceState::Stopping } else { state(i) },
+        token: format!("18c2d-{:x}", i / 10),
+        pid: None,
+        reason: None,
+    };
+    (0..n).map(instance).collect()
+}
+
+struct Fleet {
+    core: FleetCore,
+    now: Duration,
+    generation: u64,
+}
+
+impl Fleet {
+    fn new(n: usize, policy: Policy) -> Self {
+        let layers = Layers::load(None, Default::default()).expect("defaults");
+        let settings = Settings::from_layers(&layers, 4).expect("valid");
+        let mut rules = FleetRules::new(&settings, Duration::ZERO);
+        (rules.policy, rules.max_instances, rules.keep_stopped) = (policy, n, n);
+        (rules.boot_timeout, rules.silent_timeout) = (Duration::from_secs(1 << 30), None);
+        let mut fleet = Self { core: FleetCore::new(rules, 1), now: Duration::ZERO, generation: 0 };
+        fleet.step(Event::Tick);
+        fleet.describe(instances(n, 0));
+        fleet.step(Event::Depth(Ok(depth(n))));
+        fleet
+    }
+
+    fn step(&mut self, event: Event) {
+        self.now += Duration::from_millis(100);
+        for action in self.core.step(event, self.now) {
+            if let Action::Describe { generation } = action {
+                self.generation = generation;
+            }
+        }
+        divan::black_box(self.core.next_deadline());
+    }
+
+    fn describe(&mut self, instances: Vec<Instance>) {
+        self.step(Event::Described { generation: self.generation, result: Ok(instances) });
+        // The next one is asked for.
+        self.now += Duration::from_secs(60);
+        self.step(Event::Changed);
+    }
+}
+
+/// As much work as there are instances: nothing to do but to see that.
+fn depth(n: usize) -> Depth {
+    Depth { visible: n as u64 / 2, in_flight: n as u64 / 2, delayed: 0 }
+}
+
+#[divan::bench(args = SIZES, consts = [0, 1, 2])]
+fn depth_read<const P: usize>(bencher: Bencher, n: usize) {
+    let mut fleet = Fleet::new(n, POLICIES[P]);
+    bencher.bench_local(|| fleet.step(Event::Depth(Ok(depth(n)))));
+}
+
+#[divan::bench(args = SIZES)]
+fn served(bencher: Bencher, n: usize) {
+    let mut fleet = Fleet::new(n, Policy::Report);
+    let worker = InstanceId(format!("i-{:017x}", n / 2 + 5));
+    bencher.bench_local(|| {
+        let (worker, busy) = (worker.clone(), Duration::from_millis(20));
+        fleet.step(Event::Served { worker, jobs: 1, busy });
+    });
+}
+
+/// A description like the last one; dropping it is part of it.
+#[divan::bench(args = SIZES)]
+fn described_alike(bencher: Bencher, n: usize) {
+    let mut fleet = Fleet::new(n, Policy::Report);
+    bencher.with_inputs(|| instances(n, 0)).bench_local_values(|instances| fleet.describe(instances));
+}
+
+/// A description in which one instance in a hundred has changed.
+#[divan::bench(args = SIZES)]
+fn described_with_changes(bencher: Bencher, n: usize) {
+    let mut fleet = Fleet::new(n, Policy::Report);
+    let mut tick = 0;
+    let make = || {
+        tick += 1;
+        instances(n, tick)
+    };
+    bencher.with_inputs(make).bench_local_values(|instances| fleet.describe(instances));
+}
+
+/// Work for the whole fleet comes to stopped instances: a start of them all.
+#[divan::bench(args = SIZES)]
+fn start_all(bencher: Bencher, n: usize) {
+    let make = || {
+        let mut fleet = Fleet::new(n, Policy::Report);
+        let stopped = instances(n, 0).into_iter().map(|i| Instance { state: InstanceState::Stopped, ..i }).collect();
+        fleet.step(Event::Depth(Ok(Depth::default())));
+        fleet.describe(stopped);
+        fleet
+    };
+    bencher.with_inputs(make).bench_local_refs(|fleet| fleet.step(Event::Depth(Ok(depth(n)))));
+}

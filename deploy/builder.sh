@@ -1,0 +1,28 @@
+# The first boot of the machine that an image is made of; what comes before this is written by `rollcall aws bake`:
+# package, sha256, report, minutes.
+#
+# Whatever happens, the machine does not stay on.
+shutdown -P "+$minutes"
+log=/var/log/rollcall-bake.log
+(
+    set -eu
+    cd "$(mktemp -d)"
+    curl -fsS --retry 5 -o package.tar.gz "$package"
+    echo "$sha256  package.tar.gz" | sha256sum -c
+    tar -xzf package.tar.gz
+    sh rollcall/install.sh
+    cd /
+    rm -rf "$OLDPWD"
+    # Each machine of the image makes its own.
+    : > /etc/machine-id
+) > "$log" 2>&1
+code=$?
+cat "$log"
+{
+    echo "exit $code"
+    tail -c 20000 "$log"
+} > "$log.report"
+curl -fsS --retry 5 -T "$log.report" "$report"
+rm -f "$log.report"
+sync
+shutdown -P now

@@ -1,0 +1,76 @@
+//! `deadline`: the fewest instances that finish the backlog in time.
+
+use super::{FleetRules, Known, Time, one_each};
+
+/// Jobs that `threads` finish of `service` each within `within`.
+fn jobs(within: Time, service: Time, threads: u64) -> u64 {
+    u64::try_from(within.as_nanos() / service.as_nanos()).unwrap_or(u64::MAX).saturating_mul(threads)
+}
+
+/// With `s` the service time, `c` the threads of an instance, `L` the target latency and `D` the demand, an instance that
+/// serves in `r` (0 if it runs) finishes `jobs(H, r) = c · floor((H − r) / s)` jobs within the horizon `H`.
+///
+/// `target` is the smallest number of instances, taken in the order running, on their way (soonest first), stopped, new,
+/// whose jobs reach `D`.
+///
+/// The horizon is `L`, unless what must be started boots too slowly for that: it then gets half of `L` (or one job's time)
+/// to work, `H = max(L, boot + max(L/2, s))`, with the warm boot while stopped instances are enough and the cold boot
+/// otherwise. So from zero the backlog is finished within `L/2` of the first boot; and nothing is started that would come
+/// up only to find the work done.
+///
+/// A start pays for `billing_minimum` (EC2: 60 s) at least. As many instances as the backlog keeps busy for so long,
+/// `floor(D · s / (c · billing_minimum))`, cost no more than fewer: with a target latency over it, the target is at least
+/// that.
+pub fn target(known: &Known, rules: &FleetRules) -> usize {
+    if known.demand == 0 {
+        return 0;
+    }
+    let service = known.learned.service.max(Time::from_millis(1));
+    let threads = rules.threads.max(1) as u64;
+    let room = (rules.target_latency / 2).max(service);
+    let horizon = |boot: Time| rules.target_latency.max(boot + room);
+    let (warm, cold) = (known.learned.boot_warm, known.learned.boot_cold);
+
+    let with_warm = plan(known, horizon(warm), warm, service, threads);
+    let have = known.running + known.booting.iter().map(|(_, n)| n).sum::<usize>();
+    let wanted = if with_warm <= have.saturating_add(known.startable) {
+        with_warm
+    } else {
+        // Too few are stopped: the rest is new and takes a cold boot. What is there is needed in any case.
+        plan(known, horizon(cold).max(horizon(warm)), cold, service, threads).max(have.saturating_add(known.startable))
+    };
+    wanted.max(filled(known.demand, service, threads, rules.billing_minimum)).min(known.cap)
+}
+
+/// Instances that finish the demand within `horizon`, those that run and boot first, then others that boot in `boot`.
+fn plan(known: &Known, horizon: Time, boot: Time, service: Time, threads: u64) -> usize {
+    let mut left = known.demand;
+    let mut count = 0usize;
+    let mut take = |each: u64, available: usize, count: &mut usize| {
+        let needed = if each == 0 { available } else { one_each(left.div_ceil(each)).min(available) };
+        left = left.saturating_sub(each.saturating_mul(needed as u64));
+        *count = count.saturating_add(needed);
+        left == 0
+    };
+    if take(jobs(horizon, service, threads).max(threads), known.running, &mut count) {
+        return count;
+    }
+    let mut booting = known.booting.clone();
+    booting.sort_unstable();
+    for (remaining, available) in booting {
+        if take(jobs(horizon.saturating_sub(remaining), service, threads), available, &mut count) {
+            return count;
+        }
+    }
+    take(jobs(horizon.saturating_sub(boot), service, threads).max(threads), usize::MAX, &mut count);
+    count
+}
+
+/// Instances that `demand` keeps busy for the whole time that a start pays at least.
+fn filled(demand: u64, service: Time, threads: u64, minimum: Time) -> usize {
+    if minimum.is_zero() {
+        return 0;
+    }
+    let work = u128::from(demand) * service.as_nanos() / u128::from(threads);
+    usize::try_from(work / minimum.as_nanos()).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,121 @@
+//! The fleet as nodes show it whose controller does not act: what the acting one has last written into the state bucket.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::{sync::watch, time::sleep};
+
+use crate::{
+    actors::fleet::{explain::Decision, view::FleetView},
+    cloud::{CloudError, ETag, ObjectStore, Precondition},
+};
+
+/// Key of the view in the state bucket.
+const KEY: &str = "controller-fleet";
+
+/// What the object says, in JSON.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    view: FleetView,
+    decisions: Vec<Decision>,
+}
+
+/// Nothing runs, and nothing is asked for: what is shown of such a fleet does not change.
+fn at_rest(view: &FleetView) -> bool {
+    let c = &view.counts;
+    c.pending + c.running + c.stopping + c.shutting_down + view.intents == 0 && view.demand == 0
+}
+
+/// Writes what is shown, for as long as this is polled; a fleet at rest is written once, and costs nothing more.
+pub async fn publish(store: &dyn ObjectStore, bucket: &str, shown: watch::Receiver<Arc<FleetView>>, every: Duration) {
+    let mut rested = false;
+    loop {
+        sleep(every).await;
+        let view = shown.borrow().clone();
+        let rests = at_rest(&view);
+        if rests && rested {
+            continue;
+        }
+        let decisions = view.decisions.iter().map(|decision| Decision::clone(decision)).collect();
+        let written = Written { view: FleetView::clone(&view), decisions };
+        // A view is made of numbers and strings alone: it is always JSON.
+        let bytes = Bytes::from(serde_json::to_vec(&written).expect("a view is JSON"));
+        match store.put(bucket, KEY, bytes, Precondition::Always).await {
+            Ok(_) => rested = rests,
+            Err(error) => tracing::warn!(%error, "the fleet's state is not written"),
+        }
+    }
+}
+
+/// Shows what was written, for as long as this is polled.
+pub async fn follow(store: &dyn ObjectStore, bucket: &str, shown: &watch::Sender<Arc<FleetView>>, every: Duration) {
+    let mut seen: Option<ETag> = None;
+    loop {
+        let read = match &seen {
+            None => store.get(bucket, KEY).await.map(Some),
+            Some(etag) => store.get_if_changed(bucket, KEY, etag).await,
+        };
+        match read {
+            Ok(None) | Err(CloudError::NotFound(_)) => {}
+            Ok(Some(object)) => {
+                match serde_json::from_slice::<Written>(&object.bytes) {
+                    Ok(Written { mut view, decisions }) => {
+                        view.decisions = Arc::new(decisions.into_iter().map(Arc::new).collect());
+                        shown.send_replace(Arc::new(view));
+                    }
+                    // Of another version of this program.
+                    Err(error) => tracing::warn!(%error, key = KEY, "the fleet's state cannot be read"),
+                }
+                seen = Some(object.etag);
+            }
+            Err(error) => tracing::warn!(%error, "the fleet's state is not there"),
+        }
+        sleep(every).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::{
+        actors::fleet::view::{Counts, StoryLine},
+        cloud::local::LocalObjects,
+    };
+
+    const EVERY: Duration = Duration::from_secs(15);
+
+    fn view(running: usize, at_ms: u64) -> Arc<FleetView> {
+        let story = vec![StoryLine { at_ms, kind: "state".into(), text: "it runs".into() }];
+        Arc::new(FleetView { at_ms, story, counts: Counts { running, ..Counts::default() }, ..FleetView::default() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_one_node_writes_another_shows_and_a_fleet_at_rest_is_written_once() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = LocalObjects::open(folder.path()).expect("a store");
+        let (acts, acting) = watch::channel(view(1, 1));
+        let (shows, shown) = watch::channel(Arc::new(FleetView::default()));
+        let later = async |what: Arc<FleetView>| {
+            acts.send_replace(what);
+            sleep(3 * EVERY).await;
+            shown.borrow().clone()
+        };
+        let story = async {
+            assert_eq!(*later(view(1, 2)).await, *view(1, 2));
+            assert_eq!(*later(view(0, 3)).await, *view(0, 3));
+            assert_eq!(later(view(0, 4)).await.at_ms, 3, "nothing has changed but the time");
+            let mut asked = FleetView::clone(&view(0, 5));
+            asked.demand = 1;
+            asked.decisions = Arc::new(VecDeque::new());
+            assert_eq!(later(Arc::new(asked)).await.demand, 1);
+        };
+        tokio::select! {
+            () = publish(&store, "state", acting, EVERY) => unreachable!("it goes on for ever"),
+            () = follow(&store, "state", &shows, EVERY) => unreachable!("it goes on for ever"),
+            () = story => {}
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! What is looked at on AWS: credentials, queues, buckets, and whether a worker could be launched.
+
+use std::sync::Arc;
+
+use super::{Finding, remedy, stores};
+use crate::{app::queue_specs, cloud::aws::AwsCloud, settings::Settings};
+
+pub async fn findings(settings: &Settings) -> Vec<Finding> {
+    let cloud = match AwsCloud::connect(settings, false).await {
+        Ok(cloud) => cloud,
+        Err(error) => {
+            let remedy = "set what the message names: aws.* in the configuration, or AWS_REGION";
+            return vec![Finding::new("AWS", Err::<&str, _>((format!("{error:#}"), remedy.to_owned())))];
+        }
+    };
+    if let Err(error) = cloud.credentials().await {
+        let remedy = "set AWS_PROFILE, log in, or give the instance a role (deploy/cloudformation.yaml)";
+        return vec![Finding::new("credentials", Err::<&str, _>((format!("{error:#}"), remedy.to_owned())))];
+    }
+    let mut findings = vec![Finding::new("credentials", Ok("found"))];
+    for spec in queue_specs(settings) {
+        let result = cloud.queues.inspect(&spec).await.map(|()| "there, with the settings it needs");
+        let missing = "start `rollcall serve` once, which makes it; or check queue.*, aws.region and the account";
+        findings.push(Finding::new(format!("queue {}", spec.name), result.map_err(|e| remedy(e, missing))));
+    }
+    findings.extend(stores(settings, Arc::clone(&cloud.objects) as _).await);
+    let launch = cloud.compute.dry_run().await.map(|()| "a worker could be launched");
+    let missing = "check aws.image, aws.launch_template, aws.subnets and aws.security_groups";
+    let launch = launch.map_err(|e| match remedy(e, missing) {
+        (text, _) if text.contains("NotFound") || text.contains("Malformed") => (text, missing.to_owned()),
+        fault => fault,
+    });
+    findings.push(Finding::new("launch", launch));
+    findings
+}

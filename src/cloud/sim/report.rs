@@ -1,0 +1,117 @@
+//! The figures of a run.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    History, Time,
+    usage::{ApiCalls, Cost, Usage},
+};
+use crate::settings::Prices;
+
+/// Seconds, to the millisecond.
+fn seconds(time: Time) -> f64 {
+    (time.as_secs_f64() * 1e3).round() / 1e3
+}
+
+/// Seconds, by nearest rank.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Quantiles {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+impl Quantiles {
+    fn of(mut times: Vec<Time>) -> Self {
+        times.sort_unstable();
+        let rank = |percent: usize| {
+            let index = (times.len() * percent).div_ceil(100).max(1) - 1;
+            times.get(index).copied().map_or(0.0, seconds)
+        };
+        Self { p50: rank(50), p90: rank(90), p99: rank(99), max: rank(100) }
+    }
+}
+
+/// With `--json` this is what is printed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Which of several runs.
+    pub label: String,
+    pub policy: String,
+    pub trace: String,
+    pub seed: u64,
+    pub requests: usize,
+    /// Requests answered; fewer than asked only if the run was cut off.
+    pub completed: usize,
+    /// From the first upload to the last answer.
+    pub makespan_s: f64,
+    /// From an upload to a thread that takes it up.
+    pub wait_s: Quantiles,
+    /// From an upload to its answer.
+    pub end_to_end_s: Quantiles,
+    /// Running instances, 60 s a start at least.
+    pub billed_instance_s: f64,
+    /// Instance-hours in state stopped.
+    pub stopped_hours: f64,
+    pub cost: f64,
+    pub cost_parts: Cost,
+    /// Instances launched, started from stopped, terminated; and most of them pending or running at once.
+    pub launches: u64,
+    pub starts: u64,
+    pub terminations: u64,
+    pub peak_instances: usize,
+    pub api_calls: ApiCalls,
+    pub throttles: u64,
+    pub capacity_errors: u64,
+    /// From the first upload until all instances were at rest, or the trace's end if that is later.
+    pub simulated_s: f64,
+}
+
+impl Report {
+    pub fn new(history: &History, usage: &Usage, prices: &Prices) -> Self {
+        let done = history.jobs.iter().filter(|j| j.answered.is_some());
+        let wait = done.clone().filter_map(|j| Some(j.began?.saturating_sub(j.arrived))).collect();
+        let end_to_end = done.clone().filter_map(|j| Some(j.answered?.saturating_sub(j.arrived))).collect();
+        let first = history.jobs.iter().map(|j| j.arrived).min().unwrap_or_default();
+        let last = done.clone().filter_map(|j| j.answered).max().unwrap_or(first);
+        let money = |amount: f64| (amount * 1e6).round() / 1e6;
+        let cost = usage.cost(prices);
+        Self {
+            label: String::new(),
+            policy: String::new(),
+            trace: String::new(),
+            seed: 0,
+            requests: history.jobs.len(),
+            completed: done.count(),
+            makespan_s: seconds(last.saturating_sub(first)),
+            wait_s: Quantiles::of(wait),
+            end_to_end_s: Quantiles::of(end_to_end),
+            billed_instance_s: seconds(usage.billed),
+            stopped_hours: seconds(usage.stopped / 3600),
+            cost: money(cost.total()),
+            cost_parts: Cost { instances: money(cost.instances), disks: money(cost.disks), queues: money(cost.queues) },
+            launches: usage.launches,
+            starts: usage.starts,
+            terminations: usage.terminations,
+            peak_instances: history.peak,
+            api_calls: usage.calls,
+            throttles: usage.throttles,
+            capacity_errors: usage.capacity_errors,
+            simulated_s: seconds(history.end),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_nearest_ranks() {
+        let q = Quantiles::of((1..=200).rev().map(Time::from_secs).collect());
+        assert_eq!(q, Quantiles { p50: 100.0, p90: 180.0, p99: 198.0, max: 200.0 });
+        assert_eq!(Quantiles::of(Vec::new()), Quantiles::default());
+        assert_eq!(Quantiles::of(vec![Time::from_millis(1500)]).p50, 1.5);
+    }
+}

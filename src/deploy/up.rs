@@ -1,0 +1,191 @@
+//! `rollcall aws up`: creates the cluster's stack, or brings it to what is asked for now.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use aws_sdk_cloudformation::{
+    error::{ProvideErrorMetadata as _, SdkError},
+    types::{Capability, Parameter, Stack as Described},
+};
+
+use super::{
+    Account, BUCKETS, filter, remains,
+    stack::{End, Stack},
+};
+use crate::cloud::aws::classify;
+
+const TEMPLATE: &str = include_str!("../../deploy/cloudformation.yaml");
+
+/// What is asked for. `None` is what the stack has, or the template's default.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// By default the cluster's newest.
+    pub image: Option<String>,
+    /// By default the account's default network.
+    pub vpc: Option<String>,
+    pub subnet: Option<String>,
+    /// Address range of those who may upload.
+    pub allow_from: Option<String>,
+    /// Key pair for SSH.
+    pub key: Option<String>,
+    pub web_type: Option<String>,
+    pub worker_type: Option<String>,
+    pub retention_days: Option<u16>,
+    pub timeout: Duration,
+}
+
+/// What the stack says of itself.
+pub struct Up {
+    /// Whether anything had to be done.
+    pub changed: bool,
+    pub outputs: Vec<(String, String)>,
+}
+
+/// Creates or updates, and waits until it is done.
+pub async fn up(account: &Account, options: Options) -> anyhow::Result<Up> {
+    let stack = Stack::new(account);
+    let timeout = options.timeout;
+    let present = match stack.settle(timeout).await? {
+        End::Gone => None,
+        End::Complete => stack.describe().await?,
+        // A change that was rolled back: what was before is there, and may be changed again.
+        End::Failed(state) if state == "UPDATE_ROLLBACK_COMPLETE" => stack.describe().await?,
+        End::Failed(state) if ["CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"].contains(&state.as_str()) => {
+            eprintln!("removing the stack {}, whose making has failed before ({state})", stack.name);
+            stack.delete(timeout).await?;
+            None
+        }
+        End::Failed(state) => anyhow::bail!(
+            "the stack {} is in the state {state}, from which it cannot be changed: put it right in CloudFormation's \
+             console, or take it down with `rollcall aws down` (data and images stay)",
+            stack.name
+        ),
+    };
+    let parameters = parameters(account, options, present.as_ref()).await?;
+    let began = SystemTime::now();
+    let verb = if present.is_some() { "updating" } else { "creating" };
+    eprintln!("{verb} the stack {}", stack.name);
+    let changed = match present {
+        None => {
+            create(account, &stack, parameters).await?;
+            true
+        }
+        Some(_) => update(account, &stack, parameters).await?,
+    };
+    match stack.settle(timeout).await? {
+        End::Complete => {}
+        End::Failed(state) => {
+            anyhow::bail!("{verb} the stack {} failed ({state}):\n{}", stack.name, stack.failures(began).await)
+        }
+        End::Gone => anyhow::bail!("the stack {} was deleted meanwhile", stack.name),
+    }
+    let described = stack.describe().await?.with_context(|| format!("the stack {} is gone", stack.name))?;
+    let outputs = described.outputs.unwrap_or_default().into_iter();
+    let outputs: Vec<(String, String)> = outputs.filter_map(|o| Some((o.output_key?, o.output_value?))).collect();
+    if let Some((_, template)) = outputs.iter().find(|(key, _)| key == "LaunchTemplate") {
+        use_newest_version(account, template).await?;
+    }
+    Ok(Up { changed, outputs })
+}
+
+/// Answers when CloudFormation has accepted it.
+async fn create(account: &Account, stack: &Stack<'_>, parameters: Vec<Parameter>) -> anyhow::Result<()> {
+    // No tags for the stack: its machines would have them too, and a controller would take the web node for a worker.
+    let call = account.cloudformation.create_stack().stack_name(&stack.name).template_body(TEMPLATE);
+    let call = call.set_parameters(Some(parameters)).capabilities(Capability::CapabilityIam);
+    call.send().await.map_err(|e| classify(&format!("stack {}", stack.name), e))?;
+    Ok(())
+}
+
+/// Answers when CloudFormation has accepted it, and whether there is anything to do.
+async fn update(account: &Account, stack: &Stack<'_>, parameters: Vec<Parameter>) -> anyhow::Result<bool> {
+    let call = account.cloudformation.update_stack().stack_name(&stack.name).template_body(TEMPLATE);
+    let call = call.set_parameters(Some(parameters)).capabilities(Capability::CapabilityIam);
+    match call.send().await {
+        Ok(_) => Ok(true),
+        Err(SdkError::ServiceError(e)) if e.err().message().is_some_and(|m| m.contains("No updates")) => Ok(false),
+        Err(error) => Err(classify(&format!("stack {}", stack.name), error).into()),
+    }
+}
+
+async fn parameters(
+    account: &Account,
+    options: Options,
+    present: Option<&Described>,
+) -> anyhow::Result<Vec<Parameter>> {
+    let mut given: Vec<(String, String)> = vec![("Cluster".into(), account.cluster.clone())];
+    let mut image = options.image;
+    if image.is_none() {
+        image = remains::images(account).await?.pop().map(|image| image.id);
+    }
+    let (mut vpc, mut subnet) = (options.vpc, options.subnet);
+    if present.is_none() {
+        let advice = "make one with `rollcall aws bake`, or name one with --image";
+        image = Some(image.with_context(|| format!("the cluster {} has no image: {advice}", account.cluster))?);
+        anyhow::ensure!(
+            options.allow_from.is_some(),
+            "say with --allow-from who may upload, as an address range (203.0.113.0/24): there is no login"
+        );
+        if vpc.is_none() {
+            vpc = Some(default_vpc(account).await?);
+        }
+        if subnet.is_none() {
+            subnet = Some(default_subnet(account, vpc.as_deref().unwrap_or_default()).await?);
+        }
+        for kind in BUCKETS {
+            // A bucket that an earlier stack has left with its data is used again.
+            let there = remains::exists(account, &account.bucket(kind)).await?;
+            let name = format!("Make{}{}", kind[..1].to_uppercase(), &kind[1..]);
+            given.push((name, if there { "no" } else { "yes" }.to_owned()));
+        }
+    }
+    for (key, value) in [
+        ("Image", image),
+        ("Vpc", vpc),
+        ("Subnet", subnet),
+        ("AllowFrom", options.allow_from),
+        ("Key", options.key),
+        ("WebType", options.web_type),
+        ("WorkerType", options.worker_type),
+        ("RetentionDays", options.retention_days.map(|days| days.to_string())),
+    ] {
+        given.extend(value.map(|value| (key.to_owned(), value)));
+    }
+    let kept = present.map_or(&[][..], |stack| stack.parameters()).iter().filter_map(|p| p.parameter_key());
+    let kept = kept.filter(|key| !given.iter().any(|(name, _)| name == key));
+    let kept: Vec<Parameter> =
+        kept.map(|key| Parameter::builder().parameter_key(key).use_previous_value(true).build()).collect();
+    let given = given.iter().map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build());
+    Ok(given.chain(kept).collect())
+}
+
+async fn default_vpc(account: &Account) -> anyhow::Result<String> {
+    let answer = account.ec2.describe_vpcs().filters(filter("is-default", "true")).send().await;
+    let vpcs = answer.map_err(|e| classify("networks", e))?.vpcs.unwrap_or_default();
+    let id = vpcs.into_iter().find_map(|vpc| vpc.vpc_id);
+    id.with_context(|| format!("{} has no default network: name one with --vpc and --subnet", account.region))
+}
+
+async fn default_subnet(account: &Account, vpc: &str) -> anyhow::Result<String> {
+    let call = account.ec2.describe_subnets().filters(filter("vpc-id", vpc));
+    let answer = call.filters(filter("default-for-az", "true")).send().await;
+    let subnets = answer.map_err(|e| classify("subnets", e))?.subnets.unwrap_or_default();
+    let mut subnets: Vec<_> = subnets.into_iter().filter_map(|s| Some((s.availability_zone, s.subnet_id?))).collect();
+    subnets.sort();
+    let first = subnets.into_iter().next();
+    Ok(first.with_context(|| format!("{vpc} has no default subnet: name one with --subnet"))?.1)
+}
+
+/// CloudFormation adds a version to a launch template and leaves the old one the default, which is what is launched.
+async fn use_newest_version(account: &Account, template: &str) -> anyhow::Result<()> {
+    let answer = account.ec2.describe_launch_templates().launch_template_ids(template).send().await;
+    let found = answer.map_err(|e| classify(template, e))?.launch_templates.unwrap_or_default().pop();
+    let Some(found) = found else { anyhow::bail!("the launch template {template} is not there") };
+    let Some(newest) = found.latest_version_number else { return Ok(()) };
+    if found.default_version_number != Some(newest) {
+        let call = account.ec2.modify_launch_template().launch_template_id(template);
+        let modified = call.default_version(newest.to_string()).send().await;
+        modified.map_err(|e| classify(template, e))?;
+    }
+    Ok(())
+}

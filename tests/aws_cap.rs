@@ -1,0 +1,140 @@
+//! The rules of the fleet on EC2 with a hundred uploads at once: the cap is reached and never exceeded, stopped instances
+//! are started before any is launched, and the sweep terminates stopped ones.
+#![cfg(feature = "aws")]
+
+#[path = "support/aws_cluster.rs"]
+mod aws_cluster;
+#[path = "support/counting_proxy.rs"]
+mod counting_proxy;
+#[path = "support/emulators.rs"]
+mod emulators;
+#[path = "support/uploads.rs"]
+mod uploads;
+#[path = "support/wait.rs"]
+mod wait;
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use aws_cluster::{Cluster, Node};
+use futures_util::future::join_all;
+use rollcall::cloud::aws::ec2_client;
+use tokio::task::JoinHandle;
+use uploads::{faceless, form, post, said};
+use wait::wait_until;
+
+/// Longest wait for anything here, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+const UPLOADS: usize = 100;
+
+/// Looks at the fleet from outside, as fast as EC2 answers, and keeps the largest number of instances that were not
+/// terminated nor on their way there.
+struct Watch {
+    most: Arc<AtomicUsize>,
+    looks: Arc<AtomicUsize>,
+    over: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+impl Watch {
+    async fn start(cluster: &Cluster) -> Self {
+        let client = ec2_client(&emulators::sdk(&cluster.ec2.url).await);
+        let (most, looks, over) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default(), Arc::default());
+        let task = tokio::spawn({
+            let (most, looks, over): (_, _, Arc<AtomicBool>) = (most.clone(), looks.clone(), Arc::clone(&over));
+            async move {
+                while !over.load(Ordering::Relaxed) {
+                    let answer = client.describe_instances().send().await.expect("a description");
+                    let states =
+                        answer.reservations().iter().flat_map(|r| r.instances()).filter_map(|i| i.state()?.name());
+                    let gone = ["shutting-down", "terminated"];
+                    most.fetch_max(states.filter(|s| !gone.contains(&s.as_str())).count(), Ordering::Relaxed);
+                    looks.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        Self { most, looks, over, task }
+    }
+
+    async fn end(self) -> (usize, usize) {
+        self.over.store(true, Ordering::Relaxed);
+        self.task.await.expect("no panic");
+        (self.most.load(Ordering::Relaxed), self.looks.load(Ordering::Relaxed))
+    }
+}
+
+async fn upload(node: &Node) {
+    let (url, image) = (node.url("/"), faceless());
+    let uploads = (0..UPLOADS).map(|n| {
+        let (url, image) = (&url, &image);
+        async move {
+            let answer = post(url, form(&[(&format!("test_{n}.png"), image)])).await;
+            assert_eq!(said(answer).await.0, 200, "upload {n}");
+        }
+    });
+    join_all(uploads).await;
+}
+
+async fn ids(cluster: &Cluster) -> BTreeSet<String> {
+    cluster.instances().await.into_iter().map(|(id, _)| id).collect()
+}
+
+async fn calls(cluster: &Cluster, action: &str) -> u64 {
+    cluster.ec2.ask("/calls").await[action].as_u64().unwrap_or(0)
+}
+
+async fn with_cap(cap: usize) {
+    let text = cap.to_string();
+    // Recognition that takes next to nothing: as many workers as this on the cores of a test machine.
+    let cluster = Cluster::start(&[
+        ("ROLLCALL__RECOGNITION__KIND", "classifier"),
+        ("ROLLCALL__RECOGNITION__CLASSIFIER", "tests/data/colour_classifier.onnx"),
+        ("ROLLCALL__RECOGNITION__LABELS", "tests/data/colour_labels.txt"),
+        ("ROLLCALL__FLEET__POLICY", "report"),
+        ("ROLLCALL__FLEET__MAX_INSTANCES", &text),
+        ("ROLLCALL__FLEET__SWEEP_EVERY", "1h"),
+        ("ROLLCALL__WORKER__IDLE_STOP", "5s"),
+    ])
+    .await;
+    let node = cluster.node("serve").await;
+    let watch = Watch::start(&cluster).await;
+    upload(&node).await;
+    wait_until("idle instances stop", PATIENCE, async || cluster.count(&["stopped"]).await == cap).await;
+    let first = ids(&cluster).await;
+    assert_eq!(first.len(), cap);
+
+    let (launched, started) = (calls(&cluster, "RunInstances").await, calls(&cluster, "StartInstances").await);
+    upload(&node).await;
+    wait_until("idle instances stop", PATIENCE, async || cluster.count(&["stopped"]).await == cap).await;
+    assert_eq!(ids(&cluster).await, first, "the same instances did the work");
+    assert_eq!(calls(&cluster, "RunInstances").await, launched, "nothing was launched while some could be started");
+    assert!(calls(&cluster, "StartInstances").await > started);
+
+    // Another life of the controller knows them, and its sweep terminates them.
+    node.end();
+    let node = cluster.node_with("serve", &[("ROLLCALL__FLEET__SWEEP_EVERY", "2s")]).await;
+    wait_until("the sweep terminates stopped instances", PATIENCE, async || {
+        cluster.count(&["terminated"]).await == cap
+    })
+    .await;
+    let (most, looks) = watch.end().await;
+    println!("cap {cap}: at most {most} instances in {looks} looks");
+    assert_eq!(most, cap, "the cap is reached and never exceeded");
+    node.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_uploads_with_a_cap_of_15() {
+    with_cap(15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_uploads_with_a_cap_of_19() {
+    with_cap(19).await;
+}

@@ -1,0 +1,208 @@
+//! What each policy promises: never above the cap, never fewer for more work, and its own formula.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use rollcall::{
+    actors::fleet::{
+        FleetRules,
+        policy::{Known, Learned, scheduled, target},
+    },
+    settings::{Layers, Policy, Settings, Window},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn rules(policy: Policy) -> FleetRules {
+    let layers = Layers::load(None, Default::default()).expect("defaults");
+    let settings = Settings::from_layers(&layers, 4).expect("valid");
+    let mut rules = FleetRules::new(&settings, Duration::ZERO);
+    rules.policy = policy;
+    rules
+}
+
+fn ms(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
+    range.prop_map(Duration::from_millis)
+}
+
+prop_compose! {
+    fn any_rules()(
+        policy in prop::sample::select(Policy::ALL.map(|(_, policy)| policy).to_vec()),
+        jobs_per_instance in 1usize..50,
+        target_latency in ms(100..200_000),
+        billing_minimum in ms(0..90_000),
+        threads in 1usize..8,
+    ) -> FleetRules {
+        FleetRules { jobs_per_instance, target_latency, billing_minimum, threads, ..rules(policy) }
+    }
+}
+
+prop_compose! {
+    fn any_known()(
+        demand in 0u64..2000,
+        (low, high) in (0u64..2000, 0u64..2000),
+        previous in 0usize..50,
+        cap in 0usize..50,
+        running in 0usize..50,
+        booting in prop::collection::vec((ms(0..60_000), 0usize..10), 0..5),
+        startable in 0usize..50,
+        (boot_cold, boot_warm, service) in (ms(1..90_000), ms(1..90_000), ms(0..20_000)),
+    ) -> Known {
+        let learned = Learned { boot_cold, boot_warm, service };
+        // The lowest and the highest of the last while are around what is now.
+        let (low_demand, high_demand) = (low.min(demand), high.max(demand));
+        Known { demand, low_demand, high_demand, previous, cap, running, booting, startable, learned, clock: Duration::ZERO }
+    }
+}
+
+/// Jobs that are done by `horizon`, each thread taking one after the other from when its instance is ready.
+fn done_by(horizon: Duration, ready: &[Duration], threads: usize, service: Duration) -> u64 {
+    let mut done = 0;
+    for ready in ready {
+        let mut at = *ready + service;
+        while at <= horizon {
+            done += threads as u64;
+            at += service;
+        }
+    }
+    done
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_policy_goes_above_the_cap(known in any_known(), rules in any_rules()) {
+        prop_assert!(target(&known, &rules) <= known.cap);
+    }
+
+    #[test]
+    fn more_work_never_means_fewer_instances(known in any_known(), rules in any_rules(), more in 1u64..500) {
+        let busier = Known {
+            demand: known.demand + more,
+            low_demand: known.low_demand + more,
+            high_demand: known.high_demand + more,
+            ..known.clone()
+        };
+        prop_assert!(target(&busier, &rules) >= target(&known, &rules));
+    }
+
+    #[test]
+    fn no_work_needs_no_instance(known in any_known(), rules in any_rules()) {
+        let idle = Known { demand: 0, low_demand: 0, high_demand: 0, ..known };
+        prop_assert_eq!(target(&idle, &rules), 0);
+    }
+
+    #[test]
+    fn report_wants_the_smaller_of_demand_and_cap(known in any_known()) {
+        prop_assert_eq!(target(&known, &rules(Policy::Report)), (known.demand as usize).min(known.cap));
+    }
+
+    #[test]
+    fn backlog_follows_demand_that_lasts_and_otherwise_stays(known in any_known(), rules in any_rules()) {
+        let rules = FleetRules { policy: Policy::Backlog, ..rules };
+        let want = |demand: u64| demand.div_ceil(rules.jobs_per_instance as u64) as usize;
+        let wanted = target(&known, &rules);
+        let (up, down) = (want(known.low_demand), want(known.high_demand));
+        if known.previous < up {
+            prop_assert_eq!(wanted, up.min(known.cap), "it rises to what has lasted");
+        } else if known.previous > down {
+            prop_assert_eq!(wanted, down.min(known.cap), "it falls to what may come back");
+        } else {
+            prop_assert_eq!(wanted, known.previous.min(known.cap), "it stays");
+        }
+        let steady = Known { low_demand: known.demand, high_demand: known.demand, ..known };
+        prop_assert_eq!(target(&steady, &rules), want(steady.demand).min(steady.cap), "one for so many jobs");
+    }
+
+    /// By brute force: with so many instances the work is done in time, and with one fewer it is not.
+    #[test]
+    fn deadline_wants_the_fewest_that_finish_in_time(
+        demand in 1u64..400,
+        running in 0usize..6,
+        mut booting in prop::collection::vec(ms(0..20_000), 0..6),
+        warm in 0usize..2,
+        boot in ms(1..15_000),
+        service in ms(50..3000),
+        threads in 1usize..4,
+        target_latency in ms(1_000..90_000),
+    ) {
+        let rules = FleetRules { target_latency, threads, billing_minimum: Duration::ZERO, ..rules(Policy::Deadline) };
+        booting.sort();
+        let known = Known {
+            demand,
+            cap: 100_000,
+            running,
+            booting: booting.iter().map(|left| (*left, 1)).collect(),
+            startable: if warm == 1 { 100_000 } else { 0 },
+            // Alike, so that it is one horizon.
+            learned: Learned { boot_cold: boot, boot_warm: boot, service },
+            ..Known::default()
+        };
+        let wanted = target(&known, &rules);
+        // If nothing new could help in time, what is started has half of the target latency, or a job's time, to work.
+        let horizon = target_latency.max(boot + (target_latency / 2).max(service));
+        let ready = |n: usize| -> Vec<Duration> {
+            let there = std::iter::repeat_n(Duration::ZERO, running).chain(booting.iter().copied());
+            there.chain(std::iter::repeat(boot)).take(n).collect()
+        };
+        prop_assert!(done_by(horizon, &ready(wanted), threads, service) >= demand, "{wanted} finish");
+        prop_assert!(done_by(horizon, &ready(wanted - 1), threads, service) < demand, "{} do not", wanted - 1);
+    }
+
+    #[test]
+    fn deadline_takes_the_instances_that_cost_no_more(known in any_known(), rules in any_rules()) {
+        let rules = FleetRules { policy: Policy::Deadline, billing_minimum: 60 * SECOND, ..rules };
+        let service = known.learned.service.max(Duration::from_millis(1));
+        let work = service.as_secs_f64() * known.demand as f64 / rules.threads as f64;
+        let filled = ((work + 1e-6) / 60.0).floor() as usize;
+        prop_assert!(target(&known, &rules) + 1 >= filled.min(known.cap), "each would be busy for its whole minute");
+    }
+
+    #[test]
+    fn the_schedule_is_the_least_under_any_policy(known in any_known(), rules in any_rules(), least in 0usize..60) {
+        let window: Window = format!("daily 00:00-24:00 {least}").parse().expect("a window");
+        let scheduled = FleetRules { schedule: vec![window], ..rules.clone() };
+        prop_assert_eq!(target(&known, &scheduled), target(&known, &rules).max(least).min(known.cap));
+    }
+}
+
+#[test]
+fn deadline_plans_with_the_boot_that_is_to_come() {
+    let rules =
+        FleetRules { target_latency: 10 * SECOND, threads: 1, billing_minimum: 60 * SECOND, ..rules(Policy::Deadline) };
+    let learned = Learned { boot_cold: 25 * SECOND, boot_warm: 15 * SECOND, service: SECOND };
+    let known = |demand, running, startable| Known { demand, cap: 19, running, startable, learned, ..Known::default() };
+    assert_eq!(target(&known(1, 0, 0), &rules), 1);
+    assert_eq!(target(&known(100, 0, 0), &rules), 19, "five each in the five seconds after the boot, so twenty");
+    assert_eq!(target(&known(30, 0, 19), &rules), 6);
+    assert_eq!(target(&known(20, 1, 19), &rules), 1, "the one that runs is done when another would be up");
+    assert_eq!(target(&known(10, 1, 19), &rules), 1, "in time");
+    assert_eq!(target(&known(31, 1, 19), &rules), 4, "eleven jobs are left for new ones, five each");
+    // One on its way that is overdue does not count on for ever.
+    let late = Known { booting: vec![(60 * SECOND, 1)], ..known(1, 0, 0) };
+    assert_eq!(target(&late, &rules), 2, "another is started beside the one that does not come");
+}
+
+#[test]
+fn the_schedule_opens_and_closes_by_day_and_hour() {
+    let schedule = ["mon-fri 08:00-18:00 2", "mon 09:00-10:00 5", "sat 22:00-06:00 3"];
+    let rules =
+        FleetRules { schedule: schedule.map(|w| w.parse().expect("a window")).to_vec(), ..rules(Policy::Report) };
+    // 24 November 2026 is a Tuesday.
+    for (time, least) in [
+        ("2026-11-23T07:59:59Z", 0),
+        ("2026-11-23T08:00:00Z", 2),
+        ("2026-11-23T09:30:00Z", 5), // the largest of those open
+        ("2026-11-24T09:30:00Z", 2),
+        ("2026-11-24T18:00:00Z", 0),
+        ("2026-11-28T09:30:00Z", 0),
+        ("2026-11-28T22:00:00Z", 3),
+        ("2026-11-29T05:59:00Z", 3), // on from Saturday
+        ("2026-11-29T06:00:00Z", 0),
+        ("2026-11-29T22:30:00Z", 0),
+    ] {
+        let at: jiff::Timestamp = time.parse().expect("a time");
+        assert_eq!(scheduled(&rules, Duration::from_secs(at.as_second() as u64)), least, "{time}");
+    }
+}

@@ -1,0 +1,86 @@
+//! Bugs put in on purpose, between the core and its world. The promises must catch each of them.
+
+use std::time::Duration;
+
+use rollcall::{
+    actors::fleet::{Action, Event, FleetRules},
+    cloud::InstanceState,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    None,
+    /// Launched instances do not count until they run.
+    IntentsNotCounted,
+    /// Each launch goes out twice, under two tokens.
+    LaunchesDoubled,
+    /// A launch that is tried again has a new token.
+    TokensChange,
+    /// Running instances look stopped.
+    RunningLooksStopped,
+    /// The core believes that the cloud shows everything at once.
+    NoPatience,
+    /// The core is not woken when it asked for it.
+    NoTicks,
+    /// Starts never reach the cloud.
+    StartsDropped,
+}
+
+impl Bug {
+    pub const ALL: [Self; 7] = [
+        Self::IntentsNotCounted,
+        Self::LaunchesDoubled,
+        Self::TokensChange,
+        Self::RunningLooksStopped,
+        Self::NoPatience,
+        Self::NoTicks,
+        Self::StartsDropped,
+    ];
+
+    pub fn rules(self, rules: &FleetRules) -> FleetRules {
+        let mut rules = rules.clone();
+        if self == Self::NoPatience {
+            rules.describe_lag = Duration::ZERO;
+        }
+        rules
+    }
+
+    pub fn epoch(self, life: u64) -> u64 {
+        life
+    }
+
+    pub fn event(self, event: Event) -> Event {
+        match (self, event) {
+            (Self::IntentsNotCounted, Event::Launched { token, result: Ok(_) }) => {
+                Event::Launched { token, result: Ok(Vec::new()) }
+            }
+            (Self::IntentsNotCounted, Event::Described { generation, result: Ok(mut instances) }) => {
+                instances.retain(|i| i.state != InstanceState::Pending);
+                Event::Described { generation, result: Ok(instances) }
+            }
+            (Self::RunningLooksStopped, Event::Described { generation, result: Ok(mut instances) }) => {
+                for instance in &mut instances {
+                    if instance.state == InstanceState::Running {
+                        instance.state = InstanceState::Stopped;
+                    }
+                }
+                Event::Described { generation, result: Ok(instances) }
+            }
+            (_, event) => event,
+        }
+    }
+
+    pub fn actions(self, actions: Vec<Action>, n: u64) -> Vec<Action> {
+        let change = |action| match (self, action) {
+            (Self::LaunchesDoubled, Action::Launch { token, count }) => {
+                vec![Action::Launch { token: format!("{token}-again"), count }, Action::Launch { token, count }]
+            }
+            (Self::TokensChange, Action::Launch { token, count }) => {
+                vec![Action::Launch { token: format!("{token}-{n}"), count }]
+            }
+            (Self::StartsDropped, Action::Start { .. }) => Vec::new(),
+            (_, action) => vec![action],
+        };
+        actions.into_iter().flat_map(change).collect()
+    }
+}

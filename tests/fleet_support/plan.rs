@@ -1,0 +1,201 @@
+//! What a history is made of, drawn from its seed: arrivals, crashes, delays, faults and rules.
+
+use std::time::Duration;
+
+use rollcall::{
+    actors::fleet::FleetRules,
+    settings::{Policy, Window},
+};
+
+use super::world::Ms;
+
+/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same everywhere.
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From 0 to `n - 1`.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n.max(1)
+    }
+
+    pub fn percent(&mut self, percent: u32) -> bool {
+        self.below(100) < u64::from(percent)
+    }
+}
+
+/// Chances in percent. They end when the plan's calm begins.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    pub lost: u32,
+    pub throttled: u32,
+    pub no_capacity: u32,
+    pub partial: u32,
+    pub never_up: u32,
+    pub comes_up_dead: u32,
+    pub vanish: u32,
+    pub stop_stuck: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub arrivals: Vec<(Ms, u32)>,
+    pub crashes: Vec<Ms>,
+    /// The controller also crashes right after so many steps, its calls under way.
+    pub crash_steps: Vec<u32>,
+    pub faults: Faults,
+    /// No trouble begins from here on.
+    pub calm: Ms,
+    /// Longest time until a call is carried out, and until a description shows it.
+    pub call_delay: Ms,
+    pub staleness: Ms,
+    pub boot: Ms,
+    pub service: Ms,
+    pub idle: Ms,
+    pub stop_time: Ms,
+    pub quota: Option<usize>,
+    /// The cloud says when something has changed.
+    pub tells_changes: bool,
+    pub rules: FleetRules,
+}
+
+/// Bursts at any time, and now and then a row of single jobs shortly after one another.
+fn arrivals(rng: &mut Rng, calm: Ms) -> Vec<(Ms, u32)> {
+    let mut all: Vec<(Ms, u32)> = (0..1 + rng.below(7)).map(|_| (rng.below(calm), 1 + rng.below(8) as u32)).collect();
+    if rng.percent(20) {
+        let (begin, gap) = (rng.below(calm), 1 + rng.below(60));
+        all.extend((0..12).map(|n| (begin + n * gap, 1)));
+    }
+    all
+}
+
+impl Plan {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let calm = 5_000 + rng.below(25_000);
+        let arrivals = arrivals(&mut rng, calm);
+        let crashes = (0..rng.below(4).saturating_sub(1)).map(|_| rng.below(calm)).collect();
+        let crash_steps = (0..rng.below(4).saturating_sub(1)).map(|_| rng.below(60) as u32).collect();
+        let mut chance = |percent: u64| if rng.percent(40) { rng.below(percent) as u32 } else { 0 };
+        let faults = Faults {
+            lost: chance(50),
+            throttled: chance(40),
+            no_capacity: chance(60),
+            partial: chance(80),
+            never_up: chance(40),
+            comes_up_dead: chance(30),
+            vanish: chance(30),
+            stop_stuck: chance(30),
+        };
+        let slow = if rng.percent(30) { 5000 } else { 1500 };
+        let call_delay = rng.below(slow);
+        let staleness = if rng.percent(60) { rng.below(6000) } else { 0 };
+        // Now and then machines boot faster than calls are carried out.
+        let slowest = if rng.percent(20) { 300 } else { 8000 };
+        let (boot, service, idle) = (1 + rng.below(slowest), 1 + rng.below(2000), 300 + rng.below(5000));
+        let lag = Duration::from_millis(call_delay + staleness);
+        let large = if rng.percent(20) { 14 } else { 5 };
+        let cap = 1 + rng.below(large) as usize;
+        let second = Duration::from_secs(1);
+        let rules = FleetRules {
+            policy: [Policy::Report, Policy::Backlog, Policy::Deadline][rng.below(3) as usize],
+            max_instances: cap,
+            launch_cooldown: second * if rng.percent(20) { rng.below(4) as u32 } else { 0 },
+            sweep_every: second * (1 + rng.below(8) as u32),
+            keep_stopped: if rng.percent(50) { 0 } else { rng.below(cap as u64 + 1) as usize },
+            sweep_cooldown: second * if rng.percent(20) { rng.below(3) as u32 } else { 0 },
+            // Whatever boots at all does so well within: boot, call, picture.
+            boot_timeout: 20 * second,
+            poll_every: second * (2 + rng.below(6) as u32),
+            describe_every: second * (1 + rng.below(8) as u32),
+            describe_lag: lag,
+            silent_timeout: Some(20 * second),
+            jobs_per_instance: 1 + rng.below(3) as usize,
+            up_delay: second * rng.below(3) as u32,
+            down_delay: second * rng.below(8) as u32,
+            target_latency: second * (1 + rng.below(20) as u32),
+            boot_cold: 5 * second,
+            boot_warm: 3 * second,
+            service_time: second,
+            billing_minimum: second * if rng.percent(50) { 60 } else { 0 },
+            schedule: Vec::<Window>::new(),
+            threads: 1,
+            idle_stop: Duration::from_millis(idle),
+            started_at: Duration::ZERO,
+        };
+        let stop_time = rng.below(4000);
+        let quota = rng.percent(20).then(|| rng.below(cap as u64 + 1) as usize);
+        let tells_changes = rng.percent(20);
+        Self {
+            seed,
+            arrivals,
+            crashes,
+            crash_steps,
+            faults,
+            calm,
+            call_delay,
+            staleness,
+            boot,
+            service,
+            idle,
+            stop_time,
+            quota,
+            tells_changes,
+            rules,
+        }
+    }
+
+    /// Simpler plans, each with something taken away.
+    pub fn simpler(&self) -> Vec<Self> {
+        let mut all = Vec::new();
+        let mut with = |change: &dyn Fn(&mut Self)| {
+            let mut plan = self.clone();
+            change(&mut plan);
+            if format!("{plan:?}") != format!("{self:?}") {
+                all.push(plan);
+            }
+        };
+        for n in 0..self.arrivals.len() {
+            with(&|p| {
+                p.arrivals.remove(n);
+            });
+            with(&|p| p.arrivals[n].1 = 1);
+        }
+        for n in 0..self.crashes.len() {
+            with(&|p| {
+                p.crashes.remove(n);
+            });
+        }
+        for n in 0..self.crash_steps.len() {
+            with(&|p| {
+                p.crash_steps.remove(n);
+            });
+        }
+        with(&|p| p.faults.lost = 0);
+        with(&|p| p.faults.throttled = 0);
+        with(&|p| p.faults.no_capacity = 0);
+        with(&|p| p.faults.partial = 0);
+        with(&|p| p.faults.never_up = 0);
+        with(&|p| p.faults.comes_up_dead = 0);
+        with(&|p| p.faults.vanish = 0);
+        with(&|p| p.faults.stop_stuck = 0);
+        with(&|p| p.staleness = 0);
+        with(&|p| p.call_delay = 0);
+        with(&|p| p.quota = None);
+        with(&|p| p.rules.launch_cooldown = Duration::ZERO);
+        with(&|p| p.rules.sweep_cooldown = Duration::ZERO);
+        with(&|p| p.rules.policy = Policy::Report);
+        all
+    }
+}

@@ -1,0 +1,92 @@
+"""ministack for tests, with the machines of its stacks on another emulator: $AWS_ENDPOINT_URL_EC2.
+
+ministack's CloudFormation knows no instances, and its launch templates are known to nobody else. Here a stack's security
+groups, launch templates and instances are made by calls of EC2, so that what a template says of machines is what they
+get. Instance profiles are left out of these calls: roles are checked elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+
+import boto3
+from ministack.app import main
+from ministack.services.cloudformation.provisioners import _RESOURCE_HANDLERS as HANDLERS
+
+ec2 = boto3.client(
+    "ec2", endpoint_url=os.environ["AWS_ENDPOINT_URL_EC2"], region_name="us-east-1",
+    aws_access_key_id="cloudformation", aws_secret_access_key="cloudformation",
+)  # fmt: skip
+
+
+def make_group(name, properties, stack):
+    group = ec2.create_security_group(
+        GroupName=f"{stack}-{name}", Description=properties["GroupDescription"], VpcId=properties["VpcId"]
+    )["GroupId"]
+    for rule in properties.get("SecurityGroupIngress", []):
+        ranges = [{"CidrIp": rule["CidrIp"], "Description": rule["Description"]}]
+        ports = {"FromPort": int(rule["FromPort"]), "ToPort": int(rule["ToPort"])}
+        ec2.authorize_security_group_ingress(
+            GroupId=group, IpPermissions=[{"IpProtocol": rule["IpProtocol"], "IpRanges": ranges} | ports]
+        )
+    return group, {"GroupId": group}
+
+
+def template_data(properties):
+    return {key: value for key, value in properties["LaunchTemplateData"].items() if key != "IamInstanceProfile"}
+
+
+def template_answer(id):
+    made = ec2.describe_launch_templates(LaunchTemplateIds=[id])["LaunchTemplates"][0]
+    numbers = {key: str(made[key]) for key in ("DefaultVersionNumber", "LatestVersionNumber")}
+    return id, {"LaunchTemplateId": id, "LaunchTemplateName": made["LaunchTemplateName"]} | numbers
+
+
+def make_template(name, properties, stack):
+    made = ec2.create_launch_template(
+        LaunchTemplateName=properties["LaunchTemplateName"], LaunchTemplateData=template_data(properties)
+    )
+    return template_answer(made["LaunchTemplate"]["LaunchTemplateId"])
+
+
+def update_template(id, old, new, stack):
+    """A new version; the default stays, as CloudFormation leaves it."""
+    ec2.create_launch_template_version(LaunchTemplateId=id, LaunchTemplateData=template_data(new))
+    return template_answer(id)
+
+
+def make_instance(name, properties, stack):
+    keys = ("ImageId", "InstanceType", "SubnetId", "SecurityGroupIds", "KeyName")
+    given = {key: properties[key] for key in keys if key in properties}
+    # boto3 encodes it once more.
+    user_data = base64.b64decode(properties["UserData"]).decode()
+    tags = [{"ResourceType": "instance", "Tags": properties.get("Tags", [])}]
+    made = ec2.run_instances(MinCount=1, MaxCount=1, UserData=user_data, TagSpecifications=tags, **given)["Instances"][0]
+    return made["InstanceId"], {"PublicDnsName": made.get("PublicDnsName") or "none", "InstanceId": made["InstanceId"]}
+
+
+def update_instance(id, old, new, stack):
+    """Any change is a replacement."""
+    made = make_instance("", new, stack)
+    ec2.terminate_instances(InstanceIds=[id])
+    return made
+
+
+HANDLERS["AWS::EC2::SecurityGroup"] = {
+    "create": make_group,
+    "delete": lambda id, properties: ec2.delete_security_group(GroupId=id),
+}
+HANDLERS["AWS::EC2::LaunchTemplate"] = {
+    "create": make_template,
+    "update": update_template,
+    "delete": lambda id, properties: ec2.delete_launch_template(LaunchTemplateId=id),
+}
+HANDLERS["AWS::EC2::Instance"] = {
+    "create": make_instance,
+    "update": update_instance,
+    "delete": lambda id, properties: ec2.terminate_instances(InstanceIds=[id]),
+}
+
+if __name__ == "__main__":
+    main()

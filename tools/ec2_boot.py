@@ -1,0 +1,91 @@
+"""What a machine of the emulated EC2 does of its own: it runs its user data, and then the unit that this has enabled.
+
+Each machine has a folder that stands for its disk, copied from its image's. Paths of /etc, /opt and /var in scripts and
+units are taken below it, and the few commands that only a whole machine can carry out are stood for by short scripts:
+`shutdown -P now`, `systemctl enable --now UNIT` and `useradd`. Everything else is done for real.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+STUBS = {
+    # Scripts that a script starts speak of the same disk.
+    "sh": """
+case "$1" in *.sh) sed -E -i "s#(^|[ =\\"'])/(etc|opt|var)/#\\\\1$MACHINE/\\\\2/#g" "$1" ;; esac
+exec /bin/sh "$@"
+""",
+    "shutdown": '[ "$2" = now ] && touch "$MACHINE/off"; exit 0',
+    "systemctl": '[ "$1 $2" = "enable --now" ] && echo "$3" > "$MACHINE/enabled"; exit 0',
+    "useradd": "exit 0",
+    "sync": "exit 0",
+}
+
+
+class Disk:
+    """The folder of one machine."""
+
+    def __init__(self, root: Path, machine: str, image: str, user_data: str):
+        self.folder = root / machine
+        template = root / image
+        if template.is_dir():
+            shutil.copytree(template, self.folder, copy_function=os.link)
+        for part in ("etc/systemd/system", "opt", "var/log", "bin"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        for name, text in STUBS.items():
+            stub = self.folder / "bin" / name
+            stub.unlink(missing_ok=True)  # not the image's: files are shared
+            stub.write_text(f"#!/bin/sh\n{text}\n")
+            stub.chmod(0o755)
+        script = self.folder / "user-data"
+        script.unlink(missing_ok=True)
+        script.write_text(self.here(user_data))
+        self.console = self.folder / "console"
+
+    def here(self, text: str) -> str:
+        return re.sub(r"""(^|[ =\"'>])/(etc|opt|var)/""", rf"\1{self.folder}/\2/", text, flags=re.MULTILINE)
+
+    def environment(self) -> dict[str, str]:
+        path = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        return os.environ | {"MACHINE": str(self.folder), "PATH": path}
+
+    def first_boot(self) -> subprocess.Popen:
+        self.console.unlink(missing_ok=True)
+        with self.console.open("wb") as console:
+            return subprocess.Popen(
+                ["/bin/sh", str(self.folder / "user-data")],
+                cwd=self.folder, env=self.environment(), stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+                preexec_fn=os.setpgrp,
+            )  # fmt: skip
+
+    def switched_off(self) -> bool:
+        """Whether it has just switched itself off."""
+        off = self.folder / "off"
+        was = off.exists()
+        off.unlink(missing_ok=True)
+        return was
+
+    def unit(self) -> tuple[list[str], dict[str, str], str] | None:
+        """Command, environment and folder of the enabled unit."""
+        enabled = self.folder / "enabled"
+        if not enabled.exists():
+            return None
+        file = self.folder / f"etc/systemd/system/{enabled.read_text().strip()}.service"
+        if not file.exists():  # the image has nothing installed
+            return None
+        text = self.here(file.read_text())
+        keys = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+        lines = Path(keys["EnvironmentFile"]).read_text().splitlines()
+        variables = dict(line.split("=", 1) for line in lines if "=" in line)
+        # What a test says of all its machines stands before what the stack says.
+        return shlex.split(keys["ExecStart"]), variables | dict(os.environ), keys["WorkingDirectory"]
+
+    def image(self, root: Path, image: str) -> None:
+        shutil.copytree(self.folder, root / image, copy_function=os.link)
+        for name in ("enabled", "user-data", "console", "off"):
+            (root / image / name).unlink(missing_ok=True)
