@@ -43,7 +43,10 @@ fn the_json_report_has_every_figure() {
     assert_eq!((r["starts"].as_u64(), r["policy"].as_str()), (Some(3), Some("report")));
     let launches = r["launches"].as_u64().expect("a count");
     assert_eq!(r["peak_instances"].as_u64(), Some(launches + 3));
-    assert!(r["billed_instance_s"].as_f64() >= Some(60.0 * (launches + 3) as f64), "a start is billed a minute at least");
+    assert!(
+        r["billed_instance_s"].as_f64() >= Some(60.0 * (launches + 3) as f64),
+        "a start is billed a minute at least"
+    );
     for kind in ["launch", "start", "stop", "describe", "depth", "send", "receive", "delete"] {
         assert!(r["api_calls"][kind].as_u64().is_some_and(|n| n > 0), "{kind}: {}", r["api_calls"]);
     }

@@ -76,7 +76,14 @@ pub async fn run(mut settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Res
         actix::spawn(async move {
             let fleet = |epoch| {
                 let compute = cloud.compute.clone();
-                node.controller(&settings, compute, requests.clone(), shown.clone(), move || epoch, HearsReplies::OwnOnly)
+                node.controller(
+                    &settings,
+                    compute,
+                    requests.clone(),
+                    shown.clone(),
+                    move || epoch,
+                    HearsReplies::OwnOnly,
+                )
             };
             control(&lease, &node, fleet, &reply_queues, ended).await;
         })

@@ -106,8 +106,11 @@ fn svg(draw: impl FnOnce(&Area) -> Result<()>) -> Result<String> {
     Ok(out)
 }
 
-type Chart<'a, 'b> =
-    ChartContext<'a, SVGBackend<'b>, Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>>;
+type Chart<'a, 'b> = ChartContext<
+    'a,
+    SVGBackend<'b>,
+    Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>,
+>;
 
 /// Axes and grid. Time is in the unit that fits it.
 fn chart<'a, 'b>(area: &'a Area<'b>, what: &str, end_s: f64, most: f64) -> Result<Chart<'a, 'b>> {

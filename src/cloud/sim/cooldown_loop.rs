@@ -77,7 +77,9 @@ impl Controller for CooldownLoop {
                 self.instances = instances;
                 return self.decide(now);
             }
-            Event::Launched { result: Ok(ids), .. } => self.unseen.extend(ids.into_iter().map(|id| (id, now + POLL * 2))),
+            Event::Launched { result: Ok(ids), .. } => {
+                self.unseen.extend(ids.into_iter().map(|id| (id, now + POLL * 2)))
+            }
             _ => {}
         }
         if now < self.next_poll {

@@ -144,9 +144,7 @@ impl Machines {
     /// The list as it was at `at`.
     pub fn describe(&mut self, at: Time) -> Vec<Instance> {
         let all = &self.all;
-        self.listed.retain(|m| {
-            all[*m].state() != InstanceState::Terminated || all[*m].since() + LISTED_AFTER_END > at
-        });
+        self.listed.retain(|m| all[*m].state() != InstanceState::Terminated || all[*m].since() + LISTED_AFTER_END > at);
         let shown = self.listed.iter().filter_map(|m| {
             let machine = &all[*m];
             Some(Instance {

@@ -90,11 +90,7 @@ impl Report {
             billed_instance_s: seconds(usage.billed),
             stopped_hours: seconds(usage.stopped / 3600),
             cost: money(cost.total()),
-            cost_parts: Cost {
-                instances: money(cost.instances),
-                disks: money(cost.disks),
-                queues: money(cost.queues),
-            },
+            cost_parts: Cost { instances: money(cost.instances), disks: money(cost.disks), queues: money(cost.queues) },
             launches: usage.launches,
             starts: usage.starts,
             terminations: usage.terminations,

@@ -176,7 +176,8 @@ impl<'a> World<'a> {
         while let Some(what) = self.agenda.next() {
             self.happen(what);
             let now = self.agenda.now();
-            let counts = [InstanceState::Pending, InstanceState::Running, InstanceState::Stopping, InstanceState::Stopped];
+            let counts =
+                [InstanceState::Pending, InstanceState::Running, InstanceState::Stopping, InstanceState::Stopped];
             let counts = counts.map(|state| self.machines.count(state));
             self.history.sample(self.since_origin(now), self.queue.depth(), counts);
             let done = now >= trace_end && self.unanswered == 0;

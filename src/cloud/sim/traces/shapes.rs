@@ -77,7 +77,9 @@ fn parallel(name: &str) -> Option<usize> {
 /// A Poisson process between two times.
 fn renewals(from: Time, to: Time, mean_gap: Time, random: &mut Random) -> Vec<Time> {
     let first = from + random.exponential(mean_gap);
-    std::iter::successors(Some(first), |at| Some(*at + random.exponential(mean_gap))).take_while(|at| *at < to).collect()
+    std::iter::successors(Some(first), |at| Some(*at + random.exponential(mean_gap)))
+        .take_while(|at| *at < to)
+        .collect()
 }
 
 fn on_off_times(random: &mut Random) -> Vec<Time> {
