@@ -129,7 +129,7 @@ pub trait Queue: Send + Sync + 'static {
     async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>>;
     /// As [`Self::send`], but `Ok` may come before the message is durable: it is half a second later, or when a
     /// [`Self::flush`] that began after this has returned, unless it was deleted meanwhile. For a sender that promises
-    /// nobody anything yet. See `docs/adr/0014-promises-decide-what-is-durable.md`.
+    /// nobody anything yet. See `docs/adr/0015-promises-decide-what-is-durable.md`.
     async fn send_soon(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
         self.send(batch).await
     }

@@ -1,7 +1,7 @@
 //! One embedded queue: an index in memory, bodies in memory or in the journal, long polls that wake at once.
 //!
 //! A message can be received as soon as it is in the index; `send` answers when it is durable, `send_soon` at once. See
-//! `docs/adr/0002-deliver-before-durable.md` and `docs/adr/0014-promises-decide-what-is-durable.md`.
+//! `docs/adr/0002-deliver-before-durable.md` and `docs/adr/0015-promises-decide-what-is-durable.md`.
 
 use std::{
     collections::HashMap,
