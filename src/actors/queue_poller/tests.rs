@@ -71,7 +71,7 @@ enum Said {
     Drained,
 }
 
-struct Listener(mpsc::UnboundedSender<Said>);
+struct Listener(mpsc::Sender<Said>);
 
 impl Actor for Listener {
     type Context = Context<Self>;
@@ -80,21 +80,21 @@ impl Actor for Listener {
 impl Handler<Deliveries> for Listener {
     type Result = ();
     fn handle(&mut self, Deliveries(batch): Deliveries, _: &mut Self::Context) {
-        let _ = self.0.send(Said::Took(batch.len()));
+        let _ = self.0.try_send(Said::Took(batch.len()));
     }
 }
 
 impl Handler<Quiet> for Listener {
     type Result = ();
     fn handle(&mut self, _: Quiet, _: &mut Self::Context) {
-        let _ = self.0.send(Said::Quiet);
+        let _ = self.0.try_send(Said::Quiet);
     }
 }
 
 impl Handler<Drained> for Listener {
     type Result = ();
     fn handle(&mut self, _: Drained, _: &mut Self::Context) {
-        let _ = self.0.send(Said::Drained);
+        let _ = self.0.try_send(Said::Drained);
     }
 }
 
@@ -102,12 +102,12 @@ struct World {
     queue: Arc<ByHand>,
     look_once: Link<LookOnce>,
     drain: Link<Drain>,
-    said: mpsc::UnboundedReceiver<Said>,
+    said: mpsc::Receiver<Said>,
 }
 
 /// A poller that has begun its first poll.
 async fn world(finish_poll: bool) -> World {
-    let (tell, said) = mpsc::unbounded_channel();
+    let (tell, said) = mpsc::channel(16);
     let listener = Listener(tell).start();
     let (to, owner) = (Link::default(), Owner::default());
     to.set(listener.clone().recipient());
