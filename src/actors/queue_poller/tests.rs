@@ -135,19 +135,26 @@ async fn world(finish_poll: bool) -> World {
     World { queue, look_once, drain, said }
 }
 
+/// Lets every actor, all on this thread, handle what it was told.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[actix::test]
 async fn work_that_a_last_look_brings_is_taken_and_not_given_back() {
     for finish_poll in [true, false] {
         let mut world = world(finish_poll).await;
         world.look_once.tell(LookOnce);
-        tokio::task::yield_now().await;
+        settle().await;
         world.queue.answer(&["a"]);
         assert_eq!(world.said.recv().await, Some(Said::Took(1)), "finish_poll {finish_poll}");
         assert_eq!(*world.queue.given_back.lock().expect("no panic"), 0);
         // With a job in hand there is nothing to look for, and nobody is told that it is quiet.
         world.look_once.tell(LookOnce);
         world.drain.tell(Drain);
-        tokio::task::yield_now().await;
+        settle().await;
         assert!(world.said.try_recv().is_err(), "finish_poll {finish_poll}");
     }
 }
@@ -157,9 +164,7 @@ async fn where_nothing_comes_it_is_quiet_and_no_further_poll_begins() {
     for (finish_poll, looks) in [(true, 1), (false, 2)] {
         let mut world = world(finish_poll).await;
         world.look_once.tell(LookOnce);
-        while world.queue.polls().len() < looks {
-            tokio::task::yield_now().await;
-        }
+        settle().await;
         world.queue.answer(&[]);
         assert_eq!(world.said.recv().await, Some(Said::Quiet), "finish_poll {finish_poll}");
         if !finish_poll {
