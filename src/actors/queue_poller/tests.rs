@@ -170,8 +170,9 @@ async fn where_nothing_comes_it_is_quiet_and_no_further_poll_begins() {
         if !finish_poll {
             assert_eq!(world.queue.polls()[1], Duration::ZERO, "a last look does not wait");
         }
+        settle().await;
+        assert_eq!(world.queue.polls().len(), looks);
         world.drain.tell(Drain);
         assert_eq!(world.said.recv().await, Some(Said::Drained));
-        assert_eq!(world.queue.polls().len(), looks);
     }
 }
