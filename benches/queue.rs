@@ -50,7 +50,7 @@ async fn throughput(batch: usize, clients: usize) -> anyhow::Result<f64> {
 async fn cycle(queue: Arc<dyn Queue>, batch: usize, started: Instant) -> anyhow::Result<usize> {
     let mut done = 0;
     while started.elapsed() < TIME {
-        let messages = (0..batch).map(|_| Message { body: "x".repeat(BODY), ..Message::default() });
+        let messages = (0..batch).map(|_| Message { body: "x".repeat(BODY).into(), ..Message::default() });
         for result in queue.send(messages.collect()).await {
             result?;
         }

@@ -57,7 +57,8 @@ function entry(person) {
   const item = document.createElement('li');
   const name = document.createElement('span');
   name.className = 'name';
-  name.textContent = person.name;
+  // A long name breaks between its words.
+  name.append(...person.name.split(/(?<=[_ -])/).flatMap((word) => [word, document.createElement('wbr')]));
   const count = document.createElement('span');
   count.className = 'quiet';
   count.textContent = photos(person.photos);

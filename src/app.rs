@@ -23,7 +23,7 @@ use crate::{
         instance_supervisor::{End, InstanceSupervisor, Links, Why},
         job::JobRunner,
         messages::{Capacity, Deliveries, DemandHint, Done, Forget, Register, Retire, Served},
-        queue_poller::{PollerOptions, QueuePoller},
+        queue_poller::{Owner, PollerOptions, QueuePoller},
         reply_router::ReplyRouter,
         web_request::Ports,
         web_tier::WebTier,
@@ -166,7 +166,7 @@ impl Node {
             let node = self.clone();
             Box::new(move |notice| {
                 let to = node.deliveries.clone();
-                let poller = QueuePoller::new(replies.clone(), options.clone(), to, None, notice).start();
+                let poller = QueuePoller::new(replies.clone(), options.clone(), to, Owner::default(), notice).start();
                 node.capacity.set(poller.clone().recipient());
                 node.done.set(poller.recipient());
             })
@@ -291,6 +291,7 @@ pub async fn worker(settings: Settings, ports: WorkerPorts) -> anyhow::Result<()
     let drain_timeout = settings.worker.drain_timeout;
     let supervisor = InstanceSupervisor::new(runner, threads, metadata, links.clone(), drain_timeout).start();
     links.deliveries.set(supervisor.clone().recipient());
+    links.quiet.set(supervisor.clone().recipient());
     links.drained.set(supervisor.clone().recipient());
     links.idle_expired.set(supervisor.clone().recipient());
     start_worker_wards(&settings, born, listener, &links);
@@ -324,11 +325,13 @@ fn start_worker_wards(settings: &Settings, born: Instant, listener: Arc<dyn Queu
         let links = links.clone();
         Box::new(move |notice| {
             let to = links.deliveries.clone();
-            let poller = QueuePoller::new(listener.clone(), options.clone(), to, Some(links.drained.clone()), notice);
+            let owner = Owner { quiet: links.quiet.clone(), drained: links.drained.clone() };
+            let poller = QueuePoller::new(listener.clone(), options.clone(), to, owner, notice);
             let poller = poller.start();
             links.capacity.set(poller.clone().recipient());
             links.done.set(poller.clone().recipient());
             links.abandon.set(poller.clone().recipient());
+            links.look_once.set(poller.clone().recipient());
             links.drain.set(poller.recipient());
         })
     };

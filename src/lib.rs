@@ -13,3 +13,7 @@ pub mod recognition;
 pub mod records;
 pub mod settings;
 pub mod wire;
+
+/// For every program that links this library, so that benchmarks measure what runs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -9,9 +9,9 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    cloud::{CloudError, CloudResult, ObjectStore, Precondition},
+    cloud::{CloudError, CloudResult, NewObject, ObjectStore, Precondition},
     keys,
-    recognition::{Failure, Record, Status},
+    recognition::{Failure, Recognition, Record, Status},
     settings,
     wire::{ImageRef, Job, JobId, Reply, Task},
 };
@@ -92,50 +92,54 @@ impl Records {
     /// The bytes of a job's image.
     pub async fn image(&self, job: &Job) -> CloudResult<Bytes> {
         match &job.image {
-            ImageRef::Inline(bytes) => Ok(bytes.clone().into()),
+            ImageRef::Inline(bytes) => Ok(bytes.clone()),
             ImageRef::Stored { bucket, key } => Ok(self.store.get(bucket, key).await?.bytes),
         }
     }
 
-    /// Leaves of the image what shall stay: a recognised one in the input bucket, any other nowhere. Durable after
-    /// [`Self::flush`].
-    pub async fn settle_image(&self, job: &Job, image: Bytes, keep: bool) -> CloudResult<()> {
+    /// Removes an image that nobody will want any more from where it waited for its job.
+    pub async fn drop_image(&self, job: &Job) -> CloudResult<()> {
         match &job.image {
-            ImageRef::Inline(_) if keep => {
-                let key = keys::input_key(&self.buckets, job.id, &job.file);
-                self.store.put_soon(&self.buckets.input, &key, image).await
-            }
-            ImageRef::Stored { bucket, key } if !keep => self.store.delete(bucket, key).await,
-            ImageRef::Inline(_) | ImageRef::Stored { .. } => Ok(()),
+            ImageRef::Inline(_) => Ok(()),
+            ImageRef::Stored { bucket, key } => self.store.delete(bucket, key).await,
         }
     }
 
-    /// Keeps the outcome of a job: its label, if it has one, and its record. Durable after [`Self::flush`].
-    pub async fn finish(&self, job: &Job, reply: &Reply) -> CloudResult<()> {
-        let (recognition, failure) = match &reply.outcome {
-            Ok(recognition) => (Some(recognition.clone()), None),
-            Err(failure) => (None, Some(failure.clone())),
+    /// Keeps of a job its image and label, if it was recognised, and then its record: whoever finds the record finds the
+    /// others. Durable after [`Self::flush`].
+    pub async fn finish(&self, job: &Job, image: Bytes, reply: &Reply) -> CloudResult<()> {
+        let worker = reply.worker.clone();
+        let recognition = match &reply.outcome {
+            Ok(recognition) => recognition,
+            Err(failure) => {
+                self.drop_image(job).await?;
+                return self.store.put_soon(vec![self.outcome(job, worker, None, Some(failure.clone()))?]).await;
+            }
         };
-        if let Some(recognition) = &recognition {
-            let key = keys::output_key(&self.buckets, job.id, &job.file);
-            let label = Bytes::from(recognition.label.clone());
-            self.store.put_soon(&self.buckets.output, &key, label).await?;
+        let mut objects = Vec::with_capacity(3);
+        if let ImageRef::Inline(_) = job.image {
+            let key = keys::input_key(&self.buckets, job.id, &job.file);
+            objects.push(NewObject { bucket: self.buckets.input.clone(), key, bytes: image });
         }
-        self.outcome(job, reply.worker.clone(), recognition, failure).await
+        let (key, label) = (keys::output_key(&self.buckets, job.id, &job.file), recognition.label.clone());
+        objects.push(NewObject { bucket: self.buckets.output.clone(), key, bytes: label.into() });
+        objects.push(self.outcome(job, worker, Some(recognition.clone()), None)?);
+        self.store.put_soon(objects).await
     }
 
     /// Notes that the job failed, before a last attempt that may take this process with it.
     pub async fn fail(&self, job: &Job, worker: String, failure: Failure) -> CloudResult<()> {
-        self.outcome(job, worker, None, Some(failure)).await
+        self.store.put_soon(vec![self.outcome(job, worker, None, Some(failure))?]).await
     }
 
-    async fn outcome(
+    /// The record of a finished job.
+    fn outcome(
         &self,
         job: &Job,
         worker: String,
-        recognition: Option<crate::recognition::Recognition>,
+        recognition: Option<Recognition>,
         failure: Option<Failure>,
-    ) -> CloudResult<()> {
+    ) -> CloudResult<NewObject> {
         let record = Record {
             id: job.id.to_string(),
             file: job.file.clone(),
@@ -146,7 +150,8 @@ impl Records {
             submitted_ms: job.submitted_ms,
             finished_ms: Some(now_ms()),
         };
-        self.store.put_soon(&self.buckets.state, &keys::record_key(job.id), to_json(&record)?).await
+        let (bucket, key) = (self.buckets.state.clone(), keys::record_key(job.id));
+        Ok(NewObject { bucket, key, bytes: to_json(&record)? })
     }
 
     /// Makes durable what was kept so far: before its job leaves the queue.

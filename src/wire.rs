@@ -1,7 +1,7 @@
 //! What crosses a queue, and what is kept in binary: a version byte, then bincode. This file alone knows the bytes.
 
-use base64::Engine as _;
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use ulid::Ulid;
 
@@ -49,7 +49,7 @@ pub enum Task {
 /// The image of a job: in the message, or (too large for one) in the store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ImageRef {
-    Inline(#[serde(with = "serde_bytes")] Vec<u8>),
+    Inline(Bytes),
     Stored { bucket: String, key: String },
 }
 
@@ -93,11 +93,11 @@ fn format() -> Configuration<LittleEndian, Fixint, Limit<MAX_BYTES>> {
 }
 
 /// Bytes of a value.
-pub fn to_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>, WireError> {
+pub fn to_bytes<T: Serialize>(value: &T) -> Result<Bytes, WireError> {
     let mut out = vec![VERSION];
     bincode::serde::encode_into_std_write(value, &mut out, format())
         .map_err(|e| WireError::Malformed(e.to_string()))?;
-    Ok(out)
+    Ok(out.into())
 }
 
 /// The value of bytes; every byte must be used.
@@ -112,16 +112,4 @@ pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
         return Err(WireError::Malformed(format!("{} bytes too many", rest.len() - used)));
     }
     Ok(value)
-}
-
-/// A message body: the bytes in base64, for queues that carry text.
-pub fn to_body<T: Serialize>(value: &T) -> Result<String, WireError> {
-    Ok(base64::engine::general_purpose::STANDARD.encode(to_bytes(value)?))
-}
-
-/// The value of a message body.
-pub fn from_body<T: DeserializeOwned>(body: &str) -> Result<T, WireError> {
-    let bytes =
-        base64::engine::general_purpose::STANDARD.decode(body).map_err(|e| WireError::Malformed(e.to_string()))?;
-    from_bytes(&bytes)
 }

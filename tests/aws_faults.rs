@@ -55,8 +55,8 @@ async fn every_message_arrives_and_none_stays_when_a_third_of_all_calls_go_wrong
         tokio::spawn(async move {
             let message = || async {
                 let body = n.to_string();
-                let message =
-                    Message { group: Some(body.clone()), dedup: Some(body.clone()), body, delay: Duration::ZERO };
+                let (group, dedup) = (Some(body.clone()), Some(body.clone()));
+                let message = Message { group, dedup, body: body.into(), delay: Duration::ZERO };
                 queue.send(vec![message]).await.remove(0)
             };
             message.retry(backoff()).when(CloudError::retryable).await.expect("accepted in the end");
@@ -104,7 +104,7 @@ async fn a_service_that_takes_less_in_one_call_gets_more_calls() {
         "error": { "code": "BatchRequestTooLong", "status": 400 },
     }]);
     rules(&proxy, too_long).await;
-    let messages = (0..10).map(|n| Message { body: n.to_string(), ..Message::default() });
+    let messages = (0..10).map(|n| Message { body: n.to_string().into(), ..Message::default() });
     assert!(queue.send(messages.collect()).await.iter().all(Result::is_ok));
     assert_eq!(queue.depth().await.expect("a depth").total(), 10);
     assert!(struck(&proxy).await > 0, "the limit was real");

@@ -142,8 +142,14 @@ async fn the_roles_grant_what_a_run_uses_and_nothing_else() {
     let controller = cluster.node("controller").await;
     let web = cluster.node("web").await;
     upload(&web, 8).await;
-    wait_until("an idle instance stops", PATIENCE, async || cluster.count(&["stopped"]).await > 0).await;
-    upload(&web, 8).await; // starts it again
+    // Work must come before the sweep does.
+    wait_until("an idle instance stops and is started again", PATIENCE, async || {
+        if cluster.count(&["stopped"]).await > 0 {
+            upload(&web, 8).await;
+        }
+        ec2(&cluster, "test").await.contains("ec2:StartInstances")
+    })
+    .await;
     wait_until("the fleet is seen here too", PATIENCE, async || {
         let fleet: serde_json::Value = get(&web, "/v1/fleet").await;
         fleet["instances"].as_array().is_some_and(|instances| !instances.is_empty())

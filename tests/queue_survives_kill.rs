@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use rollcall::cloud::{Message, Queue, QueueSpec, Queues, local::Broker};
+use rollcall::cloud::{CloudResult, Message, Queue, QueueSpec, Queues, local::Broker};
 use ulid::Ulid;
 
 /// Folder of the queue, for the process that is to be killed.
@@ -114,8 +114,9 @@ async fn what_is_left(folder: &Path) -> HashSet<String> {
 }
 
 /// Bodies are an id and some kilobytes, as jobs are.
-fn id_of(body: &str) -> String {
-    body.split_once(':').expect("an id and a colon").0.to_owned()
+fn id_of(body: &[u8]) -> String {
+    let text = str::from_utf8(body).expect("text");
+    text.split_once(':').expect("an id and a colon").0.to_owned()
 }
 
 /// Says each thing in a line of its own, in one write.
@@ -129,8 +130,9 @@ async fn send_and_delete_until_killed(folder: &Path) {
     let mut tasks = Vec::new();
     for fifo in [false, true] {
         let queue = broker.create(spec(fifo)).await.expect("a queue");
-        for _ in 0..4 {
-            tasks.push(tokio::spawn(send_for_ever(queue.clone(), fifo)));
+        let last = if fifo { Way::SoonAndAgain } else { Way::Send };
+        for way in [Way::Send, Way::Send, Way::SoonAndFlush, last] {
+            tasks.push(tokio::spawn(send_for_ever(queue.clone(), fifo, way)));
         }
         for _ in 0..2 {
             tasks.push(tokio::spawn(delete_for_ever(queue.clone())));
@@ -139,17 +141,41 @@ async fn send_and_delete_until_killed(folder: &Path) {
     join_all(tasks).await;
 }
 
-async fn send_for_ever(queue: Arc<dyn Queue>, fifo: bool) {
+/// How a message comes to be acknowledged.
+#[derive(Clone, Copy)]
+enum Way {
+    Send,
+    SoonAndFlush,
+    /// The second is a duplicate, which answers for the first.
+    SoonAndAgain,
+}
+
+fn accepted(results: Vec<CloudResult<()>>) {
+    results.into_iter().for_each(|result| result.expect("accepted"));
+}
+
+async fn send_for_ever(queue: Arc<dyn Queue>, fifo: bool, way: Way) {
     loop {
         let ids: Vec<String> = (0..4).map(|_| Ulid::generate().to_string()).collect();
         let batch = ids.iter().map(|id| Message {
-            body: format!("{id}:{}", "x".repeat(4_000)),
+            body: format!("{id}:{}", "x".repeat(4_000)).into(),
             group: fifo.then(|| id.clone()),
             dedup: fifo.then(|| id.clone()),
             delay: Duration::ZERO,
         });
-        for (id, result) in ids.iter().zip(queue.send(batch.collect()).await) {
-            result.expect("accepted");
+        let batch: Vec<Message> = batch.collect();
+        match way {
+            Way::Send => accepted(queue.send(batch).await),
+            Way::SoonAndFlush => {
+                accepted(queue.send_soon(batch).await);
+                queue.flush().await.expect("flushed");
+            }
+            Way::SoonAndAgain => {
+                accepted(queue.send_soon(batch.clone()).await);
+                accepted(queue.send(batch).await);
+            }
+        }
+        for id in &ids {
             say("sent", id);
         }
     }

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::{
     guardian::{Link, StandDown},
     job::JobRunner,
-    messages::{Abandon, Busy, Capacity, Deliveries, Done, Drain, Drained, Idle, IdleExpired},
+    messages::{Abandon, Busy, Capacity, Deliveries, Done, Drain, Drained, Idle, IdleExpired, LookOnce, Quiet},
 };
 use crate::cloud::Metadata;
 
@@ -32,6 +32,8 @@ pub struct Links {
     pub capacity: Link<Capacity>,
     pub done: Link<Done>,
     pub abandon: Link<Abandon>,
+    pub look_once: Link<LookOnce>,
+    pub quiet: Link<Quiet>,
     pub drain: Link<Drain>,
     pub drained: Link<Drained>,
     pub busy: Link<Busy>,
@@ -169,7 +171,14 @@ impl Handler<Deliveries> for InstanceSupervisor {
 
 impl Handler<IdleExpired> for InstanceSupervisor {
     type Result = ();
-    fn handle(&mut self, _: IdleExpired, ctx: &mut Self::Context) {
+    fn handle(&mut self, _: IdleExpired, _: &mut Self::Context) {
+        self.links.look_once.tell(LookOnce);
+    }
+}
+
+impl Handler<Quiet> for InstanceSupervisor {
+    type Result = ();
+    fn handle(&mut self, _: Quiet, ctx: &mut Self::Context) {
         self.end(Why::Idle, ctx);
     }
 }

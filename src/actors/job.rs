@@ -76,7 +76,7 @@ impl JobRunner {
     /// there is nobody to answer.
     pub async fn recognise(&self, delivery: Delivery, begun: oneshot::Sender<()>) -> Option<Finished> {
         let received = Instant::now();
-        let job: Job = match wire::from_body(&delivery.body) {
+        let job: Job = match wire::from_bytes(&delivery.body) {
             Ok(job) => job,
             Err(error) => {
                 tracing::error!(%error, "unreadable job dropped");
@@ -137,20 +137,17 @@ impl JobRunner {
         let answer = || self.answer(&job, &reply);
         answer.retry(backoff).when(CloudError::retryable).await?;
         if job.task == Task::Recognise {
-            let keep = || async {
-                self.records.settle_image(&job, image.clone(), reply.outcome.is_ok()).await?;
-                self.records.finish(&job, &reply).await
-            };
+            let keep = || self.records.finish(&job, image.clone(), &reply);
             keep.retry(backoff).when(CloudError::retryable).await
         } else {
-            let drop_image = || self.records.settle_image(&job, image.clone(), false);
+            let drop_image = || self.records.drop_image(&job);
             drop_image.retry(backoff).when(CloudError::retryable).await
         }
     }
 
     async fn answer(&self, job: &Job, reply: &Reply) -> CloudResult<()> {
         let queue = self.reply_queue(&job.reply_to).await?;
-        let body = wire::to_body(reply).map_err(|e| CloudError::Invalid(e.to_string()))?;
+        let body = wire::to_bytes(reply).map_err(|e| CloudError::Invalid(e.to_string()))?;
         let sent = queue.send(vec![Message { body, ..Message::default() }]).await.pop();
         sent.unwrap_or_else(|| Err(CloudError::Unavailable("the queue did not answer".into())))
     }

@@ -50,6 +50,16 @@ pub struct Done(pub Receipt);
 #[rtype(result = "()")]
 pub struct Abandon(pub Receipt);
 
+/// To a poller: look once more, and say [`Quiet`] if there is no work after all.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct LookOnce;
+
+/// From a poller: nothing in hand, and nothing came at a last look. It receives no more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Quiet;
+
 /// To a poller: receive no more, delete what is done, then say [`Drained`].
 #[derive(Message)]
 #[rtype(result = "()")]

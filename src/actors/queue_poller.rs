@@ -7,7 +7,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 
 use super::{
     guardian::{DeathNotice, Link},
-    messages::{Abandon, Capacity, Deliveries, Done, Drain, Drained},
+    messages::{Abandon, Capacity, Deliveries, Done, Drain, Drained, LookOnce, Quiet},
 };
 use crate::cloud::{CloudError, CloudResult, Delivery, Queue, Receipt};
 
@@ -34,6 +34,13 @@ pub struct PollerOptions {
     pub finish_poll: bool,
 }
 
+/// Who hears how it stands with a poller's work; nobody of one that is never drained.
+#[derive(Clone, Default)]
+pub struct Owner {
+    pub quiet: Link<Quiet>,
+    pub drained: Link<Drained>,
+}
+
 /// See the module.
 pub struct QueuePoller {
     queue: Arc<dyn Queue>,
@@ -46,19 +53,21 @@ pub struct QueuePoller {
     flush_due: bool,
     /// Delete and abandon calls under way.
     calls: usize,
+    /// The poll under way is a last look.
+    last_look: bool,
     draining: bool,
     to: Link<Deliveries>,
-    drained: Option<Link<Drained>>,
+    owner: Owner,
     _notice: DeathNotice,
 }
 
 impl QueuePoller {
-    /// Messages go to `to`; the end of a drain is told to `drained`.
+    /// Messages go to `to`.
     pub fn new(
         queue: Arc<dyn Queue>,
         options: PollerOptions,
         to: Link<Deliveries>,
-        drained: Option<Link<Drained>>,
+        owner: Owner,
         notice: DeathNotice,
     ) -> Self {
         let capacity = options.capacity;
@@ -72,9 +81,10 @@ impl QueuePoller {
             to_delete: Vec::new(),
             flush_due: false,
             calls: 0,
+            last_look: false,
             draining: false,
             to,
-            drained,
+            owner,
             _notice: notice,
         }
     }
@@ -83,8 +93,11 @@ impl QueuePoller {
         if self.poll.is_some() || self.capacity == 0 || self.draining {
             return;
         }
-        let queue = self.queue.clone();
-        let (max, wait) = (self.capacity.min(BATCH), self.options.wait.min(LONG_POLL));
+        self.receive(self.options.wait.min(LONG_POLL), ctx);
+    }
+
+    fn receive(&mut self, wait: Duration, ctx: &mut Context<Self>) {
+        let (queue, max) = (self.queue.clone(), self.capacity.min(BATCH));
         let received = async move { queue.receive(max, wait).await }.into_actor(self);
         self.poll = Some(ctx.spawn(received.map(Self::received)));
     }
@@ -98,9 +111,16 @@ impl QueuePoller {
             }
             return act.finish_drain(ctx);
         }
+        let last_look = std::mem::take(&mut act.last_look);
         match result {
+            Ok(batch) if batch.is_empty() && last_look && act.in_hand.is_empty() => {
+                act.owner.quiet.tell(Quiet); // and not another poll: a drain follows
+            }
             Ok(batch) => {
                 act.failures = 0;
+                if last_look && !batch.is_empty() {
+                    tracing::info!("work has come back: going on");
+                }
                 let receipts: Vec<Receipt> = batch.iter().map(|d| d.receipt.clone()).collect();
                 if receipts.is_empty() || act.to.tell(Deliveries(batch)) {
                     act.capacity = act.capacity.saturating_sub(receipts.len());
@@ -183,9 +203,7 @@ impl QueuePoller {
     fn finish_drain(&mut self, ctx: &mut Context<Self>) {
         let nothing_in_hand = self.in_hand.is_empty() && self.to_delete.is_empty();
         if self.draining && nothing_in_hand && self.calls == 0 && self.poll.is_none() {
-            if let Some(drained) = self.drained.take() {
-                drained.tell(Drained);
-            }
+            self.owner.drained.tell(Drained);
             ctx.stop();
         }
     }
@@ -225,6 +243,24 @@ impl Handler<Abandon> for QueuePoller {
     }
 }
 
+impl Handler<LookOnce> for QueuePoller {
+    type Result = ();
+    fn handle(&mut self, _: LookOnce, ctx: &mut Self::Context) {
+        if self.draining || !self.in_hand.is_empty() {
+            return; // work came in the meantime
+        }
+        if self.options.finish_poll && self.poll.is_some() {
+            self.last_look = true; // what it brings is taken
+        } else if self.capacity > 0 {
+            if let Some(poll) = self.poll.take() {
+                ctx.cancel_future(poll);
+            }
+            self.last_look = true;
+            self.receive(Duration::ZERO, ctx);
+        }
+    }
+}
+
 impl Handler<Drain> for QueuePoller {
     type Result = ();
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
@@ -238,3 +274,6 @@ impl Handler<Drain> for QueuePoller {
         self.finish_drain(ctx);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,7 @@ impl Handler<Deliveries> for ReplyRouter {
         self.capacity.tell(Capacity(batch.len()));
         let mut served: BTreeMap<String, (u64, Duration)> = BTreeMap::new();
         for delivery in batch {
-            match wire::from_body::<Reply>(&delivery.body) {
+            match wire::from_bytes::<Reply>(&delivery.body) {
                 Ok(reply) => {
                     let (jobs, busy) = served.entry(reply.worker.clone()).or_default();
                     *jobs += 1;

@@ -65,7 +65,8 @@ impl WebRequest {
             if retried && let Some(reply) = ports.records.reply(id).await? {
                 return Ok(Some(reply));
             }
-            let result = ports.listener.send(vec![message]).await.pop();
+            // Until there is an answer the client knows nothing of the job: it need not be durable yet.
+            let result = ports.listener.send_soon(vec![message]).await.pop();
             result.unwrap_or_else(|| Err(CloudError::Unavailable("the queue did not answer".into())))?;
             Ok(None)
         };
@@ -98,6 +99,7 @@ impl WebRequest {
     fn expire(&mut self, ctx: &mut Context<Self>) {
         let (id, waited) = (self.id, self.deadline);
         let (records, file) = (self.ports.records.clone(), self.file.clone());
+        let listener = self.ports.listener.clone();
         let looked = async move {
             match records.reply(id).await {
                 Ok(Some(reply)) => return Ok(reply),
@@ -108,6 +110,7 @@ impl WebRequest {
                 }
                 Err(error) => tracing::warn!(%error, %id, "record not read"),
             }
+            listener.flush().await?; // the id is a promise
             Err(SubmitError::Deadline { id, waited })
         };
         ctx.spawn(looked.into_actor(self).map(|answer, act, ctx| act.finish(answer, ctx)));

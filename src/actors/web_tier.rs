@@ -185,7 +185,7 @@ impl WebTier {
         let Upload { id, task, file, image } = upload;
         let queue = &self.0.settings.queue;
         let image = if image.len() <= queue.inline_limit {
-            ImageRef::Inline(image.to_vec())
+            ImageRef::Inline(image)
         } else {
             self.records().put_claim(id, task, &file, image).await?
         };
@@ -198,7 +198,7 @@ impl WebTier {
             gallery_version: self.0.gallery_version.load(Ordering::Relaxed),
             submitted_ms: now_ms(),
         };
-        let body = wire::to_body(&job).map_err(|e| CloudError::Invalid(e.to_string()))?;
+        let body = wire::to_bytes(&job).map_err(|e| CloudError::Invalid(e.to_string()))?;
         // One group a job: a shared group would be worked on by one worker at a time.
         let id = id.to_string();
         Ok(Message { body, group: Some(id.clone()), dedup: Some(id), delay: Duration::ZERO })

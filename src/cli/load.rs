@@ -47,8 +47,9 @@ pub struct Args {
     /// Uploads at once
     #[arg(long, value_name = "C", default_value = "8", value_parser = positive)]
     pub concurrency: usize,
-    /// Folder of photos, searched recursively; sent in the order of their paths, again from the first if N is larger
-    #[arg(long, value_name = "DIR")]
+    /// Folder of photos, searched recursively; sent in the order of their paths, again from the first if N is larger. By
+    /// default the sample photos
+    #[arg(long, visible_alias = "folder", value_name = "DIR", default_value = ".assets/photos")]
     pub dir: PathBuf,
     /// Name of the form field that carries the photo
     #[arg(long, default_value = "myfile")]

@@ -15,7 +15,7 @@ pub mod simulate;
 pub mod up;
 pub mod worker;
 
-use std::{collections::HashMap, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{collections::HashMap, io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -154,9 +154,14 @@ fn without_aws() -> anyhow::Error {
     anyhow::anyhow!("this program was built without AWS: build it with `cargo build --release --features aws`")
 }
 
+/// `info` without what these libraries say at each start, which is for their developers. A filter shows it.
+const QUIET_INFO: &str = "info,ort=warn,actix_server=warn";
+
 fn log_to_stderr(log: &crate::settings::Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level = {:?}", log.level))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let directives = if log.level == "info" { QUIET_INFO } else { &log.level };
+    let filter = EnvFilter::try_new(directives).with_context(|| format!("log.level = {:?}", log.level))?;
+    let colours = std::io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     match log.format {
         LogFormat::Text => subscriber.with_target(false).init(),
         LogFormat::Json => subscriber.json().init(),

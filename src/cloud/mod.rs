@@ -80,8 +80,8 @@ pub struct QueueSpec {
 /// A message to send.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Message {
-    /// Text, at most 1 MiB.
-    pub body: String,
+    /// At most 768 KiB, which are 1 MiB of text where a queue carries text.
+    pub body: Bytes,
     /// FIFO only: messages of one group are delivered in order, and none of them while a receive before has one in hand.
     pub group: Option<String>,
     /// FIFO only: a second message with this id within five minutes is accepted and dropped.
@@ -97,7 +97,7 @@ pub struct Receipt(pub String);
 /// A message received.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
-    pub body: String,
+    pub body: Bytes,
     pub receipt: Receipt,
     /// How often this message has been received, this time included.
     pub receives: u32,
@@ -127,6 +127,16 @@ pub trait Queue: Send + Sync + 'static {
     /// Accepts messages. `Ok` means durable (for a durable queue). A message may be delivered before
     /// its `send` has returned.
     async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>>;
+    /// As [`Self::send`], but `Ok` may come before the message is durable: it is half a second later, or when a
+    /// [`Self::flush`] that began after this has returned, unless it was deleted meanwhile. For a sender that promises
+    /// nobody anything yet. See `docs/adr/0015-promises-decide-what-is-durable.md`.
+    async fn send_soon(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
+        self.send(batch).await
+    }
+    /// Makes durable whatever was sent through this queue before.
+    async fn flush(&self) -> CloudResult<()> {
+        Ok(())
+    }
     /// Up to `max` (1 to 10) messages; waits up to `wait` (at most 20 s) for the first and returns as soon as
     /// there is one. Empty when there was none. Dropping the future may leave a message hidden until
     /// its visibility runs out, never lost.
@@ -173,6 +183,14 @@ pub struct Object {
     pub etag: ETag,
 }
 
+/// An object to put.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewObject {
+    pub bucket: String,
+    pub key: String,
+    pub bytes: Bytes,
+}
+
 /// An object in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectInfo {
@@ -187,10 +205,14 @@ pub struct ObjectInfo {
 pub trait ObjectStore: Send + Sync + 'static {
     /// Writes the whole object or nothing; durable on return. A failed precondition is `Conflict`.
     async fn put(&self, bucket: &str, key: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag>;
-    /// As [`Self::put`] always, seen by every reader at once, but durable only when a [`Self::flush`] that began later
-    /// has returned: for many small objects, where a store can make many durable for the price of one.
-    async fn put_soon(&self, bucket: &str, key: &str, bytes: Bytes) -> CloudResult<()> {
-        self.put(bucket, key, bytes, Precondition::Always).await.map(drop)
+    /// As [`Self::put`] always, one after the other, seen by every reader at once, but durable only when a
+    /// [`Self::flush`] that began later has returned: for many small objects, where a store can make many durable for the
+    /// price of one. After an error the first of them may have been written.
+    async fn put_soon(&self, objects: Vec<NewObject>) -> CloudResult<()> {
+        for NewObject { bucket, key, bytes } in objects {
+            self.put(&bucket, &key, bytes, Precondition::Always).await?;
+        }
+        Ok(())
     }
     /// Makes durable whatever was put through this store before. May wait for others to share the price.
     async fn flush(&self) -> CloudResult<()> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{CloudError, CloudResult, Message};
 
-/// Bytes of one body.
-pub const MAX_BODY: usize = 1 << 20;
+/// Bytes of one body: in base64 they are SQS's 1 MiB.
+pub const MAX_BODY: usize = (1 << 20) / 4 * 3;
 /// Messages in one receive, entries in one call.
 pub const MAX_ENTRIES: usize = 10;
 /// Longest long poll.

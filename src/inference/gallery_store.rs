@@ -144,7 +144,7 @@ fn encode(gallery: &Gallery) -> Result<Bytes, GalleryError> {
         let (is, max) = (bytes.len() >> 20, MAX_SNAPSHOT >> 20);
         return Err(GalleryError::Refused(format!("the gallery would take {is} MiB; at most {max} MiB are kept")));
     }
-    Ok(bytes.into())
+    Ok(bytes)
 }
 
 /// The gallery of an object, ready to be searched.

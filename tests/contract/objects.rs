@@ -5,7 +5,7 @@ use std::{any::Any, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, future::join_all, stream};
-use rollcall::cloud::{CloudError, ETag, ObjectInfo, ObjectStore, Precondition};
+use rollcall::cloud::{CloudError, ETag, NewObject, ObjectInfo, ObjectStore, Precondition};
 
 /// An adapter with an empty bucket of its own.
 pub struct World {
@@ -103,18 +103,18 @@ pub async fn one_of_racing_writers_wins(world: &World) {
 }
 
 pub async fn what_is_put_soon_is_seen_at_once_and_may_be_made_durable(world: &World) {
+    let soon = |key: String, bytes: &'static str| NewObject { bucket: world.bucket.clone(), key, bytes: bytes.into() };
     for (n, bytes) in ["first", "second"].into_iter().enumerate() {
-        world.store().put_soon(&world.bucket, "soon", Bytes::from_static(bytes.as_bytes())).await.expect("written");
+        let objects = vec![soon("soon".into(), bytes), soon(format!("many/{n}"), "")];
+        world.store().put_soon(objects).await.expect("written");
         assert_eq!(world.read("soon").await, bytes);
-        let key = format!("many/{n}");
-        world.store().put_soon(&world.bucket, &key, Bytes::new()).await.expect("written");
     }
     world.store().flush().await.expect("durable");
     assert_eq!(world.read("soon").await, "second");
     assert_eq!(world.store().list(&world.bucket, "many/").await.expect("a listing").len(), 2);
     let etag = world.stores[1].get(&world.bucket, "soon").await.expect("there").etag;
     world.put("soon", b"third", Precondition::Match(etag)).await.expect("it has a version like any other");
-    let wrong = world.store().put_soon(&world.bucket, "../up", Bytes::new()).await;
+    let wrong = world.store().put_soon(vec![soon("../up".into(), "")]).await;
     assert!(matches!(wrong, Err(CloudError::Invalid(_))), "{wrong:?}");
 }
 

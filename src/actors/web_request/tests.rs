@@ -1,6 +1,7 @@
 //! A retry is answered although the queue drops it as a duplicate and the reply has gone to the first try.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::*;
@@ -76,7 +77,7 @@ fn request(ports: &Ports, retried: bool) -> oneshot::Receiver<Result<Reply, Subm
 }
 
 async fn store_result(ports: &Ports) {
-    let image = ImageRef::Inline(vec![]);
+    let image = ImageRef::Inline(Bytes::new());
     let job = Job {
         id: JobId(7),
         task: Task::Recognise,
@@ -97,7 +98,7 @@ async fn store_result(ports: &Ports) {
     };
     let outcome = Ok(recognition);
     let reply = Reply { id: job.id, outcome, worker: "i-1".into(), worker_ms: 1.0 };
-    ports.records.finish(&job, &reply).await.expect("stored");
+    ports.records.finish(&job, Bytes::new(), &reply).await.expect("stored");
 }
 
 #[actix::test]

@@ -10,6 +10,7 @@ use aws_sdk_sqs::{
         SendMessageBatchRequestEntry,
     },
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 
 use super::{
     batcher::Call,
@@ -135,7 +136,7 @@ pub fn no_answer(queue: &str) -> CloudError {
 fn send_entry((at, message): (usize, Message)) -> Result<SendMessageBatchRequestEntry, BuildError> {
     SendMessageBatchRequestEntry::builder()
         .id(at.to_string())
-        .message_body(message.body)
+        .message_body(BASE64.encode(message.body))
         .set_message_group_id(message.group)
         .set_message_deduplication_id(message.dedup)
         .set_delay_seconds(Some(whole_seconds(message.delay)).filter(|s| *s > 0))

@@ -7,6 +7,7 @@ use aws_sdk_sqs::{
     Client,
     types::{MessageSystemAttributeName, QueueAttributeName},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 
 use super::{
     batcher::{Batcher, Call, Limits},
@@ -44,7 +45,7 @@ impl SqsQueue {
         let extend = calls.call(async |calls: Calls, batch| calls.extend(batch).await);
         Self {
             fifo: name.ends_with(".fifo"),
-            sends: Batcher::new(limits, |message| message.body.len(), send_now.clone()),
+            sends: Batcher::new(limits, text_len, send_now.clone()),
             deletes: Batcher::new(limits, |_| 0, delete),
             extensions: Batcher::new(limits, |_| 0, extend),
             client,
@@ -61,9 +62,9 @@ impl SqsQueue {
         while messages.peek().is_some() {
             let (mut batch, mut bytes) = (Vec::new(), 0);
             while batch.len() < MAX_ENTRIES
-                && let Some(message) = messages.next_if(|m| batch.is_empty() || bytes + m.body.len() <= MAX_CALL)
+                && let Some(message) = messages.next_if(|m| batch.is_empty() || bytes + text_len(m) <= MAX_CALL)
             {
-                bytes += message.body.len();
+                bytes += text_len(&message);
                 batch.push(message);
             }
             results.extend((self.send_now)(batch).await);
@@ -128,11 +129,18 @@ impl Queue for SqsQueue {
     }
 }
 
+/// Bytes of a body in base64, as SQS carries it: text.
+fn text_len(message: &Message) -> usize {
+    message.body.len().div_ceil(3) * 4
+}
+
 fn delivery(message: aws_sdk_sqs::types::Message) -> Delivery {
     let attributes = message.attributes.unwrap_or_default();
     let receives = attributes.get(&MessageSystemAttributeName::ApproximateReceiveCount).and_then(|n| n.parse().ok());
+    let body = message.body.unwrap_or_default();
     Delivery {
-        body: message.body.unwrap_or_default(),
+        // What is not base64 is not of ours; whoever reads it will say so.
+        body: BASE64.decode(&body).unwrap_or(body.into_bytes()).into(),
         receipt: Receipt(message.receipt_handle.unwrap_or_default()),
         receives: receives.unwrap_or(1),
     }

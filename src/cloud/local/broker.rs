@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use super::{
     journal::Journal,
-    queue::{Clock, LocalQueue},
+    queue::{Clock, LocalQueue, closing},
 };
 use crate::cloud::{CloudError, CloudResult, Queue, QueueSpec, Queues, queue_limits::check_visibility};
 
@@ -33,6 +33,11 @@ impl Broker {
 
     fn queues(&self) -> MutexGuard<'_, HashMap<String, Arc<LocalQueue>>> {
         self.queues.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Makes durable whatever was sent before, to any queue.
+    pub async fn flush(&self) -> CloudResult<()> {
+        self.journal.flush().await.unwrap_or_else(|_| Err(closing()))
     }
 
     /// The queue of that name, if it was made.

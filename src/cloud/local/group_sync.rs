@@ -15,7 +15,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 /// Shortest time between the starts of two syncs: a sync costs the same for one file and for hundreds, and nobody who
 /// waits here has a client waiting.
-const PACE: Duration = Duration::from_millis(50);
+const PACE: Duration = Duration::from_millis(200);
 
 /// See the module.
 pub struct GroupSync {

@@ -38,6 +38,7 @@ pub struct LocalCloud {
     pub queues: Arc<dyn Queues>,
     pub objects: Arc<dyn ObjectStore>,
     pub compute: Arc<dyn Compute>,
+    broker: Arc<Broker>,
     processes: Arc<LocalCompute>,
     server: JoinHandle<()>,
     socket: PathBuf,
@@ -62,7 +63,8 @@ impl LocalCloud {
         let server = serve(&socket, broker.clone(), processes.clone()).await;
         let server = tokio::spawn(server.with_context(|| format!("cannot listen on {}", socket.display()))?);
         Ok(Self {
-            queues: broker,
+            queues: broker.clone(),
+            broker,
             objects: Arc::new(objects),
             compute: Arc::new(processes.clone()),
             processes,
@@ -72,9 +74,12 @@ impl LocalCloud {
         })
     }
 
-    /// Waits for the workers, which have been told to end, and closes the socket.
+    /// Waits for the workers, which have been told to end, writes what the queues still hold, and closes the socket.
     pub async fn close(self) {
         self.processes.all_ended(END_LIMIT).await;
+        if let Err(error) = self.broker.flush().await {
+            tracing::error!(%error, "jobs that were waited for when this ended may be lost");
+        }
         self.server.abort();
         let _ = std::fs::remove_file(&self.socket); // the next start replaces it as well
     }

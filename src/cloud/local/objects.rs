@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::cloud::{
-    CloudError, CloudResult, ETag, Object, ObjectInfo, ObjectStore, Precondition,
+    CloudError, CloudResult, ETag, NewObject, Object, ObjectInfo, ObjectStore, Precondition,
     object_key::{check_bucket, check_key, check_prefix},
 };
 
@@ -206,9 +206,13 @@ impl ObjectStore for LocalObjects {
     }
 
     #[cfg(target_os = "linux")]
-    async fn put_soon(&self, bucket: &str, key: &str, bytes: Bytes) -> CloudResult<()> {
-        let path = self.path(bucket, key)?;
-        self.blocking(move |this| this.put_now(&path, &bytes, &Precondition::Always, Durable::Soon)).await
+    async fn put_soon(&self, objects: Vec<NewObject>) -> CloudResult<()> {
+        self.blocking(move |this| {
+            objects.into_iter().try_for_each(|NewObject { bucket, key, bytes }| {
+                this.put_now(&this.path(&bucket, &key)?, &bytes, &Precondition::Always, Durable::Soon)
+            })
+        })
+        .await
     }
 
     #[cfg(target_os = "linux")]

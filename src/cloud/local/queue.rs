@@ -1,7 +1,7 @@
 //! One embedded queue: an index in memory, bodies in memory or in the journal, long polls that wake at once.
 //!
-//! A message can be received as soon as it is in the index; `send` answers when it is durable. See
-//! `docs/adr/0002-deliver-before-durable.md`.
+//! A message can be received as soon as it is in the index; `send` answers when it is durable, `send_soon` at once. See
+//! `docs/adr/0002-deliver-before-durable.md` and `docs/adr/0015-promises-decide-what-is-durable.md`.
 
 use std::{
     collections::HashMap,
@@ -13,6 +13,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
@@ -51,7 +52,7 @@ impl Clock {
 
 struct State {
     index: QueueIndex,
-    bodies: HashMap<Seq, Arc<str>>,
+    bodies: HashMap<Seq, Bytes>,
     hot_bytes: usize,
 }
 
@@ -77,11 +78,18 @@ pub struct LocalQueue {
     last_seq: Arc<AtomicU64>,
 }
 
-/// A message that was put into the index and waits for its commit.
+/// A message that was put into the index, and the answer of its commit, if it has one.
 struct Accepted {
     seq: Seq,
     dedup: Option<String>,
     durable: Option<oneshot::Receiver<CloudResult<()>>>,
+}
+
+/// When a message is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    Now,
+    Soon,
 }
 
 impl LocalQueue {
@@ -139,7 +147,7 @@ impl LocalQueue {
     }
 
     /// Puts a message into the index; `None` if it is a duplicate.
-    fn accept(&self, message: Message) -> CloudResult<Option<Accepted>> {
+    fn accept(&self, message: Message, durable: Durable) -> CloudResult<Option<Accepted>> {
         check_message(&self.name, self.spec.fifo, &message)?;
         if let Some(journal) = &self.journal {
             journal.check()?;
@@ -157,16 +165,22 @@ impl LocalQueue {
         {
             return Ok(None);
         }
-        Ok(Some(self.store(&mut state, kept, Arc::from(message.body), now)))
+        Ok(Some(self.store(&mut state, kept, message.body, (now, durable))))
     }
 
-    fn store(&self, state: &mut State, kept: Kept, body: Arc<str>, now: u64) -> Accepted {
+    fn store(&self, state: &mut State, kept: Kept, body: Bytes, (now, durable): (u64, Durable)) -> Accepted {
         let seq = self.last_seq.fetch_add(1, Ordering::Relaxed) + 1;
         state.hot_bytes += body.len();
         state.bodies.insert(seq, body.clone());
         state.index.insert(seq, kept.group.clone(), kept.receives, kept.visible_at, now);
         let dedup = kept.dedup.clone();
-        let durable = self.journal.as_ref().map(|journal| journal.put(&self.name, seq, kept, body));
+        let durable = self.journal.as_ref().and_then(|journal| match durable {
+            Durable::Now => Some(journal.put(&self.name, seq, kept, body)),
+            Durable::Soon => {
+                journal.put_soon(&self.name, seq, kept, body);
+                None
+            }
+        });
         self.arrived.notify_one();
         Accepted { seq, dedup, durable }
     }
@@ -175,7 +189,7 @@ impl LocalQueue {
     async fn durable(&self, accepted: Accepted) -> CloudResult<()> {
         let Accepted { seq, dedup, durable } = accepted;
         let Some(durable) = durable else { return Ok(()) };
-        let result = durable.await.unwrap_or_else(|_| Err(CloudError::Unavailable("the queue is closing".into())));
+        let result = durable.await.unwrap_or_else(|_| Err(closing()));
         let mut state = self.state();
         if result.is_err() {
             state.index.remove(seq);
@@ -205,12 +219,12 @@ impl LocalQueue {
                 journal.receives(&self.name, seq, taken.receives);
             }
             let receipt = self.receipt(taken.ticket);
-            out.push(Delivery { body: body.to_string(), receipt, receives: taken.receives });
+            out.push(Delivery { body, receipt, receives: taken.receives });
         }
         Ok((out, state.index.next_timer()))
     }
 
-    fn body(&self, state: &State, seq: Seq) -> CloudResult<Arc<str>> {
+    fn body(&self, state: &State, seq: Seq) -> CloudResult<Bytes> {
         if let Some(body) = state.bodies.get(&seq) {
             return Ok(body.clone());
         }
@@ -226,7 +240,7 @@ impl LocalQueue {
             let now = self.clock.now();
             let group = dead_letter.spec.fifo.then(|| seq.to_string());
             let kept = Kept { receives: 0, visible_at: now, group, dedup: None };
-            dead_letter.store(&mut dead_letter.state(), kept, body, now);
+            dead_letter.store(&mut dead_letter.state(), kept, body, (now, Durable::Now));
         }
         if let Some(journal) = &self.journal {
             journal.delete(&self.name, seq);
@@ -247,19 +261,38 @@ impl LocalQueue {
     }
 }
 
+/// What becomes of calls when the queue closes.
+pub fn closing() -> CloudError {
+    CloudError::Unavailable("the queue is closing".into())
+}
+
 #[async_trait]
 impl Queue for LocalQueue {
     async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
-        let accepted: Vec<_> = batch.into_iter().map(|message| self.accept(message)).collect();
+        let accepted: Vec<_> = batch.into_iter().map(|message| self.accept(message, Durable::Now)).collect();
         let mut out = Vec::with_capacity(accepted.len());
         for accepted in accepted {
             out.push(match accepted {
                 Ok(Some(accepted)) => self.durable(accepted).await,
-                Ok(None) => Ok(()),
+                Ok(None) => self.flush().await, // the first may not be durable yet
                 Err(error) => Err(error),
             });
         }
         out
+    }
+
+    async fn send_soon(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
+        if self.state().hot_bytes > HOT_BYTES {
+            return self.send(batch).await; // what is on the disk need not be in memory
+        }
+        batch.into_iter().map(|message| self.accept(message, Durable::Soon).map(drop)).collect()
+    }
+
+    async fn flush(&self) -> CloudResult<()> {
+        match &self.journal {
+            Some(journal) => journal.flush().await.unwrap_or_else(|_| Err(closing())),
+            None => Ok(()),
+        }
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> CloudResult<Vec<Delivery>> {
@@ -306,9 +339,7 @@ impl Queue for LocalQueue {
         for deleted in out {
             results.push(match deleted {
                 Ok(None) => Ok(()),
-                Ok(Some(durable)) => {
-                    durable.await.unwrap_or_else(|_| Err(CloudError::Unavailable("the queue is closing".into())))
-                }
+                Ok(Some(durable)) => durable.await.unwrap_or_else(|_| Err(closing())),
                 Err(error) => Err(error),
             });
         }
