@@ -4,8 +4,6 @@ pub mod actors;
 pub mod app;
 pub mod cli;
 pub mod cloud;
-#[cfg(feature = "aws")]
-pub mod deploy;
 pub mod http;
 pub mod inference;
 pub mod keys;

@@ -8,66 +8,24 @@ mod aws_cluster;
 mod counting_proxy;
 #[path = "support/emulators.rs"]
 mod emulators;
+#[path = "support/fleet_watch.rs"]
+mod fleet_watch;
 #[path = "support/uploads.rs"]
 mod uploads;
 #[path = "support/wait.rs"]
 mod wait;
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use aws_cluster::{Cluster, Node};
+use fleet_watch::FleetWatch;
 use futures_util::future::join_all;
-use rollcall::cloud::aws::ec2_client;
-use tokio::task::JoinHandle;
 use uploads::{faceless, form, post, said};
 use wait::wait_until;
 
 /// Longest wait for anything here, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 const UPLOADS: usize = 100;
-
-/// Looks at the fleet from outside, as fast as EC2 answers, and keeps the largest number of instances that were not
-/// terminated nor on their way there.
-struct Watch {
-    most: Arc<AtomicUsize>,
-    looks: Arc<AtomicUsize>,
-    over: Arc<AtomicBool>,
-    task: JoinHandle<()>,
-}
-
-impl Watch {
-    async fn start(cluster: &Cluster) -> Self {
-        let client = ec2_client(&emulators::sdk(&cluster.ec2.url).await);
-        let (most, looks, over) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default(), Arc::default());
-        let task = tokio::spawn({
-            let (most, looks, over): (_, _, Arc<AtomicBool>) = (most.clone(), looks.clone(), Arc::clone(&over));
-            async move {
-                while !over.load(Ordering::Relaxed) {
-                    let answer = client.describe_instances().send().await.expect("a description");
-                    let states =
-                        answer.reservations().iter().flat_map(|r| r.instances()).filter_map(|i| i.state()?.name());
-                    let gone = ["shutting-down", "terminated"];
-                    most.fetch_max(states.filter(|s| !gone.contains(&s.as_str())).count(), Ordering::Relaxed);
-                    looks.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        });
-        Self { most, looks, over, task }
-    }
-
-    async fn end(self) -> (usize, usize) {
-        self.over.store(true, Ordering::Relaxed);
-        self.task.await.expect("no panic");
-        (self.most.load(Ordering::Relaxed), self.looks.load(Ordering::Relaxed))
-    }
-}
 
 async fn upload(node: &Node) {
     let (url, image) = (node.url("/"), faceless());
@@ -103,7 +61,7 @@ async fn with_cap(cap: usize) {
     ])
     .await;
     let node = cluster.node("serve").await;
-    let watch = Watch::start(&cluster).await;
+    let watch = FleetWatch::start(&cluster).await;
     upload(&node).await;
     wait_until("idle instances stop", PATIENCE, async || cluster.count(&["stopped"]).await == cap).await;
     let first = ids(&cluster).await;

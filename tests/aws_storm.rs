@@ -7,6 +7,8 @@ mod aws_cluster;
 mod counting_proxy;
 #[path = "support/emulators.rs"]
 mod emulators;
+#[path = "support/fleet_watch.rs"]
+mod fleet_watch;
 #[path = "support/uploads.rs"]
 mod uploads;
 #[path = "support/wait.rs"]
@@ -16,15 +18,12 @@ mod wire;
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
     time::{Duration, Instant},
 };
 
 use aws_cluster::{Cluster, Node};
 use emulators::{Emulator, free_port};
+use fleet_watch::FleetWatch;
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use uploads::{KNOWN, MACRON, file, photo, said};
@@ -103,19 +102,8 @@ async fn every_upload_is_answered_under_the_cap_and_under_the_rates() {
     let cluster = Cluster::start_behind(ministack, port, [&wires[0].url, &wires[1].url], &settings).await;
     cluster.enroll(KNOWN);
     let node = cluster.node("serve").await;
-    let cluster = Arc::new(cluster);
 
-    let (most, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    let watching = tokio::spawn({
-        let (cluster, most, over) = (cluster.clone(), most.clone(), over.clone());
-        async move {
-            while !over.load(Ordering::Relaxed) {
-                let alive = cluster.count(&["pending", "running", "stopping", "stopped"]).await;
-                most.fetch_max(alive, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    });
+    let watch = FleetWatch::start(&cluster).await;
     let mut rest = storm("sqs", "RequestThrottled", 400);
     rest.extend(storm("s3", "SlowDown", 503));
     wire::rules(&wires[0], rest.into()).await;
@@ -134,8 +122,7 @@ async fn every_upload_is_answered_under_the_cap_and_under_the_rates() {
         cluster.count(&["pending", "running", "stopping", "stopped"]).await == 0
     })
     .await;
-    over.store(true, Ordering::Relaxed);
-    watching.await.expect("no panic");
+    let (most, _) = watch.end().await;
     let struck = [wire::struck(&wires[0]).await, wire::struck(&wires[1]).await];
     let calls = cluster.ec2_calls.calls();
     println!(
@@ -143,10 +130,9 @@ async fn every_upload_is_answered_under_the_cap_and_under_the_rates() {
         struck[0],
         struck[1],
         calls.len(),
-        most.load(Ordering::Relaxed)
+        most
     );
     assert!(struck[0] > 50 && struck[1] > 5, "the faults were real: {struck:?}");
-    let most = most.load(Ordering::Relaxed);
     assert!((1..=CAP).contains(&most), "{most} instances");
     within_rates(&calls);
     for wire in &wires {

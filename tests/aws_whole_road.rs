@@ -8,6 +8,8 @@ mod aws_cluster;
 mod counting_proxy;
 #[path = "support/emulators.rs"]
 mod emulators;
+#[path = "support/fleet_watch.rs"]
+mod fleet_watch;
 #[path = "support/rollcall.rs"]
 mod support;
 #[path = "support/uploads.rs"]
@@ -15,15 +17,10 @@ mod uploads;
 #[path = "support/wait.rs"]
 mod wait;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use aws_cluster::{Cluster, Node};
+use fleet_watch::FleetWatch;
 use futures_util::future::join_all;
 use rollcall::cloud::{
     Depth, ObjectStore, Queues,
@@ -71,24 +68,13 @@ async fn a_hundred_uploads_are_answered_while_the_fleet_goes_from_nothing_to_the
     .await;
     cluster.enroll(KNOWN);
     let node = cluster.node("serve").await;
-    let cluster = Arc::new(cluster);
     assert!(cluster.instances().await.is_empty(), "the fleet starts from nothing");
 
-    let (most, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    let watching = tokio::spawn({
-        let (cluster, most, over) = (cluster.clone(), most.clone(), over.clone());
-        async move {
-            while !over.load(Ordering::Relaxed) {
-                most.fetch_max(cluster.count(&ALIVE).await, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    });
+    let watch = FleetWatch::start(&cluster).await;
     upload(&node, 100).await;
     wait_until("every instance is terminated", PATIENCE, async || cluster.count(&ALIVE).await == 0).await;
-    over.store(true, Ordering::Relaxed);
-    watching.await.expect("no panic");
-    assert_eq!(most.load(Ordering::Relaxed), 3, "the cap is reached and never exceeded");
+    let (most, _) = watch.end().await;
+    assert_eq!(most, 3, "the cap is reached and never exceeded");
 
     wait_until("both queues are empty", PATIENCE, async || depths(&cluster).await == [Depth::default(); 2]).await;
     let store = S3Objects::new(cluster.s3().await, Encryption::S3);

@@ -7,7 +7,7 @@ use clap::Subcommand;
 
 use crate::{
     app,
-    deploy::{
+    cloud::aws::deploy::{
         Account,
         bake::{self, bake},
         builder::Machine,

@@ -3,6 +3,7 @@
 //! the instance's role.
 
 mod batcher;
+pub mod deploy;
 mod ec2;
 mod errors;
 mod imds;

@@ -15,7 +15,7 @@ use crate::cloud::{
     aws::{classify, code},
 };
 
-const SCRIPT: &str = include_str!("../../deploy/builder.sh");
+const SCRIPT: &str = include_str!("../../../../deploy/builder.sh");
 /// Lines of a log that are shown.
 const SHOWN: usize = 40;
 

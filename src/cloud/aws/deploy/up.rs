@@ -14,7 +14,7 @@ use super::{
 };
 use crate::cloud::aws::classify;
 
-const TEMPLATE: &str = include_str!("../../deploy/cloudformation.yaml");
+const TEMPLATE: &str = include_str!("../../../../deploy/cloudformation.yaml");
 
 /// What is asked for. `None` is what the stack has, or the template's default.
 #[derive(Clone, Debug, Default)]

@@ -12,12 +12,12 @@ use tempfile::NamedTempFile;
 
 use crate::settings::{RecogniserKind, Settings};
 
-const INSTALL: &str = include_str!("../../deploy/install.sh");
+const INSTALL: &str = include_str!("../../../../deploy/install.sh");
 const UNITS: [(&str, &str); 2] = [
-    ("rollcall-serve.service", include_str!("../../deploy/rollcall-serve.service")),
-    ("rollcall-worker.service", include_str!("../../deploy/rollcall-worker.service")),
+    ("rollcall-serve.service", include_str!("../../../../deploy/rollcall-serve.service")),
+    ("rollcall-worker.service", include_str!("../../../../deploy/rollcall-worker.service")),
 ];
-const SETTINGS: &str = include_str!("../../config/aws.toml");
+const SETTINGS: &str = include_str!("../../../../config/aws.toml");
 
 /// An archive (tar, gzip) with everything in the folder `rollcall`.
 pub struct Package {
