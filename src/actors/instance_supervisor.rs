@@ -18,6 +18,9 @@ use crate::cloud::Metadata;
 
 /// Exit code of a worker that could not finish its jobs in `worker.drain_timeout` (`EX_TEMPFAIL` of sysexits.h).
 pub const EXIT_UNFINISHED: i32 = 75;
+/// Exit code of a worker that has lost its cloud, or could not have its instance stopped (`EX_UNAVAILABLE` of sysexits.h).
+/// Its unit on AWS powers the machine off then.
+pub const EXIT_UNAVAILABLE: i32 = 69;
 /// Pause between two looks for an interruption notice (EC2 gives two minutes).
 const INTERRUPTION_EVERY: Duration = Duration::from_secs(5);
 
@@ -196,10 +199,14 @@ impl Handler<Drained> for InstanceSupervisor {
         let metadata = self.metadata.clone();
         let stopped = async move { metadata.stop_self().await }.into_actor(self);
         ctx.spawn(stopped.map(|result, _, _| {
-            if let Err(error) = result {
-                tracing::warn!(%error, "the cloud did not note that this instance stops");
-            }
-            System::current().stop_with_code(0);
+            let code = match result {
+                Ok(()) => 0,
+                Err(error) => {
+                    tracing::error!(%error, "the cloud did not note that this instance stops");
+                    EXIT_UNAVAILABLE
+                }
+            };
+            System::current().stop_with_code(code);
         }));
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     actors::{
         fleet::view::FleetView,
         guardian::{Factory, Guardian, StandDown},
+        instance_supervisor::EXIT_UNAVAILABLE,
         messages::Retire,
     },
     cloud::{
@@ -28,8 +29,6 @@ use crate::{
     settings::Settings,
 };
 
-/// Exit code of a worker that has lost AWS (`EX_UNAVAILABLE` of sysexits.h). Its unit powers the machine off then.
-const EXIT_UNAVAILABLE: i32 = 69;
 /// Key of the controller's lease, in the state bucket.
 const LEASE_KEY: &str = "controller-lease";
 

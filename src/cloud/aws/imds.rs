@@ -17,8 +17,17 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Looks without an answer after which the cloud is given up.
 const LOOKS: u32 = 15;
-/// Tries to say that it is ready, about two minutes in all.
-const READY_TRIES: usize = 7;
+/// Times that a call of an instance about itself is repeated, in about two minutes. EC2's client repeats none.
+const RETRIES: usize = 7;
+
+fn pauses() -> ExponentialBuilder {
+    ExponentialBuilder::default().with_jitter().with_max_times(RETRIES)
+}
+
+/// An instance that has just come may not be known everywhere.
+fn passes(error: &CloudError) -> bool {
+    error.retryable() || matches!(error, CloudError::NotFound(_))
+}
 
 /// See the module.
 pub struct Ec2Metadata {
@@ -65,23 +74,24 @@ impl Metadata for Ec2Metadata {
             let tagged = self.ec2.create_tags().resources(&id).tags(tag).send().await;
             tagged.map(drop).map_err(|e| classify(&id, e))
         };
-        // An instance that has just come may not be known everywhere.
-        let passes = |error: &CloudError| error.retryable() || matches!(error, CloudError::NotFound(_));
-        tag.retry(ExponentialBuilder::default().with_jitter().with_max_times(READY_TRIES)).when(passes).await
+        tag.retry(pauses()).when(passes).await
     }
 
     async fn stop_self(&self) -> CloudResult<()> {
         let id = self.instance_id().await?.0;
-        let stopped = self.ec2.stop_instances().instance_ids(&id).send().await;
-        match stopped.map_err(|e| classify(&id, e)) {
-            Ok(_) => Ok(()),
-            // A spot instance of one request cannot be stopped.
-            Err(CloudError::Conflict(why)) if why.contains("UnsupportedOperation") => {
-                let ended = self.ec2.terminate_instances().instance_ids(&id).send().await;
-                ended.map(drop).map_err(|e| classify(&id, e))
+        let stop = || async {
+            let stopped = self.ec2.stop_instances().instance_ids(&id).send().await;
+            match stopped.map_err(|e| classify(&id, e)) {
+                Ok(_) => Ok(()),
+                // A spot instance of one request cannot be stopped.
+                Err(CloudError::Conflict(why)) if why.contains("UnsupportedOperation") => {
+                    let ended = self.ec2.terminate_instances().instance_ids(&id).send().await;
+                    ended.map(drop).map_err(|e| classify(&id, e))
+                }
+                Err(error) => Err(error),
             }
-            Err(error) => Err(error),
-        }
+        };
+        stop.retry(pauses()).when(passes).await
     }
 
     async fn lost(&self) {
