@@ -2,6 +2,7 @@
 
 #[cfg(feature = "aws")]
 pub mod aws;
+pub mod worker;
 
 use std::{net::TcpListener, path::PathBuf, sync::Arc, time::Duration};
 
@@ -10,7 +11,6 @@ use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
-    time::Instant,
 };
 
 use crate::{
@@ -18,27 +18,24 @@ use crate::{
         fleet::{FleetCore, FleetRules, view::FleetView},
         fleet_recorder::FleetRecorder,
         guardian::{Factory, Guardian, Link, StandDown},
-        idle_timer::{IdleTimer, Limits},
         instance_fleet::{InstanceFleet, end_all},
-        instance_supervisor::{End, InstanceSupervisor, Links, Why},
-        job::JobRunner,
-        messages::{Capacity, Deliveries, DemandHint, Done, Forget, Register, Retire, Served},
+        messages::{AskCapacity, Deliveries, DemandHint, Done, Forget, Register, Retire, Served},
         queue_poller::{Owner, PollerOptions, QueuePoller},
         reply_router::ReplyRouter,
         web_request::Ports,
         web_tier::WebTier,
     },
-    cloud::{Compute, Metadata, ObjectStore, Queue, QueueSpec, Queues, local::LocalCloud},
+    cloud::{Compute, ObjectStore, Queue, QueueSpec, Queues, local::LocalCloud},
     http,
-    inference::{factory::factory, gallery_cache::GalleryCache, gallery_store::GalleryStore, pool::Pool},
+    inference::gallery_store::GalleryStore,
     records::{Records, now_ms},
     settings::{CloudKind, Settings},
 };
 
-/// Replies received in one poll: as many as a call may carry.
-const REPLIES_IN_HAND: usize = 100;
-/// How long a delete waits for others to share its call.
+/// Where no queue does it by itself: how long a delete waits for others to share its call.
 const LINGER: Duration = Duration::from_millis(5);
+/// Longest poll of a queue that has nothing: as long as any may be.
+const POLL: Duration = Duration::from_secs(20);
 /// How long uploads that wait may go on after the process was asked to end.
 const HTTP_GRACE: Duration = Duration::from_secs(5);
 
@@ -121,6 +118,18 @@ async fn create_queues(settings: &Settings, queues: &dyn Queues) -> anyhow::Resu
     Ok((listener, speaker))
 }
 
+/// How the queues of this cloud are polled. A queue on AWS is far and paid by the call, and lingers by itself.
+fn poller_options(settings: &Settings) -> PollerOptions {
+    let far = settings.cloud.kind != CloudKind::Local;
+    PollerOptions {
+        visibility: settings.queue.visibility,
+        linger: if far { Duration::ZERO } else { LINGER },
+        pace: if far { settings.aws.linger } else { Duration::ZERO },
+        wait: POLL,
+        finish_poll: far,
+    }
+}
+
 /// Which replies of its workers a controller hears: those to other nodes' uploads go elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HearsReplies {
@@ -134,7 +143,7 @@ enum HearsReplies {
 struct Node {
     deliveries: Link<Deliveries>,
     done: Link<Done>,
-    capacity: Link<Capacity>,
+    capacity: Link<AskCapacity>,
     register: Link<Register>,
     forget: Link<Forget>,
     hint: Link<DemandHint>,
@@ -148,26 +157,20 @@ impl Node {
         let router: Factory = {
             let node = self.clone();
             Box::new(move |notice| {
-                let router =
-                    ReplyRouter::new(node.done.clone(), node.capacity.clone(), node.served.clone(), notice).start();
+                let router = ReplyRouter::new(node.done.clone(), node.served.clone(), notice).start();
+                node.capacity.set(router.clone().recipient());
                 node.deliveries.set(router.clone().recipient());
                 node.register.set(router.clone().recipient());
                 node.forget.set(router.recipient());
             })
         };
         let poller: Factory = {
-            let options = PollerOptions {
-                capacity: REPLIES_IN_HAND,
-                visibility: settings.queue.visibility,
-                linger: LINGER,
-                wait: Duration::from_secs(20),
-                finish_poll: false,
-            };
+            let options = poller_options(settings);
             let node = self.clone();
             Box::new(move |notice| {
-                let to = node.deliveries.clone();
-                let poller = QueuePoller::new(replies.clone(), options.clone(), to, Owner::default(), notice).start();
-                node.capacity.set(poller.clone().recipient());
+                let (capacity, deliveries) = (node.capacity.clone(), node.deliveries.clone());
+                let owner = Owner { capacity, deliveries, ..Owner::default() };
+                let poller = QueuePoller::new(replies.clone(), options.clone(), owner, notice).start();
                 node.done.set(poller.recipient());
             })
         };
@@ -253,99 +256,6 @@ async fn finish_uploads(handle: actix_web::dev::ServerHandle, ending: watch::Sen
     if tokio::time::timeout(HTTP_GRACE, handle.stop(true)).await.is_err() {
         tracing::warn!("uploads were still waiting; their jobs are kept");
     }
-}
-
-/// The ports of one worker.
-pub struct WorkerPorts {
-    pub queues: Arc<dyn Queues>,
-    pub objects: Arc<dyn ObjectStore>,
-    pub metadata: Arc<dyn Metadata>,
-}
-
-/// Loads and warms the models, says that it is ready, and serves jobs until idle, asked, or interrupted.
-pub async fn worker(settings: Settings, ports: WorkerPorts) -> anyhow::Result<()> {
-    let born = Instant::now();
-    let WorkerPorts { queues, objects, metadata } = ports;
-    let instance = metadata.instance_id().await.context("own instance id")?.0;
-    let store = GalleryStore::new(objects.clone(), settings.store.state.clone(), settings.gallery.clone());
-    let gallery = Arc::new(GalleryCache::new(store));
-    gallery.refresh().await.context("gallery")?;
-    let threads = settings.worker.threads;
-    let pool = Pool::start(threads, factory(&settings.recognition)).await?;
-    let listener = queues.open(&settings.queue.listener).await.context("request queue")?;
-    metadata.ready().await.context("ready report")?;
-    tracing::info!(%instance, threads, "ready");
-
-    let runner = JobRunner {
-        pool,
-        gallery: gallery.clone(),
-        records: Records::new(objects, settings.store.clone()),
-        queues,
-        replies: Default::default(),
-        usual: Default::default(),
-        speaker: settings.queue.speaker.clone(),
-        instance,
-        max_receives: settings.queue.max_receives,
-    };
-    let links = Links::default();
-    let drain_timeout = settings.worker.drain_timeout;
-    let supervisor = InstanceSupervisor::new(runner, threads, metadata, links.clone(), drain_timeout).start();
-    links.deliveries.set(supervisor.clone().recipient());
-    links.quiet.set(supervisor.clone().recipient());
-    links.drained.set(supervisor.clone().recipient());
-    links.idle_expired.set(supervisor.clone().recipient());
-    start_worker_wards(&settings, born, listener, &links);
-
-    let refresh = settings.gallery.refresh;
-    actix::spawn(async move {
-        loop {
-            tokio::time::sleep(refresh).await;
-            if let Err(error) = gallery.refresh().await {
-                tracing::warn!(%error, "gallery not refreshed");
-            }
-        }
-    });
-    actix::spawn(async move {
-        wait_for_signal().await;
-        supervisor.do_send(End(Why::Asked));
-    });
-    Ok(())
-}
-
-fn start_worker_wards(settings: &Settings, born: Instant, listener: Arc<dyn Queue>, links: &Links) {
-    let poller: Factory = {
-        let options = PollerOptions {
-            capacity: settings.worker.threads,
-            visibility: settings.queue.visibility,
-            linger: LINGER,
-            // A drain that waits for a poll must still end in its time.
-            wait: settings.worker.idle_stop.min(settings.worker.drain_timeout / 2),
-            finish_poll: settings.cloud.kind != CloudKind::Local,
-        };
-        let links = links.clone();
-        Box::new(move |notice| {
-            let to = links.deliveries.clone();
-            let owner = Owner { quiet: links.quiet.clone(), drained: links.drained.clone() };
-            let poller = QueuePoller::new(listener.clone(), options.clone(), to, owner, notice);
-            let poller = poller.start();
-            links.capacity.set(poller.clone().recipient());
-            links.done.set(poller.clone().recipient());
-            links.abandon.set(poller.clone().recipient());
-            links.look_once.set(poller.clone().recipient());
-            links.drain.set(poller.recipient());
-        })
-    };
-    let timer: Factory = {
-        let limits = Limits { idle: settings.worker.idle_stop, paid: settings.fleet.billing_minimum };
-        let links = links.clone();
-        Box::new(move |notice| {
-            let timer = IdleTimer::new(limits, born, links.idle_expired.clone(), notice).start();
-            links.busy.set(timer.clone().recipient());
-            links.idle.set(timer.recipient());
-        })
-    };
-    let guardian = Guardian::new([("queue poller", poller), ("idle timer", timer)]).start();
-    links.stand_down.set(guardian.recipient());
 }
 
 async fn wait_for_signal() {

@@ -20,9 +20,13 @@ use std::{
 use aws_cluster::Cluster;
 use futures_util::{StreamExt as _, stream};
 use uploads::{faceless, form, said};
+use wait::wait_until;
 
 const IMAGES: usize = 1_000;
 const CONCURRENCY: usize = 100;
+const WORKERS: usize = 4;
+/// Longest wait for anything here, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the cluster at rest is watched.
 const REST: Duration = Duration::from_secs(60);
 /// Calls that carry images and replies; the others are the controller's, at its own pace.
@@ -36,8 +40,10 @@ async fn a_thousand_images_take_at_most_two_calls_of_sqs_each() {
         ("ROLLCALL__RECOGNITION__KIND", "classifier"),
         ("ROLLCALL__RECOGNITION__CLASSIFIER", "tests/data/colour_classifier.onnx"),
         ("ROLLCALL__RECOGNITION__LABELS", "tests/data/colour_labels.txt"),
-        ("ROLLCALL__WORKER__THREADS", "8"),
-        ("ROLLCALL__FLEET__MAX_INSTANCES", "1"),
+        ("ROLLCALL__WORKER__THREADS", "2"),
+        ("ROLLCALL__WORKER__IDLE_STOP", "60s"),
+        ("ROLLCALL__FLEET__POLICY", "report"),
+        ("ROLLCALL__FLEET__MAX_INSTANCES", &WORKERS.to_string()),
     ])
     .await;
     let node = cluster.node("serve").await;
@@ -47,16 +53,28 @@ async fn a_thousand_images_take_at_most_two_calls_of_sqs_each() {
         let answer = client.post(&url).multipart(form(&[(&format!("{n}.png"), &image)])).send().await;
         assert_eq!(said(answer.expect("an answer")).await.0, 200, "image {n}");
     };
-    upload(0).await; // the worker is there
+    // All workers are there, and have learned how long an image takes.
+    stream::iter(0..CONCURRENCY).for_each_concurrent(CONCURRENCY, &upload).await;
+    wait_until("every worker is ready", PATIENCE, async || {
+        let fleet = reqwest::get(node.url("/v1/fleet")).await.expect("an answer");
+        fleet.json::<serde_json::Value>().await.expect("JSON")["counts"]["running"] == WORKERS
+    })
+    .await;
     let counts = || [cluster.node_calls.counts(), cluster.worker_calls.counts()];
     let (before, described) = (counts(), describes(&cluster).await);
+    let began = Instant::now();
     stream::iter(1..=IMAGES).for_each_concurrent(CONCURRENCY, &upload).await;
+    println!("{IMAGES} images in {:.1} s", began.elapsed().as_secs_f64());
     let after = counts();
     let of = |counts: &[BTreeMap<String, usize>; 2], action: &str| -> usize {
         counts.iter().map(|counts| counts.get(action).unwrap_or(&0)).sum()
     };
     let calls = |action: &str| of(&after, action) - of(&before, action);
     let carried: usize = CARRIERS.iter().map(|action| calls(action)).sum();
+    for (side, at) in [("nodes", 0), ("workers", 1)] {
+        let one = |counts: &[BTreeMap<String, usize>; 2]| [counts[at].clone(), BTreeMap::new()];
+        println!("{side}: {:?}", by_kind(&one(&before), &one(&after)));
+    }
     let each: Vec<String> = CARRIERS.iter().map(|action| format!("{action} {}", calls(action))).collect();
     println!("{} calls of SQS for {IMAGES} images: {}", carried, each.join(", "));
     println!("all calls for {IMAGES} images: {:?}", by_kind(&before, &after));

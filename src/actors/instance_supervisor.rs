@@ -4,17 +4,24 @@
 //! The reply goes out before the results are stored, because somebody waits for it; the job is deleted after both, so
 //! a death in between repeats the job instead of losing its result.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, System, WrapFuture};
-use tokio::sync::{Semaphore, oneshot};
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle, System, WrapFuture,
+};
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    guardian::{Link, StandDown},
+    guardian::{DeathNotice, Link, StandDown},
     job::JobRunner,
-    messages::{Abandon, Busy, Capacity, Deliveries, Done, Drain, Drained, Idle, IdleExpired, LookOnce, Quiet},
+    look_ahead::{Ask, Load, LookAhead},
+    messages::{Abandon, AskCapacity, Busy, Deliveries, Done, Drain, Drained, Idle, IdleExpired, LookOnce, Quiet},
 };
-use crate::cloud::Metadata;
+use crate::cloud::{Delivery, Metadata};
 
 /// Exit code of a worker that could not finish its jobs in `worker.drain_timeout` (`EX_TEMPFAIL` of sysexits.h).
 pub const EXIT_UNFINISHED: i32 = 75;
@@ -23,16 +30,15 @@ pub const EXIT_UNFINISHED: i32 = 75;
 pub const EXIT_UNAVAILABLE: i32 = 69;
 /// Pause between two looks for an interruption notice (EC2 gives two minutes).
 const INTERRUPTION_EVERY: Duration = Duration::from_secs(5);
+/// Finished images a thread whose reply or results may be being written: bounds how far inference runs ahead of a slow
+/// store.
+const UNSETTLED: usize = 8;
 
-/// How long before an inference is usually done the next job is asked for, so that it is there when it can be begun: the
-/// time of a receive from a queue nearby. A worker holds a job that it has not begun for about as long.
-const LEAD: Duration = Duration::from_millis(5);
-
-/// Ways to the actors of the instance.
+/// Ways between the actors of the instance.
 #[derive(Clone, Default)]
 pub struct Links {
+    pub capacity: Link<AskCapacity>,
     pub deliveries: Link<Deliveries>,
-    pub capacity: Link<Capacity>,
     pub done: Link<Done>,
     pub abandon: Link<Abandon>,
     pub look_once: Link<LookOnce>,
@@ -42,6 +48,7 @@ pub struct Links {
     pub busy: Link<Busy>,
     pub idle: Link<Idle>,
     pub idle_expired: Link<IdleExpired>,
+    pub end: Link<End>,
     pub stand_down: Link<StandDown>,
 }
 
@@ -61,28 +68,144 @@ pub enum Why {
 #[rtype(result = "()")]
 pub struct End(pub Why);
 
+/// How a worker works.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Inference threads of the runner's pool.
+    pub threads: usize,
+    pub look_ahead: LookAhead,
+    /// `worker.drain_timeout`.
+    pub drain_timeout: Duration,
+}
+
+/// The poller's question, until there is room.
+struct Asked {
+    plenty: bool,
+    answer: oneshot::Sender<usize>,
+}
+
 /// See the module.
 pub struct InstanceSupervisor {
     runner: Arc<JobRunner>,
     metadata: Arc<dyn Metadata>,
     links: Links,
-    drain_timeout: Duration,
-    /// Finished images whose reply or results are being written. Bounds how far inference runs ahead of a slow store.
-    tail: Arc<Semaphore>,
+    limits: Limits,
+    /// Jobs so far: names those in hand.
+    jobs: u64,
+    /// Jobs whose inference has not begun; those whose inference is under way, and since when.
+    waiting: HashSet<u64>,
+    begun: HashMap<u64, Instant>,
+    /// Finished images whose reply or results are being written.
+    unsettled: usize,
+    asked: Option<Asked>,
+    /// When the question is looked at again, at the latest.
+    look: Option<SpawnHandle>,
     ending: Option<Why>,
+    _notice: DeathNotice,
 }
 
 impl InstanceSupervisor {
-    /// `threads`: the inference threads of `runner`'s pool.
     pub fn new(
-        runner: JobRunner,
-        threads: usize,
+        runner: Arc<JobRunner>,
+        limits: Limits,
         metadata: Arc<dyn Metadata>,
         links: Links,
-        drain_timeout: Duration,
+        notice: DeathNotice,
     ) -> Self {
-        let tail = Arc::new(Semaphore::new(8 * threads));
-        Self { runner: Arc::new(runner), metadata, links, drain_timeout, tail, ending: None }
+        Self {
+            runner,
+            metadata,
+            links,
+            limits,
+            jobs: 0,
+            waiting: HashSet::new(),
+            begun: HashMap::new(),
+            unsettled: 0,
+            asked: None,
+            look: None,
+            ending: None,
+            _notice: notice,
+        }
+    }
+
+    /// Answers the poller if it has asked and there is room, or looks again when there may be.
+    fn answer_poller(&mut self, ctx: &mut Context<Self>) {
+        if let Some(look) = self.look.take() {
+            ctx.cancel_future(look);
+        }
+        let Some(asked) = self.asked.take() else { return };
+        let load = Load {
+            threads: self.limits.threads,
+            usual: self.runner.usual.get(),
+            begun: self.begun.values().copied().collect(),
+            waiting: self.waiting.len(),
+            plenty: asked.plenty,
+        };
+        let now = Instant::now();
+        match self.limits.look_ahead.ask(&load, now) {
+            Ask::Now(count) if self.unsettled < UNSETTLED * self.limits.threads => {
+                let _ = asked.answer.send(count); // a poller that has gone has asked for nothing
+            }
+            Ask::At(then) => {
+                self.asked = Some(asked);
+                self.look = Some(ctx.run_later(then - now, Self::answer_poller));
+            }
+            Ask::Now(_) | Ask::Later => self.asked = Some(asked), // until a job has come on
+        }
+    }
+
+    /// Takes a job through inference, reply and storage, and gives its message back or has it deleted.
+    fn take(&mut self, delivery: Delivery, ctx: &mut Context<Self>) {
+        let (job, receipt) = (self.jobs, delivery.receipt.clone());
+        self.jobs += 1;
+        self.waiting.insert(job);
+        self.links.busy.tell(Busy);
+        let (told, begun) = oneshot::channel();
+        ctx.spawn(begun.into_actor(self).map(move |begun, act, ctx| {
+            if begun.is_ok() && act.waiting.remove(&job) {
+                act.begun.insert(job, Instant::now());
+                act.answer_poller(ctx);
+            }
+        }));
+        let runner = self.runner.clone();
+        let recognised = async move { runner.recognise(delivery, told).await }.into_actor(self);
+        let settled = recognised.then(move |finished, act, ctx| {
+            act.waiting.remove(&job);
+            act.begun.remove(&job);
+            act.unsettled += 1;
+            act.answer_poller(ctx);
+            let runner = act.runner.clone();
+            let settled = async move {
+                match finished {
+                    Some(finished) => runner.settle(finished).await,
+                    None => Ok(()),
+                }
+            };
+            settled.into_actor(act)
+        });
+        let durable = settled.then(|settled, act, ctx| {
+            // The disk may be slow: nothing of the image is held any more, and inference goes on.
+            act.unsettled -= 1;
+            act.answer_poller(ctx);
+            let runner = act.runner.clone();
+            let durable = async move {
+                match settled {
+                    Ok(()) => runner.flush().await,
+                    error => error,
+                }
+            };
+            durable.into_actor(act)
+        });
+        ctx.spawn(durable.map(|durable, act, _| {
+            match durable {
+                Ok(()) => act.links.done.tell(Done(receipt)),
+                Err(error) => {
+                    tracing::error!(%error, "job not finished: it will be done again");
+                    act.links.abandon.tell(Abandon(receipt))
+                }
+            };
+            act.links.idle.tell(Idle);
+        }));
     }
 
     fn end(&mut self, why: Why, ctx: &mut Context<Self>) {
@@ -93,7 +216,7 @@ impl InstanceSupervisor {
         self.ending = Some(why);
         self.links.stand_down.tell(StandDown);
         self.links.drain.tell(Drain);
-        ctx.run_later(self.drain_timeout, |_, _| {
+        ctx.run_later(self.limits.drain_timeout, |_, _| {
             tracing::error!("jobs in hand did not finish in time: leaving them to others");
             System::current().stop_with_code(EXIT_UNFINISHED);
         });
@@ -116,14 +239,13 @@ impl Actor for InstanceSupervisor {
     }
 }
 
-/// Resolves shortly before an inference that has begun will usually be done.
-async fn nearly_done(runner: &JobRunner, begun: oneshot::Receiver<()>) {
-    if begun.await.is_err() {
-        return std::future::pending().await; // there was none
-    }
-    match runner.usual.get().checked_sub(LEAD) {
-        Some(wait) => tokio::time::sleep(wait).await,
-        None => std::future::pending().await, // too short to be worth it, or nothing is known yet
+impl Handler<AskCapacity> for InstanceSupervisor {
+    type Result = ResponseFuture<usize>;
+    fn handle(&mut self, AskCapacity { plenty }: AskCapacity, ctx: &mut Self::Context) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        self.asked = Some(Asked { plenty, answer });
+        self.answer_poller(ctx);
+        Box::pin(async move { answered.await.unwrap_or(0) })
     }
 }
 
@@ -131,43 +253,7 @@ impl Handler<Deliveries> for InstanceSupervisor {
     type Result = ();
     fn handle(&mut self, Deliveries(batch): Deliveries, ctx: &mut Self::Context) {
         for delivery in batch {
-            self.links.busy.tell(Busy);
-            let (runner, links, tail) = (self.runner.clone(), self.links.clone(), self.tail.clone());
-            let job = async move {
-                let receipt = delivery.receipt.clone();
-                let (told, begun) = oneshot::channel();
-                let mut recognised = pin!(runner.recognise(delivery, told));
-                let (finished, asked) = tokio::select! {
-                    finished = &mut recognised => (finished, false),
-                    () = nearly_done(&runner, begun), if tail.available_permits() > 0 => {
-                        links.capacity.tell(Capacity(1));
-                        (recognised.await, true)
-                    }
-                };
-                let permit = tail.acquire().await;
-                if !asked {
-                    links.capacity.tell(Capacity(1));
-                }
-                let settled = match finished {
-                    Some(finished) => runner.settle(finished).await,
-                    None => Ok(()),
-                };
-                drop(permit);
-                // The disk may be slow: nothing of the image is held any more, and inference goes on.
-                let durable = match settled {
-                    Ok(()) => runner.flush().await,
-                    error => error,
-                };
-                match durable {
-                    Ok(()) => links.done.tell(Done(receipt)),
-                    Err(error) => {
-                        tracing::error!(%error, "job not finished: it will be done again");
-                        links.abandon.tell(Abandon(receipt))
-                    }
-                };
-                links.idle.tell(Idle);
-            };
-            ctx.spawn(job.into_actor(self));
+            self.take(delivery, ctx);
         }
     }
 }

@@ -51,9 +51,9 @@ pub struct JobRunner {
 pub struct Usual(AtomicU64);
 
 impl Usual {
-    /// Zero before anything was learned.
-    pub fn get(&self) -> Duration {
-        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    /// `None` before anything was learned.
+    pub fn get(&self) -> Option<Duration> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|learned| *learned > 0).map(Duration::from_micros)
     }
 
     pub fn learn(&self, took: Duration) {
@@ -173,12 +173,12 @@ mod tests {
     #[test]
     fn what_is_usual_follows_what_happens() {
         let usual = Usual::default();
-        assert_eq!(usual.get(), Duration::ZERO);
+        assert_eq!(usual.get(), None);
         usual.learn(Duration::from_millis(8));
-        assert_eq!(usual.get(), Duration::from_millis(8));
+        assert_eq!(usual.get(), Some(Duration::from_millis(8)));
         usual.learn(Duration::from_millis(16));
-        assert_eq!(usual.get(), Duration::from_millis(9));
+        assert_eq!(usual.get(), Some(Duration::from_millis(9)));
         (0..100).for_each(|_| usual.learn(Duration::from_millis(40)));
-        assert!(usual.get() > Duration::from_millis(39), "{usual:?}");
+        assert!(usual.get() > Some(Duration::from_millis(39)), "{usual:?}");
     }
 }

@@ -35,10 +35,14 @@ pub struct Answer(pub Reply);
 #[rtype(result = "()")]
 pub struct Deliveries(pub Vec<Delivery>);
 
-/// To a poller: this many more messages may be in hand.
+/// From a poller: how many messages may the next poll bring (1 to [`BATCH`](super::queue_poller::BATCH))? Answered when
+/// there is room.
 #[derive(Message)]
-#[rtype(result = "()")]
-pub struct Capacity(pub usize);
+#[rtype(result = "usize")]
+pub struct AskCapacity {
+    /// The last poll brought as many as it asked for.
+    pub plenty: bool,
+}
 
 /// To a poller: the message is dealt with and can be deleted.
 #[derive(Message)]

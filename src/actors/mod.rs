@@ -7,6 +7,7 @@ pub mod idle_timer;
 pub mod instance_fleet;
 pub mod instance_supervisor;
 pub mod job;
+pub mod look_ahead;
 pub mod messages;
 pub mod queue_poller;
 pub mod reply_router;

@@ -1,5 +1,5 @@
-//! Receive → hand over → delete or extend. One long poll at a time, never for more messages than there is capacity for:
-//! how long a process holds a job that another could do is in the hands of whoever tells the capacity.
+//! Ask for capacity → receive → hand over → delete or extend. One long poll at a time, never for more messages than there
+//! is capacity for: how long a process holds a job that another could do is in the hands of whoever tells the capacity.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -7,12 +7,12 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 
 use super::{
     guardian::{DeathNotice, Link},
-    messages::{Abandon, Capacity, Deliveries, Done, Drain, Drained, LookOnce, Quiet},
+    messages::{Abandon, AskCapacity, Deliveries, Done, Drain, Drained, LookOnce, Quiet},
 };
 use crate::cloud::{CloudError, CloudResult, Delivery, Queue, Receipt};
 
 /// Entries in one batch call (SQS's limit).
-const BATCH: usize = 10;
+pub const BATCH: usize = 10;
 /// Longest wait of one long poll (SQS's limit).
 const LONG_POLL: Duration = Duration::from_secs(20);
 /// Pauses between polls that failed: doubles up to the second.
@@ -21,12 +21,12 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// How a poller treats its queue.
 #[derive(Clone, Debug)]
 pub struct PollerOptions {
-    /// Messages that may be in hand from the start.
-    pub capacity: usize,
     /// The queue's visibility: receipts in hand are extended by it each third of it.
     pub visibility: Duration,
     /// How long a delete may wait for others to share its call.
     pub linger: Duration,
+    /// How long the next poll waits for messages to share it, after one that brought some, but fewer than it asked for.
+    pub pace: Duration,
     /// Longest long poll, at most [`LONG_POLL`].
     pub wait: Duration,
     /// Whether a drain waits for the poll under way instead of dropping it: what a dropped poll is answered with stays
@@ -34,9 +34,11 @@ pub struct PollerOptions {
     pub finish_poll: bool,
 }
 
-/// Who hears how it stands with a poller's work; nobody of one that is never drained.
+/// Whom a poller works for. Nobody need hear of the end of one that is never drained.
 #[derive(Clone, Default)]
 pub struct Owner {
+    pub capacity: Link<AskCapacity>,
+    pub deliveries: Link<Deliveries>,
     pub quiet: Link<Quiet>,
     pub drained: Link<Drained>,
 }
@@ -45,37 +47,32 @@ pub struct Owner {
 pub struct QueuePoller {
     queue: Arc<dyn Queue>,
     options: PollerOptions,
-    capacity: usize,
+    /// What leads to the next poll: a pause, then the question for capacity.
+    next: Option<SpawnHandle>,
     poll: Option<SpawnHandle>,
+    /// The last poll brought as many as it asked for.
+    plenty: bool,
     failures: u32,
     in_hand: HashSet<Receipt>,
     to_delete: Vec<Receipt>,
     flush_due: bool,
     /// Delete and abandon calls under way.
     calls: usize,
-    /// The poll under way is a last look.
+    /// The poll under way, or else the next one, is a last look.
     last_look: bool,
     draining: bool,
-    to: Link<Deliveries>,
     owner: Owner,
     _notice: DeathNotice,
 }
 
 impl QueuePoller {
-    /// Messages go to `to`.
-    pub fn new(
-        queue: Arc<dyn Queue>,
-        options: PollerOptions,
-        to: Link<Deliveries>,
-        owner: Owner,
-        notice: DeathNotice,
-    ) -> Self {
-        let capacity = options.capacity;
+    pub fn new(queue: Arc<dyn Queue>, options: PollerOptions, owner: Owner, notice: DeathNotice) -> Self {
         Self {
             queue,
             options,
-            capacity,
+            next: None,
             poll: None,
+            plenty: false,
             failures: 0,
             in_hand: HashSet::new(),
             to_delete: Vec::new(),
@@ -83,58 +80,78 @@ impl QueuePoller {
             calls: 0,
             last_look: false,
             draining: false,
-            to,
             owner,
             _notice: notice,
         }
     }
 
-    fn poll(&mut self, ctx: &mut Context<Self>) {
-        if self.poll.is_some() || self.capacity == 0 || self.draining {
+    /// Polls as soon as there is capacity, but not before `pause` is over.
+    fn poll_after(&mut self, pause: Duration, ctx: &mut Context<Self>) {
+        if self.draining {
             return;
         }
-        self.receive(self.options.wait.min(LONG_POLL), ctx);
+        let (capacity, plenty) = (self.owner.capacity.clone(), self.plenty);
+        let asked = async move {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            // Whoever knows it may be being rebuilt.
+            capacity.ask(AskCapacity { plenty }).await.unwrap_or(0)
+        };
+        self.next = Some(ctx.spawn(asked.into_actor(self).map(|capacity, act, ctx| {
+            act.next = None;
+            match capacity {
+                0 => act.poll_after(BACKOFF.0, ctx),
+                _ => act.receive(capacity.min(BATCH), ctx),
+            }
+        })));
     }
 
-    fn receive(&mut self, wait: Duration, ctx: &mut Context<Self>) {
-        let (queue, max) = (self.queue.clone(), self.capacity.min(BATCH));
+    fn receive(&mut self, max: usize, ctx: &mut Context<Self>) {
+        // The last look at a queue nearby is a glance.
+        let wait = if self.last_look && !self.options.finish_poll { Duration::ZERO } else { self.options.wait };
+        let (queue, wait) = (self.queue.clone(), wait.min(LONG_POLL));
         let received = async move { queue.receive(max, wait).await }.into_actor(self);
-        self.poll = Some(ctx.spawn(received.map(Self::received)));
+        self.poll = Some(ctx.spawn(received.map(move |result, act, ctx| act.received(max, result, ctx))));
     }
 
-    fn received(result: CloudResult<Vec<Delivery>>, act: &mut Self, ctx: &mut Context<Self>) {
-        act.poll = None;
-        if act.draining {
+    fn received(&mut self, max: usize, result: CloudResult<Vec<Delivery>>, ctx: &mut Context<Self>) {
+        self.poll = None;
+        if self.draining {
             let receipts: Vec<Receipt> = result.into_iter().flatten().map(|d| d.receipt).collect();
             if !receipts.is_empty() {
-                act.give_back(receipts, ctx);
+                self.give_back(receipts, ctx);
             }
-            return act.finish_drain(ctx);
+            return self.finish_drain(ctx);
         }
-        let last_look = std::mem::take(&mut act.last_look);
+        let last_look = std::mem::take(&mut self.last_look);
         match result {
-            Ok(batch) if batch.is_empty() && last_look && act.in_hand.is_empty() => {
-                act.owner.quiet.tell(Quiet); // and not another poll: a drain follows
+            Ok(batch) if batch.is_empty() && last_look && self.in_hand.is_empty() => {
+                self.owner.quiet.tell(Quiet); // and not another poll: a drain follows
             }
             Ok(batch) => {
-                act.failures = 0;
-                if last_look && !batch.is_empty() {
+                self.failures = 0;
+                self.plenty = batch.len() >= max;
+                if batch.is_empty() {
+                    return self.poll_after(Duration::ZERO, ctx);
+                }
+                if last_look {
                     tracing::info!("work has come back: going on");
                 }
                 let receipts: Vec<Receipt> = batch.iter().map(|d| d.receipt.clone()).collect();
-                if receipts.is_empty() || act.to.tell(Deliveries(batch)) {
-                    act.capacity = act.capacity.saturating_sub(receipts.len());
-                    act.in_hand.extend(receipts);
+                if self.owner.deliveries.tell(Deliveries(batch)) {
+                    self.in_hand.extend(receipts);
                 } else {
-                    act.give_back(receipts, ctx); // whoever takes them is being rebuilt
+                    self.give_back(receipts, ctx); // whoever takes them is being rebuilt
                 }
-                act.poll(ctx);
+                let pace = if self.plenty { Duration::ZERO } else { self.options.pace };
+                self.poll_after(pace, ctx);
             }
             Err(error) => {
-                let pause = BACKOFF.0.saturating_mul(1 << act.failures.min(10)).min(BACKOFF.1);
-                act.failures += 1;
+                let pause = BACKOFF.0.saturating_mul(1 << self.failures.min(10)).min(BACKOFF.1);
+                self.failures += 1;
                 tracing::warn!(%error, ?pause, "receive failed");
-                ctx.run_later(pause, Self::poll);
+                self.poll_after(pause, ctx);
             }
         }
     }
@@ -214,15 +231,7 @@ impl Actor for QueuePoller {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(self.options.visibility / 3, Self::extend);
-        self.poll(ctx);
-    }
-}
-
-impl Handler<Capacity> for QueuePoller {
-    type Result = ();
-    fn handle(&mut self, Capacity(more): Capacity, ctx: &mut Self::Context) {
-        self.capacity += more;
-        self.poll(ctx);
+        self.poll_after(Duration::ZERO, ctx);
     }
 }
 
@@ -249,14 +258,12 @@ impl Handler<LookOnce> for QueuePoller {
         if self.draining || !self.in_hand.is_empty() {
             return; // work came in the meantime
         }
-        if self.options.finish_poll && self.poll.is_some() {
-            self.last_look = true; // what it brings is taken
-        } else if self.capacity > 0 {
-            if let Some(poll) = self.poll.take() {
-                ctx.cancel_future(poll);
-            }
-            self.last_look = true;
-            self.receive(Duration::ZERO, ctx);
+        self.last_look = true; // what it brings is taken
+        if !self.options.finish_poll
+            && let Some(poll) = self.poll.take()
+        {
+            ctx.cancel_future(poll);
+            self.poll_after(Duration::ZERO, ctx);
         }
     }
 }
@@ -265,6 +272,9 @@ impl Handler<Drain> for QueuePoller {
     type Result = ();
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
         self.draining = true;
+        if let Some(next) = self.next.take() {
+            ctx.cancel_future(next);
+        }
         if !self.options.finish_poll
             && let Some(poll) = self.poll.take()
         {

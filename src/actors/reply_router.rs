@@ -9,7 +9,8 @@ use actix::{Actor, Context, Handler, Recipient};
 
 use super::{
     guardian::{DeathNotice, Link},
-    messages::{Answer, Capacity, Deliveries, Done, Forget, Register, Served},
+    messages::{Answer, AskCapacity, Deliveries, Done, Forget, Register, Served},
+    queue_poller::BATCH,
 };
 use crate::{
     cloud::InstanceId,
@@ -21,16 +22,14 @@ pub struct ReplyRouter {
     /// Several requests may wait for one id: a client that retries with its own key does not end its first try.
     waiting: HashMap<JobId, Vec<Recipient<Answer>>>,
     done: Link<Done>,
-    capacity: Link<Capacity>,
     served: Link<Served>,
     _notice: DeathNotice,
 }
 
 impl ReplyRouter {
-    /// `done` takes the receipts of replies that were routed, `capacity` asks for as many more, and `served` hears how long
-    /// the workers took.
-    pub fn new(done: Link<Done>, capacity: Link<Capacity>, served: Link<Served>, notice: DeathNotice) -> Self {
-        Self { waiting: HashMap::new(), done, capacity, served, _notice: notice }
+    /// `done` takes the receipts of replies that were routed, and `served` hears how long the workers took.
+    pub fn new(done: Link<Done>, served: Link<Served>, notice: DeathNotice) -> Self {
+        Self { waiting: HashMap::new(), done, served, _notice: notice }
     }
 
     fn route(&mut self, reply: Reply) {
@@ -71,10 +70,17 @@ impl Handler<Forget> for ReplyRouter {
     }
 }
 
+impl Handler<AskCapacity> for ReplyRouter {
+    type Result = usize;
+    /// Replies are routed as they come: the question was in the mailbox behind those before.
+    fn handle(&mut self, _: AskCapacity, _: &mut Self::Context) -> usize {
+        BATCH
+    }
+}
+
 impl Handler<Deliveries> for ReplyRouter {
     type Result = ();
     fn handle(&mut self, Deliveries(batch): Deliveries, _: &mut Self::Context) {
-        self.capacity.tell(Capacity(batch.len()));
         let mut served: BTreeMap<String, (u64, Duration)> = BTreeMap::new();
         for delivery in batch {
             match wire::from_bytes::<Reply>(&delivery.body) {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use reply_queues::ReplyQueues;
 
-use super::{HearsReplies, Node, WorkerPorts, create_queues, finish_uploads, listen, wait_to_end};
+use super::{HearsReplies, Node, create_queues, finish_uploads, listen, wait_to_end};
 use crate::{
     actors::{
         fleet::view::FleetView,
@@ -183,7 +183,7 @@ pub async fn worker(settings: Settings) -> anyhow::Result<()> {
             System::current().stop_with_code(EXIT_UNAVAILABLE);
         }
     });
-    super::worker(settings, WorkerPorts { queues: cloud.queues, objects: cloud.objects, metadata }).await
+    super::worker::run(settings, super::worker::Ports { queues: cloud.queues, objects: cloud.objects, metadata }).await
 }
 
 /// This process among those of the cluster, fit for a queue's name.

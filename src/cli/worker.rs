@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::Context as _;
 
 use crate::{
-    app::{self, WorkerPorts},
+    app,
     cloud::{
         InstanceId, Metadata,
         local::{self, LocalObjects, SECRET_VARIABLE, SocketCloud},
@@ -53,6 +53,6 @@ fn run_local(settings: Settings, socket: PathBuf, instance: InstanceId) -> anyho
             }
         });
         let objects = Arc::new(LocalObjects::open(&settings.local.data_dir)?);
-        app::worker(settings, WorkerPorts { queues: cloud.queues.clone(), objects, metadata }).await
+        app::worker::run(settings, app::worker::Ports { queues: cloud.queues.clone(), objects, metadata }).await
     })
 }

@@ -77,6 +77,13 @@ impl Actor for Listener {
     type Context = Context<Self>;
 }
 
+impl Handler<AskCapacity> for Listener {
+    type Result = usize;
+    fn handle(&mut self, _: AskCapacity, _: &mut Self::Context) -> usize {
+        1
+    }
+}
+
 impl Handler<Deliveries> for Listener {
     type Result = ();
     fn handle(&mut self, Deliveries(batch): Deliveries, _: &mut Self::Context) {
@@ -109,22 +116,23 @@ struct World {
 async fn world(finish_poll: bool) -> World {
     let (tell, said) = mpsc::channel(16);
     let listener = Listener(tell).start();
-    let (to, owner) = (Link::default(), Owner::default());
-    to.set(listener.clone().recipient());
+    let owner = Owner::default();
+    owner.capacity.set(listener.clone().recipient());
+    owner.deliveries.set(listener.clone().recipient());
     owner.quiet.set(listener.clone().recipient());
     owner.drained.set(listener.recipient());
     let queue = Arc::new(ByHand::default());
     let (look_once, drain) = (Link::default(), Link::default());
     let (links, polled) = ((look_once.clone(), drain.clone()), queue.clone());
     let options = PollerOptions {
-        capacity: 1,
         visibility: Duration::from_secs(30),
         linger: Duration::ZERO,
+        pace: Duration::ZERO,
         wait: Duration::from_secs(10),
         finish_poll,
     };
     let factory = Box::new(move |notice| {
-        let poller = QueuePoller::new(polled.clone(), options.clone(), to.clone(), owner.clone(), notice).start();
+        let poller = QueuePoller::new(polled.clone(), options.clone(), owner.clone(), notice).start();
         links.0.set(poller.clone().recipient());
         links.1.set(poller.recipient());
     }) as crate::actors::guardian::Factory;

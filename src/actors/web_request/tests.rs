@@ -52,7 +52,7 @@ fn world() -> World {
     Guardian::new([(
         "reply router",
         Box::new(move |notice| {
-            let router = ReplyRouter::new(Link::default(), Link::default(), Link::default(), notice).start();
+            let router = ReplyRouter::new(Link::default(), Link::default(), notice).start();
             links.register.set(router.clone().recipient());
             links.forget.set(router.recipient());
         }) as crate::actors::guardian::Factory,

@@ -1,5 +1,5 @@
 //! Many small calls made into few: entries of concurrent callers wait a few milliseconds for company and go to the cloud
-//! in one call, each with its own result.
+//! in one call, each with its own result. An entry that can expect no company does not wait for it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,6 +15,11 @@ use crate::cloud::{CloudError, CloudResult};
 const WAITING: usize = 1_024;
 /// Calls under way at once; more entries wait.
 const CALLS: usize = 32;
+/// Company is expected where the entry before came within so many times the linger: at a steady pace slower than that,
+/// less than a third of the waits would be of any use.
+const EXPECTED: u32 = 3;
+/// How long an entry waits that expects no company: those of its own caller are on their way.
+const GLANCE: Duration = Duration::from_millis(1);
 
 /// What one call may carry.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +71,11 @@ impl<T: Send + 'static> Batcher<T> {
 async fn collect<T: Send + 'static>(limits: Limits, mut inbox: mpsc::Receiver<Waiting<T>>, call: Call<T>) {
     let calls = Arc::new(Semaphore::new(CALLS));
     let mut next = inbox.recv().await;
+    let mut latest: Option<Instant> = None;
     while let Some(first) = next.take() {
-        let until = Instant::now() + limits.linger;
+        let now = Instant::now();
+        let company = latest.replace(now).is_some_and(|before| now - before <= EXPECTED * limits.linger);
+        let until = now + if company { limits.linger } else { limits.linger.min(GLANCE) };
         let mut weight = first.weight;
         let mut batch = vec![first];
         let mut open = true;
@@ -76,6 +84,7 @@ async fn collect<T: Send + 'static>(limits: Limits, mut inbox: mpsc::Receiver<Wa
                 Ok(Some(entry)) if weight + entry.weight <= limits.weight => {
                     weight += entry.weight;
                     batch.push(entry);
+                    latest = Some(Instant::now());
                 }
                 Ok(Some(entry)) => {
                     next = Some(entry);
@@ -103,6 +112,8 @@ async fn collect<T: Send + 'static>(limits: Limits, mut inbox: mpsc::Receiver<Wa
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -136,11 +147,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lone_entry_waits_no_longer_than_its_linger() {
-        let (batcher, _) = batcher(10, usize::MAX);
-        let started = Instant::now(); // of the paused clock
-        assert_eq!(batcher.submit(vec![2]).await, [Ok(())]);
-        assert_eq!(started.elapsed().as_millis() / 10, 0);
+    async fn an_entry_waits_for_company_only_where_one_came_shortly_before() {
+        let (batcher, calls) = batcher(10, usize::MAX);
+        // The pause before each entry, and how long it then waits, on the paused clock; milliseconds.
+        for (pause, waits) in [(0, 1), (8, 5), (8, 5), (100, 1)] {
+            sleep(Duration::from_millis(pause)).await;
+            let started = Instant::now();
+            assert_eq!(batcher.submit(vec![2]).await, [Ok(())]);
+            assert!((waits..=waits + 1).contains(&started.elapsed().as_millis()), "after {pause} ms");
+        }
+        assert_eq!(calls.lock().unwrap().len(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn entries_at_a_steady_pace_share_calls_after_the_first() {
+        let (batcher, calls) = batcher(10, usize::MAX);
+        let at = |n: u64| {
+            let batcher = &batcher;
+            async move {
+                sleep(Duration::from_millis(2 * n)).await;
+                batcher.submit(vec![n as usize]).await
+            }
+        };
+        join_all((0..7).map(at)).await;
+        let sizes: Vec<usize> = calls.lock().unwrap().iter().map(Vec::len).collect();
+        assert_eq!(sizes, [1, 3, 3]);
     }
 
     #[tokio::test(start_paused = true)]
