@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const UPLOADS: usize = 100;
 
 async fn upload(node: &Node) {
-    let (url, image) = (node.url("/"), faceless());
+    let (url, image) = (node.url("/"), faceless(320, 240));
     let uploads = (0..UPLOADS).map(|n| {
         let (url, image) = (&url, &image);
         async move {

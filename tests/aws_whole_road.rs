@@ -109,7 +109,13 @@ async fn each_web_node_has_a_reply_queue_of_its_own_that_goes_with_it() {
     cluster.enroll(KNOWN);
     let _controller = cluster.node("controller").await;
     let nodes = [cluster.node("web").await, cluster.node("web").await];
-    tokio::join!(upload(&nodes[0], 20), upload(&nodes[1], 20));
+    tokio::join!(upload(&nodes[0], 12), upload(&nodes[1], 20));
+    // A node counts every reply that it receives.
+    for (node, uploads) in nodes.iter().zip([12, 20]) {
+        let metrics = reqwest::get(node.url("/metrics")).await.expect("an answer").text().await.expect("text");
+        let received = metrics.lines().find_map(|line| line.strip_prefix("rollcall_worker_seconds_count "));
+        assert_eq!(received, Some(uploads.to_string().as_str()), "replies to its own uploads and no others");
+    }
     let speakers = async || {
         let list =
             cluster.sqs().await.list_queues().queue_name_prefix("rollcall-speaker-").send().await.expect("a list");

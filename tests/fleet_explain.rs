@@ -39,7 +39,8 @@ async fn every_change_is_explained_and_the_record_decides_the_same_again() {
         .env("ROLLCALL__FLEET__SWEEP_EVERY", "8s")
         .env("ROLLCALL__WORKER__IDLE_STOP", "1s");
     let server = Rollcall::start(options).await;
-    let upload = async || assert_eq!(post(&server.url("/"), form(&[("a.png", &faceless())])).await.status(), 200);
+    let upload =
+        async || assert_eq!(post(&server.url("/"), form(&[("a.png", &faceless(320, 240))])).await.status(), 200);
     upload().await;
     wait_until("the worker stops itself", PATIENCE, async || !of_kind(&decisions(&server).await, "stop").is_empty())
         .await;

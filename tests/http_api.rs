@@ -62,7 +62,7 @@ async fn a_photo_is_answered_with_its_label_alone() {
         assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
         assert_eq!(said(response).await, (200, label.to_owned()), "{path}");
     }
-    let faceless = post(&server.url("/"), form(&[("sky.png", &faceless())])).await;
+    let faceless = post(&server.url("/"), form(&[("sky.png", &faceless(320, 240))])).await;
     assert_eq!(said(faceless).await, (200, "no face".to_owned()));
 }
 
@@ -243,7 +243,7 @@ async fn people_are_added_by_photos_and_removed_by_name() {
     let list = async || json(reqwest::get(server.url("/v1/people")).await.expect("an answer")).await;
     assert_eq!(list().await["people"], serde_json::json!([]));
 
-    let nobody = Form::new().text("name", "Zoë Sky").part("photos", file("sky.png", &faceless()));
+    let nobody = Form::new().text("name", "Zoë Sky").part("photos", file("sky.png", &faceless(320, 240)));
     let refused = problem(post(&server.url("/v1/people"), nobody).await).await;
     assert_eq!((&refused["status"], &refused["photos"][0]["added"]), (&422.into(), &false.into()));
     let nameless = form(&[("a.jpg", &photo(STRANGER))]);
@@ -252,7 +252,7 @@ async fn people_are_added_by_photos_and_removed_by_name() {
     let mixed = Form::new()
         .text("name", "Zoë Sky")
         .part("photos", file("face.jpg", &photo(STRANGER)))
-        .part("photos", file("sky.png", &faceless()));
+        .part("photos", file("sky.png", &faceless(320, 240)));
     let response = post(&server.url("/v1/people"), mixed).await;
     assert_eq!(response.status(), 201);
     let added = json(response).await;

@@ -136,7 +136,7 @@ impl InstanceSupervisor {
         let Some(asked) = self.asked.take() else { return };
         let load = Load {
             threads: self.limits.threads,
-            usual: self.runner.usual.get(),
+            usual: self.runner.learned.get(),
             begun: self.begun.values().copied().collect(),
             waiting: self.waiting.len(),
             plenty: asked.plenty,

@@ -2,20 +2,15 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
-use tokio::{
-    sync::{Mutex, oneshot},
-    time::Instant,
-};
+use tokio::{sync::oneshot, time::Instant};
 
+use super::look_ahead::Usual;
 use crate::{
     cloud::{CloudError, CloudResult, Delivery, Message, Queue, Queues},
     inference::{
@@ -34,33 +29,35 @@ pub struct JobRunner {
     pub records: Records,
     pub queues: Arc<dyn Queues>,
     /// Reply queues by name, opened once.
-    pub replies: Mutex<HashMap<String, Arc<dyn Queue>>>,
+    pub replies: tokio::sync::Mutex<HashMap<String, Arc<dyn Queue>>>,
     /// Replies go to queues of this name or beginning with it: a job cannot send elsewhere.
     pub speaker: String,
     /// How long inference usually takes.
-    pub usual: Usual,
+    pub learned: Learned,
     /// This instance, as it signs replies.
     pub instance: String,
     /// After so many receives a job is given up by the queue.
     pub max_receives: u32,
 }
 
-/// What something usually takes: an exponential average, in which the latest counts an eighth (as the round trip's in
-/// RFC 6298).
+/// Learns how long inferences take: exponential averages of the time, in which the latest counts an eighth, and of its
+/// deviation, a quarter (as of the round trip in RFC 6298).
 #[derive(Debug, Default)]
-pub struct Usual(AtomicU64);
+pub struct Learned(Mutex<Option<(Duration, Duration)>>);
 
-impl Usual {
+impl Learned {
     /// `None` before anything was learned.
-    pub fn get(&self) -> Option<Duration> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|learned| *learned > 0).map(Duration::from_micros)
+    pub fn get(&self) -> Option<Usual> {
+        let (mean, deviation) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Some(Usual { mean, most: mean + 4 * deviation })
     }
 
     pub fn learn(&self, took: Duration) {
-        let new = took.as_micros() as u64;
-        let average = |old: u64| if old == 0 { new } else { (7 * old + new) / 8 };
-        // Fails never: the closure always answers.
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(average(old)));
+        let mut learned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *learned = Some(match *learned {
+            None => (took, took / 2),
+            Some((mean, deviation)) => ((7 * mean + took) / 8, (3 * deviation + mean.abs_diff(took)) / 4),
+        });
     }
 }
 
@@ -110,7 +107,7 @@ impl JobRunner {
         let outcome =
             self.pool.run(Work { image, gallery, embeddings: job.task == Task::Embed, begun: Some(begun) }).await;
         if let Ok(recognition) = &outcome {
-            self.usual.learn(recognition.timings.total());
+            self.learned.learn(recognition.timings.total());
         }
         outcome
     }
@@ -170,15 +167,22 @@ impl JobRunner {
 mod tests {
     use super::*;
 
+    const fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
     #[test]
     fn what_is_usual_follows_what_happens() {
-        let usual = Usual::default();
-        assert_eq!(usual.get(), None);
-        usual.learn(Duration::from_millis(8));
-        assert_eq!(usual.get(), Some(Duration::from_millis(8)));
-        usual.learn(Duration::from_millis(16));
-        assert_eq!(usual.get(), Some(Duration::from_millis(9)));
-        (0..100).for_each(|_| usual.learn(Duration::from_millis(40)));
-        assert!(usual.get() > Some(Duration::from_millis(39)), "{usual:?}");
+        let learned = Learned::default();
+        assert_eq!(learned.get(), None);
+        learned.learn(ms(8));
+        assert_eq!(learned.get(), Some(Usual { mean: ms(8), most: ms(24) }));
+        learned.learn(ms(16));
+        assert_eq!(learned.get(), Some(Usual { mean: ms(9), most: ms(29) }));
+        (0..100).for_each(|_| learned.learn(ms(40)));
+        let steady = learned.get().expect("learned");
+        assert!(steady.mean > ms(39) && steady.most < ms(41), "{steady:?}");
+        learned.learn(ms(400));
+        assert!(learned.get().expect("learned").most > ms(400), "times that vary are not relied on");
     }
 }

@@ -2,15 +2,26 @@
 //! that it holds nothing that an idle worker could do. Pure: time is passed in.
 //!
 //! Jobs that have waited in the queue say that no worker was idle. Then a worker asks a little before a thread is free,
-//! and for as many jobs as its threads will begin within [`LookAhead::horizon`], if inferences take as long as usual: one
-//! call for several jobs. Where the queue had less than was asked for, it asks when a thread is free, and for one job a
-//! free thread.
+//! and for as many jobs as its threads will begin within [`LookAhead::horizon`], if inferences take as long as
+//! usual: one call for several jobs. Where the queue had less than was asked for, it asks when a thread is free, and for
+//! one job a free thread. Behind an inference that takes longer than inferences do, it asks for nothing.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use tokio::time::Instant;
 
 use super::queue_poller::BATCH;
+
+/// Jobs a thread that may wait in hand: if images turn out to take long, no thread has more of them before it.
+const A_THREAD: usize = 2;
+
+/// How long inferences take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usual {
+    pub mean: Duration,
+    /// Nearly all take no longer.
+    pub most: Duration,
+}
 
 /// What may be asked for ahead.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +36,8 @@ pub struct LookAhead {
 #[derive(Clone, Debug)]
 pub struct Load {
     pub threads: usize,
-    /// How long an inference usually takes; `None` before anything was learned.
-    pub usual: Option<Duration>,
+    /// `None` before anything was learned.
+    pub usual: Option<Usual>,
     /// When each inference that is under way began.
     pub begun: Vec<Instant>,
     /// Jobs in hand whose inference has not begun.
@@ -48,32 +59,47 @@ pub enum Ask {
 
 impl LookAhead {
     pub fn ask(&self, load: &Load, now: Instant) -> Ask {
-        let (lead, horizon) = if load.plenty { (self.lead, self.horizon) } else { Default::default() };
-        // When each thread is free, earliest first; threads of which that is not known are left out.
-        let idle = load.threads.saturating_sub(load.begun.len());
-        let ends = load.begun.iter().filter_map(|begun| Some(now.max(*begun + load.usual?)));
-        let mut free: BinaryHeap<Reverse<Instant>> = std::iter::repeat_n(now, idle).chain(ends).map(Reverse).collect();
-        let take = |free: &mut BinaryHeap<Reverse<Instant>>| {
-            let Reverse(begins) = free.pop()?;
-            free.extend(load.usual.map(|usual| Reverse(begins + usual)));
-            Some(begins)
-        };
-        for _ in 0..load.waiting {
-            take(&mut free);
+        let room = BATCH.min((A_THREAD * load.threads).saturating_sub(load.waiting));
+        if room == 0 {
+            return Ask::Later;
         }
-        match free.peek() {
+        let (lead, horizon) = if load.plenty { (self.lead, self.horizon) } else { Default::default() };
+        let mut starts = Starts::new(load, now).peekable();
+        match starts.peek() {
             None => return Ask::Later,
-            Some(Reverse(first)) if *first > now + lead => return Ask::At(*first - lead),
+            Some(first) if *first > now + lead => return Ask::At(*first - lead),
             Some(_) => {}
         }
-        let mut count = 0;
-        while count < BATCH
-            && free.peek().is_some_and(|Reverse(begins)| *begins <= now + horizon)
-            && take(&mut free).is_some()
-        {
-            count += 1;
-        }
-        Ask::Now(count)
+        Ask::Now(starts.take_while(|start| *start <= now + horizon).take(room).count())
+    }
+}
+
+/// When the threads will begin with further jobs, one after the other.
+struct Starts {
+    /// When each thread is free; those of which that is not known are left out.
+    free: BinaryHeap<Reverse<Instant>>,
+    mean: Option<Duration>,
+}
+
+impl Starts {
+    fn new(load: &Load, now: Instant) -> Self {
+        let idle = load.threads.saturating_sub(load.begun.len());
+        let end = |usual: Usual, begun: Instant| (now <= begun + usual.most).then(|| now.max(begun + usual.mean));
+        let ends = load.begun.iter().filter_map(|begun| end(load.usual?, *begun));
+        let free = std::iter::repeat_n(now, idle).chain(ends).map(Reverse).collect();
+        let mut starts = Self { free, mean: load.usual.map(|usual| usual.mean) };
+        starts.by_ref().take(load.waiting).for_each(drop); // those are in hand already
+        starts
+    }
+}
+
+impl Iterator for Starts {
+    type Item = Instant;
+
+    fn next(&mut self) -> Option<Instant> {
+        let Reverse(start) = self.free.pop()?;
+        self.free.extend(self.mean.map(|mean| Reverse(start + mean)));
+        Some(start)
     }
 }
 
@@ -89,14 +115,18 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
+    fn steady(usual: u64) -> Usual {
+        Usual { mean: ms(usual), most: ms(usual) }
+    }
+
     fn load(threads: usize, usual: u64, begun: &[Instant], waiting: usize, plenty: bool) -> Load {
-        Load { threads, usual: Some(ms(usual)), begun: begun.to_vec(), waiting, plenty }
+        Load { threads, usual: Some(steady(usual)), begun: begun.to_vec(), waiting, plenty }
     }
 
     #[tokio::test]
     async fn an_idle_worker_asks_for_one_job_a_thread() {
         let now = Instant::now();
-        for usual in [None, Some(ms(1)), Some(ms(25))] {
+        for usual in [None, Some(steady(1)), Some(steady(25))] {
             let load = Load { threads: 2, usual, begun: vec![], waiting: 0, plenty: false };
             assert_eq!(AHEAD.ask(&load, now), Ask::Now(2), "{usual:?}");
         }
@@ -110,15 +140,24 @@ mod tests {
         assert_eq!(AHEAD.ask(&load(2, 25, &begun, 0, false), now), Ask::At(now + ms(4)));
         // What is in hand already takes the first thread.
         assert_eq!(AHEAD.ask(&load(2, 25, &begun, 1, true), now), Ask::At(now + ms(8)));
-        // Of an inference that takes longer than usual, the end is expected at any moment.
-        assert_eq!(AHEAD.ask(&load(1, 25, &[now - ms(90)], 0, true), now), Ask::Now(1));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_late_inference_is_expected_at_any_moment_but_not_for_ever() {
+        let now = Instant::now() + ms(1_000);
+        let usual = Some(Usual { mean: ms(10), most: ms(60) });
+        let load = |begun| Load { threads: 2, usual, begun, waiting: 0, plenty: true };
+        assert_eq!(AHEAD.ask(&load(vec![now - ms(59), now]), now), Ask::Now(4));
+        assert_eq!(AHEAD.ask(&load(vec![now - ms(61), now - ms(61)]), now), Ask::Later);
     }
 
     #[tokio::test]
     async fn short_jobs_share_a_call() {
         let now = Instant::now();
-        assert_eq!(AHEAD.ask(&load(1, 5, &[], 0, true), now), Ask::Now(5));
-        assert_eq!(AHEAD.ask(&load(1, 1, &[], 0, true), now), Ask::Now(BATCH));
+        assert_eq!(AHEAD.ask(&load(3, 12, &[], 0, true), now), Ask::Now(6));
+        // But no thread gets many: they may turn out to be long.
+        assert_eq!(AHEAD.ask(&load(2, 1, &[], 0, true), now), Ask::Now(2 * A_THREAD));
+        assert_eq!(AHEAD.ask(&load(32, 1, &[], 0, true), now), Ask::Now(BATCH));
     }
 
     #[tokio::test]
@@ -155,6 +194,7 @@ mod tests {
                     begin(&mut begun, &mut waiting);
                 }
                 prop_assert_eq!(begun.len(), threads, "a thread has nothing to do");
+                prop_assert!(waiting.len() <= A_THREAD * threads);
             }
         }
     }

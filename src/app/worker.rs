@@ -53,7 +53,7 @@ pub async fn run(settings: Settings, ports: Ports) -> anyhow::Result<()> {
         records: Records::new(objects, settings.store.clone()),
         queues,
         replies: Default::default(),
-        usual: Default::default(),
+        learned: Default::default(),
         speaker: settings.queue.speaker.clone(),
         instance,
         max_receives: settings.queue.max_receives,

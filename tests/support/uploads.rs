@@ -19,9 +19,9 @@ pub fn photo(path: &str) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}: run `make setup`"))
 }
 
-/// A small image without a face.
-pub fn faceless() -> Vec<u8> {
-    let image = RgbImage::from_fn(320, 240, |x, y| image::Rgb([(x / 2) as u8, (y / 2) as u8, 90]));
+/// An image without a face.
+pub fn faceless(width: u32, height: u32) -> Vec<u8> {
+    let image = RgbImage::from_fn(width, height, |x, y| image::Rgb([(x / 2) as u8, (y / 2) as u8, 90]));
     encode(image.into(), ImageFormat::Png)
 }
 
