@@ -63,14 +63,13 @@ impl LookAhead {
         if room == 0 {
             return Ask::Later;
         }
-        let (lead, horizon) = if load.plenty { (self.lead, self.horizon) } else { Default::default() };
         let mut starts = Starts::new(load, now).peekable();
         match starts.peek() {
             None => return Ask::Later,
-            Some(first) if *first > now + lead => return Ask::At(*first - lead),
+            Some(first) if *first > now + self.lead => return Ask::At(*first - self.lead),
             Some(_) => {}
         }
-        Ask::Now(starts.take_while(|start| *start <= now + horizon).take(room).count())
+        Ask::Now(starts.take_while(|start| *start <= now + self.horizon).take(room).count())
     }
 }
 
@@ -83,11 +82,12 @@ struct Starts {
 
 impl Starts {
     fn new(load: &Load, now: Instant) -> Self {
+        let usual = load.usual.filter(|_| load.plenty); // otherwise only a thread that is free counts
         let idle = load.threads.saturating_sub(load.begun.len());
         let end = |usual: Usual, begun: Instant| (now <= begun + usual.most).then(|| now.max(begun + usual.mean));
-        let ends = load.begun.iter().filter_map(|begun| end(load.usual?, *begun));
+        let ends = load.begun.iter().filter_map(|begun| end(usual?, *begun));
         let free = std::iter::repeat_n(now, idle).chain(ends).map(Reverse).collect();
-        let mut starts = Self { free, mean: load.usual.map(|usual| usual.mean) };
+        let mut starts = Self { free, mean: usual.map(|usual| usual.mean) };
         starts.by_ref().take(load.waiting).for_each(drop); // those are in hand already
         starts
     }
@@ -137,7 +137,8 @@ mod tests {
         let now = Instant::now() + ms(1_000);
         let begun = [now - ms(21), now - ms(12)]; // free in 4 ms and in 13 ms
         assert_eq!(AHEAD.ask(&load(2, 25, &begun, 0, true), now), Ask::Now(2));
-        assert_eq!(AHEAD.ask(&load(2, 25, &begun, 0, false), now), Ask::At(now + ms(4)));
+        assert_eq!(AHEAD.ask(&load(2, 25, &begun, 0, false), now), Ask::Later);
+        assert_eq!(AHEAD.ask(&load(3, 25, &begun, 0, false), now), Ask::Now(1));
         // What is in hand already takes the first thread.
         assert_eq!(AHEAD.ask(&load(2, 25, &begun, 1, true), now), Ask::At(now + ms(8)));
     }
