@@ -7,6 +7,8 @@
 
 #[path = "../tests/inference_support/mod.rs"]
 mod inference_support;
+#[path = "../tests/support/ports.rs"]
+mod ports;
 #[path = "../tests/support/rollcall.rs"]
 mod rollcall;
 #[path = "../tests/support/uploads.rs"]

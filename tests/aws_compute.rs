@@ -3,6 +3,8 @@
 
 #[path = "support/emulators.rs"]
 mod emulators;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/wait.rs"]
 mod wait;
 

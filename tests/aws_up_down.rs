@@ -5,6 +5,8 @@
 mod account;
 #[path = "support/emulators.rs"]
 mod emulators;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/uploads.rs"]
 mod uploads;
 #[path = "support/wait.rs"]

@@ -10,6 +10,8 @@ mod counting_proxy;
 mod emulators;
 #[path = "support/fleet_watch.rs"]
 mod fleet_watch;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/rollcall.rs"]
 mod support;
 #[path = "support/uploads.rs"]

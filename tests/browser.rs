@@ -1,5 +1,7 @@
 //! The page in a real browser: photos in, names on cards, the fleet beside them, people added and removed.
 
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/rollcall.rs"]
 mod rollcall;
 #[path = "support/uploads.rs"]

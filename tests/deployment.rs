@@ -6,6 +6,8 @@
 mod account;
 #[path = "support/emulators.rs"]
 mod emulators;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/wait.rs"]
 mod wait;
 

@@ -7,6 +7,8 @@ mod aws_cluster;
 mod counting_proxy;
 #[path = "support/emulators.rs"]
 mod emulators;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/wait.rs"]
 mod wait;
 

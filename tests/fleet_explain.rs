@@ -1,6 +1,8 @@
 //! Why seven instances, and why did this one stop? Every launch, start, stop and termination of a running Rollcall is
 //! explained with what it was decided on, and its record makes the same decisions again.
 
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/rollcall.rs"]
 mod rollcall;
 #[path = "support/uploads.rs"]

@@ -1,5 +1,7 @@
 //! What HTTP promises: every endpoint of `docs/api.md`, on a whole Rollcall.
 
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/rollcall.rs"]
 mod rollcall;
 #[path = "support/uploads.rs"]

@@ -1,5 +1,7 @@
 //! Whatever is uploaded, the answer is clear, memory stays bounded, and the next good upload works.
 
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/rollcall.rs"]
 mod rollcall;
 #[path = "support/uploads.rs"]

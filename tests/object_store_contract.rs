@@ -6,6 +6,8 @@ mod contract;
 #[cfg(feature = "aws")]
 #[path = "support/emulators.rs"]
 mod emulators;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/wait.rs"]
 mod wait;
 

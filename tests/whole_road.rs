@@ -1,6 +1,8 @@
 //! From the upload to the answer, with real worker processes: names are right, bad uploads are refused in words, the fleet
 //! grows from nothing and goes away, and no accepted job is lost when processes are killed.
 
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/rollcall.rs"]
 mod rollcall;
 #[path = "support/uploads.rs"]

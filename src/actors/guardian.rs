@@ -2,6 +2,7 @@
 //! keeps dying is better served by a fresh process than by another try.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, VecDeque},
     sync::{Arc, RwLock},
     time::Duration,
@@ -86,6 +87,19 @@ impl Drop for DeathNotice {
 
 /// Starts an actor and links its new address.
 pub type Factory = Box<dyn Fn(DeathNotice)>;
+
+/// A factory for an actor that must not be rebuilt: what it had in hand would be lost with nobody to say so. Its death ends
+/// the process, and others do its work.
+pub fn irreplaceable(start: impl FnOnce(DeathNotice) + 'static) -> Factory {
+    let start = Cell::new(Some(start));
+    Box::new(move |notice| match start.take() {
+        Some(start) => start(notice),
+        None => {
+            tracing::error!("it cannot be rebuilt: the process ends, and others do its work");
+            System::current().stop_with_code(EXIT_SOFTWARE);
+        }
+    })
+}
 
 struct Ward {
     factory: Factory,
@@ -197,6 +211,23 @@ mod tests {
         while link.ask(Poke { panic: false }).await != Ok(2) {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[test]
+    fn the_death_of_an_irreplaceable_actor_ends_the_process() {
+        let system = System::new();
+        system.block_on(async {
+            let link = Link::<Poke>::default();
+            let start = {
+                let link = link.clone();
+                move |notice| link.set(Fragile { life: 1, _notice: notice }.start().recipient())
+            };
+            Guardian::new([("fragile", irreplaceable(start))]).start();
+            tokio::task::yield_now().await;
+            assert_eq!(link.ask(Poke { panic: false }).await, Ok(1));
+            assert!(link.ask(Poke { panic: true }).await.is_err());
+        });
+        assert_eq!(system.run_with_code().expect("the system ran"), EXIT_SOFTWARE);
     }
 
     #[tokio::test(start_paused = true)]

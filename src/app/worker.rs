@@ -1,15 +1,15 @@
 //! One worker: its models, its jobs, its end.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use actix::{Actor, System};
+use actix::Actor as _;
 use anyhow::Context as _;
 use tokio::time::Instant;
 
 use super::{poller_options, wait_for_signal};
 use crate::{
     actors::{
-        guardian::{EXIT_SOFTWARE, Factory, Guardian},
+        guardian::{Factory, Guardian, irreplaceable},
         idle_timer::{self, IdleTimer},
         instance_supervisor::{self, End, InstanceSupervisor, Links, Why},
         job::JobRunner,
@@ -92,14 +92,9 @@ fn start_actors(
         };
         let (threads, drain_timeout) = (settings.worker.threads, settings.worker.drain_timeout);
         let limits = instance_supervisor::Limits { threads, look_ahead, drain_timeout };
-        let (links, only) = (links.clone(), Cell::new(Some(runner)));
-        Box::new(move |notice| {
-            let Some(runner) = only.take() else {
-                // Its jobs went with it, and the poller holds their messages: another process has to do them.
-                System::current().stop_with_code(EXIT_SOFTWARE);
-                return;
-            };
-            let (runner, metadata) = (Arc::new(runner), metadata.clone());
+        let (links, runner) = (links.clone(), Arc::new(runner));
+        // Were it rebuilt, the poller would hold messages of jobs that went with it.
+        irreplaceable(move |notice| {
             let supervisor = InstanceSupervisor::new(runner, limits, metadata, links.clone(), notice).start();
             links.capacity.set(supervisor.clone().recipient());
             links.deliveries.set(supervisor.clone().recipient());

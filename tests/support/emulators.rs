@@ -11,7 +11,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::Credentials;
 use tokio::sync::OnceCell;
 
-pub use crate::wait::wait_until;
+pub use crate::{ports::free_port, wait::wait_until};
 
 /// Longest time until an emulator answers, on a busy machine.
 const START: Duration = Duration::from_secs(90);
@@ -149,9 +149,4 @@ pub async fn sdk(url: &str) -> SdkConfig {
 
 pub fn assets() -> PathBuf {
     std::env::var_os("ROLLCALL_ASSETS").map_or_else(|| ".assets".into(), PathBuf::from)
-}
-
-pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port()
 }

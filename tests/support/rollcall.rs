@@ -2,7 +2,6 @@
 #![allow(dead_code)] // each test file uses a part
 
 use std::{
-    net::TcpListener,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -15,7 +14,7 @@ use nix::{
 };
 use serde_json::Value;
 
-pub use crate::wait::wait_until;
+pub use crate::{ports::free_port, wait::wait_until};
 
 /// Longest time until a started Rollcall is ready, on a busy machine.
 const START: Duration = Duration::from_secs(60);
@@ -135,9 +134,4 @@ fn command(options: &RollcallOptions, data: &Path, port: u16) -> Command {
 
 fn spawn(options: &RollcallOptions, data: &Path, port: u16) -> Child {
     command(options, data, port).arg("up").process_group(0).spawn().expect("the program starts")
-}
-
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port()
 }
