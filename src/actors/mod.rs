@@ -1,4 +1,4 @@
-//! The actors, and the only folder besides `http/`, `app.rs` and `main.rs` that knows actix.
+//! The actors. Besides these only `http/`, `main.rs` and the composition root (`app.rs` with `app/`) know actix.
 
 pub mod fleet;
 pub mod fleet_recorder;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long before a thread is usually free the next job is asked for, so that it is there when it can be begun: the time
-/// of a receive from a queue nearby. A worker holds a job that it has not begun for about as long.
+/// of a receive from a queue nearby. Where a call costs nothing, no job is asked for any earlier.
 const LEAD: Duration = Duration::from_millis(5);
 
 /// The ports of one worker.
