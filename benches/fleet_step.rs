@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use divan::Bencher;
 use rollcall::{
-    actors::fleet::{Action, Event, FleetCore, FleetRules},
     cloud::{Depth, Instance, InstanceId, InstanceState},
+    fleet::{Action, Event, FleetCore},
     settings::{Layers, Policy, Settings},
 };
 
 const SIZES: [usize; 2] = [1_000, 10_000];
-const POLICIES: [Policy; 3] = [Policy::Report, Policy::Backlog, Policy::Deadline];
+const POLICIES: [Policy; 3] = [Policy::OnePerJob, Policy::Backlog, Policy::Deadline];
 
 fn main() {
     divan::main();
@@ -47,7 +47,7 @@ impl Fleet {
     fn new(n: usize, policy: Policy) -> Self {
         let layers = Layers::load(None, Default::default()).expect("defaults");
         let settings = Settings::from_layers(&layers, 4).expect("valid");
-        let mut rules = FleetRules::new(&settings, Duration::ZERO);
+        let mut rules = settings.fleet_rules(Duration::ZERO);
         (rules.policy, rules.max_instances, rules.keep_stopped) = (policy, n, n);
         (rules.boot_timeout, rules.silent_timeout) = (Duration::from_secs(1 << 30), None);
         let mut fleet = Self { core: FleetCore::new(rules, 1), now: Duration::ZERO, generation: 0 };
@@ -88,7 +88,7 @@ fn depth_read<const P: usize>(bencher: Bencher, n: usize) {
 
 #[divan::bench(args = SIZES)]
 fn served(bencher: Bencher, n: usize) {
-    let mut fleet = Fleet::new(n, Policy::Report);
+    let mut fleet = Fleet::new(n, Policy::OnePerJob);
     let worker = InstanceId(format!("i-{:017x}", n / 2 + 5));
     bencher.bench_local(|| {
         let (worker, busy) = (worker.clone(), Duration::from_millis(20));
@@ -99,14 +99,14 @@ fn served(bencher: Bencher, n: usize) {
 /// A description like the last one; dropping it is part of it.
 #[divan::bench(args = SIZES)]
 fn described_alike(bencher: Bencher, n: usize) {
-    let mut fleet = Fleet::new(n, Policy::Report);
+    let mut fleet = Fleet::new(n, Policy::OnePerJob);
     bencher.with_inputs(|| instances(n, 0)).bench_local_values(|instances| fleet.describe(instances));
 }
 
 /// A description in which one instance in a hundred has changed.
 #[divan::bench(args = SIZES)]
 fn described_with_changes(bencher: Bencher, n: usize) {
-    let mut fleet = Fleet::new(n, Policy::Report);
+    let mut fleet = Fleet::new(n, Policy::OnePerJob);
     let mut tick = 0;
     let make = || {
         tick += 1;
@@ -119,7 +119,7 @@ fn described_with_changes(bencher: Bencher, n: usize) {
 #[divan::bench(args = SIZES)]
 fn start_all(bencher: Bencher, n: usize) {
     let make = || {
-        let mut fleet = Fleet::new(n, Policy::Report);
+        let mut fleet = Fleet::new(n, Policy::OnePerJob);
         let stopped = instances(n, 0).into_iter().map(|i| Instance { state: InstanceState::Stopped, ..i }).collect();
         fleet.step(Event::Depth(Ok(Depth::default())));
         fleet.describe(stopped);

@@ -6,7 +6,7 @@ import { call } from './api.js';
 const POLL = 2000;
 /** Milliseconds until events are tried again. */
 const RETRY = 30000;
-/** Lines of the story that are shown. */
+/** Entries of the event log that are shown. */
 const LINES = 12;
 /** Terminated instances that are shown. */
 const GONE = 4;
@@ -62,7 +62,7 @@ function show(view) {
   const there = view.instances.filter((i) => i.state !== 'terminated');
   document.getElementById('instances').replaceChildren(...[...there, ...gone].map(tile));
   document.getElementById('no-instances').hidden = there.length > 0;
-  document.getElementById('story').replaceChildren(...view.story.slice(-LINES).reverse().map(line));
+  document.getElementById('events').replaceChildren(...view.events.slice(-LINES).reverse().map(line));
 }
 
 function tile(instance) {

@@ -15,20 +15,21 @@ use tokio::{
 
 use crate::{
     actors::{
-        fleet::{FleetCore, FleetRules, view::FleetView},
         fleet_recorder::FleetRecorder,
         guardian::{Factory, Guardian, Link, StandDown},
         instance_fleet::{InstanceFleet, end_all},
-        messages::{AskCapacity, Deliveries, DemandHint, Done, Forget, Register, Retire, Served},
+        messages::{Deliveries, DemandHint, Done, Forget, Register, RequestCapacity, Retire, Served},
         queue_poller::{Owner, PollerOptions, QueuePoller},
         reply_router::ReplyRouter,
         web_request::Ports,
         web_tier::WebTier,
     },
+    clock::now_ms,
     cloud::{Compute, ObjectStore, Queue, QueueSpec, Queues, local::LocalCloud},
+    fleet::{FleetCore, view::FleetView},
     http,
     inference::gallery_store::GalleryStore,
-    records::{Records, now_ms},
+    results::ResultStore,
     settings::{CloudKind, Settings},
 };
 
@@ -143,7 +144,7 @@ enum HearsReplies {
 struct Node {
     deliveries: Link<Deliveries>,
     done: Link<Done>,
-    capacity: Link<AskCapacity>,
+    capacity: Link<RequestCapacity>,
     register: Link<Register>,
     forget: Link<Forget>,
     hint: Link<DemandHint>,
@@ -189,7 +190,7 @@ impl Node {
     ) -> (&'static str, Factory) {
         let (node, settings) = (self.clone(), settings.clone());
         let factory = Box::new(move |notice| {
-            let mut rules = FleetRules::new(&settings, Duration::from_millis(now_ms()));
+            let mut rules = settings.fleet_rules(Duration::from_millis(now_ms()));
             if hears != HearsReplies::All {
                 rules.silent_timeout = None; // silence says nothing
             }
@@ -217,9 +218,9 @@ impl Node {
         requests: Arc<dyn Queue>,
         fleet: watch::Receiver<Arc<FleetView>>,
     ) -> WebTier {
-        let records = Records::new(objects.clone(), settings.store.clone());
+        let results = ResultStore::new(objects.clone(), settings.store.clone());
         let gallery = GalleryStore::new(objects, settings.store.state.clone(), settings.gallery.clone());
-        let ports = Ports { listener: requests, records, register: self.register.clone(), forget: self.forget.clone() };
+        let ports = Ports { listener: requests, results, register: self.register.clone(), forget: self.forget.clone() };
         WebTier::new(settings.clone(), ports, gallery, self.hint.clone(), fleet)
     }
 }

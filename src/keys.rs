@@ -15,7 +15,7 @@ pub fn output_key(store: &Store, id: JobId, file: &str) -> String {
 }
 
 /// Key of a job's full result in the state bucket.
-pub fn record_key(id: JobId) -> String {
+pub fn result_key(id: JobId) -> String {
     format!("recognitions/{id}.json")
 }
 
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn records_lie_under_their_id() {
-        assert_eq!(record_key(ID), format!("recognitions/{ID}.json"));
+        assert_eq!(result_key(ID), format!("recognitions/{ID}.json"));
     }
 
     proptest! {

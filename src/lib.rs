@@ -3,14 +3,19 @@
 pub mod actors;
 pub mod app;
 pub mod cli;
+pub mod clock;
 pub mod cloud;
+pub mod error;
+pub mod fleet;
 pub mod http;
 pub mod inference;
 pub mod keys;
 pub mod recognition;
-pub mod records;
+pub mod results;
 pub mod settings;
+pub mod simulator;
 pub mod wire;
+pub mod worker;
 
 /// For every program that links this library, so that benchmarks measure what runs.
 #[global_allocator]

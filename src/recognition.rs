@@ -94,7 +94,7 @@ impl Failure {
 
 /// What is kept of a job under its id.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub struct JobResult {
     pub id: String,
     /// The file name it came with, made safe.
     pub file: String,

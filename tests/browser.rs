@@ -133,7 +133,7 @@ async fn photos_come_back_with_names_while_workers_appear() {
         browser.texts("#instances .instance[data-state=running]").await.iter().any(|text| text.contains("pid"))
     })
     .await;
-    assert!(browser.texts("#story li").await.iter().any(|line| line.contains("launch")));
+    assert!(browser.texts("#events li").await.iter().any(|line| line.contains("launch")));
 
     // The photo is on the canvas, and a box in the colour of the known is on the photo.
     let drawn = "const card = [...document.querySelectorAll('.card')].find((c) => c.textContent.includes('Macron'));

@@ -56,7 +56,7 @@ async fn ec2() -> World {
     let (compute, other) = (fleet(), fleet());
     // What a worker says of itself when it is ready.
     let boot: Box<dyn Fn(&InstanceId) + Send + Sync> = Box::new(move |id| {
-        let now = (rollcall::records::now_ms() / 1000).to_string();
+        let now = (rollcall::clock::now_ms() / 1000).to_string();
         let tag = aws_sdk_ec2::types::Tag::builder().key(READY_TAG).value(now).build();
         tokio::spawn(client.create_tags().resources(&id.0).tags(tag).send());
     });

@@ -90,7 +90,7 @@ async fn epochs_only_rise() {
     for (n, lease) in leases.iter().cycle().take(9).enumerate() {
         if n == 5 {
             store.delete("state", "controller").await.expect("deleted");
-            while rollcall::records::now_ms() <= last {} // a few takings took less than as many milliseconds
+            while rollcall::clock::now_ms() <= last {} // a few takings took less than as many milliseconds
         }
         let held = lease.acquire().await;
         assert!(held.epoch() > last, "also after the lease was deleted");

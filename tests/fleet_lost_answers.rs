@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use rollcall::{
-    actors::fleet::{Action, Cause, Event, FleetCore, FleetRules},
     cloud::{CloudError, Instance, InstanceId, InstanceState},
+    fleet::{Action, Cause, Event, FleetCore},
     settings::{Layers, Policy, Settings},
 };
 
@@ -14,8 +14,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A core of a cluster with one stopped instance, which it has just told to be terminated.
 fn swept() -> (FleetCore, InstanceId, Duration) {
     let layers = Layers::load(None, Default::default()).expect("defaults");
-    let mut rules = FleetRules::new(&Settings::from_layers(&layers, 4).expect("valid"), Duration::ZERO);
-    (rules.policy, rules.keep_stopped, rules.sweep_every) = (Policy::Report, 0, 10 * SECOND);
+    let mut rules = Settings::from_layers(&layers, 4).expect("valid").fleet_rules(Duration::ZERO);
+    (rules.policy, rules.keep_stopped, rules.sweep_every) = (Policy::OnePerJob, 0, 10 * SECOND);
     let (mut core, id, mut now) = (FleetCore::new(rules, 1), InstanceId("i-1".into()), Duration::ZERO);
     let mut event = Event::Tick;
     for _ in 0..1000 {

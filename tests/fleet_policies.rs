@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use rollcall::{
-    actors::fleet::{
+    fleet::{
         FleetRules,
-        policy::{Known, Learned, scheduled, target},
+        policy::{Known, LearnedTimes, scheduled, target},
     },
     settings::{Layers, Policy, Settings, Window},
 };
@@ -16,7 +16,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn rules(policy: Policy) -> FleetRules {
     let layers = Layers::load(None, Default::default()).expect("defaults");
     let settings = Settings::from_layers(&layers, 4).expect("valid");
-    let mut rules = FleetRules::new(&settings, Duration::ZERO);
+    let mut rules = settings.fleet_rules(Duration::ZERO);
     rules.policy = policy;
     rules
 }
@@ -48,7 +48,7 @@ prop_compose! {
         startable in 0usize..50,
         (boot_cold, boot_warm, service) in (ms(1..90_000), ms(1..90_000), ms(0..20_000)),
     ) -> Known {
-        let learned = Learned { boot_cold, boot_warm, service };
+        let learned = LearnedTimes { boot_cold, boot_warm, service };
         // The lowest and the highest of the last while are around what is now.
         let (low_demand, high_demand) = (low.min(demand), high.max(demand));
         Known { demand, low_demand, high_demand, previous, cap, running, booting, startable, learned, clock: Duration::ZERO }
@@ -95,7 +95,7 @@ proptest! {
 
     #[test]
     fn report_wants_the_smaller_of_demand_and_cap(known in any_known()) {
-        prop_assert_eq!(target(&known, &rules(Policy::Report)), (known.demand as usize).min(known.cap));
+        prop_assert_eq!(target(&known, &rules(Policy::OnePerJob)), (known.demand as usize).min(known.cap));
     }
 
     #[test]
@@ -136,7 +136,7 @@ proptest! {
             booting: booting.iter().map(|left| (*left, 1)).collect(),
             startable: if warm == 1 { 100_000 } else { 0 },
             // Alike, so that it is one horizon.
-            learned: Learned { boot_cold: boot, boot_warm: boot, service },
+            learned: LearnedTimes { boot_cold: boot, boot_warm: boot, service },
             ..Known::default()
         };
         let wanted = target(&known, &rules);
@@ -171,7 +171,7 @@ proptest! {
 fn deadline_plans_with_the_boot_that_is_to_come() {
     let rules =
         FleetRules { target_latency: 10 * SECOND, threads: 1, billing_minimum: 60 * SECOND, ..rules(Policy::Deadline) };
-    let learned = Learned { boot_cold: 25 * SECOND, boot_warm: 15 * SECOND, service: SECOND };
+    let learned = LearnedTimes { boot_cold: 25 * SECOND, boot_warm: 15 * SECOND, service: SECOND };
     let known = |demand, running, startable| Known { demand, cap: 19, running, startable, learned, ..Known::default() };
     assert_eq!(target(&known(1, 0, 0), &rules), 1);
     assert_eq!(target(&known(100, 0, 0), &rules), 19, "five each in the five seconds after the boot, so twenty");
@@ -188,7 +188,7 @@ fn deadline_plans_with_the_boot_that_is_to_come() {
 fn the_schedule_opens_and_closes_by_day_and_hour() {
     let schedule = ["mon-fri 08:00-18:00 2", "mon 09:00-10:00 5", "sat 22:00-06:00 3"];
     let rules =
-        FleetRules { schedule: schedule.map(|w| w.parse().expect("a window")).to_vec(), ..rules(Policy::Report) };
+        FleetRules { schedule: schedule.map(|w| w.parse().expect("a window")).to_vec(), ..rules(Policy::OnePerJob) };
     // 24 November 2026 is a Tuesday.
     for (time, least) in [
         ("2026-11-23T07:59:59Z", 0),

@@ -5,9 +5,9 @@ mod fleet_support;
 
 use fleet_support::{bugs::Bug, plan::Plan, world::World};
 use rollcall::{
-    actors::fleet::{
+    fleet::{
         explain::{Decision, Kind},
-        record::{Scribe, replay},
+        record::{EventRecorder, replay},
     },
     settings::Policy,
 };
@@ -17,8 +17,8 @@ fn recorded(seed: u64) -> (String, Vec<Decision>) {
     let mut world = World::new(Plan::new(seed), Bug::None).keeping();
     world.run().expect("its promises are kept");
     let core = world.core().expect("a controller");
-    let mut scribe = Scribe::default();
-    let mut text = Scribe::life(core.epoch(), core.rules());
+    let mut scribe = EventRecorder::default();
+    let mut text = EventRecorder::life(core.epoch(), core.rules());
     text.extend(world.heard.iter().map(|(at, event)| scribe.event(*at, event)));
     (text, core.decisions().iter().map(|d| (**d).clone()).collect())
 }

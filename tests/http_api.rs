@@ -289,7 +289,7 @@ async fn the_fleet_is_shown_and_followed() {
     assert!(text.starts_with("event: fleet\ndata: {"), "the view comes at once");
     let fleet = server.fleet().await;
     assert_eq!(fleet["counts"]["running"].as_u64(), Some(server.worker_pids().await.len() as u64));
-    assert!(fleet["story"].as_array().expect("a story").iter().any(|line| line["kind"] == "launch"));
+    assert!(fleet["events"].as_array().expect("events").iter().any(|line| line["kind"] == "launch"));
 
     for (path, start) in [("/healthz", "ok"), ("/readyz", "ready")] {
         let (status, text) = said(reqwest::get(server.url(path)).await.expect("an answer")).await;

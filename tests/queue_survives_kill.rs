@@ -167,11 +167,11 @@ async fn send_for_ever(queue: Arc<dyn Queue>, fifo: bool, way: Way) {
         match way {
             Way::Send => accepted(queue.send(batch).await),
             Way::SoonAndFlush => {
-                accepted(queue.send_soon(batch).await);
+                accepted(queue.send_buffered(batch).await);
                 queue.flush().await.expect("flushed");
             }
             Way::SoonAndAgain => {
-                accepted(queue.send_soon(batch.clone()).await);
+                accepted(queue.send_buffered(batch.clone()).await);
                 accepted(queue.send(batch).await);
             }
         }

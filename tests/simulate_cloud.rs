@@ -4,7 +4,7 @@
 #[path = "support/simulation.rs"]
 mod simulation;
 
-use rollcall::cloud::sim::Contender;
+use rollcall::simulator::Contender;
 use simulation::{report, run, settings};
 
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;

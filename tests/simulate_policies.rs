@@ -7,8 +7,8 @@ mod simulation;
 use std::process::Command;
 
 use rollcall::{
-    cloud::sim::{Contender, Report},
     settings::Policy,
+    simulator::{Contender, Report},
 };
 use simulation::{report, settings};
 
@@ -21,7 +21,7 @@ fn the_default_beats_the_report_and_the_control_loop_on_bursts() {
     let rule = settings(None, &[("fleet.policy", "report")]);
     let mut design = settings(Some("config/report.toml"), &[]);
     design.simulate = default.simulate.clone(); // in the same cloud
-    assert_ne!(default.fleet.policy, Policy::Report);
+    assert_ne!(default.fleet.policy, Policy::OnePerJob);
     let mut lost = Vec::new();
     for seed in FRESH_SEEDS {
         let run = |settings, contender| report(settings, contender, "bursty", seed);

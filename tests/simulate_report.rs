@@ -4,7 +4,7 @@
 #[path = "support/simulation.rs"]
 mod simulation;
 
-use rollcall::{cloud::sim::Contender, settings::Settings};
+use rollcall::{settings::Settings, simulator::Contender};
 use simulation::{report, settings};
 
 /// Uploads at once from zero, and seconds until the last answer, as measured.

@@ -79,7 +79,7 @@ async fn the_fleet_grows_under_load_within_its_cap_and_goes_away() {
     wait_until("no worker is left", PATIENCE, async || workers(&server).await.is_empty()).await;
     let fleet = server.fleet().await;
     assert_eq!(fleet["depth"]["visible"], 0);
-    assert!(fleet["story"].as_array().expect("a story").iter().any(|line| line["kind"] == "launch"));
+    assert!(fleet["events"].as_array().expect("events").iter().any(|line| line["kind"] == "launch"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use std::{
     sync::mpsc::{SyncSender, TrySendError, sync_channel},
 };
 
-use super::fleet::{Event, FleetCore, Time, record::Scribe};
+use crate::fleet::{Event, FleetCore, Time, record::EventRecorder};
 
 /// Most bytes of a record. A record with a hole could not be replayed, so a full one ends where it is.
 const MOST_BYTES: u64 = 64 << 20;
@@ -16,7 +16,7 @@ const WAITING: usize = 10_000;
 
 /// See the module.
 pub struct FleetRecorder {
-    scribe: Scribe,
+    scribe: EventRecorder,
     /// `None` when recording has ended.
     lines: Option<SyncSender<String>>,
     left: u64,
@@ -34,12 +34,12 @@ impl FleetRecorder {
         let (lines, waiting) = sync_channel(WAITING);
         std::thread::Builder::new().name("fleet-record".into()).spawn(move || write(file, waiting))?;
         let left = MOST_BYTES - if anew { 0 } else { used };
-        let mut recorder = Self { scribe: Scribe::default(), lines: Some(lines), left };
+        let mut recorder = Self { scribe: EventRecorder::default(), lines: Some(lines), left };
         // A line of a former life that was cut off ends here.
         if used > 0 && !anew && !ends_with_newline(path)? {
             recorder.send("\n".to_owned());
         }
-        recorder.send(Scribe::life(core.epoch(), core.rules()));
+        recorder.send(EventRecorder::life(core.epoch(), core.rules()));
         Ok(recorder)
     }
 
@@ -92,14 +92,14 @@ mod tests {
 
     use super::*;
     use crate::{
-        actors::fleet::{FleetRules, record::replay},
+        fleet::record::replay,
         settings::{Layers, Settings},
     };
 
     fn core(epoch: u64) -> FleetCore {
         let layers = Layers::load(None, Default::default()).expect("defaults");
         let settings = Settings::from_layers(&layers, 2).expect("valid");
-        FleetCore::new(FleetRules::new(&settings, Duration::from_secs(1)), epoch)
+        FleetCore::new(settings.fleet_rules(Duration::from_secs(1)), epoch)
     }
 
     /// What is in the file once it is replayed as so many lives.

@@ -90,7 +90,7 @@ pub type Factory = Box<dyn Fn(DeathNotice)>;
 
 /// A factory for an actor that must not be rebuilt: what it had in hand would be lost with nobody to say so. Its death ends
 /// the process, and others do its work.
-pub fn irreplaceable(start: impl FnOnce(DeathNotice) + 'static) -> Factory {
+pub fn fail_fast(start: impl FnOnce(DeathNotice) + 'static) -> Factory {
     let start = Cell::new(Some(start));
     Box::new(move |notice| match start.take() {
         Some(start) => start(notice),
@@ -101,21 +101,21 @@ pub fn irreplaceable(start: impl FnOnce(DeathNotice) + 'static) -> Factory {
     })
 }
 
-struct Ward {
+struct Supervised {
     factory: Factory,
     deaths: VecDeque<Instant>,
 }
 
 /// See the module.
 pub struct Guardian {
-    wards: BTreeMap<&'static str, Ward>,
+    wards: BTreeMap<&'static str, Supervised>,
     standing_down: bool,
 }
 
 impl Guardian {
     /// Guards the actors that these factories make; they are made when the guardian starts, in name order.
     pub fn new(factories: impl IntoIterator<Item = (&'static str, Factory)>) -> Self {
-        let ward = |(name, factory)| (name, Ward { factory, deaths: VecDeque::new() });
+        let ward = |(name, factory)| (name, Supervised { factory, deaths: VecDeque::new() });
         Self { wards: factories.into_iter().map(ward).collect(), standing_down: false }
     }
 }
@@ -222,7 +222,7 @@ mod tests {
                 let link = link.clone();
                 move |notice| link.set(Fragile { life: 1, _notice: notice }.start().recipient())
             };
-            Guardian::new([("fragile", irreplaceable(start))]).start();
+            Guardian::new([("fragile", fail_fast(start))]).start();
             tokio::task::yield_now().await;
             assert_eq!(link.ask(Poke { panic: false }).await, Ok(1));
             assert!(link.ask(Poke { panic: true }).await.is_err());

@@ -1,7 +1,5 @@
 //! When to stop oneself: after `worker.idle_stop` with no job in hand, and not before the time that is paid for is over.
 
-use std::time::Duration;
-
 use actix::{Actor, AsyncContext, Context, Handler};
 use tokio::time::Instant;
 
@@ -9,30 +7,11 @@ use super::{
     guardian::{DeathNotice, Link},
     messages::{Busy, Idle, IdleExpired},
 };
-
-/// Thresholds of an idle worker.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// `worker.idle_stop`.
-    pub idle: Duration,
-    /// What a start pays at least (`fleet.billing_minimum`; EC2 bills the first 60 s of each start in full, and by the
-    /// second after them).
-    pub paid: Duration,
-}
-
-impl Limits {
-    /// How much longer a worker that is up for `up` and idle for `idle` waits for work; zero: it stops.
-    ///
-    /// `max(idle limit − idle, paid − up)`: work that comes in time that is paid for costs nothing, so a worker never stops
-    /// within it, however short its idle limit; after it each second costs, and the idle limit alone decides.
-    pub fn wait(&self, idle: Duration, up: Duration) -> Duration {
-        self.idle.saturating_sub(idle).max(self.paid.saturating_sub(up))
-    }
-}
+use crate::fleet::IdleStop;
 
 /// See the module.
 pub struct IdleTimer {
-    limits: Limits,
+    rule: IdleStop,
     born: Instant,
     in_hand: usize,
     idle_since: Instant,
@@ -42,21 +21,21 @@ pub struct IdleTimer {
 
 impl IdleTimer {
     /// `born`: when the instance came up, as far as it can know.
-    pub fn new(limits: Limits, born: Instant, expired: Link<IdleExpired>, notice: DeathNotice) -> Self {
-        Self { limits, born, in_hand: 0, idle_since: Instant::now(), expired, _notice: notice }
+    pub fn new(rule: IdleStop, born: Instant, expired: Link<IdleExpired>, notice: DeathNotice) -> Self {
+        Self { rule, born, in_hand: 0, idle_since: Instant::now(), expired, _notice: notice }
     }
 
     /// Compares deadlines instead of restarting a timer a job: a full mailbox is emptied before timers fire.
     fn check(&mut self, ctx: &mut Context<Self>) {
         let wait = match self.in_hand {
-            0 => self.limits.wait(self.idle_since.elapsed(), self.born.elapsed()),
-            _ => self.limits.idle,
+            0 => self.rule.wait(self.idle_since.elapsed(), self.born.elapsed()),
+            _ => self.rule.idle,
         };
         if wait.is_zero() {
             self.expired.tell(IdleExpired);
         }
         // The supervisor may not be able to stop now: ask again later.
-        let next = if wait.is_zero() { self.limits.idle } else { wait };
+        let next = if wait.is_zero() { self.rule.idle } else { wait };
         ctx.run_later(next, Self::check);
     }
 }
@@ -81,48 +60,5 @@ impl Handler<Idle> for IdleTimer {
     fn handle(&mut self, _: Idle, _: &mut Self::Context) {
         self.in_hand = self.in_hand.saturating_sub(1);
         self.idle_since = Instant::now();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const fn s(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    #[test]
-    fn a_worker_waits_for_its_idle_limit_and_through_what_is_paid() {
-        let ec2 = Limits { idle: s(20), paid: s(60) };
-        for (idle, up, wait) in [
-            (0, 0, 60),   // fresh
-            (25, 25, 35), // idle for long enough, but the minute is paid
-            (19, 59, 1),
-            (20, 60, 0),
-            (0, 300, 20), // after the minute only the limit counts
-            (5, 300, 15),
-            (20, 300, 0),
-            (3, 50, 17), // the limit ends after the minute
-        ] {
-            assert_eq!(ec2.wait(s(idle), s(up)), s(wait), "idle {idle}, up {up}");
-        }
-        let unbilled = Limits { idle: s(20), paid: s(0) };
-        assert_eq!(unbilled.wait(s(0), s(0)), s(20));
-        assert_eq!(unbilled.wait(s(20), s(20)), s(0));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn it_stops_exactly_when_both_are_over(idle in 0u64..400, up in 0u64..400, limit in 1u64..300, paid in 0u64..120) {
-            let limits = Limits { idle: s(limit), paid: s(paid) };
-            let wait = limits.wait(s(idle), s(up));
-            proptest::prop_assert_eq!(wait.is_zero(), idle >= limit && up >= paid);
-            // If no work comes, it stops after that wait and not a moment before.
-            proptest::prop_assert!(limits.wait(s(idle) + wait, s(up) + wait).is_zero());
-            if let Some(less) = wait.checked_sub(Duration::from_nanos(1)) {
-                proptest::prop_assert!(!limits.wait(s(idle) + less, s(up) + less).is_zero());
-            }
-        }
     }
 }

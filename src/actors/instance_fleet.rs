@@ -7,14 +7,14 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    fleet::{Action, Event, FleetCore, view::FleetView},
     fleet_recorder::FleetRecorder,
     guardian::DeathNotice,
     messages::{DemandHint, Retire, Served},
 };
 use crate::{
+    clock::now_ms,
     cloud::{Compute, InstanceId, Queue},
-    records::now_ms,
+    fleet::{Action, Event, FleetCore, view::FleetView},
 };
 
 /// Shortest time between two views.

@@ -17,11 +17,17 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     guardian::{DeathNotice, Link, StandDown},
-    job::JobRunner,
-    look_ahead::{Ask, Load, LookAhead},
-    messages::{Abandon, AskCapacity, Busy, Deliveries, Done, Drain, Drained, Idle, IdleExpired, LookOnce, Quiet},
+    messages::{
+        Busy, Deliveries, Done, Drain, Drained, FinalPoll, Idle, IdleExpired, Nack, QueueEmpty, RequestCapacity,
+    },
 };
-use crate::cloud::{Delivery, Metadata};
+use crate::{
+    cloud::{Delivery, Metadata},
+    worker::{
+        job_runner::JobRunner,
+        prefetch::{Load, PollDecision, Prefetch},
+    },
+};
 
 /// Exit code of a worker that could not finish its jobs in `worker.drain_timeout` (`EX_TEMPFAIL` of sysexits.h).
 pub const EXIT_UNFINISHED: i32 = 75;
@@ -37,12 +43,12 @@ const UNSETTLED: usize = 8;
 /// Ways between the actors of the instance.
 #[derive(Clone, Default)]
 pub struct Links {
-    pub capacity: Link<AskCapacity>,
+    pub capacity: Link<RequestCapacity>,
     pub deliveries: Link<Deliveries>,
     pub done: Link<Done>,
-    pub abandon: Link<Abandon>,
-    pub look_once: Link<LookOnce>,
-    pub quiet: Link<Quiet>,
+    pub abandon: Link<Nack>,
+    pub final_poll: Link<FinalPoll>,
+    pub quiet: Link<QueueEmpty>,
     pub drain: Link<Drain>,
     pub drained: Link<Drained>,
     pub busy: Link<Busy>,
@@ -73,14 +79,14 @@ pub struct End(pub Why);
 pub struct Limits {
     /// Inference threads of the runner's pool.
     pub threads: usize,
-    pub look_ahead: LookAhead,
+    pub prefetch: Prefetch,
     /// `worker.drain_timeout`.
     pub drain_timeout: Duration,
 }
 
 /// The poller's question, until there is room.
 struct Asked {
-    plenty: bool,
+    batch_was_full: bool,
     answer: oneshot::Sender<usize>,
 }
 
@@ -139,18 +145,18 @@ impl InstanceSupervisor {
             usual: self.runner.learned.get(),
             begun: self.begun.values().copied().collect(),
             waiting: self.waiting.len(),
-            plenty: asked.plenty,
+            batch_was_full: asked.batch_was_full,
         };
         let now = Instant::now();
-        match self.limits.look_ahead.ask(&load, now) {
-            Ask::Now(count) if self.unsettled < UNSETTLED * self.limits.threads => {
+        match self.limits.prefetch.ask(&load, now) {
+            PollDecision::Now(count) if self.unsettled < UNSETTLED * self.limits.threads => {
                 let _ = asked.answer.send(count); // a poller that has gone has asked for nothing
             }
-            Ask::At(then) => {
+            PollDecision::At(then) => {
                 self.asked = Some(asked);
                 self.look = Some(ctx.run_later(then - now, Self::answer_poller));
             }
-            Ask::Now(_) | Ask::Later => self.asked = Some(asked), // until a job has come on
+            PollDecision::Now(_) | PollDecision::Later => self.asked = Some(asked), // until a job has come on
         }
     }
 
@@ -201,7 +207,7 @@ impl InstanceSupervisor {
                 Ok(()) => act.links.done.tell(Done(receipt)),
                 Err(error) => {
                     tracing::error!(%error, "job not finished: it will be done again");
-                    act.links.abandon.tell(Abandon(receipt))
+                    act.links.abandon.tell(Nack(receipt))
                 }
             };
             act.links.idle.tell(Idle);
@@ -239,11 +245,11 @@ impl Actor for InstanceSupervisor {
     }
 }
 
-impl Handler<AskCapacity> for InstanceSupervisor {
+impl Handler<RequestCapacity> for InstanceSupervisor {
     type Result = ResponseFuture<usize>;
-    fn handle(&mut self, AskCapacity { plenty }: AskCapacity, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, RequestCapacity { batch_was_full }: RequestCapacity, ctx: &mut Self::Context) -> Self::Result {
         let (answer, answered) = oneshot::channel();
-        self.asked = Some(Asked { plenty, answer });
+        self.asked = Some(Asked { batch_was_full, answer });
         self.answer_poller(ctx);
         Box::pin(async move { answered.await.unwrap_or(0) })
     }
@@ -261,13 +267,13 @@ impl Handler<Deliveries> for InstanceSupervisor {
 impl Handler<IdleExpired> for InstanceSupervisor {
     type Result = ();
     fn handle(&mut self, _: IdleExpired, _: &mut Self::Context) {
-        self.links.look_once.tell(LookOnce);
+        self.links.final_poll.tell(FinalPoll);
     }
 }
 
-impl Handler<Quiet> for InstanceSupervisor {
+impl Handler<QueueEmpty> for InstanceSupervisor {
     type Result = ();
-    fn handle(&mut self, _: Quiet, ctx: &mut Self::Context) {
+    fn handle(&mut self, _: QueueEmpty, ctx: &mut Self::Context) {
         self.end(Why::Idle, ctx);
     }
 }

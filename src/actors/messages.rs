@@ -30,7 +30,7 @@ pub struct Forget {
 #[rtype(result = "()")]
 pub struct Answer(pub Reply);
 
-/// From a poller: messages received. Each receipt is owed a [`Done`] or an [`Abandon`].
+/// From a poller: messages received. Each receipt is owed a [`Done`] or an [`Nack`].
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Deliveries(pub Vec<Delivery>);
@@ -39,9 +39,9 @@ pub struct Deliveries(pub Vec<Delivery>);
 /// there is room.
 #[derive(Message)]
 #[rtype(result = "usize")]
-pub struct AskCapacity {
+pub struct RequestCapacity {
     /// The last poll brought as many as it asked for.
-    pub plenty: bool,
+    pub batch_was_full: bool,
 }
 
 /// To a poller: the message is dealt with and can be deleted.
@@ -52,17 +52,17 @@ pub struct Done(pub Receipt);
 /// To a poller: the message was not dealt with and shall be delivered again.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Abandon(pub Receipt);
+pub struct Nack(pub Receipt);
 
-/// To a poller: look once more, and say [`Quiet`] if there is no work after all.
+/// To a poller: look once more, and say [`QueueEmpty`] if there is no work after all.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct LookOnce;
+pub struct FinalPoll;
 
 /// From a poller: nothing in hand, and nothing came at a last look. It receives no more.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Quiet;
+pub struct QueueEmpty;
 
 /// To a poller: receive no more, delete what is done, then say [`Drained`].
 #[derive(Message)]

@@ -1,13 +1,10 @@
 //! The actors. Besides these only `http/`, `main.rs` and the composition root (`app.rs` with `app/`) know actix.
 
-pub mod fleet;
 pub mod fleet_recorder;
 pub mod guardian;
 pub mod idle_timer;
 pub mod instance_fleet;
 pub mod instance_supervisor;
-pub mod job;
-pub mod look_ahead;
 pub mod messages;
 pub mod queue_poller;
 pub mod reply_router;

@@ -7,7 +7,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 
 use super::{
     guardian::{DeathNotice, Link},
-    messages::{Abandon, AskCapacity, Deliveries, Done, Drain, Drained, LookOnce, Quiet},
+    messages::{Deliveries, Done, Drain, Drained, FinalPoll, Nack, QueueEmpty, RequestCapacity},
 };
 use crate::cloud::{CloudError, CloudResult, Delivery, Queue, Receipt};
 
@@ -37,9 +37,9 @@ pub struct PollerOptions {
 /// Whom a poller works for. Nobody need hear of the end of one that is never drained.
 #[derive(Clone, Default)]
 pub struct Owner {
-    pub capacity: Link<AskCapacity>,
+    pub capacity: Link<RequestCapacity>,
     pub deliveries: Link<Deliveries>,
-    pub quiet: Link<Quiet>,
+    pub quiet: Link<QueueEmpty>,
     pub drained: Link<Drained>,
 }
 
@@ -51,7 +51,7 @@ pub struct QueuePoller {
     next: Option<SpawnHandle>,
     poll: Option<SpawnHandle>,
     /// The last poll brought as many as it asked for.
-    plenty: bool,
+    batch_was_full: bool,
     failures: u32,
     in_hand: HashSet<Receipt>,
     to_delete: Vec<Receipt>,
@@ -59,7 +59,7 @@ pub struct QueuePoller {
     /// Delete and abandon calls under way.
     calls: usize,
     /// The poll under way, or else the next one, is a last look.
-    last_look: bool,
+    final_poll: bool,
     draining: bool,
     owner: Owner,
     _notice: DeathNotice,
@@ -72,13 +72,13 @@ impl QueuePoller {
             options,
             next: None,
             poll: None,
-            plenty: false,
+            batch_was_full: false,
             failures: 0,
             in_hand: HashSet::new(),
             to_delete: Vec::new(),
             flush_due: false,
             calls: 0,
-            last_look: false,
+            final_poll: false,
             draining: false,
             owner,
             _notice: notice,
@@ -90,13 +90,13 @@ impl QueuePoller {
         if self.draining {
             return;
         }
-        let (capacity, plenty) = (self.owner.capacity.clone(), self.plenty);
+        let (capacity, batch_was_full) = (self.owner.capacity.clone(), self.batch_was_full);
         let asked = async move {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
             // Whoever knows it may be being rebuilt.
-            capacity.ask(AskCapacity { plenty }).await.unwrap_or(0)
+            capacity.ask(RequestCapacity { batch_was_full }).await.unwrap_or(0)
         };
         self.next = Some(ctx.spawn(asked.into_actor(self).map(|capacity, act, ctx| {
             act.next = None;
@@ -109,7 +109,7 @@ impl QueuePoller {
 
     fn receive(&mut self, max: usize, ctx: &mut Context<Self>) {
         // The last look at a queue nearby is a glance.
-        let wait = if self.last_look && !self.options.finish_poll { Duration::ZERO } else { self.options.wait };
+        let wait = if self.final_poll && !self.options.finish_poll { Duration::ZERO } else { self.options.wait };
         let (queue, wait) = (self.queue.clone(), wait.min(LONG_POLL));
         let received = async move { queue.receive(max, wait).await }.into_actor(self);
         self.poll = Some(ctx.spawn(received.map(move |result, act, ctx| act.received(max, result, ctx))));
@@ -120,31 +120,31 @@ impl QueuePoller {
         if self.draining {
             let receipts: Vec<Receipt> = result.into_iter().flatten().map(|d| d.receipt).collect();
             if !receipts.is_empty() {
-                self.give_back(receipts, ctx);
+                self.return_to_queue(receipts, ctx);
             }
             return self.finish_drain(ctx);
         }
-        let last_look = std::mem::take(&mut self.last_look);
+        let final_poll = std::mem::take(&mut self.final_poll);
         match result {
-            Ok(batch) if batch.is_empty() && last_look && self.in_hand.is_empty() => {
-                self.owner.quiet.tell(Quiet); // and not another poll: a drain follows
+            Ok(batch) if batch.is_empty() && final_poll && self.in_hand.is_empty() => {
+                self.owner.quiet.tell(QueueEmpty); // and not another poll: a drain follows
             }
             Ok(batch) => {
                 self.failures = 0;
-                self.plenty = batch.len() >= max;
+                self.batch_was_full = batch.len() >= max;
                 if batch.is_empty() {
                     return self.poll_after(Duration::ZERO, ctx);
                 }
-                if last_look {
+                if final_poll {
                     tracing::info!("work has come back: going on");
                 }
                 let receipts: Vec<Receipt> = batch.iter().map(|d| d.receipt.clone()).collect();
                 if self.owner.deliveries.tell(Deliveries(batch)) {
                     self.in_hand.extend(receipts);
                 } else {
-                    self.give_back(receipts, ctx); // whoever takes them is being rebuilt
+                    self.return_to_queue(receipts, ctx); // whoever takes them is being rebuilt
                 }
-                let pace = if self.plenty { Duration::ZERO } else { self.options.pace };
+                let pace = if self.batch_was_full { Duration::ZERO } else { self.options.pace };
                 self.poll_after(pace, ctx);
             }
             Err(error) => {
@@ -202,7 +202,7 @@ impl QueuePoller {
     }
 
     /// Makes messages visible again. A failure leaves that to the visibility timeout.
-    fn give_back(&mut self, receipts: Vec<Receipt>, ctx: &mut Context<Self>) {
+    fn return_to_queue(&mut self, receipts: Vec<Receipt>, ctx: &mut Context<Self>) {
         let queue = self.queue.clone();
         self.call(ctx, async move {
             queue.extend(receipts.into_iter().map(|r| (r, Duration::ZERO)).collect()).await;
@@ -244,21 +244,21 @@ impl Handler<Done> for QueuePoller {
     }
 }
 
-impl Handler<Abandon> for QueuePoller {
+impl Handler<Nack> for QueuePoller {
     type Result = ();
-    fn handle(&mut self, Abandon(receipt): Abandon, ctx: &mut Self::Context) {
+    fn handle(&mut self, Nack(receipt): Nack, ctx: &mut Self::Context) {
         self.in_hand.remove(&receipt);
-        self.give_back(vec![receipt], ctx);
+        self.return_to_queue(vec![receipt], ctx);
     }
 }
 
-impl Handler<LookOnce> for QueuePoller {
+impl Handler<FinalPoll> for QueuePoller {
     type Result = ();
-    fn handle(&mut self, _: LookOnce, ctx: &mut Self::Context) {
+    fn handle(&mut self, _: FinalPoll, ctx: &mut Self::Context) {
         if self.draining || !self.in_hand.is_empty() {
             return; // work came in the meantime
         }
-        self.last_look = true; // what it brings is taken
+        self.final_poll = true; // what it brings is taken
         if !self.options.finish_poll
             && let Some(poll) = self.poll.take()
         {

@@ -9,7 +9,7 @@ use actix::{Actor, Context, Handler, Recipient};
 
 use super::{
     guardian::{DeathNotice, Link},
-    messages::{Answer, AskCapacity, Deliveries, Done, Forget, Register, Served},
+    messages::{Answer, Deliveries, Done, Forget, Register, RequestCapacity, Served},
     queue_poller::BATCH,
 };
 use crate::{
@@ -70,10 +70,10 @@ impl Handler<Forget> for ReplyRouter {
     }
 }
 
-impl Handler<AskCapacity> for ReplyRouter {
+impl Handler<RequestCapacity> for ReplyRouter {
     type Result = usize;
     /// Replies are routed as they come: the question was in the mailbox behind those before.
-    fn handle(&mut self, _: AskCapacity, _: &mut Self::Context) -> usize {
+    fn handle(&mut self, _: RequestCapacity, _: &mut Self::Context) -> usize {
         BATCH
     }
 }

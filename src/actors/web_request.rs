@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cloud::{CloudError, Message, Queue},
-    records::Records,
+    results::ResultStore,
     wire::{JobId, Reply},
 };
 
@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Ports {
     pub listener: Arc<dyn Queue>,
-    pub records: Records,
+    pub results: ResultStore,
     pub register: Link<Register>,
     pub forget: Link<Forget>,
 }
@@ -62,11 +62,11 @@ impl WebRequest {
             if ports.register.ask(Register { id, to: me }).await.is_err() {
                 return Err(SubmitError::Closed { id });
             }
-            if retried && let Some(reply) = ports.records.reply(id).await? {
+            if retried && let Some(reply) = ports.results.reply(id).await? {
                 return Ok(Some(reply));
             }
             // Until there is an answer the client knows nothing of the job: it need not be durable yet.
-            let result = ports.listener.send_soon(vec![message]).await.pop();
+            let result = ports.listener.send_buffered(vec![message]).await.pop();
             result.unwrap_or_else(|| Err(CloudError::Unavailable("the queue did not answer".into())))?;
             Ok(None)
         };
@@ -79,10 +79,10 @@ impl WebRequest {
     }
 
     fn look_later(&mut self, ctx: &mut Context<Self>) {
-        let (id, records) = (self.id, self.ports.records.clone());
+        let (id, results) = (self.id, self.ports.results.clone());
         let look = async move {
             tokio::time::sleep(LOOK_EVERY).await;
-            records.reply(id).await
+            results.reply(id).await
         };
         ctx.spawn(look.into_actor(self).map(|found, act, ctx| match found {
             Ok(Some(reply)) => act.finish(Ok(reply), ctx),
@@ -98,13 +98,13 @@ impl WebRequest {
     /// so that whoever asks for the id is not told that there is no such job.
     fn expire(&mut self, ctx: &mut Context<Self>) {
         let (id, waited) = (self.id, self.deadline);
-        let (records, file) = (self.ports.records.clone(), self.file.clone());
+        let (results, file) = (self.ports.results.clone(), self.file.clone());
         let listener = self.ports.listener.clone();
         let looked = async move {
-            match records.reply(id).await {
+            match results.reply(id).await {
                 Ok(Some(reply)) => return Ok(reply),
                 Ok(None) => {
-                    if let Err(error) = records.pending(id, file).await {
+                    if let Err(error) = results.pending(id, file).await {
                         tracing::warn!(%error, %id, "pending record not stored");
                     }
                 }

@@ -13,16 +13,17 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::{
-    fleet::view::FleetView,
     guardian::Link,
     messages::DemandHint,
     web_request::{HangUp, Ports, WebRequest},
 };
 use crate::{
+    clock::now_ms,
     cloud::{CloudError, Message},
+    fleet::view::FleetView,
     inference::gallery_store::GalleryStore,
-    recognition::Record,
-    records::{Records, now_ms},
+    recognition::JobResult,
+    results::ResultStore,
     settings::Settings,
     wire::{self, ImageRef, Job, JobId, Reply, Task},
 };
@@ -114,8 +115,8 @@ impl WebTier {
         &self.0.settings
     }
 
-    fn records(&self) -> &Records {
-        &self.0.ports.records
+    fn results(&self) -> &ResultStore {
+        &self.0.ports.results
     }
 
     /// Uploads that hold a place now.
@@ -172,7 +173,7 @@ impl WebTier {
     /// Sends the job and returns when it is safely queued.
     pub async fn submit_async(&self, admission: Admission, upload: Upload) -> Result<(), SubmitError> {
         let _place = admission;
-        self.records().pending(upload.id, upload.file.clone()).await?;
+        self.results().pending(upload.id, upload.file.clone()).await?;
         let message = self.message(upload).await?;
         self.hint();
         let result = self.0.ports.listener.send(vec![message]).await.pop();
@@ -187,7 +188,7 @@ impl WebTier {
         let image = if image.len() <= queue.inline_limit {
             ImageRef::Inline(image)
         } else {
-            self.records().put_claim(id, task, &file, image).await?
+            self.results().put_claim(id, task, &file, image).await?
         };
         let job = Job {
             id,
@@ -209,13 +210,13 @@ impl WebTier {
     }
 
     /// What is known of a job, by any node, after any restart.
-    pub async fn record(&self, id: JobId) -> Result<Option<Record>, CloudError> {
-        self.records().get(id).await
+    pub async fn record(&self, id: JobId) -> Result<Option<JobResult>, CloudError> {
+        self.results().get(id).await
     }
 
     /// Deletes a job's image, label and result. `false` if there was none, `Conflict` while it is pending.
     pub async fn forget(&self, id: JobId) -> Result<bool, CloudError> {
-        self.records().forget(id).await
+        self.results().forget(id).await
     }
 
     pub fn gallery(&self) -> &GalleryStore {
@@ -235,6 +236,6 @@ impl WebTier {
     /// Why this node cannot take work, if it cannot (queue or store unreachable): `/readyz`.
     pub async fn ready(&self) -> Result<(), CloudError> {
         self.0.ports.listener.depth().await?;
-        self.records().check().await
+        self.results().check().await
     }
 }

@@ -15,7 +15,6 @@ use reply_queues::ReplyQueues;
 use super::{HearsReplies, Node, create_queues, finish_uploads, listen, wait_to_end};
 use crate::{
     actors::{
-        fleet::view::FleetView,
         guardian::{Factory, Guardian, StandDown},
         instance_supervisor::EXIT_UNAVAILABLE,
         messages::Retire,
@@ -25,6 +24,7 @@ use crate::{
         aws::AwsCloud,
         lease::{Held, Lease},
     },
+    fleet::view::FleetView,
     http,
     settings::Settings,
 };

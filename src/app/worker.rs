@@ -9,17 +9,17 @@ use tokio::time::Instant;
 use super::{poller_options, wait_for_signal};
 use crate::{
     actors::{
-        guardian::{Factory, Guardian, irreplaceable},
-        idle_timer::{self, IdleTimer},
+        guardian::{Factory, Guardian, fail_fast},
+        idle_timer::IdleTimer,
         instance_supervisor::{self, End, InstanceSupervisor, Links, Why},
-        job::JobRunner,
-        look_ahead::LookAhead,
         queue_poller::{Owner, PollerOptions, QueuePoller},
     },
     cloud::{Metadata, ObjectStore, Queue, Queues},
+    fleet::IdleStop,
     inference::{factory::factory, gallery_cache::GalleryCache, gallery_store::GalleryStore, pool::Pool},
-    records::Records,
+    results::ResultStore,
     settings::{CloudKind, Settings},
+    worker::{job_runner::JobRunner, prefetch::Prefetch},
 };
 
 /// How long before a thread is usually free the next job is asked for, so that it is there when it can be begun: the time
@@ -50,7 +50,7 @@ pub async fn run(settings: Settings, ports: Ports) -> anyhow::Result<()> {
     let runner = JobRunner {
         pool,
         gallery: gallery.clone(),
-        records: Records::new(objects, settings.store.clone()),
+        results: ResultStore::new(objects, settings.store.clone()),
         queues,
         replies: Default::default(),
         learned: Default::default(),
@@ -86,15 +86,15 @@ fn start_actors(
     links: &Links,
 ) {
     let supervisor: Factory = {
-        let look_ahead = match settings.cloud.kind {
-            CloudKind::Local => LookAhead { lead: LEAD, horizon: LEAD },
-            CloudKind::Aws => LookAhead { lead: LEAD, horizon: LEAD.max(settings.aws.linger) },
+        let prefetch = match settings.cloud.kind {
+            CloudKind::Local => Prefetch { lead: LEAD, max_prefetch_delay: LEAD },
+            CloudKind::Aws => Prefetch { lead: LEAD, max_prefetch_delay: LEAD.max(settings.aws.linger) },
         };
         let (threads, drain_timeout) = (settings.worker.threads, settings.worker.drain_timeout);
-        let limits = instance_supervisor::Limits { threads, look_ahead, drain_timeout };
+        let limits = instance_supervisor::Limits { threads, prefetch, drain_timeout };
         let (links, runner) = (links.clone(), Arc::new(runner));
         // Were it rebuilt, the poller would hold messages of jobs that went with it.
-        irreplaceable(move |notice| {
+        fail_fast(move |notice| {
             let supervisor = InstanceSupervisor::new(runner, limits, metadata, links.clone(), notice).start();
             links.capacity.set(supervisor.clone().recipient());
             links.deliveries.set(supervisor.clone().recipient());
@@ -122,12 +122,12 @@ fn start_actors(
             let poller = QueuePoller::new(listener.clone(), options.clone(), owner, notice).start();
             links.done.set(poller.clone().recipient());
             links.abandon.set(poller.clone().recipient());
-            links.look_once.set(poller.clone().recipient());
+            links.final_poll.set(poller.clone().recipient());
             links.drain.set(poller.recipient());
         })
     };
     let timer: Factory = {
-        let limits = idle_timer::Limits { idle: settings.worker.idle_stop, paid: settings.fleet.billing_minimum };
+        let limits = IdleStop { idle: settings.worker.idle_stop, paid: settings.fleet.billing_minimum };
         let links = links.clone();
         Box::new(move |notice| {
             let timer = IdleTimer::new(limits, born, links.idle_expired.clone(), notice).start();

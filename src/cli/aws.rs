@@ -1,12 +1,12 @@
 //! `rollcall aws`: makes the image, the stack, and takes both away.
 
 #[cfg(feature = "aws")]
-pub use there::{Args, run};
+pub use commands::{Args, run};
 #[cfg(not(feature = "aws"))]
 pub use without::{Args, run};
 
 #[cfg(feature = "aws")]
-mod there;
+mod commands;
 
 #[cfg(not(feature = "aws"))]
 mod without {

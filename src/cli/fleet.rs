@@ -8,7 +8,7 @@ use clap::Subcommand;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    actors::fleet::{
+    fleet::{
         explain::Decision,
         record::{Replayed, replay},
         view::FleetView,
@@ -113,7 +113,7 @@ async fn status(server: &Server, settings: &Settings) -> anyhow::Result<()> {
             i.reason.as_deref().unwrap_or("")
         );
     }
-    for line in view.story.iter().rev().take(20).rev() {
+    for line in view.events.iter().rev().take(20).rev() {
         println!("{:<26} {:<10} {}", time(line.at_ms), line.kind, line.text);
     }
     Ok(())

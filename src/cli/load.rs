@@ -26,7 +26,7 @@ use crate::{
 use client::{Client, Failed, Upload};
 use fleet::Sampler;
 use photos::{Expectations, Photo};
-use verify::{Answered, Shelves};
+use verify::{Answered, StoreProbe};
 
 pub use fleet::Sample;
 pub use report::{Answers, FailedUpload, Latency, Mismatch, Report, Retries};
@@ -106,7 +106,7 @@ pub async fn measure(args: &Args, settings: &Settings) -> anyhow::Result<Report>
     let expectations = expectations(args, &photos)?;
     let url = args.url.clone().unwrap_or_else(|| format!("http://{}/", settings.http.listen));
     let client = Client::new(&url, &args.field, args.timeout, args.retry)?;
-    let shelves = shelves(args, settings)?;
+    let store_probe = store_probe(args, settings)?;
 
     let bar = progress_bar(requests, args.no_progress);
     let started = Instant::now();
@@ -137,7 +137,7 @@ pub async fn measure(args: &Args, settings: &Settings) -> anyhow::Result<Report>
     let different = photos.len().min(requests);
     let mut report = tally.report(url, (requests, args.concurrency), different, makespan);
     if named && !args.no_verify {
-        report.store = Some(verify::check(&client, shelves.as_ref(), answered).await);
+        report.store = Some(verify::check(&client, store_probe.as_ref(), answered).await);
     }
     report.fleet = sampler.stop();
     Ok(report)
@@ -159,7 +159,7 @@ fn expectations(args: &Args, photos: &[Photo]) -> anyhow::Result<Option<Expectat
 }
 
 /// The object store, if it is on this machine and in use.
-fn shelves(args: &Args, settings: &Settings) -> anyhow::Result<Option<Shelves>> {
+fn store_probe(args: &Args, settings: &Settings) -> anyhow::Result<Option<StoreProbe>> {
     let dir = match (&args.data_dir, settings.cloud.kind) {
         (Some(dir), _) => {
             ensure!(dir.join("objects").is_dir(), "--data-dir {}: there is no object store in it", dir.display());
@@ -170,7 +170,7 @@ fn shelves(args: &Args, settings: &Settings) -> anyhow::Result<Option<Shelves>> 
     };
     let objects = LocalObjects::open(dir).with_context(|| format!("cannot open the store in {}", dir.display()))?;
     let objects: Arc<dyn ObjectStore> = Arc::new(objects);
-    Ok(Some(Shelves { objects, buckets: settings.store.clone() }))
+    Ok(Some(StoreProbe { objects, buckets: settings.store.clone() }))
 }
 
 async fn upload(client: &Client, photo: &Photo) -> Upload {

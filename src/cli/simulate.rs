@@ -15,8 +15,8 @@ use anyhow::Context as _;
 
 use super::EXIT_CONFIG;
 use crate::{
-    cloud::sim::{Contender, Run, Trace, simulate},
     settings::{Layers, Settings, SettingsError},
+    simulator::{Contender, Run, Trace, simulate},
 };
 
 /// Run the controller against a simulated cloud, and report latency and cost.

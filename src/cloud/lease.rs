@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{CloudError, CloudResult, ETag, ObjectStore, Precondition};
-use crate::records::now_ms;
+use crate::clock::now_ms;
 
 /// What the object says, in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

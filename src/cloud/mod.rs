@@ -2,12 +2,17 @@
 //! machine, `aws` (a feature) is SQS, S3 and EC2, `sim` a simulated cloud for the controller alone. What a port
 //! promises is written on its trait and holds for every adapter.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+pub use crate::{
+    error::{CloudError, CloudResult},
+    fleet::{Depth, Instance, InstanceId, InstanceState},
+};
 
 #[cfg(feature = "aws")]
 pub mod aws;
@@ -15,48 +20,6 @@ pub mod lease;
 pub mod local;
 mod object_key;
 mod queue_limits;
-pub mod sim;
-
-/// What a cloud can answer instead of what was asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-pub enum CloudError {
-    /// The named thing is not there (now: right after its making this proves nothing).
-    #[error("{0} not found")]
-    NotFound(String),
-    /// A precondition did not hold, or a receipt is no longer valid: somebody else was first.
-    #[error("conflict: {0}")]
-    Conflict(String),
-    /// The request itself is wrong; the same request will never succeed.
-    #[error("invalid: {0}")]
-    Invalid(String),
-    /// Credentials or permissions are missing.
-    #[error("denied: {0}")]
-    Denied(String),
-    /// Too many calls; try later.
-    #[error("throttled")]
-    Throttled,
-    /// The cloud has no machine of the wanted kind at the moment.
-    #[error("no capacity: {0}")]
-    NoCapacity(String),
-    /// An account limit is reached.
-    #[error("quota reached: {0}")]
-    Quota(String),
-    /// A fault on the way or on the other side; the call may or may not have been applied.
-    #[error("unavailable: {0}")]
-    Unavailable(String),
-}
-
-impl CloudError {
-    /// Whether the same call may succeed later.
-    pub fn retryable(&self) -> bool {
-        match self {
-            Self::Throttled | Self::NoCapacity(_) | Self::Quota(_) | Self::Unavailable(_) => true,
-            Self::NotFound(_) | Self::Conflict(_) | Self::Invalid(_) | Self::Denied(_) => false,
-        }
-    }
-}
-
-pub type CloudResult<T> = Result<T, CloudError>;
 
 // ---------------------------------------------------------------- queues
 
@@ -103,21 +66,6 @@ pub struct Delivery {
     pub receives: u32,
 }
 
-/// Messages in a queue by what they are doing. Approximate on AWS.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Depth {
-    pub visible: u64,
-    pub in_flight: u64,
-    pub delayed: u64,
-}
-
-impl Depth {
-    /// Work that exists: what waits, what is being done, what will appear.
-    pub fn total(&self) -> u64 {
-        self.visible + self.in_flight + self.delayed
-    }
-}
-
 /// One queue: at least once, per-message receipts.
 ///
 /// Batches give one result an entry, in order: a part may fail. An error of the transport is every
@@ -130,7 +78,7 @@ pub trait Queue: Send + Sync + 'static {
     /// As [`Self::send`], but `Ok` may come before the message is durable: it is half a second later, or when a
     /// [`Self::flush`] that began after this has returned, unless it was deleted meanwhile. For a sender that promises
     /// nobody anything yet. See `docs/adr/0015-promises-decide-what-is-durable.md`.
-    async fn send_soon(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
+    async fn send_buffered(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
         self.send(batch).await
     }
     /// Makes durable whatever was sent through this queue before.
@@ -208,7 +156,7 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// As [`Self::put`] always, one after the other, seen by every reader at once, but durable only when a
     /// [`Self::flush`] that began later has returned: for many small objects, where a store can make many durable for the
     /// price of one. After an error the first of them may have been written.
-    async fn put_soon(&self, objects: Vec<NewObject>) -> CloudResult<()> {
+    async fn put_buffered(&self, objects: Vec<NewObject>) -> CloudResult<()> {
         for NewObject { bucket, key, bytes } in objects {
             self.put(&bucket, &key, bytes, Precondition::Always).await?;
         }
@@ -229,56 +177,6 @@ pub trait ObjectStore: Send + Sync + 'static {
 }
 
 // ---------------------------------------------------------------- machines
-
-/// An instance's id (`i-…`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct InstanceId(pub String);
-
-impl fmt::Display for InstanceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// EC2's six states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum InstanceState {
-    Pending,
-    Running,
-    Stopping,
-    Stopped,
-    ShuttingDown,
-    Terminated,
-}
-
-impl InstanceState {
-    pub const ALL: [Self; 6] =
-        [Self::Pending, Self::Running, Self::Stopping, Self::Stopped, Self::ShuttingDown, Self::Terminated];
-
-    /// Whether an instance in this state counts against the cap.
-    pub fn counts(self) -> bool {
-        match self {
-            Self::Pending | Self::Running | Self::Stopping | Self::Stopped => true,
-            Self::ShuttingDown | Self::Terminated => false,
-        }
-    }
-}
-
-/// An instance as the cloud sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Instance {
-    pub id: InstanceId,
-    /// For people: `app-tier-instance-3`.
-    pub name: String,
-    pub state: InstanceState,
-    /// The `ClientToken` it was launched with: ties it to the intent that asked for it.
-    pub token: String,
-    /// The worker's process, where instances are processes of this machine.
-    pub pid: Option<u32>,
-    /// Why it is in this state, where the cloud says so.
-    pub reason: Option<String>,
-}
 
 /// The machines of one cluster, and of no other.
 #[async_trait]

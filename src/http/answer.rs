@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::error::Problem;
 use crate::{
-    recognition::{Class, Face, Recognition, Record, Status, Timings},
+    recognition::{Class, Face, JobResult, Recognition, Status, Timings},
     wire::{JobId, Reply},
 };
 
@@ -88,7 +88,7 @@ impl Answer {
     }
 
     /// What the store holds.
-    pub fn stored(record: Record) -> Self {
+    pub fn stored(record: JobResult) -> Self {
         Self {
             seen: record.recognition.map(|recognition| Seen::new(recognition, None)),
             problem: record.failure.map(|failure| Problem::from(failure).to_json()),
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_stored_failure_carries_its_problem() {
-        let record = Record {
+        let record = JobResult {
             id: "x".into(),
             file: "a.jpg".into(),
             status: Status::Failed,

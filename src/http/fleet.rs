@@ -10,14 +10,14 @@ use tokio::{
 };
 
 use super::{State, error::Problem};
-use crate::actors::fleet::{explain::Decision, view::FleetView};
+use crate::fleet::{explain::Decision, view::FleetView};
 
 /// A page that follows the fleet cannot show more, and a busy fleet changes far more often.
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
 /// A comment this often shows proxies and clients that the stream lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Newest lines of the story in an event; `/v1/fleet` has all that are kept.
-const STORY_LINES: usize = 40;
+/// Newest entries of the event log in an event; `/v1/fleet` has all that are kept.
+const EVENT_LINES: usize = 40;
 /// When there are too many streams.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
@@ -73,7 +73,7 @@ impl Feed {
         }
         self.sent = Some(Instant::now());
         let mut view = FleetView::clone(&self.fleet.borrow_and_update());
-        view.story.drain(..view.story.len().saturating_sub(STORY_LINES));
+        view.events.drain(..view.events.len().saturating_sub(EVENT_LINES));
         // A view is made of numbers and strings alone: it is always JSON, and JSON has no line breaks.
         let json = serde_json::to_string(&view).expect("a view is JSON");
         Some(format!("event: fleet\ndata: {json}\n\n").into())

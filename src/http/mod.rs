@@ -3,12 +3,12 @@
 
 mod answer;
 mod body;
-mod doors;
 mod error;
 mod fleet;
 mod health;
 pub mod metrics;
 mod names;
+mod origin_guard;
 mod pages;
 mod people;
 mod recognitions;
@@ -68,7 +68,7 @@ pub fn serve(web: WebTier, listener: TcpListener, metrics: PrometheusHandle) -> 
     let server = HttpServer::new(move || {
         App::new()
             .app_data(state.clone())
-            .wrap(middleware::from_fn(doors::check))
+            .wrap(middleware::from_fn(origin_guard::check))
             .wrap(security_headers())
             .wrap(middleware::from_fn(metrics::observe))
             .configure(configure)

@@ -3,16 +3,14 @@
 
 mod aws;
 mod layers;
-mod schedule;
 mod simulate;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use serde::{Deserialize, Serialize};
-
+use crate::fleet::FleetRules;
+pub use crate::fleet::policy::{Policy, Window};
 pub use aws::{Aws, Launching};
 pub use layers::{Layers, SettingsError};
-pub use schedule::Window;
 pub use simulate::{Boot, Faults, Prices, Simulate};
 
 #[derive(Clone, Debug)]
@@ -95,29 +93,6 @@ pub struct Gallery {
     pub refresh: Duration,
     pub max_people: usize,
     pub max_photos: usize,
-}
-
-/// How many instances are wanted: `src/actors/fleet/policy/`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Policy {
-    Report,
-    Backlog,
-    Deadline,
-}
-
-impl Policy {
-    /// By name, as in the configuration.
-    pub const ALL: [(&str, Self); 3] =
-        [("report", Self::Report), ("backlog", Self::Backlog), ("deadline", Self::Deadline)];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Report => "report",
-            Self::Backlog => "backlog",
-            Self::Deadline => "deadline",
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -219,7 +194,7 @@ impl Settings {
 
         let policy = l.choice("fleet.policy", &Policy::ALL)?;
         // The thresholds of the design that this policy comes from belong to it.
-        let plain = policy == Policy::Report;
+        let plain = policy == Policy::OnePerJob;
         let max_instances = l.count_or_auto("fleet.max_instances", 1, 10_000, if local { cores } else { 19 })?;
 
         let settings = Self {
@@ -357,6 +332,38 @@ impl Settings {
             return Err(l.invalid("recognition.kind", allowed));
         }
         Ok(settings)
+    }
+}
+
+impl Settings {
+    /// Returns the rules of the fleet, for a core whose time begins at `started_at` (since the Unix epoch).
+    pub fn fleet_rules(&self, started_at: Duration) -> FleetRules {
+        let fleet = &self.fleet;
+        FleetRules {
+            policy: fleet.policy,
+            max_instances: fleet.max_instances,
+            launch_cooldown: fleet.launch_cooldown,
+            sweep_every: fleet.sweep_every,
+            keep_stopped: fleet.keep_stopped,
+            sweep_cooldown: fleet.sweep_cooldown,
+            boot_timeout: fleet.boot_timeout,
+            poll_every: fleet.poll_every,
+            describe_every: fleet.describe_every,
+            describe_lag: fleet.describe_lag,
+            silent_timeout: Some(fleet.silent_timeout),
+            jobs_per_instance: fleet.jobs_per_instance,
+            up_delay: fleet.up_delay,
+            down_delay: fleet.down_delay,
+            target_latency: fleet.target_latency,
+            boot_cold: fleet.boot_cold,
+            boot_warm: fleet.boot_warm,
+            service_time: fleet.service_time,
+            billing_minimum: fleet.billing_minimum,
+            schedule: fleet.schedule.clone(),
+            threads: self.worker.threads,
+            idle_stop: self.worker.idle_stop,
+            started_at,
+        }
     }
 }
 

@@ -106,7 +106,7 @@ pub async fn what_is_put_soon_is_seen_at_once_and_may_be_made_durable(world: &Wo
     let soon = |key: String, bytes: &'static str| NewObject { bucket: world.bucket.clone(), key, bytes: bytes.into() };
     for (n, bytes) in ["first", "second"].into_iter().enumerate() {
         let objects = vec![soon("soon".into(), bytes), soon(format!("many/{n}"), "")];
-        world.store().put_soon(objects).await.expect("written");
+        world.store().put_buffered(objects).await.expect("written");
         assert_eq!(world.read("soon").await, bytes);
     }
     world.store().flush().await.expect("durable");
@@ -114,7 +114,7 @@ pub async fn what_is_put_soon_is_seen_at_once_and_may_be_made_durable(world: &Wo
     assert_eq!(world.store().list(&world.bucket, "many/").await.expect("a listing").len(), 2);
     let etag = world.stores[1].get(&world.bucket, "soon").await.expect("there").etag;
     world.put("soon", b"third", Precondition::Match(etag)).await.expect("it has a version like any other");
-    let wrong = world.store().put_soon(vec![soon("../up".into(), "")]).await;
+    let wrong = world.store().put_buffered(vec![soon("../up".into(), "")]).await;
     assert!(matches!(wrong, Err(CloudError::Invalid(_))), "{wrong:?}");
 }
 

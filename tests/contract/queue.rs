@@ -384,7 +384,7 @@ pub async fn a_duplicate_is_accepted_and_dropped(world: &World) {
 pub async fn what_is_sent_soon_is_a_message_like_any_other(world: &World) {
     let queue = world.fifo().await;
     let (first, second) = (grouped("g", "first"), grouped("g", "second"));
-    for sent in [queue.send_soon(vec![first.clone()]).await, queue.send_soon(vec![first.clone()]).await] {
+    for sent in [queue.send_buffered(vec![first.clone()]).await, queue.send_buffered(vec![first.clone()]).await] {
         assert_eq!(sent, [Ok(())]);
     }
     send(&*queue, [first, second]).await; // the first is a duplicate, however it was sent
@@ -395,7 +395,7 @@ pub async fn what_is_sent_soon_is_a_message_like_any_other(world: &World) {
         delete(&*queue, &delivery).await;
     }
     depth_becomes(&*queue, Depth::default()).await;
-    let refused = queue.send_soon(vec![plain("no group")]).await;
+    let refused = queue.send_buffered(vec![plain("no group")]).await;
     assert!(matches!(refused[..], [Err(CloudError::Invalid(_))]), "{refused:?}");
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rollcall::{
-    actors::fleet::{Action, Event, FleetRules},
     cloud::InstanceState,
+    fleet::{Action, Event, FleetRules},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rollcall::{
-    actors::fleet::FleetRules,
+    fleet::FleetRules,
     settings::{Policy, Window},
 };
 
@@ -109,7 +109,7 @@ impl Plan {
         let cap = 1 + rng.below(large) as usize;
         let second = Duration::from_secs(1);
         let rules = FleetRules {
-            policy: [Policy::Report, Policy::Backlog, Policy::Deadline][rng.below(3) as usize],
+            policy: [Policy::OnePerJob, Policy::Backlog, Policy::Deadline][rng.below(3) as usize],
             max_instances: cap,
             launch_cooldown: second * if rng.percent(20) { rng.below(4) as u32 } else { 0 },
             sweep_every: second * (1 + rng.below(8) as u32),
@@ -195,7 +195,7 @@ impl Plan {
         with(&|p| p.quota = None);
         with(&|p| p.rules.launch_cooldown = Duration::ZERO);
         with(&|p| p.rules.sweep_cooldown = Duration::ZERO);
-        with(&|p| p.rules.policy = Policy::Report);
+        with(&|p| p.rules.policy = Policy::OnePerJob);
         all
     }
 }

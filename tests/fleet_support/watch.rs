@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use rollcall::{
-    actors::fleet::{Action, Cause},
     cloud::InstanceId,
+    fleet::{Action, Cause},
 };
 
 use super::world::{Ms, World};

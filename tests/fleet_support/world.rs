@@ -8,8 +8,8 @@ use std::{
 };
 
 use rollcall::{
-    actors::fleet::{Action, Event, FleetCore, FleetRules},
     cloud::{CloudError, CloudResult, Depth, Instance, InstanceId, InstanceState},
+    fleet::{Action, Event, FleetCore, FleetRules},
 };
 
 use super::{

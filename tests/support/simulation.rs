@@ -4,8 +4,8 @@
 use std::{collections::HashMap, path::Path};
 
 use rollcall::{
-    cloud::sim::{Contender, Report, Run, Trace, simulate},
     settings::{Layers, Settings},
+    simulator::{Contender, Report, Run, Trace, simulate},
 };
 
 /// Settings of the simulator: the defaults, a file of the package, and keys that override both.

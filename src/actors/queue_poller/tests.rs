@@ -18,7 +18,7 @@ struct ByHand {
     polls: Mutex<Vec<Duration>>,
     answers: Mutex<Vec<Vec<Delivery>>>,
     answered: Notify,
-    given_back: Mutex<usize>,
+    returned_to_queue: Mutex<usize>,
 }
 
 impl ByHand {
@@ -55,7 +55,7 @@ impl Queue for ByHand {
         batch.iter().map(|_| Ok(())).collect()
     }
     async fn extend(&self, batch: Vec<(Receipt, Duration)>) -> Vec<CloudResult<()>> {
-        *self.given_back.lock().expect("no panic") += batch.iter().filter(|(_, left)| left.is_zero()).count();
+        *self.returned_to_queue.lock().expect("no panic") += batch.iter().filter(|(_, left)| left.is_zero()).count();
         batch.iter().map(|_| Ok(())).collect()
     }
     async fn depth(&self) -> CloudResult<Depth> {
@@ -67,7 +67,7 @@ impl Queue for ByHand {
 #[derive(Debug, PartialEq)]
 enum Said {
     Took(usize),
-    Quiet,
+    QueueEmpty,
     Drained,
 }
 
@@ -77,9 +77,9 @@ impl Actor for Listener {
     type Context = Context<Self>;
 }
 
-impl Handler<AskCapacity> for Listener {
+impl Handler<RequestCapacity> for Listener {
     type Result = usize;
-    fn handle(&mut self, _: AskCapacity, _: &mut Self::Context) -> usize {
+    fn handle(&mut self, _: RequestCapacity, _: &mut Self::Context) -> usize {
         1
     }
 }
@@ -91,10 +91,10 @@ impl Handler<Deliveries> for Listener {
     }
 }
 
-impl Handler<Quiet> for Listener {
+impl Handler<QueueEmpty> for Listener {
     type Result = ();
-    fn handle(&mut self, _: Quiet, _: &mut Self::Context) {
-        let _ = self.0.try_send(Said::Quiet);
+    fn handle(&mut self, _: QueueEmpty, _: &mut Self::Context) {
+        let _ = self.0.try_send(Said::QueueEmpty);
     }
 }
 
@@ -107,7 +107,7 @@ impl Handler<Drained> for Listener {
 
 struct World {
     queue: Arc<ByHand>,
-    look_once: Link<LookOnce>,
+    final_poll: Link<FinalPoll>,
     drain: Link<Drain>,
     said: mpsc::Receiver<Said>,
 }
@@ -122,8 +122,8 @@ async fn world(finish_poll: bool) -> World {
     owner.quiet.set(listener.clone().recipient());
     owner.drained.set(listener.recipient());
     let queue = Arc::new(ByHand::default());
-    let (look_once, drain) = (Link::default(), Link::default());
-    let (links, polled) = ((look_once.clone(), drain.clone()), queue.clone());
+    let (final_poll, drain) = (Link::default(), Link::default());
+    let (links, polled) = ((final_poll.clone(), drain.clone()), queue.clone());
     let options = PollerOptions {
         visibility: Duration::from_secs(30),
         linger: Duration::ZERO,
@@ -140,7 +140,7 @@ async fn world(finish_poll: bool) -> World {
     while queue.polls().is_empty() {
         tokio::task::yield_now().await;
     }
-    World { queue, look_once, drain, said }
+    World { queue, final_poll, drain, said }
 }
 
 /// Lets every actor, all on this thread, handle what it was told.
@@ -154,13 +154,13 @@ async fn settle() {
 async fn work_that_a_last_look_brings_is_taken_and_not_given_back() {
     for finish_poll in [true, false] {
         let mut world = world(finish_poll).await;
-        world.look_once.tell(LookOnce);
+        world.final_poll.tell(FinalPoll);
         settle().await;
         world.queue.answer(&["a"]);
         assert_eq!(world.said.recv().await, Some(Said::Took(1)), "finish_poll {finish_poll}");
-        assert_eq!(*world.queue.given_back.lock().expect("no panic"), 0);
+        assert_eq!(*world.queue.returned_to_queue.lock().expect("no panic"), 0);
         // With a job in hand there is nothing to look for, and nobody is told that it is quiet.
-        world.look_once.tell(LookOnce);
+        world.final_poll.tell(FinalPoll);
         world.drain.tell(Drain);
         settle().await;
         assert!(world.said.try_recv().is_err(), "finish_poll {finish_poll}");
@@ -171,10 +171,10 @@ async fn work_that_a_last_look_brings_is_taken_and_not_given_back() {
 async fn where_nothing_comes_it_is_quiet_and_no_further_poll_begins() {
     for (finish_poll, looks) in [(true, 1), (false, 2)] {
         let mut world = world(finish_poll).await;
-        world.look_once.tell(LookOnce);
+        world.final_poll.tell(FinalPoll);
         settle().await;
         world.queue.answer(&[]);
-        assert_eq!(world.said.recv().await, Some(Said::Quiet), "finish_poll {finish_poll}");
+        assert_eq!(world.said.recv().await, Some(Said::QueueEmpty), "finish_poll {finish_poll}");
         if !finish_poll {
             assert_eq!(world.queue.polls()[1], Duration::ZERO, "a last look does not wait");
         }

@@ -45,9 +45,9 @@ fn world() -> World {
     let store = Arc::new(LocalObjects::open(data.path()).expect("a store"));
     let layers = settings::Layers::load(None, Default::default()).expect("the defaults");
     let settings = settings::Settings::from_layers(&layers, 2).expect("the defaults");
-    let records = Records::new(store, settings.store);
+    let results = ResultStore::new(store, settings.store);
     let ports =
-        Ports { listener: Arc::new(Deduplicating), records, register: Link::default(), forget: Link::default() };
+        Ports { listener: Arc::new(Deduplicating), results, register: Link::default(), forget: Link::default() };
     let links = ports.clone();
     Guardian::new([(
         "reply router",
@@ -98,7 +98,7 @@ async fn store_result(ports: &Ports) {
     };
     let outcome = Ok(recognition);
     let reply = Reply { id: job.id, outcome, worker: "i-1".into(), worker_ms: 1.0 };
-    ports.records.finish(&job, Bytes::new(), &reply).await.expect("stored");
+    ports.results.finish(&job, Bytes::new(), &reply).await.expect("stored");
 }
 
 #[actix::test]
@@ -126,5 +126,5 @@ async fn a_request_that_nobody_answers_ends_at_its_deadline_and_leaves_a_note() 
         assert!(matches!(failed, SubmitError::Deadline { .. }), "{failed}");
         assert!(started.elapsed() >= Duration::from_secs(120));
     }
-    assert!(world.ports.records.get(JobId(7)).await.expect("read").is_some(), "a pending record");
+    assert!(world.ports.results.get(JobId(7)).await.expect("read").is_some(), "a pending record");
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    actors::fleet::{explain::Decision, view::FleetView},
     cloud::{CloudError, ETag, ObjectStore, Precondition},
+    fleet::{explain::Decision, view::FleetView},
 };
 
 /// Key of the view in the state bucket.
@@ -81,15 +81,15 @@ mod tests {
 
     use super::*;
     use crate::{
-        actors::fleet::view::{Counts, StoryLine},
         cloud::local::LocalObjects,
+        fleet::view::{Counts, LoggedEvent},
     };
 
     const EVERY: Duration = Duration::from_secs(15);
 
     fn view(running: usize, at_ms: u64) -> Arc<FleetView> {
-        let story = vec![StoryLine { at_ms, kind: "state".into(), text: "it runs".into() }];
-        Arc::new(FleetView { at_ms, story, counts: Counts { running, ..Counts::default() }, ..FleetView::default() })
+        let events = vec![LoggedEvent { at_ms, kind: "state".into(), text: "it runs".into() }];
+        Arc::new(FleetView { at_ms, events, counts: Counts { running, ..Counts::default() }, ..FleetView::default() })
     }
 
     #[tokio::test(start_paused = true)]
@@ -103,7 +103,7 @@ mod tests {
             sleep(3 * EVERY).await;
             shown.borrow().clone()
         };
-        let story = async {
+        let scenario = async {
             assert_eq!(*later(view(1, 2)).await, *view(1, 2));
             assert_eq!(*later(view(0, 3)).await, *view(0, 3));
             assert_eq!(later(view(0, 4)).await.at_ms, 3, "nothing has changed but the time");
@@ -115,7 +115,7 @@ mod tests {
         tokio::select! {
             () = publish(&store, "state", acting, EVERY) => unreachable!("it goes on for ever"),
             () = follow(&store, "state", &shows, EVERY) => unreachable!("it goes on for ever"),
-            () = story => {}
+            () = scenario => {}
         }
     }
 }

@@ -41,7 +41,7 @@ struct Kept {
 }
 
 /// The object store, looked into directly.
-pub struct Shelves {
+pub struct StoreProbe {
     pub objects: Arc<dyn ObjectStore>,
     pub buckets: settings::Store,
 }
@@ -83,16 +83,16 @@ impl StoreCheck {
 }
 
 /// Looks for every answered job. The objects are looked for once the job's record is there: it is written last.
-pub async fn check(client: &Client, shelves: Option<&Shelves>, answered: Vec<Answered>) -> StoreCheck {
+pub async fn check(client: &Client, store_probe: Option<&StoreProbe>, answered: Vec<Answered>) -> StoreCheck {
     let until = Instant::now() + PATIENCE;
-    let count = shelves.map(|_| 0);
+    let count = store_probe.map(|_| 0);
     let mut check = StoreCheck { jobs: answered.len(), inputs: count, outputs: count, ..StoreCheck::default() };
     let mut found = stream::iter(answered)
         .map(|job| async move {
             match result(client, &job, until).await {
                 Ok(kept) => {
-                    let objects = match shelves {
-                        Some(shelves) => Some(objects(shelves, &job, &kept.file).await),
+                    let objects = match store_probe {
+                        Some(store_probe) => Some(objects(store_probe, &job, &kept.file).await),
                         None => None,
                     };
                     (job.id, Ok(()), objects)
@@ -151,8 +151,8 @@ fn same_label(kept: Kept, answered: &str) -> Result<Kept, String> {
 }
 
 /// Whether a job's input and output are there and right.
-async fn objects(shelves: &Shelves, job: &Answered, file: &str) -> (Result<(), String>, Result<(), String>) {
-    let Shelves { objects, buckets } = shelves;
+async fn objects(store_probe: &StoreProbe, job: &Answered, file: &str) -> (Result<(), String>, Result<(), String>) {
+    let StoreProbe { objects, buckets } = store_probe;
     let sent = tokio::fs::read(&job.path).await;
     let input_key = keys::input_key(buckets, job.id, file);
     let input = match (objects.get(&buckets.input, &input_key).await, sent) {

@@ -6,7 +6,7 @@ use super::{
     plots::{self, Axes},
     text,
 };
-use crate::cloud::sim::Run;
+use crate::simulator::Run;
 
 const STYLE: &str = "body{font:14px/1.4 sans-serif;margin:1.5rem;color:#222}\
     .runs{display:flex;gap:1.5rem;overflow-x:auto}.run{flex:0 0 auto}h2{font-size:1rem;margin:0}\

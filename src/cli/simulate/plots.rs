@@ -3,7 +3,7 @@
 use anyhow::Result;
 use plotters::{coord::Shift, prelude::*};
 
-use crate::cloud::sim::{History, Run, Sample};
+use crate::simulator::{History, Run, Sample};
 
 const SIZE: (u32, u32) = (560, 260);
 /// Most points of a curve: more cannot be told apart.

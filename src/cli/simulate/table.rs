@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::Path};
 
 use anyhow::Context as _;
 
-use crate::cloud::sim::{Report, Run};
+use crate::simulator::{Report, Run};
 
 const BEGIN: &str = "<!-- simulate -->\n";
 const END: &str = "<!-- /simulate -->";

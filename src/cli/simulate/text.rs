@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::cloud::sim::{Quantiles, Report};
+use crate::simulator::{Quantiles, Report};
 
 fn quantiles(q: Quantiles) -> String {
     format!("{:.2} / {:.2} / {:.2} / {:.2}", q.p50, q.p90, q.p99, q.max)

@@ -16,9 +16,9 @@ const WAITING: usize = 1_024;
 /// Calls under way at once; more entries wait.
 const CALLS: usize = 32;
 /// A wait for company is worth it where it brings some at least this often.
-const WORTH: f32 = 0.25;
+const MIN_HIT_RATE: f32 = 0.25;
 /// How long an entry waits that expects no company: those of its own caller are on their way.
-const GLANCE: Duration = Duration::from_millis(1);
+const MIN_LINGER: Duration = Duration::from_millis(1);
 
 /// What one call may carry.
 #[derive(Clone, Copy, Debug)]
@@ -41,21 +41,21 @@ struct Waiting<T> {
 
 /// How often, lately, an entry that came first had company within the linger, or would have had. An exponential average
 /// in which the latest counts an eighth (as the round trip's in RFC 6298).
-struct Company {
+struct ArrivalEstimator {
     odds: f32,
     /// When the latest first entry came, and whether others joined it.
     first: Option<Instant>,
     joined: bool,
 }
 
-impl Company {
+impl ArrivalEstimator {
     /// Whether the entry that has come first now shall wait for others.
     fn expected(&mut self, now: Instant, linger: Duration) -> bool {
         if let Some(first) = self.first.replace(now) {
             let came = std::mem::take(&mut self.joined) || now - first <= linger;
             self.odds += (if came { 1.0 } else { 0.0 } - self.odds) / 8.0;
         }
-        self.odds >= WORTH
+        self.odds >= MIN_HIT_RATE
     }
 }
 
@@ -90,10 +90,10 @@ impl<T: Send + 'static> Batcher<T> {
 async fn collect<T: Send + 'static>(limits: Limits, mut inbox: mpsc::Receiver<Waiting<T>>, call: Call<T>) {
     let calls = Arc::new(Semaphore::new(CALLS));
     let mut next = inbox.recv().await;
-    let mut company = Company { odds: 0.5, first: None, joined: false };
+    let mut company = ArrivalEstimator { odds: 0.5, first: None, joined: false };
     while let Some(first) = next.take() {
         let now = Instant::now();
-        let wait = if company.expected(now, limits.linger) { limits.linger } else { limits.linger.min(GLANCE) };
+        let wait = if company.expected(now, limits.linger) { limits.linger } else { limits.linger.min(MIN_LINGER) };
         let until = now + wait;
         let mut weight = first.weight;
         let mut batch = vec![first];

@@ -9,8 +9,8 @@ use backon::{ExponentialBuilder, Retryable as _};
 
 use super::{READY_TAG, errors::classify};
 use crate::{
+    clock::now_ms,
     cloud::{CloudError, CloudResult, InstanceId, Interruption, Metadata, Queue},
-    records::now_ms,
 };
 
 /// Pause between two looks whether the cloud can be reached.

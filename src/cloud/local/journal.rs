@@ -241,7 +241,7 @@ impl Journal {
     }
 
     /// Writes a message soon, unless it is deleted before.
-    pub fn put_soon(&self, queue: &Arc<str>, seq: Seq, kept: Kept, body: Bytes) {
+    pub fn put_buffered(&self, queue: &Arc<str>, seq: Seq, kept: Kept, body: Bytes) {
         self.put_in(SOON, queue, seq, (kept, body, None));
     }
 

@@ -206,7 +206,7 @@ impl ObjectStore for LocalObjects {
     }
 
     #[cfg(target_os = "linux")]
-    async fn put_soon(&self, objects: Vec<NewObject>) -> CloudResult<()> {
+    async fn put_buffered(&self, objects: Vec<NewObject>) -> CloudResult<()> {
         self.blocking(move |this| {
             objects.into_iter().try_for_each(|NewObject { bucket, key, bytes }| {
                 this.put_now(&this.path(&bucket, &key)?, &bytes, &Precondition::Always, Durable::Soon)

@@ -1,6 +1,6 @@
 //! One embedded queue: an index in memory, bodies in memory or in the journal, long polls that wake at once.
 //!
-//! A message can be received as soon as it is in the index; `send` answers when it is durable, `send_soon` at once. See
+//! A message can be received as soon as it is in the index; `send` answers when it is durable, `send_buffered` at once. See
 //! `docs/adr/0002-deliver-before-durable.md` and `docs/adr/0015-promises-decide-what-is-durable.md`.
 
 use std::{
@@ -24,11 +24,11 @@ use super::{
     queue_index::{QueueIndex, Received, Seq, Ticket},
 };
 use crate::{
+    clock::now_ms,
     cloud::{
         CloudError, CloudResult, Delivery, Depth, Message, Queue, QueueSpec, Receipt,
         queue_limits::{check_message, check_receive, check_visibility},
     },
-    records::now_ms,
 };
 
 /// Bytes of bodies that a durable queue keeps in memory once they are on disk.
@@ -177,7 +177,7 @@ impl LocalQueue {
         let durable = self.journal.as_ref().and_then(|journal| match durable {
             Durable::Now => Some(journal.put(&self.name, seq, kept, body)),
             Durable::Soon => {
-                journal.put_soon(&self.name, seq, kept, body);
+                journal.put_buffered(&self.name, seq, kept, body);
                 None
             }
         });
@@ -281,7 +281,7 @@ impl Queue for LocalQueue {
         out
     }
 
-    async fn send_soon(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
+    async fn send_buffered(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
         if self.state().hot_bytes > HOT_BYTES {
             return self.send(batch).await; // what is on the disk need not be in memory
         }

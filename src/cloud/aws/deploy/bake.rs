@@ -22,8 +22,9 @@ use tokio::task::JoinHandle;
 use super::{
     Account, BAKE_BUCKET,
     builder::{self, Machine, Mail},
+    leftovers,
     package::Package,
-    remains, tag, wait,
+    tag, wait,
 };
 use crate::{
     cloud::{
@@ -255,7 +256,7 @@ impl Bake {
         }
         let mut faults = Vec::new();
         if let Some(image) = made.unfinished.filter(|_| !kept)
-            && let Err(error) = remains::delete_image(&self.account, &image).await
+            && let Err(error) = leftovers::delete_image(&self.account, &image).await
         {
             faults.push(format!("image {image}: {error:#}"));
         }

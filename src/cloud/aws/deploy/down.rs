@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use aws_sdk_ec2::types::InstanceStateName;
 
-use super::{Account, builder, filter, remains, remains::Remains, stack::Stack, wait};
+use super::{Account, builder, filter, leftovers, leftovers::Leftovers, stack::Stack, wait};
 use crate::cloud::{
     CloudResult,
     aws::{CLUSTER_TAG, classify, code},
@@ -22,7 +22,7 @@ pub struct Options {
 }
 
 /// Takes the cluster down. What is gone already is fine, so that it may be said again.
-pub async fn down(account: &Account, options: Options) -> anyhow::Result<Remains> {
+pub async fn down(account: &Account, options: Options) -> anyhow::Result<Leftovers> {
     let stack = Stack::new(account);
     // The web node first: its controller would launch new workers for those that are terminated.
     if let Some(web) = web_node(account, &stack).await? {
@@ -50,15 +50,15 @@ pub async fn down(account: &Account, options: Options) -> anyhow::Result<Remains
     delete_reply_queues(account).await?;
     if options.delete_data {
         for bucket in account.buckets() {
-            remains::delete_bucket(account, &bucket).await.context("data is left")?;
+            leftovers::delete_bucket(account, &bucket).await.context("data is left")?;
         }
     }
     if options.delete_images {
-        for image in remains::images(account).await? {
-            remains::delete_image(account, &image.id).await.context("an image is left")?;
+        for image in leftovers::images(account).await? {
+            leftovers::delete_image(account, &image.id).await.context("an image is left")?;
         }
     }
-    Remains::of(account).await
+    Leftovers::of(account).await
 }
 
 /// The stack's own machine.

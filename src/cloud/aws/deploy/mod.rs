@@ -5,8 +5,8 @@
 pub mod bake;
 pub mod builder;
 pub mod down;
+pub mod leftovers;
 mod package;
-pub mod remains;
 mod stack;
 pub mod up;
 mod wait;

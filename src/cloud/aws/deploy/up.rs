@@ -9,7 +9,7 @@ use aws_sdk_cloudformation::{
 };
 
 use super::{
-    Account, BUCKETS, filter, remains,
+    Account, BUCKETS, filter, leftovers,
     stack::{End, Stack},
 };
 use crate::cloud::aws::classify;
@@ -116,7 +116,7 @@ async fn parameters(
     let mut given: Vec<(String, String)> = vec![("Cluster".into(), account.cluster.clone())];
     let mut image = options.image;
     if image.is_none() {
-        image = remains::images(account).await?.pop().map(|image| image.id);
+        image = leftovers::images(account).await?.pop().map(|image| image.id);
     }
     let (mut vpc, mut subnet) = (options.vpc, options.subnet);
     if present.is_none() {
@@ -134,7 +134,7 @@ async fn parameters(
         }
         for kind in BUCKETS {
             // A bucket that an earlier stack has left with its data is used again.
-            let there = remains::exists(account, &account.bucket(kind)).await?;
+            let there = leftovers::exists(account, &account.bucket(kind)).await?;
             let name = format!("Make{}{}", kind[..1].to_uppercase(), &kind[1..]);
             given.push((name, if there { "no" } else { "yes" }.to_owned()));
         }

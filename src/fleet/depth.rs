@@ -1,0 +1,18 @@
+//! The depth of the request queue.
+
+use serde::{Deserialize, Serialize};
+
+/// Messages in a queue by what they are doing. Approximate on AWS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Depth {
+    pub visible: u64,
+    pub in_flight: u64,
+    pub delayed: u64,
+}
+
+impl Depth {
+    /// Work that exists: what waits, what is being done, what will appear.
+    pub fn total(&self) -> u64 {
+        self.visible + self.in_flight + self.delayed
+    }
+}

@@ -1,0 +1,55 @@
+//! An instance as the cloud describes it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// An instance's id (`i-…`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct InstanceId(pub String);
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// EC2's six states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InstanceState {
+    Pending,
+    Running,
+    Stopping,
+    Stopped,
+    ShuttingDown,
+    Terminated,
+}
+
+impl InstanceState {
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Running, Self::Stopping, Self::Stopped, Self::ShuttingDown, Self::Terminated];
+
+    /// Whether an instance in this state counts against the cap.
+    pub fn counts(self) -> bool {
+        match self {
+            Self::Pending | Self::Running | Self::Stopping | Self::Stopped => true,
+            Self::ShuttingDown | Self::Terminated => false,
+        }
+    }
+}
+
+/// An instance as the cloud sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: InstanceId,
+    /// For people: `app-tier-instance-3`.
+    pub name: String,
+    pub state: InstanceState,
+    /// The `ClientToken` it was launched with: ties it to the intent that asked for it.
+    pub token: String,
+    /// The worker's process, where instances are processes of this machine.
+    pub pid: Option<u32>,
+    /// Why it is in this state, where the cloud says so.
+    pub reason: Option<String>,
+}

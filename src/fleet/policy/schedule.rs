@@ -1,0 +1,124 @@
+//! `fleet.schedule`: minimum instances by time of day, on top of any policy.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::Time;
+
+/// Minutes of a day.
+const DAY: u32 = 24 * 60;
+/// Monday first, as in ISO 8601.
+const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+/// One line of the schedule, such as `mon-fri 08:00-18:00 2`. Times are UTC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// On which days it begins, Monday first.
+    pub days: [bool; 7],
+    /// First minute of the day, and the first one after; a window that ends before it begins ends on the next day.
+    pub from: u32,
+    pub to: u32,
+    /// Instances wanted at least.
+    pub least: usize,
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("such as \"mon-fri 08:00-18:00 2\": days (mon-fri, sat,sun, daily), hours in UTC, instances")]
+pub struct NoWindow;
+
+impl FromStr for Window {
+    type Err = NoWindow;
+
+    fn from_str(text: &str) -> Result<Self, NoWindow> {
+        let [days, hours, least] = text.split_whitespace().collect::<Vec<_>>()[..] else { return Err(NoWindow) };
+        let (from, to) = hours.split_once('-').ok_or(NoWindow)?;
+        let (from, to) = (minute(from)?, minute(to)?);
+        if from == DAY || from == to {
+            return Err(NoWindow);
+        }
+        Ok(Self { days: day_set(days)?, from, to, least: least.parse().map_err(|_| NoWindow)? })
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let days: Vec<&str> = DAYS.iter().zip(self.days).filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+        let hour = |m: u32| format!("{:02}:{:02}", m / 60, m % 60);
+        write!(f, "{} {}-{} {}", days.join(","), hour(self.from), hour(self.to), self.least)
+    }
+}
+
+fn day(name: &str) -> Result<usize, NoWindow> {
+    DAYS.iter().position(|d| *d == name).ok_or(NoWindow)
+}
+
+fn day_set(text: &str) -> Result<[bool; 7], NoWindow> {
+    if text == "daily" {
+        return Ok([true; 7]);
+    }
+    let mut days = [false; 7];
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (day(first)?, day(last)?);
+        for n in 0..=(last + 7 - first) % 7 {
+            days[(first + n) % 7] = true;
+        }
+    }
+    Ok(days)
+}
+
+fn minute(text: &str) -> Result<u32, NoWindow> {
+    let (h, m) = text.split_once(':').ok_or(NoWindow)?;
+    let (h, m): (u32, u32) = (h.parse().map_err(|_| NoWindow)?, m.parse().map_err(|_| NoWindow)?);
+    let minute = h * 60 + m;
+    if h <= 24 && m < 60 && minute <= DAY { Ok(minute) } else { Err(NoWindow) }
+}
+
+/// The largest `least` of the windows that are open at `clock` (time since the Unix epoch; days and hours are UTC).
+pub fn least(schedule: &[Window], clock: Time) -> usize {
+    let minutes = clock.as_secs() / 60;
+    let (day, minute) = (minutes / (24 * 60), (minutes % (24 * 60)) as u32);
+    let today = ((day + 3) % 7) as usize; // 1 January 1970 was a Thursday; Monday is 0
+    let yesterday = (today + 6) % 7;
+    let open = |w: &&Window| {
+        if w.from < w.to {
+            w.days[today] && (w.from..w.to).contains(&minute)
+        } else {
+            w.days[today] && minute >= w.from || w.days[yesterday] && minute < w.to
+        }
+    };
+    schedule.iter().filter(open).map(|w| w.least).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_read_and_written() {
+        for (text, written) in [
+            ("mon-fri 08:00-18:00 2", "mon,tue,wed,thu,fri 08:00-18:00 2"),
+            ("sat,sun 10:30-24:00 1", "sat,sun 10:30-24:00 1"),
+            ("fri-mon 22:00-06:00 3", "mon,fri,sat,sun 22:00-06:00 3"),
+            ("daily 00:00-24:00 0", "mon,tue,wed,thu,fri,sat,sun 00:00-24:00 0"),
+        ] {
+            let window: Window = text.parse().expect(text);
+            assert_eq!(window.to_string(), written);
+            assert_eq!(written.parse::<Window>().expect(written), window);
+        }
+        for text in [
+            "",
+            "mon",
+            "mon 8-18 2",
+            "mon 08:00-25:00 2",
+            "mon 08:00-08:00 2",
+            "day 08:00-18:00 2",
+            "mon 08:60-18:00 2",
+            "mon 08:00-18:00 -1",
+            "mon 24:00-08:00 1",
+        ] {
+            assert!(text.parse::<Window>().is_err(), "{text}");
+        }
+    }
+}
