@@ -11,7 +11,7 @@ use image::{
 use inference_support::{cosine, recogniser, sample, see, settings};
 use rollcall::{
     inference::decode::{decode, inspect},
-    recognition::{Failure, FailureKind},
+    job::{Failure, FailureKind},
 };
 
 const MAX_PIXELS: u64 = 50_000_000;

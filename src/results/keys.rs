@@ -1,25 +1,25 @@
-//! Where a job's objects are kept: keys rendered from the templates in the settings.
+//! Keys of the objects of a job, rendered from the templates in the settings.
 
 use std::path::Path;
 
-use crate::{settings::Store, wire::JobId};
+use crate::{job::JobId, settings::Store};
 
-/// Key of a job's image in the input bucket. `file`: its file name, made safe.
+/// Returns the key of a job's payload in the input bucket. `file`: the name of its file, made safe.
 pub fn input_key(store: &Store, id: JobId, file: &str) -> String {
     render(&store.input_key, id, file)
 }
 
-/// Key of a job's label in the output bucket. `file`: the image's file name, made safe.
+/// Returns the key of a job's summary in the output bucket. `file`: the name of its file, made safe.
 pub fn output_key(store: &Store, id: JobId, file: &str) -> String {
     render(&store.output_key, id, file)
 }
 
-/// Key of a job's full result in the state bucket.
+/// Returns the key of a job's full result in the state bucket.
 pub fn result_key(id: JobId) -> String {
     format!("recognitions/{id}.json")
 }
 
-/// Key, in the state bucket, of a large photo to learn from, until it is learnt.
+/// Returns the key, in the state bucket, of a large payload that is not kept, until its job is done.
 pub fn claim_key(id: JobId) -> String {
     format!("claims/{id}")
 }
@@ -49,7 +49,7 @@ fn render(template: &str, id: JobId, file: &str) -> String {
     key
 }
 
-/// A file name without its last extension.
+/// Returns a file name without its last extension.
 pub fn stem(file: &str) -> &str {
     Path::new(file).file_stem().and_then(|s| s.to_str()).unwrap_or(file)
 }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn records_lie_under_their_id() {
+    fn results_lie_under_their_id() {
         assert_eq!(result_key(ID), format!("recognitions/{ID}.json"));
     }
 
