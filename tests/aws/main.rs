@@ -4,6 +4,7 @@ mod aws_bake;
 mod aws_calls;
 mod aws_cap;
 mod aws_compute;
+mod aws_example_job;
 mod aws_faults;
 mod aws_roles;
 mod aws_secrets;
