@@ -4,7 +4,7 @@
 #[path = "support/simulation.rs"]
 mod simulation;
 
-use rollcall::simulator::Contender;
+use rollcall::simulator::ControllerKind;
 use simulation::{report, run, settings};
 
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
@@ -27,7 +27,7 @@ fn every_request_is_answered_under_the_cap_whatever_goes_wrong() {
         let settings = settings(None, &keys);
         let (mut refused, mut launched) = (0, 0);
         for seed in SEEDS {
-            let run = run(&settings, Contender::Fleet, "on-off", seed);
+            let run = run(&settings, ControllerKind::Fleet, "on-off", seed);
             let r = &run.report;
             assert_eq!(r.completed, r.requests, "{policy}, seed {seed}");
             let most = run.history.samples.iter().map(|s| s.pending + s.running + s.stopping + s.stopped).max();
@@ -44,7 +44,7 @@ fn a_worker_is_not_stopped_while_it_works_and_all_stop_in_the_end() {
     let keys = [("worker.idle_stop", "2s"), ("simulate.service", "90s"), ("fleet.keep_stopped", "0")];
     let settings = settings(None, &keys);
     for seed in SEEDS {
-        let run = run(&settings, Contender::Fleet, "report-40", seed);
+        let run = run(&settings, ControllerKind::Fleet, "report-40", seed);
         assert_eq!(run.report.completed, 40, "seed {seed}");
         for sample in &run.history.samples {
             assert!(sample.in_work <= sample.running as u64, "seed {seed}: work without an instance: {sample:?}");
@@ -61,7 +61,7 @@ fn the_first_answer_takes_a_boot_and_the_work() {
     for (warm, boot) in [("0", 25.0), ("1", 15.0)] {
         let settings = settings(None, &[&keys[..], &[("simulate.warm", warm)]].concat());
         for seed in SEEDS {
-            let r = report(&settings, Contender::Fleet, "report-1", seed);
+            let r = report(&settings, ControllerKind::Fleet, "report-1", seed);
             assert!((boot..boot + 1.0).contains(&r.wait_s.max), "{warm} warm, seed {seed}: waited {} s", r.wait_s.max);
             let work = r.end_to_end_s.max - r.wait_s.max;
             assert!((1.0..1.1).contains(&work), "{warm} warm, seed {seed}: worked {work} s");
@@ -74,7 +74,7 @@ fn the_first_answer_takes_a_boot_and_the_work() {
 fn the_yardstick_polls_and_cools_down() {
     let settings = settings(None, &[]);
     for seed in SEEDS {
-        let run = run(&settings, Contender::CooldownLoop, "report-30", seed);
+        let run = run(&settings, ControllerKind::CooldownLoop, "report-30", seed);
         assert_eq!((run.report.completed, run.report.launches), (30, 6), "a launch for five jobs each, seed {seed}");
         let ran = run.history.samples.iter().rposition(|s| s.running > 0).expect("it ran");
         let idle = run.history.samples[ran + 1].at.as_secs_f64() - run.report.makespan_s;

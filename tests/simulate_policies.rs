@@ -8,7 +8,7 @@ use std::process::Command;
 
 use rollcall::{
     settings::Policy,
-    simulator::{Contender, Report},
+    simulator::{ControllerKind, Report},
 };
 use simulation::{report, settings};
 
@@ -24,15 +24,15 @@ fn the_default_beats_the_report_and_the_control_loop_on_bursts() {
     assert_ne!(default.fleet.policy, Policy::OnePerJob);
     let mut lost = Vec::new();
     for seed in FRESH_SEEDS {
-        let run = |settings, contender| report(settings, contender, "bursty", seed);
-        let ours = run(&default, Contender::Fleet);
+        let run = |settings, kind| report(settings, kind, "bursty", seed);
+        let ours = run(&default, ControllerKind::Fleet);
         let better = |name: &str, theirs: Report| {
             assert!(ours.cost < theirs.cost, "seed {seed}: cost {}, {name} {}", ours.cost, theirs.cost);
             (ours.wait_s.p99 >= theirs.wait_s.p99).then(|| (seed, name.to_owned(), ours.wait_s.p99, theirs.wait_s.p99))
         };
-        lost.extend(better("the rule `report`", run(&rule, Contender::Fleet)));
-        lost.extend(better("the design of config/report.toml", run(&design, Contender::Fleet)));
-        lost.extend(better("the control loop", run(&default, Contender::CooldownLoop)));
+        lost.extend(better("the rule `report`", run(&rule, ControllerKind::Fleet)));
+        lost.extend(better("the design of config/report.toml", run(&design, ControllerKind::Fleet)));
+        lost.extend(better("the control loop", run(&default, ControllerKind::CooldownLoop)));
     }
     // A tail is a matter of chance: a slow boot in the first minute of a large burst decides it.
     assert!(lost.len() <= 3, "of {FRESH_SEEDS:?}, a lower p99 wait than the default's: {lost:?}");

@@ -4,7 +4,7 @@
 #[path = "support/simulation.rs"]
 mod simulation;
 
-use rollcall::{settings::Settings, simulator::Contender};
+use rollcall::{settings::Settings, simulator::ControllerKind};
 use simulation::{report, settings};
 
 /// Uploads at once from zero, and seconds until the last answer, as measured.
@@ -12,7 +12,7 @@ const MEASURED: [(usize, f64); 3] = [(10, 102.64), (30, 126.84), (100, 140.81)];
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=30;
 
 fn makespans(settings: &Settings, uploads: usize) -> Vec<f64> {
-    SEEDS.map(|seed| report(settings, Contender::Fleet, &format!("report-{uploads}"), seed).makespan_s).collect()
+    SEEDS.map(|seed| report(settings, ControllerKind::Fleet, &format!("report-{uploads}"), seed).makespan_s).collect()
 }
 
 /// One model for all three sizes. Where cron's minute stands is a matter of chance, so that single runs differ.
