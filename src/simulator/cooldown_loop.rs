@@ -113,12 +113,11 @@ mod tests {
         control: CooldownLoop,
         live: Vec<InstanceId>,
         created: usize,
-        polled: Time,
     }
 
     impl Cluster {
         fn new(cap: usize) -> Self {
-            Self { control: CooldownLoop::new(cap), live: Vec::new(), created: 0, polled: Time::ZERO }
+            Self { control: CooldownLoop::new(cap), live: Vec::new(), created: 0 }
         }
 
         /// Polls at `at` seconds with so many jobs, and returns the number of instances after that.
@@ -133,6 +132,7 @@ mod tests {
             for action in self.control.step(Event::Described { generation: 0, result: Ok(described) }, now).actions {
                 match action {
                     Action::Launch { token, count } => {
+                        assert!(count > 0, "at {at}");
                         let ids: Vec<_> = (self.created..self.created + count).map(id).collect();
                         self.created += count;
                         self.live.extend(ids.clone());
@@ -142,7 +142,6 @@ mod tests {
                     other => panic!("{other:?}"),
                 }
             }
-            self.polled = now;
             self.live.len()
         }
     }

@@ -68,3 +68,40 @@ impl Random {
         LogNormal::new(0.0, sigma).map_or(1.0, |d| d.sample(&mut self.0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_seed_and_each_purpose_has_a_stream_of_its_own() {
+        let draw = |seed, purpose| Random::new(seed, purpose).fraction();
+        let purposes = [Purpose::Arrivals, Purpose::Services, Purpose::Boots, Purpose::Calls, Purpose::Lags];
+        let purposes = purposes.into_iter().chain([Purpose::Dispatch, Purpose::Faults, Purpose::Clock]);
+        let mut first: Vec<f64> = purposes.flat_map(|purpose| [draw(1, purpose), draw(2, purpose)]).collect();
+        first.sort_by(f64::total_cmp);
+        assert!(first.windows(2).all(|pair| pair[0] < pair[1]), "{first:?}");
+        assert_eq!(draw(1, Purpose::Boots), draw(1, Purpose::Boots));
+    }
+
+    #[test]
+    fn draws_have_the_distribution_they_are_named_for() {
+        let mut random = Random::new(1, Purpose::Calls);
+        let mut draw = |draw: &dyn Fn(&mut Random) -> f64| {
+            let mut all: Vec<f64> = (0..4000).map(|_| draw(&mut random)).collect();
+            all.sort_by(f64::total_cmp);
+            (all.iter().sum::<f64>() / 4000.0, all[0], all[2000], all[3999])
+        };
+        let (mean, min, median, max) = draw(&|random| random.up_to(Duration::from_secs(10)).as_secs_f64());
+        assert!((4.8..5.2).contains(&mean) && (4.7..5.3).contains(&median) && min < 0.1 && (9.9..=10.0).contains(&max));
+        let (mean, _, median, _) = draw(&|random| random.exponential(Duration::from_secs(10)).as_secs_f64());
+        assert!((9.5..10.5).contains(&mean) && (6.5..7.4).contains(&median), "{mean}, {median}");
+        let (mean, _, median, _) = draw(&|random| random.log_normal(Duration::from_secs(10), 1.0).as_secs_f64());
+        assert!((15.0..18.0).contains(&mean) && (9.5..10.5).contains(&median), "{mean}, {median}");
+        let (mean, min, _, max) = draw(&|random| random.below(3) as f64);
+        assert!((0.95..1.05).contains(&mean) && min == 0.0 && max == 2.0, "{mean}");
+        let (mean, ..) = draw(&|random| f64::from(u8::from(random.chance(0.2))));
+        assert!((0.18..0.22).contains(&mean), "{mean}");
+        assert_eq!((random.below(0), random.below(1), random.chance(0.0), random.chance(1.0)), (0, 0, false, true));
+    }
+}

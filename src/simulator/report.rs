@@ -116,7 +116,7 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::history::JobTimes, *};
 
     #[test]
     fn quantiles_are_nearest_ranks() {
@@ -124,5 +124,25 @@ mod tests {
         assert_eq!(q, Quantiles { p50: 100.0, p90: 180.0, p99: 198.0, max: 200.0 });
         assert_eq!(Quantiles::of(Vec::new()), Quantiles::default());
         assert_eq!(Quantiles::of(vec![Time::from_millis(1500)]).p50, 1.5);
+    }
+
+    #[test]
+    fn the_figures_follow_from_the_history_and_the_usage() {
+        let s = Time::from_secs;
+        let job = |arrived, began, answered| JobTimes { arrived: s(arrived), began, answered };
+        let jobs = vec![
+            job(10, Some(s(12)), Some(s(15))),
+            job(20, Some(s(27)), Some(s(28))),
+            job(30, Some(s(31)), None), // cut off
+        ];
+        let history = History { jobs, peak: 4, end: s(99), ..History::default() };
+        let usage = Usage { billed: s(500), stopped: s(5400), launches: 3, ..Usage::default() };
+        let prices = Prices { instance_hour: 7.2, disk_gb_month: 0.0, disk_gb: 0.0, queue_million_calls: 0.0 };
+        let report = Report::new(&history, &usage, &prices);
+        assert_eq!((report.requests, report.completed, report.makespan_s), (3, 2, 18.0));
+        assert_eq!((report.wait_s.p50, report.wait_s.max), (2.0, 7.0));
+        assert_eq!((report.end_to_end_s.p50, report.end_to_end_s.max), (5.0, 8.0));
+        assert_eq!((report.billed_instance_s, report.stopped_hours, report.cost), (500.0, 1.5, 1.0));
+        assert_eq!((report.peak_instances, report.launches, report.simulated_s), (4, 3, 99.0));
     }
 }

@@ -1,6 +1,9 @@
 //! The state of the simulated cloud, which the event handlers share.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
     Time,
@@ -18,7 +21,7 @@ use super::{
 use crate::fleet::{IdleStop, InstanceState};
 
 /// SQS's longest long poll: an idle worker makes one call per this time.
-const LONG_POLL: Time = Time::from_secs(20);
+const LONG_POLL: Duration = Duration::from_secs(20);
 /// Sigma of the log-normal times for which the parameters give only a median.
 pub const DEFAULT_SIGMA: f64 = 0.2;
 
@@ -126,7 +129,7 @@ impl<'a> CloudState<'a> {
     }
 
     /// Returns the time that a job takes on a thread.
-    pub fn service_time(&self, job: JobIndex) -> Time {
+    pub fn service_time(&self, job: JobIndex) -> Duration {
         self.trace.arrivals[job].service
     }
 

@@ -125,7 +125,7 @@ fn a_lost_answer_belongs_to_a_change_that_was_made() {
 fn without_capacity_a_launch_is_refused_or_filled_in_part_and_a_start_is_refused() {
     let faults = Faults { capacity: 1.0, ..model().faults };
     let scarce = CloudModel { warm: 1, faults, ..model() };
-    let script = vec![(s(1), launch(3)), (s(2), Action::Start { ids: vec![id(0)] })];
+    let script = vec![(s(1), launch(3)), (s(2), Action::Start { ids: vec![id(0)] }), (s(3), terminate(0))];
     let mut granted = [0; 3];
     for seed in SEEDS {
         let outcome = run(&scarce, &trace(60, &[]), script.clone(), seed);
@@ -137,12 +137,26 @@ fn without_capacity_a_launch_is_refused_or_filled_in_part_and_a_start_is_refused
                     granted[0] += 1;
                 }
                 Event::Started { results } => assert!(matches!(results[0].1, Err(CloudError::NoCapacity(_)))),
+                Event::Terminated { results } => assert_eq!(results[0].1, Ok(())),
                 _ => {}
             }
         }
         assert_eq!((outcome.usage.capacity_errors, outcome.usage.starts), (2, 0));
     }
     assert!(granted.iter().all(|n| *n > 5), "none, one and two of three: {granted:?}");
+}
+
+#[test]
+fn the_answer_of_a_throttled_call_says_so_even_if_answers_are_lost() {
+    let faults = Faults { lost_answers: 1.0, ..model().faults };
+    let script = vec![(s(1), Action::Start { ids: vec![id(0)] }); 8];
+    let outcome = run(&CloudModel { warm: 1, faults, ..model() }, &trace(60, &[]), script, 1);
+    let answered = |wanted: fn(&CloudError) -> bool| {
+        let of = |(_, event): &&(Time, Event)| matches!(event, Event::Started { results } if results[0].1.as_ref().is_err_and(wanted));
+        outcome.received.iter().filter(of).count()
+    };
+    assert_eq!(answered(|error| *error == CloudError::Throttled), 3);
+    assert_eq!(answered(|error| matches!(error, CloudError::Unavailable(_))), 5);
 }
 
 #[test]

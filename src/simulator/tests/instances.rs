@@ -1,13 +1,13 @@
 //! Boots and their distribution, and what is billed of them.
 
 use super::*;
+use crate::fleet::{Cause, InstanceId, InstanceState};
 
 #[test]
 fn a_boot_is_pending_then_running_then_ready() {
-    for (warm, action, boot) in [
-        (0, launch(1), 25.0),
-        (1, Action::Start { ids: vec![crate::fleet::InstanceId(format!("i-{:017x}", 0))] }, 15.0),
-    ] {
+    for (warm, action, boot) in
+        [(0, launch(1), 25.0), (1, Action::Start { ids: vec![InstanceId(format!("i-{:017x}", 0))] }, 15.0)]
+    {
         let outcome = run(
             &CloudModel { warm, ..model() },
             &trace(10, &[s(0)]),
@@ -45,14 +45,31 @@ fn a_share_of_the_boots_is_slower() {
 #[test]
 fn a_failed_boot_stays_pending_until_it_is_terminated() {
     let faults = Faults { boot: 1.0, ..model().faults };
-    let terminate = Action::Terminate {
-        ids: vec![crate::fleet::InstanceId(format!("i-{:017x}", 0))],
-        cause: crate::fleet::Cause::BootTimeout,
-    };
+    let terminate = Action::Terminate { ids: vec![InstanceId(format!("i-{:017x}", 0))], cause: Cause::BootTimeout };
     let script = vec![(s(0), launch(1)), (s(500), terminate)];
     let outcome = run(&CloudModel { faults, ..model() }, &trace(10, &[s(0)]), script, 1);
     assert_eq!((outcome.at(s(499)).pending, outcome.history.peak), (1, 1));
     assert_eq!((outcome.usage.billed, outcome.usage.terminations), (Duration::ZERO, 1));
+}
+
+#[test]
+fn stops_and_shutdowns_take_their_own_medians() {
+    let launches = || vec![(s(0), launch(40))];
+    let idle_stop = Some(IdleStop { idle: s(50), paid: s(0) });
+    let outcome = run_with_idle_stop(&model(), idle_stop, &trace(10, &[]), launches(), 1);
+    let [early, median, late] = [85, 95, 115].map(|at| outcome.at(s(at)).stopped);
+    assert!(early == 0 && (10..=30).contains(&median) && late == 40, "{early}, {median}, {late}");
+
+    let ids = (0..40).map(|n| InstanceId(format!("i-{n:017x}"))).collect();
+    let terminate = Action::Terminate { ids, cause: Cause::Sweep };
+    let describe = |at| (s(at), Action::Describe { generation: at });
+    let script = [launches(), vec![(s(5), terminate)], [20, 35, 60].map(describe).into()].concat();
+    let outcome = run(&model(), &trace(100, &[]), script, 1);
+    let terminated =
+        |instances: &Vec<Instance>| instances.iter().filter(|i| i.state == InstanceState::Terminated).count();
+    let counts: Vec<usize> = outcome.described().iter().map(terminated).collect();
+    assert!(matches!(counts[..], [0, 10..=30, 40]), "{counts:?}");
+    assert_eq!(outcome.usage.terminations, 40);
 }
 
 #[test]

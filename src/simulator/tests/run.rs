@@ -1,6 +1,7 @@
 //! The course of a run: hints, wake-ups, its beginning and its end.
 
 use super::{super::simulation::origin, *};
+use crate::fleet::{Cause, InstanceId};
 
 #[test]
 fn the_controller_receives_a_hint_for_each_upload_if_the_model_says_so() {
@@ -48,6 +49,10 @@ fn a_run_lasts_until_the_trace_is_over_all_is_answered_and_all_instances_are_at_
     };
     assert_eq!(end(300, &[s(0)], launch(1)), 300, "the trace");
     assert!((26 + 10..26 + 45).contains(&end(5, &[s(0)], launch(1))), "the instance, which stops after 26 s");
+    let terminate = Action::Terminate { ids: vec![InstanceId(format!("i-{:017x}", 0))], cause: Cause::Sweep };
+    let script = vec![(s(1), terminate), (s(10), Action::ReadDepth)];
+    let outcome = run(&CloudModel { warm: 1, ..model() }, &trace(5, &[]), script, 1);
+    assert_eq!(outcome.usage.terminations, 1, "the shutdown of an instance");
     assert_eq!(end(5, &[s(0)], Action::ReadDepth), 990, "a job without a worker: until nothing more happens");
     assert!(end(0, &[], Action::ReadDepth) < 1, "nothing to do");
 }

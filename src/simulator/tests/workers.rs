@@ -96,21 +96,52 @@ fn the_job_of_a_crashed_instance_is_visible_again_after_the_visibility_timeout()
     let faults = Faults { crash: 0.5, ..model().faults };
     let fragile = CloudModel { faults, visibility: s(45), ..model() };
     let launches: Vec<_> = (0..20).map(|n| (s(200 * n), Action::Launch { token: format!("t{n}"), count: 1 })).collect();
-    let mut crashes = 0;
-    for seed in 1..=20 {
+    let mut worked = Vec::new();
+    for seed in 1..=30 {
         let outcome = run_with_idle_stop(&fragile, Some(IDLE_STOP), &trace(10, &[s(0)]), launches.clone(), seed);
         assert!(outcome.history.jobs[0].answered.is_some(), "seed {seed}");
         let samples = &outcome.history.samples;
-        for (crash, pair) in samples.windows(2).enumerate().filter(|(_, pair)| pair[0].running > pair[1].running) {
-            if pair[1].in_work == 0 {
-                continue;
-            }
-            crashes += 1;
-            let begun = samples[..=crash].iter().rfind(|sample| sample.waiting == 1).expect("it waited");
+        let crashes =
+            (1..samples.len()).filter(|n| samples[n - 1].running > samples[*n].running && samples[*n].in_work > 0);
+        for crash in crashes {
+            let begun = samples[..crash].iter().rposition(|sample| sample.in_work == 0).expect("it waited") + 1;
+            worked.push((samples[crash].at - samples[begun].at).as_secs_f64());
             let back = samples[crash..].iter().find(|sample| sample.waiting == 1).expect("it is visible again");
-            assert_eq!(back.at - pair[1].at, s(45), "seed {seed}");
-            assert!(pair[1].at >= begun.at, "seed {seed}: in the middle of the job");
+            assert_eq!(back.at - samples[crash].at, s(45), "seed {seed}");
         }
     }
-    assert!(crashes > 8, "{crashes}");
+    let in_third = |n: f64| worked.iter().filter(|share| (n / 3.0..(n + 1.0) / 3.0).contains(*share)).count();
+    let thirds = [0.0, 1.0, 2.0].map(in_third);
+    assert!(thirds.iter().all(|n| *n > 2) && thirds.iter().sum::<usize>() == worked.len(), "at any point: {worked:?}");
+}
+
+#[test]
+fn a_crashed_worker_receives_no_jobs() {
+    let faults = Faults { crash: 0.3, ..model().faults };
+    let fragile = CloudModel { faults, threads: 2, ..model() };
+    let arrivals: Vec<Time> = (1..=30).map(|n| s(100 * n)).collect();
+    let outcome = run(&fragile, &trace(10, &arrivals), vec![(s(0), launch(40))], 1);
+    assert!(outcome.usage.terminations > 5, "crashes");
+    assert!(outcome.history.samples.iter().all(|sample| sample.waiting == 0), "a free worker takes each job at once");
+}
+
+#[test]
+fn a_worker_polls_while_it_is_idle_and_not_while_it_works() {
+    let two = CloudModel { threads: 2, ..model() };
+    let script = vec![(s(0), launch(1)), (s(200), Action::ReadDepth)];
+    let outcome = run(&two, &trace(10, &[s(100), ms(100_500)]), script, 1);
+    // Receives: two jobs, two replies, and long polls of 20 s in 75 s before the jobs and in 98 s after them.
+    assert_eq!(outcome.usage.calls.receive, 2 + 2 + 3 + 4);
+}
+
+#[test]
+fn stops_beyond_the_rate_limit_are_retried() {
+    let outcome = run_with_idle_stop(&model(), Some(IDLE_STOP), &trace(10, &[]), vec![(s(0), launch(80))], 1);
+    let stopping = |at: Time| {
+        let sample = outcome.at(at);
+        sample.stopping + sample.stopped
+    };
+    assert_eq!([75_100, 76_100, 77_100, 81_100].map(|at| stopping(ms(at))), [50, 55, 60, 80]);
+    let usage = &outcome.usage;
+    assert_eq!((usage.calls.stop, usage.throttles), (80 + 30 + 25 + 20 + 15 + 10 + 5, 30 + 25 + 20 + 15 + 10 + 5));
 }
