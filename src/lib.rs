@@ -1,15 +1,16 @@
-//! Rollcall: face recognition that scales itself. The tree is described in ARCHITECTURE.md.
+//! Rollcall.
 
 pub mod actors;
 pub mod app;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod cloud;
 pub mod error;
 pub mod fleet;
 pub mod http;
 pub mod inference;
-pub mod keys;
+pub mod job;
 pub mod recognition;
 pub mod results;
 pub mod settings;

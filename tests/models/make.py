@@ -1,4 +1,4 @@
-"""Makes the classifiers of tests/classifier_models.rs. Needs onnx (1.23.2 was used).
+"""Makes the classifiers of tests/inference/classifier_models.rs. Needs onnx (1.23.2 was used).
 
 mean_colour.onnx: [1,3,H,W] to three logits, ten times the mean of each channel. softmax.onnx: the same at [1,3,8,6],
 with a Softmax. planar_last.onnx: an input [1,8,8,3], which is not planar.
