@@ -45,5 +45,5 @@ golden: setup ## Make the golden values and the test model anew, with other soft
 
 policies: ## Simulate the policies on a bursty trace and write the table into docs/simulator.md
 	$(CARGO) build --release --locked
-	$(ROLLCALL) simulate --trace bursty --seed 101 --policy deadline --policy backlog --policy report --policy cooldown-loop \
+	$(ROLLCALL) simulate --trace bursty --seed 101 --policy deadline --policy backlog --policy one-per-job --policy cooldown-loop \
 		--compare config/report.toml --same-cloud --update docs/simulator.md
