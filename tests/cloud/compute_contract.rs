@@ -54,6 +54,6 @@ async fn ec2() -> World {
     World { compute, other, boot, name_prefix, _keep: Box::new(()) }
 }
 
-crate::compute_contract!(of_processes, crate::compute_contract::processes);
+crate::compute_contract!(each, of_processes, crate::compute_contract::processes);
 #[cfg(feature = "aws")]
-crate::compute_contract!(on_ec2, crate::compute_contract::ec2);
+crate::compute_contract!(at_once, on_ec2, crate::compute_contract::ec2);

@@ -180,11 +180,11 @@ pub async fn another_clusters_instances_are_not_seen(world: &World) {
     assert_eq!(seen, [theirs]);
 }
 
-/// A test of each case on the adapter that `$world` (an async fn) makes.
+/// Makes tests of all cases on the adapter that `$world` (an async fn) makes; see [`contract_tests`].
 #[macro_export]
 macro_rules! compute_contract {
-    ($adapter:ident, $world:path) => {
-        $crate::compute_contract! { @each $adapter, $world,
+    ($how:ident, $adapter:ident, $world:path) => {
+        $crate::contract_tests! { $how, compute, $adapter, $world,
             a_launch_makes_instances_that_start_to_run
             the_same_token_again_makes_nothing_new
             a_stopped_instance_starts_again_as_itself
@@ -194,16 +194,6 @@ macro_rules! compute_contract {
             each_id_has_its_own_result
             nothing_asked_is_nothing_done
             another_clusters_instances_are_not_seen
-        }
-    };
-    (@each $adapter:ident, $world:path, $($case:ident)*) => {
-        mod $adapter {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    $crate::contract::compute::$case(&$world().await).await;
-                }
-            )*
         }
     };
 }
