@@ -5,6 +5,7 @@ pub mod config;
 pub mod doctor;
 pub mod enroll;
 pub mod evaluate;
+mod exit;
 pub mod fleet;
 pub mod gallery;
 pub mod load;
@@ -19,6 +20,8 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+use exit::EXIT_CONFIG;
+
 use crate::{
     app,
     cloud::{ObjectStore, local::LocalObjects},
@@ -27,9 +30,6 @@ use crate::{
     },
     settings::{CloudKind, Layers, Settings},
 };
-
-/// Exit code for a wrong command line or configuration (`EX_CONFIG` of sysexits.h).
-const EXIT_CONFIG: u8 = 78;
 
 /// Face recognition that scales itself.
 #[derive(Parser)]
