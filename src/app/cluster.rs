@@ -73,11 +73,12 @@ impl Cluster {
         self.fleet.clone()
     }
 
-    /// Waits until no instance is starting, running or stopping any more.
+    /// Waits until there is no job, and no instance is starting, running or stopping any more.
     pub async fn wait_until_idle(&self) {
+        let since = now_ms(); // an older view may not show what was submitted just before
         let idle = |view: &Arc<FleetView>| {
             let c = &view.counts;
-            view.demand == 0 && view.intents + c.pending + c.running + c.stopping == 0
+            view.at_ms >= since && view.demand == 0 && view.intents + c.pending + c.running + c.stopping == 0
         };
         let _ = self.fleet.clone().wait_for(idle).await; // the fleet lives as long as this
     }
