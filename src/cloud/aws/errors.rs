@@ -141,9 +141,42 @@ mod tests {
     }
 
     #[test]
+    fn the_codes_of_each_service_are_classified() {
+        let name = |error: CloudError| match error {
+            CloudError::NotFound(_) => "not found",
+            CloudError::Conflict(_) => "conflict",
+            CloudError::Denied(_) => "denied",
+            CloudError::Throttled => "throttled",
+            CloudError::NoCapacity(_) => "no capacity",
+            CloudError::Quota(_) => "quota",
+            CloudError::Unavailable(_) => "unavailable",
+            CloudError::Invalid(_) => "invalid",
+        };
+        for (expected, codes) in [
+            ("not found", "NoSuchKey NoSuchBucket NonExistentQueue InvalidInstanceID.NotFound"),
+            ("conflict", "PreconditionFailed ConditionalRequestConflict MessageNotInflight IncorrectInstanceState"),
+            ("conflict", "UnsupportedOperation IdempotentParameterMismatch IdempotentInstanceTerminated"),
+            ("denied", "AccessDenied UnauthorizedOperation ExpiredToken RequestExpired InvalidClientTokenId"),
+            ("throttled", "RequestLimitExceeded RequestThrottled SlowDown ThrottlingException OverLimit"),
+            (
+                "no capacity",
+                "InsufficientInstanceCapacity InsufficientFreeAddressesInSubnet Unsupported SpotMaxPriceTooLow",
+            ),
+            ("quota", "VcpuLimitExceeded InstanceLimitExceeded MaxSpotInstanceCountExceeded"),
+            ("unavailable", "InternalError ServiceUnavailable RequestTimeout"),
+        ] {
+            for code in codes.split(' ') {
+                assert_eq!(name(kind(code, "", 400)), expected, "{code}"); // the status alone means invalid
+            }
+        }
+    }
+
+    #[test]
     fn an_expired_receipt_is_a_conflict_and_a_malformed_one_is_not() {
         let expired = "Value x for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired.";
         assert!(matches!(kind("InvalidParameterValue", expired, 400), CloudError::Conflict(_)));
+        let hidden = "Message does not exist or is not available for visibility timeout change.";
+        assert!(matches!(kind("InvalidParameterValue", hidden, 400), CloudError::Conflict(_)));
         assert!(matches!(kind("ReceiptHandleIsInvalid", "not a handle", 400), CloudError::Invalid(_)));
     }
 

@@ -117,9 +117,9 @@ mod tests {
     use super::*;
     use crate::cloud::{Delivery, Depth, Message, Receipt};
 
-    /// A queue that cannot be reached, or only on every `works_every`th call.
+    /// A queue that cannot be reached, but for every `n`th call where `answer` is `(n, what that call returns)`.
     struct Probe {
-        works_every: Option<u64>,
+        answer: Option<(u64, CloudResult<Depth>)>,
         calls: std::sync::atomic::AtomicU64,
     }
 
@@ -139,16 +139,16 @@ mod tests {
         }
         async fn depth(&self) -> CloudResult<Depth> {
             let call = self.calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-            match self.works_every {
-                Some(n) if call.is_multiple_of(n) => Ok(Depth::default()),
+            match &self.answer {
+                Some((n, answer)) if call.is_multiple_of(*n) => answer.clone(),
                 _ => Err(CloudError::Unavailable("no route".into())),
             }
         }
     }
 
-    fn metadata(works_every: Option<u64>) -> Ec2Metadata {
+    fn metadata(answer: Option<(u64, CloudResult<Depth>)>) -> Ec2Metadata {
         let ec2 = aws_sdk_ec2::Config::builder().behavior_version(aws_config::BehaviorVersion::latest()).build();
-        let probe = Arc::new(Probe { works_every, calls: Default::default() });
+        let probe = Arc::new(Probe { answer, calls: Default::default() });
         Ec2Metadata::new(Imds::builder().build(), Ec2::from_conf(ec2), probe)
     }
 
@@ -158,7 +158,10 @@ mod tests {
         metadata(None).lost().await;
         assert_eq!(began.elapsed().as_secs() / 60, u64::from(MAX_FAILED_PROBES));
         let day = Duration::from_secs(24 * 3600);
-        assert!(timeout(day, metadata(Some(u64::from(MAX_FAILED_PROBES))).lost()).await.is_err());
+        for answer in [Ok(Depth::default()), Err(CloudError::Throttled)] {
+            let reachable = metadata(Some((u64::from(MAX_FAILED_PROBES), answer)));
+            assert!(timeout(day, reachable.lost()).await.is_err());
+        }
     }
 
     #[test]

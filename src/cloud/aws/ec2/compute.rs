@@ -264,3 +264,36 @@ impl Compute for Ec2Compute {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compute() -> Ec2Compute {
+        let config = aws_sdk_ec2::Config::builder().behavior_version(aws_config::BehaviorVersion::latest());
+        let options = Ec2Options { name_prefix: "worker-".into(), ..Ec2Options::default() };
+        Ec2Compute::new(Client::from_conf(config.build()), options)
+    }
+
+    #[test]
+    fn the_latest_launches_are_remembered_by_token() {
+        let compute = compute();
+        let first = compute.launch_of("0");
+        for n in 1..REMEMBERED {
+            compute.launch_of(&n.to_string());
+        }
+        assert!(Arc::ptr_eq(&first, &compute.launch_of("0")));
+        compute.launch_of("one more");
+        assert!(!Arc::ptr_eq(&first, &compute.launch_of("0")), "the oldest is forgotten");
+        assert_eq!(compute.launches().len(), REMEMBERED);
+    }
+
+    #[test]
+    fn numbers_of_names_continue_after_the_highest_in_use() {
+        let compute = compute();
+        for name in ["worker-7", "worker-3", "other-9", "worker-x"] {
+            compute.observe_name(name);
+        }
+        assert_eq!(compute.last_number.load(Ordering::Relaxed), 7);
+    }
+}
