@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::EXIT_CONFIG;
+use super::exit::EXIT_CONFIG;
 use crate::{
     settings::{Layers, Settings, SettingsError},
     simulator::{ControllerKind, Run, Trace, simulate},

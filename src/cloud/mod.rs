@@ -205,8 +205,6 @@ pub trait Compute: Send + Sync + 'static {
     /// Starts stopped instances. Starting a pending or running one is `Ok`; from any other state
     /// `Conflict`. One result an id.
     async fn start(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>>;
-    /// Stops running instances. Stopping a stopping or stopped one is `Ok`; from any other state `Conflict`.
-    async fn stop(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>>;
     /// Terminates instances in any state; terminating a terminated one is `Ok`.
     async fn terminate(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>>;
     /// Every instance of the cluster, terminated ones for a while. A list may lag behind what was asked.
