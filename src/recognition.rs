@@ -63,10 +63,3 @@ pub struct Timings {
     pub detect_ms: f32,
     pub embed_ms: f32,
 }
-
-impl Timings {
-    pub fn total(&self) -> std::time::Duration {
-        let ms = (self.decode_ms + self.detect_ms + self.embed_ms).max(0.0);
-        std::time::Duration::try_from_secs_f32(ms / 1e3).unwrap_or_default()
-    }
-}

@@ -15,12 +15,11 @@ mod ports;
 pub(crate) mod queues;
 mod serving;
 mod shutdown;
+mod system;
 pub(crate) mod up;
 mod worker;
 
 use std::{collections::HashMap, path::Path};
-
-use actix::System;
 
 use crate::settings::{Layers, Settings, SettingsError};
 
@@ -28,22 +27,8 @@ pub use cluster::Cluster;
 pub use logging::to_stderr as log_to_stderr;
 #[cfg(feature = "aws")]
 pub(crate) use shutdown::asked_to_end;
+pub use system::{block_on, run};
 pub use worker::{WorkerArgs, worker};
-
-/// Runs a command that ends by itself.
-pub fn block_on<T>(command: impl Future<Output = T>) -> T {
-    System::new().block_on(command)
-}
-
-/// Starts actors and runs them until one of them, or a signal, stops the system. Returns its exit code.
-///
-/// # Errors
-/// The actors cannot be started.
-pub fn run(start: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<i32> {
-    let system = System::new();
-    system.block_on(start)?;
-    Ok(system.run_with_code()?)
-}
 
 /// Returns the environment variables that are text.
 pub fn environment() -> HashMap<String, String> {

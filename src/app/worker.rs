@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-use super::{ports::WorkerPorts, queues::poller_options, shutdown::wait_for_signal};
+use super::{ports::WorkerPorts, queues::poller_options, shutdown::wait_for_signal, system::run};
 use crate::{
     actors::{
         guardian::Guardian,
@@ -57,7 +57,7 @@ pub fn worker<H: JobHandler>(
     let code = match (settings.cloud.kind, args.socket, args.instance) {
         (CloudKind::Local, Some(socket), Some(instance)) => {
             local::die_with_parent()?;
-            super::run(async {
+            run(async {
                 let ports = connect_to_parent(&settings, socket, InstanceId(instance)).await?;
                 let handler = handler(&settings, ports.objects.clone()).await?;
                 serve(settings, ports, Arc::new(handler)).await
@@ -65,7 +65,7 @@ pub fn worker<H: JobHandler>(
         }
         (CloudKind::Local, ..) => anyhow::bail!("local workers are started by `rollcall up`"),
         #[cfg(feature = "aws")]
-        (CloudKind::Aws, ..) => super::run(async {
+        (CloudKind::Aws, ..) => run(async {
             let ports = super::aws::worker_ports(&settings).await?;
             let handler = handler(&settings, ports.objects.clone()).await?;
             serve(settings, ports, Arc::new(handler)).await

@@ -12,8 +12,8 @@ use actix_web::{
 };
 
 use super::{
-    State,
     error::{Problem, Style},
+    state::State,
 };
 
 /// Middleware: refuses foreign origins and, on loopback, foreign host names.

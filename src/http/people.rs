@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    State,
     answer::recognition,
     error::Problem,
+    state::State,
     upload::{ReceivedFile, receive},
     web_tier::Upload,
 };

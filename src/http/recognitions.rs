@@ -10,9 +10,9 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{
-    State,
     answer::Answer,
     error::{ID_HEADER, Problem, Style, location, one_line},
+    state::State,
     upload::{Received, ReceivedFile, header_text, receive},
     web_tier::Upload,
 };

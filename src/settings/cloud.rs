@@ -1,6 +1,6 @@
 //! `[cloud]`: where the cluster runs.
 
-use super::{Layers, SettingsError};
+use super::layers::{Layers, SettingsError};
 
 /// The clouds there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Auto, HOUR, Layers, Local, SECOND, Settings, SettingsError};
+use super::{
+    auto::Auto,
+    layers::{Layers, SettingsError},
+    local::Local,
+    units::{HOUR, SECOND},
+};
 use crate::fleet::{
     FleetRules,
     policy::{Policy, Window},
@@ -123,6 +128,36 @@ impl Fleet {
         Ok(fleet)
     }
 
+    /// Returns the rules of the fleet, with what they take of the workers, for a core whose time begins at `started_at`
+    /// (since the Unix epoch).
+    pub(super) fn rules(&self, threads: usize, idle_stop: Duration, started_at: Duration) -> FleetRules {
+        FleetRules {
+            policy: self.policy,
+            max_instances: self.max_instances,
+            launch_cooldown: self.launch_cooldown,
+            sweep_every: self.sweep_every,
+            keep_stopped: self.keep_stopped,
+            sweep_cooldown: self.sweep_cooldown,
+            boot_timeout: self.boot_timeout,
+            poll_every: self.poll_every,
+            describe_every: self.describe_every,
+            describe_lag: self.describe_lag,
+            silent_timeout: Some(self.silent_timeout),
+            jobs_per_instance: self.jobs_per_instance,
+            up_delay: self.up_delay,
+            down_delay: self.down_delay,
+            target_latency: self.target_latency,
+            boot_cold: self.boot_cold,
+            boot_warm: self.boot_warm,
+            service_time: self.service_time,
+            billing_minimum: self.billing_minimum,
+            schedule: self.schedule.clone(),
+            threads,
+            idle_stop,
+            started_at,
+        }
+    }
+
     /// Returns whether "auto" means the thresholds of the design that the policy `one-per-job` comes from.
     pub(super) fn has_thresholds_of_first_design(&self) -> bool {
         first_design(self.policy)
@@ -131,36 +166,4 @@ impl Fleet {
 
 fn first_design(policy: Policy) -> bool {
     policy == Policy::OnePerJob
-}
-
-impl Settings {
-    /// Returns the rules of the fleet, for a core whose time begins at `started_at` (since the Unix epoch).
-    pub fn fleet_rules(&self, started_at: Duration) -> FleetRules {
-        let fleet = &self.fleet;
-        FleetRules {
-            policy: fleet.policy,
-            max_instances: fleet.max_instances,
-            launch_cooldown: fleet.launch_cooldown,
-            sweep_every: fleet.sweep_every,
-            keep_stopped: fleet.keep_stopped,
-            sweep_cooldown: fleet.sweep_cooldown,
-            boot_timeout: fleet.boot_timeout,
-            poll_every: fleet.poll_every,
-            describe_every: fleet.describe_every,
-            describe_lag: fleet.describe_lag,
-            silent_timeout: Some(fleet.silent_timeout),
-            jobs_per_instance: fleet.jobs_per_instance,
-            up_delay: fleet.up_delay,
-            down_delay: fleet.down_delay,
-            target_latency: fleet.target_latency,
-            boot_cold: fleet.boot_cold,
-            boot_warm: fleet.boot_warm,
-            service_time: fleet.service_time,
-            billing_minimum: fleet.billing_minimum,
-            schedule: fleet.schedule.clone(),
-            threads: self.worker.threads,
-            idle_stop: self.worker.idle_stop,
-            started_at,
-        }
-    }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{HOUR, Layers, SettingsError};
+use super::{
+    layers::{Layers, SettingsError},
+    units::HOUR,
+};
 
 /// `[gallery]`.
 #[derive(Clone, Debug)]

@@ -2,7 +2,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{Auto, HOUR, Layers, MIB, SECOND, SettingsError};
+use super::{
+    auto::Auto,
+    layers::{Layers, SettingsError},
+    units::{HOUR, MIB, SECOND},
+};
 
 /// How `POST /` answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

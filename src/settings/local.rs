@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Layers, SettingsError};
+use super::layers::{Layers, SettingsError};
 
 /// `[local]`.
 #[derive(Clone, Debug)]

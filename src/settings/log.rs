@@ -1,6 +1,6 @@
 //! `[log]`: log lines.
 
-use super::{Layers, SettingsError};
+use super::layers::{Layers, SettingsError};
 
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

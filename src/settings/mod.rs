@@ -15,10 +15,12 @@ mod queue;
 mod recognition;
 mod simulate;
 mod store;
+mod units;
 mod worker;
 
 use std::time::Duration;
 
+use crate::fleet::FleetRules;
 pub use crate::fleet::policy::{Policy, Window};
 use auto::Auto;
 pub use aws::{Aws, Launching};
@@ -66,10 +68,6 @@ pub struct Settings {
     pub prices: Prices,
 }
 
-const MIB: u64 = 1 << 20;
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
-
 impl Settings {
     /// Checks the merged values. `cores` resolves "auto".
     ///
@@ -108,6 +106,13 @@ impl Settings {
             local,
             fleet,
         })
+    }
+}
+
+impl Settings {
+    /// Returns the rules of the fleet, for a core whose time begins at `started_at` (since the Unix epoch).
+    pub fn fleet_rules(&self, started_at: Duration) -> FleetRules {
+        self.fleet.rules(self.worker.threads, self.worker.idle_stop, started_at)
     }
 }
 

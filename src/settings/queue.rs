@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{HOUR, Layers, SECOND, SettingsError};
+use super::{
+    layers::{Layers, SettingsError},
+    units::{HOUR, SECOND},
+};
 
 /// `[queue]`.
 #[derive(Clone, Debug)]

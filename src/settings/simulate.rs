@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use super::{HOUR, Layers, SettingsError};
+use super::{
+    layers::{Layers, SettingsError},
+    units::HOUR,
+};
 
 /// From the call that starts an instance to a worker that takes jobs: log-normal round a median, with a slow tail.
 #[derive(Clone, Debug)]

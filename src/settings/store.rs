@@ -1,6 +1,6 @@
 //! `[store]`: buckets and keys.
 
-use super::{Layers, SettingsError};
+use super::layers::{Layers, SettingsError};
 
 /// `[store]`.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 use std::{collections::HashMap, path::PathBuf};
 
-use super::*;
+use super::{units::SECOND, *};
 
 fn load(file: Option<&str>, env: &[(&str, &str)]) -> Result<Settings, SettingsError> {
     let dir = tempfile::tempdir().expect("a temporary folder");

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Auto, Fleet, HOUR, Layers, SECOND, SettingsError};
+use super::{
+    auto::Auto,
+    fleet::Fleet,
+    layers::{Layers, SettingsError},
+    units::{HOUR, SECOND},
+};
 
 /// `[worker]`.
 #[derive(Clone, Debug)]
