@@ -15,8 +15,8 @@ use super::{
     sqs_calls::{Calls, no_answer},
 };
 use crate::cloud::{
-    CloudError, CloudResult, Delivery, Depth, Message, Queue, Receipt,
-    queue_limits::{MAX_BATCH, check_message, check_receive, check_visibility},
+    CloudError, CloudResult, Delivery, Depth, MAX_BATCH, Message, Queue, Receipt,
+    queue_limits::{check_message, check_receive, check_visibility},
 };
 
 /// Bytes of the bodies in one call.
