@@ -209,3 +209,6 @@ impl JobClient {
         self.results().check().await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,8 @@ pub mod recognition;
 pub mod results;
 pub mod settings;
 pub mod simulator;
+#[cfg(test)]
+mod testing;
 pub mod wire;
 pub mod worker;
 

@@ -310,3 +310,6 @@ impl Handler<Drained> for InstanceSupervisor {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests;

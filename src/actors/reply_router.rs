@@ -131,3 +131,6 @@ impl Handler<Deliveries> for ReplyRouter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

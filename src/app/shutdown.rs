@@ -1,15 +1,8 @@
-//! The end of a process: signals, and uploads that still wait.
-
-use std::time::Duration;
+//! The signals that end a process.
 
 use actix::System;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use tokio::signal::unix::{SignalKind, signal};
 
-/// How long uploads that wait may go on after the process was asked to end.
-const HTTP_GRACE: Duration = Duration::from_secs(5);
 /// Exit code of a process that was asked to end twice (128 + SIGINT, as shells have it).
 const EXIT_INTERRUPTED: i32 = 130;
 
@@ -30,14 +23,6 @@ pub(crate) async fn asked_to_end() {
         wait_for_signal().await;
         std::process::exit(EXIT_INTERRUPTED);
     });
-}
-
-/// Lets uploads that wait have their answers, for some seconds.
-pub(super) async fn finish_uploads(handle: actix_web::dev::ServerHandle, ending: watch::Sender<bool>) {
-    ending.send_replace(true);
-    if tokio::time::timeout(HTTP_GRACE, handle.stop(true)).await.is_err() {
-        tracing::warn!("uploads were still waiting; their jobs are kept");
-    }
 }
 
 /// Waits for SIGTERM or SIGINT.

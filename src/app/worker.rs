@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-use super::{queues::poller_options, shutdown::wait_for_signal};
+use super::{ports::WorkerPorts, queues::poller_options, shutdown::wait_for_signal};
 use crate::{
     actors::{
         guardian::Guardian,
@@ -15,7 +15,7 @@ use crate::{
         queue_poller::{Owner, PollerOptions, QueuePoller},
     },
     cloud::{
-        InstanceId, Metadata, ObjectStore, Polling, Queue, Queues,
+        InstanceId, Metadata, ObjectStore, Polling, Queue,
         local::{self, LocalObjects, SECRET_VARIABLE, SocketCloud},
     },
     fleet::IdleStop,
@@ -42,13 +42,6 @@ pub struct WorkerArgs {
     /// This instance's id; on AWS the metadata service knows it
     #[arg(long, requires = "socket")]
     instance: Option<String>,
-}
-
-/// The ports of one worker.
-pub(super) struct Ports {
-    pub queues: Arc<dyn Queues>,
-    pub objects: Arc<dyn ObjectStore>,
-    pub metadata: Arc<dyn Metadata>,
 }
 
 /// Runs one worker until it is idle, receives a signal, or loses its cloud. `handler` makes what it does jobs with.
@@ -84,7 +77,7 @@ pub fn worker<H: JobHandler>(
 }
 
 /// Reaches the parent over its socket, and ends this process when the parent is gone.
-async fn connect_to_parent(settings: &Settings, socket: PathBuf, instance: InstanceId) -> anyhow::Result<Ports> {
+async fn connect_to_parent(settings: &Settings, socket: PathBuf, instance: InstanceId) -> anyhow::Result<WorkerPorts> {
     let secret = std::env::var(SECRET_VARIABLE);
     let secret = secret.with_context(|| format!("{SECRET_VARIABLE}: workers are started by `rollcall up`"))?;
     let SocketCloud { queues, metadata } = SocketCloud::connect(&socket, instance, secret).await?;
@@ -98,13 +91,13 @@ async fn connect_to_parent(settings: &Settings, socket: PathBuf, instance: Insta
         }
     });
     let objects = Arc::new(LocalObjects::open(&settings.local.data_dir)?);
-    Ok(Ports { queues, objects, metadata })
+    Ok(WorkerPorts { queues, objects, metadata })
 }
 
 /// Warms the handler, reports that the instance is ready, and starts the actors.
-async fn serve(settings: Settings, ports: Ports, handler: Arc<dyn JobHandler>) -> anyhow::Result<()> {
+async fn serve(settings: Settings, ports: WorkerPorts, handler: Arc<dyn JobHandler>) -> anyhow::Result<()> {
     let born = Instant::now();
-    let Ports { queues, objects, metadata } = ports;
+    let WorkerPorts { queues, objects, metadata } = ports;
     let instance = metadata.instance_id().await.context("own instance id")?.0;
     let threads = settings.worker.threads;
     let polling = queues.polling();

@@ -5,6 +5,7 @@ pub mod config;
 pub mod doctor;
 pub mod enroll;
 pub mod evaluate;
+mod exit;
 pub mod fleet;
 pub mod gallery;
 pub mod load;
@@ -19,6 +20,8 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+use exit::EXIT_CONFIG;
+
 use crate::{
     app,
     cloud::{ObjectStore, local::LocalObjects},
@@ -27,9 +30,6 @@ use crate::{
     },
     settings::{CloudKind, Layers, Settings},
 };
-
-/// Exit code for a wrong command line or configuration (`EX_CONFIG` of sysexits.h).
-const EXIT_CONFIG: u8 = 78;
 
 /// Face recognition that scales itself.
 #[derive(Parser)]
@@ -126,7 +126,7 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
         Command::Fleet(args) => app::block_on(fleet::run(args, &settings))?,
         Command::Aws(args) => app::block_on(aws::run(args, &settings, cli.config))?,
         Command::Doctor(args) => return app::block_on(doctor::run(args, &settings)),
-        Command::Config(args) => config::run(args, layers, &settings),
+        Command::Config(args) => config::run(args, layers),
     }
     Ok(ExitCode::SUCCESS)
 }

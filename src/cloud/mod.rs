@@ -298,9 +298,6 @@ pub trait Compute: Send + Sync + 'static {
     /// `Conflict` for an instance in any other state.
     async fn start(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>>;
 
-    /// Stops running instances. Stopping a stopping or stopped one is `Ok`; from any other state `Conflict`.
-    async fn stop(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>>;
-
     /// Terminates instances in any state. Idempotent: terminating a terminated one is `Ok`.
     async fn terminate(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>>;
 

@@ -242,3 +242,6 @@ impl ResultStore {
 fn to_json(result: &JobResult) -> CloudResult<Bytes> {
     serde_json::to_vec(result).map(Bytes::from).map_err(|e| CloudError::Invalid(e.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

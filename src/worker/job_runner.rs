@@ -173,3 +173,6 @@ impl JobRunner {
         Ok(queue)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,4 +13,5 @@ mod aws_up_down;
 mod aws_whole_road;
 mod deployment;
 mod doctor;
+mod queue_attributes;
 mod support;

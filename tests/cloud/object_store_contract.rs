@@ -23,6 +23,6 @@ async fn s3() -> World {
     World { stores: [a, b], bucket, _keep: Box::new(()) }
 }
 
-crate::object_store_contract!(on_files, crate::object_store_contract::files);
+crate::object_store_contract!(each, on_files, crate::object_store_contract::files);
 #[cfg(feature = "aws")]
-crate::object_store_contract!(on_s3, crate::object_store_contract::s3);
+crate::object_store_contract!(at_once, on_s3, crate::object_store_contract::s3);

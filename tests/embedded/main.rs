@@ -5,5 +5,7 @@ mod example_job;
 mod fleet_explain;
 mod http_api;
 mod http_limits;
+mod http_refusals;
+mod poison_jobs;
 mod setup;
 mod whole_road;

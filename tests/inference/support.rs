@@ -34,13 +34,14 @@ pub fn settings() -> Settings {
     settings
 }
 
-/// The folder of LFW photos, if it is there: they have no licence to be part of the project.
+/// Returns the folder of LFW photos, if it is there: they have no licence to be part of the project.
+/// Tests that need them have `lfw` in their name, so that the runner shows what they print.
 pub fn lfw() -> Option<PathBuf> {
     let path = std::env::var_os("ROLLCALL_LFW").map_or_else(|| root().join("../shared/photos/lfw"), PathBuf::from);
     if path.is_dir() {
         return Some(path);
     }
-    eprintln!("SKIPPED: no LFW photos at {}; set ROLLCALL_LFW to test with them", path.display());
+    eprintln!("SKIPPED: there are no LFW photos at {}; set ROLLCALL_LFW to their folder", path.display());
     None
 }
 

@@ -16,10 +16,10 @@ use reply_queues::ReplyQueues;
 
 use super::{
     node::{ControllerPorts, add_client},
+    ports::WorkerPorts,
     queues,
-    shutdown::{finish_uploads, wait_to_end},
-    up::listen,
-    worker,
+    serving::{listen, serve},
+    shutdown::wait_to_end,
 };
 use crate::{
     actors::{
@@ -31,8 +31,6 @@ use crate::{
     client::JobClient,
     cloud::{Queues as _, aws::AwsCloud},
     fleet::view::FleetView,
-    http::{self, WebTier},
-    inference::gallery_store::GalleryStore,
     settings::Settings,
 };
 
@@ -132,21 +130,13 @@ pub(crate) async fn run(settings: Settings, tiers: Tiers, fix: bool) -> anyhow::
     let node = AwsNode::start(settings, tiers, fix).await?;
     let mut serving = None;
     if let Some((listener, client)) = listener.zip(node.client()) {
-        let metrics = http::metrics::install().context("metrics")?;
-        let settings = node.settings.clone();
-        let (objects, bucket) = (node.cloud.objects.clone(), settings.store.state.clone());
-        let gallery = GalleryStore::new(objects, bucket, settings.gallery.clone());
-        println!("rollcall is serving on http://{}/ (Ctrl-C ends it)", settings.http.listen);
-        let http::Serving { server, ending } =
-            http::serve(WebTier::new(settings, client, gallery, node.fleet()), listener, metrics)?;
-        serving = Some((server.handle(), ending));
-        actix::spawn(server);
+        serving = Some(serve(listener, &node.settings, client, node.cloud.objects.clone(), node.fleet())?);
     }
     actix::spawn(async move {
         wait_to_end().await;
         tracing::info!("ending; workers go on until they are idle");
-        if let Some((handle, ending)) = serving {
-            finish_uploads(handle, ending).await;
+        if let Some(serving) = serving {
+            serving.stop().await;
         }
         node.stop().await;
         System::current().stop_with_code(0);
@@ -155,7 +145,7 @@ pub(crate) async fn run(settings: Settings, tiers: Tiers, fix: bool) -> anyhow::
 }
 
 /// Connects the worker on the instance that this is, and ends the process when AWS cannot be reached any more.
-pub(super) async fn worker_ports(settings: &Settings) -> anyhow::Result<worker::Ports> {
+pub(super) async fn worker_ports(settings: &Settings) -> anyhow::Result<WorkerPorts> {
     let cloud = AwsCloud::connect(settings, false).await?;
     let requests = cloud.queues.open(&settings.queue.listener).await.context("request queue")?;
     let metadata = cloud.metadata(requests);
@@ -167,7 +157,7 @@ pub(super) async fn worker_ports(settings: &Settings) -> anyhow::Result<worker::
             System::current().stop_with_code(EXIT_UNAVAILABLE);
         }
     });
-    Ok(worker::Ports { queues: cloud.queues, objects: cloud.objects, metadata })
+    Ok(WorkerPorts { queues: cloud.queues, objects: cloud.objects, metadata })
 }
 
 /// Names this process among those of the cluster, fit for a queue's name.

@@ -209,11 +209,11 @@ pub async fn keys_that_are_no_relative_paths_are_refused(world: &World) {
     assert_eq!(world.store().list(&world.bucket, "").await.expect("a listing"), []);
 }
 
-/// A test of each case on the adapter that `$world` (an async fn) makes.
+/// Makes tests of all cases on the adapter that `$world` (an async fn) makes; see [`contract_tests`].
 #[macro_export]
 macro_rules! object_store_contract {
-    ($adapter:ident, $world:path) => {
-        $crate::object_store_contract! { @each $adapter, $world,
+    ($how:ident, $adapter:ident, $world:path) => {
+        $crate::contract_tests! { $how, objects, $adapter, $world,
             bytes_come_back_as_they_were_put
             what_was_never_put_is_not_found
             a_later_put_replaces_the_object_and_its_version
@@ -228,16 +228,6 @@ macro_rules! object_store_contract {
             a_deleted_object_is_gone_and_deleting_nothing_is_fine
             names_that_people_give_files_are_keys
             keys_that_are_no_relative_paths_are_refused
-        }
-    };
-    (@each $adapter:ident, $world:path, $($case:ident)*) => {
-        mod $adapter {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    $crate::contract::objects::$case(&$world().await).await;
-                }
-            )*
         }
     };
 }

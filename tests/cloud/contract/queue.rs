@@ -467,11 +467,11 @@ pub async fn calls_beyond_the_limits_are_refused(world: &World) {
     }
 }
 
-/// A test of each case on the adapter that `$world` (an async fn) makes.
+/// Makes tests of all cases on the adapter that `$world` (an async fn) makes; see [`contract_tests`].
 #[macro_export]
 macro_rules! queue_contract {
-    ($adapter:ident, $world:path) => {
-        $crate::queue_contract! { @each $adapter, $world,
+    ($how:ident, $adapter:ident, $world:path) => {
+        $crate::contract_tests! { $how, queue, $adapter, $world,
             a_message_comes_as_it_was_sent
             each_entry_of_a_batch_has_its_own_result
             empty_batches_are_nothing
@@ -498,16 +498,6 @@ macro_rules! queue_contract {
             creating_again_is_the_same_queue_and_other_settings_are_refused
             a_queue_nobody_made_is_not_found
             calls_beyond_the_limits_are_refused
-        }
-    };
-    (@each $adapter:ident, $world:path, $($case:ident)*) => {
-        mod $adapter {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    $crate::contract::queue::$case(&$world().await).await;
-                }
-            )*
         }
     };
 }

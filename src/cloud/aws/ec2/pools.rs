@@ -1,30 +1,31 @@
-//! Where machines can come from, in order of preference, and which of these had none lately. Pure: time is passed in.
+//! Capacity pools in order of preference, with a memory of those that had no capacity. Pure: time is passed in.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-/// One kind of machine in one place. `None` leaves the choice to the launch template, or to EC2.
+/// An instance type in a subnet. `None` leaves the choice to the launch template, or to EC2.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pool {
-    /// Cheaper, and taken away with two minutes' notice.
-    pub spot: bool,
-    pub instance_type: Option<String>,
-    /// Names the zone as well.
-    pub subnet: Option<String>,
+pub(super) struct Pool {
+    /// Spot instances rather than on-demand ones.
+    pub(super) spot: bool,
+    pub(super) instance_type: Option<String>,
+    /// Implies the availability zone.
+    pub(super) subnet: Option<String>,
 }
 
-/// Pools in order, with a memory of those that had no machine.
+/// All pools that instances may be launched in.
 #[derive(Debug)]
-pub struct Pools {
+pub(super) struct Pools {
     all: Vec<Pool>,
     memory: Duration,
     empty_until: BTreeMap<usize, Instant>,
 }
 
 impl Pools {
-    /// Each type in each subnet, types first in importance; all spot pools, if wanted, before any on demand.
-    pub fn new(types: &[String], subnets: &[String], spot: bool, memory: Duration) -> Self {
+    /// Creates the pools of each type in each subnet. A better type precedes a better subnet, and with `spot` every spot
+    /// pool precedes every on-demand pool. A pool without capacity is avoided for `memory`.
+    pub(super) fn new(types: &[String], subnets: &[String], spot: bool, memory: Duration) -> Self {
         let optional = |list: &[String]| -> Vec<Option<String>> {
             if list.is_empty() { vec![None] } else { list.iter().cloned().map(Some).collect() }
         };
@@ -40,21 +41,24 @@ impl Pools {
         Self { all, memory, empty_until: BTreeMap::new() }
     }
 
-    pub fn get(&self, at: usize) -> &Pool {
+    /// Returns the pool with that index.
+    pub(super) fn get(&self, at: usize) -> &Pool {
         &self.all[at]
     }
 
-    /// The best pool that may have machines and is not among `tried`. Where none may have and none was tried, the one that
-    /// was refused the longest ago: something is always asked, and how often is not decided here.
-    pub fn next(&self, tried: &[usize], now: Instant) -> Option<usize> {
+    /// Returns the index of the best pool that is not in `tried` and not known to be empty.
+    ///
+    /// If all are empty and none has been tried, returns the one that has been empty the longest, so that every launch
+    /// asks at least one pool. The caller decides how often to launch.
+    pub(super) fn next(&self, tried: &[usize], now: Instant) -> Option<usize> {
         let empty = |at: &usize| self.empty_until.get(at).is_some_and(|until| *until > now);
         let promising = (0..self.all.len()).find(|at| !tried.contains(at) && !empty(at));
         let oldest = || self.empty_until.iter().min_by_key(|(_, until)| **until).map(|(at, _)| *at);
         promising.or_else(|| if tried.is_empty() { oldest() } else { None })
     }
 
-    /// Notes that the pool had no machine: it is left alone for a while.
-    pub fn had_none(&mut self, at: usize, now: Instant) {
+    /// Records that the pool had no capacity.
+    pub(super) fn mark_empty(&mut self, at: usize, now: Instant) {
         self.empty_until.insert(at, now + self.memory);
     }
 }
@@ -68,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn spot_comes_first_then_types_then_subnets() {
+    fn spot_precedes_types_and_types_precede_subnets() {
         let pools = Pools::new(&names(&["a", "b"]), &names(&["x", "y"]), true, Duration::ZERO);
         let order: Vec<String> = pools
             .all
@@ -86,27 +90,27 @@ mod tests {
     }
 
     #[test]
-    fn nothing_configured_is_one_pool_that_leaves_the_choice() {
+    fn without_types_and_subnets_there_is_one_pool() {
         let pools = Pools::new(&[], &[], false, Duration::ZERO);
         assert_eq!(pools.all, [Pool { spot: false, instance_type: None, subnet: None }]);
     }
 
     #[test]
-    fn an_empty_pool_is_left_alone_for_as_long_as_it_is_remembered() {
+    fn an_empty_pool_is_avoided_until_its_memory_expires() {
         let now = Instant::now();
         let memory = Duration::from_secs(60);
         let mut pools = Pools::new(&names(&["a", "b"]), &[], false, memory);
         assert_eq!(pools.next(&[], now), Some(0));
         assert_eq!(pools.next(&[0], now), Some(1));
-        pools.had_none(0, now);
+        pools.mark_empty(0, now);
         assert_eq!(pools.next(&[], now + memory / 2), Some(1));
         assert_eq!(pools.next(&[1], now + memory / 2), None);
         assert_eq!(pools.next(&[], now + memory), Some(0));
 
-        pools.had_none(1, now + memory / 4);
-        assert_eq!(pools.next(&[], now + memory / 2), Some(0), "all are empty: the oldest refusal first");
-        pools.had_none(0, now + memory / 2);
+        pools.mark_empty(1, now + memory / 4);
+        assert_eq!(pools.next(&[], now + memory / 2), Some(0), "all are empty: the one that was so first");
+        pools.mark_empty(0, now + memory / 2);
         assert_eq!(pools.next(&[], now + memory / 2), Some(1));
-        assert_eq!(pools.next(&[1], now + memory / 2), None, "one is enough");
+        assert_eq!(pools.next(&[1], now + memory / 2), None, "only one is tried");
     }
 }

@@ -7,23 +7,23 @@ use aws_sdk_sqs::{
     Client,
     types::{MessageSystemAttributeName, QueueAttributeName},
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 
 use super::{
+    super::errors::classify,
+    batch_calls::{BatchCalls, no_result},
     batcher::{Batcher, Call, Limits},
-    errors::classify,
-    sqs_calls::{Calls, no_answer},
+    encoding::{decode, encoded_len, whole_seconds},
 };
 use crate::cloud::{
     CloudError, CloudResult, Delivery, Depth, MAX_BATCH, Message, Queue, Receipt,
     queue_limits::{check_message, check_receive, check_visibility},
 };
 
-/// Bytes of the bodies in one call.
-const MAX_CALL: usize = 1 << 20;
+/// Bytes of all encoded bodies in one call.
+const MAX_CALL_BYTES: usize = 1 << 20;
 
 /// One queue.
-pub struct SqsQueue {
+pub(super) struct SqsQueue {
     client: Client,
     name: Arc<str>,
     url: String,
@@ -31,49 +31,62 @@ pub struct SqsQueue {
     sends: Batcher<Message>,
     deletes: Batcher<Receipt>,
     extensions: Batcher<(Receipt, Duration)>,
-    /// A call of its own, for messages whose order matters.
-    send_now: Call<Message>,
+    /// Sends a batch past the batcher, for messages whose order matters.
+    send_batch: Call<Message>,
 }
 
 impl SqsQueue {
-    pub fn new(client: Client, name: &str, url: String, linger: Duration) -> Self {
+    /// Creates the handle of an existing queue; must be called within a Tokio runtime. `linger` is the batching window.
+    pub(super) fn new(client: Client, name: &str, url: String, linger: Duration) -> Self {
         let name: Arc<str> = name.into();
-        let limits = Limits { entries: MAX_BATCH, weight: MAX_CALL, linger };
-        let calls = Calls { client: client.clone(), name: name.clone(), url: url.clone() };
-        let send_now: Call<Message> = calls.clone().call(async |calls: Calls, batch| calls.send(batch).await);
-        let delete: Call<Receipt> = calls.clone().call(async |calls: Calls, batch| calls.delete(batch).await);
-        let extend = calls.call(async |calls: Calls, batch| calls.extend(batch).await);
+        let limits = Limits { entries: MAX_BATCH, weight: MAX_CALL_BYTES, linger };
+        let calls = BatchCalls { client: client.clone(), name: name.clone(), url: url.clone() };
+        let send_batch: Call<Message> = calls.clone().call(async |calls: BatchCalls, batch| calls.send(batch).await);
+        let delete: Call<Receipt> = calls.clone().call(async |calls: BatchCalls, batch| calls.delete(batch).await);
+        let extend = calls.call(async |calls: BatchCalls, batch| calls.extend(batch).await);
         Self {
             fifo: name.ends_with(".fifo"),
-            sends: Batcher::new(limits, text_len, send_now.clone()),
+            sends: Batcher::new(limits, encoded_len, send_batch.clone()),
             deletes: Batcher::new(limits, |_| 0, delete),
             extensions: Batcher::new(limits, |_| 0, extend),
             client,
             name,
             url,
-            send_now,
+            send_batch,
         }
     }
 
     /// Sends in as few calls as the limits allow, one after the other.
     async fn send_in_order(&self, messages: Vec<Message>) -> Vec<CloudResult<()>> {
         let mut results = Vec::with_capacity(messages.len());
-        let mut messages = messages.into_iter().peekable();
-        while messages.peek().is_some() {
-            let (mut batch, mut bytes) = (Vec::new(), 0);
-            while batch.len() < MAX_BATCH
-                && let Some(message) = messages.next_if(|m| batch.is_empty() || bytes + text_len(m) <= MAX_CALL)
-            {
-                bytes += text_len(&message);
-                batch.push(message);
-            }
-            results.extend((self.send_now)(batch).await);
+        for batch in batches(messages) {
+            results.extend((self.send_batch)(batch).await);
         }
         results
     }
 }
 
-/// Whether two messages are of one group, so that their order matters.
+/// Splits messages, in order, into the batches of single calls.
+fn batches(messages: Vec<Message>) -> Vec<Vec<Message>> {
+    let mut batches: Vec<Vec<Message>> = Vec::new();
+    let mut bytes = 0;
+    for message in messages {
+        let len = encoded_len(&message);
+        match batches.last_mut() {
+            Some(batch) if batch.len() < MAX_BATCH && bytes + len <= MAX_CALL_BYTES => {
+                bytes += len;
+                batch.push(message);
+            }
+            _ => {
+                bytes = len;
+                batches.push(vec![message]);
+            }
+        }
+    }
+    batches
+}
+
+/// Whether two messages belong to one group, so that their order matters.
 fn share_a_group(messages: &[Message]) -> bool {
     let mut seen = HashSet::new();
     messages.iter().any(|m| m.group.is_some() && !seen.insert(&m.group))
@@ -83,12 +96,12 @@ fn share_a_group(messages: &[Message]) -> bool {
 impl Queue for SqsQueue {
     async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
         let checks: Vec<CloudResult<()>> = batch.iter().map(|m| check_message(&self.name, self.fifo, m)).collect();
-        let good: Vec<Message> =
+        let valid: Vec<Message> =
             batch.into_iter().zip(&checks).filter(|(_, check)| check.is_ok()).map(|(message, _)| message).collect();
-        let sent = if share_a_group(&good) { self.send_in_order(good).await } else { self.sends.submit(good).await };
+        let sent = if share_a_group(&valid) { self.send_in_order(valid).await } else { self.sends.submit(valid).await };
         let mut sent = sent.into_iter();
         let result =
-            |check: CloudResult<()>| check.and_then(|()| sent.next().unwrap_or_else(|| Err(no_answer(&self.name))));
+            |check: CloudResult<()>| check.and_then(|()| sent.next().unwrap_or_else(|| Err(no_result(&self.name))));
         checks.into_iter().map(result).collect()
     }
 
@@ -98,7 +111,7 @@ impl Queue for SqsQueue {
         let call = call.max_number_of_messages(max as i32).wait_time_seconds(whole_seconds(wait));
         let call = call.message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount);
         let answer = call.send().await.map_err(|e| classify(&format!("queue {}", self.name), e))?;
-        Ok(answer.messages.unwrap_or_default().into_iter().map(delivery).collect())
+        Ok(answer.messages.unwrap_or_default().into_iter().map(decode).collect())
     }
 
     async fn delete(&self, batch: Vec<Receipt>) -> Vec<CloudResult<()>> {
@@ -129,38 +142,9 @@ impl Queue for SqsQueue {
     }
 }
 
-/// Bytes of a body in base64, as SQS carries it: text.
-fn text_len(message: &Message) -> usize {
-    message.body.len().div_ceil(3) * 4
-}
-
-fn delivery(message: aws_sdk_sqs::types::Message) -> Delivery {
-    let attributes = message.attributes.unwrap_or_default();
-    let receives = attributes.get(&MessageSystemAttributeName::ApproximateReceiveCount).and_then(|n| n.parse().ok());
-    let body = message.body.unwrap_or_default();
-    Delivery {
-        // What is not base64 is not of ours; whoever reads it will say so.
-        body: BASE64.decode(&body).unwrap_or(body.into_bytes()).into(),
-        receipt: Receipt(message.receipt_handle.unwrap_or_default()),
-        receives: receives.unwrap_or(1),
-    }
-}
-
-/// SQS counts in seconds: no shorter than asked.
-pub fn whole_seconds(duration: Duration) -> i32 {
-    duration.as_millis().div_ceil(1000) as i32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn seconds_are_never_fewer_than_asked() {
-        assert_eq!(whole_seconds(Duration::ZERO), 0);
-        assert_eq!(whole_seconds(Duration::from_millis(1)), 1);
-        assert_eq!(whole_seconds(Duration::from_millis(2_001)), 3);
-    }
 
     #[test]
     fn order_matters_only_within_a_group() {
@@ -168,5 +152,20 @@ mod tests {
         assert!(!share_a_group(&[message(None), message(None)]));
         assert!(!share_a_group(&[message(Some("a")), message(Some("b"))]));
         assert!(share_a_group(&[message(Some("a")), message(Some("b")), message(Some("a"))]));
+    }
+
+    #[test]
+    fn batches_keep_the_order_and_the_limits_of_a_call() {
+        let message = |bytes: usize| Message { body: vec![0; bytes].into(), ..Message::default() };
+        let sizes = |lengths: &[usize]| -> Vec<Vec<usize>> {
+            let batches = batches(lengths.iter().map(|n| message(*n)).collect());
+            batches.iter().map(|batch| batch.iter().map(|m| m.body.len()).collect()).collect()
+        };
+        assert_eq!(sizes(&[]), Vec::<Vec<usize>>::new());
+        assert_eq!(sizes(&[1; 21]).iter().map(Vec::len).collect::<Vec<_>>(), [10, 10, 1]);
+        // Encoded, three bytes are four.
+        let half = MAX_CALL_BYTES / 8 * 3;
+        assert_eq!(sizes(&[half, half, 1, half]), [vec![half, half], vec![1, half]]);
+        assert_eq!(sizes(&[half, half + 1, 2]), [vec![half], vec![half + 1, 2]]);
     }
 }
