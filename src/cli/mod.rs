@@ -1,19 +1,19 @@
 //! The command line: one file a command.
 
-pub mod aws;
-pub mod config;
-pub mod doctor;
+mod aws;
+mod config;
+mod doctor;
 pub mod enroll;
 pub mod evaluate;
 mod exit;
-pub mod fleet;
+mod fleet;
 pub mod gallery;
 pub mod load;
 mod photos;
-pub mod recognize;
-pub mod serve;
+mod recognize;
+mod serve;
 pub mod simulate;
-pub mod up;
+mod up;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
