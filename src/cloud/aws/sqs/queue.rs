@@ -15,8 +15,8 @@ use super::{
     encoding::{decode, encoded_len, whole_seconds},
 };
 use crate::cloud::{
-    CloudError, CloudResult, Delivery, Depth, Message, Queue, Receipt,
-    queue_limits::{MAX_BATCH, check_message, check_receive, check_visibility},
+    CloudError, CloudResult, Delivery, Depth, MAX_BATCH, Message, Queue, Receipt,
+    queue_limits::{check_message, check_receive, check_visibility},
 };
 
 /// Bytes of all encoded bodies in one call.
