@@ -38,7 +38,7 @@ test: setup-test ## Run all tests
 test-fast: setup-test-fast ## Run the tests that need no emulator, no worker process and no browser, in less than a minute
 	$(NEXTEST) run --locked --profile fast --lib --test fleet --test cloud --test inference
 
-bench: setup ## Measure the whole road against the bare recognise loop, and the queue alone
+bench: setup ## Measure the request path, from end to end, against the bare recognition loop, and the queue alone
 	$(CARGO) bench --locked
 
 lint: setup-lint ## Check format, lints, architecture, words, documents, and licences and sources of dependencies

@@ -1,4 +1,4 @@
-//! The command line: one file a command.
+//! The command line: one file or folder per command.
 
 mod aws;
 mod config;
@@ -54,7 +54,7 @@ enum Command {
     Controller(serve::Args),
     /// Run one worker (instances start this themselves)
     Worker(app::WorkerArgs),
-    /// Add people to the gallery from a folder with a folder of photos per person
+    /// Add people to the gallery from a folder with one folder of photos per person
     Enroll(enroll::Args),
     /// List, remove, import and export people
     Gallery(gallery::Args),
@@ -66,7 +66,7 @@ enum Command {
     Load(load::Args),
     /// Run the controller against a simulated cloud, and report latency and cost
     Simulate(simulate::Args),
-    /// Show the fleet of a running server, why it did what it did, and replay its record
+    /// Show the fleet of a running server, explain its decisions, and replay its event log
     Fleet(fleet::Args),
     /// Set a cluster on AWS up (image, stack) and take it down
     Aws(aws::Args),

@@ -1,4 +1,4 @@
-//! Who may knock: a web page of somebody else's must not use a visitor's browser to reach this server.
+//! Host and origin checks: another site's page must not use a visitor's browser to reach this server.
 
 use std::net::IpAddr;
 

@@ -52,14 +52,14 @@ async fn rollcall_accepts_what_the_template_makes() {
         dead_letter: None,
         durable: true,
     };
-    let listener = QueueSpec {
+    let requests = QueueSpec {
         name: "rollcall-listener.fifo".into(),
         max_receives: 5,
         dead_letter: Some(base.name.clone()),
         ..base.clone()
     };
-    let speaker = QueueSpec { name: "rollcall-speaker".into(), fifo: false, ..base.clone() };
-    for spec in [base, listener, speaker] {
+    let replies = QueueSpec { name: "rollcall-speaker".into(), fifo: false, ..base.clone() };
+    for spec in [base, requests, replies] {
         queues.open(&spec.name).await.expect("the template made it");
         queues.create(spec).await.expect("its settings are accepted");
     }

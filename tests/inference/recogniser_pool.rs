@@ -17,13 +17,13 @@ use rollcall::{
     recognition::{Recognition, Timings},
 };
 
-/// Answers with the image's text and the thread's name; panics when told to.
+/// Answers with the image's text and the thread's name; panics when asked to.
 struct Echo;
 
 impl Recogniser for Echo {
     fn recognise(&mut self, image: &[u8], gallery: &Gallery, _embeddings: bool) -> Result<Recognition, Failure> {
         let text = String::from_utf8(image.to_vec()).unwrap();
-        assert_ne!(text, "panic", "told to panic");
+        assert_ne!(text, "panic", "asked to panic");
         let thread = std::thread::current().name().unwrap_or_default().to_owned();
         Ok(Recognition {
             label: format!("{text}@{thread}"),

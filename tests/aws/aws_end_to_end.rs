@@ -31,7 +31,7 @@ async fn upload(node: &Node, n: usize) {
     join_all(uploads).await;
 }
 
-/// Depths of listener and speaker.
+/// Returns the depths of the request and reply queues.
 async fn depths(cluster: &Cluster) -> [Depth; 2] {
     let queues = SqsQueues::new(cluster.sqs().await, Duration::ZERO, "rollcall");
     let mut depths = [Depth::default(); 2];
