@@ -15,7 +15,6 @@ use tokio::{
 
 use crate::{
     actors::{
-        fleet_recorder::FleetRecorder,
         guardian::{Factory, Guardian, Link, StandDown},
         instance_fleet::{InstanceFleet, end_all},
         messages::{Deliveries, DemandHint, Done, Forget, Register, RequestCapacity, Retire, Served},
@@ -27,6 +26,7 @@ use crate::{
     clock::now_ms,
     cloud::{Compute, ObjectStore, Queue, QueueSpec, Queues, local::LocalCloud},
     fleet::{FleetCore, view::FleetView},
+    fleet_log::EventRecorder,
     http,
     inference::gallery_store::GalleryStore,
     results::ResultStore,
@@ -196,9 +196,9 @@ impl Node {
             }
             let core = FleetCore::new(rules, epoch());
             let recorder = settings.fleet.record.as_ref().and_then(|path| {
-                let opened = FleetRecorder::open(path, &core);
+                let opened = EventRecorder::open(path, &core);
                 opened
-                    .inspect_err(|error| tracing::warn!(%error, path = %path.display(), "no record of the fleet"))
+                    .inspect_err(|error| tracing::warn!(%error, path = %path.display(), "no event log of the fleet"))
                     .ok()
             });
             let (compute, requests, shown) = (compute.clone(), requests.clone(), shown.clone());

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod cloud;
 pub mod error;
 pub mod fleet;
+pub mod fleet_log;
 pub mod http;
 pub mod inference;
 pub mod keys;

@@ -1,6 +1,5 @@
 //! The actors. Besides these only `http/`, `main.rs` and the composition root (`app.rs` with `app/`) know actix.
 
-pub mod fleet_recorder;
 pub mod guardian;
 pub mod idle_timer;
 pub mod instance_fleet;

@@ -8,7 +8,7 @@ mod simulate;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::fleet::FleetRules;
-pub use crate::fleet::policy::{Policy, Window};
+pub use crate::fleet::{Policy, Window};
 pub use aws::{Aws, Launching};
 pub use layers::{Layers, SettingsError};
 pub use simulate::{Boot, Faults, Prices, Simulate};

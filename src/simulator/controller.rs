@@ -2,23 +2,18 @@
 
 use super::{Time, cooldown_loop::CooldownLoop};
 use crate::{
-    fleet::{Action, Event, FleetCore, IdleStop},
+    fleet::{Event, FleetCore, IdleStop, Step, Timestamp},
     settings::Settings,
 };
 
 /// The core's interface; see `crate::fleet`.
 pub trait Controller {
-    fn step(&mut self, event: Event, now: Time) -> Vec<Action>;
-    fn next_deadline(&self) -> Option<Time>;
+    fn step(&mut self, event: Event, now: Time) -> Step;
 }
 
 impl Controller for FleetCore {
-    fn step(&mut self, event: Event, now: Time) -> Vec<Action> {
-        Self::step(self, event, now)
-    }
-
-    fn next_deadline(&self) -> Option<Time> {
-        Self::next_deadline(self)
+    fn step(&mut self, event: Event, now: Time) -> Step {
+        Self::step(self, event, Timestamp::new(now))
     }
 }
 

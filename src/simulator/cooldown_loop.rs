@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{Time, controller::Controller};
-use crate::fleet::{Action, Cause, Event, Instance, InstanceId, InstanceState};
+use crate::fleet::{Action, Cause, Event, Instance, InstanceId, InstanceState, Step, Timestamp};
 
 const POLL: Time = Time::from_secs(30);
 const COOLDOWN: Time = Time::from_secs(300);
@@ -43,6 +43,27 @@ impl CooldownLoop {
         }
     }
 
+    fn act(&mut self, event: Event, now: Time) -> Vec<Action> {
+        match event {
+            Event::Depth(Ok(depth)) => self.demand = Some(depth.total()),
+            Event::Described { result: Ok(instances), .. } => {
+                self.unseen.retain(|id, until| *until > now && instances.iter().all(|i| i.id != *id));
+                self.instances = instances;
+                return self.decide(now);
+            }
+            Event::Launched { result: Ok(ids), .. } => {
+                self.unseen.extend(ids.into_iter().map(|id| (id, now + POLL * 2)))
+            }
+            _ => {}
+        }
+        if now < self.next_poll {
+            return Vec::new();
+        }
+        self.next_poll = now + POLL;
+        self.generation += 1;
+        vec![Action::ReadDepth, Action::Describe { generation: self.generation }]
+    }
+
     /// After both answers of a poll.
     fn decide(&mut self, now: Time) -> Vec<Action> {
         let Some(demand) = self.demand.take() else { return Vec::new() };
@@ -66,28 +87,8 @@ impl CooldownLoop {
 }
 
 impl Controller for CooldownLoop {
-    fn step(&mut self, event: Event, now: Time) -> Vec<Action> {
-        match event {
-            Event::Depth(Ok(depth)) => self.demand = Some(depth.total()),
-            Event::Described { result: Ok(instances), .. } => {
-                self.unseen.retain(|id, until| *until > now && instances.iter().all(|i| i.id != *id));
-                self.instances = instances;
-                return self.decide(now);
-            }
-            Event::Launched { result: Ok(ids), .. } => {
-                self.unseen.extend(ids.into_iter().map(|id| (id, now + POLL * 2)))
-            }
-            _ => {}
-        }
-        if now < self.next_poll {
-            return Vec::new();
-        }
-        self.next_poll = now + POLL;
-        self.generation += 1;
-        vec![Action::ReadDepth, Action::Describe { generation: self.generation }]
-    }
-
-    fn next_deadline(&self) -> Option<Time> {
-        Some(self.next_poll)
+    fn step(&mut self, event: Event, now: Time) -> Step {
+        let actions = self.act(event, now);
+        Step { actions, wake_at: Some(Timestamp::new(self.next_poll)) }
     }
 }

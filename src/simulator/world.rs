@@ -245,12 +245,13 @@ impl<'a> World<'a> {
     /// Asks the controller, makes the calls it wants, and plans to wake it.
     fn step(&mut self, event: Event) {
         let now = self.agenda.now();
-        for action in self.controller.step(event, now) {
+        let step = self.controller.step(event, now);
+        for action in step.actions {
             self.begin_call(action);
         }
         self.asked += 1;
-        if let Some(at) = self.controller.next_deadline() {
-            self.agenda.at(at, What::Wake { asked: self.asked });
+        if let Some(at) = step.wake_at {
+            self.agenda.at(at.since_start(), What::Wake { asked: self.asked });
         }
     }
 
