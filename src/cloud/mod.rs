@@ -23,6 +23,8 @@ mod queue_limits;
 
 // ---------------------------------------------------------------- queues
 
+pub use queue_limits::MAX_BATCH;
+
 /// How a queue behaves. Creating a queue that exists with another spec is [`CloudError::Invalid`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QueueSpec {
@@ -99,9 +101,25 @@ pub trait Queue: Send + Sync + 'static {
     async fn depth(&self) -> CloudResult<Depth>;
 }
 
+/// How the queues of a cloud are best polled: a call to a queue on the other side of a network takes time and is billed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Polling {
+    /// How long a delete waits for others to share its call; zero where the queue batches calls by itself.
+    pub delete_linger: Duration,
+    /// How long the next poll waits for messages to share it, after one that brought fewer than it asked for.
+    pub poll_linger: Duration,
+    /// How long a received job may wait for a thread, so that one receive brings several.
+    pub max_prefetch_delay: Duration,
+    /// Whether a poll under way must be awaited rather than dropped when draining: the messages that a dropped poll is
+    /// answered with stay hidden until their visibility timeout.
+    pub finish_poll: bool,
+}
+
 /// All queues of a cluster.
 #[async_trait]
 pub trait Queues: Send + Sync + 'static {
+    /// Returns how these queues are best polled.
+    fn polling(&self) -> Polling;
     /// Makes the queue if it is absent. Idempotent for an equal spec.
     async fn create(&self, spec: QueueSpec) -> CloudResult<Arc<dyn Queue>>;
     /// The queue of that name; `NotFound` if it was never made.

@@ -7,7 +7,7 @@ use super::{CloudError, CloudResult, Message};
 /// Bytes of one body: in base64 they are SQS's 1 MiB.
 pub const MAX_BODY: usize = (1 << 20) / 4 * 3;
 /// Messages in one receive, entries in one call.
-pub const MAX_ENTRIES: usize = 10;
+pub const MAX_BATCH: usize = 10;
 /// Longest long poll.
 const MAX_WAIT: Duration = Duration::from_secs(20);
 /// Longest delay of one message.
@@ -35,9 +35,9 @@ pub fn check_message(queue: &str, fifo: bool, message: &Message) -> CloudResult<
 
 /// Whether a receive may ask for this.
 pub fn check_receive(max: usize, wait: Duration) -> CloudResult<()> {
-    if !(1..=MAX_ENTRIES).contains(&max) || wait > MAX_WAIT {
+    if !(1..=MAX_BATCH).contains(&max) || wait > MAX_WAIT {
         return Err(CloudError::Invalid(format!(
-            "a receive takes 1 to {MAX_ENTRIES} messages and waits at most {} s",
+            "a receive takes 1 to {MAX_BATCH} messages and waits at most {} s",
             MAX_WAIT.as_secs()
         )));
     }

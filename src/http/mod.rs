@@ -1,5 +1,5 @@
-//! HTTP: uploads in, answers out; people, fleet, health and the page. Talks to the actors through
-//! [`WebTier`] alone. The reference is `docs/api.md`.
+//! HTTP: uploads in, answers out; people, fleet, health and the page. Reaches the actors through [`WebTier`] alone.
+//! The reference is `docs/api.md`.
 
 mod answer;
 mod body;
@@ -13,6 +13,7 @@ mod pages;
 mod people;
 mod recognitions;
 mod upload;
+mod web_tier;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -21,8 +22,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{Semaphore, watch};
 
-use crate::actors::web_tier::WebTier;
 use error::{Problem, Style};
+pub use web_tier::WebTier;
 
 /// A client has this long to send a request's head: idle connections do not pile up.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);

@@ -18,12 +18,9 @@ use super::{
     body::Body,
     error::Problem,
     names::{UNNAMED, safe_file_name},
+    web_tier::WebTier,
 };
-use crate::{
-    actors::web_tier::{Admission, WebTier},
-    inference::decode,
-    settings::Http,
-};
+use crate::{client::Admission, inference::decode, settings::Http};
 
 /// Fields that hold a file even if the part has no file name.
 const FILE_FIELDS: [&str; 2] = ["myfile", "inputFile"];

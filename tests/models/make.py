@@ -1,33 +1,63 @@
-"""Makes the classifiers of tests/classifier_models.rs. Needs onnx (1.23.2 was used).
+"""Makes the image classifiers of the tests, byte for byte the same with onnx 1.23.2: `make golden` calls it.
 
-mean_colour.onnx: [1,3,H,W] to three logits, ten times the mean of each channel. softmax.onnx: the same at [1,3,8,6],
-with a Softmax. planar_last.onnx: an input [1,8,8,3], which is not planar.
+    make.py [OUT_FOLDER]          (default: this folder)
+
+Each takes planar RGB and gives one logit per channel, ten times its mean, so that the softmax of a plain colour is well
+over 0.9.
+
+    colour_classifier.onnx   "input" [1,3,32,32] to "logits" [1,3]; colour_labels.txt names them
+    mean_colour.onnx         [1,3,H,W], any size
+    softmax.onnx             [1,3,8,6], and probabilities instead of logits
+    planar_last.onnx         [1,8,8,3]: not planar, so it must be refused
 """
-import pathlib
 
-from onnx import TensorProto as T, checker, helper as h, save
+import sys
+from pathlib import Path
 
-HERE = pathlib.Path(__file__).parent
+from onnx import ModelProto, TensorProto, checker, helper, save
 
-
-def model(name, shape, nodes, classes):
-    graph = h.make_graph(
-        nodes, "g", [h.make_tensor_value_info("x", T.FLOAT, shape)],
-        [h.make_tensor_value_info("y", T.FLOAT, [1, classes])], [h.make_tensor("ten", T.FLOAT, [1], [10.0])],
-    )
-    made = h.make_model(graph, opset_imports=[h.make_opsetid("", 13)])
-    made.ir_version = 8
-    checker.check_model(made, full_check=True)
-    save(made, HERE / name)
+LABELS = ["red", "green", "blue"]
+SCALE = 10.0
 
 
-def mean(output):
+def mean(image: str, pooled: str, flat: str, scale: str, output: str) -> list:
     return [
-        h.make_node("GlobalAveragePool", ["x"], ["p"]), h.make_node("Flatten", ["p"], ["f"]),
-        h.make_node("Mul", ["f", "ten"], [output]),
+        helper.make_node("GlobalAveragePool", [image], [pooled]),
+        helper.make_node("Flatten", [pooled], [flat]),
+        helper.make_node("Mul", [flat, scale], [output]),
     ]
 
 
-model("mean_colour.onnx", [1, 3, "H", "W"], mean("y"), 3)
-model("softmax.onnx", [1, 3, 8, 6], mean("l") + [h.make_node("Softmax", ["l"], ["y"])], 3)
-model("planar_last.onnx", [1, 8, 8, 3], mean("y"), 8)
+def model(name: str, nodes: list, image: str, shape: list, scale: str, output: str, classes: int, **more) -> ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        name,
+        [helper.make_tensor_value_info(image, TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, [1, classes])],
+        [helper.make_tensor(scale, TensorProto.FLOAT, [1], [SCALE])],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], **more)
+    made.ir_version = 8
+    checker.check_model(made, full_check=True)
+    return made
+
+
+def colour() -> ModelProto:
+    nodes = mean("input", "mean", "channels", "scale", "logits")
+    return model("colour", nodes, "input", [1, 3, 32, 32], "scale", "logits", 3, producer_name="rollcall")
+
+
+def plain(shape: list, classes: int, softmax: bool = False) -> ModelProto:
+    nodes = mean("x", "p", "f", "ten", "l" if softmax else "y")
+    if softmax:
+        nodes.append(helper.make_node("Softmax", ["l"], ["y"]))
+    return model("g", nodes, "x", shape, "ten", "y", classes)
+
+
+if __name__ == "__main__":
+    out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    save(colour(), out / "colour_classifier.onnx")
+    (out / "colour_labels.txt").write_text("".join(label + "\n" for label in LABELS))
+    save(plain([1, 3, "H", "W"], 3), out / "mean_colour.onnx")
+    save(plain([1, 3, 8, 6], 3, softmax=True), out / "softmax.onnx")
+    save(plain([1, 8, 8, 3], 8), out / "planar_last.onnx")

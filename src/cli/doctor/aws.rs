@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Finding, remedy, stores};
-use crate::{app::queue_specs, cloud::aws::AwsCloud, settings::Settings};
+use crate::{app::queues::specs, cloud::aws::AwsCloud, settings::Settings};
 
 pub async fn findings(settings: &Settings) -> Vec<Finding> {
     let cloud = match AwsCloud::connect(settings, false).await {
@@ -18,7 +18,7 @@ pub async fn findings(settings: &Settings) -> Vec<Finding> {
         return vec![Finding::new("credentials", Err::<&str, _>((format!("{error:#}"), remedy.to_owned())))];
     }
     let mut findings = vec![Finding::new("credentials", Ok("found"))];
-    for spec in queue_specs(settings) {
+    for spec in specs(settings) {
         let result = cloud.queues.inspect(&spec).await.map(|()| "there, with the settings it needs");
         let missing = "start `rollcall serve` once, which makes it; or check queue.*, aws.region and the account";
         findings.push(Finding::new(format!("queue {}", spec.name), result.map_err(|e| remedy(e, missing))));

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use reqwest::{StatusCode, Url, header, multipart};
 
 use super::{photos::label_of, report::Retries};
-use crate::wire::JobId;
+use crate::job::JobId;
 
 /// Names the jobs of an answer: ids, separated by commas.
 pub const ID_HEADER: &str = "rollcall-id";

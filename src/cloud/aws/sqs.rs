@@ -13,7 +13,7 @@ use super::{
     errors::classify,
     sqs_queue::{SqsQueue, whole_seconds},
 };
-use crate::cloud::{CloudError, CloudResult, Queue, QueueSpec, Queues, queue_limits::check_visibility};
+use crate::cloud::{CloudError, CloudResult, Polling, Queue, QueueSpec, Queues, queue_limits::check_visibility};
 
 /// All queues of an account and region.
 pub struct SqsQueues {
@@ -117,6 +117,15 @@ impl SqsQueues {
 
 #[async_trait]
 impl Queues for SqsQueues {
+    fn polling(&self) -> Polling {
+        Polling {
+            delete_linger: Duration::ZERO, // calls are batched in the queue itself
+            poll_linger: self.linger,
+            max_prefetch_delay: self.linger,
+            finish_poll: true,
+        }
+    }
+
     async fn create(&self, spec: QueueSpec) -> CloudResult<Arc<dyn Queue>> {
         let wanted = self.wanted(&spec).await?;
         let url = match self.url(&spec.name).await {

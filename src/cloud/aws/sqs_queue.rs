@@ -16,7 +16,7 @@ use super::{
 };
 use crate::cloud::{
     CloudError, CloudResult, Delivery, Depth, Message, Queue, Receipt,
-    queue_limits::{MAX_ENTRIES, check_message, check_receive, check_visibility},
+    queue_limits::{MAX_BATCH, check_message, check_receive, check_visibility},
 };
 
 /// Bytes of the bodies in one call.
@@ -38,7 +38,7 @@ pub struct SqsQueue {
 impl SqsQueue {
     pub fn new(client: Client, name: &str, url: String, linger: Duration) -> Self {
         let name: Arc<str> = name.into();
-        let limits = Limits { entries: MAX_ENTRIES, weight: MAX_CALL, linger };
+        let limits = Limits { entries: MAX_BATCH, weight: MAX_CALL, linger };
         let calls = Calls { client: client.clone(), name: name.clone(), url: url.clone() };
         let send_now: Call<Message> = calls.clone().call(async |calls: Calls, batch| calls.send(batch).await);
         let delete: Call<Receipt> = calls.clone().call(async |calls: Calls, batch| calls.delete(batch).await);
@@ -61,7 +61,7 @@ impl SqsQueue {
         let mut messages = messages.into_iter().peekable();
         while messages.peek().is_some() {
             let (mut batch, mut bytes) = (Vec::new(), 0);
-            while batch.len() < MAX_ENTRIES
+            while batch.len() < MAX_BATCH
                 && let Some(message) = messages.next_if(|m| batch.is_empty() || bytes + text_len(m) <= MAX_CALL)
             {
                 bytes += text_len(&message);

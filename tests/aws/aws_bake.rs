@@ -1,0 +1,163 @@
+//! `rollcall aws bake`: the image is what it should be, and whatever happens nothing else is left.
+
+use std::{process::Stdio, time::Duration};
+
+use crate::support::account::{self, Account, program, said};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use rollcall_testing::wait_until;
+
+const BASE: [&str; 4] = ["aws", "bake", "--base", "ami-12345678"];
+/// Longest time for anything that happens at all.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn bake<'a>(program: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&BASE[..], &["--program", program], more].concat()
+}
+
+/// No machine runs or is kept, and no bucket is there.
+async fn nothing_is_left(account: &Account) {
+    wait_until("the builder is terminated", PATIENCE, async || {
+        account.states().await.iter().all(|state| state == "terminated")
+    })
+    .await;
+    assert_eq!(account.buckets().await, Vec::<String>::new());
+}
+
+async fn images(account: &Account) -> usize {
+    let images = account.ec2().await.describe_images().owners("self").send().await.expect("a list");
+    images.images().len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_has_all_that_machines_need_and_is_the_clusters() {
+    let account = Account::start(&[]).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let program = program(folder.path(), "exit 0");
+    let id = account.run(&bake(&program, &[])).done().trim().to_owned();
+    nothing_is_left(&account).await;
+    let disk = account.disk(&id);
+    for path in [
+        "opt/rollcall/rollcall",
+        "opt/rollcall/.assets/onnxruntime/libonnxruntime.so",
+        "opt/rollcall/.assets/models/face_detection_yunet_2023mar.onnx",
+        "opt/rollcall/.assets/models/face_recognition_sface_2021dec.onnx",
+        "etc/rollcall/aws.toml",
+        "etc/systemd/system/rollcall-serve.service",
+        "etc/systemd/system/rollcall-worker.service",
+    ] {
+        assert!(disk.join(path).is_file(), "{path}");
+    }
+    assert!(!disk.join("enabled").exists(), "an image starts nothing by itself");
+
+    let ec2 = account.ec2().await;
+    let image = ec2.describe_images().image_ids(&id).send().await.expect("the image").images.expect("one").remove(0);
+    assert_eq!(image.state().map(|s| s.as_str()), Some("available"));
+    let is_ours = |tags: &[aws_sdk_ec2::types::Tag]| {
+        tags.iter().any(|tag| tag.key() == Some("rollcall:cluster") && tag.value() == Some("rollcall"))
+    };
+    assert!(is_ours(image.tags()), "{:?}", image.tags());
+    let snapshot = image.block_device_mappings()[0].ebs().and_then(|disk| disk.snapshot_id()).expect("a snapshot");
+    let snapshots = ec2.describe_snapshots().snapshot_ids(snapshot).send().await.expect("the snapshot");
+    assert!(is_ours(snapshots.snapshots()[0].tags()), "{snapshots:?}");
+
+    // The machine that it was made on is nobody's worker.
+    let machines = ec2.describe_instances().send().await.expect("a list");
+    assert!(!is_ours(machines.reservations()[0].instances()[0].tags()));
+
+    // Another one beside it.
+    assert_ne!(account.run(&bake(&program, &[])).done().trim(), id);
+    assert_eq!(images(&account).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_does_not_run_there_is_said_with_the_builders_log() {
+    let account = Account::start(&[]).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let program = program(folder.path(), "echo 'libc.so.6: version GLIBC_2.99 not found' >&2; exit 1");
+    let why = account.run(&bake(&program, &[])).failed();
+    assert!(why.contains("the installation on the builder failed") && why.contains("GLIBC_2.99 not found"), "{why}");
+    nothing_is_left(&account).await;
+    assert_eq!(images(&account).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_builder_that_does_not_report_is_given_up_with_what_it_has_printed() {
+    let account = Account::start(&[]).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let slow = program(folder.path(), "sleep 3");
+    let why = account.run(&bake(&slow, &["--timeout", "1s"])).failed();
+    assert!(why.contains("no report from the builder") && why.contains("way to the internet"), "{why}");
+    nothing_is_left(&account).await;
+
+    let quick = program(folder.path(), "touch \"$MACHINE/off\"; sleep 1000");
+    let why = account.run(&bake(&quick, &[])).failed();
+    assert!(why.contains("has not reported"), "{why}");
+    nothing_is_left(&account).await;
+    assert_eq!(images(&account).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launch_that_is_refused_is_said_and_leaves_nothing() {
+    let account = Account::start(&[]).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let program = program(folder.path(), "exit 0");
+    let faults = serde_json::json!([{ "action": "RunInstances", "code": "UnauthorizedOperation", "status": 403 }]);
+    account.ec2.set("/faults", faults).await;
+    let why = account.run(&bake(&program, &[])).failed();
+    assert!(why.contains("UnauthorizedOperation") && why.contains("what your credentials may do"), "{why}");
+    nothing_is_left(&account).await;
+
+    let why = account.run(&bake("/nowhere", &[])).failed();
+    assert!(why.contains("/nowhere"), "{why}");
+    nothing_is_left(&account).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_to_end_it_cleans_up_first() {
+    let account = Account::start(&[]).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let program = program(folder.path(), "sleep 1000");
+    let start = |program: &str| {
+        let command = account.command(&bake(program, &[])).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        command.expect("the program starts")
+    };
+    let interrupt = async |command: std::process::Child| {
+        kill(Pid::from_raw(command.id() as i32), Signal::SIGINT).expect("it is ours");
+        let why = said(command.wait_with_output().expect("it ends")).failed();
+        assert!(why.contains("stopped as asked"), "{why}");
+        nothing_is_left(&account).await;
+        assert_eq!(images(&account).await, 0);
+    };
+    let command = start(&program);
+    wait_until("there is a builder", PATIENCE, async || account.states().await == ["running"]).await;
+    interrupt(command).await;
+
+    // The same while the image is being made.
+    account.ec2.set("/delays", serde_json::json!({ "image": 1000 })).await;
+    let command = start(&account::program(folder.path(), "exit 0"));
+    wait_until("there is an image", PATIENCE, async || images(&account).await == 1).await;
+    interrupt(command).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_one_has_left_is_found_when_the_cluster_is_taken_down() {
+    let account = Account::start(&[]).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let program = program(folder.path(), "sleep 1000");
+    let command = account.command(&bake(&program, &[])).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut command = command.expect("the program starts");
+    wait_until("there is a builder", PATIENCE, async || account.states().await == ["running"]).await;
+    command.kill().expect("it is ours");
+    command.wait().expect("it is ours");
+    let left = account.run(&["aws", "down"]).done();
+    assert!(left.contains("bucket rollcall-bake-000000000000 with 1 objects"), "{left}");
+    let rules =
+        account.s3().await.get_bucket_lifecycle_configuration().bucket("rollcall-bake-000000000000").send().await;
+    let days = rules.expect("rules").rules()[0].expiration().and_then(|expiration| expiration.days());
+    assert_eq!(days, Some(1), "it goes by itself");
+    assert_eq!(account.run(&["aws", "down", "--delete-data"]).done(), "nothing is left: the cluster costs nothing\n");
+    nothing_is_left(&account).await;
+}

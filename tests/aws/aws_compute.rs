@@ -1,0 +1,197 @@
+//! Machines on EC2 when EC2 has its moods: lost capacity, throttling, quotas, lost answers, interruption notices.
+
+use std::time::Duration;
+
+use rollcall::{
+    cloud::{
+        CloudError, Compute, InstanceState, Metadata, Queues,
+        aws::{Ec2Compute, Ec2Metadata, Ec2Options, SqsQueues, ec2_client, sqs_client},
+    },
+    settings::Launching,
+};
+use rollcall_testing::{Emulator, wait_until};
+use serde_json::json;
+
+/// Longest time for anything that happens at all.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn launching() -> Launching {
+    Launching {
+        image: Some("ami-12345678".into()),
+        instance_types: ["c7i.large", "c6i.large"].map(Into::into).into(),
+        capacity_memory: Duration::from_secs(600),
+        ..Launching::default()
+    }
+}
+
+fn with(launch: Launching) -> Ec2Options {
+    Ec2Options { cluster: "moody".into(), name_prefix: "worker-".into(), launch, user_data: None }
+}
+
+fn options() -> Ec2Options {
+    with(launching())
+}
+
+async fn fleet(options: Ec2Options) -> (Emulator, Ec2Compute) {
+    let ec2 = Emulator::ec2(None, &[]).await;
+    let compute = Ec2Compute::new(ec2_client(&rollcall_testing::emulators::sdk(&ec2.url).await), options);
+    (ec2, compute)
+}
+
+async fn launches(ec2: &Emulator) -> u64 {
+    ec2.ask("/calls").await["RunInstances"].as_u64().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn where_one_type_has_no_capacity_the_next_is_launched_and_the_first_is_left_alone() {
+    let (ec2, compute) = fleet(options()).await;
+    let lost = json!([{"action": "RunInstances", "code": "InsufficientInstanceCapacity", "status": 500, "times": 9, "instance_type": "c7i.large"}]);
+    ec2.set("/faults", lost).await;
+    assert_eq!(compute.launch("one", 2).await.expect("the other type").len(), 2);
+    assert_eq!(launches(&ec2).await, 2);
+    assert_eq!(compute.launch("two", 1).await.expect("the other type").len(), 1);
+    assert_eq!(launches(&ec2).await, 3, "the lost type is remembered, not asked again");
+}
+
+#[tokio::test]
+async fn what_one_type_cannot_fill_the_next_one_does() {
+    let (ec2, compute) = fleet(options()).await;
+    ec2.set("/faults", json!([{"action": "RunInstances", "capacity": 2, "instance_type": "c7i.large"}])).await;
+    let ids = compute.launch("five", 5).await.expect("launched");
+    assert_eq!(ids.len(), 5);
+    assert_eq!(compute.launch("five", 5).await.expect("the same"), ids);
+    assert_eq!(compute.describe().await.expect("described").len(), 5);
+    assert_eq!(launches(&ec2).await, 2, "what is known is not asked again");
+}
+
+#[tokio::test]
+async fn no_capacity_anywhere_is_said_and_the_same_token_may_try_later() {
+    let (ec2, compute) = fleet(with(Launching { capacity_memory: Duration::ZERO, ..launching() })).await;
+    ec2.set(
+        "/faults",
+        json!([{"action": "RunInstances", "code": "InsufficientInstanceCapacity", "status": 500, "times": 2}]),
+    )
+    .await;
+    let refused = compute.launch("one", 1).await;
+    assert!(matches!(refused, Err(CloudError::NoCapacity(_))), "{refused:?}");
+    assert_eq!(compute.launch("one", 1).await.expect("there is some now").len(), 1);
+}
+
+#[tokio::test]
+async fn throttling_and_faults_are_told_at_once_and_the_same_token_goes_on() {
+    let (ec2, compute) = fleet(options()).await;
+    for (code, status) in [("RequestLimitExceeded", 503), ("InternalError", 500), ("VcpuLimitExceeded", 400)] {
+        let before = launches(&ec2).await;
+        ec2.set("/faults", json!([{"action": "RunInstances", "code": code, "status": status, "times": 1}])).await;
+        let refused = compute.launch(code, 1).await.expect_err("refused");
+        let right = match code {
+            "RequestLimitExceeded" => refused == CloudError::Throttled,
+            "InternalError" => matches!(refused, CloudError::Unavailable(_)),
+            _ => matches!(refused, CloudError::Quota(_)),
+        };
+        assert!(right && refused.retryable(), "{code}: {refused:?}");
+        assert_eq!(launches(&ec2).await, before + 1, "{code}: no retries that nobody asked for");
+        assert_eq!(compute.launch(code, 1).await.expect("launched").len(), 1);
+    }
+    assert_eq!(compute.describe().await.expect("described").len(), 3);
+}
+
+#[tokio::test]
+async fn a_quota_reached_half_way_leaves_what_was_launched() {
+    let (ec2, compute) = fleet(options()).await;
+    let faults = json!([
+        {"action": "RunInstances", "capacity": 1, "instance_type": "c7i.large"},
+        {"action": "RunInstances", "code": "VcpuLimitExceeded", "times": 9, "instance_type": "c6i.large"},
+    ]);
+    ec2.set("/faults", faults).await;
+    assert_eq!(compute.launch("three", 3).await.expect("one of three").len(), 1);
+}
+
+#[tokio::test]
+async fn a_launch_whose_answer_was_lost_is_not_made_twice() {
+    let (ec2, first) = fleet(options()).await;
+    let ids = first.launch("lost", 2).await.expect("launched");
+    // A controller that knows nothing of the answer, as after a broken connection.
+    let again = Ec2Compute::new(ec2_client(&rollcall_testing::emulators::sdk(&ec2.url).await), options());
+    assert_eq!(again.launch("lost", 2).await.expect("the same"), ids);
+    assert_eq!(again.describe().await.expect("described").len(), 2);
+}
+
+#[tokio::test]
+async fn a_new_controller_knows_the_fleet_from_ec2_alone_and_counts_names_on() {
+    let (ec2, first) = fleet(options()).await;
+    first.launch("a", 2).await.expect("launched");
+    let second = Ec2Compute::new(ec2_client(&rollcall_testing::emulators::sdk(&ec2.url).await), options());
+    let known = second.describe().await.expect("described");
+    assert!(known.iter().all(|i| i.token == "a"), "{known:?}");
+    second.launch("b", 1).await.expect("launched");
+    let mut names: Vec<String> = second.describe().await.expect("described").into_iter().map(|i| i.name).collect();
+    names.sort();
+    assert_eq!(names, ["worker-1", "worker-2", "worker-3"]);
+}
+
+#[tokio::test]
+async fn spot_comes_first_and_on_demand_where_there_is_none() {
+    let (ec2, compute) = fleet(with(Launching { spot: true, instance_types: vec![], ..launching() })).await;
+    compute.launch("spot", 1).await.expect("launched");
+    let faults = json!([{"action": "RunInstances", "code": "MaxSpotInstanceCountExceeded", "times": 1}]);
+    ec2.set("/faults", faults).await;
+    compute.launch("on demand", 1).await.expect("launched");
+    assert_eq!(launches(&ec2).await, 3);
+    for instance in compute.describe().await.expect("described") {
+        wait_until("nothing is pending", PATIENCE, async || {
+            let machines = ec2.ask("/instances").await;
+            machines.as_array().expect("a list").iter().all(|machine| machine["state"] != "pending")
+        })
+        .await;
+        let stopped = compute.stop(&[instance.id]).await.remove(0);
+        if instance.token == "spot" {
+            assert!(matches!(stopped, Err(CloudError::Conflict(_))), "spot instances are not stopped: {stopped:?}");
+        } else {
+            assert_eq!(stopped, Ok(()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_instance_knows_itself_its_notice_and_how_to_stop() {
+    let (ec2, compute) = fleet(with(Launching { instance_types: vec![], ..launching() })).await;
+    let id = compute.launch("one", 1).await.expect("launched").remove(0);
+    let sdk = rollcall_testing::emulators::sdk(&ec2.url).await;
+    let queues = SqsQueues::new(
+        sqs_client(&rollcall_testing::emulators::sdk(&rollcall_testing::emulators::shared_ministack().await.url).await),
+        Duration::ZERO,
+        "moody",
+    );
+    let spec = rollcall::cloud::QueueSpec {
+        name: format!("probe-{}", ulid::Ulid::generate()),
+        fifo: false,
+        visibility: Duration::from_secs(30),
+        max_receives: 1000,
+        dead_letter: None,
+        durable: true,
+    };
+    let probe = queues.create(spec).await.expect("a queue");
+    let endpoint = ec2.ask("/instances").await[0]["metadata"].as_str().expect("a URL").to_owned();
+    let imds = aws_config::imds::Client::builder().endpoint(endpoint).expect("a URL").build();
+    let metadata = Ec2Metadata::new(imds, ec2_client(&sdk), probe);
+
+    assert_eq!(metadata.instance_id().await, Ok(id.clone()));
+    let state = async || compute.describe().await.expect("described")[0].state;
+    wait_until("EC2 calls it running", PATIENCE, async || ec2.ask("/instances").await[0]["state"] == "running").await;
+    assert_eq!(state().await, InstanceState::Pending, "its worker is not ready");
+    assert_eq!(metadata.ready().await, Ok(()));
+    assert_eq!(state().await, InstanceState::Running);
+    assert_eq!(metadata.interruption().await, Ok(None));
+    let notice = json!({"id": id.0, "notice": {"action": "terminate", "time": "2026-01-01T00:00:00Z"}});
+    ec2.set("/notice", notice).await;
+    let notice = metadata.interruption().await.expect("asked").expect("a notice");
+    assert!(notice.reason.contains("terminate"), "{notice:?}");
+
+    // When a whole fleet goes to rest at once, AWS throttles; an instance that gave up would run, and cost, for ever.
+    let throttled = json!([{"action": "StopInstances", "code": "RequestLimitExceeded", "status": 503, "times": 2}]);
+    ec2.set("/faults", throttled).await;
+    assert_eq!(metadata.stop_self().await, Ok(()));
+    let state = compute.describe().await.expect("described")[0].state;
+    assert!(matches!(state, InstanceState::Stopping | InstanceState::Stopped), "{state:?}");
+}

@@ -1,0 +1,154 @@
+//! Calls that fail, are throttled, break off, or are applied without an answer: nothing is lost, nothing is done twice.
+
+use std::{collections::HashSet, time::Duration};
+
+use crate::support::wire::{faults, lost_answer, rules, struck};
+use backon::{ExponentialBuilder, Retryable as _};
+use rollcall::{
+    cloud::{
+        CloudError, Compute, Message, ObjectStore, Precondition, QueueSpec, Queues,
+        aws::{Ec2Compute, Ec2Options, Encryption, S3Objects, SqsQueues, ec2_client, s3_client, sqs_client},
+    },
+    settings::Launching,
+};
+use rollcall_testing::Emulator;
+use serde_json::json;
+
+const MESSAGES: usize = 200;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_message_arrives_and_none_stays_when_a_third_of_all_calls_go_wrong() {
+    let upstream = Emulator::ministack().await;
+    let proxy = faults(&upstream.url).await;
+    let queues = SqsQueues::new(
+        sqs_client(&rollcall_testing::emulators::sdk(&proxy.url).await),
+        Duration::from_millis(5),
+        "faults",
+    );
+    let spec = QueueSpec {
+        name: "faults.fifo".into(),
+        fifo: true,
+        visibility: Duration::from_secs(3),
+        max_receives: 1000,
+        dead_letter: None,
+        durable: true,
+    };
+    let queue = queues.create(spec).await.expect("made");
+    rules(
+        &proxy,
+        json!([
+            { "service": "sqs", "probability": 0.1, "error": { "code": "RequestThrottled", "status": 400 } },
+            { "service": "sqs", "probability": 0.1, "error": { "code": "ServiceUnavailable", "status": 503 } },
+            { "service": "sqs", "probability": 0.1, "reset": true },
+            { "service": "sqs", "probability": 0.1, "response": { "abort_frac": 0.0 } },
+        ]),
+    )
+    .await;
+
+    let backoff = || ExponentialBuilder::default().with_min_delay(Duration::from_millis(50)).with_max_times(20);
+    let sent = (0..MESSAGES).map(|n| {
+        let queue = queue.clone();
+        tokio::spawn(async move {
+            let message = || async {
+                let body = n.to_string();
+                let (group, dedup) = (Some(body.clone()), Some(body.clone()));
+                let message = Message { group, dedup, body: body.into(), delay: Duration::ZERO };
+                queue.send(vec![message]).await.remove(0)
+            };
+            message.retry(backoff()).when(CloudError::retryable).await.expect("accepted in the end");
+        })
+    });
+    for sent in futures_util::future::join_all(sent).await {
+        sent.expect("no panic");
+    }
+
+    let mut seen = HashSet::new();
+    loop {
+        match queue.receive(10, Duration::from_secs(1)).await {
+            Ok(deliveries) => {
+                let receipts = deliveries.iter().map(|d| d.receipt.clone()).collect();
+                seen.extend(deliveries.into_iter().map(|d| d.body));
+                queue.delete(receipts).await; // what fails comes again
+            }
+            Err(error) => assert!(error.retryable(), "{error:?}"),
+        }
+        if seen.len() == MESSAGES && queue.depth().await.is_ok_and(|depth| depth.total() == 0) {
+            break;
+        }
+    }
+    assert!(struck(&proxy).await > 20, "the faults were real");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_takes_less_in_one_call_gets_more_calls() {
+    let upstream = Emulator::ministack().await;
+    let proxy = faults(&upstream.url).await;
+    let queues = SqsQueues::new(
+        sqs_client(&rollcall_testing::emulators::sdk(&proxy.url).await),
+        Duration::from_millis(5),
+        "faults",
+    );
+    let spec = QueueSpec {
+        name: "small".into(),
+        fifo: false,
+        visibility: Duration::from_secs(60),
+        max_receives: 1000,
+        dead_letter: None,
+        durable: true,
+    };
+    let queue = queues.create(spec).await.expect("made");
+    let too_long = json!([{
+        "service": "sqs",
+        "operation": "SendMessageBatch",
+        "body": "length(Entries) > `3`",
+        "error": { "code": "BatchRequestTooLong", "status": 400 },
+    }]);
+    rules(&proxy, too_long).await;
+    let messages = (0..10).map(|n| Message { body: n.to_string().into(), ..Message::default() });
+    assert!(queue.send(messages.collect()).await.iter().all(Result::is_ok));
+    assert_eq!(queue.depth().await.expect("a depth").total(), 10);
+    assert!(struck(&proxy).await > 0, "the limit was real");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conditional_write_without_an_answer_is_known_to_be_ours() {
+    let upstream = Emulator::ministack().await;
+    let proxy = faults(&upstream.url).await;
+    let client = s3_client(&rollcall_testing::emulators::sdk(&proxy.url).await, true);
+    client.create_bucket().bucket("faults").send().await.expect("a bucket");
+    let store = S3Objects::new(client, Encryption::S3);
+
+    rules(&proxy, lost_answer("s3", "PutObject")).await;
+    let etag = store.put("faults", "lease", "ours".into(), Precondition::Absent).await.expect("written by us");
+    assert_eq!(struck(&proxy).await, 1, "the fault was real");
+    let other = store.put("faults", "lease", "theirs".into(), Precondition::Absent).await;
+    assert!(matches!(other, Err(CloudError::Conflict(_))), "{other:?}");
+
+    rules(&proxy, lost_answer("s3", "PutObject")).await;
+    let etag = store.put("faults", "lease", "ours again".into(), Precondition::Match(etag)).await.expect("ours");
+    assert_eq!(store.get("faults", "lease").await.expect("there").etag, etag);
+    assert_eq!(struck(&proxy).await, 2, "the fault was real");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launch_without_an_answer_is_made_once() {
+    let upstream = Emulator::ec2(None, &[]).await;
+    let proxy = faults(&upstream.url).await;
+    let options = Ec2Options {
+        cluster: "faults".into(),
+        name_prefix: "worker-".into(),
+        launch: Launching { image: Some("ami-12345678".into()), ..Launching::default() },
+        ..Ec2Options::default()
+    };
+    let compute = Ec2Compute::new(ec2_client(&rollcall_testing::emulators::sdk(&proxy.url).await), options);
+    rules(&proxy, lost_answer("ec2", "RunInstances")).await;
+    let lost = compute.launch("token", 2).await;
+    assert!(matches!(lost, Err(CloudError::Unavailable(_))), "{lost:?}");
+    let ids = compute.launch("token", 2).await.expect("launched");
+    let mut seen: Vec<_> = compute.describe().await.expect("described").into_iter().map(|i| i.id).collect();
+    seen.sort();
+    let mut ids = ids;
+    ids.sort();
+    assert_eq!(seen, ids);
+    assert_eq!(struck(&proxy).await, 1, "the fault was real");
+}

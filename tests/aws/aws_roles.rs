@@ -1,0 +1,170 @@
+//! The roles of deploy/cloudformation.yaml grant what a run uses, and nothing else.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::support::aws_cluster::{Cluster, Node};
+use rollcall_testing::uploads::{self, KNOWN, MACRON, form, photo, post};
+use rollcall_testing::wait_until;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const BUCKETS: [&str; 3] = ["input", "output", "state"];
+
+/// What the template grants between two of its lines: actions, those of S3 with the bucket they are granted on.
+fn granted(from: &str, to: &str) -> BTreeSet<String> {
+    let template = std::fs::read_to_string("deploy/cloudformation.yaml").expect("the template");
+    let role = template.split_once(from).expect("the role").1.split_once(to).expect("its end").0;
+    let statements = role.split("- Sid:").skip(1);
+    let mut granted = BTreeSet::new();
+    for statement in statements {
+        let (actions, resource) = statement.split_once("Resource:").expect("what it is granted on");
+        let words = actions.split(|c: char| !c.is_ascii_alphanumeric() && c != ':');
+        let services = ["sqs:", "ec2:", "s3:", "iam:"];
+        for action in words.filter(|word| services.iter().any(|service| word.starts_with(service))) {
+            if action.starts_with("s3:") {
+                let buckets = BUCKETS.iter().filter(|bucket| resource.contains(&format!("-{bucket}-")));
+                granted.extend(buckets.map(|bucket| format!("{action} {bucket}")));
+            } else {
+                granted.insert(action.to_owned());
+            }
+        }
+    }
+    granted
+}
+
+/// What the recorded calls of SQS and S3 need: a batch needs what its single call needs, a queue with tags the right to
+/// tag, and a listing of objects has another name among rights.
+fn rights(calls: &BTreeMap<String, usize>) -> BTreeSet<String> {
+    let mut rights = BTreeSet::new();
+    for call in calls.keys() {
+        match call.split_once(' ') {
+            None => rights.insert(format!("sqs:{}", call.trim_end_matches("Batch"))),
+            Some((action, bucket)) => {
+                let action = if action == "ListObjectsV2" { "ListBucket" } else { action };
+                let kind = bucket.split('-').next().expect("a name");
+                rights.insert(format!("s3:{action} {kind}"))
+            }
+        };
+    }
+    if rights.contains("sqs:CreateQueue") {
+        rights.insert("sqs:TagQueue".into());
+    }
+    // Of an object that is missing S3 says that it is denied, unless its bucket may be listed.
+    let read: Vec<String> = rights.iter().filter_map(|r| r.strip_prefix("s3:GetObject ").map(str::to_owned)).collect();
+    rights.extend(read.iter().map(|bucket| format!("s3:ListBucket {bucket}")));
+    rights
+}
+
+/// What the calls of EC2 that were made with that access key need.
+async fn ec2(cluster: &Cluster, key: &str) -> BTreeSet<String> {
+    let callers = cluster.ec2.ask("/callers").await;
+    let actions = callers.as_object().expect("an object").iter();
+    let theirs = actions.filter(|(_, keys)| keys.as_array().is_some_and(|keys| keys.iter().any(|k| k == key)));
+    let mut rights: BTreeSet<String> = theirs.map(|(action, _)| format!("ec2:{action}")).collect();
+    if rights.contains("ec2:RunInstances") {
+        rights.insert("ec2:CreateTags".into()); // launches are tagged
+        rights.insert("iam:PassRole".into()); // and have the workers' role
+    }
+    rights
+}
+
+async fn upload(node: &Node, n: usize) {
+    let (url, photo) = (node.url("/"), photo(MACRON));
+    let uploads = (0..n).map(|_| async { assert_eq!(post(&url, form(&[("x.jpg", &photo)])).await.status(), 200) });
+    futures_util::future::join_all(uploads).await;
+}
+
+/// Both ways: what is granted is used, and what is used is granted.
+fn differences(role: &str, granted: &BTreeSet<String>, used: &BTreeSet<String>) -> Vec<String> {
+    let unused = granted.difference(used).map(|right| format!("{role}: {right} is granted and not used"));
+    let missing = used.difference(granted).map(|right| format!("{role}: {right} is used and not granted"));
+    unused.chain(missing).collect()
+}
+
+async fn get(node: &Node, path: &str) -> serde_json::Value {
+    reqwest::get(node.url(path)).await.expect("an answer").json().await.expect("JSON")
+}
+
+/// Whatever makes a node or a worker call AWS.
+async fn all_that_http_offers(web: &Node) {
+    let client = reqwest::Client::new();
+    // A photo that is too large for a message, and one for which nobody waits.
+    let large = uploads::encode(noise(), image::ImageFormat::Png);
+    assert!(large.len() > 200 << 10);
+    let answer = post(&web.url("/v1/recognitions"), form(&[("large.png", &large)])).await;
+    assert_eq!(answer.status(), 200);
+    let photo = photo(MACRON);
+    let answer = client.post(web.url("/v1/recognitions")).header("Prefer", "respond-async");
+    let answer = answer.multipart(form(&[("later.jpg", &photo)])).send().await.expect("an answer");
+    assert_eq!(answer.status(), 202);
+    let path = answer.headers()["location"].to_str().expect("text").to_owned();
+    wait_until("it is done", PATIENCE, async || get(web, &path).await["status"] == "done").await;
+    let deleted = client.delete(web.url(&path)).send().await.expect("an answer");
+    assert_eq!(deleted.status(), 204);
+    // A person comes and goes.
+    let person = reqwest::multipart::Form::new().text("name", "Ada").part("photos", uploads::file("a.jpg", &photo));
+    assert_eq!(post(&web.url("/v1/people"), person).await.status(), 201);
+    let large = reqwest::multipart::Form::new().text("name", "Ada").part("photos", uploads::file("a.png", &large));
+    assert_eq!(post(&web.url("/v1/people"), large).await.status(), 422);
+    assert_eq!(client.delete(web.url("/v1/people/Ada")).send().await.expect("an answer").status(), 204);
+}
+
+/// An image that no format makes small.
+fn noise() -> image::DynamicImage {
+    let mut x = 1u32;
+    let image = image::RgbImage::from_fn(400, 300, |_, _| {
+        x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        image::Rgb([(x >> 24) as u8, (x >> 16) as u8, (x >> 8) as u8])
+    });
+    image.into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_roles_grant_what_a_run_uses_and_nothing_else() {
+    let cluster =
+        Cluster::start(&[("ROLLCALL__FLEET__MAX_INSTANCES", "2"), ("ROLLCALL__FLEET__SWEEP_EVERY", "10s")]).await;
+    cluster.enroll(KNOWN);
+    cluster.node_calls.clear(); // that was a person with rights of their own
+    let controller = cluster.node("controller").await;
+    let web = cluster.node("web").await;
+    upload(&web, 8).await;
+    // Work must come before the sweep does.
+    wait_until("an idle instance stops and is started again", PATIENCE, async || {
+        if cluster.count(&["stopped"]).await > 0 {
+            upload(&web, 8).await;
+        }
+        ec2(&cluster, "test").await.contains("ec2:StartInstances")
+    })
+    .await;
+    wait_until("the fleet is seen here too", PATIENCE, async || {
+        let fleet: serde_json::Value = get(&web, "/v1/fleet").await;
+        fleet["instances"].as_array().is_some_and(|instances| !instances.is_empty())
+    })
+    .await;
+    all_that_http_offers(&web).await;
+    wait_until("the sweep ends all", PATIENCE, async || {
+        cluster.count(&["pending", "running", "stopping", "stopped"]).await == 0
+    })
+    .await;
+    web.end();
+    controller.end();
+
+    let mut worker = rights(&cluster.worker_calls.counts());
+    worker.extend(ec2(&cluster, "ASIAEMULATOR").await);
+    // How a spot instance ends itself; there were none.
+    worker.insert("ec2:TerminateInstances".into());
+    // Asked when the cloud seems to be gone; it was not.
+    worker.insert("sqs:GetQueueAttributes".into());
+    // Extends a job that takes long; none did.
+    worker.insert("sqs:ChangeMessageVisibility".into());
+    let of_worker = differences("worker", &granted("\n  WorkerRole:", "\n  WorkerProfile:"), &worker);
+
+    let mut node = rights(&cluster.node_calls.counts());
+    node.extend(ec2(&cluster, "test").await);
+    // Gives back replies whose router was being rebuilt; it was not.
+    node.insert("sqs:ChangeMessageVisibility".into());
+    let of_web = differences("web", &granted("\n  WebRole:", "\n  WebProfile:"), &node);
+    assert_eq!([of_worker, of_web].concat(), Vec::<String>::new());
+}

@@ -1,0 +1,99 @@
+//! The CloudFormation template: it passes cfn-lint, its queues and buckets are such as Rollcall accepts, and its machines
+//! are told what they need.
+
+use std::{collections::BTreeMap, process::Command, time::Duration};
+
+use crate::support::account::Account;
+use aws_sdk_ec2::types::InstanceAttributeName;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use rollcall::cloud::{
+    ObjectStore, Precondition, QueueSpec, Queues,
+    aws::{Encryption, S3Objects, SqsQueues, s3_client, sqs_client},
+};
+
+const TEMPLATE: &str = "deploy/cloudformation.yaml";
+
+#[test]
+fn the_template_passes_cfn_lint() {
+    let packages = std::path::absolute(rollcall_testing::emulators::assets().join("python/aws")).expect("a path");
+    let lint =
+        Command::new("python3").arg(packages.join("bin/cfn-lint")).arg(TEMPLATE).env("PYTHONPATH", packages).output();
+    let lint = lint.expect("python3 starts");
+    assert!(
+        lint.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&lint.stdout),
+        String::from_utf8_lossy(&lint.stderr)
+    );
+}
+
+/// The `NAME=value` lines that user data writes.
+fn variables(user_data: &str) -> BTreeMap<String, String> {
+    let text = String::from_utf8(BASE64_STANDARD.decode(user_data).expect("base64")).expect("text");
+    let (_, lines) = text.split_once("<<END\n").expect("a file that is written");
+    let (lines, rest) = lines.split_once("\nEND\n").expect("its end");
+    assert!(rest.starts_with("systemctl enable --now rollcall-"), "{rest}");
+    let variables = lines.lines().filter_map(|line| line.split_once('='));
+    variables.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rollcall_accepts_what_the_template_makes() {
+    let account = Account::start(&[]).await;
+    account.run(&["aws", "up", "--image", "ami-12345678", "--allow-from", "10.0.0.0/8"]).done();
+
+    let sdk = rollcall_testing::emulators::sdk(&account.ministack.url).await;
+    let queues = SqsQueues::new(sqs_client(&sdk), Duration::ZERO, "rollcall");
+    let base = QueueSpec {
+        name: "rollcall-dead.fifo".into(),
+        fifo: true,
+        visibility: Duration::from_secs(30),
+        max_receives: u32::MAX,
+        dead_letter: None,
+        durable: true,
+    };
+    let listener = QueueSpec {
+        name: "rollcall-listener.fifo".into(),
+        max_receives: 5,
+        dead_letter: Some(base.name.clone()),
+        ..base.clone()
+    };
+    let speaker = QueueSpec { name: "rollcall-speaker".into(), fifo: false, ..base.clone() };
+    for spec in [base, listener, speaker] {
+        queues.open(&spec.name).await.expect("the template made it");
+        queues.create(spec).await.expect("its settings are accepted");
+    }
+    let store = S3Objects::new(s3_client(&sdk, true), Encryption::S3);
+    for bucket in ["input", "output", "state"] {
+        let bucket = format!("rollcall-{bucket}-000000000000");
+        store.put(&bucket, "trial", "x".into(), Precondition::Absent).await.expect("the template made it");
+    }
+
+    // The web instance, and what it says of the cluster, is in the same words as the workers'.
+    let ec2 = account.ec2().await;
+    let machines = ec2.describe_instances().send().await.expect("a list");
+    let web = &machines.reservations()[0].instances()[0];
+    assert_eq!(machines.reservations().len(), 1, "nothing else runs");
+    let tag = |key: &str| web.tags().iter().find(|tag| tag.key() == Some(key)).and_then(|tag| tag.value());
+    assert_eq!(tag("Name"), Some("rollcall-web"));
+    assert_eq!(tag("rollcall:cluster"), None, "no controller takes it for a worker");
+    assert_eq!(web.image_id(), Some("ami-12345678"));
+    let id = web.instance_id().expect("an id");
+    let user_data = ec2.describe_instance_attribute().instance_id(id);
+    let user_data = user_data.attribute(InstanceAttributeName::UserData).send().await.expect("its user data");
+    let mut of_web = variables(user_data.user_data().and_then(|data| data.value()).expect("user data"));
+    let template = of_web.remove("ROLLCALL__AWS__LAUNCH_TEMPLATE").expect("what it launches");
+    let versions = ec2.describe_launch_template_versions().launch_template_id(template).send().await.expect("a list");
+    let launched = versions.launch_template_versions()[0].launch_template_data().expect("what is launched");
+    assert_eq!(launched.image_id(), web.image_id());
+    assert_eq!(variables(launched.user_data().expect("user data")), of_web);
+
+    // Each is a setting that there is.
+    let settings = account.command(&["config", "show"]).envs(&of_web).output().expect("the program starts");
+    let shown = String::from_utf8_lossy(&settings.stdout).into_owned();
+    assert!(settings.status.success(), "{}", String::from_utf8_lossy(&settings.stderr));
+    for (key, value) in of_web.iter().filter(|(key, _)| key.starts_with("ROLLCALL__")) {
+        let line = shown.lines().find(|line| line.ends_with(key.as_str()));
+        assert!(line.is_some_and(|line| line.contains(value.as_str())), "{key}={value}: {line:?}");
+    }
+}

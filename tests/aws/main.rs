@@ -1,0 +1,16 @@
+//! Whole clusters, the set-up of an account and the adapters, on emulators of AWS.
+
+mod aws_bake;
+mod aws_calls;
+mod aws_cap;
+mod aws_compute;
+mod aws_example_job;
+mod aws_faults;
+mod aws_roles;
+mod aws_secrets;
+mod aws_storm;
+mod aws_up_down;
+mod aws_whole_road;
+mod deployment;
+mod doctor;
+mod support;

@@ -1,0 +1,130 @@
+//! An AWS account on emulators in which `rollcall aws` can be run: machines boot by their own user data.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+use rollcall_testing::{Emulator, emulators, free_port};
+
+pub struct Account {
+    /// SQS, S3, CloudFormation and the rest.
+    pub ministack: Emulator,
+    pub ec2: Emulator,
+    /// What machines and images have on their disks, by id.
+    disks: TempDir,
+    /// Where a web node serves.
+    web_port: u16,
+}
+
+/// What a command has said.
+pub struct Said {
+    pub well: bool,
+    pub out: String,
+    pub err: String,
+}
+
+impl Account {
+    /// `machines`: settings of all machines.
+    pub async fn start(machines: &[(&str, &str)]) -> Self {
+        let disks = tempfile::tempdir().expect("a temporary folder");
+        let (port, web_port) = (free_port(), free_port());
+        let (url, listen) = (format!("http://127.0.0.1:{port}"), format!("127.0.0.1:{web_port}"));
+        let folder = disks.path().to_str().expect("a path");
+        let own = [
+            ("EC2_SHIM_DISKS", folder),
+            ("EC2_SHIM_LOG", &format!("{folder}/log")),
+            ("AWS_ENDPOINT_URL_S3", &url),
+            ("AWS_ENDPOINT_URL_SQS", &url),
+            ("AWS_ENDPOINT_URL_EC2", "http://127.0.0.1:{port}"),
+            ("ROLLCALL__AWS__S3_PATH_STYLE", "true"),
+            ("ROLLCALL__HTTP__LISTEN", &listen),
+        ];
+        let ec2 = Emulator::ec2(None, &[&own[..], machines].concat()).await;
+        let ministack = Emulator::ministack_with_machines(port, &ec2.url).await;
+        Self { ministack, ec2, disks, web_port }
+    }
+
+    /// `rollcall` with a person's credentials for this account.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(rollcall_testing::program());
+        command
+            .args(arguments)
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .env("AWS_ENDPOINT_URL", &self.ministack.url)
+            .env("AWS_ENDPOINT_URL_EC2", &self.ec2.url)
+            .env("ROLLCALL__AWS__S3_PATH_STYLE", "true")
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Said {
+        said(self.command(arguments).output().expect("the program starts"))
+    }
+
+    pub fn web(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.web_port)
+    }
+
+    /// What the machines' services have said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.disks.path().join("log")).unwrap_or_default()
+    }
+
+    pub fn disk(&self, id: &str) -> PathBuf {
+        self.disks.path().join(id)
+    }
+
+    pub async fn s3(&self) -> aws_sdk_s3::Client {
+        rollcall::cloud::aws::s3_client(&emulators::sdk(&self.ministack.url).await, true)
+    }
+
+    pub async fn ec2(&self) -> aws_sdk_ec2::Client {
+        rollcall::cloud::aws::ec2_client(&emulators::sdk(&self.ec2.url).await)
+    }
+
+    /// Names of all buckets.
+    pub async fn buckets(&self) -> Vec<String> {
+        let list = self.s3().await.list_buckets().send().await.expect("a list");
+        list.buckets.unwrap_or_default().into_iter().filter_map(|bucket| bucket.name).collect()
+    }
+
+    /// States of all machines.
+    pub async fn states(&self) -> Vec<String> {
+        let machines = self.ec2.ask("/instances").await;
+        let machines = machines.as_array().expect("a list").iter();
+        machines.map(|machine| machine["state"].as_str().expect("text").to_owned()).collect()
+    }
+}
+
+pub fn said(output: Output) -> Said {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Said { well: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+impl Said {
+    /// What was printed by a command that must have done well.
+    pub fn done(self) -> String {
+        assert!(self.well, "{}{}", self.out, self.err);
+        self.out
+    }
+
+    /// What was said by a command that must have failed.
+    pub fn failed(self) -> String {
+        assert!(!self.well, "it did well: {}{}", self.out, self.err);
+        self.err
+    }
+}
+
+/// A program for images that does what `script` says.
+pub fn program(folder: &Path, script: &str) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = folder.join("program");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("ours");
+    path.to_str().expect("a path").to_owned()
+}

@@ -1,0 +1,209 @@
+//! A whole Rollcall on AWS's emulators: web node and controller as processes, and a worker process behind each of the
+//! emulator's instances.
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use ulid::Ulid;
+
+use rollcall_testing::{Emulator, emulators, free_port};
+
+use super::counting_proxy::CountingProxy;
+
+const BUCKETS: [&str; 3] = ["input", "output", "state"];
+/// Longest time until a started node is ready, on a busy machine.
+const START: Duration = Duration::from_secs(60);
+
+pub struct Cluster {
+    pub ministack: Emulator,
+    /// What the web nodes and controllers call SQS and S3 through, and what the workers do.
+    pub node_calls: CountingProxy,
+    pub worker_calls: CountingProxy,
+    pub ec2: Emulator,
+    /// What all of them call EC2 through.
+    pub ec2_calls: CountingProxy,
+    /// Makes the names of this cluster's buckets its own.
+    suffix: String,
+    env: Vec<(String, String)>,
+    program: String,
+}
+
+impl Cluster {
+    /// Emulators and buckets; no node yet. `extra`: settings of all processes.
+    pub async fn start(extra: &[(&str, &str)]) -> Self {
+        Self::start_running(&rollcall_testing::program(), extra).await
+    }
+
+    /// The same, of another program than Rollcall itself.
+    pub async fn start_running(program: &str, extra: &[(&str, &str)]) -> Self {
+        let (ministack, port) = (Emulator::ministack().await, free_port());
+        let [rest, ec2] = [ministack.url.clone(), format!("http://127.0.0.1:{port}")];
+        Self::start_with(program, ministack, port, [&rest, &ec2], extra).await
+    }
+
+    /// The same, where all processes call `wire` for SQS and S3 (the first) and EC2, which will be on `port`.
+    pub async fn start_behind(ministack: Emulator, port: u16, wire: [&str; 2], extra: &[(&str, &str)]) -> Self {
+        Self::start_with(&rollcall_testing::program(), ministack, port, wire, extra).await
+    }
+
+    async fn start_with(
+        program: &str,
+        ministack: Emulator,
+        port: u16,
+        wire: [&str; 2],
+        extra: &[(&str, &str)],
+    ) -> Self {
+        let node_calls = CountingProxy::start(wire[0]).await;
+        let worker_calls = CountingProxy::start(wire[0]).await;
+        let ec2_calls = CountingProxy::start(wire[1]).await;
+        let suffix = Ulid::generate().to_string().to_lowercase();
+        let mut env: Vec<(String, String)> = [
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ENDPOINT_URL_EC2", &ec2_calls.url),
+            ("ROLLCALL__CLOUD__KIND", "aws"),
+            ("ROLLCALL__AWS__IMAGE", "ami-12345678"),
+            ("ROLLCALL__AWS__S3_PATH_STYLE", "true"),
+            ("ROLLCALL__FLEET__POLL_EVERY", "300ms"),
+            ("ROLLCALL__FLEET__DESCRIBE_EVERY", "300ms"),
+            // The emulator shows at once what it was asked for.
+            ("ROLLCALL__FLEET__DESCRIBE_LAG", "1s"),
+            ("ROLLCALL__FLEET__KEEP_STOPPED", "0"),
+            ("ROLLCALL__WORKER__IDLE_STOP", "2s"),
+            // Nobody pays for the minute here.
+            ("ROLLCALL__FLEET__BILLING_MINIMUM", "0s"),
+            ("ROLLCALL__WORKER__THREADS", "1"),
+            ("ROLLCALL__LOG__LEVEL", "warn"),
+        ]
+        .iter()
+        .chain(extra)
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+        for bucket in BUCKETS {
+            env.push((format!("ROLLCALL__STORE__{}", bucket.to_uppercase()), format!("{bucket}-{suffix}")));
+        }
+        // The workers' environment is the emulator's; their credentials come from its metadata service.
+        let mut workers: Vec<(&str, &str)> = env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        workers.push(("AWS_ENDPOINT_URL_SQS", &worker_calls.url));
+        workers.push(("AWS_ENDPOINT_URL_S3", &worker_calls.url));
+        let ec2 = Emulator::ec2_on(port, Some(&[program, "worker"]), &workers).await;
+        env.push(("AWS_ENDPOINT_URL_SQS".into(), node_calls.url.clone()));
+        env.push(("AWS_ENDPOINT_URL_S3".into(), node_calls.url.clone()));
+        env.push(("AWS_ACCESS_KEY_ID".into(), "test".into()));
+        env.push(("AWS_SECRET_ACCESS_KEY".into(), "test".into()));
+        let cluster =
+            Self { ministack, node_calls, worker_calls, ec2, ec2_calls, suffix, env, program: program.to_owned() };
+        let s3 = cluster.s3().await;
+        for bucket in BUCKETS {
+            s3.create_bucket().bucket(cluster.bucket(bucket)).send().await.expect("a bucket");
+        }
+        cluster
+    }
+
+    pub fn bucket(&self, kind: &str) -> String {
+        format!("{kind}-{}", self.suffix)
+    }
+
+    pub async fn s3(&self) -> aws_sdk_s3::Client {
+        rollcall::cloud::aws::s3_client(&emulators::sdk(&self.ministack.url).await, true)
+    }
+
+    pub async fn sqs(&self) -> aws_sdk_sqs::Client {
+        rollcall::cloud::aws::sqs_client(&emulators::sdk(&self.ministack.url).await)
+    }
+
+    /// A command with the cluster's environment.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).envs(self.env.iter().map(|(key, value)| (key, value))).stdin(Stdio::null());
+        command
+    }
+
+    /// Adds the people of a folder to the gallery.
+    pub fn enroll(&self, folder: &str) {
+        let status = self.command(&["enroll", folder]).stdout(Stdio::null()).status();
+        assert!(status.expect("the program starts").success(), "enroll {folder}");
+    }
+
+    /// Starts a node of that role. One with a web tier is ready on return.
+    pub async fn node(&self, role: &str) -> Node {
+        self.node_with(role, &[]).await
+    }
+
+    /// The same with settings of its own.
+    pub async fn node_with(&self, role: &str, settings: &[(&str, &str)]) -> Node {
+        let port = free_port();
+        let mut command = self.command(&[role]);
+        command.envs(settings.iter().copied());
+        if let Some((_, path)) = self.env.iter().find(|(key, _)| key == "EC2_SHIM_LOG") {
+            let log = std::fs::OpenOptions::new().create(true).append(true).open(path);
+            command.stderr(log.expect("a log file"));
+        }
+        command.env("ROLLCALL__HTTP__LISTEN", format!("127.0.0.1:{port}")).stdout(Stdio::null());
+        let mut node = Node { process: command.spawn().expect("the program starts"), port };
+        if role != "controller" {
+            node.wait_ready().await;
+        }
+        node
+    }
+
+    /// Ids and states of all instances, as EC2 has them.
+    pub async fn instances(&self) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let instances = self.ec2.ask("/instances").await;
+        instances.as_array().expect("a list").iter().map(|i| (text(&i["id"]), text(&i["state"]))).collect()
+    }
+
+    /// How many instances are in one of these states.
+    pub async fn count(&self, states: &[&str]) -> usize {
+        self.instances().await.iter().filter(|(_, state)| states.contains(&state.as_str())).count()
+    }
+}
+
+/// A process of the cluster that is no worker.
+pub struct Node {
+    process: Child,
+    port: u16,
+}
+
+impl Node {
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    async fn wait_ready(&mut self) {
+        let (url, started) = (self.url("/readyz"), Instant::now());
+        while !reqwest::get(&url).await.is_ok_and(|answer| answer.status() == 200) {
+            if let Some(status) = self.process.try_wait().expect("the process is ours") {
+                panic!("the node ended with {status}");
+            }
+            assert!(started.elapsed() < START, "the node is not ready");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill9(mut self) {
+        self.process.kill().expect("the process is ours");
+        self.process.wait().expect("the process is ours");
+    }
+
+    /// Asks it to end and waits until it has.
+    pub fn end(mut self) {
+        kill(Pid::from_raw(self.process.id() as i32), Signal::SIGTERM).expect("the process is ours");
+        assert!(self.process.wait().expect("the process is ours").success());
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

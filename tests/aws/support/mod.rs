@@ -1,0 +1,7 @@
+//! Emulated accounts and clusters, and what is between them and the code under test.
+
+pub mod account;
+pub mod aws_cluster;
+pub mod counting_proxy;
+pub mod fleet_watch;
+pub mod wire;

@@ -1,0 +1,59 @@
+//! Every cloud of machines keeps the contract of `rollcall::cloud::Compute`.
+
+use std::{path::PathBuf, sync::Arc};
+
+use crate::contract::compute::World;
+use rollcall::cloud::local::{Launcher, LocalCompute};
+
+async fn processes() -> World {
+    let name_prefix = "contract-".to_owned();
+    let fleet = || {
+        LocalCompute::new(Launcher {
+            program: PathBuf::from("/bin/sh"),
+            args: ["-c", "exec sleep 600", "worker"].map(Into::into).into(),
+            name_prefix: name_prefix.clone(),
+        })
+    };
+    let (compute, other) = (fleet(), fleet());
+    // A worker says over the socket that it is ready; these have none.
+    let boot = {
+        let compute = compute.clone();
+        Box::new(move |id: &_| compute.ready(id))
+    };
+    World { compute: Arc::new(compute), other: Arc::new(other), boot, name_prefix, _keep: Box::new(()) }
+}
+
+#[cfg(feature = "aws")]
+async fn ec2() -> World {
+    use rollcall::{
+        cloud::{
+            InstanceId,
+            aws::{Ec2Compute, Ec2Options, READY_TAG, ec2_client},
+        },
+        settings::Launching,
+    };
+    let name_prefix = "contract-".to_owned();
+    let client =
+        ec2_client(&rollcall_testing::emulators::sdk(&rollcall_testing::emulators::shared_ec2().await.url).await);
+    let fleet = || {
+        let options = Ec2Options {
+            cluster: ulid::Ulid::generate().to_string(),
+            name_prefix: name_prefix.clone(),
+            launch: Launching { image: Some("ami-12345678".into()), ..Launching::default() },
+            ..Ec2Options::default()
+        };
+        Arc::new(Ec2Compute::new(client.clone(), options))
+    };
+    let (compute, other) = (fleet(), fleet());
+    // What a worker says of itself when it is ready.
+    let boot: Box<dyn Fn(&InstanceId) + Send + Sync> = Box::new(move |id| {
+        let now = (rollcall::clock::now_ms() / 1000).to_string();
+        let tag = aws_sdk_ec2::types::Tag::builder().key(READY_TAG).value(now).build();
+        tokio::spawn(client.create_tags().resources(&id.0).tags(tag).send());
+    });
+    World { compute, other, boot, name_prefix, _keep: Box::new(()) }
+}
+
+crate::compute_contract!(each, of_processes, crate::compute_contract::processes);
+#[cfg(feature = "aws")]
+crate::compute_contract!(at_once, on_ec2, crate::compute_contract::ec2);

@@ -1,0 +1,28 @@
+//! Every object store keeps the contract of `rollcall::cloud::ObjectStore`. Workers open the same folder as their
+//! parent, so the two handles of a world stand for two processes.
+
+use std::sync::Arc;
+
+use crate::contract::objects::World;
+use rollcall::cloud::local::LocalObjects;
+
+async fn files() -> World {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [a, b] = [(); 2].map(|()| Arc::new(LocalObjects::open(folder.path()).expect("a store")));
+    World { stores: [a, b], bucket: "bucket".into(), _keep: Box::new(folder) }
+}
+
+#[cfg(feature = "aws")]
+async fn s3() -> World {
+    use rollcall::cloud::aws::{Encryption, S3Objects, s3_client};
+    let sdk = rollcall_testing::emulators::sdk(&rollcall_testing::emulators::shared_ministack().await.url).await;
+    let client = s3_client(&sdk, true);
+    let bucket = format!("contract-{}", ulid::Ulid::generate()).to_lowercase();
+    client.create_bucket().bucket(&bucket).send().await.expect("a bucket");
+    let [a, b] = [(); 2].map(|()| Arc::new(S3Objects::new(client.clone(), Encryption::S3)));
+    World { stores: [a, b], bucket, _keep: Box::new(()) }
+}
+
+crate::object_store_contract!(each, on_files, crate::object_store_contract::files);
+#[cfg(feature = "aws")]
+crate::object_store_contract!(at_once, on_s3, crate::object_store_contract::s3);

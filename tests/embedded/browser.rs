@@ -1,0 +1,202 @@
+//! The page in a real browser: photos in, names on cards, the fleet beside them, people added and removed.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use rollcall_testing::uploads::*;
+use rollcall_testing::{Rollcall, RollcallOptions, free_port, wait_until};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+struct Browser {
+    driver: Child,
+    client: Client,
+    _profile: tempfile::TempDir,
+}
+
+impl Browser {
+    async fn start(width: u32, height: u32) -> Self {
+        let (chromium, chromedriver) = (program("chromium"), program("chromedriver"));
+        let port = free_port();
+        let driver = Command::new(chromedriver)
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver starts");
+        let url = format!("http://127.0.0.1:{port}");
+        wait_until("chromedriver answers", PATIENCE, async || {
+            reqwest::get(format!("{url}/status")).await.is_ok_and(|answer| answer.status() == 200)
+        })
+        .await;
+        let profile = tempfile::tempdir().expect("a temporary folder");
+        let options = json!({
+            "binary": chromium,
+            "args": [
+                "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                "--disable-dev-shm-usage",
+                format!("--user-data-dir={}", profile.path().display()),
+                format!("--window-size={width},{height}"),
+            ],
+        });
+        let capabilities = [("goog:chromeOptions".to_owned(), options)].into_iter().collect();
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        let client = builder.capabilities(capabilities).connect(&url).await.expect("a browser session");
+        Self { driver, client, _profile: profile }
+    }
+
+    async fn texts(&self, css: &str) -> Vec<String> {
+        let script = "return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent.trim())";
+        let texts = self.client.execute(script, vec![json!(css)]).await.expect("the script runs");
+        serde_json::from_value(texts).expect("texts")
+    }
+
+    async fn js(&self, script: &str) -> Value {
+        self.client.execute(script, vec![]).await.expect("the script runs")
+    }
+
+    /// Chooses files in a file input, as the dialog would.
+    async fn choose(&self, css: &str, paths: &[&str]) {
+        let absolute = |path: &&str| std::fs::canonicalize(path).expect(path).display().to_string();
+        let paths = paths.iter().map(absolute).collect::<Vec<_>>().join("\n");
+        let input = self.client.find(Locator::Css(css)).await.expect(css);
+        input.send_keys(&paths).await.expect("files are chosen");
+    }
+
+    async fn click(&self, css: &str) {
+        self.client.find(Locator::Css(css)).await.expect(css).click().await.expect(css);
+    }
+
+    /// For people to look at: `target/tmp/NAME.png`.
+    async fn picture(&self, name: &str) {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let png = self.client.screenshot().await.expect("a picture");
+        std::fs::write(folder.join(format!("{name}.png")), png).expect("writable");
+    }
+
+    async fn wait_for_labels(&self, mut expected: Vec<&str>) {
+        expected.sort();
+        wait_until(&format!("cards say {expected:?}"), PATIENCE, async || {
+            let mut labels = self.texts(".card .label").await;
+            labels.sort();
+            labels == expected
+        })
+        .await;
+    }
+
+    async fn end(self) {
+        let _ = self.client.clone().close().await;
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.exists());
+    found.unwrap_or_else(|| panic!("{name} is not there: run `make setup-test`"))
+}
+
+#[tokio::test]
+async fn photos_come_back_with_names_while_workers_appear() {
+    let server = Rollcall::start(RollcallOptions::default().enroll(KNOWN)).await;
+    let browser = Browser::start(1280, 1000).await;
+    browser.client.goto(&server.url("/")).await.expect("the page opens");
+    wait_until("the fleet is followed live", PATIENCE, async || browser.texts("#fleet-link").await == ["live"]).await;
+    assert_eq!(browser.texts("#instances .instance").await.len(), 0, "nothing runs before the first photo");
+    assert_eq!(browser.texts("#people-list .name").await, ["Emmanuel_Macron", "Jacinda_Ardern"]);
+
+    browser.choose("#file", &[MACRON, ARDERN, STRANGER]).await;
+    browser.wait_for_labels(vec!["Emmanuel_Macron", "Jacinda_Ardern", "unknown"]).await;
+    wait_until("a running worker is shown", PATIENCE, async || {
+        browser.texts("#instances .instance[data-state=running]").await.iter().any(|text| text.contains("pid"))
+    })
+    .await;
+    assert!(browser.texts("#events li").await.iter().any(|line| line.contains("launch")));
+
+    // The photo is on the canvas, and a box in the colour of the known is on the photo.
+    let drawn = "const card = [...document.querySelectorAll('.card')].find((c) => c.textContent.includes('Macron'));
+                 const canvas = card.querySelector('canvas');
+                 const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+                 let green = 0;
+                 for (let i = 0; i < data.length; i += 4) {
+                   if (data[i] === 0x22 && data[i + 1] === 0xc5 && data[i + 2] === 0x5e) green += 1;
+                 }
+                 return { green, width: canvas.width, label: canvas.getAttribute('aria-label') };";
+    let drawn = browser.js(drawn).await;
+    assert!(drawn["green"].as_u64().expect("a count") > 500, "{drawn}");
+    assert!(drawn["label"].as_str().expect("a label").contains("person_a_2.jpg: Emmanuel_Macron 0."), "{drawn}");
+    browser.picture("page").await;
+    browser.end().await;
+}
+
+#[tokio::test]
+async fn the_empty_gallery_says_how_to_add_people_and_the_page_adds_and_removes_one() {
+    let server = Rollcall::start(RollcallOptions::default()).await;
+    let browser = Browser::start(1280, 1000).await;
+    browser.client.goto(&server.url("/")).await.expect("the page opens");
+    wait_until("the empty gallery is explained", PATIENCE, async || {
+        browser.js("return !document.getElementById('no-people').hidden").await == true
+    })
+    .await;
+    browser.choose("#file", &[STRANGER]).await;
+    browser.wait_for_labels(vec!["unknown"]).await;
+
+    // A name is text, whatever is in it.
+    let name = "<b>Zoë";
+    let field = browser.client.find(Locator::Css("#person-name")).await.expect("a field");
+    field.send_keys(name).await.expect("types");
+    browser.choose("#person-photos", &[STRANGER]).await;
+    browser.click("#add-person button").await;
+    wait_until("the person is listed", PATIENCE, async || browser.texts("#people-list .name").await == [name]).await;
+    assert_eq!(browser.js("return document.getElementById('no-people').hidden").await, true);
+
+    browser.choose("#file", &[STRANGER]).await;
+    browser.wait_for_labels(vec!["unknown", name]).await;
+
+    browser.click("#people-list .remove").await;
+    browser.client.accept_alert().await.expect("the page asks first");
+    wait_until("the person is gone", PATIENCE, async || browser.texts("#people-list .name").await.is_empty()).await;
+    browser.choose("#file", &[STRANGER]).await;
+    browser.wait_for_labels(vec!["unknown", "unknown", name]).await;
+    browser.end().await;
+}
+
+#[tokio::test]
+async fn the_page_fits_a_phone_and_says_errors_in_words() {
+    let server = Rollcall::start(RollcallOptions::default().enroll(KNOWN)).await;
+    let browser = Browser::start(500, 900).await;
+    browser.client.goto(&server.url("/")).await.expect("the page opens");
+    let text = server.data_dir().join("letter.jpg");
+    std::fs::write(&text, "Dear Sir or Madam").expect("writable");
+    browser.choose("#file", &[MACRON, &text.display().to_string()]).await;
+    wait_until("the photo is named and the text is refused in words", PATIENCE, async || {
+        let errors = browser.texts(".card .label.error").await;
+        errors.len() == 1
+            && errors[0].contains("JPEG, PNG or WebP")
+            && browser.texts(".card .label.known").await == ["Emmanuel_Macron"]
+    })
+    .await;
+    // Without the DevTools no window of Chromium is narrower than 500 px: the page is told to be.
+    browser.js("document.documentElement.style.width = '360px'; document.body.style.width = '360px';").await;
+    let overflow =
+        "return [...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > 361)
+                    .map((e) => e.tagName + '#' + e.id)";
+    assert_eq!(browser.js(overflow).await, json!([]), "nothing is wider than a phone");
+    let unlabelled = "return [...document.querySelectorAll('input')].filter((e) => e.labels.length === 0).length";
+    assert_eq!(browser.js(unlabelled).await, 0, "each field has a label");
+    browser.picture("page-phone").await;
+    browser.end().await;
+}

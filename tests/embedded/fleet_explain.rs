@@ -1,0 +1,75 @@
+//! Why seven instances, and why did this one stop? Every launch, start, stop and termination of a running Rollcall is
+//! explained with what it was decided on, and its record makes the same decisions again.
+
+use std::{process::Command, time::Duration};
+
+use rollcall_testing::uploads::{faceless, form, post};
+use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
+use serde_json::Value;
+
+/// Longest wait for anything here, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn decisions(server: &Rollcall) -> Vec<Value> {
+    let answer = reqwest::get(server.url("/v1/fleet/decisions")).await.expect("the server answers");
+    answer.json().await.expect("a list")
+}
+
+fn of_kind<'a>(decisions: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    decisions.iter().filter(|d| d["kind"] == kind).collect()
+}
+
+fn run(args: &[&str]) -> String {
+    let output = Command::new(rollcall_testing::program()).args(args).output().expect("the program starts");
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_is_explained_and_the_record_decides_the_same_again() {
+    let options = RollcallOptions::default()
+        .env("ROLLCALL__FLEET__MAX_INSTANCES", "1")
+        .env("ROLLCALL__FLEET__SWEEP_EVERY", "8s")
+        .env("ROLLCALL__WORKER__IDLE_STOP", "1s");
+    let server = Rollcall::start(options).await;
+    let upload =
+        async || assert_eq!(post(&server.url("/"), form(&[("a.png", &faceless(320, 240))])).await.status(), 200);
+    upload().await;
+    wait_until("the worker stops itself", PATIENCE, async || !of_kind(&decisions(&server).await, "stop").is_empty())
+        .await;
+    upload().await; // a warm start, or a new instance if it was swept just now
+    wait_until("the stopped one is swept", PATIENCE, async || {
+        !of_kind(&decisions(&server).await, "terminate").is_empty()
+    })
+    .await;
+
+    let told = decisions(&server).await;
+    let launch = of_kind(&told, "launch")[0];
+    let id = launch["instances"][0].as_str().expect("the launched instance");
+    assert_eq!(
+        (&launch["inputs"]["demand"], &launch["inputs"]["target"], &launch["count"]),
+        (&1.into(), &1.into(), &1.into())
+    );
+    assert_eq!((&launch["inputs"]["cap"], &launch["inputs"]["policy"]), (&1.into(), &"deadline".into()));
+    let stop = of_kind(&told, "stop")[0];
+    assert_eq!(stop["instances"][0], id);
+    assert!(stop["reason"].as_str().expect("a reason").contains("worker.idle_stop"), "{stop}");
+    for decision in &told {
+        assert!(!decision["reason"].as_str().expect("a reason").is_empty() && decision["at_ms"].as_u64() > Some(0));
+        assert!(decision["instances"].as_array().is_some_and(|ids| !ids.is_empty()), "{decision}");
+    }
+
+    let in_words = run(&["fleet", "explain", id, "--url", &server.url("")]);
+    assert!(in_words.contains("launch 1: demand 1") && in_words.contains(id), "{in_words}");
+
+    // Whatever has been decided until now is decided again from what was heard.
+    let record = server.data_dir().join("fleet.jsonl");
+    let record = record.to_str().expect("UTF-8");
+    wait_until("the record has it all", PATIENCE, async || {
+        let lives: Vec<Vec<Value>> = serde_json::from_str(&run(&["fleet", "replay", record, "--json"])).expect("JSON");
+        lives.len() == 1 && lives[0].len() >= told.len() && lives[0][..told.len()] == told
+    })
+    .await;
+    let other = run(&["fleet", "replay", record, "--policy", "report"]);
+    assert!(other.contains("decisions by report"), "{other}");
+}

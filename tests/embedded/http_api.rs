@@ -1,0 +1,331 @@
+//! What HTTP promises: every endpoint of `docs/api.md`, on a whole Rollcall.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures_util::{StreamExt as _, future::join_all};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use reqwest::{Client, Response, multipart::Form};
+use rollcall_testing::uploads::*;
+use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn start() -> Rollcall {
+    Rollcall::start(RollcallOptions::default().enroll(KNOWN)).await
+}
+
+async fn json(response: Response) -> Value {
+    response.json().await.expect("JSON")
+}
+
+async fn recognise(server: &Rollcall, name: &str, bytes: &[u8]) -> Value {
+    let response = post(&server.url("/v1/recognitions"), form(&[(name, bytes)])).await;
+    assert_eq!(response.status(), 200);
+    json(response).await
+}
+
+async fn later(server: &Rollcall, name: &str, bytes: &[u8]) -> Response {
+    let request = Client::new().post(server.url("/v1/recognitions")).header("Prefer", "respond-async");
+    request.multipart(form(&[(name, bytes)])).send().await.expect("an answer")
+}
+
+async fn find(server: &Rollcall, id: &str) -> Value {
+    json(reqwest::get(server.url(&format!("/v1/recognitions/{id}"))).await.expect("an answer")).await
+}
+
+fn id_of(answer: &Value) -> String {
+    answer["id"].as_str().expect("an id").to_owned()
+}
+
+fn signal_all(pids: &[u32], signal: Signal) {
+    for &pid in pids {
+        kill(Pid::from_raw(pid as i32), signal).expect("a worker of ours");
+    }
+}
+
+#[tokio::test]
+async fn a_photo_is_answered_with_its_label_alone() {
+    let server = start().await;
+    for (path, label) in [(MACRON, "Emmanuel_Macron"), (ARDERN, "Jacinda_Ardern"), (STRANGER, "unknown")] {
+        let response = post(&server.url("/"), form(&[("photo.jpg", &photo(path))])).await;
+        assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
+        assert_eq!(said(response).await, (200, label.to_owned()), "{path}");
+    }
+    let faceless = post(&server.url("/"), form(&[("sky.png", &faceless(320, 240))])).await;
+    assert_eq!(said(faceless).await, (200, "no face".to_owned()));
+}
+
+#[tokio::test]
+async fn a_file_is_found_in_any_of_the_fields() {
+    let server = start().await;
+    let bytes = photo(ARDERN);
+    let unnamed = || reqwest::multipart::Part::bytes(bytes.clone());
+    let typed = || file("a.jpg", &bytes).mime_str("image/jpeg").expect("a type");
+    for (what, form) in [
+        ("inputFile", Form::new().part("inputFile", file("a.jpg", &bytes))),
+        ("another field with a file name", Form::new().text("note", "x").part("picture", file("a.jpg", &bytes))),
+        ("a Content-Type", Form::new().part("myfile", typed())),
+        ("myfile without a file name", Form::new().part("myfile", unnamed())),
+    ] {
+        let answer = said(post(&server.url("/"), form).await).await;
+        assert_eq!(answer, (200, "Jacinda_Ardern".to_owned()), "{what}");
+    }
+    let raw = Client::new()
+        .post(server.url("/v1/recognitions"))
+        .header("Content-Type", "image/jpeg")
+        .header("Content-Disposition", "attachment; filename=\"C:\\\\photos\\\\me.jpg\"")
+        .body(bytes.clone());
+    let answer = json(raw.send().await.expect("an answer")).await;
+    assert_eq!((&answer["file"], &answer["label"]), (&"me.jpg".into(), &"Jacinda_Ardern".into()));
+}
+
+#[tokio::test]
+async fn several_files_are_answered_in_their_order_and_bad_ones_in_their_place() {
+    let options = RollcallOptions::default().enroll(KNOWN).env("ROLLCALL__HTTP__REPLY", "stem-label");
+    let server = Rollcall::start(options).await;
+    let (macron, ardern) = (photo(MACRON), photo(ARDERN));
+    let files: [(&str, &[u8]); 3] = [("b.1.jpg", &ardern), ("text.jpg", b"not an image"), ("a.jpg", &macron)];
+
+    let (status, text) = said(post(&server.url("/"), form(&files)).await).await;
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((status, lines.len()), (200, 3), "{text}");
+    assert_eq!((lines[0], lines[2]), ("b.1:Jacinda_Ardern", "a:Emmanuel_Macron"));
+    assert!(lines[1].starts_with("text:error: "), "{text}");
+
+    let answer = json(post(&server.url("/v1/recognitions"), form(&files)).await).await;
+    let all = answer["recognitions"].as_array().expect("several");
+    let labels: Vec<_> = all.iter().map(|r| r["label"].as_str()).collect();
+    assert_eq!(labels, [Some("Jacinda_Ardern"), None, Some("Emmanuel_Macron")]);
+    assert_eq!((&all[1]["status"], &all[1]["problem"]["status"]), (&"failed".into(), &415.into()));
+
+    let all_bad: [(&str, &[u8]); 2] = [("x.jpg", b"text"), ("y.jpg", b"")];
+    assert_eq!(said(post(&server.url("/"), form(&all_bad)).await).await.0, 415, "the first one's status");
+}
+
+#[tokio::test]
+async fn a_recognition_tells_all_faces_their_boxes_and_the_time_it_took() {
+    let server = start().await;
+    let answer = recognise(&server, "photo.jpg", &photo(MACRON)).await;
+    assert_eq!((&answer["status"], &answer["file"]), (&"done".into(), &"photo.jpg".into()));
+    let (width, height) = image::image_dimensions(MACRON).expect("an image");
+    assert_eq!((&answer["width"], &answer["height"]), (&width.into(), &height.into()));
+    let face = &answer["faces"][0];
+    assert_eq!(face["name"], "Emmanuel_Macron");
+    assert!(face["similarity"].as_f64().expect("a number") >= 0.45);
+    let bbox: Vec<f64> = face["bbox"].as_array().expect("a box").iter().filter_map(Value::as_f64).collect();
+    assert!(bbox[0] + bbox[2] <= width.into() && bbox[1] + bbox[3] <= height.into(), "{bbox:?}");
+    assert_eq!(face["landmarks"].as_array().expect("landmarks").len(), 5);
+    assert_eq!(face.get("embedding"), None, "embeddings never leave");
+    for stage in ["decode_ms", "detect_ms", "embed_ms", "worker_ms"] {
+        assert!(answer["timings"][stage].as_f64().expect(stage) > 0.0, "{stage}");
+    }
+    assert!(answer["worker"].as_str().expect("a worker").starts_with("i-"));
+
+    wait_until("the record is kept", PATIENCE, async || find(&server, &id_of(&answer)).await["status"] == "done").await;
+    let found = find(&server, &id_of(&answer)).await;
+    assert_eq!((&found["label"], &found["faces"]), (&answer["label"], &answer["faces"]));
+}
+
+#[tokio::test]
+async fn an_accepted_job_is_answered_by_its_id_after_a_crash() {
+    let mut server = start().await;
+    let response = later(&server, "photo.jpg", &photo(MACRON)).await;
+    assert_eq!(response.status(), 202);
+    assert_eq!(response.headers()["preference-applied"], "respond-async");
+    let location = response.headers()["location"].to_str().expect("a path").to_owned();
+    let answer = json(response).await;
+    assert_eq!(location, format!("/v1/recognitions/{}", id_of(&answer)));
+    assert_eq!(answer["status"], "pending");
+
+    server.kill9();
+    server.restart().await;
+    let url = server.url(&location);
+    let get = async || reqwest::get(&url).await.expect("an answer");
+    wait_until("the job is done", PATIENCE, async || json(get().await).await["status"] == "done").await;
+    assert_eq!(json(get().await).await["label"], "Emmanuel_Macron");
+
+    let delete = async || Client::new().delete(&url).send().await.expect("an answer").status().as_u16();
+    assert_eq!(delete().await, 204);
+    assert_eq!(problem(get().await).await["status"], 404);
+    assert_eq!(delete().await, 404);
+}
+
+#[tokio::test]
+async fn a_retry_with_the_same_key_is_the_same_job() {
+    let server = start().await;
+    let send = async |key: &str, names: &[&str]| {
+        let bytes = photo(ARDERN);
+        let files: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, bytes.as_slice())).collect();
+        let request = Client::new().post(server.url("/v1/recognitions")).header("Idempotency-Key", key);
+        request.multipart(form(&files)).send().await.expect("an answer")
+    };
+    let first = json(send("order-7", &["a.jpg"]).await).await;
+    wait_until("the first is kept", PATIENCE, async || find(&server, &id_of(&first)).await["status"] == "done").await;
+    let again = json(send("order-7", &["a.jpg"]).await).await;
+    let other = json(send("order-8", &["a.jpg"]).await).await;
+    assert_eq!(first["label"], "Jacinda_Ardern");
+    assert_eq!((&again["id"], &again["label"]), (&first["id"], &first["label"]));
+    assert_ne!(other["id"], first["id"]);
+    assert_eq!(problem(send("two words", &["a.jpg"]).await).await["status"], 400);
+    assert_eq!(problem(send("order-9", &["a.jpg", "b.jpg"]).await).await["status"], 400);
+}
+
+#[tokio::test]
+async fn uploads_of_one_name_or_the_same_bytes_never_get_each_others_answer() {
+    let server = start().await;
+    let people = [(MACRON, "Emmanuel_Macron"), (ARDERN, "Jacinda_Ardern"), (STRANGER, "unknown")];
+    let photos: Vec<_> = people.iter().map(|(path, label)| (photo(path), *label)).collect();
+    let all = (0..24).map(|i| {
+        let (bytes, label) = &photos[i % photos.len()];
+        let server = &server;
+        async move { (recognise(server, "same.jpg", bytes).await, *label) }
+    });
+    let answers = join_all(all).await;
+    for (answer, label) in &answers {
+        assert_eq!(answer["label"], *label);
+    }
+    let ids: BTreeSet<String> = answers.iter().map(|(answer, _)| id_of(answer)).collect();
+    assert_eq!(ids.len(), 24, "each upload is a job of its own");
+}
+
+#[tokio::test]
+async fn a_late_answer_is_found_under_the_id_and_a_full_house_says_when_to_come_back() {
+    let options = RollcallOptions::default()
+        .enroll(KNOWN)
+        .env("ROLLCALL__HTTP__DEADLINE", "2s")
+        .env("ROLLCALL__HTTP__MAX_WAITING", "1")
+        .env("ROLLCALL__FLEET__MAX_INSTANCES", "1")
+        .env("ROLLCALL__WORKER__IDLE_STOP", "10m");
+    let server = Rollcall::start(options).await;
+    let bytes = photo(ARDERN);
+    // The first may take longer than the deadline: its worker has to start.
+    wait_until("a worker answers in time", PATIENCE, async || {
+        post(&server.url("/"), form(&[("warm.jpg", &bytes)])).await.status() == 200
+    })
+    .await;
+    let workers = server.worker_pids().await;
+    assert_eq!(workers.len(), 1);
+    signal_all(&workers, Signal::SIGSTOP);
+
+    // One place: whichever of two comes first waits until the deadline, the other is refused.
+    let url = server.url("/v1/recognitions");
+    let both = join_all((0..2).map(|_| post(&url, form(&[("photo.jpg", &bytes)])))).await;
+    let (mut refused, mut late): (Vec<_>, Vec<_>) = both.into_iter().partition(|answer| answer.status() == 503);
+    assert_eq!((refused.len(), late.len()), (1, 1));
+    let (refused, late) = (refused.remove(0), late.remove(0));
+    assert!(refused.headers()["retry-after"].to_str().expect("seconds").parse::<u64>().expect("seconds") >= 1);
+    assert_eq!(problem(refused).await["status"], 503);
+
+    assert_eq!(late.status(), 504);
+    let location = late.headers()["location"].to_str().expect("a path").to_owned();
+    assert_eq!(location, format!("/v1/recognitions/{}", id_of(&problem(late).await)));
+
+    signal_all(&workers, Signal::SIGCONT);
+    let get = async || json(reqwest::get(server.url(&location)).await.expect("an answer")).await;
+    wait_until("the late answer is there", PATIENCE, async || get().await["status"] == "done").await;
+    assert_eq!(get().await["label"], "Jacinda_Ardern");
+}
+
+#[tokio::test]
+async fn people_are_added_by_photos_and_removed_by_name() {
+    let server = Rollcall::start(RollcallOptions::default()).await;
+    let list = async || json(reqwest::get(server.url("/v1/people")).await.expect("an answer")).await;
+    assert_eq!(list().await["people"], serde_json::json!([]));
+
+    let nobody = Form::new().text("name", "Zoë Sky").part("photos", file("sky.png", &faceless(320, 240)));
+    let refused = problem(post(&server.url("/v1/people"), nobody).await).await;
+    assert_eq!((&refused["status"], &refused["photos"][0]["added"]), (&422.into(), &false.into()));
+    let nameless = form(&[("a.jpg", &photo(STRANGER))]);
+    assert_eq!(problem(post(&server.url("/v1/people"), nameless).await).await["status"], 400);
+
+    let mixed = Form::new()
+        .text("name", "Zoë Sky")
+        .part("photos", file("face.jpg", &photo(STRANGER)))
+        .part("photos", file("sky.png", &faceless(320, 240)));
+    let response = post(&server.url("/v1/people"), mixed).await;
+    assert_eq!(response.status(), 201);
+    let added = json(response).await;
+    assert_eq!((&added["added"], &added["photos_total"]), (&1.into(), &1.into()));
+    assert_eq!((&added["photos"][0]["added"], &added["photos"][1]["added"]), (&true.into(), &false.into()));
+    assert_eq!(list().await["people"], serde_json::json!([{"name": "Zoë Sky", "photos": 1}]), "and no embedding");
+    assert_eq!(recognise(&server, "a.jpg", &photo(STRANGER)).await["label"], "Zoë Sky");
+
+    let remove = async || {
+        let url = server.url("/v1/people/Zo%C3%AB%20Sky");
+        Client::new().delete(url).send().await.expect("an answer").status().as_u16()
+    };
+    assert_eq!(remove().await, 204);
+    assert_eq!(recognise(&server, "a.jpg", &photo(STRANGER)).await["label"], "unknown");
+    assert_eq!(remove().await, 404);
+}
+
+#[tokio::test]
+async fn the_fleet_is_shown_and_followed() {
+    let server = start().await;
+    let response = reqwest::get(server.url("/v1/events")).await.expect("an answer");
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    recognise(&server, "a.jpg", &photo(MACRON)).await;
+    let mut stream = response.bytes_stream();
+    let mut text = String::new();
+    let running = async {
+        while !text.contains("\"state\":\"running\"") {
+            text.push_str(&String::from_utf8_lossy(&stream.next().await.expect("more").expect("bytes")));
+        }
+    };
+    tokio::time::timeout(PATIENCE, running).await.expect("the stream tells of a running instance");
+    assert!(text.starts_with("event: fleet\ndata: {"), "the view comes at once");
+    let fleet = server.fleet().await;
+    assert_eq!(fleet["counts"]["running"].as_u64(), Some(server.worker_pids().await.len() as u64));
+    assert!(fleet["events"].as_array().expect("events").iter().any(|line| line["kind"] == "launch"));
+
+    for (path, start) in [("/healthz", "ok"), ("/readyz", "ready")] {
+        let (status, text) = said(reqwest::get(server.url(path)).await.expect("an answer")).await;
+        assert!(status == 200 && text.starts_with(start), "{path}: {status} {text}");
+    }
+    let (_, metrics) = said(reqwest::get(server.url("/metrics")).await.expect("an answer")).await;
+    let counted = r#"rollcall_http_requests_total{route="/v1/recognitions",method="POST",status="200"} 1"#;
+    assert!(metrics.contains(counted), "{metrics}");
+    assert!(metrics.contains("rollcall_http_request_seconds_bucket{"), "{metrics}");
+}
+
+#[tokio::test]
+async fn errors_are_problem_details_on_the_api_and_a_line_elsewhere() {
+    let server = Rollcall::start(RollcallOptions::default()).await;
+    let get = async |path: &str| reqwest::get(server.url(path)).await.expect("an answer");
+    for (path, status) in [
+        ("/v1/nothing", 404),
+        ("/v1/recognitions", 405),
+        ("/v1/recognitions/not-an-id", 400),
+        ("/v1/recognitions/01ARZ3NDEKTSV4RRFFQ69G5FAV", 404),
+    ] {
+        assert_eq!(problem(get(path).await).await["status"], status, "{path}");
+    }
+    assert_eq!(get("/v1/recognitions").await.headers()["allow"], "POST");
+    let (status, line) = said(get("/nothing").await).await;
+    assert_eq!((status, line.lines().count()), (404, 1));
+
+    let page = get("/").await;
+    let header = |name: &str| page.headers()[name].to_str().expect("text").to_owned();
+    assert!(header("content-security-policy").starts_with("default-src 'self'"));
+    assert_eq!((header("x-content-type-options"), header("x-frame-options")), ("nosniff".into(), "DENY".into()));
+    assert_eq!(get("/v1/fleet").await.headers()["cache-control"], "no-store");
+}
+
+#[tokio::test]
+async fn other_sites_pages_are_kept_out() {
+    let server = Rollcall::start(RollcallOptions::default()).await;
+    let send = async |name: &str, value: &str| {
+        let request = Client::new().delete(server.url("/v1/people/Nobody")).header(name, value);
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    let own = server.url("");
+    assert_eq!(send("Origin", "http://evil.example").await, 403);
+    assert_eq!(send("Origin", "null").await, 403);
+    assert_eq!(send("Origin", &own).await, 404, "our own page may");
+    assert_eq!(send("Host", "evil.example").await, 421);
+    assert_eq!(send("Host", "localhost:1").await, 404);
+}

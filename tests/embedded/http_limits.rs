@@ -1,0 +1,198 @@
+//! Whatever is uploaded, the answer is clear, memory stays bounded, and the next good upload works.
+
+use std::time::Duration;
+
+use futures_util::{future::join_all, stream};
+use image::{DynamicImage, GrayImage, ImageFormat};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use reqwest::{Body, Client, multipart::Form};
+use rollcall_testing::uploads::*;
+use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const MIB: usize = 1 << 20;
+/// What the parent's peak may grow by over one good upload: far less than what is thrown at it.
+const GROWTH: usize = 160 * MIB;
+
+async fn start() -> Rollcall {
+    let options = RollcallOptions::default().enroll(KNOWN).env("ROLLCALL__HTTP__UPLOAD_TIMEOUT", "2s");
+    Rollcall::start(options).await
+}
+
+async fn assert_still_works(server: &Rollcall) {
+    let answer = said(post(&server.url("/"), form(&[("photo.jpg", &photo(ARDERN))])).await).await;
+    assert_eq!(answer, (200, "Jacinda_Ardern".to_owned()));
+}
+
+/// Most memory the parent ever held, in bytes.
+fn peak(server: &Rollcall) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the process lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+    let kib: usize = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kib * 1024
+}
+
+/// A PNG whose head claims `side` × `side` pixels.
+fn png_claiming(side: u32) -> Vec<u8> {
+    let mut png = encode(GrayImage::new(8, 8).into(), ImageFormat::Png);
+    // Signature 8, length 4, "IHDR" 4, then width and height, and 17 bytes from the type on a CRC.
+    png[16..20].copy_from_slice(&side.to_be_bytes());
+    png[20..24].copy_from_slice(&side.to_be_bytes());
+    let crc = crc32(&png[12..29]);
+    png[29..33].copy_from_slice(&crc.to_be_bytes());
+    png
+}
+
+/// CRC-32 of PNG (ISO 3309).
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { 0xEDB8_8320 ^ (crc >> 1) } else { crc >> 1 })
+    })
+}
+
+/// A multipart body of `size` bytes that does not say its length.
+fn endless(size: usize) -> Body {
+    let head = "--x\r\nContent-Disposition: form-data; name=\"myfile\"; filename=\"big.jpg\"\r\n\r\n";
+    let chunk = bytes::Bytes::from(vec![7; 64 << 10]);
+    let chunks = (0..size / chunk.len()).map(move |_| Ok::<_, std::io::Error>(chunk.clone()));
+    let body = std::iter::once(Ok(bytes::Bytes::from_static(head.as_bytes()))).chain(chunks);
+    Body::wrap_stream(stream::iter(body))
+}
+
+/// Sends bytes as they are and answers with all that comes back.
+async fn raw(server: &Rollcall, bytes: &[u8]) -> String {
+    let address = server.url("").trim_start_matches("http://").to_owned();
+    let mut stream = TcpStream::connect(&address).await.expect("connects");
+    stream.write_all(bytes).await.expect("sends");
+    let mut answer = String::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+    read.expect("the server ends the connection").expect("an answer, not a reset");
+    answer
+}
+
+#[tokio::test]
+async fn too_large_uploads_are_refused_with_the_limit_and_held_by_nobody() {
+    let server = start().await;
+    assert_still_works(&server).await;
+    let before = peak(&server);
+
+    let big = vec![7; 64 * MIB];
+    let (status, line) = said(post(&server.url("/"), form(&[("big.jpg", &big)])).await).await;
+    assert_eq!(status, 413);
+    assert!(line.contains("20.0 MiB"), "the limit is said: {line}");
+    assert_eq!(problem(post(&server.url("/v1/recognitions"), form(&[("big.jpg", &big)])).await).await["status"], 413);
+    drop(big);
+
+    let secretly = (0..4).map(|_| async {
+        let request = Client::new().post(server.url("/")).header("Content-Type", "multipart/form-data; boundary=x");
+        request.body(endless(64 * MIB)).send().await.expect("an answer, not a reset").status().as_u16()
+    });
+    assert_eq!(join_all(secretly).await, [413; 4], "counted while it streams");
+
+    let many: Vec<String> = (0..101).map(|i| format!("{i}.jpg")).collect();
+    let files: Vec<(&str, &[u8])> = many.iter().map(|name| (name.as_str(), b"x".as_slice())).collect();
+    let (status, line) = said(post(&server.url("/"), form(&files)).await).await;
+    assert!(status == 413 && line.contains("100 files"), "{status} {line}");
+
+    assert_still_works(&server).await;
+    let grown = peak(&server) - before;
+    assert!(grown < GROWTH, "the peak grew by {} MiB", grown / MIB);
+}
+
+#[tokio::test]
+async fn images_that_cannot_be_recognised_are_refused_by_their_kind() {
+    let server = start().await;
+    assert_still_works(&server).await;
+    let before = peak(&server);
+    let whole = photo(MACRON);
+    let huge = encode(DynamicImage::new_luma8(10_000, 10_000), ImageFormat::Png);
+    let cases: [(&str, &[u8], u16); 7] = [
+        ("a text called .jpg", b"Dear Sir or Madam", 415),
+        ("a truncated JPEG", &whole[..whole.len() / 2], 422),
+        ("a JPEG of three bytes", &whole[..3], 422),
+        ("10,000 x 10,000 pixels", &huge, 413),
+        ("a bomb: 40 bytes that claim 3.6 gigapixels", &png_claiming(60_000), 413),
+        ("an SVG", b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415),
+        ("an empty file", b"", 400),
+    ];
+    for (what, bytes, status) in cases {
+        let answer = problem(post(&server.url("/v1/recognitions"), form(&[("photo.jpg", bytes)])).await).await;
+        assert_eq!(answer["status"], status, "{what}: {answer}");
+        let (plain, line) = said(post(&server.url("/"), form(&[("photo.jpg", bytes)])).await).await;
+        assert!(plain == status && line.lines().count() == 1, "{what}: {plain} {line}");
+    }
+    assert_still_works(&server).await;
+    let grown = peak(&server) - before;
+    assert!(grown < GROWTH, "the peak grew by {} MiB", grown / MIB);
+}
+
+#[tokio::test]
+async fn a_request_without_a_file_is_told_how_to_send_one() {
+    let server = start().await;
+    let empty = Client::new().post(server.url("/")).send().await.expect("an answer");
+    let missing = post(&server.url("/"), Form::new().text("comment", "hello")).await;
+    let not_a_form = Client::new().post(server.url("/")).body("photo").header("Content-Type", "text/plain");
+    let not_a_form = not_a_form.send().await.expect("an answer");
+    for (what, response, expected) in
+        [("an empty body", empty, 400), ("a missing field", missing, 400), ("not a form", not_a_form, 415)]
+    {
+        let (status, line) = said(response).await;
+        assert!(status == expected && line.contains("myfile"), "{what}: {status} {line}");
+    }
+    let cut = raw(
+        &server,
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: multipart/form-data; boundary=x\r\n\
+          Content-Length: 5\r\n\r\n--x\r\n",
+    );
+    assert!(cut.await.starts_with("HTTP/1.1 400"));
+    assert_still_works(&server).await;
+}
+
+#[tokio::test]
+async fn a_file_name_cannot_leave_its_folder() {
+    let server = start().await;
+    for (name, safe) in [("../../../escape.jpg", "escape.jpg"), ("..\\..\\win.jpg", "win.jpg"), ("..", "upload")] {
+        let response = post(&server.url("/v1/recognitions"), form(&[(name, &photo(ARDERN))])).await;
+        let answer: serde_json::Value = response.json().await.expect("JSON");
+        assert_eq!((&answer["file"], &answer["label"]), (&safe.into(), &"Jacinda_Ardern".into()), "{name}");
+    }
+    let outside = server.data_dir().parent().expect("a parent").join("escape.jpg");
+    assert!(!outside.exists());
+}
+
+#[tokio::test]
+async fn slow_senders_are_let_go() {
+    let server = start().await;
+    let slow_body = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n\
+                     Content-Length: 100000\r\n\r\n--x\r\n";
+    let answer = raw(&server, slow_body.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains("did not arrive within 2 s"), "{answer}");
+    let answer = raw(&server, b"POST / HTTP/1.1\r\nHost: loc").await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "a slow head: {answer}");
+    assert_still_works(&server).await;
+}
+
+#[tokio::test]
+async fn a_thousand_idle_connections_keep_nobody_out() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("may be raised to the hard limit");
+    let server = start().await;
+    assert_still_works(&server).await;
+    let before = peak(&server);
+    let address = server.url("").trim_start_matches("http://").to_owned();
+    let mut idle = Vec::new();
+    for _ in 0..1000 {
+        idle.push(TcpStream::connect(&address).await.expect("connects"));
+    }
+    assert_still_works(&server).await;
+    let grown = peak(&server) - before;
+    assert!(grown < GROWTH, "the peak grew by {} MiB", grown / MIB);
+    let open = async || std::fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("ours").count();
+    wait_until("idle connections are let go", PATIENCE, async || open().await < 500).await;
+    drop(idle);
+}

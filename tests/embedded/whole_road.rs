@@ -1,0 +1,122 @@
+//! From the upload to the answer, with real worker processes: names are right, bad uploads are refused in words, the fleet
+//! grows from nothing and goes away, and no accepted job is lost when processes are killed.
+
+use std::{path::Path, time::Duration};
+
+use reqwest::{Client, Response, multipart::Form};
+use rollcall_testing::uploads::{ARDERN, KNOWN, MACRON, STRANGER, file, form, photo, post};
+use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
+use serde_json::Value;
+
+/// Longest wait for anything here, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn start(env: &[(&str, &str)]) -> Rollcall {
+    let options = RollcallOptions::default().enroll(KNOWN);
+    Rollcall::start(env.iter().fold(options, |options, (key, value)| options.env(key, value))).await
+}
+
+async fn send(server: &Rollcall, name: &str, bytes: &[u8]) -> Response {
+    post(&server.url("/"), form(&[(name, bytes)])).await
+}
+
+/// Every worker process, whatever its instance's state.
+async fn workers(server: &Rollcall) -> Vec<u64> {
+    let fleet = server.fleet().await;
+    fleet["instances"].as_array().into_iter().flatten().filter_map(|i| i["pid"].as_u64()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_are_named_and_strangers_are_not() {
+    let server = start(&[]).await;
+    assert!(workers(&server).await.is_empty(), "the fleet starts from nothing");
+    for (path, label) in [(MACRON, "Emmanuel_Macron"), (ARDERN, "Jacinda_Ardern"), (STRANGER, "unknown")] {
+        let answer = send(&server, "same-name.jpg", &photo(path)).await;
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.text().await.expect("text"), label, "{path}");
+    }
+    assert!(!workers(&server).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_uploads_are_refused_in_words_and_the_next_good_one_works() {
+    let server = start(&[("ROLLCALL__HTTP__MAX_UPLOAD", "1MiB")]).await;
+    let mut cut = photo(MACRON);
+    cut.truncate(cut.len() / 2);
+    for (name, bytes, status) in [
+        ("text.jpg", b"this is no photo".to_vec(), 415),
+        ("cut.jpg", cut, 422),
+        ("large.jpg", vec![7; 3 << 20], 413),
+        ("../../up.jpg", photo(MACRON), 200),
+    ] {
+        let answer = send(&server, name, &bytes).await;
+        assert_eq!(answer.status(), status, "{name}");
+        assert!(!answer.text().await.expect("text").is_empty(), "{name}");
+    }
+    let empty = Client::new().post(server.url("/")).send().await.expect("an answer");
+    assert_eq!(empty.status(), 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fleet_grows_under_load_within_its_cap_and_goes_away() {
+    let server = start(&[("ROLLCALL__FLEET__MAX_INSTANCES", "2"), ("ROLLCALL__WORKER__IDLE_STOP", "2s")]).await;
+    let uploads = (0..20).map(|i| {
+        let (path, label) = [(MACRON, "Emmanuel_Macron"), (ARDERN, "Jacinda_Ardern")][i % 2];
+        let server = &server;
+        async move { assert_eq!(send(server, "photo.jpg", &photo(path)).await.text().await.expect("text"), label) }
+    });
+    futures_util::future::join_all(uploads).await;
+    assert_eq!(workers(&server).await.len(), 2, "{}", server.fleet().await);
+    wait_until("no worker is left", PATIENCE, async || workers(&server).await.is_empty()).await;
+    let fleet = server.fleet().await;
+    assert_eq!(fleet["depth"]["visible"], 0);
+    assert!(fleet["events"].as_array().expect("events").iter().any(|line| line["kind"] == "launch"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accepted_jobs_survive_kills_of_workers_and_of_the_parent() {
+    let mut server = start(&[]).await;
+    let client = Client::new();
+    let mut ids = Vec::new();
+    for i in 0..40 {
+        let form = form(&[(&format!("{i}.jpg"), &photo(MACRON))]);
+        let request = client.post(server.url("/v1/recognitions")).header("Prefer", "respond-async").multipart(form);
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 202);
+        ids.push(answer.json::<Value>().await.expect("JSON")["id"].as_str().expect("an id").to_owned());
+        if i % 15 == 14 {
+            for pid in workers(&server).await {
+                let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a process id"));
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL); // it may have ended
+            }
+        }
+    }
+    let workers = workers(&server).await;
+    server.kill9();
+    server.restart().await;
+    wait_until("no worker outlives its parent", PATIENCE, async || {
+        workers.iter().all(|pid| !Path::new(&format!("/proc/{pid}/exe")).exists())
+    })
+    .await;
+    for id in ids {
+        wait_until("every accepted job is done", PATIENCE, async || {
+            let answer = client.get(server.url(&format!("/v1/recognitions/{id}"))).send().await.expect("an answer");
+            let record: Value = answer.json().await.expect("JSON");
+            record["recognition"]["label"] == "Emmanuel_Macron" || record["label"] == "Emmanuel_Macron"
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_added_over_http_is_known_at_once_and_forgotten_when_removed() {
+    let server = start(&[]).await;
+    let form = Form::new().text("name", "Rishi Sunak").part("photo", file("b.jpg", &photo(STRANGER)));
+    let client = Client::new();
+    let added = client.post(server.url("/v1/people")).multipart(form).send().await.expect("an answer");
+    assert_eq!(added.status(), 201, "{}", added.text().await.unwrap_or_default());
+    assert_eq!(send(&server, "b.jpg", &photo(STRANGER)).await.text().await.expect("text"), "Rishi Sunak");
+    let removed = client.delete(server.url("/v1/people/Rishi%20Sunak")).send().await.expect("an answer");
+    assert_eq!(removed.status(), 204);
+    assert_eq!(send(&server, "b.jpg", &photo(STRANGER)).await.text().await.expect("text"), "unknown");
+}

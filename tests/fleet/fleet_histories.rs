@@ -1,0 +1,91 @@
+//! The fleet core keeps its promises in generated histories, with everything in them that goes wrong in a cloud: pictures
+//! that are old, calls that are lost or carried out late, launches that fail in part or whole, machines that never come
+//! up, come up dead or vanish, and a controller that crashes and starts anew, at any step.
+
+use std::collections::BTreeMap;
+
+use crate::fleet_support::{bugs::Bug, plan::Plan, world::World};
+
+const HISTORIES: u64 = 100_000;
+
+fn run(plan: &Plan, bug: Bug) -> Result<(), String> {
+    World::new(plan.clone(), bug).run()
+}
+
+/// The simplest plan found that breaks a promise as well.
+fn shrink(mut plan: Plan, bug: Bug) -> (Plan, String) {
+    loop {
+        match plan.simpler().into_iter().find(|p| run(p, bug).is_err()) {
+            Some(simpler) => plan = simpler,
+            None => {
+                let problem = run(&plan, bug).expect_err("it fails");
+                return (plan, problem);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hundred_thousand_histories_keep_every_promise() {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()) as u64;
+    let failed = std::thread::scope(|scope| {
+        let work = |first| {
+            move || (first..HISTORIES).step_by(threads as usize).find(|n| run(&Plan::new(*n), Bug::None).is_err())
+        };
+        let running: Vec<_> = (0..threads).map(|first| scope.spawn(work(first))).collect();
+        running.into_iter().filter_map(|thread| thread.join().expect("no panic")).min()
+    });
+    if let Some(seed) = failed {
+        let (plan, problem) = shrink(Plan::new(seed), Bug::None);
+        let mut world = World::new(plan.clone(), Bug::None).telling();
+        let _ = world.run();
+        let tale = world.tale.unwrap_or_default();
+        let last = &tale[tale.len().saturating_sub(150)..];
+        panic!("history {seed}: {problem}\n{plan:#?}\n{}", last.join("\n"));
+    }
+}
+
+#[test]
+fn everything_goes_wrong_in_them_often() {
+    let mut seen = BTreeMap::<&str, u64>::new();
+    for seed in 0..HISTORIES / 5 {
+        let mut world = World::new(Plan::new(seed), Bug::None);
+        world.run().expect("it keeps every promise");
+        for (what, times) in world.watch.seen {
+            *seen.entry(what).or_default() += times;
+        }
+    }
+    println!("{seen:#?}");
+    for what in [
+        "answer lost",
+        "call lost",
+        "crash",
+        "throttled",
+        "no capacity",
+        "quota",
+        "in part",
+        "never up",
+        "came up dead",
+        "vanished",
+        "stop stuck",
+        "work during a drain",
+        "launch",
+        "start",
+        "sweep",
+        "boot timeout",
+        "stop timeout",
+        "silent worker",
+        "termination again",
+    ] {
+        assert!(seen.get(what).is_some_and(|times| *times >= 50), "{what}: {seen:#?}");
+    }
+}
+
+#[test]
+fn every_bug_put_in_on_purpose_is_caught() {
+    for bug in Bug::ALL {
+        let caught = (0..2_000).find_map(|seed| run(&Plan::new(seed), bug).err().map(|problem| (seed, problem)));
+        let (seed, problem) = caught.unwrap_or_else(|| panic!("{bug:?} is not caught"));
+        println!("{bug:?}: history {seed}: {problem}");
+    }
+}

@@ -1,0 +1,13 @@
+//! Decisions of the fleet and the simulator, on virtual time: no network, no worker process, no clock.
+
+mod fleet_histories;
+mod fleet_lost_answers;
+mod fleet_policies;
+mod fleet_replay;
+mod fleet_support;
+mod simulate_cloud;
+mod simulate_command;
+mod simulate_determinism;
+mod simulate_policies;
+mod simulate_report;
+mod simulation;

@@ -1,0 +1,147 @@
+//! The gallery changes in versions: no writer loses another's change, readers follow without a restart, and who is
+//! removed is gone.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::support::MemoryStore;
+use futures_util::future::join_all;
+use rollcall::{
+    inference::{
+        gallery::{Gallery, Person},
+        gallery_cache::GalleryCache,
+        gallery_store::{GalleryError, GalleryStore},
+    },
+    settings::{Layers, Settings},
+};
+
+/// A store without models: the gallery is all there is.
+fn gallery() -> (Arc<MemoryStore>, GalleryStore) {
+    let settings = Settings::from_layers(&Layers::load(None, HashMap::new()).unwrap(), 1).unwrap();
+    let store = Arc::new(MemoryStore::default());
+    (store.clone(), GalleryStore::new(store, "state".into(), settings.gallery))
+}
+
+/// A unit vector of its own for each number below 64.
+fn embedding(number: usize) -> Vec<f32> {
+    (0..64).map(|i| f32::from(u8::from(i == number))).collect()
+}
+
+fn names(gallery: &Gallery) -> Vec<&str> {
+    gallery.people.iter().map(|p| p.name.as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_gallery_nobody_has_written_is_empty_at_version_0() {
+    assert_eq!(*gallery().1.load().await.unwrap(), Gallery::default());
+}
+
+#[tokio::test]
+async fn writers_at_the_same_time_all_have_their_change_in_the_end() {
+    let (_, gallery) = gallery();
+    let people: Vec<String> = (0..12).map(|n| format!("person {n:02}")).collect();
+    let adds = people.iter().enumerate().map(|(n, name)| {
+        let gallery = gallery.clone();
+        async move { gallery.add(name, vec![embedding(n)]).await.unwrap() }
+    });
+    join_all(adds).await;
+    let after = gallery.load().await.unwrap();
+    assert_eq!(names(&after), people);
+    assert_eq!(after.version, 12);
+}
+
+#[tokio::test]
+async fn the_same_photo_again_writes_nothing() {
+    let (store, gallery) = gallery();
+    let first = gallery.add("Ada", vec![embedding(1)]).await.unwrap();
+    let again = gallery.add("Ada", vec![embedding(1).iter().map(|v| v * 3.0).collect()]).await.unwrap();
+    assert_eq!(first, again);
+    assert_eq!(store.writes(), 1);
+    assert_eq!(gallery.add("Ada", vec![embedding(2)]).await.unwrap().people[0].embeddings.len(), 2);
+}
+
+#[tokio::test]
+async fn who_is_removed_is_in_no_later_snapshot() {
+    let (_, gallery) = gallery();
+    gallery.add("Ada", vec![embedding(1)]).await.unwrap();
+    gallery.add("Bob", vec![embedding(2)]).await.unwrap();
+    let left = gallery.remove("Ada").await.unwrap().unwrap();
+    assert_eq!(names(&left), ["Bob"]);
+    assert_eq!(*gallery.load().await.unwrap(), *left);
+    assert_eq!(gallery.remove("Ada").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_import_is_all_or_nothing() {
+    let (store, gallery) = gallery();
+    let person = |name: &str, embedding: Vec<f32>| Person { name: name.into(), embeddings: vec![embedding] };
+    let refused = gallery.add_people(vec![person("Ada", embedding(1)), person("no face", embedding(2))]).await;
+    assert!(matches!(refused, Err(GalleryError::Refused(why)) if why.contains("no face")));
+    assert_eq!(store.writes(), 0);
+    gallery.add_people(vec![person("Ada", embedding(1)), person("Bob", embedding(2))]).await.unwrap();
+    // Embeddings of another model go in only in the place of all others.
+    assert!(matches!(gallery.add("Eve", vec![vec![1.0, 0.0]]).await, Err(GalleryError::Refused(_))));
+    let other = gallery.replace(vec![person("Eve", vec![1.0, 0.0])]).await.unwrap();
+    assert_eq!((names(&other), other.version), (vec!["Eve"], 2));
+}
+
+#[tokio::test]
+async fn limits_of_the_settings_hold() {
+    let mut settings = Settings::from_layers(&Layers::load(None, HashMap::new()).unwrap(), 1).unwrap();
+    settings.gallery.max_people = 1;
+    let gallery = GalleryStore::new(Arc::new(MemoryStore::default()), "state".into(), settings.gallery);
+    gallery.add("Ada", vec![embedding(1)]).await.unwrap();
+    let refused = gallery.add("Bob", vec![embedding(2)]).await;
+    assert!(matches!(refused, Err(GalleryError::Refused(why)) if why.contains("gallery.max_people")));
+}
+
+#[tokio::test]
+async fn a_reader_follows_changes_and_removals() {
+    let (_, gallery) = gallery();
+    let cache = GalleryCache::new(gallery.clone());
+    assert_eq!(cache.refresh().await.unwrap().version, 0);
+    gallery.add("Ada", vec![embedding(1)]).await.unwrap();
+    assert_eq!(cache.current().version, 0);
+    assert_eq!(names(&cache.refresh().await.unwrap()), ["Ada"]);
+    gallery.remove("Ada").await.unwrap();
+    cache.refresh().await.unwrap();
+    assert_eq!(names(&cache.current()), [""; 0]);
+    assert_eq!(cache.current().nearest(&embedding(1)), Ok(None));
+}
+
+#[tokio::test]
+async fn a_reader_that_is_told_of_a_newer_version_has_it_at_once() {
+    let (store, gallery) = gallery();
+    let cache = Arc::new(GalleryCache::new(gallery.clone()));
+    let wanted = gallery.add("Ada", vec![embedding(1)]).await.unwrap().version;
+    let before = store.reads();
+    let seen = join_all((0..20).map(|_| cache.at_least(wanted))).await;
+    assert!(seen.iter().all(|gallery| gallery.version == wanted));
+    // One request serves all who wait.
+    assert_eq!(store.reads() - before, 1);
+    assert_eq!(cache.at_least(wanted).await.version, wanted);
+    assert_eq!(store.reads() - before, 1);
+}
+
+#[tokio::test]
+async fn a_version_that_is_not_there_is_asked_for_at_most_every_50_ms() {
+    let (store, gallery) = gallery();
+    let cache = GalleryCache::new(gallery);
+    let start = std::time::Instant::now();
+    while store.reads() < 3 {
+        assert_eq!(cache.at_least(7).await.version, 0);
+        tokio::task::yield_now().await;
+    }
+    // However slow the machine, the second and the third request each waited for their time.
+    assert!(start.elapsed() >= std::time::Duration::from_millis(100));
+}
+
+#[tokio::test]
+async fn a_gallery_that_is_not_ours_is_an_error_that_names_it() {
+    use rollcall::cloud::{ObjectStore as _, Precondition};
+    let (store, gallery) = gallery();
+    store.put("state", "gallery/current", "nonsense".into(), Precondition::Always).await.unwrap();
+    assert!(gallery.load().await.unwrap_err().to_string().contains("gallery/current"));
+    let cache = GalleryCache::new(gallery);
+    assert!(cache.refresh().await.is_err());
+    assert_eq!(cache.at_least(3).await.version, 0);
+}

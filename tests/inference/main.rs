@@ -1,0 +1,10 @@
+//! From the bytes of an image to faces, names and labels: models, gallery and pool.
+
+mod accuracy;
+mod classifier_models;
+mod enrolling;
+mod gallery_versions;
+mod golden_agreement;
+mod image_formats;
+mod recogniser_pool;
+mod support;

@@ -1,0 +1,126 @@
+//! What tests of recognition share: settings with the models of `make setup`, photos, a store in memory.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rollcall::{
+    cloud::{CloudError, CloudResult, ETag, Object, ObjectInfo, ObjectStore, Precondition},
+    inference::{Recogniser, factory::factory, gallery::Gallery},
+    job::Failure,
+    recognition::Recognition,
+    settings::{Layers, Settings},
+};
+pub use rollcall_testing::assets::{asset, sample};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The defaults, with the models wherever the test runs.
+pub fn settings() -> Settings {
+    let layers = Layers::load(None, HashMap::new()).unwrap();
+    let mut settings = Settings::from_layers(&layers, 2).unwrap();
+    settings.recognition.runtime = asset("onnxruntime/libonnxruntime.so");
+    settings.recognition.detector = asset("models/face_detection_yunet_2023mar.onnx");
+    settings.recognition.embedder = asset("models/face_recognition_sface_2021dec.onnx");
+    settings
+}
+
+/// Returns the folder of LFW photos, if it is there: they have no licence to be part of the project.
+/// Tests that need them have `lfw` in their name, so that the runner shows what they print.
+pub fn lfw() -> Option<PathBuf> {
+    let path = std::env::var_os("ROLLCALL_LFW").map_or_else(|| root().join("../shared/photos/lfw"), PathBuf::from);
+    if path.is_dir() {
+        return Some(path);
+    }
+    eprintln!("SKIPPED: there are no LFW photos at {}; set ROLLCALL_LFW to their folder", path.display());
+    None
+}
+
+pub fn recogniser(settings: &Settings) -> Box<dyn Recogniser> {
+    factory(&settings.recognition).build().unwrap()
+}
+
+/// Everything in an image, with embeddings, by an empty gallery.
+pub fn see(recogniser: &mut dyn Recogniser, image: &[u8]) -> Result<Recognition, Failure> {
+    recogniser.recognise(image, &Gallery::default(), true)
+}
+
+pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(p, q)| p * q).sum::<f32>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// Objects in memory, with the port's conditional puts. Counts the calls.
+#[derive(Default)]
+pub struct MemoryStore {
+    objects: Mutex<BTreeMap<(String, String), (Bytes, u64)>>,
+    written: AtomicUsize,
+    read: AtomicUsize,
+}
+
+impl MemoryStore {
+    pub fn writes(&self) -> usize {
+        self.written.load(Ordering::SeqCst)
+    }
+
+    pub fn reads(&self) -> usize {
+        self.read.load(Ordering::SeqCst)
+    }
+}
+
+fn key(bucket: &str, key: &str) -> (String, String) {
+    (bucket.to_owned(), key.to_owned())
+}
+
+#[async_trait]
+impl ObjectStore for MemoryStore {
+    async fn put(&self, bucket: &str, k: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag> {
+        // Lets concurrent writers come between a read and its write.
+        tokio::task::yield_now().await;
+        let mut objects = self.objects.lock().unwrap();
+        let present = objects.get(&key(bucket, k)).map(|(_, version)| ETag(version.to_string()));
+        let holds = match &when {
+            Precondition::Always => true,
+            Precondition::Absent => present.is_none(),
+            Precondition::Match(etag) => present.as_ref() == Some(etag),
+        };
+        if !holds {
+            return Err(CloudError::Conflict(k.to_owned()));
+        }
+        let version = self.written.fetch_add(1, Ordering::SeqCst) as u64;
+        objects.insert(key(bucket, k), (bytes, version));
+        Ok(ETag(version.to_string()))
+    }
+
+    async fn get(&self, bucket: &str, k: &str) -> CloudResult<Object> {
+        self.read.fetch_add(1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        let objects = self.objects.lock().unwrap();
+        let (bytes, version) = objects.get(&key(bucket, k)).ok_or_else(|| CloudError::NotFound(k.to_owned()))?;
+        Ok(Object { bytes: bytes.clone(), etag: ETag(version.to_string()) })
+    }
+
+    async fn get_if_changed(&self, bucket: &str, k: &str, etag: &ETag) -> CloudResult<Option<Object>> {
+        Ok(Some(self.get(bucket, k).await?).filter(|object| object.etag != *etag))
+    }
+
+    async fn list(&self, bucket: &str, prefix: &str) -> CloudResult<Vec<ObjectInfo>> {
+        let objects = self.objects.lock().unwrap();
+        let matching = objects.iter().filter(|((b, k), _)| b == bucket && k.starts_with(prefix));
+        Ok(matching.map(|((_, k), (bytes, _))| ObjectInfo { key: k.clone(), size: bytes.len() as u64 }).collect())
+    }
+
+    async fn delete(&self, bucket: &str, k: &str) -> CloudResult<()> {
+        self.objects.lock().unwrap().remove(&key(bucket, k));
+        Ok(())
+    }
+}

@@ -1,0 +1,39 @@
+//! What `make setup-test` installs.
+
+use std::path::{Path, PathBuf};
+
+/// Returns the folder of the package under test.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::parent).expect("tests/support is in it")
+}
+
+/// A path that `make setup-test` makes.
+pub fn asset(path: &str) -> PathBuf {
+    let asset = root().join(".assets").join(path);
+    assert!(asset.exists(), "{} is missing: run make setup-test", asset.display());
+    asset
+}
+
+/// The sample photos that come with `make setup`.
+pub fn sample_photos() -> Vec<PathBuf> {
+    let mut photos = Vec::new();
+    let mut folders = vec![asset("photos")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "jpg") {
+                photos.push(path);
+            }
+        }
+    }
+    photos.sort();
+    photos
+}
+
+/// The bytes of a sample photo by its file name.
+pub fn sample(name: &str) -> Vec<u8> {
+    let photo = sample_photos().into_iter().find(|p| p.file_name().unwrap() == name);
+    std::fs::read(photo.unwrap_or_else(|| panic!("no {name} in .assets/photos: run make setup"))).unwrap()
+}

@@ -1,0 +1,151 @@
+//! The emulators that stand for AWS in tests. They end with the process that started them, however it ends.
+
+use std::{
+    path::PathBuf,
+    process::{Child, ChildStdin, Command, Stdio},
+    time::Duration,
+};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use tokio::sync::OnceCell;
+
+use crate::{free_port, wait_until};
+
+/// Longest time until an emulator answers, on a busy machine.
+const START: Duration = Duration::from_secs(90);
+
+/// A running emulator.
+pub struct Emulator {
+    pub url: String,
+    /// Where its faults and delays are set, if it has such a place.
+    pub control: String,
+    process: Child,
+    /// Its end is the emulator's end.
+    lifeline: Option<ChildStdin>,
+}
+
+impl Emulator {
+    /// Runs a Python module or file, and waits until `path` answers. Arguments and environment may name two free ports, as
+    /// `{port}` and `{control}`.
+    pub async fn start(module: &str, arguments: &[&str], environment: &[(&str, &str)], path: &str) -> Self {
+        Self::start_on(free_port(), module, arguments, environment, path).await
+    }
+
+    /// The same, where the port has to be known before.
+    pub async fn start_on(
+        port: u16,
+        module: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        path: &str,
+    ) -> Self {
+        let packages = assets().join("python/aws");
+        assert!(packages.is_dir(), "the emulators are not there: run `make setup-test`");
+        let (port, control) = (port.to_string(), free_port().to_string());
+        let fill = |text: &str| text.replace("{port}", &port).replace("{control}", &control);
+        let mut process = Command::new("python3")
+            .args(["tests/emulators/emulator.py", module])
+            .args(arguments.iter().map(|a| fill(a)))
+            .env("PYTHONPATH", std::path::absolute(packages).expect("a path"))
+            .envs(environment.iter().map(|(key, value)| (key, fill(value))))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(if std::env::var_os("ROLLCALL_TEST_LOG").is_some() { Stdio::inherit() } else { Stdio::null() })
+            .spawn()
+            .expect("python3 starts");
+        let lifeline = process.stdin.take();
+        let [url, control] = [port, control].map(|port| format!("http://127.0.0.1:{port}"));
+        let mut emulator = Self { url, control, process, lifeline };
+        emulator.wait_for(path).await;
+        emulator
+    }
+
+    /// Waits until it answers anything but a server's error.
+    async fn wait_for(&mut self, path: &str) {
+        let url = format!("{}{path}", self.url);
+        let what = format!("the emulator at {url} answers");
+        wait_until(&what, START, async || {
+            if let Some(status) = self.process.try_wait().expect("the process is ours") {
+                panic!("the emulator ended with {status}");
+            }
+            reqwest::get(&url).await.is_ok_and(|answer| answer.status().as_u16() < 500)
+        })
+        .await;
+    }
+
+    /// SQS and S3.
+    pub async fn ministack() -> Self {
+        let environment = [("BIND_HOST", "127.0.0.1"), ("GATEWAY_PORT", "{port}"), ("LOG_LEVEL", "ERROR")];
+        Self::start("ministack", &[], &environment, "/_ministack/health").await
+    }
+
+    /// SQS, S3 and CloudFormation, whose stacks have their machines on the EC2 at `ec2`.
+    pub async fn ministack_with_machines(port: u16, ec2: &str) -> Self {
+        let environment = [("BIND_HOST", "127.0.0.1"), ("GATEWAY_PORT", "{port}"), ("LOG_LEVEL", "ERROR")];
+        let environment = [&environment[..], &[("AWS_ENDPOINT_URL_EC2", ec2)]].concat();
+        Self::start_on(port, "tests/emulators/cloudformation_shim.py", &[], &environment, "/_ministack/health").await
+    }
+
+    /// EC2. `worker`: the command that an instance runs, and its environment.
+    pub async fn ec2(worker: Option<&[&str]>, environment: &[(&str, &str)]) -> Self {
+        Self::ec2_on(free_port(), worker, environment).await
+    }
+
+    /// The same, where the port has to be known before.
+    pub async fn ec2_on(port: u16, worker: Option<&[&str]>, environment: &[(&str, &str)]) -> Self {
+        let worker = serde_json::to_string(&worker).expect("JSON");
+        let environment: Vec<(&str, &str)> =
+            environment.iter().copied().chain([("EC2_SHIM_WORKER", worker.as_str())]).collect();
+        let ports = ["{port}", "{control}"];
+        let emulator = Self::start_on(port, "tests/emulators/ec2_shim.py", &ports, &environment, "/moto-api/").await;
+        let delays = serde_json::json!({ "pending": 0.3, "stopping": 0.3, "shutting-down": 0.3, "image": 0.3 });
+        emulator.set("/delays", delays).await;
+        emulator
+    }
+
+    /// Posts to the control port.
+    pub async fn set(&self, path: &str, what: serde_json::Value) {
+        let answer = reqwest::Client::new().post(format!("{}{path}", self.control)).json(&what).send().await;
+        answer.and_then(reqwest::Response::error_for_status).expect("the emulator obeys");
+    }
+
+    /// Gets from the control port.
+    pub async fn ask(&self, path: &str) -> serde_json::Value {
+        let answer = reqwest::get(format!("{}{path}", self.control)).await.expect("the emulator answers");
+        answer.json().await.expect("JSON")
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        drop(self.lifeline.take()); // it ends with all that it has started
+        let _ = self.process.wait();
+    }
+}
+
+/// One ministack for all tests of this program.
+pub async fn shared_ministack() -> &'static Emulator {
+    static SHARED: OnceCell<Emulator> = OnceCell::const_new();
+    SHARED.get_or_init(Emulator::ministack).await
+}
+
+/// One EC2 without workers for all tests of this program.
+pub async fn shared_ec2() -> &'static Emulator {
+    static SHARED: OnceCell<Emulator> = OnceCell::const_new();
+    SHARED.get_or_init(|| Emulator::ec2(None, &[])).await
+}
+
+/// An SDK configuration for an emulator. Its connections belong to the runtime that uses it first.
+pub async fn sdk(url: &str) -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("test", "test", None, None, "emulator"))
+        .endpoint_url(url)
+        .load()
+        .await
+}
+
+pub fn assets() -> PathBuf {
+    std::env::var_os("ROLLCALL_ASSETS").map_or_else(|| ".assets".into(), PathBuf::from)
+}

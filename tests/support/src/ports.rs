@@ -1,0 +1,36 @@
+//! Ports for the processes that tests start.
+
+use std::{
+    env,
+    fs::{self, File},
+    net::TcpListener,
+    process,
+    sync::{
+        Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
+};
+
+/// The first port and their number: below those that the system gives to connections by itself, so that nothing else
+/// takes a port before the process that it is meant for does.
+const PORTS: (u16, u16) = (10_000, 20_000);
+
+/// Returns a port that nobody listens on, and that no test of any program gets before this process has ended.
+///
+/// A locked file stands for each port that is given out: the system unlocks it when its process ends, however it ends.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    static GIVEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let folder = env::temp_dir().join("rollcall-test-ports");
+    fs::create_dir_all(&folder).expect("a folder for the locks");
+    loop {
+        // Processes begin at different places, so that they seldom meet.
+        let at = (process::id() as u16).wrapping_mul(31).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.0 + at % PORTS.1;
+        let lock = File::create(folder.join(port.to_string())).expect("a lock");
+        if lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            GIVEN.lock().expect("no panic").push(lock);
+            return port;
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! A whole Rollcall as a process, for tests: its own data folder and port, gone with its workers when dropped.
+
+use std::{
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+use crate::{free_port, wait_until};
+
+/// Longest time until a started Rollcall is ready, on a busy machine.
+const START: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub struct RollcallOptions {
+    env: Vec<(String, String)>,
+    enroll: Vec<PathBuf>,
+}
+
+impl RollcallOptions {
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.env.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A folder of people to know, relative to the package.
+    pub fn enroll(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.enroll.push(folder.into());
+        self
+    }
+}
+
+pub struct Rollcall {
+    options: RollcallOptions,
+    data: tempfile::TempDir,
+    port: u16,
+    process: Child,
+}
+
+impl Rollcall {
+    /// Enrolls, starts, and returns when `/readyz` says so.
+    pub async fn start(options: RollcallOptions) -> Self {
+        assert!(Path::new(".assets/onnxruntime").exists(), "the models are not there: run `make setup`");
+        let data = tempfile::tempdir().expect("a temporary folder");
+        let port = free_port();
+        for folder in &options.enroll {
+            let status = command(&options, data.path(), port).arg("enroll").arg(folder).status();
+            assert!(status.expect("the program starts").success(), "enroll {}", folder.display());
+        }
+        let process = spawn(&options, data.path(), port);
+        let mut server = Self { options, data, port, process };
+        server.wait_ready().await;
+        server
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Kills the parent as `kill -9` does; its workers notice by themselves.
+    pub fn kill9(&mut self) {
+        self.process.kill().expect("the process is ours");
+        self.process.wait().expect("the process is ours");
+    }
+
+    /// Starts again with the same data and port.
+    pub async fn restart(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        self.process = spawn(&self.options, self.data.path(), self.port);
+        self.wait_ready().await;
+    }
+
+    pub async fn fleet(&self) -> Value {
+        let response = reqwest::get(self.url("/v1/fleet")).await.expect("the server answers");
+        response.json().await.expect("JSON")
+    }
+
+    /// Processes of the instances that are not terminated.
+    pub async fn worker_pids(&self) -> Vec<u32> {
+        let fleet = self.fleet().await;
+        let instances = fleet["instances"].as_array().expect("instances");
+        let alive = instances.iter().filter(|i| i["state"] == "running" || i["state"] == "pending");
+        alive.filter_map(|i| i["pid"].as_u64()).map(|pid| pid as u32).collect()
+    }
+
+    async fn wait_ready(&mut self) {
+        let url = self.url("/readyz");
+        wait_until("rollcall is ready", START, async || {
+            if let Some(status) = self.process.try_wait().expect("the process is ours") {
+                panic!("rollcall ended with {status}");
+            }
+            reqwest::get(&url).await.is_ok_and(|response| response.status() == 200)
+        })
+        .await;
+    }
+}
+
+impl Drop for Rollcall {
+    fn drop(&mut self) {
+        // The workers are of the same process group.
+        let _ = killpg(Pid::from_raw(self.process.id() as i32), Signal::SIGKILL);
+        let _ = self.process.wait();
+    }
+}
+
+fn command(options: &RollcallOptions, data: &Path, port: u16) -> Command {
+    let mut command = Command::new(crate::program());
+    command
+        .env("ROLLCALL__LOCAL__DATA_DIR", data)
+        .env("ROLLCALL__HTTP__LISTEN", format!("127.0.0.1:{port}"))
+        .env("ROLLCALL__LOG__LEVEL", "warn")
+        .envs(options.env.iter().map(|(key, value)| (key, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+}
+
+fn spawn(options: &RollcallOptions, data: &Path, port: u16) -> Child {
+    command(options, data, port).arg("up").process_group(0).spawn().expect("the program starts")
+}

@@ -1,0 +1,60 @@
+//! Photos, made images and forms for tests of HTTP.
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageFormat, RgbImage};
+use reqwest::{
+    Response,
+    multipart::{Form, Part},
+};
+use serde_json::Value;
+
+pub const KNOWN: &str = ".assets/photos/known";
+pub const MACRON: &str = ".assets/photos/probes/Emmanuel_Macron/person_a_2.jpg";
+pub const ARDERN: &str = ".assets/photos/probes/Jacinda_Ardern/person_b_2.jpg";
+pub const STRANGER: &str = ".assets/photos/strangers/Rishi_Sunak/impostor_2.jpg";
+
+pub fn photo(path: &str) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}: run `make setup`"))
+}
+
+/// An image without a face.
+pub fn faceless(width: u32, height: u32) -> Vec<u8> {
+    let image = RgbImage::from_fn(width, height, |x, y| image::Rgb([(x / 2) as u8, (y / 2) as u8, 90]));
+    encode(image.into(), ImageFormat::Png)
+}
+
+pub fn encode(image: DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut out = Cursor::new(Vec::new());
+    image.write_to(&mut out, format).expect("encodes");
+    out.into_inner()
+}
+
+/// A form with one file a pair of name and bytes, all in the field `myfile`.
+pub fn form(files: &[(&str, &[u8])]) -> Form {
+    files.iter().fold(Form::new(), |form, (name, bytes)| form.part("myfile", file(name, bytes)))
+}
+
+pub fn file(name: &str, bytes: &[u8]) -> Part {
+    Part::bytes(bytes.to_vec()).file_name(name.to_owned())
+}
+
+pub async fn post(url: &str, form: Form) -> Response {
+    reqwest::Client::new().post(url).multipart(form).send().await.expect("an answer, not a reset")
+}
+
+/// The status and the text of an answer.
+pub async fn said(response: Response) -> (u16, String) {
+    (response.status().as_u16(), response.text().await.expect("text"))
+}
+
+/// The problem details of an answer, checked for their form.
+pub async fn problem(response: Response) -> Value {
+    let status = response.status().as_u16();
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    let problem: Value = response.json().await.expect("JSON");
+    assert_eq!(problem["status"], status);
+    assert!(problem["title"].is_string() && problem["type"].is_string());
+    assert!(!problem["detail"].as_str().expect("detail").is_empty());
+    problem
+}

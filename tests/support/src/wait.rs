@@ -1,0 +1,12 @@
+//! Waiting for a condition, in every test.
+
+use std::time::{Duration, Instant};
+
+/// Waits for a condition, looking again and again; fails after `timeout`. The one place where tests sleep.
+pub async fn wait_until(what: &str, timeout: Duration, mut condition: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !condition().await {
+        assert!(started.elapsed() < timeout, "not within {timeout:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
