@@ -1,4 +1,4 @@
-//! What a decision costs with 1,000 and with 10,000 instances: each kind of event, for a fleet that serves. Made with
+//! Measures a decision with 1,000 and with 10,000 instances: each kind of event, for a fleet that serves. Run with
 //! `cargo bench --bench fleet_step`.
 
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use divan::Bencher;
 use rollcall::{
     cloud::{Depth, Instance, InstanceId, InstanceState},
-    fleet::{Action, Event, FleetCore},
+    fleet::{Action, Event, FleetCore, Timestamp},
     settings::{Layers, Policy, Settings},
 };
 
@@ -39,7 +39,7 @@ fn instances(n: usize, tick: usize) -> Vec<Instance> {
 
 struct Fleet {
     core: FleetCore,
-    now: Duration,
+    now: Timestamp,
     generation: u64,
 }
 
@@ -50,7 +50,7 @@ impl Fleet {
         let mut rules = settings.fleet_rules(Duration::ZERO);
         (rules.policy, rules.max_instances, rules.keep_stopped) = (policy, n, n);
         (rules.boot_timeout, rules.silent_timeout) = (Duration::from_secs(1 << 30), None);
-        let mut fleet = Self { core: FleetCore::new(rules, 1), now: Duration::ZERO, generation: 0 };
+        let mut fleet = Self { core: FleetCore::new(rules, 1), now: Timestamp::START, generation: 0 };
         fleet.step(Event::Tick);
         fleet.describe(instances(n, 0));
         fleet.step(Event::Depth(Ok(depth(n))));
@@ -58,24 +58,25 @@ impl Fleet {
     }
 
     fn step(&mut self, event: Event) {
-        self.now += Duration::from_millis(100);
-        for action in self.core.step(event, self.now) {
+        self.now = self.now + Duration::from_millis(100);
+        let step = self.core.step(event, self.now);
+        divan::black_box(step.wake_at);
+        for action in step.actions {
             if let Action::Describe { generation } = action {
                 self.generation = generation;
             }
         }
-        divan::black_box(self.core.next_deadline());
     }
 
     fn describe(&mut self, instances: Vec<Instance>) {
         self.step(Event::Described { generation: self.generation, result: Ok(instances) });
-        // The next one is asked for.
-        self.now += Duration::from_secs(60);
+        // The next one is called for.
+        self.now = self.now + Duration::from_secs(60);
         self.step(Event::Changed);
     }
 }
 
-/// As much work as there are instances: nothing to do but to see that.
+/// As many jobs as instances: nothing is to be done.
 fn depth(n: usize) -> Depth {
     Depth { visible: n as u64 / 2, in_flight: n as u64 / 2, delayed: 0 }
 }
@@ -96,7 +97,7 @@ fn served(bencher: Bencher, n: usize) {
     });
 }
 
-/// A description like the last one; dropping it is part of it.
+/// A description that equals the last one, including the time to drop it.
 #[divan::bench(args = SIZES)]
 fn described_alike(bencher: Bencher, n: usize) {
     let mut fleet = Fleet::new(n, Policy::OnePerJob);
@@ -115,7 +116,7 @@ fn described_with_changes(bencher: Bencher, n: usize) {
     bencher.with_inputs(make).bench_local_values(|instances| fleet.describe(instances));
 }
 
-/// Work for the whole fleet comes to stopped instances: a start of them all.
+/// Jobs for the whole fleet arrive while all instances are stopped: all are to be started.
 #[divan::bench(args = SIZES)]
 fn start_all(bencher: Bencher, n: usize) {
     let make = || {

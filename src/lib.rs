@@ -73,6 +73,7 @@ pub mod clock;
 pub mod cloud;
 pub mod error;
 pub mod fleet;
+pub mod fleet_log;
 mod http;
 pub mod inference;
 pub mod job;

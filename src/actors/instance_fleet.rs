@@ -6,11 +6,12 @@ use std::{sync::Arc, time::Duration};
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
 use tokio::{sync::watch, time::Instant};
 
-use super::{fleet_recorder::FleetRecorder, guardian::DeathNotice};
+use super::guardian::DeathNotice;
 use crate::{
     clock::now_ms,
     cloud::{Compute, InstanceId, Queue},
-    fleet::{Action, Event, FleetCore, view::FleetView},
+    fleet::{Action, Event, FleetCore, Timestamp, view::FleetView},
+    fleet_log::EventRecorder,
 };
 
 /// To the fleet: uploads that wait in this process now. Sent with each upload, so that growing never waits for a poll.
@@ -44,7 +45,7 @@ const SHOW_EVERY: Duration = Duration::from_millis(20);
 /// See the module.
 pub struct InstanceFleet {
     core: FleetCore,
-    recorder: Option<FleetRecorder>,
+    recorder: Option<EventRecorder>,
     origin: Instant,
     compute: Arc<dyn Compute>,
     requests: Arc<dyn Queue>,
@@ -60,7 +61,7 @@ impl InstanceFleet {
     /// `core` counts its time from now on. What it hears goes to `recorder`; its view is published to `shown`.
     pub fn new(
         core: FleetCore,
-        recorder: Option<FleetRecorder>,
+        recorder: Option<EventRecorder>,
         compute: Arc<dyn Compute>,
         requests: Arc<dyn Queue>,
         shown: Arc<watch::Sender<Arc<FleetView>>>,
@@ -80,20 +81,25 @@ impl InstanceFleet {
         }
     }
 
+    fn now(&self) -> Timestamp {
+        Timestamp::new(self.origin.elapsed())
+    }
+
     fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
-        let now = self.origin.elapsed();
+        let now = self.now();
         if let Some(recorder) = &mut self.recorder {
-            recorder.hear(now, &event);
+            recorder.record(now, &event);
         }
-        for action in self.core.step(event, now) {
+        let step = self.core.step(event, now);
+        for action in step.actions {
             self.perform(action, ctx);
         }
         self.show_soon(ctx);
         if let Some(old) = self.wake.take() {
             ctx.cancel_future(old);
         }
-        if let Some(at) = self.core.next_deadline() {
-            let wait = at.saturating_sub(self.origin.elapsed());
+        if let Some(at) = step.wake_at {
+            let wait = at.saturating_since(self.now());
             self.wake = Some(ctx.run_later(wait, |act, ctx| {
                 act.wake = None;
                 act.step(Event::Tick, ctx);
@@ -107,7 +113,7 @@ impl InstanceFleet {
         let wait = self.showed.map_or(Duration::ZERO, |at| SHOW_EVERY.saturating_sub(at.elapsed()));
         if wait.is_zero() {
             self.showed = Some(Instant::now());
-            self.shown.send_replace(Arc::new(self.core.view(self.origin.elapsed(), now_ms())));
+            self.shown.send_replace(Arc::new(FleetView::new(&self.core, self.now(), now_ms())));
         } else if !self.show_due {
             self.show_due = true;
             ctx.run_later(wait, |act, ctx| {

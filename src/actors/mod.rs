@@ -1,7 +1,6 @@
 //! The actors, and their messages beside them. A message that an actor sends to whoever owns it is in the actor's file;
 //! every other is beside the actor that handles it.
 
-pub mod fleet_recorder;
 pub mod guardian;
 pub mod idle_timer;
 pub mod instance_fleet;

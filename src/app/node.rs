@@ -7,7 +7,6 @@ use tokio::sync::watch;
 use super::queues::{ClusterQueues, poller_options};
 use crate::{
     actors::{
-        fleet_recorder::FleetRecorder,
         guardian::GuardianBuilder,
         instance_fleet::InstanceFleet,
         mailbox::Mailbox,
@@ -19,6 +18,7 @@ use crate::{
     clock::now_ms,
     cloud::{Compute, ObjectStore},
     fleet::{FleetCore, view::FleetView},
+    fleet_log::EventRecorder,
     results::ResultStore,
     settings::Settings,
 };
@@ -93,7 +93,7 @@ pub(super) fn add_controller(
         }
         let core = FleetCore::new(rules, epoch());
         let log = settings.fleet.record.as_ref().and_then(|path| {
-            let opened = FleetRecorder::open(path, &core);
+            let opened = EventRecorder::open(path, &core);
             opened.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "no event log of the fleet")).ok()
         });
         let ControllerPorts { compute, requests, view } = ports.clone();

@@ -1,7 +1,7 @@
-//! `rollcall fleet`: the fleet of a running server, why it decided as it did, and its event log decided again.
-//! again.
+//! `rollcall fleet`: the fleet of a running server in words, the reasons of its decisions, and the replay of
+//! its event log.
 
-use std::{fs::File, io::BufReader, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Subcommand;
@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     fleet::{
+        event_log::{Replayed, replay},
         explain::Decision,
-        record::{Replayed, replay},
         view::FleetView,
     },
     settings::{Policy, Settings},
@@ -46,14 +46,14 @@ enum Action {
         #[command(flatten)]
         server: Server,
     },
-    /// Take a record (`fleet.record`) through the fleet's core again, and print what it decides
+    /// Replay an event log (`fleet.record`) through the fleet's core, and print what it decides
     Replay {
         /// The event log
         file: PathBuf,
         /// Decide by this policy instead: what it would have wanted, seeing what was seen
         #[arg(long, value_parser = policy)]
         policy: Option<Policy>,
-        /// Print the decisions as JSON, one list per epoch of the controller
+        /// Print the decisions as JSON, one list per controller epoch
         #[arg(long)]
         json: bool,
     },
@@ -137,14 +137,15 @@ async fn explain(instance: Option<String>, server: &Server, settings: &Settings)
 }
 
 fn replay_file(file: &PathBuf, policy: Option<Policy>, json: bool) -> anyhow::Result<()> {
-    let opened = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
-    let lives = replay(BufReader::new(opened), policy)?;
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let epochs = replay(text.lines(), policy)?;
     if json {
-        let lists: Vec<_> = lives.iter().map(|life| life.decisions.iter().map(|d| &**d).collect::<Vec<_>>()).collect();
+        let lists: Vec<_> =
+            epochs.iter().map(|epoch| epoch.decisions.iter().map(|d| &**d).collect::<Vec<_>>()).collect();
         println!("{}", serde_json::to_string(&lists)?);
         return Ok(());
     }
-    for Replayed { policy, started_ms, events, decisions } in &lives {
+    for Replayed { policy, started_ms, events, decisions } in &epochs {
         println!(
             "controller of {}: {events} events, {} decisions by {}",
             time(*started_ms),

@@ -1,40 +1,36 @@
-//! What the core wants done. There is no action that stops a running instance.
+//! What the core wants done.
 
 use serde::{Deserialize, Serialize};
 
 use super::instance::InstanceId;
 
+/// A call to make. There is none that stops a running instance: workers stop themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Reads the depth of the request queue.
     ReadDepth,
-    Describe {
-        generation: u64,
-    },
-    /// Idempotent by token: a repeated action with the same token makes no further instances.
-    Launch {
-        token: String,
-        count: usize,
-    },
-    Start {
-        ids: Vec<InstanceId>,
-    },
-    Terminate {
-        ids: Vec<InstanceId>,
-        cause: Cause,
-    },
+    /// Describes the cluster's instances.
+    Describe { generation: u64 },
+    /// Launches instances. Idempotent by token: the same token again makes no further instances.
+    Launch { token: String, count: usize },
+    /// Starts stopped instances.
+    Start { ids: Vec<InstanceId> },
+    /// Terminates instances.
+    Terminate { ids: Vec<InstanceId>, cause: Cause },
 }
 
 /// Why instances are terminated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
-    /// Stopped, and more than `fleet.keep_stopped`.
+    /// Stopped, and more than `fleet.keep_stopped`, or never started successfully.
     Sweep,
-    /// Not ready, or not stopped, within `fleet.boot_timeout`.
+    /// Not running within `fleet.boot_timeout`.
     BootTimeout,
+    /// Not stopped within `fleet.boot_timeout`.
     StopTimeout,
-    /// Nothing heard of it for `fleet.silent_timeout`, while jobs wait.
+    /// No sign of life for `fleet.silent_timeout`, while jobs waited or long after it should have stopped itself.
     Silent,
-    /// Asked for before; the answer was lost, or the instance never showed.
+    /// Requested before; the answer was lost, or the instance never showed.
     Again,
 }

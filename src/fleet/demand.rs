@@ -1,74 +1,89 @@
-//! How many jobs there are, and were lately.
+//! The demand: how many jobs there are, and were lately.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
-use super::{Time, depth::Depth};
+use super::{
+    action::Action,
+    calls::PeriodicRead,
+    depth::Depth,
+    journal::Journal,
+    rules::{FleetRules, Policy},
+    step::Step,
+    timestamp::Timestamp,
+};
+use crate::error::CloudResult;
 
 /// How long the queue's counts may not show what was sent: SQS's are "approximate" and lag behind by a few seconds. A
-/// reading that began within this time of an upload says nothing against it.
-const COUNT_LAG: Time = Time::from_secs(5);
+/// reading that began within this time of an upload does not contradict the upload.
+const COUNT_LAG: Duration = Duration::from_secs(5);
 
-/// The extreme of a quantity over the last `window`, in constant time a change: values that a newer one outdoes are
-/// dropped at once (a monotonic queue).
+/// The extreme of a quantity over the last `window`, in amortized constant time per change: values that a newer one beats
+/// are dropped at once (a monotonic queue).
 #[derive(Clone, Debug)]
 struct Extreme {
-    window: Time,
-    /// Whether the first value outdoes the second.
+    window: Duration,
+    /// Whether the first value beats the second.
     beats: fn(u64, u64) -> bool,
-    /// Values, each with the time at which it was replaced; the last one holds still.
-    values: VecDeque<(Time, u64)>,
+    /// Earlier values that may still be the extreme, each with the time at which it was replaced.
+    replaced: VecDeque<(Timestamp, u64)>,
+    current: u64,
 }
 
 impl Extreme {
-    fn new(window: Time, beats: fn(u64, u64) -> bool) -> Self {
-        Self { window, beats, values: VecDeque::from([(Time::MAX, 0)]) }
+    fn new(window: Duration, beats: fn(u64, u64) -> bool) -> Self {
+        Self { window, beats, replaced: VecDeque::new(), current: 0 }
     }
 
-    fn set(&mut self, now: Time, value: u64) {
-        if let Some(last) = self.values.back_mut() {
-            if last.1 == value {
-                return;
-            }
-            last.0 = now;
+    fn set(&mut self, now: Timestamp, value: u64) {
+        if value == self.current {
+            return;
         }
-        while self.values.back().is_some_and(|(_, old)| !(self.beats)(*old, value)) {
-            self.values.pop_back();
+        self.replaced.push_back((now, self.current));
+        while self.replaced.back().is_some_and(|(_, old)| !(self.beats)(*old, value)) {
+            self.replaced.pop_back();
         }
-        self.values.push_back((Time::MAX, value));
+        self.current = value;
     }
 
-    fn get(&mut self, now: Time) -> u64 {
-        while self.values.len() > 1 && self.values[0].0.saturating_add(self.window) <= now {
-            self.values.pop_front();
+    /// Drops values that were replaced before the window.
+    fn expire(&mut self, now: Timestamp) {
+        while self.changes_at().is_some_and(|at| at <= now) {
+            self.replaced.pop_front();
         }
-        self.values[0].1
     }
 
-    /// When it changes if the quantity does not.
-    fn changes_at(&self) -> Option<Time> {
-        (self.values.len() > 1).then(|| self.values[0].0.saturating_add(self.window))
+    fn get(&self) -> u64 {
+        self.replaced.front().map_or(self.current, |(_, value)| *value)
+    }
+
+    /// Returns when the extreme changes if the quantity does not.
+    fn changes_at(&self) -> Option<Timestamp> {
+        self.replaced.front().map(|(at, _)| *at + self.window)
     }
 }
 
-/// What is known of the work.
+/// Reads the queue's depth and combines it with the uploads that wait in this process.
 #[derive(Clone, Debug)]
 pub(super) struct Demand {
-    pub depth: Depth,
-    /// When the depth that is known was asked for.
-    pub depth_at: Time,
-    hint: Option<(Time, u64)>,
+    call: PeriodicRead,
+    depth: Depth,
+    /// When the call that returned `depth` was made.
+    depth_as_of: Timestamp,
+    hint: Option<(Timestamp, u64)>,
     low: Extreme,
     high: Extreme,
-    /// Since when every reading of the queue has shown jobs that nobody has taken; or no job at all.
-    pub backlog_since: Option<Time>,
-    pub empty_since: Option<Time>,
+    /// Since when every reading of the queue has shown jobs that no worker has taken.
+    backlog_since: Option<Timestamp>,
+    /// Since when every reading of the queue has shown no job at all.
+    empty_since: Option<Timestamp>,
 }
 
 impl Demand {
-    pub fn new(up_delay: Time, down_delay: Time) -> Self {
+    pub fn new(up_delay: Duration, down_delay: Duration) -> Self {
         Self {
+            call: PeriodicRead::default(),
             depth: Depth::default(),
-            depth_at: Time::ZERO,
+            depth_as_of: Timestamp::START,
             hint: None,
             low: Extreme::new(up_delay, |old, new| old < new),
             high: Extreme::new(down_delay, |old, new| old > new),
@@ -77,43 +92,82 @@ impl Demand {
         }
     }
 
-    /// Uploads that wait in this process, if the queue's depth may not show them yet.
-    pub fn hint(&self) -> u64 {
-        self.hint.filter(|(at, _)| at.saturating_add(COUNT_LAG) >= self.depth_at).map_or(0, |(_, waiting)| waiting)
+    /// Returns the queue's depth when last read.
+    pub fn depth(&self) -> Depth {
+        self.depth
     }
 
-    /// Jobs known to exist.
+    /// Returns when the call that returned the depth was made.
+    pub fn depth_as_of(&self) -> Timestamp {
+        self.depth_as_of
+    }
+
+    pub fn backlog_since(&self) -> Option<Timestamp> {
+        self.backlog_since
+    }
+
+    pub fn empty_since(&self) -> Option<Timestamp> {
+        self.empty_since
+    }
+
+    /// Returns the uploads that wait in this process, if the queue's depth may not show them yet.
+    pub fn hint(&self) -> u64 {
+        self.hint.filter(|(at, _)| *at + COUNT_LAG >= self.depth_as_of).map_or(0, |(_, waiting)| waiting)
+    }
+
+    /// Returns the number of jobs known to exist.
     pub fn jobs(&self) -> u64 {
         self.depth.total().max(self.hint())
     }
 
-    pub fn hinted(&mut self, now: Time, waiting: u64) {
+    /// Returns the lowest demand of the last `up_delay` and the highest of the last `down_delay`, as of the last decision.
+    pub fn extremes(&self) -> (u64, u64) {
+        (self.low.get(), self.high.get())
+    }
+
+    /// Takes in the number of uploads that wait in this process.
+    pub fn hinted(&mut self, now: Timestamp, waiting: u64) {
         self.hint = Some((now, waiting));
-        self.changed(now);
+        self.update_extremes(now);
     }
 
-    /// A reading of the queue that was asked for at `asked`.
-    pub fn read(&mut self, asked: Time, depth: Depth, now: Time) {
-        (self.depth, self.depth_at) = (depth, asked);
-        self.backlog_since = (depth.visible > 0).then(|| self.backlog_since.unwrap_or(now));
-        self.empty_since = (depth.total() == 0).then(|| self.empty_since.unwrap_or(now));
-        self.changed(now);
+    /// Takes in the answer to a reading.
+    pub fn answered(&mut self, now: Timestamp, result: CloudResult<Depth>, journal: &mut Journal) {
+        let called = self.call.answered().unwrap_or(now);
+        match result {
+            Ok(depth) => {
+                (self.depth, self.depth_as_of) = (depth, called);
+                self.backlog_since = (depth.visible > 0).then(|| self.backlog_since.unwrap_or(now));
+                self.empty_since = (depth.total() == 0).then(|| self.empty_since.unwrap_or(now));
+                self.update_extremes(now);
+            }
+            Err(error) => journal.error(now, format!("queue depth not read: {error}")),
+        }
     }
 
-    fn changed(&mut self, now: Time) {
+    fn update_extremes(&mut self, now: Timestamp) {
         let jobs = self.jobs();
         self.low.set(now, jobs);
         self.high.set(now, jobs);
     }
 
-    /// Lowest of the last `up_delay`, highest of the last `down_delay`.
-    pub fn extremes(&mut self, now: Time) -> (u64, u64) {
-        (self.low.get(now), self.high.get(now))
-    }
-
-    /// When the extremes change if the demand does not.
-    pub fn changes_at(&self) -> impl Iterator<Item = Time> {
-        self.low.changes_at().into_iter().chain(self.high.changes_at())
+    /// Reads the depth when that is due.
+    pub fn decide(&mut self, now: Timestamp, rules: &FleetRules) -> Step {
+        let mut step = Step::default();
+        if self.call.ready(now) {
+            self.call.call(now, rules.poll_every);
+            step.actions.push(Action::ReadDepth);
+        }
+        step.wake(now, self.call.next());
+        for extreme in [&mut self.low, &mut self.high] {
+            extreme.expire(now);
+            if rules.policy == Policy::Backlog
+                && let Some(at) = extreme.changes_at()
+            {
+                step.wake(now, at);
+            }
+        }
+        step
     }
 }
 
@@ -124,22 +178,25 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Against the definition: the extreme over every value that held at some time of the window.
+        /// Compares with the definition: the extreme over every value that held at some time of the window.
         #[test]
         fn extremes_are_those_of_the_window(changes in prop::collection::vec((0u64..5, 0u64..20), 1..60), window in 0u64..12) {
-            let s = Time::from_secs;
+            let s = Duration::from_secs;
+            let at = |seconds| Timestamp::new(s(seconds));
             let (mut low, mut high) = (Extreme::new(s(window), |o, n| o < n), Extreme::new(s(window), |o, n| o > n));
             let (mut now, mut history) = (0, vec![(0u64, 0u64)]);
             for (wait, value) in changes {
                 now += wait;
-                low.set(s(now), value);
-                high.set(s(now), value);
+                low.set(at(now), value);
+                high.set(at(now), value);
                 history.push((now, value));
                 let ends = history.iter().skip(1).map(|(at, _)| *at).chain([u64::MAX]);
                 let held: Vec<u64> =
                     history.iter().zip(ends).filter(|(_, end)| end.saturating_add(window) > now).map(|((_, v), _)| *v).collect();
-                prop_assert_eq!(low.get(s(now)), *held.iter().min().expect("one holds"));
-                prop_assert_eq!(high.get(s(now)), *held.iter().max().expect("one holds"));
+                low.expire(at(now));
+                high.expire(at(now));
+                prop_assert_eq!(low.get(), *held.iter().min().expect("one holds"));
+                prop_assert_eq!(high.get(), *held.iter().max().expect("one holds"));
             }
         }
     }

@@ -1,35 +1,132 @@
-//! What the fleet did and why, for people: the latest lines.
+//! The event log: every event of a controller, from which its decisions can be made again. JSON, one line per entry.
+//!
+//! A controller epoch begins with its rules; its events follow with their times. The core is pure, so the same events give
+//! the same decisions. Another policy shows what it would have decided on the same observations; these are observations of
+//! what really happened, so for the consequences of other decisions, simulate.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 
-use super::Time;
+use serde::{Deserialize, Serialize};
 
-/// Lines kept.
-const LINES: usize = 500;
+use super::{
+    event::Event, explain::Decision, fleet_core::FleetCore, instance::Instance, rules::FleetRules, rules::Policy,
+    timestamp::Timestamp,
+};
 
-#[derive(Clone, Debug)]
-pub struct Line {
-    pub at: Time,
-    pub kind: &'static str,
-    pub text: String,
+/// One line of an event log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Entry {
+    /// A controller starts.
+    #[serde(rename = "life")]
+    Epoch { epoch: u64, rules: Box<FleetRules> },
+    /// It receives an event.
+    Event { at: Timestamp, event: Event },
+    /// It receives a description that equals the last one, which is by far the most frequent and the longest event.
+    Same { at: Timestamp, generation: u64 },
 }
 
-#[derive(Clone, Debug, Default)]
-pub struct EventLog(VecDeque<Line>);
+/// Encodes events as lines of an event log.
+#[derive(Debug, Default)]
+pub struct EventEncoder {
+    described: Option<Vec<Instance>>,
+}
 
-impl EventLog {
-    /// Adds a line; one that repeats the last is left out.
-    pub fn record(&mut self, at: Time, kind: &'static str, text: String) {
-        if self.0.back().is_some_and(|last| last.kind == kind && last.text == text) {
-            return;
-        }
-        if self.0.len() == LINES {
-            self.0.pop_front();
-        }
-        self.0.push_back(Line { at, kind, text });
+impl EventEncoder {
+    /// Returns the first line of a controller epoch.
+    pub fn epoch(epoch: u64, rules: &FleetRules) -> String {
+        line(&Entry::Epoch { epoch, rules: Box::new(rules.clone()) })
     }
 
-    pub fn lines(&self) -> impl Iterator<Item = &Line> {
-        self.0.iter()
+    /// Returns the line of an event.
+    pub fn event(&mut self, at: Timestamp, event: &Event) -> String {
+        if let Event::Described { generation, result: Ok(instances) } = event {
+            if self.described.as_ref() == Some(instances) {
+                return line(&Entry::Same { at, generation: *generation });
+            }
+            self.described = Some(instances.clone());
+        }
+        line(&Entry::Event { at, event: event.clone() })
     }
+}
+
+fn line(entry: &Entry) -> String {
+    // Serialization cannot fail: an entry consists of numbers, strings, lists and enums, and has no map.
+    let mut text = serde_json::to_string(entry).expect("an entry is JSON");
+    text.push('\n');
+    text
+}
+
+/// One controller epoch, decided again.
+#[derive(Debug)]
+pub struct Replayed {
+    pub policy: Policy,
+    /// Milliseconds since the Unix epoch.
+    pub started_ms: u64,
+    /// Number of events.
+    pub events: u64,
+    pub decisions: Vec<Arc<Decision>>,
+}
+
+/// A text is not an event log.
+#[derive(Debug, thiserror::Error)]
+pub enum EventLogError {
+    #[error("line {number} is not a line of an event log: {problem}")]
+    Line { number: usize, problem: String },
+    #[error("line {0} comes before the beginning of a controller epoch")]
+    NoEpoch(usize),
+}
+
+/// Steps the core through an event log, with its own policy or with another one. The last line of an epoch may have been
+/// cut off by a crash; it is left out.
+///
+/// # Errors
+///
+/// Fails if any other line is not an entry, or if the first entry does not begin an epoch.
+pub fn replay<'a>(
+    lines: impl IntoIterator<Item = &'a str>,
+    policy: Option<Policy>,
+) -> Result<Vec<Replayed>, EventLogError> {
+    let mut epochs = Vec::new();
+    let mut current: Option<(FleetCore, Replayed)> = None;
+    let mut described = Vec::new();
+    let mut broken: Option<EventLogError> = None;
+    for (n, text) in lines.into_iter().enumerate() {
+        let entry = match (serde_json::from_str(text), broken.take()) {
+            (Ok(entry), None) => entry,
+            (Ok(entry @ Entry::Epoch { .. }), Some(_)) => entry,
+            (_, Some(error)) => return Err(error),
+            (Err(problem), None) => {
+                broken = Some(EventLogError::Line { number: n + 1, problem: problem.to_string() });
+                continue;
+            }
+        };
+        let (at, event) = match entry {
+            Entry::Epoch { epoch, mut rules } => {
+                epochs.extend(current.take().map(finish));
+                rules.policy = policy.unwrap_or(rules.policy);
+                let started_ms = rules.started_at.as_millis() as u64;
+                let replayed = Replayed { policy: rules.policy, started_ms, events: 0, decisions: Vec::new() };
+                let mut core = FleetCore::new(*rules, epoch);
+                core.keep_all_decisions();
+                current = Some((core, replayed));
+                described.clear();
+                continue;
+            }
+            Entry::Event { at, event } => (at, event),
+            Entry::Same { at, generation } => (at, Event::Described { generation, result: Ok(described.clone()) }),
+        };
+        if let Event::Described { result: Ok(instances), .. } = &event {
+            described.clone_from(instances);
+        }
+        let (core, replayed) = current.as_mut().ok_or(EventLogError::NoEpoch(n + 1))?;
+        core.step(event, at);
+        replayed.events += 1;
+    }
+    epochs.extend(current.map(finish));
+    Ok(epochs)
+}
+
+fn finish((core, replayed): (FleetCore, Replayed)) -> Replayed {
+    Replayed { decisions: core.decisions().iter().cloned().collect(), ..replayed }
 }

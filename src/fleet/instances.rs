@@ -1,146 +1,34 @@
-//! Every instance of the cluster: what was last seen of it, and what is intended for it.
+//! Every instance of the cluster.
 //!
-//! Each instance plays one [`Role`], by which it is kept in an ordered set, so that a decision costs the same with ten
-//! instances as with ten thousand: counts are the sizes of sets, and the next to time out is the first of its set.
+//! Each instance has one [`Role`], by which it is kept in an ordered set, so that a decision costs the same with ten
+//! instances as with ten thousand: counts are sizes of sets, and the next to time out is the first of its set.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use slab::Slab;
 
 use super::{
-    Time,
-    calls::LOST,
+    counts::Counts,
     instance::{Instance, InstanceId, InstanceState},
-    view::Counts,
+    timestamp::Timestamp,
+    tracked::{Observed, Role, Startup, Termination, Tracked},
 };
 
-/// Handle of an instance, valid until it is forgotten.
+/// Handle of an instance, valid until the instance is removed.
 pub(super) type Key = usize;
 
-/// How an instance was brought up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Boot {
-    /// New.
-    Cold,
-    /// Stopped before.
-    Warm,
-}
-
-/// A start of a stopped instance, asked for and not seen.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Start {
-    pub asked: Time,
-    /// The call under way, and since when.
-    pub calling: Option<Time>,
-    /// When to call again, because the last answer was lost.
-    pub retry_at: Option<Time>,
-    /// When the cloud said yes.
-    pub answered: Option<Time>,
-    /// Descriptions asked for later that still showed it stopped.
-    pub still_stopped: u32,
-    pub failures: u32,
-}
-
-impl Start {
-    /// When to call again.
-    pub fn due(&self) -> Option<Time> {
-        self.retry_at.or(self.calling.map(|since| since + LOST))
-    }
-}
-
-/// A termination, asked for and not seen.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Termination {
-    /// When to call again, if it does not show before.
-    pub due: Time,
-    /// Answers lost: it may have been carried out.
-    pub failures: u32,
-    /// It is wanted though the instance runs.
-    pub though_running: bool,
-}
-
-/// One instance.
-#[derive(Clone, Debug)]
-pub(super) struct Slot {
-    pub instance: Instance,
-    /// When it was first seen in this state.
-    pub since: Time,
-    /// Number of the last description that showed it.
-    pub shown: u64,
-    /// Descriptions in a row that did not show it, and when the first of them was.
-    pub missed: Option<(u32, Time)>,
-    /// How and when it was asked to come up, until it has.
-    pub boot: Option<(Boot, Time)>,
-    pub start: Option<Start>,
-    pub termination: Option<Termination>,
-    /// The last sign of life of its worker.
-    pub heard: Time,
-    /// Starts in a row that came to nothing; no start before the time.
-    pub failed_starts: u32,
-    pub start_after: Time,
-    /// When a start came to nothing: until the cloud has shown it stopped for long enough since, it may yet have started.
-    pub doubt: Time,
-}
-
-/// An instance that was not shown by so many descriptions in a row serves no more; it may still exist.
-pub(super) const MISSED: u32 = 3;
-
-/// What an instance is to the decisions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    /// On its way up.
-    Booting,
-    Running,
-    /// Stopped, and asked to start.
-    Starting,
-    /// Stopped.
-    Startable,
-    Stopping,
-    /// To be terminated, or not shown any more: it has its place under the cap and does nothing.
-    Terminating,
-    Missing,
-    /// Shutting down or terminated.
-    Gone,
-}
-
-const ROLES: usize = 8;
-
-impl Slot {
-    pub fn role(&self) -> Role {
-        match self.instance.state {
-            InstanceState::ShuttingDown | InstanceState::Terminated => Role::Gone,
-            _ if self.termination.is_some() => Role::Terminating,
-            _ if self.missed.is_some_and(|(n, _)| n >= MISSED) => Role::Missing,
-            InstanceState::Pending => Role::Booting,
-            InstanceState::Running => Role::Running,
-            InstanceState::Stopping => Role::Stopping,
-            InstanceState::Stopped if self.start.is_some() => Role::Starting,
-            InstanceState::Stopped => Role::Startable,
-        }
-    }
-
-    /// The order within a set: since when it plays its role; of those that leave, when they are due.
-    fn played_since(&self) -> Time {
-        match self.role() {
-            Role::Booting | Role::Running => self.since.max(self.heard),
-            Role::Missing => self.missed.map_or(self.since, |(_, at)| at),
-            Role::Starting => self.start.map_or(self.since, |s| s.asked),
-            Role::Terminating => self.termination.map_or(self.since, |t| t.due),
-            Role::Startable => self.since.max(self.doubt),
-            Role::Stopping | Role::Gone => self.since,
-        }
-    }
-}
-
-/// See the module.
+/// The registry of instances. See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Instances {
-    slots: Slab<Slot>,
+    tracked: Slab<Tracked>,
     by_id: HashMap<InstanceId, Key>,
-    by_role: [BTreeSet<(Time, Key)>; ROLES],
+    by_role: [BTreeSet<(Timestamp, Key)>; Role::COUNT],
     by_state: [usize; InstanceState::ALL.len()],
-    /// The keys in the order of the last description: the next one is likely to be alike.
-    order: Vec<Key>,
+    /// The keys in the order of the last description: the next one is likely to have the same order.
+    described: Vec<Key>,
 }
 
 impl Instances {
@@ -148,16 +36,20 @@ impl Instances {
         self.by_id.get(id).copied()
     }
 
-    pub fn slot(&self, key: Key) -> &Slot {
-        &self.slots[key]
+    pub fn get(&self, key: Key) -> &Tracked {
+        &self.tracked[key]
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().map(|(_, slot)| slot)
+    pub fn iter(&self) -> impl Iterator<Item = &Tracked> {
+        self.tracked.iter().map(|(_, tracked)| tracked)
     }
 
-    /// Keys of a role with since when they play it (of those that leave: when they are due), oldest first.
-    pub fn of(&self, role: Role) -> impl DoubleEndedIterator<Item = (Time, Key)> + '_ {
+    pub fn ids(&self, keys: &[Key]) -> Vec<InstanceId> {
+        keys.iter().map(|key| self.tracked[*key].instance.id.clone()).collect()
+    }
+
+    /// Iterates over the instances of a role, in the order of [`Tracked::order`], oldest first.
+    pub fn of(&self, role: Role) -> impl DoubleEndedIterator<Item = (Timestamp, Key)> + '_ {
         self.by_role[role as usize].iter().copied()
     }
 
@@ -166,12 +58,17 @@ impl Instances {
     }
 
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.tracked.len()
     }
 
-    /// Instances that count against the cap.
+    /// Returns the number of instances that count against the cap.
     pub fn live(&self) -> usize {
         self.len() - self.count(Role::Gone)
+    }
+
+    /// Returns the number of instances that work or soon will.
+    pub fn serving(&self) -> usize {
+        self.count(Role::Booting) + self.count(Role::Running) + self.count(Role::Starting)
     }
 
     pub fn counts(&self) -> Counts {
@@ -186,72 +83,100 @@ impl Instances {
         }
     }
 
-    /// Adds an instance that is not known.
-    pub fn add(&mut self, slot: Slot) -> Key {
-        let id = slot.instance.id.clone();
-        self.by_state[slot.instance.state as usize] += 1;
-        let (role, since) = (slot.role(), slot.played_since());
-        let key = self.slots.insert(slot);
-        self.by_role[role as usize].insert((since, key));
+    /// Adds an instance whose id is not known yet.
+    pub fn insert(&mut self, tracked: Tracked) {
+        let id = tracked.instance.id.clone();
+        self.by_state[tracked.instance.state as usize] += 1;
+        let (role, order) = (tracked.role(), tracked.order());
+        let key = self.tracked.insert(tracked);
+        self.by_role[role as usize].insert((order, key));
         self.by_id.insert(id, key);
-        key
     }
 
-    /// Changes an instance and whatever is counted of it.
-    pub fn update(&mut self, key: Key, change: impl FnOnce(&mut Slot)) {
-        let slot = &mut self.slots[key];
-        let before = (slot.role(), slot.played_since(), slot.instance.state);
-        change(slot);
-        let after = (slot.role(), slot.played_since(), slot.instance.state);
+    pub fn remove(&mut self, key: Key) -> Instance {
+        let tracked = self.tracked.remove(key);
+        self.by_role[tracked.role() as usize].remove(&(tracked.order(), key));
+        self.by_state[tracked.instance.state as usize] -= 1;
+        self.by_id.remove(&tracked.instance.id);
+        tracked.instance
+    }
+
+    /// Notes a sign of life of an instance's worker.
+    pub fn heard(&mut self, id: &InstanceId, now: Timestamp) {
+        if let Some(key) = self.key(id) {
+            self.update(key, |tracked| tracked.heard = now);
+        }
+    }
+
+    /// Changes what the phase of starts knows of an instance.
+    pub fn update_startup(&mut self, key: Key, change: impl FnOnce(&mut Startup)) {
+        self.update(key, |tracked| change(&mut tracked.startup));
+    }
+
+    /// Changes what the phase of terminations knows of an instance.
+    pub fn update_termination(&mut self, key: Key, change: impl FnOnce(&mut Option<Termination>)) {
+        self.update(key, |tracked| change(&mut tracked.termination));
+    }
+
+    /// See [`Tracked::observe`].
+    pub fn observe(
+        &mut self,
+        key: Key,
+        now: Timestamp,
+        as_of: Timestamp,
+        number: u64,
+        instance: Instance,
+        describe_lag: Duration,
+    ) -> Observed {
+        self.update(key, |tracked| tracked.observe(now, as_of, number, instance, describe_lag))
+    }
+
+    /// See [`Tracked::miss`].
+    pub fn miss(&mut self, key: Key, as_of: Timestamp, describe_lag: Duration) -> bool {
+        self.update(key, |tracked| tracked.miss(as_of, describe_lag))
+    }
+
+    /// Changes an instance, and its places in the sets.
+    fn update<R>(&mut self, key: Key, change: impl FnOnce(&mut Tracked) -> R) -> R {
+        let tracked = &mut self.tracked[key];
+        let before = (tracked.role(), tracked.order(), tracked.instance.state);
+        let result = change(tracked);
+        let after = (tracked.role(), tracked.order(), tracked.instance.state);
         if before != after {
             self.by_role[before.0 as usize].remove(&(before.1, key));
             self.by_role[after.0 as usize].insert((after.1, key));
             self.by_state[before.2 as usize] -= 1;
             self.by_state[after.2 as usize] += 1;
         }
+        result
     }
 
-    pub fn forget(&mut self, key: Key) {
-        let slot = self.slots.remove(key);
-        self.by_role[slot.role() as usize].remove(&(slot.played_since(), key));
-        self.by_state[slot.instance.state as usize] -= 1;
-        self.by_id.remove(&slot.instance.id);
-    }
-
-    /// Walks a description: calls `same` for instances that are shown as they were, cheaply when they come in the order
-    /// of last time, and gives back those that are new or have changed.
+    /// Compares a description with what is known and returns the instances that are new or have changed. Instances that
+    /// come in the order of the last description are found without a lookup.
     pub fn compare(&mut self, number: u64, described: Vec<Instance>) -> Vec<(Option<Key>, Instance)> {
-        let last = std::mem::take(&mut self.order);
-        self.order.reserve(described.len());
+        let last = std::mem::take(&mut self.described);
+        self.described.reserve(described.len());
         let mut expected = last.iter().peekable();
         let mut changed = Vec::new();
         for instance in described {
             let key = match expected.peek() {
-                Some(&&key) if self.slots.get(key).is_some_and(|s| s.instance.id == instance.id) => {
+                Some(&&key) if self.tracked.get(key).is_some_and(|t| t.instance.id == instance.id) => {
                     expected.next();
                     Some(key)
                 }
                 _ => self.by_id.get(&instance.id).copied(),
             };
-            self.order.extend(key);
-            match key.map(|key| (key, &mut self.slots[key])) {
-                Some((_, slot))
-                    if slot.instance.state == instance.state
-                        && slot.instance.reason == instance.reason
-                        && slot.instance.pid == instance.pid
-                        && slot.missed.is_none()
-                        && slot.start.is_none() =>
-                {
-                    slot.shown = number;
-                }
+            self.described.extend(key);
+            match key.map(|key| &mut self.tracked[key]) {
+                Some(tracked) if tracked.is_as(&instance) => tracked.shown = number,
                 _ => changed.push((key, instance)),
             }
         }
         changed
     }
 
-    /// Known instances that description `number` did not show.
+    /// Returns the known instances that description `number` did not show.
     pub fn not_shown(&self, number: u64) -> Vec<Key> {
-        self.slots.iter().filter(|(_, slot)| slot.shown < number).map(|(key, _)| key).collect()
+        self.tracked.iter().filter(|(_, tracked)| tracked.shown < number).map(|(key, _)| key).collect()
     }
 }

@@ -1,60 +1,263 @@
-//! Launches that were asked for and have not been observed in full.
+//! Launching new instances.
+//!
+//! A launch is an uncertain operation until its instances have been observed or it is sure that none will be. Meanwhile it
+//! holds capacity: it counts against the cap.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use super::{Time, instance::InstanceId};
+use super::{
+    action::Action,
+    calls::{CALL_TIMEOUT, TokenBucket, backoff, may_have_been_applied},
+    explain::{Inputs, Kind},
+    instance::InstanceId,
+    journal::{Change, Journal},
+    situation::Situation,
+    step::Step,
+    timestamp::Timestamp,
+};
+use crate::error::{CloudError, CloudResult};
 
-/// One launch: how many were asked for under its token, and which of them have been seen.
+/// How long a learned quota is believed before the configured cap is tried again.
+const QUOTA_MEMORY: Duration = Duration::from_secs(300);
+
+/// One launch that has not been observed in full.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Launch {
-    pub count: usize,
-    pub asked: Time,
-    /// The call under way, and since when.
-    pub calling: Option<Time>,
-    /// When to call again with the same token, because the last answer was lost.
-    pub retry_at: Option<Time>,
-    pub failures: u32,
+struct Launch {
+    /// Instances requested.
+    count: usize,
+    requested: Timestamp,
+    /// When the call under way was made.
+    called: Option<Timestamp>,
+    /// When to call again with the same token, because the last answer was lost or the call was throttled.
+    retry_at: Option<Timestamp>,
     /// The last time that an answer was lost: the launch may have been carried out.
-    pub doubt: Option<Time>,
-    /// The cloud refused a later call. Instances may still come of the one in doubt.
-    pub abandoned: bool,
-    /// When the cloud has said what it made.
-    pub answered: Option<Time>,
-    /// Of these, those not observed yet.
-    pub unseen: BTreeSet<InstanceId>,
+    uncertain_since: Option<Timestamp>,
+    /// The cloud refused a later call. The uncertain one may still have made instances.
+    refused: bool,
+    /// When the cloud said what it made.
+    accepted: Option<Timestamp>,
+    /// Of these instances, those not observed yet.
+    unseen: BTreeSet<InstanceId>,
     /// Observed instances with this token.
-    pub seen: BTreeSet<InstanceId>,
+    seen: BTreeSet<InstanceId>,
 }
 
 impl Launch {
-    /// Instances that may exist or come to exist by this launch and are not observed.
-    pub fn outstanding(&self) -> usize {
-        if self.answered.is_some() { self.unseen.len() } else { self.count.saturating_sub(self.seen.len()) }
+    /// Returns the number of instances that may exist or come to exist by this launch and have not been observed.
+    fn outstanding(&self) -> usize {
+        if self.accepted.is_some() { self.unseen.len() } else { self.count.saturating_sub(self.seen.len()) }
     }
 
-    pub fn saw(&mut self, id: &InstanceId) {
+    fn observe(&mut self, id: &InstanceId) {
         self.unseen.remove(id);
         self.seen.insert(id.clone());
     }
 
-    pub fn answer(&mut self, now: Time, ids: Vec<InstanceId>) {
-        self.answered = Some(now);
-        (self.calling, self.retry_at) = (None, None);
+    fn accept(&mut self, now: Timestamp, ids: Vec<InstanceId>) {
+        self.accepted = Some(now);
+        (self.called, self.retry_at) = (None, None);
         self.unseen = ids.into_iter().filter(|id| !self.seen.contains(id)).collect();
     }
 }
 
-/// By token.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Launches(pub BTreeMap<String, Launch>);
+/// A cap that the cloud has taught.
+#[derive(Clone, Copy, Debug)]
+struct Quota {
+    cap: usize,
+    believed_until: Timestamp,
+}
+
+/// What the launches need to know of the other phases.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shortage {
+    /// Instances to launch.
+    pub missing: usize,
+    /// Instances of other phases that work or soon will.
+    pub serving: usize,
+    /// Instances of other phases that count against the cap.
+    pub live: usize,
+    /// No launch before, by the sweep's cooldown.
+    pub not_before: Timestamp,
+}
+
+/// Launches instances. See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Launches {
+    /// Makes the tokens differ from those of other controllers.
+    epoch: u64,
+    sequence: u64,
+    by_token: BTreeMap<String, Launch>,
+    bucket: TokenBucket,
+    /// No new launch before: cooldown, and backoff after failures.
+    not_before: Timestamp,
+    /// Calls in a row that failed.
+    failures: u32,
+    quota: Option<Quota>,
+}
 
 impl Launches {
-    pub fn outstanding(&self) -> usize {
-        self.0.values().map(Launch::outstanding).sum()
+    pub fn new(epoch: u64) -> Self {
+        Self {
+            epoch,
+            sequence: 0,
+            by_token: BTreeMap::new(),
+            bucket: TokenBucket::default(),
+            not_before: Timestamp::START,
+            failures: 0,
+            quota: None,
+        }
     }
 
-    /// Forgets launches of which everything has been seen.
-    pub fn settle(&mut self) {
-        self.0.retain(|_, launch| launch.outstanding() > 0);
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Returns the number of instances that were requested and have not been observed.
+    pub fn outstanding(&self) -> usize {
+        self.by_token.values().map(Launch::outstanding).sum()
+    }
+
+    /// Iterates over the launches: when each was requested, and how many instances of it have not been observed.
+    pub fn iter(&self) -> impl Iterator<Item = (Timestamp, usize)> {
+        self.by_token.values().map(|launch| (launch.requested, launch.outstanding()))
+    }
+
+    /// Returns the most instances there may be: `configured`, or a lower cap that the cloud has taught.
+    pub fn cap(&self, configured: usize, now: Timestamp) -> usize {
+        let quota = self.quota.filter(|quota| quota.believed_until > now);
+        quota.map_or(configured, |quota| quota.cap.min(configured))
+    }
+
+    /// Takes in that an instance with `token` was observed. Returns when it was requested, if by this controller.
+    pub fn observe(&mut self, token: &str, id: &InstanceId) -> Option<Timestamp> {
+        let launch = self.by_token.get_mut(token)?;
+        launch.observe(id);
+        Some(launch.requested)
+    }
+
+    /// Takes in that a description called for at `as_of` has been observed: a launch that was refused after an uncertain
+    /// call has failed if the cloud has had the time to show its instances.
+    pub fn observed(&mut self, as_of: Timestamp, describe_lag: Duration) {
+        let patience = CALL_TIMEOUT.max(describe_lag);
+        let failed = |launch: &Launch| launch.refused && launch.uncertain_since.is_none_or(|at| at + patience <= as_of);
+        self.by_token.retain(|_, launch| !failed(launch) && launch.outstanding() > 0);
+    }
+
+    /// Gives up launches that the cloud accepted `timeout` before `as_of` and whose instances were not observed. Returns
+    /// these instances.
+    pub fn give_up(&mut self, as_of: Timestamp, timeout: Duration) -> Vec<InstanceId> {
+        let mut orphaned = Vec::new();
+        self.by_token.retain(|_, launch| {
+            let overdue = launch.accepted.is_some_and(|at| at + timeout <= as_of);
+            if overdue {
+                orphaned.extend(std::mem::take(&mut launch.unseen));
+            }
+            !overdue
+        });
+        orphaned
+    }
+
+    /// Takes in the answer to a launch. `live` is the number of instances of other phases that count against the cap.
+    pub fn answered(
+        &mut self,
+        now: Timestamp,
+        token: &str,
+        result: CloudResult<Vec<InstanceId>>,
+        live: usize,
+        journal: &mut Journal,
+    ) {
+        match &result {
+            Ok(ids) => journal.launched(token, ids),
+            Err(error) => journal.error(now, format!("launch failed: {error}")),
+        }
+        let Some(launch) = self.by_token.get_mut(token) else { return };
+        launch.called = None;
+        match result {
+            Ok(ids) => {
+                self.failures = 0;
+                if ids.len() < launch.count {
+                    journal.note(now, "launch", format!("{} of {} instances were launched", ids.len(), launch.count));
+                    self.not_before = self.not_before.max(now + backoff(1));
+                }
+                launch.accept(now, ids);
+                if launch.outstanding() == 0 {
+                    self.by_token.remove(token);
+                }
+            }
+            Err(error) => {
+                self.failures += 1;
+                let retry_at = now + backoff(self.failures);
+                self.not_before = self.not_before.max(retry_at);
+                if may_have_been_applied(&error) {
+                    (launch.uncertain_since, launch.retry_at) = (Some(now), Some(retry_at));
+                } else if error == CloudError::Throttled {
+                    launch.retry_at = Some(retry_at);
+                } else if launch.uncertain_since.is_some() {
+                    launch.refused = true;
+                } else {
+                    self.by_token.remove(token);
+                }
+                if let CloudError::Quota(_) = error {
+                    // With no instance alive somebody else has used the quota up; then only time helps.
+                    let cap = (live + self.outstanding()).max(1);
+                    self.quota = Some(Quota { cap, believed_until: now + QUOTA_MEMORY });
+                }
+            }
+        }
+    }
+
+    /// Calls again where an answer was lost, and launches the instances that are missing, as far as the cap allows.
+    pub fn decide(&mut self, situation: &Situation, shortage: Shortage, inputs: Inputs, journal: &mut Journal) -> Step {
+        let now = situation.now;
+        let not_before = self.not_before.max(shortage.not_before);
+        let mut step = Step::default();
+        self.retry(now, &mut step);
+        let count = shortage.missing.min(inputs.cap.saturating_sub(shortage.live + self.outstanding()));
+        // Until the cloud shows what earlier epochs requested, launches of theirs may still appear.
+        if count > 0 && not_before <= now && self.bucket.ready(now) && situation.shows_earlier_epochs {
+            step.actions.push(self.launch(now, count, inputs, journal));
+            self.not_before = now + situation.rules.launch_cooldown;
+        }
+        for launch in self.by_token.values() {
+            if let Some(at) = launch.retry_at {
+                step.wake(now, at.max(self.bucket.next()));
+            }
+            if let Some(called) = launch.called {
+                step.wake(now, called + CALL_TIMEOUT);
+            }
+        }
+        if situation.target > shortage.serving + self.outstanding() {
+            step.wake(now, self.not_before.max(shortage.not_before).max(self.bucket.next()));
+        }
+        step
+    }
+
+    fn launch(&mut self, now: Timestamp, count: usize, inputs: Inputs, journal: &mut Journal) -> Action {
+        self.sequence += 1;
+        let token = format!("{:x}-{:x}", self.epoch, self.sequence);
+        let reason = format!("launch {count}: {}", inputs.summary());
+        let change = Change { kind: Kind::Launch, instances: Vec::new(), count, reason, token: Some(token.clone()) };
+        journal.explain(now, change, inputs);
+        let launch = Launch { count, requested: now, called: Some(now), ..Launch::default() };
+        self.by_token.insert(token.clone(), launch);
+        self.bucket.take(now);
+        Action::Launch { token, count }
+    }
+
+    /// Calls again with the same token, so that no instance is launched twice.
+    fn retry(&mut self, now: Timestamp, step: &mut Step) {
+        for (token, launch) in &mut self.by_token {
+            if launch.called.is_some_and(|called| called + CALL_TIMEOUT <= now) {
+                (launch.called, launch.uncertain_since, launch.retry_at) = (None, Some(now), Some(now));
+            }
+            if launch.retry_at.is_some_and(|at| at <= now) && self.bucket.ready(now) {
+                self.bucket.take(now);
+                (launch.retry_at, launch.called) = (None, Some(now));
+                step.actions.push(Action::Launch { token: token.clone(), count: launch.count });
+            }
+        }
     }
 }

@@ -1,12 +1,13 @@
-//! What the fleet shows of itself: `/v1/fleet`, the page, `rollcall fleet`.
+//! The view of the fleet that `/v1/fleet`, the page and `rollcall fleet` show.
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Time, depth::Depth, explain::Decisions, instance::InstanceState, instances::Role, policy::LearnedTimes,
-    state::FleetCore,
+    counts::Counts, depth::Depth, explain::Decisions, fleet_core::FleetCore, instance::InstanceState,
+    learned_times::LearnedTimes, timestamp::Timestamp, tracked::Tracked,
 };
 
+/// The fleet as it is shown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FleetView {
     /// Milliseconds since the Unix epoch.
@@ -20,7 +21,7 @@ pub struct FleetView {
     pub demand: u64,
     /// Instances wanted.
     pub target: usize,
-    /// Launches and starts asked for and not yet seen.
+    /// Launches and starts that were requested and not yet seen.
     pub intents: usize,
     /// Times that policies plan with.
     pub learned: LearnedTimes,
@@ -34,16 +35,7 @@ pub struct FleetView {
     pub decisions: Decisions,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    pub pending: usize,
-    pub running: usize,
-    pub stopping: usize,
-    pub stopped: usize,
-    pub shutting_down: usize,
-    pub terminated: usize,
-}
-
+/// One instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InstanceView {
     pub id: String,
@@ -55,48 +47,48 @@ pub struct InstanceView {
     pub reason: Option<String>,
 }
 
-/// A decision or a change of state, for people.
+/// A decision, a change of state or an error, for people.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoggedEvent {
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// `launch`, `start`, `stop`, `terminate`, `lost`, `state`, `error`.
+    /// `launch`, `start`, `stop`, `terminate`, `lost`, `state` or `error`.
     pub kind: String,
     /// One sentence with the numbers it was decided on.
     pub text: String,
 }
 
-impl FleetCore {
-    /// What is shown of the fleet; `epoch_ms` is `now` as milliseconds since the Unix epoch.
-    pub fn view(&self, now: Time, epoch_ms: u64) -> FleetView {
-        let ms = |at: Time| epoch_ms.saturating_sub(now.saturating_sub(at).as_millis() as u64);
-        let show = |slot: &super::instances::Slot| InstanceView {
-            id: slot.instance.id.0.clone(),
-            name: slot.instance.name.clone(),
-            state: slot.instance.state,
-            pid: slot.instance.pid,
-            since_ms: ms(slot.since),
-            reason: slot.instance.reason.clone(),
+impl FleetView {
+    /// Returns the view of `core`; `unix_ms` is `now` as milliseconds since the Unix epoch.
+    pub fn new(core: &FleetCore, now: Timestamp, unix_ms: u64) -> Self {
+        let ms = |at: Timestamp| unix_ms.saturating_sub(now.saturating_since(at).as_millis() as u64);
+        let show = |tracked: &Tracked| InstanceView {
+            id: tracked.instance.id.0.clone(),
+            name: tracked.instance.name.clone(),
+            state: tracked.instance.state,
+            pid: tracked.instance.pid,
+            since_ms: ms(tracked.since),
+            reason: tracked.instance.reason.clone(),
         };
-        let mut instances: Vec<InstanceView> = self.instances.iter().map(show).collect();
+        let inputs = core.inputs();
+        let mut instances: Vec<InstanceView> = core.instances().iter().map(show).collect();
         instances.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
-        FleetView {
-            at_ms: epoch_ms,
-            max_instances: self.cap(),
-            policy: self.rules.policy.name().to_owned(),
-            depth: self.depth(),
-            demand: self.demand(),
-            target: self.target(),
-            intents: self.launches.outstanding() + self.instances.count(Role::Starting),
-            learned: self.learning.times(),
-            counts: self.instances.counts(),
+        let activities = core.journal().activities().iter();
+        Self {
+            at_ms: unix_ms,
+            max_instances: inputs.cap,
+            policy: inputs.policy.name().to_owned(),
+            depth: inputs.depth,
+            demand: inputs.demand,
+            target: inputs.target,
+            intents: inputs.launching + inputs.starting,
+            learned: inputs.learned,
+            counts: inputs.counts,
             instances,
-            events: self
-                .event_log
-                .lines()
-                .map(|line| LoggedEvent { at_ms: ms(line.at), kind: line.kind.to_owned(), text: line.text.clone() })
+            events: activities
+                .map(|a| LoggedEvent { at_ms: ms(a.at), kind: a.kind.to_owned(), text: a.text.clone() })
                 .collect(),
-            decisions: self.decisions().clone(),
+            decisions: core.decisions().clone(),
         }
     }
 }

@@ -8,10 +8,7 @@ use super::{
     local::Local,
     units::{HOUR, SECOND},
 };
-use crate::fleet::{
-    FleetRules,
-    policy::{Policy, Window},
-};
+use crate::fleet::{FleetRules, Policy, Window};
 
 /// `[fleet]`.
 #[derive(Clone, Debug)]

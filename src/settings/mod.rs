@@ -21,7 +21,7 @@ mod worker;
 use std::time::Duration;
 
 use crate::fleet::FleetRules;
-pub use crate::fleet::policy::{Policy, Window};
+pub use crate::fleet::{Policy, Window};
 use auto::Auto;
 pub use aws::{Aws, Launching};
 pub use cloud::{Cloud, CloudKind};

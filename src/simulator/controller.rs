@@ -1,7 +1,7 @@
 //! The interface of a controller. The simulator calls the fleet's core only from here.
 
 use super::Time;
-use crate::fleet::{Action, Event, FleetCore, FleetRules};
+use crate::fleet::{Action, Event, FleetCore, FleetRules, Step, Timestamp};
 
 /// What a controller decides on an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,8 +20,8 @@ pub trait Controller {
 
 impl Controller for FleetCore {
     fn step(&mut self, event: Event, now: Time) -> Decision {
-        let actions = Self::step(self, event, now);
-        Decision { actions, wake_at: self.next_deadline() }
+        let Step { actions, wake_at } = Self::step(self, event, Timestamp::new(now));
+        Decision { actions, wake_at: wake_at.map(Timestamp::since_start) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rollcall::{
     cloud::{CloudError, Instance, InstanceId, InstanceState},
-    fleet::{Action, Cause, Event, FleetCore},
+    fleet::{Action, Cause, Event, FleetCore, Timestamp},
     settings::{Layers, Policy, Settings},
 };
 
@@ -20,7 +20,8 @@ fn swept() -> (FleetCore, InstanceId, Duration) {
     let mut event = Event::Tick;
     for _ in 0..1000 {
         let mut answer = None;
-        for action in core.step(event, now) {
+        let step = core.step(event, Timestamp::new(now));
+        for action in step.actions {
             match action {
                 Action::Describe { generation } => answer = Some(described(generation, &id, InstanceState::Stopped)),
                 Action::Terminate { ids, cause } => {
@@ -31,7 +32,7 @@ fn swept() -> (FleetCore, InstanceId, Duration) {
             }
         }
         event = answer.unwrap_or_else(|| {
-            now = core.next_deadline().expect("a sweep is to come").max(now + SECOND / 100);
+            now = step.wake_at.expect("a sweep is to come").since_start().max(now + SECOND / 100);
             Event::Tick
         });
     }
@@ -51,7 +52,8 @@ fn then_a_job_comes(core: &mut FleetCore, id: &InstanceId, from: Duration, secon
     let mut event = Event::Hint { waiting: 1 };
     while now < until {
         let mut answer = None;
-        for action in core.step(event, now) {
+        let step = core.step(event, Timestamp::new(now));
+        for action in step.actions {
             match action {
                 Action::Describe { generation } => answer = Some(described(generation, id, InstanceState::Stopped)),
                 Action::Start { ids } => started |= ids.contains(id),
@@ -61,7 +63,7 @@ fn then_a_job_comes(core: &mut FleetCore, id: &InstanceId, from: Duration, secon
             }
         }
         event = answer.unwrap_or_else(|| {
-            now = core.next_deadline().map_or(until, |at| at.max(now + SECOND / 100));
+            now = step.wake_at.map_or(until, |at| at.since_start().max(now + SECOND / 100));
             Event::Tick
         });
     }
@@ -72,7 +74,7 @@ fn then_a_job_comes(core: &mut FleetCore, id: &InstanceId, from: Duration, secon
 fn what_may_be_terminated_any_moment_is_not_started() {
     let (mut core, id, now) = swept();
     let lost = Err(CloudError::Unavailable("no answer".into()));
-    core.step(Event::Terminated { results: vec![(id.clone(), lost)] }, now + SECOND / 10);
+    core.step(Event::Terminated { results: vec![(id.clone(), lost)] }, Timestamp::new(now + SECOND / 10));
     let (started, launched, terminated) = then_a_job_comes(&mut core, &id, now + SECOND / 5, 120);
     assert!(!started, "it may be terminated at work");
     assert!(launched, "another serves the job");
@@ -82,7 +84,10 @@ fn what_may_be_terminated_any_moment_is_not_started() {
 #[test]
 fn what_was_surely_not_terminated_is_started() {
     let (mut core, id, now) = swept();
-    core.step(Event::Terminated { results: vec![(id.clone(), Err(CloudError::Throttled))] }, now + SECOND / 10);
+    core.step(
+        Event::Terminated { results: vec![(id.clone(), Err(CloudError::Throttled))] },
+        Timestamp::new(now + SECOND / 10),
+    );
     let (started, launched, _) = then_a_job_comes(&mut core, &id, now + SECOND / 5, 5);
     assert!(started && !launched);
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rollcall::{
     fleet::{
-        FleetRules,
-        policy::{Known, LearnedTimes, scheduled, target},
+        FleetRules, LearnedTimes,
+        policy::{Known, target},
+        scheduled,
     },
     settings::{Layers, Policy, Settings, Window},
 };
@@ -203,6 +204,6 @@ fn the_schedule_opens_and_closes_by_day_and_hour() {
         ("2026-11-29T22:30:00Z", 0),
     ] {
         let at: jiff::Timestamp = time.parse().expect("a time");
-        assert_eq!(scheduled(&rules, Duration::from_secs(at.as_second() as u64)), least, "{time}");
+        assert_eq!(scheduled(&rules.schedule, Duration::from_secs(at.as_second() as u64)), least, "{time}");
     }
 }

@@ -3,8 +3,8 @@
 use crate::fleet_support::{bugs::Bug, plan::Plan, world::World};
 use rollcall::{
     fleet::{
+        event_log::{EventEncoder, replay},
         explain::{Decision, Kind},
-        record::{EventRecorder, replay},
     },
     settings::Policy,
 };
@@ -14,8 +14,8 @@ fn recorded(seed: u64) -> (String, Vec<Decision>) {
     let mut world = World::new(Plan::new(seed), Bug::None).keeping();
     world.run().expect("its promises are kept");
     let core = world.core().expect("a controller");
-    let mut scribe = EventRecorder::default();
-    let mut text = EventRecorder::life(core.epoch(), core.rules());
+    let mut scribe = EventEncoder::default();
+    let mut text = EventEncoder::epoch(core.epoch(), core.rules());
     text.extend(world.heard.iter().map(|(at, event)| scribe.event(*at, event)));
     (text, core.decisions().iter().map(|d| (**d).clone()).collect())
 }
@@ -25,7 +25,7 @@ fn the_same_policy_decides_the_same() {
     let mut decisions = 0;
     for seed in 0..300 {
         let (record, decided) = recorded(seed);
-        let lives = replay(record.as_bytes(), None).expect("a record");
+        let lives = replay(record.lines(), None).expect("a record");
         let again: Vec<Decision> = lives[0].decisions.iter().map(|d| (**d).clone()).collect();
         assert_eq!(again, decided, "history {seed}");
         decisions += decided.len();
@@ -40,7 +40,7 @@ fn another_policy_decides_otherwise_within_the_cap() {
         let (record, decided) = recorded(seed);
         let cap = Plan::new(seed).rules.max_instances;
         for (_, policy) in Policy::ALL {
-            let lives = replay(record.as_bytes(), Some(policy)).expect("a record");
+            let lives = replay(record.lines(), Some(policy)).expect("a record");
             assert_eq!(lives[0].policy, policy);
             for decision in &lives[0].decisions {
                 assert!(decision.inputs.target <= cap && decision.inputs.policy == policy);
@@ -56,15 +56,15 @@ fn another_policy_decides_otherwise_within_the_cap() {
 fn what_is_no_record_is_refused_with_its_line() {
     let (record, decided) = recorded(1);
     let cut = &record[..record.len() - 3];
-    assert!(replay(cut.as_bytes(), None).is_ok_and(|lives| lives.len() == 1), "a cut-off end is left out");
+    assert!(replay(cut.lines(), None).is_ok_and(|lives| lives.len() == 1), "a cut-off end is left out");
     let twice = format!("{cut}\n{record}");
-    let lives = replay(twice.as_bytes(), None).expect("two lives");
+    let lives = replay(twice.lines(), None).expect("two lives");
     assert_eq!(lives[1].decisions.len(), decided.len());
     let damaged = record.replacen("\"event\"", "\"evnt\"", 1);
-    assert!(replay(damaged.as_bytes(), None).expect_err("damaged").to_string().starts_with("line 2 "));
+    assert!(replay(damaged.lines(), None).expect_err("damaged").to_string().starts_with("line 2 "));
     let headless = record.split_once('\n').expect("lines").1;
     assert!(
-        replay(headless.as_bytes(), None)
+        replay(headless.lines(), None)
             .is_err_and(|e| e.to_string().contains("line 1") || e.to_string().contains("1 comes before"))
     );
 }

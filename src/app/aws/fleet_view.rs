@@ -114,7 +114,7 @@ mod tests {
     use super::*;
     use crate::{
         cloud::local::LocalObjects,
-        fleet::view::{Counts, LoggedEvent},
+        fleet::{Counts, view::LoggedEvent},
     };
 
     const EVERY: Duration = Duration::from_secs(15);

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::client::Client;
-use crate::{cloud::Depth, fleet::view::Counts};
+use crate::{cloud::Depth, fleet::Counts};
 
 /// How often `/v1/fleet` is read.
 const EVERY: Duration = Duration::from_millis(200);

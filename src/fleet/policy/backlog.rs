@@ -1,6 +1,7 @@
-//! `backlog`: so many jobs an instance, with a delay upwards and another downwards.
+//! `backlog`: a number of jobs per instance, with one delay upwards and another downwards.
 
-use super::{FleetRules, Known};
+use super::known::{Known, saturating};
+use crate::fleet::rules::FleetRules;
 
 /// With `want(d) = ceil(d / jobs_per_instance)`:
 ///
@@ -9,9 +10,9 @@ use super::{FleetRules, Known};
 /// - `target = min(max(previous, up), down, cap)`.
 ///
 /// It rises when demand has been higher for `up_delay`, falls when it has been lower for `down_delay`, and stays
-/// otherwise: Kubernetes' HorizontalPodAutoscaler calls the two stabilisation windows. Since nothing that runs is stopped
-/// from here, a target that stays up means that an instance that stops itself in that time is started again.
+/// otherwise (Kubernetes' HorizontalPodAutoscaler calls the two delays stabilization windows). The core stops no running
+/// instance; a target that stays up means that an instance that stops itself meanwhile is started again.
 pub fn target(known: &Known, rules: &FleetRules) -> usize {
-    let want = |demand: u64| usize::try_from(demand.div_ceil(rules.jobs_per_instance as u64)).unwrap_or(usize::MAX);
+    let want = |demand: u64| saturating(demand.div_ceil(rules.jobs_per_instance as u64));
     known.previous.max(want(known.low_demand)).min(want(known.high_demand)).min(known.cap)
 }

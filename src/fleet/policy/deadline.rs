@@ -1,9 +1,12 @@
 //! `deadline`: the fewest instances that finish the backlog in time.
 
-use super::{FleetRules, Known, Time, one_each};
+use std::time::Duration;
 
-/// Jobs that `threads` finish of `service` each within `within`.
-fn jobs(within: Time, service: Time, threads: u64) -> u64 {
+use super::known::{Known, saturating};
+use crate::fleet::rules::FleetRules;
+
+/// Returns the number of jobs, each taking `service`, that `threads` threads finish within `within`.
+fn jobs(within: Duration, service: Duration, threads: u64) -> u64 {
     u64::try_from(within.as_nanos() / service.as_nanos()).unwrap_or(u64::MAX).saturating_mul(threads)
 }
 
@@ -13,22 +16,21 @@ fn jobs(within: Time, service: Time, threads: u64) -> u64 {
 /// `target` is the smallest number of instances, taken in the order running, on their way (soonest first), stopped, new,
 /// whose jobs reach `D`.
 ///
-/// The horizon is `L`, unless what must be started boots too slowly for that: it then gets half of `L` (or one job's time)
-/// to work, `H = max(L, boot + max(L/2, s))`, with the warm boot while stopped instances are enough and the cold boot
-/// otherwise. So from zero the backlog is finished within `L/2` of the first boot; and nothing is started that would come
-/// up only to find the work done.
+/// The horizon is `L`, unless instances that must be started boot too slowly for that. They then get half of `L` (or the
+/// time of one job) to work: `H = max(L, boot + max(L/2, s))`, with the warm boot while stopped instances are enough and
+/// the cold boot otherwise. So from zero the backlog is finished within `L/2` of the first boot, and no instance is started
+/// that would come up only to find the work done.
 ///
-/// A start pays for `billing_minimum` (EC2: 60 s) at least. As many instances as the backlog keeps busy for so long,
-/// `floor(D · s / (c · billing_minimum))`, cost no more than fewer: with a target latency over it, the target is at least
-/// that.
+/// A start pays for at least `billing_minimum` (EC2: 60 s). As many instances as the backlog keeps busy for that long,
+/// `floor(D · s / (c · billing_minimum))`, cost no more than fewer would, so the target is at least that.
 pub fn target(known: &Known, rules: &FleetRules) -> usize {
     if known.demand == 0 {
         return 0;
     }
-    let service = known.learned.service.max(Time::from_millis(1));
+    let service = known.learned.service.max(Duration::from_millis(1));
     let threads = rules.threads.max(1) as u64;
     let room = (rules.target_latency / 2).max(service);
-    let horizon = |boot: Time| rules.target_latency.max(boot + room);
+    let horizon = |boot: Duration| rules.target_latency.max(boot + room);
     let (warm, cold) = (known.learned.boot_warm, known.learned.boot_cold);
 
     let with_warm = plan(known, horizon(warm), warm, service, threads);
@@ -36,18 +38,19 @@ pub fn target(known: &Known, rules: &FleetRules) -> usize {
     let wanted = if with_warm <= have.saturating_add(known.startable) {
         with_warm
     } else {
-        // Too few are stopped: the rest is new and takes a cold boot. What is there is needed in any case.
+        // Too few are stopped: the others are new and take a cold boot. Those that exist are needed in any case.
         plan(known, horizon(cold).max(horizon(warm)), cold, service, threads).max(have.saturating_add(known.startable))
     };
     wanted.max(filled(known.demand, service, threads, rules.billing_minimum)).min(known.cap)
 }
 
-/// Instances that finish the demand within `horizon`, those that run and boot first, then others that boot in `boot`.
-fn plan(known: &Known, horizon: Time, boot: Time, service: Time, threads: u64) -> usize {
+/// Returns the number of instances that finish the demand within `horizon`: running and booting ones first, then others
+/// that boot in `boot`.
+fn plan(known: &Known, horizon: Duration, boot: Duration, service: Duration, threads: u64) -> usize {
     let mut left = known.demand;
     let mut count = 0usize;
     let mut take = |each: u64, available: usize, count: &mut usize| {
-        let needed = if each == 0 { available } else { one_each(left.div_ceil(each)).min(available) };
+        let needed = if each == 0 { available } else { saturating(left.div_ceil(each)).min(available) };
         left = left.saturating_sub(each.saturating_mul(needed as u64));
         *count = count.saturating_add(needed);
         left == 0
@@ -66,8 +69,8 @@ fn plan(known: &Known, horizon: Time, boot: Time, service: Time, threads: u64) -
     count
 }
 
-/// Instances that `demand` keeps busy for the whole time that a start pays at least.
-fn filled(demand: u64, service: Time, threads: u64, minimum: Time) -> usize {
+/// Returns the number of instances that `demand` keeps busy for the whole minimum that a start pays for.
+fn filled(demand: u64, service: Duration, threads: u64, minimum: Duration) -> usize {
     if minimum.is_zero() {
         return 0;
     }

@@ -1,9 +1,8 @@
-//! `report`: one instance a job, as in the design that Rollcall re-makes.
+//! `one-per-job` (also accepted as `report`): one instance per job.
 
-use super::{Known, one_each};
+use super::known::{Known, saturating};
 
-/// `min(demand, cap)`; what exists is subtracted, and stopped instances are restarted first, by the core, for every
-/// policy.
+/// `target = min(demand, cap)`. The core subtracts what exists and starts stopped instances first, for every policy.
 pub fn target(known: &Known) -> usize {
-    one_each(known.demand).min(known.cap)
+    saturating(known.demand).min(known.cap)
 }

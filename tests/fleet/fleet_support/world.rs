@@ -9,7 +9,7 @@ use std::{
 
 use rollcall::{
     cloud::{CloudError, CloudResult, Depth, Instance, InstanceId, InstanceState},
-    fleet::{Action, Event, FleetCore, FleetRules},
+    fleet::{Action, Event, FleetCore, FleetRules, Timestamp},
 };
 
 use super::{
@@ -81,11 +81,12 @@ pub struct World {
     by_token: BTreeMap<String, Vec<usize>>,
     life: u64,
     core: Option<FleetCore>,
+    wake_at: Option<Timestamp>,
     started: Ms,
     steps: u32,
     pub watch: Watch,
     /// Every event that the controller's last life heard, with its time, if they are kept.
-    pub heard: Vec<(Duration, Event)>,
+    pub heard: Vec<(Timestamp, Event)>,
     keep_heard: bool,
     /// What happened, in words, if it is told.
     pub tale: Option<Vec<String>>,
@@ -107,6 +108,7 @@ impl World {
             by_token: BTreeMap::new(),
             life: 0,
             core: None,
+            wake_at: None,
             started: 0,
             steps: 0,
             watch: Watch::default(),
@@ -199,24 +201,25 @@ impl World {
         if self.bug == Bug::NoTicks {
             return None;
         }
-        let deadline = self.core.as_ref()?.next_deadline()?;
-        Some((self.started + deadline.as_nanos().div_ceil(1_000_000) as Ms).max(self.now))
+        self.core.as_ref()?;
+        Some((self.started + self.wake_at?.since_start().as_nanos().div_ceil(1_000_000) as Ms).max(self.now))
     }
 
     /// The controller hears of something and its actions go out.
     fn tell(&mut self, event: Event) {
-        let now = Duration::from_millis(self.now - self.started);
+        let now = Timestamp::new(Duration::from_millis(self.now - self.started));
         let Some(core) = &mut self.core else { return };
         let event = self.bug.event(event);
         if self.keep_heard {
             self.heard.push((now, event.clone()));
         }
         let told = self.tale.is_some().then(|| brief(&event));
-        let actions = core.step(event, now);
+        let step = core.step(event, now);
+        self.wake_at = step.wake_at;
         if let Some(told) = told {
             self.say(|| format!("core hears {told}"));
         }
-        for action in self.bug.actions(actions, self.sequence) {
+        for action in self.bug.actions(step.actions, self.sequence) {
             self.say(|| format!("  core says {action:?}"));
             self.ask(action);
         }

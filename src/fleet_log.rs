@@ -1,4 +1,5 @@
-//! Writes the record of the fleet (`fleet.record`) beside the actor: a slow disk must not hold up decisions.
+//! The file of the fleet's event log (`fleet.record`). It is written by a thread of its own: a slow disk must not hold up
+//! decisions.
 
 use std::{
     fs::{File, OpenOptions},
@@ -7,46 +8,50 @@ use std::{
     sync::mpsc::{SyncSender, TrySendError, sync_channel},
 };
 
-use crate::fleet::{Event, FleetCore, Time, record::EventRecorder};
+use crate::fleet::{Event, FleetCore, Timestamp, event_log::EventEncoder};
 
-/// Most bytes of a record. A record with a hole could not be replayed, so a full one ends where it is.
-const MOST_BYTES: u64 = 64 << 20;
+/// Most bytes of an event log. A log with a gap could not be replayed, so a full one ends where it is.
+const MAX_BYTES: u64 = 64 << 20;
 /// Lines that may wait for the disk.
-const WAITING: usize = 10_000;
+const MAX_WAITING: usize = 10_000;
 
-/// See the module.
-pub struct FleetRecorder {
-    scribe: EventRecorder,
+/// Records the events of a controller. See the module.
+pub struct EventRecorder {
+    encoder: EventEncoder,
     /// `None` when recording has ended.
     lines: Option<SyncSender<String>>,
     left: u64,
 }
 
-impl FleetRecorder {
-    /// Appends the life of `core` to the file, which is begun anew if more than half of it is used up.
+impl EventRecorder {
+    /// Begins the epoch of `core` at the end of the file, or of a new file if more than half of the space is used up.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file or its folder cannot be created or written.
     pub fn open(path: &Path, core: &FleetCore) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
         let used = path.metadata().map_or(0, |m| m.len());
-        let anew = used > MOST_BYTES / 2;
+        let anew = used > MAX_BYTES / 2;
         let file = OpenOptions::new().create(true).append(!anew).write(true).truncate(anew).open(path)?;
-        let (lines, waiting) = sync_channel(WAITING);
+        let (lines, waiting) = sync_channel(MAX_WAITING);
         std::thread::Builder::new().name("fleet-record".into()).spawn(move || write(file, waiting))?;
-        let left = MOST_BYTES - if anew { 0 } else { used };
-        let mut recorder = Self { scribe: EventRecorder::default(), lines: Some(lines), left };
-        // A line of a former life that was cut off ends here.
+        let left = MAX_BYTES - if anew { 0 } else { used };
+        let mut recorder = Self { encoder: EventEncoder::default(), lines: Some(lines), left };
+        // Ends a line of an earlier epoch that was cut off.
         if used > 0 && !anew && !ends_with_newline(path)? {
             recorder.send("\n".to_owned());
         }
-        recorder.send(EventRecorder::life(core.epoch(), core.rules()));
+        recorder.send(EventEncoder::epoch(core.epoch(), core.rules()));
         Ok(recorder)
     }
 
-    /// `at` is the time the core was told.
-    pub fn hear(&mut self, at: Time, event: &Event) {
+    /// Records an event that the core receives at `at`. After a failure the recording has ended, and this does nothing.
+    pub fn record(&mut self, at: Timestamp, event: &Event) {
         if self.lines.is_some() {
-            let line = self.scribe.event(at, event);
+            let line = self.encoder.event(at, event);
             self.send(line);
         }
     }
@@ -63,7 +68,7 @@ impl FleetRecorder {
             (_, Some(Err(TrySendError::Full(_)))) => "the disk is too slow",
             (_, _) => "it cannot be written",
         };
-        tracing::warn!("the record of the fleet ends here: {problem}; it is taken up when the server starts anew");
+        tracing::warn!("the fleet's event log ends here: {problem}; it continues when the server restarts");
         self.lines = None;
     }
 }
@@ -71,7 +76,7 @@ impl FleetRecorder {
 fn write(mut file: File, lines: std::sync::mpsc::Receiver<String>) {
     for line in lines {
         if let Err(error) = file.write_all(line.as_bytes()) {
-            tracing::warn!(%error, "the record of the fleet cannot be written");
+            tracing::warn!(%error, "the fleet's event log cannot be written");
             return; // the sender notices
         }
     }
@@ -92,7 +97,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        fleet::record::replay,
+        fleet::event_log::replay,
         settings::{Layers, Settings},
     };
 
@@ -102,31 +107,31 @@ mod tests {
         FleetCore::new(settings.fleet_rules(Duration::from_secs(1)), epoch)
     }
 
-    /// What is in the file once it is replayed as so many lives.
-    async fn events_of(path: &Path, lives: usize) -> Vec<u64> {
+    /// Returns the number of events of each epoch, once the file can be replayed as so many epochs.
+    async fn events_of(path: &Path, epochs: usize) -> Vec<u64> {
         loop {
-            let file = io::BufReader::new(File::open(path).expect("the record"));
-            if let Ok(replayed) = replay(file, None)
-                && replayed.len() == lives
-                && replayed.last().is_some_and(|life| life.events > 0)
+            let text = std::fs::read_to_string(path).expect("the event log");
+            if let Ok(replayed) = replay(text.lines(), None)
+                && replayed.len() == epochs
+                && replayed.last().is_some_and(|epoch| epoch.events > 0)
             {
-                return replayed.iter().map(|life| life.events).collect();
+                return replayed.iter().map(|epoch| epoch.events).collect();
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     #[tokio::test]
-    async fn lives_follow_each_other_even_after_a_line_that_was_cut_off() {
+    async fn epochs_follow_each_other_even_after_a_line_that_was_cut_off() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("deep/er/fleet.jsonl");
-        FleetRecorder::open(&path, &core(1)).expect("writable").hear(Time::ZERO, &Event::Tick);
+        EventRecorder::open(&path, &core(1)).expect("writable").record(Timestamp::START, &Event::Tick);
         assert_eq!(events_of(&path, 1).await, [1]);
         OpenOptions::new().append(true).open(&path).expect("open").write_all(b"{\"eve").expect("written");
         assert_eq!(events_of(&path, 1).await, [1], "a cut-off last line is left out");
-        let mut second = FleetRecorder::open(&path, &core(2)).expect("writable");
-        second.hear(Time::ZERO, &Event::Tick);
-        second.hear(Duration::from_secs(1), &Event::Tick);
+        let mut second = EventRecorder::open(&path, &core(2)).expect("writable");
+        second.record(Timestamp::START, &Event::Tick);
+        second.record(Timestamp::new(Duration::from_secs(1)), &Event::Tick);
         drop(second);
         while events_of(&path, 2).await != [1, 2] {
             tokio::time::sleep(Duration::from_millis(5)).await;

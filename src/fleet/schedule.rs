@@ -1,10 +1,8 @@
-//! `fleet.schedule`: minimum instances by time of day, on top of any policy.
+//! `fleet.schedule`: the minimum number of instances by time of day, for any policy.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
-
-use super::Time;
 
 /// Minutes of a day.
 const DAY: u32 = 24 * 60;
@@ -14,15 +12,17 @@ const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 /// One line of the schedule, such as `mon-fri 08:00-18:00 2`. Times are UTC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    /// On which days it begins, Monday first.
+    /// Days on which it begins, Monday first.
     pub days: [bool; 7],
-    /// First minute of the day, and the first one after; a window that ends before it begins ends on the next day.
+    /// First minute, counted from midnight.
     pub from: u32,
+    /// First minute after the window. A window whose end is not after its beginning ends on the next day.
     pub to: u32,
-    /// Instances wanted at least.
+    /// Minimum number of instances.
     pub least: usize,
 }
 
+/// The text is not a [`Window`].
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("such as \"mon-fri 08:00-18:00 2\": days (mon-fri, sat,sun, daily), hours in UTC, instances")]
 pub struct NoWindow;
@@ -75,8 +75,8 @@ fn minute(text: &str) -> Result<u32, NoWindow> {
     if h <= 24 && m < 60 && minute <= DAY { Ok(minute) } else { Err(NoWindow) }
 }
 
-/// The largest `least` of the windows that are open at `clock` (time since the Unix epoch; days and hours are UTC).
-pub fn least(schedule: &[Window], clock: Time) -> usize {
+/// Returns the largest minimum of the windows that are open at `clock` (time since the Unix epoch; days and hours are UTC).
+pub fn scheduled(schedule: &[Window], clock: Duration) -> usize {
     let minutes = clock.as_secs() / 60;
     let (day, minute) = (minutes / (24 * 60), (minutes % (24 * 60)) as u32);
     let today = ((day + 3) % 7) as usize; // 1 January 1970 was a Thursday; Monday is 0
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_are_read_and_written() {
+    fn windows_parse_and_display() {
         for (text, written) in [
             ("mon-fri 08:00-18:00 2", "mon,tue,wed,thu,fri 08:00-18:00 2"),
             ("sat,sun 10:30-24:00 1", "sat,sun 10:30-24:00 1"),

@@ -1,0 +1,173 @@
+//! Estimates of how long things take, learned from observations.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{learned_times::LearnedTimes, tracked::BootKind};
+
+/// Observations kept of a kind. Few, so that a change of image or instance type is followed within a burst or two.
+const WINDOW: usize = 15;
+/// The prior stands in for those missing of this many observations, so that a single odd one does not move the plan.
+const TRUSTED: usize = 3;
+/// Jobs after which older ones count half.
+const HALF_LIFE: u64 = 128;
+/// Jobs that the prior of the service time counts for.
+const PRIOR_JOBS: u64 = 4;
+
+/// The median of the last [`WINDOW`] durations: a single slow boot must not spoil the plan for the others.
+#[derive(Clone, Debug)]
+struct MedianEstimator {
+    prior: Duration,
+    latest: VecDeque<Duration>,
+    median: Duration,
+}
+
+impl MedianEstimator {
+    fn new(prior: Duration) -> Self {
+        Self { prior, latest: VecDeque::new(), median: prior }
+    }
+
+    fn add(&mut self, took: Duration) {
+        if self.latest.len() == WINDOW {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(took);
+        let missing = TRUSTED.saturating_sub(self.latest.len());
+        let priors = std::iter::repeat_n(self.prior, missing);
+        let mut all: Vec<Duration> = self.latest.iter().copied().chain(priors).collect();
+        let middle = all.len() / 2;
+        self.median = *all.select_nth_unstable(middle).1;
+    }
+}
+
+/// The average time of a job, in which older jobs count less and less.
+#[derive(Clone, Debug)]
+struct ServiceTimeEstimator {
+    jobs: u64,
+    busy: Duration,
+}
+
+impl ServiceTimeEstimator {
+    fn new(prior: Duration) -> Self {
+        Self { jobs: PRIOR_JOBS, busy: prior.saturating_mul(PRIOR_JOBS as u32) }
+    }
+
+    fn add(&mut self, jobs: u64, busy: Duration) {
+        self.jobs = self.jobs.saturating_add(jobs);
+        self.busy = self.busy.saturating_add(busy);
+        while self.jobs > 2 * HALF_LIFE {
+            (self.jobs, self.busy) = (self.jobs / 2, self.busy / 2);
+        }
+    }
+
+    fn mean(&self) -> Duration {
+        let nanos = self.busy.as_nanos() / u128::from(self.jobs.max(1));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+/// Learns the times of boots, stops and jobs.
+#[derive(Clone, Debug)]
+pub(super) struct TimeEstimators {
+    cold_boot: MedianEstimator,
+    warm_boot: MedianEstimator,
+    stop: MedianEstimator,
+    service: ServiceTimeEstimator,
+}
+
+impl TimeEstimators {
+    /// Begins with priors; that of a stop is the one of a warm boot.
+    pub fn new(boot_cold: Duration, boot_warm: Duration, service: Duration) -> Self {
+        Self {
+            cold_boot: MedianEstimator::new(boot_cold),
+            warm_boot: MedianEstimator::new(boot_warm),
+            stop: MedianEstimator::new(boot_warm),
+            service: ServiceTimeEstimator::new(service),
+        }
+    }
+
+    /// Takes in the time from a launch or a start until the instance was seen running.
+    pub fn booted(&mut self, kind: BootKind, took: Duration) {
+        match kind {
+            BootKind::Cold => self.cold_boot.add(took),
+            BootKind::Warm => self.warm_boot.add(took),
+        }
+    }
+
+    /// Takes in the time from when an instance was seen stopping until it was seen stopped.
+    pub fn stopped(&mut self, took: Duration) {
+        self.stop.add(took);
+    }
+
+    /// Takes in that `jobs` jobs took `busy` in all.
+    pub fn served(&mut self, jobs: u64, busy: Duration) {
+        self.service.add(jobs, busy);
+    }
+
+    pub fn learned(&self) -> LearnedTimes {
+        LearnedTimes {
+            boot_cold: self.cold_boot.median,
+            boot_warm: self.warm_boot.median,
+            service: self.service.mean(),
+        }
+    }
+
+    /// Returns how long a boot still takes that has taken `elapsed`.
+    pub fn boot_remaining(&self, kind: BootKind, elapsed: Duration) -> Duration {
+        match kind {
+            BootKind::Cold => remaining(self.cold_boot.median, elapsed),
+            BootKind::Warm => remaining(self.warm_boot.median, elapsed),
+        }
+    }
+
+    /// Returns how long a stop still takes that has taken `elapsed`.
+    pub fn stop_remaining(&self, elapsed: Duration) -> Duration {
+        remaining(self.stop.median, elapsed)
+    }
+}
+
+/// Returns how much longer something takes that usually takes `usual` and has taken `elapsed`: the rest, or if it is late,
+/// as much again as it is late.
+fn remaining(usual: Duration, elapsed: Duration) -> Duration {
+    usual.abs_diff(elapsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn boots_of_each_kind_are_learned_and_an_odd_one_changes_nothing() {
+        let mut estimators = TimeEstimators::new(25 * SECOND, 15 * SECOND, SECOND);
+        estimators.booted(BootKind::Cold, 90 * SECOND);
+        assert_eq!(estimators.learned().boot_cold, 25 * SECOND, "one boot is no rule");
+        for _ in 0..10 {
+            estimators.booted(BootKind::Cold, 40 * SECOND);
+        }
+        assert_eq!(estimators.learned().boot_cold, 40 * SECOND);
+        assert_eq!(estimators.learned().boot_warm, 15 * SECOND, "the other kind is another matter");
+        for _ in 0..WINDOW {
+            estimators.booted(BootKind::Cold, 20 * SECOND);
+        }
+        assert_eq!(estimators.learned().boot_cold, 20 * SECOND, "the past is forgotten");
+    }
+
+    #[test]
+    fn the_service_time_follows_the_jobs() {
+        let mut estimators = TimeEstimators::new(SECOND, SECOND, SECOND);
+        estimators.served(4, 4 * SECOND * 3);
+        assert_eq!(estimators.learned().service, 2 * SECOND, "four jobs weigh as much as the prior");
+        for _ in 0..2000 {
+            estimators.served(1, SECOND / 2);
+        }
+        let service = estimators.learned().service;
+        assert!(service.abs_diff(SECOND / 2) < SECOND / 100, "{service:?}");
+    }
+
+    #[test]
+    fn what_is_late_is_expected_to_be_as_late_again() {
+        assert_eq!(remaining(25 * SECOND, 10 * SECOND), 15 * SECOND);
+        assert_eq!(remaining(25 * SECOND, 65 * SECOND), 40 * SECOND);
+    }
+}

@@ -1,0 +1,336 @@
+//! The core: distributes events to the phases and has them decide, one after the other.
+
+use std::time::Duration;
+
+use super::{
+    demand::Demand,
+    depth::Depth,
+    descriptions::Descriptions,
+    estimators::TimeEstimators,
+    event::Event,
+    explain::{Decisions, Inputs, Kind},
+    forecast,
+    instance::{Instance, InstanceState},
+    instances::{Instances, Key},
+    journal::{Change, Journal},
+    launches::{Launches, Shortage},
+    policy::{self, Known},
+    rules::{FleetRules, Policy},
+    schedule::scheduled,
+    situation::Situation,
+    starts::Starts,
+    step::Step,
+    terminations::Terminations,
+    timestamp::Timestamp,
+    tracked::{Role, Tracked},
+};
+
+/// The controller's state. See the [module](super).
+#[derive(Clone, Debug)]
+pub struct FleetCore {
+    rules: FleetRules,
+    now: Timestamp,
+    /// Instances wanted, as of the last step.
+    target: usize,
+    instances: Instances,
+    demand: Demand,
+    descriptions: Descriptions,
+    starts: Starts,
+    launches: Launches,
+    terminations: Terminations,
+    estimators: TimeEstimators,
+    journal: Journal,
+}
+
+impl FleetCore {
+    /// Returns a controller that knows nothing yet. `epoch` makes its launch tokens differ from those of other controllers.
+    pub fn new(rules: FleetRules, epoch: u64) -> Self {
+        Self {
+            now: Timestamp::START,
+            target: 0,
+            instances: Instances::default(),
+            demand: Demand::new(rules.up_delay, rules.down_delay),
+            descriptions: Descriptions::default(),
+            starts: Starts::default(),
+            launches: Launches::new(epoch),
+            terminations: Terminations::new(&rules),
+            estimators: TimeEstimators::new(rules.boot_cold, rules.boot_warm, rules.service_time),
+            journal: Journal::new(rules.started_at),
+            rules,
+        }
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.launches.epoch()
+    }
+
+    pub fn rules(&self) -> &FleetRules {
+        &self.rules
+    }
+
+    /// Keeps all decisions instead of the latest thousand.
+    pub fn keep_all_decisions(&mut self) {
+        self.journal.keep_all();
+    }
+
+    /// Returns the latest decisions.
+    pub fn decisions(&self) -> &Decisions {
+        self.journal.decisions()
+    }
+
+    /// Returns the number of jobs known to exist.
+    pub fn demand(&self) -> u64 {
+        self.demand.jobs()
+    }
+
+    /// Returns the depth of the request queue when last read.
+    pub fn depth(&self) -> Depth {
+        self.demand.depth()
+    }
+
+    /// Returns the most instances there may be: the configured cap, or a lower one that the cloud has taught.
+    pub fn cap(&self) -> usize {
+        self.launches.cap(self.rules.max_instances, self.now)
+    }
+
+    /// Returns the number of instances wanted, as of the last step.
+    pub fn target(&self) -> usize {
+        self.target
+    }
+
+    /// Returns the number of instances that work or soon will.
+    pub fn serving(&self) -> usize {
+        self.instances.serving() + self.launches.outstanding()
+    }
+
+    /// Returns the number of instances that count against the cap, including those that may exist.
+    pub fn live(&self) -> usize {
+        self.instances.live() + self.launches.outstanding() + self.terminations.orphaned()
+    }
+
+    pub(super) fn instances(&self) -> &Instances {
+        &self.instances
+    }
+
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Returns the numbers that a decision made now is made on.
+    pub(super) fn inputs(&self) -> Inputs {
+        Inputs {
+            policy: self.rules.policy,
+            depth: self.demand.depth(),
+            hint: self.demand.hint(),
+            demand: self.demand.jobs(),
+            cap: self.cap(),
+            target: self.target,
+            scheduled: scheduled(&self.rules.schedule, self.clock()),
+            counts: self.instances.counts(),
+            launching: self.launches.outstanding(),
+            starting: self.instances.count(Role::Starting),
+            learned: self.estimators.learned(),
+        }
+    }
+
+    /// Returns the time since the Unix epoch.
+    fn clock(&self) -> Duration {
+        self.rules.started_at + self.now.since_start()
+    }
+
+    /// Takes in an event and decides. `now` never goes back.
+    pub fn step(&mut self, event: Event, now: Timestamp) -> Step {
+        self.now = now.max(self.now);
+        self.take_in(event);
+        self.decide()
+    }
+
+    fn take_in(&mut self, event: Event) {
+        let now = self.now;
+        match event {
+            Event::Tick => {}
+            Event::Hint { waiting } => self.demand.hinted(now, waiting),
+            Event::Served { worker, jobs, busy } => {
+                self.estimators.served(jobs, busy);
+                self.instances.heard(&worker, now);
+            }
+            Event::Changed => self.descriptions.hurry(now),
+            Event::Depth(result) => self.demand.answered(now, result, &mut self.journal),
+            Event::Described { generation, result } => {
+                if let Some(as_of) = self.descriptions.answered(generation) {
+                    match result {
+                        Ok(instances) => self.observe(as_of, instances),
+                        Err(error) => self.journal.error(now, format!("instances not described: {error}")),
+                    }
+                }
+            }
+            Event::Launched { token, result } => {
+                let live = self.instances.live() + self.terminations.orphaned();
+                self.launches.answered(now, &token, result, live, &mut self.journal);
+                self.descriptions.hurry(now);
+            }
+            Event::Started { results } => {
+                self.starts.answered(now, results, &mut self.instances, &mut self.journal);
+                self.descriptions.hurry(now);
+            }
+            Event::Terminated { results } => {
+                self.terminations.answered(now, results, &mut self.instances, &mut self.journal);
+                self.descriptions.hurry(now);
+            }
+        }
+    }
+
+    fn decide(&mut self) -> Step {
+        let mut step = self.demand.decide(self.now, &self.rules);
+        self.target = policy::target(&self.known(), &self.rules);
+        if let Some(described_as_of) = self.descriptions.as_of() {
+            step.merge(self.decide_changes(described_as_of));
+        }
+        step.merge(self.descriptions.decide(self.now, &self.rules));
+        step
+    }
+
+    /// Has the phases decide that change something.
+    fn decide_changes(&mut self, described_as_of: Timestamp) -> Step {
+        let situation = Situation {
+            now: self.now,
+            rules: &self.rules,
+            described_as_of,
+            shows_earlier_epochs: self.descriptions.show_earlier_epochs(self.rules.describe_lag),
+            target: self.target,
+        };
+        let orphaned = self.launches.give_up(described_as_of, self.rules.boot_timeout);
+        self.terminations.orphan(self.now, orphaned);
+        self.starts.give_up(&situation, &mut self.instances);
+
+        let launching = self.launches.outstanding();
+        let mut inputs = self.inputs();
+        let (instances, journal) = (&mut self.instances, &mut self.journal);
+        let mut step = self.terminations.decide(&situation, &self.demand, launching, instances, &inputs, journal);
+
+        let wanted = self.target.saturating_sub(instances.serving() + launching);
+        let (starts, mut missing) = self.starts.decide(&situation, wanted, instances, &inputs, journal);
+        step.merge(starts);
+
+        if missing > 0 {
+            missing = missing.saturating_sub(forecast::soon_restartable(self.now, instances, &self.estimators));
+        }
+        let shortage = Shortage {
+            missing,
+            serving: instances.serving(),
+            live: instances.live() + self.terminations.orphaned(),
+            not_before: self.terminations.launches_not_before(),
+        };
+        inputs.starting = instances.count(Role::Starting);
+        step.merge(self.launches.decide(&situation, shortage, inputs, journal));
+        step
+    }
+
+    /// Returns what the policy decides on.
+    fn known(&self) -> Known {
+        let (low_demand, high_demand) = self.demand.extremes();
+        let booting = match self.rules.policy {
+            Policy::Deadline => forecast::booting(self.now, &self.instances, &self.launches, &self.estimators),
+            Policy::OnePerJob | Policy::Backlog => Vec::new(),
+        };
+        Known {
+            demand: self.demand.jobs(),
+            low_demand,
+            high_demand,
+            previous: self.target,
+            cap: self.cap(),
+            running: self.instances.count(Role::Running),
+            booting,
+            startable: self.instances.count(Role::Startable),
+            learned: self.estimators.learned(),
+            clock: self.clock(),
+        }
+    }
+
+    /// Takes in a description that was called for at `as_of`.
+    fn observe(&mut self, as_of: Timestamp, described: Vec<Instance>) {
+        let (number, shown, known) = (self.descriptions.generation(), described.len(), self.instances.len());
+        let mut new = 0;
+        for (key, instance) in self.instances.compare(number, described) {
+            match key {
+                Some(key) => self.observe_known(key, as_of, instance),
+                None => {
+                    new += 1;
+                    self.observe_new(instance);
+                }
+            }
+        }
+        if shown - new < known {
+            for key in self.instances.not_shown(number) {
+                self.observe_missing(key, as_of);
+            }
+        }
+        self.launches.observed(as_of, self.rules.describe_lag);
+        self.descriptions.observed(as_of);
+    }
+
+    fn observe_new(&mut self, instance: Instance) {
+        self.journal.state_change(self.now, None, &instance);
+        // Without a launch of that token it comes from an earlier controller epoch, and belongs to the cluster all the same.
+        let launched = self.launches.observe(&instance.token, &instance.id);
+        self.terminations.observe(&instance.id);
+        let mut tracked = Tracked::new(self.now, self.descriptions.generation(), instance, launched);
+        if let Some((kind, took)) = tracked.end_boot(self.now) {
+            self.estimators.booted(kind, took);
+        }
+        self.instances.insert(tracked);
+    }
+
+    fn observe_known(&mut self, key: Key, as_of: Timestamp, instance: Instance) {
+        let (now, number, lag) = (self.now, self.descriptions.generation(), self.rules.describe_lag);
+        let observed = self.instances.observe(key, now, as_of, number, instance, lag);
+        if let Some(took) = observed.stop_took {
+            self.estimators.stopped(took);
+        }
+        if let Some((kind, took)) = observed.boot_took {
+            self.estimators.booted(kind, took);
+        }
+        let Some(before) = observed.before else { return };
+        let instance = &self.instances.get(key).instance;
+        self.journal.state_change(now, Some(before), instance);
+        if let Some(kind) = unrequested_end(before, instance.state).filter(|_| !observed.terminating) {
+            let reason = self.end_reason(kind, instance);
+            let change = Change { kind, instances: vec![instance.id.clone()], count: 1, reason, token: None };
+            self.journal.explain(now, change, self.inputs());
+        }
+    }
+
+    fn end_reason(&self, kind: Kind, instance: &Instance) -> String {
+        let name = &instance.name;
+        let cloud = instance.reason.as_ref().map_or_else(String::new, |r| format!(" ({r})"));
+        if kind == Kind::Stop {
+            let idle = humantime::format_duration(self.rules.idle_stop);
+            format!("{name} stopped{cloud}: a worker stops itself after {idle} without a job (worker.idle_stop)")
+        } else {
+            format!("{name} ended without being asked{cloud}")
+        }
+    }
+
+    /// A list may lag, so an instance that is not shown holds capacity for a while.
+    fn observe_missing(&mut self, key: Key, as_of: Timestamp) {
+        if !self.instances.miss(key, as_of, self.rules.describe_lag) {
+            return;
+        }
+        let instance = self.instances.remove(key);
+        if instance.state.counts() {
+            let reason = format!("{} is not shown by the cloud any more", instance.name);
+            let change = Change { kind: Kind::Lost, instances: vec![instance.id], count: 1, reason, token: None };
+            self.journal.explain(self.now, change, self.inputs());
+        }
+    }
+}
+
+/// Returns what an instance did that the controller had not requested.
+fn unrequested_end(before: InstanceState, now: InstanceState) -> Option<Kind> {
+    use InstanceState::{Pending, Running, ShuttingDown, Stopped, Stopping, Terminated};
+    match (before, now) {
+        (Pending | Running, Stopping | Stopped) => Some(Kind::Stop),
+        (Pending | Running | Stopping | Stopped, ShuttingDown | Terminated) => Some(Kind::Lost),
+        _ => None,
+    }
+}

@@ -1,0 +1,44 @@
+//! When instances on their way will be up.
+
+use std::time::Duration;
+
+use super::{
+    estimators::TimeEstimators,
+    instances::Instances,
+    launches::Launches,
+    timestamp::Timestamp,
+    tracked::{Boot, BootKind, Role},
+};
+
+/// Returns how long it takes until the instances on their way run, and how many those are. Neighbours with the same time
+/// are one entry.
+pub(super) fn booting(
+    now: Timestamp,
+    instances: &Instances,
+    launches: &Launches,
+    estimators: &TimeEstimators,
+) -> Vec<(Duration, usize)> {
+    let left = |kind, requested| estimators.boot_remaining(kind, now.saturating_since(requested));
+    let pending = instances.of(Role::Booting).map(|(since, key)| {
+        let boot = instances.get(key).startup.boot.unwrap_or(Boot { kind: BootKind::Cold, requested: since });
+        (left(boot.kind, boot.requested), 1)
+    });
+    let starting = instances.of(Role::Starting).map(|(requested, _)| (left(BootKind::Warm, requested), 1));
+    let launching = launches.iter().map(|(requested, count)| (left(BootKind::Cold, requested), count));
+    let mut groups: Vec<(Duration, usize)> = Vec::new();
+    for (left, count) in pending.chain(starting).chain(launching) {
+        match groups.last_mut() {
+            Some((same, n)) if *same == left => *n += count,
+            _ => groups.push((left, count)),
+        }
+    }
+    groups
+}
+
+/// Returns the number of stopping instances that will have stopped and started before a new one would be up.
+pub(super) fn soon_restartable(now: Timestamp, instances: &Instances, estimators: &TimeEstimators) -> usize {
+    let learned = estimators.learned();
+    let Some(spare) = learned.boot_cold.checked_sub(learned.boot_warm) else { return 0 };
+    let in_time = |since| estimators.stop_remaining(now.saturating_since(since)) <= spare;
+    instances.of(Role::Stopping).filter(|(since, _)| in_time(*since)).count()
+}

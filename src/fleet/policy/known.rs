@@ -1,0 +1,35 @@
+//! What a policy decides on.
+
+use std::time::Duration;
+
+use crate::fleet::learned_times::LearnedTimes;
+
+/// The input of a policy, as the core sees it at the time of the decision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Known {
+    /// Jobs visible + in flight + delayed, or the uploads that wait in this process if they are more.
+    pub demand: u64,
+    /// The lowest demand of the last `fleet.up_delay`.
+    pub low_demand: u64,
+    /// The highest demand of the last `fleet.down_delay`.
+    pub high_demand: u64,
+    /// The target before this decision.
+    pub previous: usize,
+    /// The most instances there may be.
+    pub cap: usize,
+    /// Running instances.
+    pub running: usize,
+    /// Instances on their way (pending, or requested and not seen): the time until they run, and their number. Only for
+    /// the policy that plans with it.
+    pub booting: Vec<(Duration, usize)>,
+    /// Stopped instances that can be started.
+    pub startable: usize,
+    pub learned: LearnedTimes,
+    /// Time since the Unix epoch.
+    pub clock: Duration,
+}
+
+/// Converts a number of instances, saturating.
+pub(super) fn saturating(instances: u64) -> usize {
+    usize::try_from(instances).unwrap_or(usize::MAX)
+}

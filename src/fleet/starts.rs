@@ -1,0 +1,146 @@
+//! Starting stopped instances.
+
+use super::{
+    action::Action,
+    calls::{BATCH, TokenBucket, backoff, may_have_been_applied},
+    explain::{Inputs, Kind},
+    instance::InstanceId,
+    instances::{Instances, Key},
+    journal::{Change, Journal},
+    situation::Situation,
+    step::Step,
+    timestamp::Timestamp,
+    tracked::{Role, Startup},
+};
+use crate::error::{CloudError, CloudResult};
+
+/// Starts instances. What is known of the start of each instance is its [`Startup`], which only this phase changes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Starts {
+    bucket: TokenBucket,
+}
+
+impl Starts {
+    /// Takes in the answer to a start.
+    pub fn answered(
+        &mut self,
+        now: Timestamp,
+        results: Vec<(InstanceId, CloudResult<()>)>,
+        instances: &mut Instances,
+        journal: &mut Journal,
+    ) {
+        for (id, result) in results {
+            let Some(key) = instances.key(&id) else { continue };
+            if instances.get(key).startup.start.is_none() {
+                continue;
+            }
+            if let Err(error) = &result {
+                journal.error(now, format!("start of {id} failed: {error}"));
+            }
+            instances.update_startup(key, |startup| Self::answer(now, startup, result));
+        }
+    }
+
+    fn answer(now: Timestamp, startup: &mut Startup, result: CloudResult<()>) {
+        let Some(start) = &mut startup.start else { return };
+        start.called = None;
+        match result {
+            Ok(()) => start.accepted = Some(now),
+            Err(error) if may_have_been_applied(&error) || error == CloudError::Throttled => {
+                start.failures += 1;
+                start.retry_at = Some(now + backoff(start.failures));
+            }
+            Err(_) => startup.fail(now),
+        }
+    }
+
+    /// Gives up starts that were requested `fleet.boot_timeout` ago, except those with a call under way.
+    pub fn give_up(&mut self, situation: &Situation, instances: &mut Instances) {
+        let now = situation.now;
+        let overdue = |(requested, key): &(Timestamp, Key)| {
+            let called = instances.get(*key).startup.start.is_some_and(|start| start.called.is_some());
+            *requested + situation.rules.boot_timeout <= now && !called
+        };
+        let keys: Vec<Key> = instances.of(Role::Starting).filter(overdue).map(|(_, key)| key).collect();
+        for key in keys {
+            instances.update_startup(key, |startup| startup.fail(now));
+        }
+    }
+
+    /// Calls again where an answer was lost, and starts up to `wanted` instances. Also returns how many of these remain
+    /// for new instances, because too few are stopped.
+    pub fn decide(
+        &mut self,
+        situation: &Situation,
+        wanted: usize,
+        instances: &mut Instances,
+        inputs: &Inputs,
+        journal: &mut Journal,
+    ) -> (Step, usize) {
+        let now = situation.now;
+        let mut step = Step::default();
+        self.retry(now, instances, &mut step);
+        // The latest stopped first: its host is the most likely to have the image cached.
+        let startable = instances.of(Role::Startable).rev().map(|(_, key)| key);
+        let startable = startable.filter(|key| instances.get(*key).startup.not_before <= now);
+        let mut keys: Vec<Key> = startable.take(wanted).collect();
+        let missing = wanted - keys.len();
+        keys.truncate(BATCH); // the others follow with the next call
+        if !keys.is_empty() && self.bucket.ready(now) {
+            step.actions.push(self.start(now, &keys, instances, inputs, journal));
+        }
+        for (requested, key) in instances.of(Role::Starting) {
+            if let Some(due) = instances.get(key).startup.start.and_then(|start| start.due()) {
+                step.wake(now, due.max(self.bucket.next()));
+            }
+            step.wake(now, requested + situation.rules.boot_timeout);
+        }
+        if wanted > 0 {
+            step.wake(now, self.bucket.next());
+        }
+        (step, missing)
+    }
+
+    fn start(
+        &mut self,
+        now: Timestamp,
+        keys: &[Key],
+        instances: &mut Instances,
+        inputs: &Inputs,
+        journal: &mut Journal,
+    ) -> Action {
+        self.bucket.take(now);
+        let ids = instances.ids(keys);
+        let reason = format!("start {}: {}", ids.len(), inputs.summary());
+        let change = Change { kind: Kind::Start, instances: ids.clone(), count: ids.len(), reason, token: None };
+        journal.explain(now, change, inputs.clone());
+        for key in keys {
+            instances.update_startup(*key, |startup| startup.begin(now));
+        }
+        Action::Start { ids }
+    }
+
+    /// Starting an instance twice is harmless.
+    fn retry(&mut self, now: Timestamp, instances: &mut Instances, step: &mut Step) {
+        if !self.bucket.ready(now) {
+            return;
+        }
+        let due = |key: &Key| {
+            let start = instances.get(*key).startup.start;
+            start.and_then(|start| start.due()).is_some_and(|at| at <= now)
+        };
+        let keys: Vec<Key> = instances.of(Role::Starting).map(|(_, key)| key).filter(due).take(BATCH).collect();
+        if keys.is_empty() {
+            return;
+        }
+        self.bucket.take(now);
+        step.actions.push(Action::Start { ids: instances.ids(&keys) });
+        for key in keys {
+            instances.update_startup(key, |startup| {
+                if let Some(start) = &mut startup.start {
+                    (start.retry_at, start.called) = (None, Some(now));
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Terminating instances: stopped ones that are not kept, and those that are broken. No working instance is terminated.
+//!
+//! A termination is an uncertain operation until it has been observed. Meanwhile the instance holds capacity and is not
+//! started.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    action::{Action, Cause},
+    calls::{BATCH, CALL_TIMEOUT, TokenBucket, backoff, may_have_been_applied},
+    demand::Demand,
+    explain::{Inputs, Kind},
+    instance::InstanceId,
+    instances::{Instances, Key},
+    journal::{Change, Journal},
+    removal::Removal,
+    rules::FleetRules,
+    situation::Situation,
+    step::Step,
+    sweep::Sweep,
+    timestamp::Timestamp,
+    tracked::{Role, Termination},
+    unhealthy,
+};
+use crate::error::{CloudError, CloudResult};
+
+/// Calls again for a termination that was refused, as if after so many failures.
+const REFUSED: u32 = 3;
+
+/// Terminates instances. What is known of the termination of each instance is its [`Termination`], which this phase
+/// requests and only an observation withdraws.
+#[derive(Clone, Debug)]
+pub(super) struct Terminations {
+    sweep: Sweep,
+    /// Launched instances that were never observed, and when to call (again) for their termination, in case they exist.
+    orphaned: BTreeMap<InstanceId, Timestamp>,
+    bucket: TokenBucket,
+    /// No call before: backoff after failures.
+    not_before: Timestamp,
+    /// Calls in a row that failed.
+    failures: u32,
+}
+
+impl Terminations {
+    pub fn new(rules: &FleetRules) -> Self {
+        Self {
+            sweep: Sweep::new(Timestamp::START + rules.sweep_every),
+            orphaned: BTreeMap::new(),
+            bucket: TokenBucket::default(),
+            not_before: Timestamp::START,
+            failures: 0,
+        }
+    }
+
+    /// Returns the number of orphaned launches, which hold capacity until the cloud has confirmed that they are gone.
+    pub fn orphaned(&self) -> usize {
+        self.orphaned.len()
+    }
+
+    /// Returns when nothing prevents a launch any more, as far as the sweep is concerned.
+    pub fn launches_not_before(&self) -> Timestamp {
+        self.sweep.launches_not_before()
+    }
+
+    /// Takes over launched instances that were never observed.
+    pub fn orphan(&mut self, now: Timestamp, ids: Vec<InstanceId>) {
+        self.orphaned.extend(ids.into_iter().map(|id| (id, now)));
+    }
+
+    /// Takes in that an instance was observed, so that it is not orphaned.
+    pub fn observe(&mut self, id: &InstanceId) {
+        self.orphaned.remove(id);
+    }
+
+    /// Takes in the answer to a termination.
+    pub fn answered(
+        &mut self,
+        now: Timestamp,
+        results: Vec<(InstanceId, CloudResult<()>)>,
+        instances: &mut Instances,
+        journal: &mut Journal,
+    ) {
+        let mut failed = false;
+        for (id, result) in results {
+            let gone = matches!(result, Ok(()) | Err(CloudError::NotFound(_)));
+            if gone {
+                self.orphaned.remove(&id);
+            }
+            let Err(error) = result else { continue };
+            journal.error(now, format!("termination of {id} failed: {error}"));
+            if gone {
+                continue;
+            }
+            failed = true;
+            if let Some(due) = self.orphaned.get_mut(&id) {
+                *due = now + backoff(REFUSED);
+            }
+            if let Some(key) = instances.key(&id) {
+                instances.update_termination(key, |termination| Self::fail(now, termination, &error));
+            }
+        }
+        if failed {
+            self.failures += 1;
+            self.not_before = now + backoff(self.failures);
+        } else {
+            self.failures = 0;
+        }
+    }
+
+    fn fail(now: Timestamp, termination: &mut Option<Termination>, error: &CloudError) {
+        let Some(requested) = termination else { return };
+        if may_have_been_applied(error) {
+            // It may still be carried out: the instance must not be started in between.
+            requested.lost_answers += 1;
+            requested.due = now + backoff(requested.lost_answers);
+        } else if requested.lost_answers > 0 {
+            requested.due = now + backoff(REFUSED);
+        } else {
+            *termination = None;
+        }
+    }
+
+    /// Terminates unhealthy instances and those that the sweep chooses, each cause by a call of its own, and calls again
+    /// where a termination is not observed in time. `launching` is the number of launched instances not observed yet.
+    pub fn decide(
+        &mut self,
+        situation: &Situation,
+        demand: &Demand,
+        launching: usize,
+        instances: &mut Instances,
+        inputs: &Inputs,
+        journal: &mut Journal,
+    ) -> Step {
+        let now = situation.now;
+        let mut step = Step::default();
+        if self.next_call() <= now {
+            let due = now + Self::patience(situation.rules);
+            for removal in unhealthy::removals(situation, demand, instances) {
+                step.actions.extend(self.begin(now, due, removal, instances, inputs, journal));
+            }
+            let serving = instances.serving() + launching;
+            for removal in self.sweep.removals(situation, instances, serving) {
+                step.actions.extend(self.begin(now, due, removal, instances, inputs, journal));
+            }
+            step.actions.extend(self.retry(now, due, instances));
+        }
+        let requested = instances.of(Role::Terminating).next().map(|(due, _)| due);
+        let due = requested.into_iter().chain(self.orphaned.values().copied()).chain([self.sweep.next()]);
+        for at in due {
+            step.wake(now, at.max(self.next_call()));
+        }
+        step
+    }
+
+    fn next_call(&self) -> Timestamp {
+        self.bucket.next().max(self.not_before)
+    }
+
+    /// Returns how long a termination may take to be answered and to show; after that it was lost.
+    fn patience(rules: &FleetRules) -> Duration {
+        CALL_TIMEOUT + rules.describe_lag
+    }
+
+    /// Requests the termination of up to [`BATCH`] instances.
+    fn begin(
+        &mut self,
+        now: Timestamp,
+        due: Timestamp,
+        removal: Removal,
+        instances: &mut Instances,
+        inputs: &Inputs,
+        journal: &mut Journal,
+    ) -> Option<Action> {
+        let Removal { mut keys, cause, why } = removal;
+        keys.truncate(BATCH);
+        if keys.is_empty() {
+            return None;
+        }
+        let ids = instances.ids(&keys);
+        let reason = format!("terminate {}: {why}", ids.len());
+        let change = Change { kind: Kind::Terminate, instances: ids.clone(), count: ids.len(), reason, token: None };
+        journal.explain(now, change, inputs.clone());
+        let requested = Termination { due, lost_answers: 0, though_running: cause == Cause::Silent };
+        for key in keys {
+            instances.update_termination(key, |termination| *termination = Some(requested));
+        }
+        self.bucket.take(now);
+        Some(Action::Terminate { ids, cause })
+    }
+
+    /// Calls again for terminations that are due, and for orphaned launches.
+    fn retry(&mut self, now: Timestamp, due_again: Timestamp, instances: &mut Instances) -> Option<Action> {
+        let due = instances.of(Role::Terminating).take_while(|(due, _)| *due <= now);
+        let keys: Vec<Key> = due.map(|(_, key)| key).take(BATCH).collect();
+        let mut ids = instances.ids(&keys);
+        for key in keys {
+            instances.update_termination(key, |termination| {
+                if let Some(requested) = termination {
+                    requested.due = due_again;
+                }
+            });
+        }
+        for (id, due) in &mut self.orphaned {
+            if *due <= now {
+                ids.push(id.clone());
+                *due = due_again;
+            }
+        }
+        if ids.is_empty() {
+            return None;
+        }
+        self.bucket.take(now);
+        Some(Action::Terminate { ids, cause: Cause::Again })
+    }
+}
