@@ -41,4 +41,5 @@ impl CloudError {
     }
 }
 
+/// What a call to a cloud returns.
 pub type CloudResult<T> = Result<T, CloudError>;

@@ -34,6 +34,7 @@ pub struct Face {
 /// A class of an image classifier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Class {
+    /// The class's name.
     pub label: String,
     /// 0 to 1.
     pub probability: f32,
@@ -50,6 +51,7 @@ pub struct Recognition {
     pub classes: Vec<Class>,
     /// Pixels of the original image as it is looked at.
     pub width: u32,
+    /// Pixels of the original image as it is looked at.
     pub height: u32,
     /// Version of the gallery that named the faces.
     pub gallery_version: u64,
@@ -57,9 +59,13 @@ pub struct Recognition {
     pub timings: Timings,
 }
 
+/// Where the time of a recognition went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timings {
+    /// Milliseconds of decoding.
     pub decode_ms: f32,
+    /// Milliseconds of finding faces, or of classifying.
     pub detect_ms: f32,
+    /// Milliseconds of aligning, embedding and naming.
     pub embed_ms: f32,
 }

@@ -29,6 +29,7 @@ pub struct Args {
 /// What became of the photos.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
+    /// People in the folder.
     pub people: usize,
     /// Enrolled now or already there.
     pub photos: usize,
@@ -36,6 +37,7 @@ pub struct Summary {
     pub rejected: Vec<(PathBuf, String)>,
     /// Path and number of faces of each photo with several: the largest was taken.
     pub crowded: Vec<(PathBuf, usize)>,
+    /// Version of the gallery afterwards.
     pub gallery_version: u64,
 }
 

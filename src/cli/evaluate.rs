@@ -34,22 +34,28 @@ pub struct Args {
     pub json: bool,
 }
 
+/// What `--json` prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evaluation {
+    /// Accuracy.
     #[serde(flatten)]
     pub report: evaluation::Report,
     /// Photos in which no face was found; they are in none of the rates.
     pub without_face: Vec<PathBuf>,
     /// Photos that could not be read, and why.
     pub unreadable: Vec<(PathBuf, String)>,
+    /// Speed of the same run.
     pub speed: Speed,
 }
 
 /// How fast the photos went from bytes to embeddings.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Speed {
+    /// Photos that were recognised.
     pub photos: usize,
+    /// Threads that recognised them.
     pub threads: usize,
+    /// Photos per second, all threads together.
     pub images_per_second: f32,
     /// Means per photo.
     pub mean: Timings,

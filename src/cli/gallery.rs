@@ -22,25 +22,34 @@ use crate::{
 /// Look at and change the gallery of known people.
 #[derive(clap::Args, Debug)]
 pub struct Args {
+    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
+/// What can be done with the gallery.
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
     /// People and how many photos each has.
     List,
     /// Remove a person and all their embeddings.
-    Remove { name: String },
+    Remove {
+        /// The name.
+        name: String,
+    },
     /// Add embeddings made elsewhere: JSON Lines {"name": "Ada", "embedding": [0.1, ...]}, or CSV name,v1,v2,...
     Import {
+        /// The file.
         file: PathBuf,
         /// Remove everybody else: for embeddings of another model.
         #[arg(long)]
         replace: bool,
     },
     /// Write all embeddings as JSON Lines.
-    Export { file: PathBuf },
+    Export {
+        /// The file.
+        file: PathBuf,
+    },
 }
 
 /// A line of a file of embeddings.

@@ -10,13 +10,29 @@ pub enum Action {
     /// Reads the depth of the request queue.
     ReadDepth,
     /// Describes the cluster's instances.
-    Describe { generation: u64 },
+    Describe {
+        /// Number of the description.
+        generation: u64,
+    },
     /// Launches instances. Idempotent by token: the same token again makes no further instances.
-    Launch { token: String, count: usize },
+    Launch {
+        /// Token of the launch.
+        token: String,
+        /// How many instances.
+        count: usize,
+    },
     /// Starts stopped instances.
-    Start { ids: Vec<InstanceId> },
+    Start {
+        /// Which instances.
+        ids: Vec<InstanceId>,
+    },
     /// Terminates instances.
-    Terminate { ids: Vec<InstanceId>, cause: Cause },
+    Terminate {
+        /// Which instances.
+        ids: Vec<InstanceId>,
+        /// Why.
+        cause: Cause,
+    },
 }
 
 /// Why instances are terminated.

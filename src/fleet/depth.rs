@@ -5,8 +5,11 @@ use serde::{Deserialize, Serialize};
 /// Messages in a queue by what they are doing. Approximate on AWS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Depth {
+    /// Messages that wait.
     pub visible: u64,
+    /// Messages that have been received and not deleted.
     pub in_flight: u64,
+    /// Messages that will become visible.
     pub delayed: u64,
 }
 

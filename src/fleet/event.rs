@@ -16,20 +16,46 @@ pub enum Event {
     /// Time has passed.
     Tick,
     /// Number of uploads that wait in this process now.
-    Hint { waiting: u64 },
+    Hint {
+        /// Jobs that wait.
+        waiting: u64,
+    },
     /// A worker has finished `jobs`, which took it `busy` in all (the sum over the jobs, each from its receive to its
     /// reply). It shows how long a job takes, and that this worker is alive.
-    Served { worker: InstanceId, jobs: u64, busy: Duration },
+    Served {
+        /// The worker's instance.
+        worker: InstanceId,
+        /// How many jobs.
+        jobs: u64,
+        /// How long they took in all.
+        busy: Duration,
+    },
     /// The cloud reports that some instance has changed.
     Changed,
     /// Answer to [`super::Action::ReadDepth`].
     Depth(CloudResult<Depth>),
     /// Answer to [`super::Action::Describe`]: the instances as they were at some time after the call was made.
-    Described { generation: u64, result: CloudResult<Vec<Instance>> },
+    Described {
+        /// Number of the description.
+        generation: u64,
+        /// What the cloud answered.
+        result: CloudResult<Vec<Instance>>,
+    },
     /// Answer to [`super::Action::Launch`].
-    Launched { token: String, result: CloudResult<Vec<InstanceId>> },
+    Launched {
+        /// Token of the launch.
+        token: String,
+        /// What the cloud answered.
+        result: CloudResult<Vec<InstanceId>>,
+    },
     /// Answer to [`super::Action::Start`].
-    Started { results: Vec<(InstanceId, CloudResult<()>)> },
+    Started {
+        /// What the cloud answered, by instance.
+        results: Vec<(InstanceId, CloudResult<()>)>,
+    },
     /// Answer to [`super::Action::Terminate`].
-    Terminated { results: Vec<(InstanceId, CloudResult<()>)> },
+    Terminated {
+        /// What the cloud answered, by instance.
+        results: Vec<(InstanceId, CloudResult<()>)>,
+    },
 }

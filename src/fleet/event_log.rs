@@ -19,11 +19,26 @@ use super::{
 pub enum Entry {
     /// A controller starts.
     #[serde(rename = "life")]
-    Epoch { epoch: u64, rules: Box<FleetRules> },
+    Epoch {
+        /// The controller's epoch.
+        epoch: u64,
+        /// Its rules.
+        rules: Box<FleetRules>,
+    },
     /// It receives an event.
-    Event { at: Timestamp, event: Event },
+    Event {
+        /// When.
+        at: Timestamp,
+        /// What happened.
+        event: Event,
+    },
     /// It receives a description that equals the last one, which is by far the most frequent and the longest event.
-    Same { at: Timestamp, generation: u64 },
+    Same {
+        /// When.
+        at: Timestamp,
+        /// Number of the description.
+        generation: u64,
+    },
 }
 
 /// Encodes events as lines of an event log.
@@ -60,19 +75,28 @@ fn line(entry: &Entry) -> String {
 /// One controller epoch, decided again.
 #[derive(Debug)]
 pub struct Replayed {
+    /// The policy that decided.
     pub policy: Policy,
     /// Milliseconds since the Unix epoch.
     pub started_ms: u64,
     /// Number of events.
     pub events: u64,
+    /// What was decided.
     pub decisions: Vec<Arc<Decision>>,
 }
 
 /// A text is not an event log.
 #[derive(Debug, thiserror::Error)]
 pub enum EventLogError {
+    /// A line is wrong.
     #[error("line {number} is not a line of an event log: {problem}")]
-    Line { number: usize, problem: String },
+    Line {
+        /// Number of the line.
+        number: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A line that belongs to no epoch.
     #[error("line {0} comes before the beginning of a controller epoch")]
     NoEpoch(usize),
 }

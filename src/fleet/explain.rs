@@ -23,6 +23,7 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Returns the kind's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Launch => "launch",
@@ -37,6 +38,7 @@ impl Kind {
 /// The numbers a decision was made on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Inputs {
+    /// The policy.
     pub policy: Policy,
     /// The request queue when last read.
     pub depth: Depth,
@@ -85,12 +87,15 @@ pub struct Decision {
     pub number: u64,
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
+    /// What was decided.
     pub kind: Kind,
     /// Ids; empty while a launch has not been answered.
     pub instances: Vec<String>,
+    /// How many instances.
     pub count: usize,
     /// One sentence.
     pub reason: String,
+    /// The numbers it was decided on.
     pub inputs: Inputs,
     /// Of a launch.
     #[serde(skip_serializing_if = "Option::is_none")]

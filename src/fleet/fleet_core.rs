@@ -60,10 +60,12 @@ impl FleetCore {
         }
     }
 
+    /// Returns the controller's epoch.
     pub fn epoch(&self) -> u64 {
         self.launches.epoch()
     }
 
+    /// Returns the rules.
     pub fn rules(&self) -> &FleetRules {
         &self.rules
     }

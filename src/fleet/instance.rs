@@ -18,15 +18,22 @@ impl fmt::Display for InstanceId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InstanceState {
+    /// On its way up.
     Pending,
+    /// Up.
     Running,
+    /// On its way to stopped.
     Stopping,
+    /// Stopped; it can be started again.
     Stopped,
+    /// On its way to terminated.
     ShuttingDown,
+    /// Gone.
     Terminated,
 }
 
 impl InstanceState {
+    /// All states, in the order of an instance's life.
     pub const ALL: [Self; 6] =
         [Self::Pending, Self::Running, Self::Stopping, Self::Stopped, Self::ShuttingDown, Self::Terminated];
 
@@ -42,9 +49,11 @@ impl InstanceState {
 /// An instance as the cloud sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
+    /// The instance's id.
     pub id: InstanceId,
     /// For people: `app-tier-instance-3`.
     pub name: String,
+    /// Its state.
     pub state: InstanceState,
     /// The `ClientToken` it was launched with: ties it to the intent that asked for it.
     pub token: String,

@@ -10,9 +10,12 @@ use super::schedule::Window;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
+    /// One instance per job.
     #[serde(alias = "report")]
     OnePerJob,
+    /// So many jobs per instance, with delays.
     Backlog,
+    /// The fewest instances that finish the backlog in time.
     Deadline,
 }
 
@@ -25,6 +28,7 @@ impl Policy {
         ("report", Self::OnePerJob),
     ];
 
+    /// Returns the policy's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::OnePerJob => "one-per-job",
@@ -37,14 +41,23 @@ impl Policy {
 /// `fleet.*` of the settings, as the core uses them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FleetRules {
+    /// `fleet.policy`.
     pub policy: Policy,
+    /// `fleet.max_instances`.
     pub max_instances: usize,
+    /// `fleet.launch_cooldown`.
     pub launch_cooldown: Duration,
+    /// `fleet.sweep_every`.
     pub sweep_every: Duration,
+    /// `fleet.keep_stopped`.
     pub keep_stopped: usize,
+    /// `fleet.sweep_cooldown`.
     pub sweep_cooldown: Duration,
+    /// `fleet.boot_timeout`.
     pub boot_timeout: Duration,
+    /// `fleet.poll_every`.
     pub poll_every: Duration,
+    /// `fleet.describe_every`.
     pub describe_every: Duration,
     /// Longest time the cloud takes to carry out a call and to show its effect.
     pub describe_lag: Duration,
@@ -54,15 +67,21 @@ pub struct FleetRules {
     pub silent_timeout: Option<Duration>,
     /// Of the policy `backlog`.
     pub jobs_per_instance: usize,
+    /// `backlog`: `fleet.up_delay`.
     pub up_delay: Duration,
+    /// `backlog`: `fleet.down_delay`.
     pub down_delay: Duration,
     /// Of the policy `deadline`.
     pub target_latency: Duration,
+    /// `deadline`: `fleet.boot_cold`.
     pub boot_cold: Duration,
+    /// `deadline`: `fleet.boot_warm`.
     pub boot_warm: Duration,
+    /// `deadline`: `fleet.service_time`.
     pub service_time: Duration,
     /// What a start pays for at least.
     pub billing_minimum: Duration,
+    /// `fleet.schedule`.
     pub schedule: Vec<Window>,
     /// Worker threads of an instance.
     pub threads: usize,

@@ -14,6 +14,7 @@ pub struct FleetView {
     pub at_ms: u64,
     /// The cap.
     pub max_instances: usize,
+    /// The policy's name.
     pub policy: String,
     /// The request queue when last read.
     pub depth: Depth,
@@ -25,6 +26,7 @@ pub struct FleetView {
     pub intents: usize,
     /// Times that policies plan with.
     pub learned: LearnedTimes,
+    /// Instances by state.
     pub counts: Counts,
     /// By name; terminated ones for a while.
     pub instances: Vec<InstanceView>,
@@ -38,12 +40,17 @@ pub struct FleetView {
 /// One instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InstanceView {
+    /// The instance's id.
     pub id: String,
+    /// Its name.
     pub name: String,
+    /// Its state.
     pub state: InstanceState,
+    /// Its worker's process, on one machine.
     pub pid: Option<u32>,
     /// Milliseconds since the Unix epoch at which this state was first seen.
     pub since_ms: u64,
+    /// Why it is in this state, where the cloud says so.
     pub reason: Option<String>,
 }
 

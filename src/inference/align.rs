@@ -13,9 +13,13 @@ pub const TEMPLATE: [[f32; 2]; 5] =
 /// Rotation, uniform scale and translation: `x' = a·x − b·y + tx`, `y' = b·x + a·y + ty`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Similarity {
+    /// Scale times the cosine of the angle.
     pub a: f64,
+    /// Scale times the sine of the angle.
     pub b: f64,
+    /// Translation to the right, pixels.
     pub tx: f64,
+    /// Translation down, pixels.
     pub ty: f64,
 }
 
@@ -43,6 +47,7 @@ impl Similarity {
             .then_some(fitted)
     }
 
+    /// Moves a point.
     pub fn apply(&self, [x, y]: [f64; 2]) -> [f64; 2] {
         [self.a * x - self.b * y + self.tx, self.b * x + self.a * y + self.ty]
     }

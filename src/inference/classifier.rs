@@ -25,6 +25,7 @@ const DEFAULT_SIDE: u32 = 224;
 /// of an image whose shorter side is 256.
 const CENTRE: f64 = 224.0 / 256.0;
 
+/// An image classifier and what it reuses from image to image.
 pub struct Classifier {
     session: Session,
     labels: Vec<String>,

@@ -10,8 +10,11 @@ use crate::job::{Failure, FailureKind};
 /// What the header of an image says. Width and height are as stored: EXIF orientation may swap them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageInfo {
+    /// Pixels.
     pub width: u32,
+    /// Pixels.
     pub height: u32,
+    /// The format that the content has.
     pub format: ImageFormat,
 }
 

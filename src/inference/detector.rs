@@ -27,6 +27,7 @@ pub struct Detection {
 }
 
 impl Detection {
+    /// Returns the area of the box, square pixels.
     pub fn area(&self) -> f32 {
         self.bbox[2] * self.bbox[3]
     }
@@ -47,6 +48,10 @@ pub struct Detector {
 }
 
 impl Detector {
+    /// Loads the model.
+    ///
+    /// # Errors
+    /// The library or the model cannot be used; says what to do.
     pub fn load(settings: &settings::Recognition) -> anyhow::Result<Self> {
         let session = runtime::session(&settings.runtime, &settings.detector, "recognition.detector")?;
         let fixed = check_model(&session).with_context(|| not_yunet(&settings.detector))?;

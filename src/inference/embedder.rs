@@ -15,6 +15,10 @@ pub struct Embedder {
 }
 
 impl Embedder {
+    /// Loads the model.
+    ///
+    /// # Errors
+    /// The library or the model cannot be used; says what to do.
     pub fn load(settings: &settings::Recognition) -> anyhow::Result<Self> {
         let session = runtime::session(&settings.runtime, &settings.embedder, "recognition.embedder")?;
         check_model(&session)

@@ -7,6 +7,7 @@ use super::gallery::{Gallery, Person, Refused};
 /// A photo's largest face and who it is.
 #[derive(Clone, Debug)]
 pub struct Sample {
+    /// Who it is.
     pub person: String,
     /// Unit length.
     pub embedding: Vec<f32>,
@@ -27,15 +28,20 @@ pub struct Report {
     pub known_named_wrong: Option<f32>,
     /// Strangers given a name: the false-accept rate.
     pub strangers_named: Option<f32>,
+    /// Photos that were enrolled.
     pub known: usize,
+    /// Photos of the same people that were not.
     pub probes: usize,
+    /// Photos of others.
     pub strangers: usize,
 }
 
+/// How well two photos of one person are told from photos of two.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Verification {
     /// Pairs of photos of one person, and of two.
     pub same: usize,
+    /// Pairs of photos of two people.
     pub different: usize,
     /// Mean of the shares of `same` and of `different` pairs told right, at the best threshold.
     pub balanced_accuracy: f32,

@@ -9,6 +9,7 @@ use crate::{
     settings,
 };
 
+/// Finds faces, embeds them, and names them by a gallery.
 pub struct FaceRecogniser {
     detector: Detector,
     embedder: Embedder,

@@ -18,7 +18,9 @@ const SAME_PHOTO: f32 = 0.9999;
 /// A person's name and the embeddings (unit length) of their photos.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Person {
+    /// The name.
     pub name: String,
+    /// One per photo, of unit length.
     pub embeddings: Vec<Vec<f32>>,
 }
 
@@ -60,6 +62,7 @@ fn refused(why: impl Into<String>) -> Refused {
 }
 
 impl Gallery {
+    /// Makes a version of the gallery; `people` are in name order, each name once.
     pub fn new(version: u64, people: Vec<Person>) -> Self {
         Self { version, people, index: OnceLock::new() }
     }

@@ -20,11 +20,13 @@ const ATTEMPTS: u32 = 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
+/// Why the gallery was not read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum GalleryError {
     /// The change itself is refused: says what is allowed.
     #[error("{0}")]
     Refused(String),
+    /// The store's error.
     #[error(transparent)]
     Store(#[from] CloudError),
 }
@@ -35,6 +37,7 @@ impl From<Refused> for GalleryError {
     }
 }
 
+/// The gallery in the object store. Cheap to clone.
 #[derive(Clone)]
 pub struct GalleryStore {
     pub(crate) store: Arc<dyn ObjectStore>,
@@ -43,6 +46,7 @@ pub struct GalleryStore {
 }
 
 impl GalleryStore {
+    /// Keeps the gallery in `bucket` of `store`, within `limits`.
     pub fn new(store: Arc<dyn ObjectStore>, bucket: String, limits: settings::Gallery) -> Self {
         Self { store, bucket, limits }
     }

@@ -27,5 +27,9 @@ pub trait Recogniser: Send {
 
 /// Makes recognisers, each warmed (it has run once) so that the first job is as fast as the next.
 pub trait RecogniserFactory: Send + Sync + 'static {
+    /// Builds one recogniser.
+    ///
+    /// # Errors
+    /// A library or a model is missing or unfit; says what to do.
     fn build(&self) -> anyhow::Result<Box<dyn Recogniser>>;
 }

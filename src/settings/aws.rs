@@ -10,12 +10,17 @@ use super::{
 /// What is left out (`None`, empty) is left to AWS or to the launch template.
 #[derive(Clone, Debug)]
 pub struct Aws {
+    /// Region, if it is not the one of the environment.
     pub region: Option<String>,
+    /// How long an entry waits for others to share its call.
     pub linger: Duration,
+    /// The bucket's name is part of the path instead of the host's name.
     pub s3_path_style: bool,
+    /// Key that encrypts objects, if it is not S3's own.
     pub kms_key: Option<String>,
     /// File with what an instance runs at its first boot.
     pub user_data: Option<PathBuf>,
+    /// How instances are launched.
     pub launch: Launching,
 }
 
@@ -30,6 +35,7 @@ pub struct Launching {
     pub instance_types: Vec<String>,
     /// In order of preference: each stands for its zone.
     pub subnets: Vec<String>,
+    /// Ids of security groups.
     pub security_groups: Vec<String>,
     /// Name of the profile that gives instances their rights.
     pub instance_profile: Option<String>,

@@ -12,6 +12,7 @@ const DEFAULTS: &str = include_str!("../../config/default.toml");
 /// Origin of values nobody has overridden.
 const DEFAULT_ORIGIN: &str = "default";
 
+/// A setting that is not allowed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{origin}: {problem}")]
 pub struct SettingsError {

@@ -19,6 +19,7 @@ pub struct Boot {
     pub sigma: f64,
     /// Share of boots that are slow, and how many times slower they are.
     pub slow_share: f64,
+    /// How many times slower slow boots are.
     pub slow_factor: f64,
     /// Share of a boot that EC2 calls pending, which is not billed.
     pub pending_share: f64,
@@ -37,8 +38,10 @@ pub struct Faults {
     pub crash: f64,
 }
 
+/// `[simulate]`.
 #[derive(Clone, Debug)]
 pub struct Simulate {
+    /// How instances boot.
     pub boot: Boot,
     /// From the call to stop to stopped.
     pub stopping: Duration,
@@ -56,6 +59,7 @@ pub struct Simulate {
     pub poll_delay: Duration,
     /// Median time of a job on a worker's thread, and the standard deviation of its logarithm.
     pub service: Duration,
+    /// Standard deviation of its logarithm.
     pub service_sigma: f64,
     /// Zero: the worker starts with its instance. Else cron starts it, at the next multiple of this.
     pub cron: Duration,
@@ -65,17 +69,20 @@ pub struct Simulate {
     pub hints: bool,
     /// Stopped instances at the beginning.
     pub warm: usize,
+    /// What goes wrong.
     pub faults: Faults,
 }
 
 /// In one currency.
 #[derive(Clone, Debug)]
 pub struct Prices {
+    /// One hour of a running instance.
     pub instance_hour: f64,
     /// 30 days.
     pub disk_gb_month: f64,
     /// GB of each instance's disk, paid until it is terminated.
     pub disk_gb: f64,
+    /// A million calls of a queue.
     pub queue_million_calls: f64,
 }
 

@@ -6,20 +6,30 @@ use crate::fleet::Depth;
 /// When a job was uploaded, when a thread last began it, and when it was answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JobTimes {
+    /// When it was uploaded.
     pub arrived: Time,
+    /// When a thread took it up, for the last time.
     pub began: Option<Time>,
+    /// When it was answered.
     pub answered: Option<Time>,
 }
 
 /// The queue and the fleet from `at` to the next sample. Counts of jobs and of instances by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
+    /// From when on.
     pub at: Time,
+    /// Jobs that wait.
     pub waiting: u64,
+    /// Jobs that are being done.
     pub in_work: u64,
+    /// Instances.
     pub pending: usize,
+    /// Instances.
     pub running: usize,
+    /// Instances.
     pub stopping: usize,
+    /// Instances.
     pub stopped: usize,
 }
 

@@ -7,7 +7,9 @@ use crate::fleet::{FleetRules, IdleStop};
 /// What a run depends on besides its trace and its seed.
 #[derive(Clone, Debug)]
 pub struct Parameters {
+    /// The cloud and the work.
     pub cloud: CloudModel,
+    /// What things cost.
     pub prices: Prices,
     /// The rules of the controller. The simulator sets `started_at` itself.
     pub rules: FleetRules,
@@ -18,8 +20,11 @@ pub struct Parameters {
 /// The model of the cloud, of the workers and of the work.
 #[derive(Clone, Debug)]
 pub struct CloudModel {
+    /// How instances boot.
     pub boot: Boot,
+    /// How long jobs take.
     pub service: Service,
+    /// What goes wrong.
     pub faults: Faults,
     /// Median time from the call that stops an instance to `stopped`.
     pub stopping: Duration,
@@ -71,6 +76,7 @@ pub struct Boot {
 /// The time of a job on a worker thread: log-normal.
 #[derive(Clone, Copy, Debug)]
 pub struct Service {
+    /// Median time of a job on a thread.
     pub median: Duration,
     /// Standard deviation of the logarithm.
     pub sigma: f64,

@@ -22,9 +22,13 @@ fn money(amount: f64) -> f64 {
 /// Quantiles by nearest rank, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quantiles {
+    /// Median.
     pub p50: f64,
+    /// 90th percentile.
     pub p90: f64,
+    /// 99th percentile.
     pub p99: f64,
+    /// Longest.
     pub max: f64,
 }
 
@@ -44,9 +48,13 @@ impl Quantiles {
 pub struct Report {
     /// Name of the run within a comparison.
     pub label: String,
+    /// Who controlled the fleet.
     pub policy: String,
+    /// Name of the trace.
     pub trace: String,
+    /// Seed of the random numbers.
     pub seed: u64,
+    /// Jobs of the trace.
     pub requests: usize,
     /// Requests answered; less than `requests` only if the run was cut off.
     pub completed: usize,
@@ -60,7 +68,9 @@ pub struct Report {
     pub billed_instance_s: f64,
     /// Instance-hours in state stopped.
     pub stopped_hours: f64,
+    /// In the currency of the prices.
     pub cost: f64,
+    /// Its parts.
     pub cost_parts: Cost,
     /// Instances launched.
     pub launches: u64,
@@ -70,6 +80,7 @@ pub struct Report {
     pub terminations: u64,
     /// Maximum number of instances pending or running at the same time.
     pub peak_instances: usize,
+    /// Calls by kind.
     pub api_calls: ApiCalls,
     /// Calls refused by a rate limit.
     pub throttles: u64,

@@ -29,7 +29,9 @@ const CUT_OFF: Duration = Duration::from_secs(6 * 3600);
 
 /// The result of a run.
 pub struct Run {
+    /// The figures.
     pub report: Report,
+    /// What happened.
     pub history: History,
 }
 

@@ -13,15 +13,23 @@ const MONTH_S: f64 = 30.0 * 24.0 * 3600.0;
 /// Number of API calls by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiCalls {
+    /// Launches.
     pub launch: u64,
+    /// Starts.
     pub start: u64,
+    /// Stops.
     pub stop: u64,
+    /// Terminations.
     pub terminate: u64,
+    /// Descriptions.
     pub describe: u64,
     /// Reads of the message counts.
     pub depth: u64,
+    /// Messages sent.
     pub send: u64,
+    /// Receives.
     pub receive: u64,
+    /// Deletes.
     pub delete: u64,
 }
 
@@ -50,12 +58,16 @@ pub struct Usage {
 /// Cost by kind, in the currency of the prices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
+    /// Running instances.
     pub instances: f64,
+    /// Disks of all instances.
     pub disks: f64,
+    /// Calls of the queues.
     pub queues: f64,
 }
 
 impl Cost {
+    /// Returns the sum of the parts.
     pub fn total(&self) -> f64 {
         self.instances + self.disks + self.queues
     }

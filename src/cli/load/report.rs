@@ -18,9 +18,11 @@ const LISTED: usize = 20;
 /// The report; with `--json` this is what is printed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// Address of the uploads.
     pub url: String,
     /// Uploads asked for, and how many of them at once.
     pub requests: usize,
+    /// How many of them at once.
     pub concurrency: usize,
     /// Different photos among them.
     pub photos: usize,
@@ -30,6 +32,7 @@ pub struct Report {
     pub failed: BTreeMap<String, usize>,
     /// The first of them.
     pub failures: Vec<FailedUpload>,
+    /// Uploads that were sent again.
     pub retries: Retries,
     /// Absent without `--expected` or `--expect-folder`.
     pub answers: Option<Answers>,
@@ -48,6 +51,7 @@ pub struct Report {
 /// Answers against what was expected.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answers {
+    /// The expected name.
     pub correct: usize,
     /// Another name than the expected one.
     pub wrong: usize,
@@ -59,26 +63,38 @@ pub struct Answers {
     pub mismatches: Vec<Mismatch>,
 }
 
+/// A wrong answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mismatch {
+    /// The photo.
     pub photo: String,
+    /// The label that was expected.
     pub expected: String,
+    /// The label that was answered.
     pub answered: String,
 }
 
+/// An upload without an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedUpload {
+    /// The photo.
     pub photo: String,
+    /// The kind of failure, as in [`Report::failed`].
     pub kind: String,
+    /// What went wrong.
     pub message: String,
 }
 
 /// Milliseconds from an upload's first attempt to its answer, to three digits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
+    /// Median.
     pub p50: f64,
+    /// 90th percentile.
     pub p90: f64,
+    /// 99th percentile.
     pub p99: f64,
+    /// Longest.
     pub max: f64,
 }
 

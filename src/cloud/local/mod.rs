@@ -35,8 +35,11 @@ const END_LIMIT: Duration = Duration::from_secs(8);
 
 /// All ports of one machine. One process a data folder.
 pub struct LocalCloud {
+    /// The queues.
     pub queues: Arc<dyn Queues>,
+    /// The objects.
     pub objects: Arc<dyn ObjectStore>,
+    /// The instances.
     pub compute: Arc<dyn Compute>,
     broker: Arc<Broker>,
     processes: Arc<LocalCompute>,

@@ -27,8 +27,11 @@ const REMEMBERED: (Duration, usize) = (Duration::from_secs(600), 100);
 /// How a worker is started. The instance's id and secret are added as `--instance ID` and [`SECRET_VARIABLE`].
 #[derive(Clone, Debug)]
 pub struct Launcher {
+    /// Path of the program.
     pub program: PathBuf,
+    /// Its arguments.
     pub args: Vec<OsString>,
+    /// Beginning of the instances' names.
     pub name_prefix: String,
 }
 
@@ -55,6 +58,7 @@ pub struct LocalCompute {
 }
 
 impl LocalCompute {
+    /// Starts instances as `launcher` says. There are none yet.
     pub fn new(launcher: Launcher) -> Arc<Self> {
         Arc::new(Self { launcher, fleet: Mutex::default(), changes: watch::Sender::new(0) })
     }

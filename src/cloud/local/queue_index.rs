@@ -17,21 +17,27 @@ const DEDUP_MS: u64 = 5 * 60 * 1000;
 /// One delivery of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
+    /// Position of the message.
     pub seq: Seq,
+    /// Number of the delivery.
     pub delivery: u64,
 }
 
 /// A message handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
+    /// The delivery.
     pub ticket: Ticket,
+    /// How often the message has been received, this time included.
     pub receives: u32,
 }
 
 /// What a receive does: messages handed out, and messages received too often, which leave the queue.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Received {
+    /// Messages handed out.
     pub taken: Vec<Taken>,
+    /// Messages received too often.
     pub dead: Vec<Seq>,
 }
 
@@ -76,6 +82,7 @@ pub struct QueueIndex {
 }
 
 impl QueueIndex {
+    /// Makes the index of an empty queue.
     pub fn new(spec: &QueueSpec) -> Self {
         Self {
             visibility_ms: spec.visibility.as_millis() as u64,
@@ -241,6 +248,7 @@ impl QueueIndex {
         Ok(())
     }
 
+    /// Counts the messages at `now`.
     pub fn depth(&mut self, now: u64) -> Depth {
         self.expire(now);
         let all = self.entries.len() as u64;

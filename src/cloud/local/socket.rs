@@ -191,7 +191,9 @@ pub async fn serve(
 
 /// The parent, as a worker sees it.
 pub struct SocketCloud {
+    /// The parent's queues.
     pub queues: Arc<dyn Queues>,
+    /// What the instance can ask about itself.
     pub metadata: Arc<dyn Metadata>,
 }
 

@@ -24,6 +24,7 @@ pub struct Known {
     pub booting: Vec<(Duration, usize)>,
     /// Stopped instances that can be started.
     pub startable: usize,
+    /// Times learned from what happened.
     pub learned: LearnedTimes,
     /// Time since the Unix epoch.
     pub clock: Duration,

@@ -13,6 +13,8 @@ pub type JobIndex = usize;
 /// The arrival of a job since the start of the trace, and the job's time on a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
+    /// Since the beginning of the trace.
     pub at: Time,
+    /// Time on a thread.
     pub service: Duration,
 }

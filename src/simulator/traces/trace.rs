@@ -15,9 +15,11 @@ use super::{
 /// Arrivals in order of time.
 #[derive(Clone, Debug)]
 pub struct Trace {
+    /// Name, or path of its file.
     pub name: String,
     /// The time up to which arrivals can come.
     pub length: Duration,
+    /// The arrivals.
     pub arrivals: Vec<Arrival>,
 }
 
