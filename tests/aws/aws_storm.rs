@@ -1,5 +1,7 @@
 //! The whole road while a part of all calls to AWS goes wrong in every way that calls go wrong.
 
+#![expect(clippy::disallowed_methods, reason = "measures real time")]
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
