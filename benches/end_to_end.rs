@@ -5,6 +5,8 @@
 //! alternate, so that what else the machine does meets both. Then one request at a time, each beside a bare recognition
 //! of the same photo.
 
+#![expect(clippy::disallowed_methods, reason = "measures real time")]
+
 use std::{
     collections::HashMap,
     sync::{

@@ -1,6 +1,8 @@
 //! Throughput of the durable queue: `cargo bench --bench queue`. Messages of 20 kB, about an uploaded photo, are sent,
 //! received and deleted, each step acknowledged before the next.
 
+#![expect(clippy::disallowed_methods, reason = "measures real time")]
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},

@@ -74,6 +74,7 @@ pub async fn run(args: Args, settings: &Settings) -> anyhow::Result<()> {
 }
 
 /// As [`run`], with the result instead of prints.
+#[expect(clippy::disallowed_methods, reason = "measures the speed of recognition")]
 pub async fn evaluate(args: &Args, settings: &Settings) -> anyhow::Result<Evaluation> {
     if settings.recognition.kind != RecogniserKind::Face {
         bail!("recognition.kind is \"classifier\"; only face recognition is evaluated");

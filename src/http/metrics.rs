@@ -35,6 +35,7 @@ pub fn uploaded(bytes: usize) {
 }
 
 /// Middleware: records every answer.
+#[expect(clippy::disallowed_methods, reason = "measures how long an answer takes")]
 pub async fn observe(
     req: ServiceRequest,
     next: Next<impl MessageBody>,

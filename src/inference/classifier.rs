@@ -108,6 +108,7 @@ impl Classifier {
 }
 
 impl Recogniser for Classifier {
+    #[expect(clippy::disallowed_methods, reason = "measures its steps")]
     fn recognise(&mut self, image: &[u8], gallery: &Gallery, _embeddings: bool) -> Result<Recognition, Failure> {
         let start = Instant::now();
         let pixels = decode::decode(image, self.max_pixels)?;

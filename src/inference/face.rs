@@ -43,6 +43,7 @@ impl FaceRecogniser {
 }
 
 impl Recogniser for FaceRecogniser {
+    #[expect(clippy::disallowed_methods, reason = "measures its steps")]
     fn recognise(&mut self, image: &[u8], gallery: &Gallery, embeddings: bool) -> Result<Recognition, Failure> {
         let start = Instant::now();
         let pixels = decode::decode(image, self.max_pixels)?;

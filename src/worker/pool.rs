@@ -87,6 +87,7 @@ impl<I: Send + 'static, O: Send + 'static> Pool<I, O> {
 }
 
 /// Serves requests on one thread until every handle is dropped.
+#[expect(clippy::disallowed_methods, reason = "measures how long a job takes")]
 fn serve<I, O>(factory: &Factory<I, O>, requests: &Requests<I, O>, started: oneshot::Sender<anyhow::Result<()>>) {
     let mut task = match make(factory) {
         Ok(task) => Some(task),

@@ -1,5 +1,7 @@
 //! What a thousand images cost in calls: SQS's are shared by many images, and EC2's do not depend on the uploads.
 
+#![expect(clippy::disallowed_methods, reason = "measures real time")]
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},

@@ -1,6 +1,8 @@
 //! From the upload to the answer on SQS, S3 and EC2: a web node, a controller, and real worker processes behind the
 //! emulator's instances.
 
+#![expect(clippy::disallowed_methods, reason = "measures real time")]
+
 use std::time::Duration;
 
 use crate::support::aws_cluster::{Cluster, Node};

@@ -1,5 +1,7 @@
 //! Uploads from end to end, while a part of all calls to AWS fails in every way that calls fail.
 
+#![expect(clippy::disallowed_methods, reason = "measures real time")]
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},

@@ -1,5 +1,7 @@
 //! `rollcall aws up` and `down`: from nothing to an answered upload, and back to nothing.
 
+#![expect(clippy::disallowed_methods, reason = "measures real time")]
+
 use std::time::Duration;
 
 use crate::support::account::{self, Account};

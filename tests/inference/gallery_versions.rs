@@ -1,6 +1,8 @@
 //! The gallery changes in versions: no writer loses another's change, readers follow without a restart, and who is
 //! removed is gone.
 
+#![expect(clippy::disallowed_methods, reason = "measures real time")]
+
 use std::{collections::HashMap, sync::Arc};
 
 use crate::support::MemoryStore;

@@ -124,6 +124,7 @@ impl Shared {
     }
 
     /// Notes a change that is to be written in `linger`.
+    #[expect(clippy::disallowed_methods, reason = "the journal's thread waits by the system's clock")]
     fn change(&self, linger: Duration, change: impl FnOnce(&mut Changes, Instant)) {
         let mut pending = self.pending();
         while pending.changes.len() >= WAITING {
@@ -138,6 +139,7 @@ impl Shared {
     }
 
     /// Waits until something is due. `None`: there will be nothing any more.
+    #[expect(clippy::disallowed_methods, reason = "the journal's thread waits by the system's clock")]
     fn next(&self) -> Option<Changes> {
         let mut pending = self.pending();
         loop {

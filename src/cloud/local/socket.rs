@@ -222,6 +222,7 @@ impl SocketCloud {
 /// A call's deadline: tarpc's own of ten seconds is shorter than a long poll.
 fn within(wait: Duration) -> context::Context {
     let mut context = context::current();
+    #[expect(clippy::disallowed_methods, reason = "tarpc's deadlines are of the system's clock")]
     context.deadline = Instant::now() + wait + CALL_TIMEOUT;
     context
 }

@@ -1,6 +1,8 @@
 //! A whole Rollcall on AWS's emulators: web node and controller as processes, and a worker process behind each of the
 //! emulator's instances.
 
+#![expect(clippy::disallowed_methods, reason = "measures real time")]
+
 use std::{
     process::{Child, Command, Stdio},
     time::{Duration, Instant},

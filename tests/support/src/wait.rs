@@ -1,5 +1,7 @@
 //! Waiting for a condition, in every test.
 
+#![expect(clippy::disallowed_methods, reason = "waits in real time")]
+
 use std::time::{Duration, Instant};
 
 /// Waits for a condition, looking again and again; fails after `timeout`. The one place where tests sleep.

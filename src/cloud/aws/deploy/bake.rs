@@ -241,6 +241,7 @@ impl Bake {
 
     /// Terminates the builders of bakes that were killed.
     async fn terminate_stale_builders(&self) -> anyhow::Result<()> {
+        #[expect(clippy::disallowed_methods, reason = "compared with the times at which AWS launched instances")]
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let stale = builder::list(&self.account).await?.into_iter().filter(|instance| {
             let launched = instance.launch_time().map_or(0, |time| time.secs().max(0) as u64);

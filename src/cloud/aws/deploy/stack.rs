@@ -68,6 +68,7 @@ impl<'a> Stack<'a> {
     /// # Errors
     /// The deletion failed or took too long.
     pub(super) async fn delete(&self, timeout: Duration) -> anyhow::Result<()> {
+        #[expect(clippy::disallowed_methods, reason = "compared with the times of the stack's events")]
         let began = SystemTime::now();
         let deleted = self.client.delete_stack().stack_name(&self.name).send().await;
         deleted.map_err(|e| classify(&format!("stack {}", self.name), e))?;

@@ -73,6 +73,7 @@ pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up
         ),
     };
     let parameters = parameters(account, options, present.as_ref()).await?;
+    #[expect(clippy::disallowed_methods, reason = "compared with the times of the stack's events")]
     let began = SystemTime::now();
     let verb = if present.is_some() { "updating" } else { "creating" };
     eprintln!("{verb} the stack {}", stack.name);
