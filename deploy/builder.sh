@@ -1,7 +1,7 @@
-# The first boot of the machine that an image is made of; what comes before this is written by `rollcall aws bake`:
+# First boot of the builder, the instance that the image is created from. `rollcall aws bake` sets these variables above:
 # package, sha256, report, minutes.
-#
-# Whatever happens, the machine does not stay on.
+
+# Whatever happens, the instance shuts down.
 shutdown -P "+$minutes"
 log=/var/log/rollcall-bake.log
 (
@@ -13,7 +13,7 @@ log=/var/log/rollcall-bake.log
     sh rollcall/install.sh
     cd /
     rm -rf "$OLDPWD"
-    # Each machine of the image makes its own.
+    # Each instance of the image generates its own.
     : > /etc/machine-id
 ) > "$log" 2>&1
 code=$?

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs Rollcall on a machine, as root, from the folder that this file is in. Nothing is started: the machine's user
-# data says what it is to be.
+# Installs Rollcall on a machine, as root, from the directory of this script. Starts nothing: the instance's user data
+# enables the unit of its role.
 set -eu
 cd "$(dirname "$0")"
 
@@ -13,7 +13,8 @@ install -m 644 aws.toml /etc/rollcall/aws.toml
 install -m 644 rollcall-serve.service rollcall-worker.service /etc/systemd/system/
 systemctl daemon-reload
 
-# Program, ONNX Runtime and models must load on this machine: a C library that is too old shows here, not at the first job.
+# The program, ONNX Runtime and the models must load on this machine. A C library that is too old fails here rather than at
+# the first job.
 cd /opt/rollcall
 data=$(mktemp -d)
 ROLLCALL__CLOUD__KIND=local ROLLCALL__LOCAL__DATA_DIR=$data ./rollcall doctor

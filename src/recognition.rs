@@ -1,6 +1,13 @@
-//! What a recognition says: the words that inference, queues, store, HTTP and page share.
+//! The recognition of an image: the first kind of job, and the words that inference, HTTP and the command line share.
 
 use serde::{Deserialize, Serialize};
+
+use crate::job::JobKind;
+
+/// Names the people in an image, and keeps the image with its label and result.
+pub const RECOGNISE: JobKind = JobKind(0);
+/// Answers with the embeddings of the faces in an image, and keeps nothing.
+pub const EMBED: JobKind = JobKind(1);
 
 /// The label of a person nobody in the gallery resembles enough.
 pub const UNKNOWN: &str = "unknown";
@@ -20,7 +27,7 @@ pub struct Face {
     pub name: String,
     /// Cosine similarity to the nearest photo in the gallery, -1 to 1; `None` if the gallery is empty.
     pub similarity: Option<f32>,
-    /// Unit length; only where it was asked for ([`crate::wire::Task::Embed`]).
+    /// Unit length; only in replies to [`EMBED`].
     pub embedding: Option<Vec<f32>>,
 }
 
@@ -55,63 +62,4 @@ pub struct Timings {
     pub decode_ms: f32,
     pub detect_ms: f32,
     pub embed_ms: f32,
-}
-
-impl Timings {
-    pub fn total(&self) -> std::time::Duration {
-        let ms = (self.decode_ms + self.detect_ms + self.embed_ms).max(0.0);
-        std::time::Duration::try_from_secs_f32(ms / 1e3).unwrap_or_default()
-    }
-}
-
-/// Why an image has no recognition; each kind has its HTTP status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FailureKind {
-    /// Not an image, or of a format that is not read: 415.
-    Unsupported,
-    /// Broken bytes: 422.
-    Damaged,
-    /// More pixels or memory than allowed: 413.
-    TooLarge,
-    /// A fault of ours: 500.
-    Internal,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct Failure {
-    pub kind: FailureKind,
-    /// For the person who sent the image: what is wrong and what to do.
-    pub message: String,
-}
-
-impl Failure {
-    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
-    }
-}
-
-/// What is kept of a job under its id.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct JobResult {
-    pub id: String,
-    /// The file name it came with, made safe.
-    pub file: String,
-    pub status: Status,
-    pub recognition: Option<Recognition>,
-    pub failure: Option<Failure>,
-    /// The instance that did it.
-    pub worker: Option<String>,
-    /// Milliseconds since the Unix epoch.
-    pub submitted_ms: u64,
-    pub finished_ms: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Status {
-    Pending,
-    Done,
-    Failed,
 }

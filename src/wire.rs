@@ -1,110 +1,64 @@
-//! What crosses a queue, and what is kept in binary: a version byte, then bincode. This file alone knows the bytes.
+//! Encodes what crosses a queue and what is kept in binary: a version byte, then bincode. No other file uses bincode.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use ulid::Ulid;
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::recognition::{Failure, Recognition};
+use crate::job::{Job, Reply};
 
-/// First byte of everything encoded here. Raised when a type below changes shape.
-const VERSION: u8 = 1;
+/// A value that crosses a queue or is kept in binary.
+pub trait Wire: Serialize + DeserializeOwned {
+    /// First byte of the encoded value. Raised when the type changes shape.
+    const VERSION: u8 = 1;
+}
+
+impl Wire for Job {}
+
+impl Wire for Reply {
+    const VERSION: u8 = 2; // 1 carried the result itself instead of its bytes
+}
+
 /// Upper bound for one decoded value. Without it, ten hostile bytes can ask for terabytes.
 const MAX_BYTES: usize = 64 << 20;
 
-/// Identifies one job, from the upload to its stored result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct JobId(pub u128);
-
-impl JobId {
-    /// A fresh id: time and 80 random bits, so that nobody can guess it.
-    #[allow(clippy::new_without_default)] // each call differs
-    pub fn new() -> Self {
-        Self(Ulid::generate().0)
-    }
-}
-
-impl std::fmt::Display for JobId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        Ulid(self.0).fmt(f)
-    }
-}
-
-impl std::str::FromStr for JobId {
-    type Err = ulid::DecodeError;
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        Ok(Self(Ulid::from_string(s)?.0))
-    }
-}
-
-/// What is wanted of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Task {
-    /// Name the faces; keep image and label in the store.
-    Recognise,
-    /// Answer with the faces' embeddings; keep nothing.
-    Embed,
-}
-
-/// The image of a job: in the message, or (too large for one) in the store.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum ImageRef {
-    Inline(Bytes),
-    Stored { bucket: String, key: String },
-}
-
-/// One image to recognise.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Job {
-    pub id: JobId,
-    pub task: Task,
-    /// Name of the queue that takes the reply.
-    pub reply_to: String,
-    /// The file name it came with, made safe.
-    pub file: String,
-    pub image: ImageRef,
-    /// The gallery version that the sender has seen: a worker with an older one looks for a newer first.
-    pub gallery_version: u64,
-    /// Milliseconds since the Unix epoch.
-    pub submitted_ms: u64,
-}
-
-/// The answer to a job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Reply {
-    pub id: JobId,
-    pub outcome: Result<Recognition, Failure>,
-    /// The instance that did it.
-    pub worker: String,
-    /// Milliseconds from the worker's receive to this reply.
-    pub worker_ms: f32,
-}
-
+/// Why bytes cannot be decoded, or a value cannot be encoded.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
+    /// The bytes are not an encoded value.
     #[error("unreadable message: {0}")]
     Malformed(String),
-    #[error("message has format {found}, this program reads {VERSION}: upgrade the older side")]
-    Version { found: u8 },
+    #[error("message has format {found}, this program reads {expected}: upgrade the older side")]
+    Version {
+        /// The version byte of the message.
+        found: u8,
+        /// The version that this program reads.
+        expected: u8,
+    },
 }
 
 fn format() -> Configuration<LittleEndian, Fixint, Limit<MAX_BYTES>> {
     bincode::config::standard().with_fixed_int_encoding().with_limit::<MAX_BYTES>()
 }
 
-/// Bytes of a value.
-pub fn to_bytes<T: Serialize>(value: &T) -> Result<Bytes, WireError> {
-    let mut out = vec![VERSION];
+/// Encodes a value.
+///
+/// # Errors
+/// The value takes more than 64 MiB.
+pub fn to_bytes<T: Wire>(value: &T) -> Result<Bytes, WireError> {
+    let mut out = vec![T::VERSION];
     bincode::serde::encode_into_std_write(value, &mut out, format())
         .map_err(|e| WireError::Malformed(e.to_string()))?;
     Ok(out.into())
 }
 
-/// The value of bytes; every byte must be used.
-pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
+/// Decodes a value, of which every byte must be used.
+///
+/// # Errors
+/// The bytes are of another version, are no such value, or are more than one.
+pub fn from_bytes<T: Wire>(bytes: &[u8]) -> Result<T, WireError> {
     let (&version, rest) = bytes.split_first().ok_or_else(|| WireError::Malformed("empty".into()))?;
-    if version != VERSION {
-        return Err(WireError::Version { found: version });
+    if version != T::VERSION {
+        return Err(WireError::Version { found: version, expected: T::VERSION });
     }
     let (value, used) =
         bincode::serde::decode_from_slice(rest, format()).map_err(|e| WireError::Malformed(e.to_string()))?;
@@ -112,4 +66,55 @@ pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
         return Err(WireError::Malformed(format!("{} bytes too many", rest.len() - used)));
     }
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{Failure, FailureKind, JobId, JobKind, Payload};
+
+    fn job() -> Job {
+        Job {
+            id: JobId(1),
+            kind: JobKind(1),
+            reply_to: "r".into(),
+            file: "a".into(),
+            payload: Payload::Inline(Bytes::from_static(b"xy")),
+            min_version: 3,
+            submitted_ms: 4,
+        }
+    }
+
+    #[test]
+    fn a_job_has_the_bytes_that_journals_and_queues_hold() {
+        let mut bytes = vec![1]; // version
+        bytes.extend(1_u128.to_le_bytes()); // id
+        bytes.extend(1_u32.to_le_bytes()); // kind
+        bytes.extend([&1_u64.to_le_bytes()[..], b"r", &1_u64.to_le_bytes(), b"a"].concat()); // reply_to, file
+        bytes.extend([&0_u32.to_le_bytes()[..], &2_u64.to_le_bytes(), b"xy"].concat()); // inline payload
+        bytes.extend([3_u64.to_le_bytes(), 4_u64.to_le_bytes()].concat()); // min_version, submitted_ms
+        assert_eq!(to_bytes(&job()).expect("encoded"), bytes);
+        assert_eq!(from_bytes::<Job>(&bytes).expect("decoded"), job());
+    }
+
+    #[test]
+    fn bytes_that_are_no_message_are_refused() {
+        let good = to_bytes(&job()).expect("encoded");
+        let mut newer = good.to_vec();
+        newer[0] = 9;
+        assert_eq!(from_bytes::<Job>(&newer), Err(WireError::Version { found: 9, expected: 1 }));
+        assert!(from_bytes::<Job>(&good[..good.len() - 1]).is_err(), "cut off");
+        assert!(from_bytes::<Job>(&[&good[..], &[0]].concat()).is_err(), "one byte too many");
+        assert!(from_bytes::<Job>(&[]).is_err());
+        let hostile = [&[1][..], &[0; 20], &u64::MAX.to_le_bytes()].concat(); // a name of 2^64 bytes
+        assert!(from_bytes::<Job>(&hostile).is_err());
+    }
+
+    #[test]
+    fn replies_survive_the_queue() {
+        for outcome in [Ok(Bytes::from_static(b"{}")), Err(Failure::new(FailureKind::Damaged, "cut off"))] {
+            let reply = Reply { id: JobId(7), outcome, worker: "i-1".into(), worker_ms: 1.5 };
+            assert_eq!(from_bytes::<Reply>(&to_bytes(&reply).expect("encoded")), Ok(reply));
+        }
+    }
 }

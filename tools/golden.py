@@ -2,7 +2,7 @@
 
     golden.py ASSETS OUT_FOLDER
 
-writes faces.jsonl, a line a photo, paths relative to ASSETS, faces largest first:
+writes faces.jsonl, one line per photo, paths relative to ASSETS, faces largest first:
     {"photo", "faces": [{"box": [x, y, width, height], "landmarks": [[x, y] × 5], "score", "embedding": [128]}]}
 and similarity.jsonl, a line a set of landmarks:
     {"landmarks": [[x, y] × 5], "matrix": [[a, b, x], [c, d, y]]}

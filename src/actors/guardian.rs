@@ -1,17 +1,12 @@
-//! Rebuilds a dead actor from its factory, within a budget; beyond it the process ends non-zero, because an actor that
+//! Rebuilds a dead actor from its factory, within a budget. Beyond it the process ends non-zero, because an actor that
 //! keeps dying is better served by a fresh process than by another try.
 
-use std::{
-    cell::Cell,
-    collections::{BTreeMap, VecDeque},
-    sync::{Arc, RwLock},
-    time::Duration,
-};
+use std::{cell::Cell, collections::VecDeque, time::Duration};
 
-use actix::{Actor, AsyncContext, Context, Handler, MailboxError, Message, Recipient, System};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, System};
 use tokio::time::Instant;
 
-use super::messages::Died;
+use super::mailbox::Mailbox;
 
 /// Exit code of a process whose actors keep dying (`EX_SOFTWARE` of sysexits.h).
 pub const EXIT_SOFTWARE: i32 = 70;
@@ -19,64 +14,18 @@ pub const EXIT_SOFTWARE: i32 = 70;
 const BUDGET: usize = 5;
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// The way to an actor that may be rebuilt: holds whichever address is the present one.
-pub struct Link<M: Message + Send + 'static>(Arc<RwLock<Option<Recipient<M>>>>)
-where
-    M::Result: Send;
-
-impl<M: Message + Send + 'static> Clone for Link<M>
-where
-    M::Result: Send,
-{
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<M: Message + Send + 'static> Default for Link<M>
-where
-    M::Result: Send,
-{
-    fn default() -> Self {
-        Self(Arc::default())
-    }
-}
-
-impl<M: Message + Send + 'static> Link<M>
-where
-    M::Result: Send,
-{
-    pub fn set(&self, to: Recipient<M>) {
-        *self.0.write().unwrap_or_else(|e| e.into_inner()) = Some(to);
-    }
-
-    fn get(&self) -> Option<Recipient<M>> {
-        self.0.read().unwrap_or_else(|e| e.into_inner()).clone()
-    }
-
-    /// Sends without waiting. `false` if the actor is dead at the moment and the message is lost.
-    pub fn tell(&self, message: M) -> bool {
-        let to = self.get().filter(Recipient::connected);
-        if let Some(to) = &to {
-            to.do_send(message);
-        }
-        to.is_some()
-    }
-
-    /// Sends and waits for the answer; `Closed` if the actor is dead.
-    pub async fn ask(&self, message: M) -> Result<M::Result, MailboxError> {
-        match self.get() {
-            Some(to) => to.send(message).await,
-            None => Err(MailboxError::Closed),
-        }
-    }
-}
-
-/// A field of every guarded actor: tells the guardian when the actor is dropped. A panic in a handler drops the actor
+/// A field of every guarded actor: notifies the guardian when the actor is dropped. A panic in a handler drops the actor
 /// without calling `stopped`, so only a destructor sees every death.
 pub struct DeathNotice {
     name: &'static str,
-    guardian: Recipient<Died>,
+    guardian: Addr<Guardian>,
+}
+
+impl DeathNotice {
+    /// Reports that the process is ending: the guardian rebuilds nothing any more.
+    pub fn stand_down(&self) {
+        self.guardian.do_send(StandDown);
+    }
 }
 
 impl Drop for DeathNotice {
@@ -85,38 +34,84 @@ impl Drop for DeathNotice {
     }
 }
 
-/// Starts an actor and links its new address.
-pub type Factory = Box<dyn Fn(DeathNotice)>;
-
-/// A factory for an actor that must not be rebuilt: what it had in hand would be lost with nobody to say so. Its death ends
-/// the process, and others do its work.
-pub fn fail_fast(start: impl FnOnce(DeathNotice) + 'static) -> Factory {
-    let start = Cell::new(Some(start));
-    Box::new(move |notice| match start.take() {
-        Some(start) => start(notice),
-        None => {
-            tracing::error!("it cannot be rebuilt: the process ends, and others do its work");
-            System::current().stop_with_code(EXIT_SOFTWARE);
-        }
-    })
-}
+/// Starts an actor and puts it into its mailbox.
+type Factory = Box<dyn Fn(DeathNotice)>;
 
 struct Supervised {
+    name: &'static str,
     factory: Factory,
     deaths: VecDeque<Instant>,
 }
 
+/// Collects the actors of a role and checks that none was forgotten.
+#[derive(Default)]
+pub struct GuardianBuilder {
+    mailboxes: Vec<&'static str>,
+    supervised: Vec<Supervised>,
+}
+
+impl GuardianBuilder {
+    /// Makes the mailbox of an actor that must be added before [`Self::start`].
+    pub fn mailbox<A: Actor<Context = Context<A>>>(&mut self, name: &'static str) -> Mailbox<A> {
+        self.mailboxes.push(name);
+        Mailbox::new(name)
+    }
+
+    /// Adds an actor that is rebuilt by `make` when it dies.
+    pub fn supervise<A: Actor<Context = Context<A>>>(
+        &mut self,
+        mailbox: &Mailbox<A>,
+        make: impl Fn(DeathNotice) -> A + 'static,
+    ) {
+        let place = mailbox.clone();
+        self.add(mailbox.name(), Box::new(move |notice| place.set(make(notice).start())));
+    }
+
+    /// Adds an actor that must not be rebuilt, because what it had in hand would be lost with nobody to report it. Its
+    /// death ends the process, and others do its work.
+    pub fn fail_fast<A: Actor<Context = Context<A>>>(
+        &mut self,
+        mailbox: &Mailbox<A>,
+        make: impl FnOnce(DeathNotice) -> A + 'static,
+    ) {
+        let (place, make) = (mailbox.clone(), Cell::new(Some(make)));
+        let factory = move |notice| match make.take() {
+            Some(make) => place.set(make(notice).start()),
+            None => {
+                tracing::error!("it cannot be rebuilt: the process ends, and others do its work");
+                System::current().stop_with_code(EXIT_SOFTWARE);
+            }
+        };
+        self.add(mailbox.name(), Box::new(factory));
+    }
+
+    fn add(&mut self, name: &'static str, factory: Factory) {
+        self.supervised.push(Supervised { name, factory, deaths: VecDeque::new() });
+    }
+
+    /// Starts the guardian and, in the order in which they were added, its actors.
+    ///
+    /// # Errors
+    /// A mailbox was made and no actor was added for it: its messages would be lost.
+    pub fn start(self) -> anyhow::Result<Addr<Guardian>> {
+        let added = |name: &&str| self.supervised.iter().any(|actor| actor.name == *name);
+        if let Some(name) = self.mailboxes.iter().find(|name| !added(name)) {
+            anyhow::bail!("the actor \"{name}\" has a mailbox, but was not added to its guardian");
+        }
+        Ok(Guardian { supervised: self.supervised, standing_down: false }.start())
+    }
+}
+
 /// See the module.
 pub struct Guardian {
-    wards: BTreeMap<&'static str, Supervised>,
+    supervised: Vec<Supervised>,
     standing_down: bool,
 }
 
 impl Guardian {
-    /// Guards the actors that these factories make; they are made when the guardian starts, in name order.
-    pub fn new(factories: impl IntoIterator<Item = (&'static str, Factory)>) -> Self {
-        let ward = |(name, factory)| (name, Supervised { factory, deaths: VecDeque::new() });
-        Self { wards: factories.into_iter().map(ward).collect(), standing_down: false }
+    /// Collects the actors to guard.
+    pub fn builder() -> GuardianBuilder {
+        GuardianBuilder::default()
     }
 }
 
@@ -124,13 +119,20 @@ impl Actor for Guardian {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        for (name, ward) in &self.wards {
-            (ward.factory)(DeathNotice { name, guardian: ctx.address().recipient() });
+        for Supervised { name, factory, .. } in &self.supervised {
+            factory(DeathNotice { name, guardian: ctx.address() });
         }
     }
 }
 
-/// The process is ending: deaths are no longer mended.
+/// To the guardian: an actor is gone, by stopping or by a panic.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Died {
+    name: &'static str,
+}
+
+/// To the guardian: the process is ending, rebuild nothing any more.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct StandDown;
@@ -145,11 +147,14 @@ impl Handler<StandDown> for Guardian {
 impl Handler<Died> for Guardian {
     type Result = ();
     fn handle(&mut self, Died { name }: Died, ctx: &mut Self::Context) {
-        let Some(ward) = self.wards.get_mut(name).filter(|_| !self.standing_down) else { return };
+        let Some(actor) = self.supervised.iter_mut().find(|actor| actor.name == name) else { return };
+        if self.standing_down {
+            return;
+        }
         let now = Instant::now();
-        if within_budget(&mut ward.deaths, now) {
-            tracing::error!(actor = name, deaths = ward.deaths.len(), "actor died, rebuilding it");
-            (ward.factory)(DeathNotice { name, guardian: ctx.address().recipient() });
+        if within_budget(&mut actor.deaths, now) {
+            tracing::error!(actor = name, deaths = actor.deaths.len(), "actor died, rebuilding it");
+            (actor.factory)(DeathNotice { name, guardian: ctx.address() });
         } else {
             tracing::error!(actor = name, deaths = BUDGET + 1, window = ?WINDOW, "actor keeps dying, giving up");
             System::current().stop_with_code(EXIT_SOFTWARE);
@@ -194,40 +199,47 @@ mod tests {
     }
 
     #[actix::test]
-    async fn an_actor_that_panics_is_rebuilt_and_reached_by_the_same_link() {
-        let link = Link::<Poke>::default();
-        let lives = std::cell::Cell::new(0);
-        let factory: Factory = {
-            let link = link.clone();
-            Box::new(move |notice| {
-                lives.set(lives.get() + 1);
-                link.set(Fragile { life: lives.get(), _notice: notice }.start().recipient());
-            })
-        };
-        let _guardian = Guardian::new([("fragile", factory)]).start();
+    async fn an_actor_that_panics_is_rebuilt_and_reached_through_the_same_mailbox() {
+        let mut guardian = Guardian::builder();
+        let mailbox = guardian.mailbox::<Fragile>("fragile");
+        let lives = Cell::new(0);
+        guardian.supervise(&mailbox, move |notice| {
+            lives.set(lives.get() + 1);
+            Fragile { life: lives.get(), _notice: notice }
+        });
+        let _guardian = guardian.start().expect("complete");
+        let poke = mailbox.sender::<Poke>();
         tokio::task::yield_now().await;
-        assert_eq!(link.ask(Poke { panic: false }).await, Ok(1));
-        assert!(link.ask(Poke { panic: true }).await.is_err());
-        while link.ask(Poke { panic: false }).await != Ok(2) {
+        assert_eq!(poke.ask(Poke { panic: false }).await, Ok(1));
+        assert!(poke.ask(Poke { panic: true }).await.is_err());
+        while poke.ask(Poke { panic: false }).await != Ok(2) {
             tokio::task::yield_now().await;
         }
     }
 
     #[test]
-    fn the_death_of_an_irreplaceable_actor_ends_the_process() {
+    fn the_death_of_a_fail_fast_actor_ends_the_process() {
         let system = System::new();
         system.block_on(async {
-            let link = Link::<Poke>::default();
-            let start = {
-                let link = link.clone();
-                move |notice| link.set(Fragile { life: 1, _notice: notice }.start().recipient())
-            };
-            Guardian::new([("fragile", fail_fast(start))]).start();
+            let mut guardian = Guardian::builder();
+            let mailbox = guardian.mailbox::<Fragile>("fragile");
+            guardian.fail_fast(&mailbox, |notice| Fragile { life: 1, _notice: notice });
+            guardian.start().expect("complete");
+            let poke = mailbox.sender::<Poke>();
             tokio::task::yield_now().await;
-            assert_eq!(link.ask(Poke { panic: false }).await, Ok(1));
-            assert!(link.ask(Poke { panic: true }).await.is_err());
+            assert_eq!(poke.ask(Poke { panic: false }).await, Ok(1));
+            assert!(poke.ask(Poke { panic: true }).await.is_err());
         });
         assert_eq!(system.run_with_code().expect("the system ran"), EXIT_SOFTWARE);
+    }
+
+    #[actix::test]
+    async fn a_role_does_not_start_while_a_mailbox_has_no_actor() {
+        let mut guardian = Guardian::builder();
+        let sender = guardian.mailbox::<Fragile>("fragile").sender::<Poke>();
+        assert!(!sender.tell(Poke { panic: false }), "nobody is there");
+        let error = guardian.start().expect_err("an actor was forgotten");
+        assert!(error.to_string().contains("fragile"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,13 +1,25 @@
-//! When to stop oneself: after `worker.idle_stop` with no job in hand, and not before the time that is paid for is over.
+//! Reports when a worker has been idle for long enough to stop (see [`IdleStop`]).
 
-use actix::{Actor, AsyncContext, Context, Handler};
+use actix::{Actor, AsyncContext, Context, Handler, Message};
 use tokio::time::Instant;
 
-use super::{
-    guardian::{DeathNotice, Link},
-    messages::{Busy, Idle, IdleExpired},
-};
+use super::{guardian::DeathNotice, mailbox::Sender};
 use crate::fleet::IdleStop;
+
+/// To the idle timer: one more job is in hand.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Busy;
+
+/// To the idle timer: one job less is in hand.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Idle;
+
+/// From the idle timer: there has been no job for as long as the rule says.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct IdleExpired;
 
 /// See the module.
 pub struct IdleTimer {
@@ -15,17 +27,17 @@ pub struct IdleTimer {
     born: Instant,
     in_hand: usize,
     idle_since: Instant,
-    expired: Link<IdleExpired>,
+    expired: Sender<IdleExpired>,
     _notice: DeathNotice,
 }
 
 impl IdleTimer {
-    /// `born`: when the instance came up, as far as it can know.
-    pub fn new(rule: IdleStop, born: Instant, expired: Link<IdleExpired>, notice: DeathNotice) -> Self {
+    /// Counts idle time from now on. `born`: when the instance came up, as far as it can know.
+    pub fn new(rule: IdleStop, born: Instant, expired: Sender<IdleExpired>, notice: DeathNotice) -> Self {
         Self { rule, born, in_hand: 0, idle_since: Instant::now(), expired, _notice: notice }
     }
 
-    /// Compares deadlines instead of restarting a timer a job: a full mailbox is emptied before timers fire.
+    /// Compares deadlines instead of restarting a timer per job: a full mailbox is emptied before timers fire.
     fn check(&mut self, ctx: &mut Context<Self>) {
         let wait = match self.in_hand {
             0 => self.rule.wait(self.idle_since.elapsed(), self.born.elapsed()),

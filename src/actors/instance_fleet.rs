@@ -1,21 +1,42 @@
-//! The thin shell round the pure core in `fleet/`: events in, actions out. Every call to the cloud runs on owned data
-//! beside the actor and comes back as an event.
+//! Runs the pure core of the fleet: events in, actions out. Every call to the cloud runs on owned data beside the actor
+//! and comes back as an event.
 
 use std::{sync::Arc, time::Duration};
 
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
 use tokio::{sync::watch, time::Instant};
 
-use super::{
-    fleet_recorder::FleetRecorder,
-    guardian::DeathNotice,
-    messages::{DemandHint, Retire, Served},
-};
+use super::{fleet_recorder::FleetRecorder, guardian::DeathNotice};
 use crate::{
     clock::now_ms,
     cloud::{Compute, InstanceId, Queue},
     fleet::{Action, Event, FleetCore, view::FleetView},
 };
+
+/// To the fleet: uploads that wait in this process now. Sent with each upload, so that growing never waits for a poll.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct DemandHint {
+    /// Jobs that wait.
+    pub waiting: u64,
+}
+
+/// To the fleet: a worker has finished jobs. From the router, once per batch of replies.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Served {
+    /// The worker's instance.
+    pub worker: InstanceId,
+    /// How many jobs.
+    pub jobs: u64,
+    /// How long they took in all.
+    pub busy: Duration,
+}
+
+/// To the fleet: the process is ending, launch and start nothing any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Retire;
 
 /// Shortest time between two views.
 const SHOW_EVERY: Duration = Duration::from_millis(20);
@@ -26,7 +47,7 @@ pub struct InstanceFleet {
     recorder: Option<FleetRecorder>,
     origin: Instant,
     compute: Arc<dyn Compute>,
-    listener: Arc<dyn Queue>,
+    requests: Arc<dyn Queue>,
     shown: Arc<watch::Sender<Arc<FleetView>>>,
     wake: Option<SpawnHandle>,
     /// When the view was last shown, and whether it will be again without another event.
@@ -41,7 +62,7 @@ impl InstanceFleet {
         core: FleetCore,
         recorder: Option<FleetRecorder>,
         compute: Arc<dyn Compute>,
-        listener: Arc<dyn Queue>,
+        requests: Arc<dyn Queue>,
         shown: Arc<watch::Sender<Arc<FleetView>>>,
         notice: DeathNotice,
     ) -> Self {
@@ -50,7 +71,7 @@ impl InstanceFleet {
             recorder,
             origin: Instant::now(),
             compute,
-            listener,
+            requests,
             shown,
             wake: None,
             showed: None,
@@ -97,10 +118,10 @@ impl InstanceFleet {
     }
 
     fn perform(&mut self, action: Action, ctx: &mut Context<Self>) {
-        let (compute, listener) = (self.compute.clone(), self.listener.clone());
+        let (compute, requests) = (self.compute.clone(), self.requests.clone());
         let done = async move {
             match action {
-                Action::ReadDepth => Event::Depth(listener.depth().await),
+                Action::ReadDepth => Event::Depth(requests.depth().await),
                 Action::Describe { generation } => Event::Described { generation, result: compute.describe().await },
                 Action::Launch { token, count } => {
                     let result = compute.launch(&token, count).await;

@@ -1,8 +1,8 @@
-//! Root of an app instance: it takes jobs from the poller, has them recognised, answers, keeps the results, and ends
-//! when there has been nothing to do, when it is told to, or when the cloud takes the instance away.
+//! Root of a worker's actors: takes jobs from the poller, has them run, replied and persisted, and ends when there has
+//! been nothing to do, on a signal, or when the cloud takes the instance away.
 //!
-//! The reply goes out before the results are stored, because somebody waits for it; the job is deleted after both, so
-//! a death in between repeats the job instead of losing its result.
+//! The reply goes out before the result is persisted, because somebody waits for it; the job is deleted after both, so a
+//! death in between repeats the job instead of losing its result.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,10 +16,10 @@ use actix::{
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    guardian::{DeathNotice, Link, StandDown},
-    messages::{
-        Busy, Deliveries, Done, Drain, Drained, FinalPoll, Idle, IdleExpired, Nack, QueueEmpty, RequestCapacity,
-    },
+    guardian::DeathNotice,
+    idle_timer::{Busy, Idle, IdleExpired, IdleTimer},
+    mailbox::{Mailbox, Sender},
+    queue_poller::{Deliveries, Done, Drain, Drained, FinalPoll, Nack, QueueEmpty, QueuePoller, RequestCapacity},
 };
 use crate::{
     cloud::{Delivery, Metadata},
@@ -34,58 +34,66 @@ pub const EXIT_UNFINISHED: i32 = 75;
 /// Exit code of a worker that has lost its cloud, or could not have its instance stopped (`EX_UNAVAILABLE` of sysexits.h).
 /// Its unit on AWS powers the machine off then.
 pub const EXIT_UNAVAILABLE: i32 = 69;
-/// Pause between two looks for an interruption notice (EC2 gives two minutes).
+/// How often the interruption notice is read (EC2 gives two minutes).
 const INTERRUPTION_EVERY: Duration = Duration::from_secs(5);
-/// Finished images a thread whose reply or results may be being written: bounds how far inference runs ahead of a slow
+/// Finished jobs per thread whose reply or result may be being written: bounds how far execution runs ahead of a slow
 /// store.
-const UNSETTLED: usize = 8;
+const UNPERSISTED: usize = 8;
 
-/// Ways between the actors of the instance.
-#[derive(Clone, Default)]
-pub struct Links {
-    pub capacity: Link<RequestCapacity>,
-    pub deliveries: Link<Deliveries>,
-    pub done: Link<Done>,
-    pub abandon: Link<Nack>,
-    pub final_poll: Link<FinalPoll>,
-    pub quiet: Link<QueueEmpty>,
-    pub drain: Link<Drain>,
-    pub drained: Link<Drained>,
-    pub busy: Link<Busy>,
-    pub idle: Link<Idle>,
-    pub idle_expired: Link<IdleExpired>,
-    pub end: Link<End>,
-    pub stand_down: Link<StandDown>,
+/// Senders to the other actors of the worker.
+#[derive(Clone)]
+pub struct Peers {
+    done: Sender<Done>,
+    nack: Sender<Nack>,
+    final_poll: Sender<FinalPoll>,
+    drain: Sender<Drain>,
+    busy: Sender<Busy>,
+    idle: Sender<Idle>,
+}
+
+impl Peers {
+    /// Takes every sender that the supervisor needs from the mailboxes of its peers.
+    pub fn new(poller: &Mailbox<QueuePoller>, timer: &Mailbox<IdleTimer>) -> Self {
+        Self {
+            done: poller.sender(),
+            nack: poller.sender(),
+            final_poll: poller.sender(),
+            drain: poller.sender(),
+            busy: timer.sender(),
+            idle: timer.sender(),
+        }
+    }
 }
 
 /// Why an instance ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum EndReason {
     /// Nothing to do for `worker.idle_stop`.
     Idle,
     /// SIGTERM, SIGINT.
-    Asked,
+    Signal,
     /// The cloud announced that it takes the instance away.
     Interrupted(String),
 }
 
-/// Finish what is in hand and end.
+/// To the supervisor: finish what is in hand and end.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct End(pub Why);
+pub struct End(pub EndReason);
 
 /// How a worker works.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Inference threads of the runner's pool.
+    /// Threads of the job runner.
     pub threads: usize,
+    /// How far ahead jobs are received.
     pub prefetch: Prefetch,
     /// `worker.drain_timeout`.
     pub drain_timeout: Duration,
 }
 
-/// The poller's question, until there is room.
-struct Asked {
+/// The poller's request for capacity, until there is room.
+struct CapacityRequest {
     batch_was_full: bool,
     answer: oneshot::Sender<usize>,
 }
@@ -94,20 +102,20 @@ struct Asked {
 pub struct InstanceSupervisor {
     runner: Arc<JobRunner>,
     metadata: Arc<dyn Metadata>,
-    links: Links,
+    peers: Peers,
     limits: Limits,
-    /// Jobs so far: names those in hand.
+    /// Jobs so far: numbers those in hand.
     jobs: u64,
-    /// Jobs whose inference has not begun; those whose inference is under way, and since when.
+    /// Jobs in hand that have not been begun; those that are being done, and since when.
     waiting: HashSet<u64>,
     begun: HashMap<u64, Instant>,
-    /// Finished images whose reply or results are being written.
-    unsettled: usize,
-    asked: Option<Asked>,
-    /// When the question is looked at again, at the latest.
-    look: Option<SpawnHandle>,
-    ending: Option<Why>,
-    _notice: DeathNotice,
+    /// Finished jobs whose reply or result is being written.
+    unpersisted: usize,
+    capacity_request: Option<CapacityRequest>,
+    /// When the request is decided again, at the latest.
+    decide_later: Option<SpawnHandle>,
+    ending: Option<EndReason>,
+    notice: DeathNotice,
 }
 
 impl InstanceSupervisor {
@@ -115,58 +123,58 @@ impl InstanceSupervisor {
         runner: Arc<JobRunner>,
         limits: Limits,
         metadata: Arc<dyn Metadata>,
-        links: Links,
+        peers: Peers,
         notice: DeathNotice,
     ) -> Self {
         Self {
             runner,
             metadata,
-            links,
+            peers,
             limits,
             jobs: 0,
             waiting: HashSet::new(),
             begun: HashMap::new(),
-            unsettled: 0,
-            asked: None,
-            look: None,
+            unpersisted: 0,
+            capacity_request: None,
+            decide_later: None,
             ending: None,
-            _notice: notice,
+            notice,
         }
     }
 
-    /// Answers the poller if it has asked and there is room, or looks again when there may be.
+    /// Answers the poller's request if there is room, or decides again when there may be.
     fn answer_poller(&mut self, ctx: &mut Context<Self>) {
-        if let Some(look) = self.look.take() {
-            ctx.cancel_future(look);
+        if let Some(later) = self.decide_later.take() {
+            ctx.cancel_future(later);
         }
-        let Some(asked) = self.asked.take() else { return };
+        let Some(request) = self.capacity_request.take() else { return };
         let load = Load {
             threads: self.limits.threads,
-            usual: self.runner.learned.get(),
+            service_time: self.runner.service_time().get(),
             begun: self.begun.values().copied().collect(),
             waiting: self.waiting.len(),
-            batch_was_full: asked.batch_was_full,
+            batch_was_full: request.batch_was_full,
         };
         let now = Instant::now();
-        match self.limits.prefetch.ask(&load, now) {
-            PollDecision::Now(count) if self.unsettled < UNSETTLED * self.limits.threads => {
-                let _ = asked.answer.send(count); // a poller that has gone has asked for nothing
+        match self.limits.prefetch.decide(&load, now) {
+            PollDecision::Now(count) if self.unpersisted < UNPERSISTED * self.limits.threads => {
+                let _ = request.answer.send(count); // the poller may be gone
             }
             PollDecision::At(then) => {
-                self.asked = Some(asked);
-                self.look = Some(ctx.run_later(then - now, Self::answer_poller));
+                self.capacity_request = Some(request);
+                self.decide_later = Some(ctx.run_later(then - now, Self::answer_poller));
             }
-            PollDecision::Now(_) | PollDecision::Later => self.asked = Some(asked), // until a job has come on
+            PollDecision::Now(_) | PollDecision::Later => self.capacity_request = Some(request),
         }
     }
 
-    /// Takes a job through inference, reply and storage, and gives its message back or has it deleted.
+    /// Has a job run, replied and persisted, and its message deleted or returned to the queue.
     fn take(&mut self, delivery: Delivery, ctx: &mut Context<Self>) {
         let (job, receipt) = (self.jobs, delivery.receipt.clone());
         self.jobs += 1;
         self.waiting.insert(job);
-        self.links.busy.tell(Busy);
-        let (told, begun) = oneshot::channel();
+        self.peers.busy.tell(Busy);
+        let (notify, begun) = oneshot::channel();
         ctx.spawn(begun.into_actor(self).map(move |begun, act, ctx| {
             if begun.is_ok() && act.waiting.remove(&job) {
                 act.begun.insert(job, Instant::now());
@@ -174,28 +182,28 @@ impl InstanceSupervisor {
             }
         }));
         let runner = self.runner.clone();
-        let recognised = async move { runner.recognise(delivery, told).await }.into_actor(self);
-        let settled = recognised.then(move |finished, act, ctx| {
+        let run = async move { runner.run(delivery, notify).await }.into_actor(self);
+        let persisted = run.then(move |finished, act, ctx| {
             act.waiting.remove(&job);
             act.begun.remove(&job);
-            act.unsettled += 1;
+            act.unpersisted += 1;
             act.answer_poller(ctx);
             let runner = act.runner.clone();
-            let settled = async move {
+            let persisted = async move {
                 match finished {
-                    Some(finished) => runner.settle(finished).await,
+                    Some(finished) => runner.persist(finished).await,
                     None => Ok(()),
                 }
             };
-            settled.into_actor(act)
+            persisted.into_actor(act)
         });
-        let durable = settled.then(|settled, act, ctx| {
-            // The disk may be slow: nothing of the image is held any more, and inference goes on.
-            act.unsettled -= 1;
+        let durable = persisted.then(|persisted, act, ctx| {
+            // The disk may be slow: nothing of the payload is held any more, and execution goes on.
+            act.unpersisted -= 1;
             act.answer_poller(ctx);
             let runner = act.runner.clone();
             let durable = async move {
-                match settled {
+                match persisted {
                     Ok(()) => runner.flush().await,
                     error => error,
                 }
@@ -204,24 +212,24 @@ impl InstanceSupervisor {
         });
         ctx.spawn(durable.map(|durable, act, _| {
             match durable {
-                Ok(()) => act.links.done.tell(Done(receipt)),
+                Ok(()) => act.peers.done.tell(Done(receipt)),
                 Err(error) => {
                     tracing::error!(%error, "job not finished: it will be done again");
-                    act.links.abandon.tell(Nack(receipt))
+                    act.peers.nack.tell(Nack(receipt))
                 }
             };
-            act.links.idle.tell(Idle);
+            act.peers.idle.tell(Idle);
         }));
     }
 
-    fn end(&mut self, why: Why, ctx: &mut Context<Self>) {
+    fn end(&mut self, reason: EndReason, ctx: &mut Context<Self>) {
         if self.ending.is_some() {
             return;
         }
-        tracing::info!(?why, "draining");
-        self.ending = Some(why);
-        self.links.stand_down.tell(StandDown);
-        self.links.drain.tell(Drain);
+        tracing::info!(?reason, "draining");
+        self.ending = Some(reason);
+        self.notice.stand_down();
+        self.peers.drain.tell(Drain);
         ctx.run_later(self.limits.drain_timeout, |_, _| {
             tracing::error!("jobs in hand did not finish in time: leaving them to others");
             System::current().stop_with_code(EXIT_UNFINISHED);
@@ -238,7 +246,7 @@ impl Actor for InstanceSupervisor {
             let asked = async move { metadata.interruption().await }.into_actor(act);
             ctx.spawn(asked.map(|answer, act, ctx| match answer {
                 Ok(None) => {}
-                Ok(Some(notice)) => act.end(Why::Interrupted(notice.reason), ctx),
+                Ok(Some(notice)) => act.end(EndReason::Interrupted(notice.reason), ctx),
                 Err(error) => tracing::warn!(%error, "interruption notice not read"),
             }));
         });
@@ -249,7 +257,7 @@ impl Handler<RequestCapacity> for InstanceSupervisor {
     type Result = ResponseFuture<usize>;
     fn handle(&mut self, RequestCapacity { batch_was_full }: RequestCapacity, ctx: &mut Self::Context) -> Self::Result {
         let (answer, answered) = oneshot::channel();
-        self.asked = Some(Asked { batch_was_full, answer });
+        self.capacity_request = Some(CapacityRequest { batch_was_full, answer });
         self.answer_poller(ctx);
         Box::pin(async move { answered.await.unwrap_or(0) })
     }
@@ -267,21 +275,21 @@ impl Handler<Deliveries> for InstanceSupervisor {
 impl Handler<IdleExpired> for InstanceSupervisor {
     type Result = ();
     fn handle(&mut self, _: IdleExpired, _: &mut Self::Context) {
-        self.links.final_poll.tell(FinalPoll);
+        self.peers.final_poll.tell(FinalPoll);
     }
 }
 
 impl Handler<QueueEmpty> for InstanceSupervisor {
     type Result = ();
     fn handle(&mut self, _: QueueEmpty, ctx: &mut Self::Context) {
-        self.end(Why::Idle, ctx);
+        self.end(EndReason::Idle, ctx);
     }
 }
 
 impl Handler<End> for InstanceSupervisor {
     type Result = ();
-    fn handle(&mut self, End(why): End, ctx: &mut Self::Context) {
-        self.end(why, ctx);
+    fn handle(&mut self, End(reason): End, ctx: &mut Self::Context) {
+        self.end(reason, ctx);
     }
 }
 
@@ -294,7 +302,7 @@ impl Handler<Drained> for InstanceSupervisor {
             let code = match result {
                 Ok(()) => 0,
                 Err(error) => {
-                    tracing::error!(%error, "the cloud did not note that this instance stops");
+                    tracing::error!(%error, "the cloud was not told that this instance stops");
                     EXIT_UNAVAILABLE
                 }
             };
@@ -302,3 +310,6 @@ impl Handler<Drained> for InstanceSupervisor {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests;

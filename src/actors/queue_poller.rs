@@ -1,53 +1,123 @@
-//! Ask for capacity → receive → hand over → delete or extend. One long poll at a time, never for more messages than there
-//! is capacity for: how long a process holds a job that another could do is in the hands of whoever tells the capacity.
+//! Receives messages for an owner, and deletes, extends or returns them as the owner says.
+//!
+//! There is one long poll at a time, never for more messages than the owner has capacity for: how long a process holds a
+//! job that another could do is up to the owner.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
 
 use super::{
-    guardian::{DeathNotice, Link},
-    messages::{Deliveries, Done, Drain, Drained, FinalPoll, Nack, QueueEmpty, RequestCapacity},
+    guardian::DeathNotice,
+    mailbox::{Mailbox, Sender},
 };
-use crate::cloud::{CloudError, CloudResult, Delivery, Queue, Receipt};
+use crate::cloud::{CloudError, CloudResult, Delivery, MAX_BATCH, Queue, Receipt};
 
-/// Entries in one batch call (SQS's limit).
-pub const BATCH: usize = 10;
 /// Longest wait of one long poll (SQS's limit).
 const LONG_POLL: Duration = Duration::from_secs(20);
-/// Pauses between polls that failed: doubles up to the second.
+/// Pauses between polls that failed: from the first, doubled each time, up to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// From a poller to its owner: messages received. Each receipt is owed a [`Done`] or a [`Nack`].
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Deliveries(pub Vec<Delivery>);
+
+/// From a poller to its owner: how many messages may the next poll bring (1 to [`MAX_BATCH`])? Answered when there is
+/// room.
+#[derive(Message)]
+#[rtype(result = "usize")]
+pub struct RequestCapacity {
+    /// The last poll brought as many as it asked for.
+    pub batch_was_full: bool,
+}
+
+/// From a poller to its owner: nothing is in hand, and a final poll brought nothing. It receives no more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct QueueEmpty;
+
+/// From a poller to its owner: it has drained, and holds nothing any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Drained;
+
+/// To a poller: the message is done with and can be deleted.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Done(pub Receipt);
+
+/// To a poller: the message was not handled and must be returned to the queue.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Nack(pub Receipt);
+
+/// To a poller: poll once more, and report [`QueueEmpty`] if that brings nothing.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FinalPoll;
+
+/// To a poller: receive no more, delete what is done, then report [`Drained`].
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Drain;
 
 /// How a poller treats its queue.
 #[derive(Clone, Debug)]
 pub struct PollerOptions {
-    /// The queue's visibility: receipts in hand are extended by it each third of it.
+    /// The queue's visibility timeout: messages in hand are extended by it, every third of it.
     pub visibility: Duration,
     /// How long a delete may wait for others to share its call.
-    pub linger: Duration,
+    pub delete_linger: Duration,
     /// How long the next poll waits for messages to share it, after one that brought some, but fewer than it asked for.
-    pub pace: Duration,
+    pub poll_linger: Duration,
     /// Longest long poll, at most [`LONG_POLL`].
     pub wait: Duration,
-    /// Whether a drain waits for the poll under way instead of dropping it: what a dropped poll is answered with stays
-    /// hidden until its visibility runs out, where the queue is on the other side of a network.
+    /// Whether a drain waits for the poll under way instead of dropping it: the messages that a dropped poll is answered
+    /// with stay hidden until their visibility runs out, where the queue is on the other side of a network.
     pub finish_poll: bool,
 }
 
-/// Whom a poller works for. Nobody need hear of the end of one that is never drained.
-#[derive(Clone, Default)]
+/// The actor that a poller works for.
+#[derive(Clone)]
 pub struct Owner {
-    pub capacity: Link<RequestCapacity>,
-    pub deliveries: Link<Deliveries>,
-    pub quiet: Link<QueueEmpty>,
-    pub drained: Link<Drained>,
+    capacity: Sender<RequestCapacity>,
+    deliveries: Sender<Deliveries>,
+    /// `None` for a poller that never receives [`FinalPoll`].
+    queue_empty: Option<Sender<QueueEmpty>>,
+    /// `None` for a poller that is never drained.
+    drained: Option<Sender<Drained>>,
+}
+
+impl Owner {
+    /// Makes the owner of a poller that polls until its process ends.
+    pub fn of_endless<A>(mailbox: &Mailbox<A>) -> Self
+    where
+        A: Actor<Context = Context<A>> + Handler<RequestCapacity> + Handler<Deliveries>,
+    {
+        let (capacity, deliveries) = (mailbox.sender(), mailbox.sender());
+        Self { capacity, deliveries, queue_empty: None, drained: None }
+    }
+
+    /// Makes the owner of a poller that drains.
+    pub fn of_draining<A>(mailbox: &Mailbox<A>) -> Self
+    where
+        A: Actor<Context = Context<A>>
+            + Handler<RequestCapacity>
+            + Handler<Deliveries>
+            + Handler<QueueEmpty>
+            + Handler<Drained>,
+    {
+        let (queue_empty, drained) = (Some(mailbox.sender()), Some(mailbox.sender()));
+        Self { queue_empty, drained, ..Self::of_endless(mailbox) }
+    }
 }
 
 /// See the module.
 pub struct QueuePoller {
     queue: Arc<dyn Queue>,
     options: PollerOptions,
-    /// What leads to the next poll: a pause, then the question for capacity.
+    /// What leads to the next poll: a pause, then the request for capacity.
     next: Option<SpawnHandle>,
     poll: Option<SpawnHandle>,
     /// The last poll brought as many as it asked for.
@@ -55,10 +125,10 @@ pub struct QueuePoller {
     failures: u32,
     in_hand: HashSet<Receipt>,
     to_delete: Vec<Receipt>,
-    flush_due: bool,
-    /// Delete and abandon calls under way.
+    delete_due: bool,
+    /// Deletes and returns under way.
     calls: usize,
-    /// The poll under way, or else the next one, is a last look.
+    /// The poll under way, or else the next one, is the final poll.
     final_poll: bool,
     draining: bool,
     owner: Owner,
@@ -66,6 +136,7 @@ pub struct QueuePoller {
 }
 
 impl QueuePoller {
+    /// Polls `queue` for `owner` as soon as it is started.
     pub fn new(queue: Arc<dyn Queue>, options: PollerOptions, owner: Owner, notice: DeathNotice) -> Self {
         Self {
             queue,
@@ -76,7 +147,7 @@ impl QueuePoller {
             failures: 0,
             in_hand: HashSet::new(),
             to_delete: Vec::new(),
-            flush_due: false,
+            delete_due: false,
             calls: 0,
             final_poll: false,
             draining: false,
@@ -95,20 +166,20 @@ impl QueuePoller {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            // Whoever knows it may be being rebuilt.
+            // The owner may be being rebuilt.
             capacity.ask(RequestCapacity { batch_was_full }).await.unwrap_or(0)
         };
         self.next = Some(ctx.spawn(asked.into_actor(self).map(|capacity, act, ctx| {
             act.next = None;
             match capacity {
                 0 => act.poll_after(BACKOFF.0, ctx),
-                _ => act.receive(capacity.min(BATCH), ctx),
+                _ => act.receive(capacity.min(MAX_BATCH), ctx),
             }
         })));
     }
 
     fn receive(&mut self, max: usize, ctx: &mut Context<Self>) {
-        // The last look at a queue nearby is a glance.
+        // The final poll of a queue nearby does not wait.
         let wait = if self.final_poll && !self.options.finish_poll { Duration::ZERO } else { self.options.wait };
         let (queue, wait) = (self.queue.clone(), wait.min(LONG_POLL));
         let received = async move { queue.receive(max, wait).await }.into_actor(self);
@@ -127,7 +198,9 @@ impl QueuePoller {
         let final_poll = std::mem::take(&mut self.final_poll);
         match result {
             Ok(batch) if batch.is_empty() && final_poll && self.in_hand.is_empty() => {
-                self.owner.quiet.tell(QueueEmpty); // and not another poll: a drain follows
+                if let Some(owner) = &self.owner.queue_empty {
+                    owner.tell(QueueEmpty); // and not another poll: a drain follows
+                }
             }
             Ok(batch) => {
                 self.failures = 0;
@@ -136,16 +209,16 @@ impl QueuePoller {
                     return self.poll_after(Duration::ZERO, ctx);
                 }
                 if final_poll {
-                    tracing::info!("work has come back: going on");
+                    tracing::info!("the final poll brought jobs: going on");
                 }
                 let receipts: Vec<Receipt> = batch.iter().map(|d| d.receipt.clone()).collect();
                 if self.owner.deliveries.tell(Deliveries(batch)) {
                     self.in_hand.extend(receipts);
                 } else {
-                    self.return_to_queue(receipts, ctx); // whoever takes them is being rebuilt
+                    self.return_to_queue(receipts, ctx); // the owner is being rebuilt
                 }
-                let pace = if self.batch_was_full { Duration::ZERO } else { self.options.pace };
-                self.poll_after(pace, ctx);
+                let linger = if self.batch_was_full { Duration::ZERO } else { self.options.poll_linger };
+                self.poll_after(linger, ctx);
             }
             Err(error) => {
                 let pause = BACKOFF.0.saturating_mul(1 << self.failures.min(10)).min(BACKOFF.1);
@@ -156,10 +229,10 @@ impl QueuePoller {
         }
     }
 
-    /// Keeps what is in hand hidden from others.
+    /// Keeps messages in hand hidden from others.
     fn extend(&mut self, ctx: &mut Context<Self>) {
         let receipts: Vec<Receipt> = self.in_hand.iter().cloned().collect();
-        for batch in receipts.chunks(BATCH).map(<[Receipt]>::to_vec) {
+        for batch in receipts.chunks(MAX_BATCH).map(<[Receipt]>::to_vec) {
             let queue = self.queue.clone();
             let visibility = self.options.visibility;
             let extended = async move {
@@ -170,28 +243,28 @@ impl QueuePoller {
                 for (receipt, error) in failed {
                     tracing::warn!(%error, "extend failed");
                     if let CloudError::Conflict(_) | CloudError::NotFound(_) = error {
-                        act.in_hand.remove(&receipt); // it ran out: the message is somebody else's now
+                        act.in_hand.remove(&receipt); // it has expired: the message is another's now
                     }
                 }
             }));
         }
     }
 
-    fn flush_soon(&mut self, ctx: &mut Context<Self>) {
-        if self.to_delete.len() >= BATCH || self.draining {
-            self.flush(ctx);
-        } else if !self.flush_due && !self.to_delete.is_empty() {
-            self.flush_due = true;
-            ctx.run_later(self.options.linger, |act, ctx| {
-                act.flush_due = false;
-                act.flush(ctx);
+    fn delete_soon(&mut self, ctx: &mut Context<Self>) {
+        if self.to_delete.len() >= MAX_BATCH || self.draining {
+            self.delete(ctx);
+        } else if !self.delete_due && !self.to_delete.is_empty() {
+            self.delete_due = true;
+            ctx.run_later(self.options.delete_linger, |act, ctx| {
+                act.delete_due = false;
+                act.delete(ctx);
             });
         }
     }
 
-    fn flush(&mut self, ctx: &mut Context<Self>) {
+    fn delete(&mut self, ctx: &mut Context<Self>) {
         while !self.to_delete.is_empty() {
-            let batch: Vec<Receipt> = self.to_delete.drain(..self.to_delete.len().min(BATCH)).collect();
+            let batch: Vec<Receipt> = self.to_delete.drain(..self.to_delete.len().min(MAX_BATCH)).collect();
             let queue = self.queue.clone();
             self.call(ctx, async move {
                 for error in queue.delete(batch).await.into_iter().filter_map(Result::err) {
@@ -201,7 +274,7 @@ impl QueuePoller {
         }
     }
 
-    /// Makes messages visible again. A failure leaves that to the visibility timeout.
+    /// Makes messages visible again. If that fails, the visibility timeout does.
     fn return_to_queue(&mut self, receipts: Vec<Receipt>, ctx: &mut Context<Self>) {
         let queue = self.queue.clone();
         self.call(ctx, async move {
@@ -220,7 +293,9 @@ impl QueuePoller {
     fn finish_drain(&mut self, ctx: &mut Context<Self>) {
         let nothing_in_hand = self.in_hand.is_empty() && self.to_delete.is_empty();
         if self.draining && nothing_in_hand && self.calls == 0 && self.poll.is_none() {
-            self.owner.drained.tell(Drained);
+            if let Some(owner) = &self.owner.drained {
+                owner.tell(Drained);
+            }
             ctx.stop();
         }
     }
@@ -240,7 +315,7 @@ impl Handler<Done> for QueuePoller {
     fn handle(&mut self, Done(receipt): Done, ctx: &mut Self::Context) {
         self.in_hand.remove(&receipt);
         self.to_delete.push(receipt);
-        self.flush_soon(ctx);
+        self.delete_soon(ctx);
     }
 }
 
@@ -256,9 +331,9 @@ impl Handler<FinalPoll> for QueuePoller {
     type Result = ();
     fn handle(&mut self, _: FinalPoll, ctx: &mut Self::Context) {
         if self.draining || !self.in_hand.is_empty() {
-            return; // work came in the meantime
+            return; // jobs came in the meantime
         }
-        self.final_poll = true; // what it brings is taken
+        self.final_poll = true; // what it brings is kept
         if !self.options.finish_poll
             && let Some(poll) = self.poll.take()
         {
@@ -280,7 +355,7 @@ impl Handler<Drain> for QueuePoller {
         {
             ctx.cancel_future(poll);
         }
-        self.flush(ctx);
+        self.delete(ctx);
         self.finish_drain(ctx);
     }
 }

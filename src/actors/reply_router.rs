@@ -1,34 +1,63 @@
-//! Job id → the request that waits for it. One router a web node: each reply is received once and goes to its request.
+//! Routes each reply to the requests that wait for its job. There is one router per web node, so each reply is received
+//! once.
 
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
-use actix::{Actor, Context, Handler, Recipient};
+use actix::{Actor, Context, Handler, Message, Recipient};
 
 use super::{
-    guardian::{DeathNotice, Link},
-    messages::{Answer, Deliveries, Done, Forget, Register, RequestCapacity, Served},
-    queue_poller::BATCH,
+    guardian::DeathNotice,
+    instance_fleet::Served,
+    mailbox::Sender,
+    queue_poller::{Deliveries, Done, RequestCapacity},
 };
 use crate::{
-    cloud::InstanceId,
-    wire::{self, JobId, Reply},
+    cloud::{InstanceId, MAX_BATCH},
+    job::{JobId, Reply},
+    wire,
 };
+
+/// To the router: `to` waits for the reply to job `id`. Answered once it is registered, so that the job may be sent.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Register {
+    /// The job.
+    pub id: JobId,
+    /// Who waits.
+    pub to: Recipient<Routed>,
+}
+
+/// To the router: `to` no longer waits for the reply to job `id`.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Forget {
+    /// The job.
+    pub id: JobId,
+    /// Who waited.
+    pub to: Recipient<Routed>,
+}
+
+/// From the router to a request: the reply to its job.
+#[derive(Message, Clone)]
+#[rtype(result = "()")]
+pub struct Routed(pub Reply);
 
 /// See the module.
 pub struct ReplyRouter {
-    /// Several requests may wait for one id: a client that retries with its own key does not end its first try.
-    waiting: HashMap<JobId, Vec<Recipient<Answer>>>,
-    done: Link<Done>,
-    served: Link<Served>,
+    /// Several requests may wait for one id: a client that retries with its own key does not end its first request.
+    waiting: HashMap<JobId, Vec<Recipient<Routed>>>,
+    done: Sender<Done>,
+    served: Option<Sender<Served>>,
     _notice: DeathNotice,
 }
 
 impl ReplyRouter {
-    /// `done` takes the receipts of replies that were routed, and `served` hears how long the workers took.
-    pub fn new(done: Link<Done>, served: Link<Served>, notice: DeathNotice) -> Self {
+    /// Sends the receipts of routed replies to `done`, and to `served`, where the fleet is in this process, how long the
+    /// workers took.
+    pub fn new(done: Sender<Done>, served: Option<Sender<Served>>, notice: DeathNotice) -> Self {
         Self { waiting: HashMap::new(), done, served, _notice: notice }
     }
 
@@ -36,12 +65,13 @@ impl ReplyRouter {
         metrics::histogram!("rollcall_worker_seconds").record(f64::from(reply.worker_ms) / 1e3);
         // Nobody waits: an asynchronous upload, one past its deadline, or a second delivery. The store has the result.
         for to in self.waiting.remove(&reply.id).unwrap_or_default() {
-            to.do_send(Answer(reply.clone()));
+            to.do_send(Routed(reply.clone()));
         }
     }
 }
 
-/// A worker may say anything: what is no time counts as none, and no job takes longer than a visibility can be extended.
+/// Returns the time a worker reports, which may be anything: what is no time counts as none, and no job takes longer
+/// than a visibility can be extended.
 fn worker_time(reply: &Reply) -> Duration {
     const MOST: Duration = Duration::from_secs(12 * 3600);
     Duration::try_from_secs_f32(reply.worker_ms / 1e3).unwrap_or_default().min(MOST)
@@ -72,9 +102,9 @@ impl Handler<Forget> for ReplyRouter {
 
 impl Handler<RequestCapacity> for ReplyRouter {
     type Result = usize;
-    /// Replies are routed as they come: the question was in the mailbox behind those before.
+    /// Replies are routed as they come: the request was in the mailbox behind those before.
     fn handle(&mut self, _: RequestCapacity, _: &mut Self::Context) -> usize {
-        BATCH
+        MAX_BATCH
     }
 }
 
@@ -95,7 +125,12 @@ impl Handler<Deliveries> for ReplyRouter {
             self.done.tell(Done(delivery.receipt));
         }
         for (worker, (jobs, busy)) in served {
-            self.served.tell(Served { worker: InstanceId(worker), jobs, busy });
+            if let Some(fleet) = &self.served {
+                fleet.tell(Served { worker: InstanceId(worker), jobs, busy });
+            }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

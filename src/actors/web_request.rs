@@ -1,7 +1,7 @@
-//! One upload: waits for the reply to its job, or its deadline.
+//! Submits one job and waits for its reply, or for its deadline.
 //!
-//! It is on the router's list before its job is sent, so that no reply can come too early. The answer goes out by a
-//! oneshot channel; when the client has gone, so does the actor ([`HangUp`]), and the job goes on.
+//! It registers with the router before the job is sent, so that no reply can come too early. The answer goes out through
+//! a oneshot channel; when the client is gone, the actor stops ([`HangUp`]), and the job goes on.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,47 +9,85 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use tokio::sync::oneshot;
 
 use super::{
-    guardian::Link,
-    messages::{Answer, Forget, Register},
-    web_tier::SubmitError,
+    mailbox::Sender,
+    reply_router::{Forget, Register, Routed},
 };
 use crate::{
     cloud::{CloudError, Message, Queue},
+    job::{JobId, Reply},
     results::ResultStore,
-    wire::{JobId, Reply},
 };
 
-/// How often a retried request looks for a stored result. The queue drops its job as a duplicate, and the reply may have
-/// gone to the first try already, before its result was stored.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a retried request reads the store for a result. The queue drops its job as a duplicate, and the reply may
+/// have gone to the first request already, before its result was stored.
+const READ_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a job was not submitted, or has no reply yet.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// There is no room: 503 with `Retry-After`.
+    #[error("busy: {what}; try again in {} s", retry_after.as_secs())]
+    Overloaded {
+        /// What there is too much of.
+        what: &'static str,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The queue or the store failed: 503.
+    #[error("the queue or the store failed: {0}")]
+    Cloud(#[from] CloudError),
+    /// The deadline has passed: 504. The job goes on; its result will be found under the id.
+    #[error("no answer within {} s; ask for the result by its id {id}", waited.as_secs())]
+    Deadline {
+        /// The job.
+        id: JobId,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The server is shutting down: 503. The job goes on.
+    #[error("this server is shutting down; the job {id} goes on")]
+    Closed {
+        /// The job.
+        id: JobId,
+    },
+}
 
 /// What a request needs of its node.
 #[derive(Clone)]
 pub struct Ports {
-    pub listener: Arc<dyn Queue>,
+    /// The request queue.
+    pub requests: Arc<dyn Queue>,
+    /// Where results are found.
     pub results: ResultStore,
-    pub register: Link<Register>,
-    pub forget: Link<Forget>,
+    /// The router.
+    pub register: Sender<Register>,
+    /// The router.
+    pub forget: Sender<Forget>,
 }
 
 /// See the module.
 pub struct WebRequest {
+    /// The job.
     pub id: JobId,
     /// The job as a message; taken when it is sent.
     pub message: Option<Message>,
-    /// File name, for the record of a job that outlives its request.
+    /// File name, for the pending result of a job that outlives its request.
     pub file: String,
+    /// How long to wait for the reply.
     pub deadline: Duration,
-    /// A result may be stored already, or while this waits: look before sending, and now and then.
+    /// Whether a result may be stored already, or while this waits: then the store is read before sending, and now and
+    /// then.
     pub retried: bool,
+    /// The node's.
     pub ports: Ports,
+    /// Where the answer goes; taken when it is given.
     pub answer: Option<oneshot::Sender<Result<Reply, SubmitError>>>,
 }
 
 impl WebRequest {
     fn finish(&mut self, answer: Result<Reply, SubmitError>, ctx: &mut Context<Self>) {
         if let Some(to) = self.answer.take() {
-            let _ = to.send(answer); // the client may have gone
+            let _ = to.send(answer); // the client may be gone
         }
         ctx.stop();
     }
@@ -66,54 +104,54 @@ impl WebRequest {
                 return Ok(Some(reply));
             }
             // Until there is an answer the client knows nothing of the job: it need not be durable yet.
-            let result = ports.listener.send_buffered(vec![message]).await.pop();
+            let result = ports.requests.send_buffered(vec![message]).await.pop();
             result.unwrap_or_else(|| Err(CloudError::Unavailable("the queue did not answer".into())))?;
             Ok(None)
         };
         ctx.spawn(sent.into_actor(self).map(|result, act, ctx| match result {
-            Ok(None) if act.retried => act.look_later(ctx),
+            Ok(None) if act.retried => act.read_later(ctx),
             Ok(None) => {} // now the reply or the deadline
             Ok(Some(reply)) => act.finish(Ok(reply), ctx),
             Err(error) => act.finish(Err(error), ctx),
         }));
     }
 
-    fn look_later(&mut self, ctx: &mut Context<Self>) {
+    fn read_later(&mut self, ctx: &mut Context<Self>) {
         let (id, results) = (self.id, self.ports.results.clone());
-        let look = async move {
-            tokio::time::sleep(LOOK_EVERY).await;
+        let read = async move {
+            tokio::time::sleep(READ_EVERY).await;
             results.reply(id).await
         };
-        ctx.spawn(look.into_actor(self).map(|found, act, ctx| match found {
+        ctx.spawn(read.into_actor(self).map(|found, act, ctx| match found {
             Ok(Some(reply)) => act.finish(Ok(reply), ctx),
-            Ok(None) => act.look_later(ctx),
+            Ok(None) => act.read_later(ctx),
             Err(error) => {
-                tracing::warn!(%error, id = %act.id, "record not read");
-                act.look_later(ctx);
+                tracing::warn!(%error, id = %act.id, "result not read");
+                act.read_later(ctx);
             }
         }));
     }
 
-    /// The reply may have gone astray while its result was stored: look once, then leave a note that the job is pending,
-    /// so that whoever asks for the id is not told that there is no such job.
+    /// The reply may have been lost while its result was stored: reads the store once, then stores that the job is
+    /// pending, so that whoever asks for the id does not hear that there is no such job.
     fn expire(&mut self, ctx: &mut Context<Self>) {
         let (id, waited) = (self.id, self.deadline);
         let (results, file) = (self.ports.results.clone(), self.file.clone());
-        let listener = self.ports.listener.clone();
-        let looked = async move {
+        let requests = self.ports.requests.clone();
+        let read = async move {
             match results.reply(id).await {
                 Ok(Some(reply)) => return Ok(reply),
                 Ok(None) => {
-                    if let Err(error) = results.pending(id, file).await {
-                        tracing::warn!(%error, %id, "pending record not stored");
+                    if let Err(error) = results.store_pending(id, file).await {
+                        tracing::warn!(%error, %id, "pending result not stored");
                     }
                 }
-                Err(error) => tracing::warn!(%error, %id, "record not read"),
+                Err(error) => tracing::warn!(%error, %id, "result not read"),
             }
-            listener.flush().await?; // the id is a promise
+            requests.flush().await?; // the id is a promise
             Err(SubmitError::Deadline { id, waited })
         };
-        ctx.spawn(looked.into_actor(self).map(|answer, act, ctx| act.finish(answer, ctx)));
+        ctx.spawn(read.into_actor(self).map(|answer, act, ctx| act.finish(answer, ctx)));
     }
 }
 
@@ -130,14 +168,14 @@ impl Actor for WebRequest {
     }
 }
 
-impl Handler<Answer> for WebRequest {
+impl Handler<Routed> for WebRequest {
     type Result = ();
-    fn handle(&mut self, Answer(reply): Answer, ctx: &mut Self::Context) {
+    fn handle(&mut self, Routed(reply): Routed, ctx: &mut Self::Context) {
         self.finish(Ok(reply), ctx);
     }
 }
 
-/// The client has gone.
+/// To a request: its client is gone.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 pub struct HangUp;

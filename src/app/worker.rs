@@ -1,141 +1,166 @@
-//! One worker: its models, its jobs, its end.
+//! `rollcall worker`: the actors of one instance, for jobs of any kind.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use actix::Actor as _;
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-use super::{poller_options, wait_for_signal};
+use super::{ports::WorkerPorts, queues::poller_options, shutdown::wait_for_signal, system::run};
 use crate::{
     actors::{
-        guardian::{Factory, Guardian, fail_fast},
+        guardian::Guardian,
         idle_timer::IdleTimer,
-        instance_supervisor::{self, End, InstanceSupervisor, Links, Why},
+        instance_supervisor::{End, EndReason, InstanceSupervisor, Limits, Peers},
+        mailbox::Sender,
         queue_poller::{Owner, PollerOptions, QueuePoller},
     },
-    cloud::{Metadata, ObjectStore, Queue, Queues},
+    cloud::{
+        InstanceId, Metadata, ObjectStore, Polling, Queue,
+        local::{self, LocalObjects, SECRET_VARIABLE, SocketCloud},
+    },
     fleet::IdleStop,
-    inference::{factory::factory, gallery_cache::GalleryCache, gallery_store::GalleryStore, pool::Pool},
     results::ResultStore,
     settings::{CloudKind, Settings},
-    worker::{job_runner::JobRunner, prefetch::Prefetch},
+    worker::{
+        JobHandler,
+        job_runner::{self, JobRunner},
+        prefetch::Prefetch,
+    },
 };
 
 /// How long before a thread is usually free the next job is asked for, so that it is there when it can be begun: the time
-/// of a receive from a queue nearby. Where a call costs nothing, no job is asked for any earlier.
+/// of a receive from a queue nearby.
 const LEAD: Duration = Duration::from_millis(5);
 
-/// The ports of one worker.
-pub struct Ports {
-    pub queues: Arc<dyn Queues>,
-    pub objects: Arc<dyn ObjectStore>,
-    pub metadata: Arc<dyn Metadata>,
+/// The command line of a worker: an instance of the embedded cloud is started with both, on AWS the metadata service
+/// knows.
+#[derive(clap::Args)]
+pub struct WorkerArgs {
+    /// Socket of the `rollcall up` that this instance belongs to; not on AWS
+    #[arg(long, requires = "instance")]
+    socket: Option<PathBuf>,
+    /// This instance's id; on AWS the metadata service knows it
+    #[arg(long, requires = "socket")]
+    instance: Option<String>,
 }
 
-/// Loads and warms the models, says that it is ready, and serves jobs until idle, asked, or interrupted.
-pub async fn run(settings: Settings, ports: Ports) -> anyhow::Result<()> {
+/// Runs one worker until it is idle, receives a signal, or loses its cloud. `handler` makes what it does jobs with.
+/// Returns the process's exit code.
+///
+/// # Errors
+/// The worker cannot start; says what to do.
+pub fn worker<H: JobHandler>(
+    settings: Settings,
+    args: WorkerArgs,
+    handler: impl AsyncFnOnce(&Settings, Arc<dyn ObjectStore>) -> anyhow::Result<H>,
+) -> anyhow::Result<ExitCode> {
+    let code = match (settings.cloud.kind, args.socket, args.instance) {
+        (CloudKind::Local, Some(socket), Some(instance)) => {
+            local::die_with_parent()?;
+            run(async {
+                let ports = connect_to_parent(&settings, socket, InstanceId(instance)).await?;
+                let handler = handler(&settings, ports.objects.clone()).await?;
+                serve(settings, ports, Arc::new(handler)).await
+            })?
+        }
+        (CloudKind::Local, ..) => anyhow::bail!("local workers are started by `rollcall up`"),
+        #[cfg(feature = "aws")]
+        (CloudKind::Aws, ..) => run(async {
+            let ports = super::aws::worker_ports(&settings).await?;
+            let handler = handler(&settings, ports.objects.clone()).await?;
+            serve(settings, ports, Arc::new(handler)).await
+        })?,
+        #[cfg(not(feature = "aws"))]
+        (CloudKind::Aws, ..) => return Err(super::queues::without_aws()),
+    };
+    Ok(ExitCode::from(code as u8))
+}
+
+/// Reaches the parent over its socket, and ends this process when the parent is gone.
+async fn connect_to_parent(settings: &Settings, socket: PathBuf, instance: InstanceId) -> anyhow::Result<WorkerPorts> {
+    let secret = std::env::var(SECRET_VARIABLE);
+    let secret = secret.with_context(|| format!("{SECRET_VARIABLE}: workers are started by `rollcall up`"))?;
+    let SocketCloud { queues, metadata } = SocketCloud::connect(&socket, instance, secret).await?;
+    tokio::spawn({
+        let metadata = metadata.clone();
+        async move {
+            metadata.lost().await;
+            tracing::warn!("the parent is gone: ending");
+            // Nothing can be acknowledged any more; whatever is in hand will be delivered again.
+            std::process::exit(0);
+        }
+    });
+    let objects = Arc::new(LocalObjects::open(&settings.local.data_dir)?);
+    Ok(WorkerPorts { queues, objects, metadata })
+}
+
+/// Warms the handler, reports that the instance is ready, and starts the actors.
+async fn serve(settings: Settings, ports: WorkerPorts, handler: Arc<dyn JobHandler>) -> anyhow::Result<()> {
     let born = Instant::now();
-    let Ports { queues, objects, metadata } = ports;
+    let WorkerPorts { queues, objects, metadata } = ports;
     let instance = metadata.instance_id().await.context("own instance id")?.0;
-    let store = GalleryStore::new(objects.clone(), settings.store.state.clone(), settings.gallery.clone());
-    let gallery = Arc::new(GalleryCache::new(store));
-    gallery.refresh().await.context("gallery")?;
     let threads = settings.worker.threads;
-    let pool = Pool::start(threads, factory(&settings.recognition)).await?;
-    let listener = queues.open(&settings.queue.listener).await.context("request queue")?;
+    let polling = queues.polling();
+    let requests = queues.open(&settings.queue.listener).await.context("request queue")?;
+    let runner = JobRunner::start(job_runner::Options {
+        handler,
+        threads,
+        results: ResultStore::new(objects, settings.store.clone()),
+        queues,
+        reply_prefix: settings.queue.speaker.clone(),
+        instance: instance.clone(),
+        max_receives: settings.queue.max_receives,
+    });
+    let runner = runner.await?;
     metadata.ready().await.context("ready report")?;
     tracing::info!(%instance, threads, "ready");
 
-    let runner = JobRunner {
-        pool,
-        gallery: gallery.clone(),
-        results: ResultStore::new(objects, settings.store.clone()),
-        queues,
-        replies: Default::default(),
-        learned: Default::default(),
-        speaker: settings.queue.speaker.clone(),
-        instance,
-        max_receives: settings.queue.max_receives,
-    };
-    let links = Links::default();
-    start_actors(&settings, born, listener, runner, metadata, &links);
-
-    let refresh = settings.gallery.refresh;
-    actix::spawn(async move {
-        loop {
-            tokio::time::sleep(refresh).await;
-            if let Err(error) = gallery.refresh().await {
-                tracing::warn!(%error, "gallery not refreshed");
-            }
-        }
-    });
+    let end = start_actors(&settings, born, (requests, polling), runner, metadata)?;
     actix::spawn(async move {
         wait_for_signal().await;
-        links.end.tell(End(Why::Asked));
+        end.tell(End(EndReason::Signal));
     });
     Ok(())
 }
 
+/// Starts the three actors of a worker under a guardian, and returns the way to end them.
 fn start_actors(
     settings: &Settings,
     born: Instant,
-    listener: Arc<dyn Queue>,
+    (requests, polling): (Arc<dyn Queue>, Polling),
     runner: JobRunner,
     metadata: Arc<dyn Metadata>,
-    links: &Links,
-) {
-    let supervisor: Factory = {
-        let prefetch = match settings.cloud.kind {
-            CloudKind::Local => Prefetch { lead: LEAD, max_prefetch_delay: LEAD },
-            CloudKind::Aws => Prefetch { lead: LEAD, max_prefetch_delay: LEAD.max(settings.aws.linger) },
-        };
-        let (threads, drain_timeout) = (settings.worker.threads, settings.worker.drain_timeout);
-        let limits = instance_supervisor::Limits { threads, prefetch, drain_timeout };
-        let (links, runner) = (links.clone(), Arc::new(runner));
-        // Were it rebuilt, the poller would hold messages of jobs that went with it.
-        fail_fast(move |notice| {
-            let supervisor = InstanceSupervisor::new(runner, limits, metadata, links.clone(), notice).start();
-            links.capacity.set(supervisor.clone().recipient());
-            links.deliveries.set(supervisor.clone().recipient());
-            links.quiet.set(supervisor.clone().recipient());
-            links.drained.set(supervisor.clone().recipient());
-            links.idle_expired.set(supervisor.clone().recipient());
-            links.end.set(supervisor.recipient());
-        })
+) -> anyhow::Result<Sender<End>> {
+    let mut guardian = Guardian::builder();
+    let supervisor = guardian.mailbox::<InstanceSupervisor>("instance supervisor");
+    let poller = guardian.mailbox::<QueuePoller>("queue poller");
+    let timer = guardian.mailbox::<IdleTimer>("idle timer");
+
+    let rule = IdleStop { idle: settings.worker.idle_stop, paid: settings.fleet.billing_minimum };
+    let expired = supervisor.sender();
+    guardian.supervise(&timer, move |notice| IdleTimer::new(rule, born, expired.clone(), notice));
+
+    let limits = Limits {
+        threads: settings.worker.threads,
+        prefetch: Prefetch { lead: LEAD, max_prefetch_delay: LEAD.max(polling.max_prefetch_delay) },
+        drain_timeout: settings.worker.drain_timeout,
     };
-    let poller: Factory = {
-        let options = PollerOptions {
-            // A drain that waits for a poll must still end in its time.
-            wait: settings.worker.idle_stop.min(settings.worker.drain_timeout / 2),
-            pace: Duration::ZERO, // it looks ahead
-            ..poller_options(settings)
-        };
-        let links = links.clone();
-        Box::new(move |notice| {
-            let owner = Owner {
-                capacity: links.capacity.clone(),
-                deliveries: links.deliveries.clone(),
-                quiet: links.quiet.clone(),
-                drained: links.drained.clone(),
-            };
-            let poller = QueuePoller::new(listener.clone(), options.clone(), owner, notice).start();
-            links.done.set(poller.clone().recipient());
-            links.abandon.set(poller.clone().recipient());
-            links.final_poll.set(poller.clone().recipient());
-            links.drain.set(poller.recipient());
-        })
+    let peers = Peers::new(&poller, &timer);
+    // Were it rebuilt, the poller would hold messages of jobs that went with it.
+    guardian.fail_fast(&supervisor, move |notice| {
+        InstanceSupervisor::new(Arc::new(runner), limits, metadata, peers, notice)
+    });
+
+    let options = PollerOptions {
+        // A drain that waits for a poll must still end in its time.
+        wait: settings.worker.idle_stop.min(settings.worker.drain_timeout / 2),
+        poll_linger: Duration::ZERO, // it prefetches
+        ..poller_options(settings, polling)
     };
-    let timer: Factory = {
-        let limits = IdleStop { idle: settings.worker.idle_stop, paid: settings.fleet.billing_minimum };
-        let links = links.clone();
-        Box::new(move |notice| {
-            let timer = IdleTimer::new(limits, born, links.idle_expired.clone(), notice).start();
-            links.busy.set(timer.clone().recipient());
-            links.idle.set(timer.recipient());
-        })
-    };
-    let wards = [("idle timer", timer), ("instance supervisor", supervisor), ("queue poller", poller)];
-    let guardian = Guardian::new(wards).start();
-    links.stand_down.set(guardian.recipient());
+    let owner = Owner::of_draining(&supervisor);
+    guardian
+        .supervise(&poller, move |notice| QueuePoller::new(requests.clone(), options.clone(), owner.clone(), notice));
+
+    guardian.start()?;
+    Ok(supervisor.sender())
 }

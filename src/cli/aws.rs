@@ -1,4 +1,4 @@
-//! `rollcall aws`: makes the image, the stack, and takes both away.
+//! `rollcall aws`: sets up a cluster on AWS and takes it down.
 
 #[cfg(feature = "aws")]
 pub use commands::{Args, run};
@@ -12,9 +12,9 @@ mod commands;
 mod without {
     use std::path::PathBuf;
 
-    use crate::settings::Settings;
+    use crate::{app::queues::without_aws, settings::Settings};
 
-    /// Whatever is asked, the answer is how to build it.
+    /// Accepts any arguments.
     #[derive(clap::Args)]
     #[command(disable_help_flag = true)]
     pub struct Args {
@@ -22,7 +22,8 @@ mod without {
         _rest: Vec<String>,
     }
 
+    /// Returns the error that says how to build this program for AWS.
     pub async fn run(_: Args, _: &Settings, _: Option<PathBuf>) -> anyhow::Result<()> {
-        Err(super::super::without_aws())
+        Err(without_aws())
     }
 }

@@ -1,4 +1,4 @@
-//! `rollcall fleet`: the fleet of a running server in words, why it did what it did, and its record taken through the core
+//! `rollcall fleet`: the fleet of a running server, why it decided as it did, and its event log decided again.
 //! again.
 
 use std::{fs::File, io::BufReader, path::PathBuf};
@@ -48,12 +48,12 @@ enum Action {
     },
     /// Take a record (`fleet.record`) through the fleet's core again, and print what it decides
     Replay {
-        /// The record
+        /// The event log
         file: PathBuf,
         /// Decide by this policy instead: what it would have wanted, seeing what was seen
         #[arg(long, value_parser = policy)]
         policy: Option<Policy>,
-        /// Print the decisions as JSON, a list a life of the controller
+        /// Print the decisions as JSON, one list per epoch of the controller
         #[arg(long)]
         json: bool,
     },

@@ -28,8 +28,9 @@ use fleet::Sampler;
 use photos::{Expectations, Photo};
 use verify::{Answered, StoreProbe};
 
+pub use client::Retries;
 pub use fleet::Sample;
-pub use report::{Answers, FailedUpload, Latency, Mismatch, Report, Retries};
+pub use report::{Answers, FailedUpload, Latency, Mismatch, Report};
 pub use verify::StoreCheck;
 
 /// Upload photos as many clients would, and report answers, latency, the fleet, and what the store kept.

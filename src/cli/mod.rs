@@ -1,34 +1,35 @@
-//! The command line: one file a command.
+//! The command line: one file or folder per command.
 
-pub mod aws;
-pub mod config;
-pub mod doctor;
+mod aws;
+mod config;
+mod doctor;
 pub mod enroll;
 pub mod evaluate;
-pub mod fleet;
+mod exit;
+mod fleet;
 pub mod gallery;
 pub mod load;
 mod photos;
-pub mod recognize;
-pub mod serve;
+mod recognize;
+mod serve;
 pub mod simulate;
-pub mod up;
-pub mod worker;
+mod up;
 
-use std::{collections::HashMap, io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+
+use exit::EXIT_CONFIG;
 
 use crate::{
     app,
     cloud::{ObjectStore, local::LocalObjects},
-    settings::{CloudKind, Layers, LogFormat, Settings},
+    inference::{
+        factory::factory, gallery_cache::GalleryCache, gallery_store::GalleryStore, handler::RecognitionHandler,
+    },
+    settings::{CloudKind, Layers, Settings},
 };
-
-/// Exit code for a wrong command line or configuration (`EX_CONFIG` of sysexits.h).
-const EXIT_CONFIG: u8 = 78;
 
 /// Face recognition that scales itself.
 #[derive(Parser)]
@@ -52,8 +53,8 @@ enum Command {
     /// On AWS: run the controller alone; of several, one acts
     Controller(serve::Args),
     /// Run one worker (instances start this themselves)
-    Worker(worker::Args),
-    /// Add people to the gallery from a folder with a folder of photos per person
+    Worker(app::WorkerArgs),
+    /// Add people to the gallery from a folder with one folder of photos per person
     Enroll(enroll::Args),
     /// List, remove, import and export people
     Gallery(gallery::Args),
@@ -65,7 +66,7 @@ enum Command {
     Load(load::Args),
     /// Run the controller against a simulated cloud, and report latency and cost
     Simulate(simulate::Args),
-    /// Show the fleet of a running server, why it did what it did, and replay its record
+    /// Show the fleet of a running server, explain its decisions, and replay its event log
     Fleet(fleet::Args),
     /// Set a cluster on AWS up (image, stack) and take it down
     Aws(aws::Args),
@@ -77,22 +78,18 @@ enum Command {
 
 /// Runs the command. Errors go to standard error, with what to do about them.
 pub fn run(cli: Cli) -> ExitCode {
-    let env: HashMap<String, String> = std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
     if let Command::Simulate(args) = cli.command {
-        return simulate::run(args, cli.config, env);
+        return simulate::run(args, cli.config, app::environment());
     }
-    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let layers = match Layers::load(cli.config.as_deref(), env) {
+    let layers = match Layers::load(cli.config.as_deref(), app::environment()) {
         Ok(layers) => layers,
         Err(error) => return config_error(&error),
     };
-    let settings = match Settings::from_layers(&layers, cores) {
+    let settings = match Settings::from_layers(&layers, app::cores()) {
         Ok(settings) => settings,
         Err(error) => return config_error(&error),
     };
-    if let Err(error) = log_to_stderr(&settings.log) {
+    if let Err(error) = app::log_to_stderr(&settings.log) {
         return config_error(&error);
     }
     match dispatch(cli, &layers, settings) {
@@ -115,7 +112,7 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
         Command::Serve(args) => return serve::run(settings, serve::Role::Serve, args),
         Command::Web(args) => return serve::run(settings, serve::Role::Web, args),
         Command::Controller(args) => return serve::run(settings, serve::Role::Controller, args),
-        Command::Worker(args) => return worker::run(settings, args),
+        Command::Worker(args) => return app::worker(settings, args, recognition_handler),
         Command::Enroll(args) => app::block_on(async { enroll::run(args, &settings, store(&settings).await?).await })?,
         Command::Gallery(args) => {
             app::block_on(async { gallery::run(args, &settings, store(&settings).await?).await })?
@@ -129,9 +126,18 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
         Command::Fleet(args) => app::block_on(fleet::run(args, &settings))?,
         Command::Aws(args) => app::block_on(aws::run(args, &settings, cli.config))?,
         Command::Doctor(args) => return app::block_on(doctor::run(args, &settings)),
-        Command::Config(args) => config::run(args, layers, &settings),
+        Command::Config(args) => config::run(args, layers),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes what a worker of Rollcall does jobs with.
+async fn recognition_handler(settings: &Settings, objects: Arc<dyn ObjectStore>) -> anyhow::Result<RecognitionHandler> {
+    let store = GalleryStore::new(objects, settings.store.state.clone(), settings.gallery.clone());
+    let gallery = Arc::new(GalleryCache::new(store));
+    RecognitionHandler::start(factory(&settings.recognition), gallery, settings.gallery.refresh)
+        .await
+        .context("gallery")
 }
 
 /// The object store of the configured cloud.
@@ -150,21 +156,4 @@ async fn store(settings: &Settings) -> anyhow::Result<Arc<dyn ObjectStore>> {
 }
 
 #[cfg(not(feature = "aws"))]
-fn without_aws() -> anyhow::Error {
-    anyhow::anyhow!("this program was built without AWS: build it with `cargo build --release --features aws`")
-}
-
-/// `info` without what these libraries say at each start, which is for their developers. A filter shows it.
-const QUIET_INFO: &str = "info,ort=warn,actix_server=warn";
-
-fn log_to_stderr(log: &crate::settings::Log) -> anyhow::Result<()> {
-    let directives = if log.level == "info" { QUIET_INFO } else { &log.level };
-    let filter = EnvFilter::try_new(directives).with_context(|| format!("log.level = {:?}", log.level))?;
-    let colours = std::io::stderr().is_terminal();
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Text => subscriber.with_target(false).init(),
-        LogFormat::Json => subscriber.json().init(),
-    }
-    Ok(())
-}
+use app::queues::without_aws;

@@ -13,7 +13,7 @@ use crate::{
     inference::{
         factory::factory,
         gallery::Gallery,
-        pool::{Pool, Work},
+        pool::{self, Pool, Work},
     },
     recognition::Recognition,
     settings::Settings,
@@ -58,7 +58,7 @@ fn visible(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 /// Recognisers on `threads` threads.
 pub async fn pool(settings: &Settings, threads: usize) -> anyhow::Result<Pool> {
-    Pool::start(threads, factory(&settings.recognition)).await
+    pool::start(threads, factory(&settings.recognition)).await
 }
 
 /// All cores: nothing else runs while a command of this kind does.
@@ -85,8 +85,8 @@ pub async fn recognise(
                 let read = tokio::fs::read(&path).await.map_err(|e| format!("cannot be read: {e}"));
                 let result = match read {
                     Ok(bytes) => {
-                        let work = Work { image: bytes.into(), gallery, embeddings, begun: None };
-                        pool.run(work).await.map_err(|failure| failure.message)
+                        let work = Work { image: bytes.into(), gallery, embeddings };
+                        pool.run(work, None).await.outcome.map_err(|failure| failure.message)
                     }
                     Err(error) => Err(error),
                 };

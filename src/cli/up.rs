@@ -11,5 +11,5 @@ use crate::{
 pub fn run(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let local = settings.cloud.kind == CloudKind::Local;
     anyhow::ensure!(local, "cloud.kind is \"aws\": start `rollcall serve` for it, or unset it for this machine alone");
-    Ok(ExitCode::from(app::run(app::up(settings, config))? as u8))
+    Ok(ExitCode::from(app::run(app::up::up(settings, config))? as u8))
 }

@@ -1,8 +1,9 @@
-//! Who of several controllers acts: a lease in the object store, taken and renewed by conditional writes.
+//! The controllers' lease: of several controllers, only the holder acts.
 //!
-//! No two clocks are compared. A contender takes a lease whose object has not changed for the lease's whole time by its
-//! own clock; the holder gives up before that time has passed since its last renewal began. Each taking raises the epoch,
-//! which goes into the tokens of everything that the holder asks for.
+//! The lease is an object in the store, taken and renewed by conditional writes. Clocks of different machines are never
+//! compared: a contender takes the lease when, by its own clock, the object has not changed for the whole duration of the
+//! lease, and the holder gives up before that much time has passed since its last successful renewal began. Each holder
+//! has a higher epoch than the one before; the epoch goes into the token of everything that the holder requests.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,163 +14,177 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{CloudError, CloudResult, ETag, ObjectStore, Precondition};
 use crate::clock::now_ms;
 
-/// What the object says, in JSON.
+/// The content of the lease's object, in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
+struct LeaseObject {
     holder: String,
     epoch: u64,
-    /// Makes each version's bytes, and so its tag, its own.
+    /// Counts the renewals, which makes the bytes of each version, and so its tag, unique.
     renewal: u64,
-    /// Given up: anybody may take it at once.
+    /// Whether the holder has released the lease: anybody may take it at once.
     released: bool,
 }
 
-/// What a contender does about the lease as it found it.
+/// What a contender does about the lease in the state it was found in.
 #[derive(Debug, PartialEq, Eq)]
-enum Move {
+enum Decision {
     Take { epoch: u64, when: Precondition },
     Wait,
 }
 
-/// The version that a contender has seen, and since when.
+/// The version that a contender saw last, and when it saw that version for the first time.
 #[derive(Default)]
-struct Seen(Option<(ETag, Instant)>);
+struct Observed(Option<(ETag, Instant)>);
 
-impl Seen {
-    /// Pure: `now` is when `present` was asked for, `first` the epoch of a lease that nobody has had.
-    fn judge(&mut self, present: Option<(ETag, Record)>, now: Instant, time: Duration, first: u64) -> Move {
-        let Some((etag, record)) = present else { return Move::Take { epoch: first, when: Precondition::Absent } };
+impl Observed {
+    /// Decides on what a read at `now` has found. `first_epoch` is the epoch of a lease that has no object.
+    fn decide(
+        &mut self,
+        found: Option<(ETag, LeaseObject)>,
+        now: Instant,
+        duration: Duration,
+        first_epoch: u64,
+    ) -> Decision {
+        let Some((etag, object)) = found else {
+            return Decision::Take { epoch: first_epoch, when: Precondition::Absent };
+        };
         let since = match &self.0 {
             Some((seen, since)) if *seen == etag => *since,
             _ => now,
         };
         self.0 = Some((etag.clone(), since));
-        if record.released || now.duration_since(since) >= time {
-            Move::Take { epoch: record.epoch + 1, when: Precondition::Match(etag) }
+        if object.released || now.duration_since(since) >= duration {
+            Decision::Take { epoch: object.epoch + 1, when: Precondition::Match(etag) }
         } else {
-            Move::Wait
+            Decision::Wait
         }
     }
 }
 
-/// A lease that may be taken. See the module.
+/// A lease that this process can acquire. Cheap to clone.
 #[derive(Clone)]
 pub struct Lease {
     store: Arc<dyn ObjectStore>,
     bucket: String,
     key: String,
     holder: String,
-    time: Duration,
+    duration: Duration,
 }
 
 impl Lease {
-    /// `holder` names this process, for people. `time`: how long a holder that has died is waited for.
-    pub fn new(store: Arc<dyn ObjectStore>, bucket: &str, key: &str, holder: &str, time: Duration) -> Self {
-        Self { store, bucket: bucket.to_owned(), key: key.to_owned(), holder: holder.to_owned(), time }
+    /// Describes the lease at that object. `holder` names this process in logs and in the object. `duration` is how long
+    /// others wait for a holder that has died.
+    pub fn new(store: Arc<dyn ObjectStore>, bucket: &str, key: &str, holder: &str, duration: Duration) -> Self {
+        Self { store, bucket: bucket.to_owned(), key: key.to_owned(), holder: holder.to_owned(), duration }
     }
 
-    /// Waits until this process holds the lease.
+    /// Waits until this process holds the lease. Errors of the store are logged, and the call is tried again.
     pub async fn acquire(&self) -> Held {
-        let mut seen = Seen::default();
+        let mut observed = Observed::default();
         loop {
-            match self.try_acquire(&mut seen).await {
+            match self.try_acquire(&mut observed).await {
                 Ok(Some(held)) => return held,
                 Ok(None) | Err(CloudError::Conflict(_)) => {}
-                Err(error) => tracing::warn!(%error, "lease cannot be read or taken"),
+                Err(error) => tracing::warn!(%error, "the lease cannot be read or taken"),
             }
-            sleep(self.time / 6).await;
+            sleep(self.duration / 6).await;
         }
     }
 
-    /// Takes the lease if nobody has it, without waiting for it to run out.
+    /// Takes the lease if it has no holder; returns `None` at once if it has one, even one that may have died.
+    ///
+    /// # Errors
+    /// Those of the store, and `Invalid` if the object is not a lease.
     pub async fn take_if_free(&self) -> CloudResult<Option<Held>> {
-        match self.try_acquire(&mut Seen::default()).await {
+        match self.try_acquire(&mut Observed::default()).await {
             Err(CloudError::Conflict(_)) => Ok(None),
             result => result,
         }
     }
 
-    async fn try_acquire(&self, seen: &mut Seen) -> CloudResult<Option<Held>> {
-        let asked = Instant::now();
-        let Move::Take { epoch, when } = seen.judge(self.read().await?, asked, self.time, now_ms()) else {
+    async fn try_acquire(&self, observed: &mut Observed) -> CloudResult<Option<Held>> {
+        let now = Instant::now();
+        let Decision::Take { epoch, when } = observed.decide(self.read().await?, now, self.duration, now_ms()) else {
             return Ok(None);
         };
-        let record = Record { holder: self.holder.clone(), epoch, renewal: 0, released: false };
-        let began = Instant::now();
-        let etag = self.write(&record, when).await?;
-        tracing::info!(epoch, key = self.key, holder = self.holder, "lease taken");
-        Ok(Some(Held { lease: self.clone(), record, etag, began }))
+        let object = LeaseObject { holder: self.holder.clone(), epoch, renewal: 0, released: false };
+        let renewed_at = Instant::now();
+        let etag = self.write(&object, when).await?;
+        tracing::info!(epoch, key = self.key, holder = self.holder, "lease acquired");
+        Ok(Some(Held { lease: self.clone(), object, etag, renewed_at }))
     }
 
-    async fn read(&self) -> CloudResult<Option<(ETag, Record)>> {
+    async fn read(&self) -> CloudResult<Option<(ETag, LeaseObject)>> {
         match self.store.get(&self.bucket, &self.key).await {
-            Ok(object) => {
-                let record = serde_json::from_slice(&object.bytes);
-                let record = record.map_err(|e| {
-                    CloudError::Invalid(format!("{}/{} is no lease ({e}): delete it", self.bucket, self.key))
+            Ok(found) => {
+                let object = serde_json::from_slice(&found.bytes).map_err(|e| {
+                    CloudError::Invalid(format!("{}/{} is not a lease ({e}): delete it", self.bucket, self.key))
                 })?;
-                Ok(Some((object.etag, record)))
+                Ok(Some((found.etag, object)))
             }
             Err(CloudError::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    async fn write(&self, record: &Record, when: Precondition) -> CloudResult<ETag> {
-        let bytes = serde_json::to_vec(record).map_err(|e| CloudError::Invalid(e.to_string()))?;
+    async fn write(&self, object: &LeaseObject, when: Precondition) -> CloudResult<ETag> {
+        let bytes = serde_json::to_vec(object).map_err(|e| CloudError::Invalid(e.to_string()))?;
         self.store.put(&self.bucket, &self.key, Bytes::from(bytes), when).await
     }
 }
 
-/// A lease that is held.
+/// A lease held by this process.
 pub struct Held {
     lease: Lease,
-    record: Record,
+    object: LeaseObject,
     etag: ETag,
     /// When the last write that succeeded began.
-    began: Instant,
+    renewed_at: Instant,
 }
 
 impl Held {
-    /// Higher than that of any holder before.
+    /// Returns the epoch of this holder, which is higher than that of every holder before.
     pub fn epoch(&self) -> u64 {
-        self.record.epoch
+        self.object.epoch
     }
 
-    /// When the lease must be taken for lost, with a margin for what is under way.
-    fn ends(&self) -> Instant {
-        self.began + self.lease.time * 5 / 6
+    /// Returns when the holder gives up, with a margin for calls under way.
+    fn deadline(&self) -> Instant {
+        self.renewed_at + self.lease.duration * 5 / 6
     }
 
-    /// Renews the lease until it is lost. May be dropped and called again.
+    /// Renews the lease again and again, and returns when it is lost. Cancel safe.
+    ///
+    /// It is lost when another process has taken it, and when the store has not confirmed a renewal in time. It returns
+    /// before anybody else can acquire the lease, even if the store hangs.
     pub async fn lost(&mut self) {
         loop {
-            sleep_until(self.began + self.lease.time / 3).await;
+            sleep_until(self.renewed_at + self.lease.duration / 3).await;
             while let Err(error) = self.renew().await {
-                tracing::warn!(%error, "lease not renewed");
-                if !error.retryable() || Instant::now() >= self.ends() {
+                tracing::warn!(%error, "the lease was not renewed");
+                if !error.retryable() || Instant::now() >= self.deadline() {
                     return;
                 }
-                sleep(self.lease.time / 12).await;
+                sleep(self.lease.duration / 12).await;
             }
         }
     }
 
     async fn renew(&mut self) -> CloudResult<()> {
         let began = Instant::now();
-        let record = Record { renewal: self.record.renewal + 1, ..self.record.clone() };
-        let write = self.lease.write(&record, Precondition::Match(self.etag.clone()));
-        let late = || CloudError::Unavailable("no answer from the store in time".into());
-        self.etag = tokio::time::timeout_at(self.ends(), write).await.map_err(|_| late())??;
-        (self.record, self.began) = (record, began);
+        let object = LeaseObject { renewal: self.object.renewal + 1, ..self.object.clone() };
+        let write = self.lease.write(&object, Precondition::Match(self.etag.clone()));
+        let late = || CloudError::Unavailable("the store did not answer in time".into());
+        self.etag = tokio::time::timeout_at(self.deadline(), write).await.map_err(|_| late())??;
+        (self.object, self.renewed_at) = (object, began);
         Ok(())
     }
 
-    /// Gives the lease up, so that another need not wait.
+    /// Releases the lease, so that the next holder need not wait for its end.
     pub async fn release(self) {
-        let record = Record { released: true, renewal: self.record.renewal + 1, ..self.record };
-        if let Err(error) = self.lease.write(&record, Precondition::Match(self.etag)).await {
-            tracing::warn!(%error, "lease not given up: it has to run out");
+        let object = LeaseObject { released: true, renewal: self.object.renewal + 1, ..self.object };
+        if let Err(error) = self.lease.write(&object, Precondition::Match(self.etag)).await {
+            tracing::warn!(%error, "the lease was not released: others wait until it ends");
         }
     }
 }
@@ -178,30 +193,37 @@ impl Held {
 mod tests {
     use super::*;
 
-    const TIME: Duration = Duration::from_secs(30);
+    const DURATION: Duration = Duration::from_secs(30);
 
-    fn version(tag: &str, epoch: u64, released: bool) -> Option<(ETag, Record)> {
-        Some((ETag(tag.into()), Record { holder: "other".into(), epoch, renewal: 0, released }))
+    fn version(tag: &str, epoch: u64, released: bool) -> Option<(ETag, LeaseObject)> {
+        Some((ETag(tag.into()), LeaseObject { holder: "other".into(), epoch, renewal: 0, released }))
     }
 
-    fn take(tag: &str, epoch: u64) -> Move {
-        Move::Take { epoch, when: Precondition::Match(ETag(tag.into())) }
+    fn take(tag: &str, epoch: u64) -> Decision {
+        Decision::Take { epoch, when: Precondition::Match(ETag(tag.into())) }
     }
 
     #[test]
-    fn a_lease_that_nobody_has_is_taken_at_once() {
+    fn a_lease_without_a_holder_is_taken_at_once() {
         let now = Instant::now();
-        assert_eq!(Seen::default().judge(None, now, TIME, 1), Move::Take { epoch: 1, when: Precondition::Absent });
-        assert_eq!(Seen::default().judge(version("a", 7, true), now, TIME, 1), take("a", 8));
+        assert_eq!(
+            Observed::default().decide(None, now, DURATION, 1),
+            Decision::Take { epoch: 1, when: Precondition::Absent }
+        );
+        assert_eq!(Observed::default().decide(version("a", 7, true), now, DURATION, 1), take("a", 8));
     }
 
     #[test]
-    fn a_lease_is_left_alone_until_it_has_not_changed_for_its_whole_time() {
-        let (start, mut seen) = (Instant::now(), Seen::default());
-        assert_eq!(seen.judge(version("a", 7, false), start, TIME, 1), Move::Wait);
-        assert_eq!(seen.judge(version("a", 7, false), start + TIME / 2, TIME, 1), Move::Wait);
-        assert_eq!(seen.judge(version("b", 7, false), start + TIME, TIME, 1), Move::Wait, "it was renewed");
-        assert_eq!(seen.judge(version("b", 7, false), start + TIME * 3 / 2, TIME, 1), Move::Wait);
-        assert_eq!(seen.judge(version("b", 7, false), start + TIME * 2, TIME, 1), take("b", 8));
+    fn a_lease_is_taken_only_when_it_has_not_changed_for_its_whole_duration() {
+        let (start, mut observed) = (Instant::now(), Observed::default());
+        assert_eq!(observed.decide(version("a", 7, false), start, DURATION, 1), Decision::Wait);
+        assert_eq!(observed.decide(version("a", 7, false), start + DURATION / 2, DURATION, 1), Decision::Wait);
+        assert_eq!(
+            observed.decide(version("b", 7, false), start + DURATION, DURATION, 1),
+            Decision::Wait,
+            "it was renewed"
+        );
+        assert_eq!(observed.decide(version("b", 7, false), start + DURATION * 3 / 2, DURATION, 1), Decision::Wait);
+        assert_eq!(observed.decide(version("b", 7, false), start + DURATION * 2, DURATION, 1), take("b", 8));
     }
 }

@@ -1,6 +1,12 @@
-//! The ports: what Rollcall needs of a cloud, in its own words. `local` is the embedded cloud of one
-//! machine, `aws` (a feature) is SQS, S3 and EC2, `sim` a simulated cloud for the controller alone. What a port
-//! promises is written on its trait and holds for every adapter.
+//! The ports: what Rollcall needs of a cloud, independent of any provider.
+//!
+//! [`local`] is the embedded cloud of one machine; `aws` (a feature) is SQS, S3 and EC2. The contract of a port is written
+//! on its trait and holds for every adapter; `tests/cloud/contract` checks it.
+//!
+//! # Errors
+//! Every call may also fail with an error of the transport ([`CloudError::Unavailable`], [`CloudError::Throttled`]), after
+//! which the call may or may not have been applied. [`CloudError::retryable`] says which errors may go away by themselves.
+//! Unless its documentation says otherwise, a call may be repeated safely after such an error.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,197 +29,311 @@ mod queue_limits;
 
 // ---------------------------------------------------------------- queues
 
-/// How a queue behaves. Creating a queue that exists with another spec is [`CloudError::Invalid`].
+/// Largest `max` of [`Queue::receive`], and most entries in one call of SQS.
+pub const MAX_BATCH: usize = 10;
+
+/// The settings of a queue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QueueSpec {
+    /// Name of the queue, unique in its cluster. On SQS the name of a FIFO queue ends in `.fifo`.
     pub name: String,
-    /// Ordered within a message group, and deduplicated by `Message::dedup` for five minutes.
+    /// Whether messages are ordered within their group, and deduplicated by [`Message::dedup`] for five minutes.
     pub fifo: bool,
-    /// How long a received message stays hidden unless its receipt is extended or deleted.
+    /// How long a received message stays hidden unless its receipt is extended or deleted; at most 12 hours.
     pub visibility: Duration,
-    /// After this many receives a message moves to `dead_letter` instead of being delivered again.
+    /// How often a message is delivered. Instead of one more delivery it moves to `dead_letter`.
     pub max_receives: u32,
-    /// Name of the queue that takes messages received too often. `None`: they are dropped, or, on SQS, delivered until
-    /// they are too old.
+    /// Name of the queue that takes messages received too often; it must exist. Without one, such messages are dropped,
+    /// or, on SQS, delivered until their retention period ends.
     pub dead_letter: Option<String>,
-    /// Messages survive the death of the process. A reply queue need not: whoever waits dies too.
+    /// Whether messages survive the death of the process. A reply queue need not be durable where the requests that wait
+    /// for its messages die with the process, too.
     pub durable: bool,
 }
 
 /// A message to send.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Message {
-    /// At most 768 KiB, which are 1 MiB of text where a queue carries text.
+    /// Any bytes; at most 768 KiB, which is 1 MiB in base64.
     pub body: Bytes,
-    /// FIFO only: messages of one group are delivered in order, and none of them while a receive before has one in hand.
+    /// Message group: required by FIFO queues, and not allowed on others. Messages of one group are delivered in order,
+    /// and only while no earlier one of them is in flight.
     pub group: Option<String>,
-    /// FIFO only: a second message with this id within five minutes is accepted and dropped.
+    /// Deduplication id; FIFO queues only. A second message with the same id within five minutes is accepted and dropped.
     pub dedup: Option<String>,
-    /// Not delivered before this has passed (standard queues only, at most 15 minutes).
+    /// Time until the first delivery; at most 15 minutes, and zero on FIFO queues.
     pub delay: Duration,
 }
 
 /// The right to delete or extend one delivery of a message. Each delivery has its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Receipt(pub String);
+pub struct Receipt(
+    /// Opaque text, made by the adapter.
+    pub String,
+);
 
-/// A message received.
+/// A received message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
+    /// The bytes that were sent.
     pub body: Bytes,
+    /// The receipt of this delivery.
     pub receipt: Receipt,
-    /// How often this message has been received, this time included.
+    /// How often the message has been received, including this time.
     pub receives: u32,
 }
 
-/// One queue: at least once, per-message receipts.
+/// One queue with at-least-once delivery and a receipt per delivery.
 ///
-/// Batches give one result an entry, in order: a part may fail. An error of the transport is every
-/// entry's error.
+/// Calls on batches take any number of entries and return one result per entry, in the same order: some entries may fail
+/// while others succeed. When a call fails as a whole, its error is the result of every entry.
 #[async_trait]
 pub trait Queue: Send + Sync + 'static {
-    /// Accepts messages. `Ok` means durable (for a durable queue). A message may be delivered before
-    /// its `send` has returned.
+    /// Sends messages. `Ok` means that the message is stored, and on disk if the queue is durable.
+    ///
+    /// A message may be delivered before its `send` has returned. Repeating a send may deliver the message twice, except
+    /// on a FIFO queue with a deduplication id.
+    ///
+    /// # Errors
+    /// `Invalid` for a message that breaks the limits of [`Message`].
     async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>>;
-    /// As [`Self::send`], but `Ok` may come before the message is durable: it is half a second later, or when a
-    /// [`Self::flush`] that began after this has returned, unless it was deleted meanwhile. For a sender that promises
-    /// nobody anything yet. See `docs/adr/0015-promises-decide-what-is-durable.md`.
+
+    /// Sends messages like [`Self::send`], except that `Ok` may come before a message is durable.
+    ///
+    /// The message becomes durable within a second, or when a [`Self::flush`] that began later has returned, unless it has
+    /// been deleted by then. Until that moment it is lost if the process dies: this is for senders that have not promised
+    /// anything yet. See `docs/adr/0015-promises-decide-what-is-durable.md`.
     async fn send_buffered(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
         self.send(batch).await
     }
-    /// Makes durable whatever was sent through this queue before.
+
+    /// Makes durable every message that was sent through this handle before. Idempotent.
     async fn flush(&self) -> CloudResult<()> {
         Ok(())
     }
-    /// Up to `max` (1 to 10) messages; waits up to `wait` (at most 20 s) for the first and returns as soon as
-    /// there is one. Empty when there was none. Dropping the future may leave a message hidden until
-    /// its visibility runs out, never lost.
+
+    /// Receives up to `max` (1 to [`MAX_BATCH`]) messages, waiting up to `wait` (at most 20 s) for the first one.
+    ///
+    /// Returns as soon as there is a message, and nothing if there was none in time. The messages are hidden from other
+    /// receivers for the visibility of the queue. After an error, or when the future is dropped, messages may stay hidden
+    /// for that long; none is lost.
+    ///
+    /// # Errors
+    /// `Invalid` for a `max` or a `wait` out of range.
     async fn receive(&self, max: usize, wait: Duration) -> CloudResult<Vec<Delivery>>;
-    /// Removes the message of a delivery. Deleting twice is `Ok`. A receipt whose visibility has run
-    /// out and whose message was delivered again deletes nothing and is `Conflict` (SQS says so of FIFO queues only).
+
+    /// Deletes the messages of deliveries. Idempotent: deleting a message that is gone is `Ok`.
+    ///
+    /// # Errors
+    /// `Conflict` for a receipt whose message has been delivered again since; nothing is deleted. SQS reports it for FIFO
+    /// queues only. `Invalid` or `Conflict` for a receipt of another queue.
     async fn delete(&self, batch: Vec<Receipt>) -> Vec<CloudResult<()>>;
-    /// Hides the message for `visibility` from now on (zero: visible at once). A receipt that has run
-    /// out is `Conflict`.
+
+    /// Hides messages for the given time from now on (at most 12 hours). Zero returns the message to the queue: it is
+    /// visible at once. Idempotent, except that after zero the receipt is no longer valid.
+    ///
+    /// # Errors
+    /// `Conflict` for a receipt whose visibility has ended, or whose message is gone. `Invalid` for too long a time.
     async fn extend(&self, batch: Vec<(Receipt, Duration)>) -> Vec<CloudResult<()>>;
-    /// Counts, without receiving.
+
+    /// Counts the messages without receiving them. The counts may lag behind by some seconds.
     async fn depth(&self) -> CloudResult<Depth>;
+}
+
+/// How the queues of a cloud are best polled: a call to a queue on the other side of a network takes time and is billed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Polling {
+    /// How long a delete waits for others to share its call; zero where the queue batches calls by itself.
+    pub delete_linger: Duration,
+    /// How long the next poll waits for messages to share it, after one that brought fewer than it asked for.
+    pub poll_linger: Duration,
+    /// How long a received job may wait for a thread, so that one receive brings several.
+    pub max_prefetch_delay: Duration,
+    /// Whether a poll under way must be awaited rather than dropped when draining: the messages that a dropped poll is
+    /// answered with stay hidden until their visibility timeout.
+    pub finish_poll: bool,
 }
 
 /// All queues of a cluster.
 #[async_trait]
 pub trait Queues: Send + Sync + 'static {
-    /// Makes the queue if it is absent. Idempotent for an equal spec.
+    /// Returns how these queues are best polled.
+    fn polling(&self) -> Polling;
+
+    /// Creates the queue, or opens the one that exists. Idempotent for an equal spec.
+    ///
+    /// # Errors
+    /// `Invalid` if the queue exists with another spec, if its dead-letter queue does not exist, or for a visibility over
+    /// 12 hours. `Denied` for a caller that may not create queues.
     async fn create(&self, spec: QueueSpec) -> CloudResult<Arc<dyn Queue>>;
-    /// The queue of that name; `NotFound` if it was never made.
+
+    /// Opens a queue.
+    ///
+    /// # Errors
+    /// `NotFound` if the queue was never created.
     async fn open(&self, name: &str) -> CloudResult<Arc<dyn Queue>>;
 }
 
 // ---------------------------------------------------------------- objects
 
-/// An opaque token for one version of an object's bytes.
+/// An opaque tag of one version of an object. Equal bytes may have equal tags.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ETag(pub String);
+pub struct ETag(
+    /// Opaque text, made by the adapter.
+    pub String,
+);
 
-/// When a put may happen.
+/// The condition of a put.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Precondition {
+    /// No condition.
     Always,
-    /// Only if the key holds nothing.
+    /// There is no object with this key.
     Absent,
-    /// Only if the key holds this version.
+    /// The object with this key has this tag.
     Match(ETag),
 }
 
-/// An object's bytes and their version.
+/// The bytes of an object and the tag of their version.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
+    /// The bytes that were put.
     pub bytes: Bytes,
+    /// The tag of this version.
     pub etag: ETag,
 }
 
 /// An object to put.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewObject {
+    /// Name of its bucket.
     pub bucket: String,
+    /// Its key in the bucket.
     pub key: String,
+    /// Its bytes.
     pub bytes: Bytes,
 }
 
 /// An object in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectInfo {
+    /// Its key in the bucket.
     pub key: String,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
 }
 
-/// Buckets of objects. Keys are relative paths (`a/b.jpg`): an empty segment, `.`, `..`, a leading
-/// slash, a control character or a key over 1,024 bytes is `Invalid`.
+/// Buckets of objects, consistent: a read sees every write that has returned.
+///
+/// Keys are relative paths (`a/b.jpg`). A key with an empty segment, `.`, `..`, a leading slash, a backslash, a control
+/// character, a segment over 255 bytes, or more than 1,024 bytes in all is `Invalid`.
 #[async_trait]
 pub trait ObjectStore: Send + Sync + 'static {
-    /// Writes the whole object or nothing; durable on return. A failed precondition is `Conflict`.
+    /// Writes an object completely or not at all, and returns its tag. The object is durable on return.
+    ///
+    /// Of concurrent puts with the same condition on one key, at most one succeeds. A conditional put that is repeated
+    /// after an error may conflict with its own first attempt.
+    ///
+    /// # Errors
+    /// `Conflict` if the condition does not hold, also for [`Precondition::Match`] on a key without an object.
     async fn put(&self, bucket: &str, key: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag>;
-    /// As [`Self::put`] always, one after the other, seen by every reader at once, but durable only when a
-    /// [`Self::flush`] that began later has returned: for many small objects, where a store can make many durable for the
-    /// price of one. After an error the first of them may have been written.
+
+    /// Writes objects one after the other, without a condition. Readers see each of them at once, but it is durable only
+    /// when a [`Self::flush`] that began later has returned.
+    ///
+    /// This is for many small objects, where a store can make many durable at the price of one. After an error, the
+    /// first ones may have been written. Idempotent.
     async fn put_buffered(&self, objects: Vec<NewObject>) -> CloudResult<()> {
         for NewObject { bucket, key, bytes } in objects {
             self.put(&bucket, &key, bytes, Precondition::Always).await?;
         }
         Ok(())
     }
-    /// Makes durable whatever was put through this store before. May wait for others to share the price.
+
+    /// Makes durable every object that was put through this store before. May linger so that other callers share the
+    /// work. After an error the objects must be put again.
     async fn flush(&self) -> CloudResult<()> {
         Ok(())
     }
-    /// `NotFound` if there is none.
+
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no object with this key.
     async fn get(&self, bucket: &str, key: &str) -> CloudResult<Object>;
-    /// `None` while the object still has that version; `NotFound` if there is none.
+
+    /// Reads an object unless it still has this tag: then `None`.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no object with this key.
     async fn get_if_changed(&self, bucket: &str, key: &str, etag: &ETag) -> CloudResult<Option<Object>>;
-    /// All objects whose key starts with `prefix`, in key order. A bucket that holds nothing lists nothing.
+
+    /// Lists all objects whose key starts with `prefix`, in the order of their keys. A bucket without objects, or one that
+    /// does not exist yet, may list nothing instead of being `NotFound`.
     async fn list(&self, bucket: &str, prefix: &str) -> CloudResult<Vec<ObjectInfo>>;
-    /// `Ok` whether or not there was one.
+
+    /// Deletes an object. Idempotent: deleting an object that does not exist is `Ok`.
     async fn delete(&self, bucket: &str, key: &str) -> CloudResult<()>;
 }
 
 // ---------------------------------------------------------------- machines
 
-/// The machines of one cluster, and of no other.
+/// The instances of one cluster, and of no other.
+///
+/// Calls on several instances return one result per id, in the same order. An id that is not an instance of this cluster
+/// is `NotFound`; so may be one that was launched a moment ago.
 #[async_trait]
 pub trait Compute: Send + Sync + 'static {
-    /// Asks for `count` new instances; answers with those made, which may be fewer. The same token again
-    /// answers with the same instances and makes none.
+    /// Launches `count` instances and returns the ids of those that were launched, which may be fewer.
+    ///
+    /// Idempotent by `token`: a call with a token that was used before launches nothing and returns the same instances.
+    ///
+    /// # Errors
+    /// `NoCapacity` or `Quota` if no instance could be launched.
     async fn launch(&self, token: &str, count: usize) -> CloudResult<Vec<InstanceId>>;
-    /// Starts stopped instances. Starting a pending or running one is `Ok`; from any other state
-    /// `Conflict`. One result an id.
+
+    /// Starts stopped instances. Idempotent: starting a pending or running one is `Ok`.
+    ///
+    /// # Errors
+    /// `Conflict` for an instance in any other state.
     async fn start(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>>;
-    /// Stops running instances. Stopping a stopping or stopped one is `Ok`; from any other state `Conflict`.
-    async fn stop(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>>;
-    /// Terminates instances in any state; terminating a terminated one is `Ok`.
+
+    /// Terminates instances in any state. Idempotent: terminating a terminated one is `Ok`.
     async fn terminate(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>>;
-    /// Every instance of the cluster, terminated ones for a while. A list may lag behind what was asked.
+
+    /// Lists every instance of the cluster, terminated ones for some time. May lag behind other calls: an instance that
+    /// is missing right after its launch may still exist.
     async fn describe(&self) -> CloudResult<Vec<Instance>>;
-    /// Changes whenever an instance has changed, where the cloud can tell; otherwise `None`, and the
-    /// caller polls.
+
+    /// Returns a counter that changes whenever an instance has changed, or `None` if callers must poll.
     fn changes(&self) -> Option<watch::Receiver<u64>>;
 }
 
-/// The cloud says that this instance will be taken away.
+/// An announcement that this instance will be taken away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interruption {
+    /// What the cloud says about it, for the log.
     pub reason: String,
 }
 
-/// What an instance can ask about itself.
+/// What an instance can learn and report about itself.
 #[async_trait]
 pub trait Metadata: Send + Sync + 'static {
+    /// Returns the id of this instance.
     async fn instance_id(&self) -> CloudResult<InstanceId>;
-    /// An announced interruption, if there is one.
+
+    /// Returns the announced interruption, if there is one.
     async fn interruption(&self) -> CloudResult<Option<Interruption>>;
-    /// Says that this instance is ready to serve. Idempotent.
+
+    /// Reports that this instance is ready to serve. Idempotent.
     async fn ready(&self) -> CloudResult<()>;
-    /// Asks the cloud to stop this instance. `Conflict` if it may not stop now.
+
+    /// Asks the cloud to stop this instance. Idempotent.
+    ///
+    /// # Errors
+    /// `Conflict` if the instance cannot be stopped in its present state.
     async fn stop_self(&self) -> CloudResult<()>;
-    /// Resolves when the cloud is gone for good, so that the worker must end (never, where it cannot be).
+
+    /// Resolves when the cloud is gone for good and the worker must end; never, for a cloud that cannot disappear.
     async fn lost(&self);
 }

@@ -1,14 +1,16 @@
-//! The JSON of a recognition: the same shape whether it was waited for, is pending, or was found by its id.
+//! The JSON of a recognition: the same shape whether it was waited for, is pending, or was read from the store.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::error::Problem;
 use crate::{
-    recognition::{Class, Face, JobResult, Recognition, Status, Timings},
-    wire::{JobId, Reply},
+    job::{Failure, FailureKind, JobId, Reply},
+    recognition::{Class, Face, Recognition, Timings},
+    results::{JobResult, Status},
 };
 
+/// One file's answer.
 #[derive(Debug, Serialize)]
 pub struct Answer {
     /// Absent where the file was refused before it became a job.
@@ -68,37 +70,46 @@ struct Times {
 }
 
 impl Answer {
-    /// A job that is queued.
+    /// Makes the answer of a job that is queued.
     pub fn pending(id: JobId, file: String) -> Self {
         Self::new(Some(id.to_string()), file, Status::Pending)
     }
 
-    /// A file that was refused or whose job failed.
+    /// Makes the answer of a file that was refused or whose job has failed.
     pub fn failed(file: String, problem: &Problem) -> Self {
         Self { problem: Some(problem.to_json()), ..Self::new(None, file, Status::Failed) }
     }
 
-    /// A recognition as the worker replied it.
-    pub fn done(file: String, recognition: Recognition, reply: ReplyHead) -> Self {
-        Self {
+    /// Makes the answer of a worker's reply.
+    ///
+    /// # Errors
+    /// The job has failed.
+    pub fn replied(file: String, reply: Reply) -> Result<Self, Problem> {
+        let recognition = reply.outcome.and_then(|json| recognition(&json));
+        let recognition = recognition.map_err(|failure| Problem::from(failure).id(reply.id))?;
+        Ok(Self {
             seen: Some(Seen::new(recognition, Some(reply.worker_ms))),
             worker: Some(reply.worker),
             ..Self::new(Some(reply.id.to_string()), file, Status::Done)
-        }
+        })
     }
 
-    /// What the store holds.
-    pub fn stored(record: JobResult) -> Self {
-        Self {
-            seen: record.recognition.map(|recognition| Seen::new(recognition, None)),
-            problem: record.failure.map(|failure| Problem::from(failure).to_json()),
-            worker: record.worker,
-            times: Times { submitted_ms: Some(record.submitted_ms), finished_ms: record.finished_ms },
-            ..Self::new(Some(record.id), record.file, record.status)
-        }
+    /// Makes the answer of a stored result.
+    ///
+    /// # Errors
+    /// The stored result is no recognition.
+    pub fn stored(result: JobResult) -> Result<Self, Problem> {
+        let seen = result.output.map(|json| recognition(json.get().as_bytes())).transpose()?;
+        Ok(Self {
+            seen: seen.map(|recognition| Seen::new(recognition, None)),
+            problem: result.failure.map(|failure| Problem::from(failure).to_json()),
+            worker: result.worker,
+            times: Times { submitted_ms: Some(result.submitted_ms), finished_ms: result.finished_ms },
+            ..Self::new(Some(result.id), result.file, result.status)
+        })
     }
 
-    /// The line that `POST /` answers; `None` unless done.
+    /// Returns the line that `POST /` answers; `None` unless the job is done.
     pub fn label(&self) -> Option<&str> {
         self.seen.as_ref().map(|seen| seen.label.as_str())
     }
@@ -108,17 +119,15 @@ impl Answer {
     }
 }
 
-/// A reply without its outcome.
-pub struct ReplyHead {
-    pub id: JobId,
-    pub worker: String,
-    pub worker_ms: f32,
-}
-
-/// The outcome of a reply apart from who did it.
-pub fn split(reply: Reply) -> (Result<Recognition, Problem>, ReplyHead) {
-    let head = ReplyHead { id: reply.id, worker: reply.worker, worker_ms: reply.worker_ms };
-    (reply.outcome.map_err(|failure| Problem::from(failure).id(reply.id)), head)
+/// Reads the result of a recognition job.
+///
+/// # Errors
+/// It is none: the worker is of another version, or has other handlers.
+pub fn recognition(json: &[u8]) -> Result<Recognition, Failure> {
+    serde_json::from_slice(json).map_err(|error| {
+        tracing::error!(%error, "the result of a job is no recognition");
+        Failure::new(FailureKind::Internal, "the result of the job is no recognition; is a worker of another version?")
+    })
 }
 
 impl Seen {
@@ -146,7 +155,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::recognition::{Failure, FailureKind};
 
     fn recognition() -> Recognition {
         let face = Face {
@@ -171,9 +179,9 @@ mod tests {
     #[test]
     fn an_answer_has_faces_and_timings_and_no_embedding() {
         let id = JobId(5);
-        let reply = Reply { id, outcome: Ok(recognition()), worker: "i-1".into(), worker_ms: 12.5 };
-        let (outcome, head) = split(reply);
-        let json = serde_json::to_value(Answer::done("a.jpg".into(), outcome.expect("done"), head)).expect("JSON");
+        let result = serde_json::to_vec(&recognition()).expect("JSON");
+        let reply = Reply { id, outcome: Ok(result.into()), worker: "i-1".into(), worker_ms: 12.5 };
+        let json = serde_json::to_value(Answer::replied("a.jpg".into(), reply).expect("done")).expect("JSON");
         assert_eq!(json["id"], json!(id.to_string()));
         assert_eq!(json["status"], "done");
         assert_eq!(json["label"], "Ada");
@@ -188,19 +196,25 @@ mod tests {
 
     #[test]
     fn a_stored_failure_carries_its_problem() {
-        let record = JobResult {
+        let result = JobResult {
             id: "x".into(),
             file: "a.jpg".into(),
             status: Status::Failed,
-            recognition: None,
+            output: None,
             failure: Some(Failure::new(FailureKind::Damaged, "cut off")),
             worker: Some("i-1".into()),
             submitted_ms: 1,
             finished_ms: Some(2),
         };
-        let json = serde_json::to_value(Answer::stored(record)).expect("JSON");
+        let json = serde_json::to_value(Answer::stored(result).expect("readable")).expect("JSON");
         assert_eq!((&json["status"], &json["problem"]["status"]), (&json!("failed"), &json!(422)));
         assert_eq!(json["problem"]["detail"], "cut off");
         assert_eq!(json.get("label"), None);
+    }
+
+    #[test]
+    fn a_reply_that_is_no_recognition_is_a_fault_and_not_an_empty_answer() {
+        let reply = Reply { id: JobId(5), outcome: Ok("[]".into()), worker: "i-1".into(), worker_ms: 1.0 };
+        assert_eq!(Answer::replied("a.jpg".into(), reply).err().expect("refused").status.as_u16(), 500);
     }
 }

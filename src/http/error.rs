@@ -9,11 +9,10 @@ use actix_web::{
 use serde_json::{Value, json};
 
 use crate::{
-    actors::web_tier::SubmitError,
+    client::SubmitError,
     cloud::CloudError,
     inference::gallery_store::GalleryError,
-    recognition::{Failure, FailureKind},
-    wire::JobId,
+    job::{Failure, FailureKind, JobId},
 };
 
 /// When the cause says nothing better.
@@ -185,7 +184,7 @@ impl From<SubmitError> for Problem {
         let detail = error.to_string();
         match error {
             SubmitError::Overloaded { retry_after, .. } => Self::busy(detail, retry_after),
-            SubmitError::NotAccepted(cause) => cause.into(),
+            SubmitError::Cloud(cause) => cause.into(),
             SubmitError::Deadline { id, .. } => {
                 Self { id: Some(id), found_later: true, ..Self::new(StatusCode::GATEWAY_TIMEOUT, detail) }
             }

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{State, error::Problem};
+use super::{error::Problem, state::State};
 use crate::fleet::{explain::Decision, view::FleetView};
 
 /// A page that follows the fleet cannot show more, and a busy fleet changes far more often.

@@ -6,8 +6,8 @@ use ::metrics::gauge;
 use actix_web::{HttpResponse, web};
 
 use super::{
-    State,
     error::{Problem, Style},
+    state::State,
 };
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);

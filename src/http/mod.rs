@@ -1,5 +1,5 @@
-//! HTTP: uploads in, answers out; people, fleet, health and the page. Talks to the actors through
-//! [`WebTier`] alone. The reference is `docs/api.md`.
+//! HTTP: uploads in, answers out; people, fleet, health and the page. Reaches the actors through [`WebTier`] alone.
+//! The reference is `docs/api.md`.
 
 mod answer;
 mod body;
@@ -12,7 +12,9 @@ mod origin_guard;
 mod pages;
 mod people;
 mod recognitions;
+mod state;
 mod upload;
+mod web_tier;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -21,8 +23,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{Semaphore, watch};
 
-use crate::actors::web_tier::WebTier;
 use error::{Problem, Style};
+use state::State;
+pub use web_tier::WebTier;
 
 /// A client has this long to send a request's head: idle connections do not pile up.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,14 +39,6 @@ const SPARE_CONNECTIONS: usize = 4096;
 const MAX_STREAMS: usize = 256;
 /// Histograms keep raw samples until this task folds them, whether or not anybody asks for `/metrics`.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
-
-/// What every handler shares.
-struct State {
-    web: WebTier,
-    metrics: PrometheusHandle,
-    ending: watch::Receiver<bool>,
-    streams: Arc<Semaphore>,
-}
 
 /// A server that runs when awaited, and the way to end its endless answers.
 pub struct Serving {

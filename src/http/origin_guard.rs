@@ -1,4 +1,4 @@
-//! Who may knock: a web page of somebody else's must not use a visitor's browser to reach this server.
+//! Host and origin checks: another site's page must not use a visitor's browser to reach this server.
 
 use std::net::IpAddr;
 
@@ -12,8 +12,8 @@ use actix_web::{
 };
 
 use super::{
-    State,
     error::{Problem, Style},
+    state::State,
 };
 
 /// Middleware: refuses foreign origins and, on loopback, foreign host names.

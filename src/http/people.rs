@@ -7,15 +7,16 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    State,
+    answer::recognition,
     error::Problem,
+    state::State,
     upload::{ReceivedFile, receive},
+    web_tier::Upload,
 };
 use crate::{
-    actors::web_tier::Upload,
-    recognition::Face,
+    job::JobId,
+    recognition::{EMBED, Face},
     settings::RecogniserKind,
-    wire::{JobId, Task},
 };
 
 const HOW_TO_ADD: &str = "e.g. curl -F name=Ada -F photos=@ada_1.jpg -F photos=@ada_2.jpg";
@@ -106,9 +107,9 @@ async fn embed(state: &State, file: ReceivedFile) -> (String, Result<Vec<Face>, 
     let name = file.name.clone();
     let faces = async {
         file.check(state.web.settings().recognition.max_pixels)?;
-        let upload = Upload { id: JobId::new(), task: Task::Embed, file: file.name, image: file.bytes };
+        let upload = Upload { id: JobId::new(), kind: EMBED, file: file.name, image: file.bytes };
         let reply = state.web.submit(file.admission, upload, false).await?;
-        Ok(reply.outcome?.faces)
+        Ok(recognition(&reply.outcome?)?.faces)
     };
     (name, faces.await)
 }

@@ -1,4 +1,4 @@
-//! `POST /` and `/v1/recognitions`: images in, who is in them out.
+//! `POST /` and `/v1/recognitions`: recognises images, and returns or deletes results.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -10,17 +10,13 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{
-    State,
-    answer::{Answer, split},
+    answer::Answer,
     error::{ID_HEADER, Problem, Style, location, one_line},
+    state::State,
     upload::{Received, ReceivedFile, header_text, receive},
+    web_tier::Upload,
 };
-use crate::{
-    actors::web_tier::{Admission, Upload},
-    keys::stem,
-    settings::ReplyStyle,
-    wire::{JobId, Task},
-};
+use crate::{client::Admission, job::JobId, recognition::RECOGNISE, results::keys::stem, settings::ReplyStyle};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const MAX_KEY: usize = 255;
@@ -31,7 +27,7 @@ struct Outcome {
     result: Result<Answer, Problem>,
 }
 
-/// `POST /`: a line of text for each file.
+/// `POST /`: answers one line of text per file.
 pub async fn plain(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
     let outcomes = async {
         let (received, key) = receive_all(&req, payload, &state).await?;
@@ -47,7 +43,7 @@ pub async fn plain(req: HttpRequest, payload: web::Payload, state: web::Data<Sta
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").insert_header((ID_HEADER, ids)).body(lines.join("\n"))
 }
 
-/// `POST /v1/recognitions`: one object for one file, `{"recognitions": […]}` for several.
+/// `POST /v1/recognitions`: answers one object for one file, `{"recognitions": […]}` for several.
 pub async fn create(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let (received, key) = receive_all(&req, payload, &state).await?;
     let wait = !prefers_async(header_text(&req, header::HeaderName::from_static("prefer")));
@@ -77,17 +73,17 @@ pub async fn create(req: HttpRequest, payload: web::Payload, state: web::Data<St
     Ok(response.json(answer))
 }
 
-/// `GET /v1/recognitions/{id}`: what is known, pending or not.
+/// `GET /v1/recognitions/{id}`: returns what is known of a job, pending or not.
 pub async fn find(path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let id = parse_id(&path)?;
-    let record = state.web.record(id).await?.ok_or_else(|| no_such_job(id))?;
-    Ok(HttpResponse::Ok().json(Answer::stored(record)))
+    let result = state.web.result(id).await?.ok_or_else(|| no_such_job(id))?;
+    Ok(HttpResponse::Ok().json(Answer::stored(result)?))
 }
 
-/// `DELETE /v1/recognitions/{id}`: image, label and result go.
+/// `DELETE /v1/recognitions/{id}`: deletes image, label and result.
 pub async fn delete(path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let id = parse_id(&path)?;
-    if !state.web.forget(id).await? {
+    if !state.web.delete_result(id).await? {
         return Err(no_such_job(id));
     }
     Ok(HttpResponse::NoContent().finish())
@@ -118,21 +114,20 @@ async fn wait_for(state: &State, file: ReceivedFile, key: Option<JobId>) -> Outc
         file.check(state.web.settings().recognition.max_pixels)?;
         let (admission, upload) = job(file, key);
         let file = upload.file.clone();
-        let (outcome, head) = split(state.web.submit(admission, upload, key.is_some()).await?);
-        Ok(Answer::done(file, outcome?, head))
+        Answer::replied(file, state.web.submit(admission, upload, key.is_some()).await?)
     };
     Outcome { file: name, result: result.await }
 }
 
-/// Queues one file and answers with its id. A retry finds the job it made before.
+/// Queues one file and answers with its id. A retry finds the job of the first request.
 async fn queue(state: &State, file: ReceivedFile, key: Option<JobId>) -> Outcome {
     let name = file.name.clone();
     let result = async {
         file.check(state.web.settings().recognition.max_pixels)?;
         if let Some(id) = key
-            && let Some(record) = state.web.record(id).await?
+            && let Some(result) = state.web.result(id).await?
         {
-            return Ok(Answer::stored(record));
+            return Answer::stored(result);
         }
         let (admission, upload) = job(file, key);
         let (id, file) = (upload.id, upload.file.clone());
@@ -144,10 +139,10 @@ async fn queue(state: &State, file: ReceivedFile, key: Option<JobId>) -> Outcome
 
 fn job(file: ReceivedFile, key: Option<JobId>) -> (Admission, Upload) {
     let id = key.unwrap_or_else(JobId::new);
-    (file.admission, Upload { id, task: Task::Recognise, file: file.name, image: file.bytes })
+    (file.admission, Upload { id, kind: RECOGNISE, file: file.name, image: file.bytes })
 }
 
-/// If no file has an answer, the first one's problem is the answer.
+/// Returns the first file's problem if no file has an answer.
 fn unless_all_failed(mut outcomes: Vec<Outcome>) -> Result<Vec<Outcome>, Problem> {
     if outcomes.iter().any(|outcome| outcome.result.is_ok()) {
         return Ok(outcomes);
@@ -173,7 +168,7 @@ fn line(outcome: &Outcome, style: ReplyStyle) -> String {
     }
 }
 
-/// RFC 7240: `respond-async` among the preferences.
+/// Returns whether `respond-async` is among the preferences (RFC 7240).
 fn prefers_async(prefer: &str) -> bool {
     prefer
         .split(',')
@@ -181,7 +176,7 @@ fn prefers_async(prefer: &str) -> bool {
         .any(|p| p.trim().eq_ignore_ascii_case("respond-async"))
 }
 
-/// The id of the job that a client's key and image stand for: the first 128 bits of the SHA-256 of the key, a zero byte
+/// Returns the id of the job that a client's key and image stand for: the first 128 bits of the SHA-256 of the key, a zero byte
 /// (which no key holds) and the image. The same key with another image is another job, never another's answer.
 fn job_id_of_key(key: &[u8], image: &[u8]) -> Result<JobId, Problem> {
     if key.is_empty() || key.len() > MAX_KEY || !key.iter().all(u8::is_ascii_graphic) {

@@ -18,12 +18,9 @@ use super::{
     body::Body,
     error::Problem,
     names::{UNNAMED, safe_file_name},
+    web_tier::WebTier,
 };
-use crate::{
-    actors::web_tier::{Admission, WebTier},
-    inference::decode,
-    settings::Http,
-};
+use crate::{client::Admission, inference::decode, settings::Http};
 
 /// Fields that hold a file even if the part has no file name.
 const FILE_FIELDS: [&str; 2] = ["myfile", "inputFile"];
@@ -172,10 +169,12 @@ async fn collect<E>(
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(&problem)?;
-        if bytes.capacity() - bytes.len() < chunk.len() {
-            let more = chunk.len().max(bytes.len()).max(FIRST_BYTES);
-            web.reserve(admission, more)?;
-            bytes.reserve_exact(more);
+        let needed = bytes.len() + chunk.len();
+        if bytes.capacity() < needed {
+            // Doubled, but not beyond the largest upload: one that is allowed fits where there is memory for a single one.
+            let capacity = needed.max((2 * bytes.len()).max(FIRST_BYTES).min(web.settings().http.max_upload));
+            web.reserve(admission, capacity - bytes.capacity())?;
+            bytes.reserve_exact(capacity - bytes.len());
         }
         bytes.extend_from_slice(&chunk);
     }

@@ -14,7 +14,8 @@ use super::{
     runtime,
 };
 use crate::{
-    recognition::{Class, Failure, Recognition, Timings},
+    job::Failure,
+    recognition::{Class, Recognition, Timings},
     settings,
 };
 

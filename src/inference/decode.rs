@@ -5,7 +5,7 @@ use std::io::Cursor;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
 use super::jpeg;
-use crate::recognition::{Failure, FailureKind};
+use crate::job::{Failure, FailureKind};
 
 /// What the header of an image says. Width and height are as stored: EXIF orientation may swap them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

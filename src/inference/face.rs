@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::{Recogniser, decode, detector::Detector, embedder::Embedder, gallery::Gallery};
 use crate::{
-    recognition::{Face, Failure, FailureKind, NO_FACE, Recognition, Timings, UNKNOWN},
+    job::{Failure, FailureKind},
+    recognition::{Face, NO_FACE, Recognition, Timings, UNKNOWN},
     settings,
 };
 

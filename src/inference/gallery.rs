@@ -4,7 +4,10 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::recognition::{NO_FACE, UNKNOWN};
+use crate::{
+    recognition::{NO_FACE, UNKNOWN},
+    wire::Wire,
+};
 
 /// Longest name, in characters.
 const MAX_NAME: usize = 100;
@@ -30,6 +33,8 @@ pub struct Gallery {
     #[serde(skip)]
     index: OnceLock<Index>,
 }
+
+impl Wire for Gallery {}
 
 impl PartialEq for Gallery {
     fn eq(&self, other: &Self) -> bool {

@@ -3,7 +3,7 @@
 
 use memchr::memchr;
 
-use crate::recognition::{Failure, FailureKind};
+use crate::job::{Failure, FailureKind};
 
 /// Width and height of a JPEG that is there to its end.
 ///

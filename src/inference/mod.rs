@@ -11,16 +11,17 @@ pub mod factory;
 pub mod gallery;
 pub mod gallery_cache;
 pub mod gallery_store;
+pub mod handler;
 mod jpeg;
 pub mod pool;
 mod runtime;
 
-use crate::recognition::{Failure, Recognition};
+use crate::{job::Failure, recognition::Recognition};
 use gallery::Gallery;
 
-/// A model that says what is in an image. One a thread: sessions are not shared.
+/// A model that says what is in an image. There is one per thread: sessions are not shared.
 pub trait Recogniser: Send {
-    /// Everything found in an encoded image, named by `gallery`. With `embeddings`, each face carries its own.
+    /// Returns everything found in an encoded image, named by `gallery`. With `embeddings`, each face carries its own.
     fn recognise(&mut self, image: &[u8], gallery: &Gallery, embeddings: bool) -> Result<Recognition, Failure>;
 }
 

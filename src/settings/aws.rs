@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{HOUR, Layers, SettingsError};
+use super::{
+    layers::{Layers, SettingsError},
+    units::HOUR,
+};
 
 /// What is left out (`None`, empty) is left to AWS or to the launch template.
 #[derive(Clone, Debug)]

@@ -2,7 +2,8 @@
 //! came from, and each error says so.
 
 use std::{
-    collections::BTreeMap, collections::HashMap, fmt::Display, path::Path, path::PathBuf, str::FromStr, time::Duration,
+    cell::RefCell, collections::BTreeMap, collections::HashMap, fmt::Display, path::Path, path::PathBuf, str::FromStr,
+    time::Duration,
 };
 
 use config::{Config, ConfigError, Environment, File, FileFormat, Value, ValueKind};
@@ -22,6 +23,11 @@ pub struct SettingsError {
 /// Merged raw values by dotted key.
 pub struct Layers {
     values: BTreeMap<String, Value>,
+    /// What "auto" came to, by key, noted by the code that resolves it.
+    resolved: RefCell<BTreeMap<String, String>>,
+    /// Keys that a section has read.
+    #[cfg(test)]
+    pub(super) read: RefCell<std::collections::BTreeSet<String>>,
 }
 
 impl Layers {
@@ -48,7 +54,12 @@ impl Layers {
                 return Err(SettingsError { origin: origin(key, value), problem });
             }
         }
-        Ok(Self { values })
+        Ok(Self {
+            values,
+            resolved: RefCell::default(),
+            #[cfg(test)]
+            read: RefCell::default(),
+        })
     }
 
     /// Key, raw value and origin of every setting, in key order.
@@ -62,7 +73,20 @@ impl Layers {
         SettingsError { origin: origin(key, value), problem: format!("{key} = {}: must be {allowed}", display(value)) }
     }
 
+    /// Returns what each "auto" came to, by key. Complete once the settings have been made of these layers.
+    pub fn resolved(&self) -> BTreeMap<String, String> {
+        self.resolved.borrow().clone()
+    }
+
+    /// Notes what "auto" came to.
+    fn resolve<T>(&self, key: &str, auto: T, shown: impl Display) -> T {
+        self.resolved.borrow_mut().insert(key.to_owned(), shown.to_string());
+        auto
+    }
+
     fn get(&self, key: &str) -> &Value {
+        #[cfg(test)]
+        self.read.borrow_mut().insert(key.to_owned());
         self.values.get(key).unwrap_or_else(|| panic!("config/default.toml lacks {key}")) // a typing error in this program
     }
 
@@ -115,9 +139,13 @@ impl Layers {
         self.string(key, "a path").map(PathBuf::from)
     }
 
-    /// `None` if it is "auto".
-    pub(super) fn path_or_auto(&self, key: &str) -> Result<Option<PathBuf>, SettingsError> {
-        if self.is_auto(key) { Ok(None) } else { self.path(key).map(Some) }
+    /// A path, or what "auto" is, which may be none.
+    pub(super) fn path_or_auto(&self, key: &str, auto: Option<PathBuf>) -> Result<Option<PathBuf>, SettingsError> {
+        if self.is_auto(key) {
+            let shown = auto.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string());
+            return Ok(self.resolve(key, auto, shown));
+        }
+        self.path(key).map(Some)
     }
 
     pub(super) fn parsed<T: FromStr>(&self, key: &str, allowed: &str) -> Result<T, SettingsError> {
@@ -144,7 +172,10 @@ impl Layers {
         max: Duration,
         auto: Duration,
     ) -> Result<Duration, SettingsError> {
-        if self.is_auto(key) { Ok(auto) } else { self.duration(key, min, max) }
+        if self.is_auto(key) {
+            return Ok(self.resolve(key, auto, humantime::format_duration(auto)));
+        }
+        self.duration(key, min, max)
     }
 
     /// A size in bytes.
@@ -165,7 +196,7 @@ impl Layers {
     }
 
     pub(super) fn count_or_auto(&self, key: &str, min: usize, max: usize, auto: usize) -> Result<usize, SettingsError> {
-        if self.is_auto(key) { Ok(auto) } else { self.count(key, min, max) }
+        if self.is_auto(key) { Ok(self.resolve(key, auto, auto)) } else { self.count(key, min, max) }
     }
 
     pub(super) fn number(&self, key: &str, min: f32, max: f32) -> Result<f32, SettingsError> {

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use super::{HOUR, Layers, SettingsError};
+use super::{
+    layers::{Layers, SettingsError},
+    units::HOUR,
+};
 
 /// From the call that starts an instance to a worker that takes jobs: log-normal round a median, with a slow tail.
 #[derive(Clone, Debug)]
@@ -37,8 +40,9 @@ pub struct Faults {
 #[derive(Clone, Debug)]
 pub struct Simulate {
     pub boot: Boot,
-    /// From being told to stop to stopped, and from being told to terminate to terminated.
+    /// From the call to stop to stopped.
     pub stopping: Duration,
+    /// From the call to terminate to terminated.
     pub shutting_down: Duration,
     /// One call to EC2, there and back; half of it on each way.
     pub call_latency: Duration,

@@ -1,6 +1,6 @@
 use std::{collections::HashMap, path::PathBuf};
 
-use super::*;
+use super::{units::SECOND, *};
 
 fn load(file: Option<&str>, env: &[(&str, &str)]) -> Result<Settings, SettingsError> {
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -119,4 +119,78 @@ fn the_report_configuration_is_valid() {
         load(Some(include_str!("../../config/report.toml")), &[("ROLLCALL__FLEET__KEEP_STOPPED", "0")]).expect("valid");
     assert_eq!(s.fleet.max_instances, 19);
     assert_eq!(s.fleet.launch_cooldown, Duration::from_secs(45));
+}
+
+#[test]
+fn the_name_that_the_first_configurations_used_is_an_alias() {
+    for name in ["report", "one-per-job"] {
+        let s = load(Some(&format!("[fleet]\npolicy = \"{name}\"\n")), &[]).expect("valid");
+        assert_eq!(s.fleet.policy.name(), "one-per-job");
+    }
+}
+
+/// Keys and raw values of the defaults.
+fn defaults() -> Layers {
+    Layers::load(None, HashMap::new()).expect("the defaults")
+}
+
+#[test]
+fn every_auto_says_what_it_came_to() {
+    for kind in ["local", "aws"] {
+        let env = HashMap::from([("ROLLCALL__CLOUD__KIND".to_owned(), kind.to_owned())]);
+        let layers = Layers::load(None, env).expect("valid");
+        let settings = Settings::from_layers(&layers, 2).expect("valid");
+        let resolved = layers.resolved();
+        let auto: Vec<String> =
+            layers.entries().filter(|(_, value, _)| value == "\"auto\"").map(|(key, ..)| key.to_owned()).collect();
+        assert!(auto.len() >= 12, "{auto:?}");
+        assert_eq!(resolved.keys().cloned().collect::<Vec<_>>(), auto, "{kind}");
+        assert_eq!(resolved["fleet.max_instances"], settings.fleet.max_instances.to_string());
+        assert_eq!(resolved["fleet.keep_stopped"], settings.fleet.keep_stopped.to_string());
+    }
+    let local = defaults();
+    Settings::from_layers(&local, 2).expect("valid");
+    assert_eq!(local.resolved()["fleet.record"], ".rollcall/fleet.jsonl");
+    assert_eq!(local.resolved()["worker.idle_stop"], "30s");
+}
+
+#[test]
+fn a_value_that_was_set_is_not_called_auto() {
+    let env = HashMap::from([("ROLLCALL__WORKER__THREADS".to_owned(), "3".to_owned())]);
+    let layers = Layers::load(None, env).expect("valid");
+    assert_eq!(Settings::from_layers(&layers, 2).expect("valid").worker.threads, 3);
+    assert!(!layers.resolved().contains_key("worker.threads"));
+}
+
+#[test]
+fn every_key_is_read_by_a_section_and_refuses_a_table_with_its_source() {
+    let layers = defaults();
+    Settings::from_layers(&layers, 2).expect("valid");
+    let keys: Vec<String> = layers.entries().map(|(key, ..)| key.to_owned()).collect();
+    assert_eq!(layers.read.borrow().iter().cloned().collect::<Vec<_>>(), keys, "a key that no section reads");
+    for key in keys {
+        let (section, name) = key.split_once('.').expect("section.name");
+        let e = error(Some(&format!("[{section}]\n{name} = [[1]]\n")), &[]);
+        assert!(e.contains("mine.toml") && e.contains(&key), "{key}: {e}");
+    }
+}
+
+#[test]
+fn auto_follows_the_machine_the_cloud_and_the_policy() {
+    let s = load(None, &[]).expect("valid");
+    assert_eq!((s.worker.threads, s.http.threads, s.fleet.keep_stopped), (1, 2, 0));
+    assert_eq!(s.fleet.billing_minimum, Duration::ZERO);
+    let aws = |policy: &str| {
+        load(None, &[("ROLLCALL__CLOUD__KIND", "aws"), ("ROLLCALL__FLEET__POLICY", policy)]).expect("valid")
+    };
+    let s = aws("deadline");
+    assert_eq!((s.fleet.max_instances, s.fleet.keep_stopped, s.worker.threads), (19, 5, 2));
+    assert_eq!((s.fleet.billing_minimum, s.fleet.describe_lag), (60 * SECOND, 15 * SECOND));
+    assert_eq!((s.fleet.poll_every, s.fleet.describe_every), (5 * SECOND, 15 * SECOND));
+    assert_eq!((s.fleet.boot_cold, s.fleet.boot_warm, s.fleet.record), (25 * SECOND, 15 * SECOND, None));
+    let s = aws("one-per-job");
+    assert_eq!((s.fleet.keep_stopped, s.worker.idle_stop), (0, 300 * SECOND), "the thresholds of its design");
+    let layers = defaults();
+    let s = Settings::for_simulation(&layers).expect("valid");
+    assert_eq!((s.fleet.max_instances, s.worker.threads), (19, 1), "as on AWS, with one core per instance");
 }

@@ -1,9 +1,14 @@
-//! The controller's calls: half of the latency on the way there, then the cloud does its part, then the other half.
+//! The controller's API calls: half of the latency, then the cloud's part, then the other half.
+
+use std::time::Duration;
 
 use super::{
-    throttle::Kind,
-    workers::{Ending, SPREAD},
-    world::{What, World},
+    event::SimEvent,
+    instances::InstanceIndex,
+    lifecycle::{boot, shut_down},
+    rate_limits::CallKind,
+    state::{AfterDrain, CloudState, DEFAULT_SIGMA},
+    workers::drain,
 };
 use crate::{
     error::{CloudError, CloudResult},
@@ -14,140 +19,145 @@ fn lost() -> CloudError {
     CloudError::Unavailable("the answer was lost".into())
 }
 
-impl World<'_> {
-    fn half_way(&mut self, median: super::Time) -> super::Time {
-        self.calls.log_normal(median, SPREAD) / 2
-    }
+fn no_capacity() -> CloudError {
+    CloudError::NoCapacity("no instance of this type now".into())
+}
 
-    pub fn begin_call(&mut self, action: Action) {
-        let latency = match action {
-            Action::ReadDepth => self.model.queue_latency,
-            Action::Describe { .. } | Action::Launch { .. } | Action::Start { .. } | Action::Terminate { .. } => {
-                self.model.call_latency
-            }
-        };
-        let wait = self.half_way(latency);
-        self.agenda.after(wait, What::Call(action));
-    }
+/// Sends a call: it arrives after half of its latency.
+pub fn send(cloud: &mut CloudState, action: Action) {
+    let latency = match action {
+        Action::ReadDepth => cloud.model.queue_latency,
+        Action::Describe { .. } | Action::Launch { .. } | Action::Start { .. } | Action::Terminate { .. } => {
+            cloud.model.call_latency
+        }
+    };
+    let delay = one_way(cloud, latency);
+    cloud.events.schedule_after(delay, SimEvent::CallArrives(action));
+}
 
-    /// The call arrives.
-    pub fn call(&mut self, action: Action) {
-        let now = self.agenda.now();
-        let (answer, latency) = match action {
-            Action::ReadDepth => {
-                self.usage.calls.depth += 1;
-                let lag = self.lags.up_to(self.model.count_lag);
-                (Event::Depth(Ok(self.queue.depth_at(now.saturating_sub(lag)))), self.model.queue_latency)
-            }
-            Action::Describe { generation } => {
-                self.usage.calls.describe += 1;
-                let result = self.admit(Kind::Describe).map(|()| {
-                    let lag = self.lags.up_to(self.model.describe_lag);
-                    self.machines.describe(now.saturating_sub(lag))
-                });
-                (Event::Described { generation, result }, self.model.call_latency)
-            }
-            Action::Launch { token, count } => {
-                self.usage.calls.launch += 1;
-                let made = self.launch(&token, count);
-                let result = if made.is_ok() && self.answer_is_lost() { Err(lost()) } else { made };
-                (Event::Launched { token, result }, self.model.call_latency)
-            }
-            Action::Start { ids } => {
-                self.usage.calls.start += 1;
-                let results = self.each(ids, Kind::Start, Self::start);
-                (Event::Started { results }, self.model.call_latency)
-            }
-            Action::Terminate { ids, .. } => {
-                self.usage.calls.terminate += 1;
-                let results = self.each(ids, Kind::Terminate, Self::terminate);
-                (Event::Terminated { results }, self.model.call_latency)
-            }
-        };
-        let wait = self.half_way(latency);
-        self.agenda.after(wait, What::Answer(answer));
-    }
+fn one_way(cloud: &mut CloudState, round_trip: Duration) -> Duration {
+    cloud.random.calls.log_normal(round_trip, DEFAULT_SIGMA) / 2
+}
 
-    fn answer_is_lost(&mut self) -> bool {
-        self.faults.chance(self.model.faults.lost_answers)
-    }
-
-    fn admit(&mut self, kind: Kind) -> CloudResult<()> {
-        if self.throttle.take(kind, self.agenda.now()) {
-            return Ok(());
+/// Carries out a call that has arrived, and sends its answer.
+pub fn arrives(cloud: &mut CloudState, action: Action) {
+    let now = cloud.now();
+    let (answer, latency) = match action {
+        Action::ReadDepth => {
+            cloud.usage.calls.depth += 1;
+            let lag = cloud.random.lags.up_to(cloud.model.count_lag);
+            (Event::Depth(Ok(cloud.queue.depth_at(now.saturating_sub(lag)))), cloud.model.queue_latency)
         }
-        self.usage.throttles += 1;
-        Err(CloudError::Throttled)
-    }
-
-    fn launch(&mut self, token: &str, count: usize) -> CloudResult<Vec<InstanceId>> {
-        self.admit(Kind::Launch)?;
-        if let Some(ids) = self.machines.of_token(token) {
-            return Ok(ids);
-        }
-        let short = self.faults.chance(self.model.faults.capacity);
-        let granted = if short { self.faults.below(count) } else { count };
-        if short {
-            self.usage.capacity_errors += 1;
-        }
-        if granted == 0 {
-            return Err(CloudError::NoCapacity("no instance of this type now".into()));
-        }
-        let now = self.agenda.now();
-        let made: Vec<usize> = (0..granted).map(|_| self.machines.create(token, now)).collect();
-        self.usage.launches += granted as u64;
-        for machine in &made {
-            self.boot(*machine, self.model.boot.cold);
-        }
-        Ok(made.into_iter().map(|machine| self.machines.get(machine).id.clone()).collect())
-    }
-
-    /// One call for many instances: refused as a whole, or done for each.
-    fn each(
-        &mut self,
-        ids: Vec<InstanceId>,
-        kind: Kind,
-        mut change: impl FnMut(&mut Self, usize) -> CloudResult<()>,
-    ) -> Vec<(InstanceId, CloudResult<()>)> {
-        let mut admitted = self.admit(kind);
-        if kind == Kind::Start && admitted.is_ok() && self.faults.chance(self.model.faults.capacity) {
-            self.usage.capacity_errors += 1;
-            admitted = Err(CloudError::NoCapacity("no instance of this type now".into()));
-        }
-        let answer_lost = admitted.is_ok() && self.answer_is_lost();
-        let mut one = |id: InstanceId| {
-            let result = admitted.clone().and_then(|()| match self.machines.find(&id) {
-                Some(machine) => change(self, machine),
-                None => Err(CloudError::NotFound(id.to_string())),
+        Action::Describe { generation } => {
+            cloud.usage.calls.describe += 1;
+            let result = admit(cloud, CallKind::Describe).map(|()| {
+                let lag = cloud.random.lags.up_to(cloud.model.describe_lag);
+                cloud.instances.describe(now.saturating_sub(lag))
             });
-            (id, if answer_lost { Err(lost()) } else { result })
-        };
-        ids.into_iter().map(&mut one).collect()
-    }
+            (Event::Described { generation, result }, cloud.model.call_latency)
+        }
+        Action::Launch { token, count } => {
+            cloud.usage.calls.launch += 1;
+            let created = launch(cloud, &token, count);
+            let result = if created.is_ok() && answer_is_lost(cloud) { Err(lost()) } else { created };
+            (Event::Launched { token, result }, cloud.model.call_latency)
+        }
+        Action::Start { ids } => {
+            cloud.usage.calls.start += 1;
+            let results = change_each(cloud, ids, CallKind::Start, start);
+            (Event::Started { results }, cloud.model.call_latency)
+        }
+        Action::Terminate { ids, .. } => {
+            cloud.usage.calls.terminate += 1;
+            let results = change_each(cloud, ids, CallKind::Terminate, terminate);
+            (Event::Terminated { results }, cloud.model.call_latency)
+        }
+    };
+    let delay = one_way(cloud, latency);
+    cloud.events.schedule_after(delay, SimEvent::AnswerArrives(answer));
+}
 
-    fn start(&mut self, machine: usize) -> CloudResult<()> {
-        match self.machines.get(machine).state() {
-            InstanceState::Stopped => {
-                self.usage.starts += 1;
-                self.boot(machine, self.model.boot.warm);
-                Ok(())
-            }
-            InstanceState::Pending | InstanceState::Running => Ok(()),
-            InstanceState::Stopping | InstanceState::ShuttingDown | InstanceState::Terminated => {
-                Err(CloudError::Conflict(format!("{} cannot be started now", self.machines.get(machine).id)))
-            }
+fn answer_is_lost(cloud: &mut CloudState) -> bool {
+    cloud.random.faults.chance(cloud.model.faults.lost_answers)
+}
+
+fn admit(cloud: &mut CloudState, kind: CallKind) -> CloudResult<()> {
+    if cloud.rate_limits.take(kind, cloud.now()) {
+        return Ok(());
+    }
+    cloud.usage.throttles += 1;
+    Err(CloudError::Throttled)
+}
+
+fn launch(cloud: &mut CloudState, token: &str, count: usize) -> CloudResult<Vec<InstanceId>> {
+    admit(cloud, CallKind::Launch)?;
+    if let Some(ids) = cloud.instances.by_token(token) {
+        return Ok(ids);
+    }
+    let short = cloud.random.faults.chance(cloud.model.faults.capacity);
+    let granted = if short { cloud.random.faults.below(count) } else { count };
+    if short {
+        cloud.usage.capacity_errors += 1;
+    }
+    if granted == 0 {
+        return Err(no_capacity());
+    }
+    let now = cloud.now();
+    let created: Vec<InstanceIndex> = (0..granted).map(|_| cloud.instances.create(token, now)).collect();
+    cloud.usage.launches += granted as u64;
+    for instance in &created {
+        boot(cloud, *instance, cloud.model.boot.cold);
+    }
+    Ok(created.into_iter().map(|instance| cloud.instances.get(instance).id.clone()).collect())
+}
+
+/// Applies a change to each instance of one call. The call is refused as a whole, or each instance has its own result.
+fn change_each(
+    cloud: &mut CloudState,
+    ids: Vec<InstanceId>,
+    kind: CallKind,
+    change: fn(&mut CloudState, InstanceIndex) -> CloudResult<()>,
+) -> Vec<(InstanceId, CloudResult<()>)> {
+    let mut admitted = admit(cloud, kind);
+    if kind == CallKind::Start && admitted.is_ok() && cloud.random.faults.chance(cloud.model.faults.capacity) {
+        cloud.usage.capacity_errors += 1;
+        admitted = Err(no_capacity());
+    }
+    let answer_lost = admitted.is_ok() && answer_is_lost(cloud);
+    let mut one = |id: InstanceId| {
+        let result = admitted.clone().and_then(|()| match cloud.instances.find(&id) {
+            Some(instance) => change(cloud, instance),
+            None => Err(CloudError::NotFound(id.to_string())),
+        });
+        (id, if answer_lost { Err(lost()) } else { result })
+    };
+    ids.into_iter().map(&mut one).collect()
+}
+
+fn start(cloud: &mut CloudState, instance: InstanceIndex) -> CloudResult<()> {
+    match cloud.instances.get(instance).state() {
+        InstanceState::Stopped => {
+            cloud.usage.starts += 1;
+            boot(cloud, instance, cloud.model.boot.warm);
+            Ok(())
+        }
+        InstanceState::Pending | InstanceState::Running => Ok(()),
+        InstanceState::Stopping | InstanceState::ShuttingDown | InstanceState::Terminated => {
+            Err(CloudError::Conflict(format!("{} cannot be started now", cloud.instances.get(instance).id)))
         }
     }
+}
 
-    fn terminate(&mut self, machine: usize) -> CloudResult<()> {
-        match self.machines.get(machine).state() {
-            // A worker that is up finishes what it has: the system tells it first.
-            InstanceState::Running if self.workers.contains_key(&machine) => self.drain(machine, Ending::Terminate),
-            InstanceState::Pending | InstanceState::Running | InstanceState::Stopping | InstanceState::Stopped => {
-                self.shut_down(machine);
-            }
-            InstanceState::ShuttingDown | InstanceState::Terminated => {}
+fn terminate(cloud: &mut CloudState, instance: InstanceIndex) -> CloudResult<()> {
+    match cloud.instances.get(instance).state() {
+        // The operating system asks a running worker to end first, which finishes its jobs.
+        InstanceState::Running if cloud.workers.contains_key(&instance) => {
+            drain(cloud, instance, AfterDrain::Terminate);
         }
-        Ok(())
+        InstanceState::Pending | InstanceState::Running | InstanceState::Stopping | InstanceState::Stopped => {
+            shut_down(cloud, instance);
+        }
+        InstanceState::ShuttingDown | InstanceState::Terminated => {}
     }
+    Ok(())
 }

@@ -1,61 +1,33 @@
-//! What can steer a simulated fleet.
+//! The interface of a controller. The simulator calls the fleet's core only from here.
 
-use super::{Time, cooldown_loop::CooldownLoop};
-use crate::{
-    fleet::{Action, Event, FleetCore, IdleStop},
-    settings::Settings,
-};
+use super::Time;
+use crate::fleet::{Action, Event, FleetCore, FleetRules};
 
-/// The core's interface; see `crate::fleet`.
+/// What a controller decides on an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// API calls to make now, in this order.
+    pub actions: Vec<Action>,
+    /// When the controller wants an [`Event::Tick`], if no event comes before.
+    pub wake_at: Option<Time>,
+}
+
+/// Steers a fleet: takes events, returns API calls.
 pub trait Controller {
-    fn step(&mut self, event: Event, now: Time) -> Vec<Action>;
-    fn next_deadline(&self) -> Option<Time>;
+    /// Handles an event at `now`, which never decreases.
+    fn step(&mut self, event: Event, now: Time) -> Decision;
 }
 
 impl Controller for FleetCore {
-    fn step(&mut self, event: Event, now: Time) -> Vec<Action> {
-        Self::step(self, event, now)
-    }
-
-    fn next_deadline(&self) -> Option<Time> {
-        Self::next_deadline(self)
+    fn step(&mut self, event: Event, now: Time) -> Decision {
+        let actions = Self::step(self, event, now);
+        Decision { actions, wake_at: self.next_deadline() }
     }
 }
 
-/// Who steers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Contender {
-    /// The product's core, with the policy and thresholds of the settings.
-    Fleet,
-    /// A control loop as clusters have it: the yardstick.
-    CooldownLoop,
-}
-
-impl Contender {
-    /// Name of the yardstick on the command line.
-    pub const COOLDOWN_LOOP: &str = "cooldown-loop";
-
-    /// `started_at`: virtual time zero, since the Unix epoch.
-    pub(super) fn controller(self, settings: &Settings, started_at: Time) -> Box<dyn Controller> {
-        match self {
-            Self::Fleet => Box::new(FleetCore::new(settings.fleet_rules(started_at), 1)),
-            Self::CooldownLoop => Box::new(CooldownLoop::new(settings.fleet.max_instances)),
-        }
-    }
-
-    /// How long a worker waits for work before it stops its instance; the loop's workers do not.
-    pub(super) fn idle_limits(self, settings: &Settings) -> Option<IdleStop> {
-        match self {
-            Self::Fleet => Some(IdleStop { idle: settings.worker.idle_stop, paid: settings.fleet.billing_minimum }),
-            Self::CooldownLoop => None,
-        }
-    }
-
-    /// The policy's name.
-    pub fn name(self, settings: &Settings) -> String {
-        match self {
-            Self::Fleet => settings.fleet.policy.name().to_owned(),
-            Self::CooldownLoop => Self::COOLDOWN_LOOP.to_owned(),
-        }
-    }
+/// Creates a fleet's core whose time zero is `started_at` (since the Unix epoch).
+pub fn fleet_core(rules: &FleetRules, started_at: Time) -> FleetCore {
+    /// The lease epoch, which is part of launch tokens. A run has one controller.
+    const EPOCH: u64 = 1;
+    FleetCore::new(FleetRules { started_at, ..rules.clone() }, EPOCH)
 }

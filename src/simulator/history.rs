@@ -1,9 +1,9 @@
-//! What happened in a run: each job's times, and the queue and the fleet through time.
+//! What happened in a run, for the report and the plots.
 
-use super::{JobIndex, Time};
+use super::{Time, traces::JobIndex};
 use crate::fleet::Depth;
 
-/// When a job was uploaded, taken up by a thread for the last time, and answered.
+/// When a job was uploaded, when a thread last began it, and when it was answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JobTimes {
     pub arrived: Time,
@@ -11,7 +11,7 @@ pub struct JobTimes {
     pub answered: Option<Time>,
 }
 
-/// The queue and the fleet from a time on.
+/// The queue and the fleet from `at` to the next sample. Counts of jobs and of instances by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     pub at: Time,
@@ -23,24 +23,26 @@ pub struct Sample {
     pub stopped: usize,
 }
 
-/// Times count from the beginning of the trace.
+/// The course of a run. Times count from the start of the trace; earlier times are zero.
 #[derive(Clone, Debug, Default)]
 pub struct History {
+    /// By their index in the trace.
     pub jobs: Vec<JobTimes>,
+    /// One per change, in order of time.
     pub samples: Vec<Sample>,
-    /// Most instances pending or running at once.
+    /// Maximum number of instances pending or running at the same time.
     pub peak: usize,
-    /// When everything had come to rest.
+    /// When the run ended.
     pub end: Time,
 }
 
 impl History {
-    pub fn new(jobs: usize) -> Self {
+    pub(super) fn new(jobs: usize) -> Self {
         Self { jobs: vec![JobTimes::default(); jobs], ..Self::default() }
     }
 
-    /// The samples are changes: one like the last is left out, one of the same time replaces it.
-    pub fn sample(&mut self, at: Time, depth: Depth, [pending, running, stopping, stopped]: [usize; 4]) {
+    /// Adds a sample, unless nothing has changed. It replaces an earlier sample of the same time.
+    pub(super) fn sample(&mut self, at: Time, depth: Depth, [pending, running, stopping, stopped]: [usize; 4]) {
         self.peak = self.peak.max(pending + running);
         let (waiting, in_work) = (depth.visible + depth.delayed, depth.in_flight);
         let new = Sample { at, waiting, in_work, pending, running, stopping, stopped };
@@ -51,7 +53,24 @@ impl History {
         }
     }
 
-    pub fn job(&mut self, job: JobIndex) -> &mut JobTimes {
+    pub(super) fn job(&mut self, job: JobIndex) -> &mut JobTimes {
         &mut self.jobs[job]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_changes_and_one_per_time() {
+        let (mut history, s) = (History::new(0), Time::from_secs);
+        let depth = |visible| Depth { visible, in_flight: 1, delayed: 2 };
+        for (at, visible, running) in [(0, 0, 0), (1, 0, 0), (2, 5, 1), (2, 5, 3), (3, 5, 3), (4, 5, 2)] {
+            history.sample(s(at), depth(visible), [1, running, 0, 0]);
+        }
+        let seen: Vec<_> = history.samples.iter().map(|x| (x.at, x.waiting, x.in_work, x.running)).collect();
+        assert_eq!(seen, [(s(0), 2, 1, 0), (s(2), 7, 1, 3), (s(4), 7, 1, 2)]);
+        assert_eq!(history.peak, 4, "pending and running together");
     }
 }

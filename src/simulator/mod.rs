@@ -1,33 +1,41 @@
-//! The simulator: a small cloud on virtual time, in which the controller's own core runs against arrivals of a trace.
+//! Runs a controller against a simulated cloud: a discrete-event simulation on virtual time.
 //!
-//! Everything is deterministic: virtual time is the only clock, every random number comes from the seed, nothing is
-//! iterated in an order that could change. One call is one run: [`simulate`] gives a [`Run`], whose [`Report`] has the
-//! figures and whose history the plots are made of. What is supposed of the cloud: `docs/simulator.md`.
+//! [`simulate`] takes the [`Parameters`], a [`ControllerKind`], a [`Trace`] of arrivals and a seed, and returns a [`Run`]:
+//! a [`Report`] with the figures, and a [`History`] to draw plots from. The run is deterministic: virtual time is the only
+//! clock, every random number comes from the seed, and no iteration order is left to chance.
+//!
+//! `docs/simulator.md` describes the model. The layers, each of which uses only those before it: the parameters and the
+//! random streams; the queue, the instances and the rate limits; the state of the cloud ([`state`]) with its events
+//! ([`event`]); the behaviour of instances, workers and API calls; the event loop ([`simulation`]).
 
-mod agenda;
 mod calls;
 mod controller;
+mod controller_kind;
 mod cooldown_loop;
-mod ec2;
+mod event;
+mod event_queue;
 mod history;
+mod instances;
+mod lifecycle;
+mod parameters;
 mod queue;
 mod random;
+mod rate_limits;
 mod report;
-mod throttle;
+mod simulation;
+mod state;
+#[cfg(test)]
+mod tests;
+mod time;
 pub mod traces;
 mod usage;
 mod workers;
-mod world;
 
-/// Virtual time since the beginning of the run.
-pub type Time = std::time::Duration;
-
-/// A job's place in its trace.
-pub type JobIndex = usize;
-
-pub use controller::Contender;
+pub use controller_kind::ControllerKind;
 pub use history::{History, JobTimes, Sample};
+pub use parameters::{Boot, CloudModel, Faults, Parameters, Prices, Service};
 pub use report::{Quantiles, Report};
-pub use traces::{Arrival, Trace, TraceError};
+pub use simulation::{Run, simulate};
+pub use time::Time;
+pub use traces::{Arrival, JobIndex, Trace, TraceError};
 pub use usage::{ApiCalls, Cost};
-pub use world::{Run, simulate};

@@ -1,70 +1,72 @@
-//! The request queue: first in, first out, with counts that show the past.
+//! The request queue: first in, first out, with message counts that lag.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
-use super::{JobIndex, Time};
+use super::{Time, traces::JobIndex};
 use crate::fleet::Depth;
 
-/// See the module.
+/// A simulated FIFO queue.
 pub struct SimQueue {
     visible: VecDeque<JobIndex>,
     in_flight: u64,
-    /// The longest time that counts may lag.
-    longest_lag: Time,
-    /// The counts since each time, oldest first; enough of them to look back `longest_lag`.
+    max_lag: Duration,
+    /// The counts from each time on, oldest first; they go back `max_lag`.
     past: VecDeque<(Time, Depth)>,
 }
 
 impl SimQueue {
-    pub fn new(longest_lag: Time) -> Self {
+    /// Creates an empty queue whose counts can be read as of up to `max_lag` ago.
+    pub fn new(max_lag: Duration) -> Self {
         let past = VecDeque::from([(Time::ZERO, Depth::default())]);
-        Self { visible: VecDeque::new(), in_flight: 0, longest_lag, past }
+        Self { visible: VecDeque::new(), in_flight: 0, max_lag, past }
     }
 
+    /// Returns the counts now.
     pub fn depth(&self) -> Depth {
         Depth { visible: self.visible.len() as u64, in_flight: self.in_flight, delayed: 0 }
     }
 
-    /// The counts as they were at `at`.
+    /// Returns the counts as they were at `at`.
     pub fn depth_at(&self, at: Time) -> Depth {
         let later = self.past.partition_point(|(since, _)| *since <= at);
         self.past.get(later.saturating_sub(1)).map_or_else(Depth::default, |(_, depth)| *depth)
     }
 
+    /// Returns whether no message is visible.
     pub fn is_empty(&self) -> bool {
         self.visible.is_empty()
     }
 
-    /// A message has become visible.
+    /// Adds a message.
     pub fn push(&mut self, job: JobIndex, now: Time) {
         self.visible.push_back(job);
-        self.changed(now);
+        self.record(now);
     }
 
-    /// A receive.
-    pub fn take(&mut self, now: Time) -> Option<JobIndex> {
+    /// Receives the oldest visible message.
+    pub fn receive(&mut self, now: Time) -> Option<JobIndex> {
         let job = self.visible.pop_front()?;
         self.in_flight += 1;
-        self.changed(now);
+        self.record(now);
         Some(job)
     }
 
-    /// A delete.
+    /// Deletes a received message.
     pub fn delete(&mut self, now: Time) {
         self.in_flight -= 1;
-        self.changed(now);
+        self.record(now);
     }
 
-    /// The visibility of a received message has run out.
+    /// Makes a received message visible again, before all others.
     pub fn return_to_queue(&mut self, job: JobIndex, now: Time) {
         self.in_flight -= 1;
         self.visible.push_front(job);
-        self.changed(now);
+        self.record(now);
     }
 
-    fn changed(&mut self, now: Time) {
+    fn record(&mut self, now: Time) {
         self.past.push_back((now, self.depth()));
-        let oldest = now.saturating_sub(self.longest_lag);
+        let oldest = now.saturating_sub(self.max_lag);
         while self.past.get(1).is_some_and(|(since, _)| *since <= oldest) {
             self.past.pop_front();
         }
@@ -76,13 +78,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_show_the_past() {
+    fn counts_show_the_past_as_far_back_as_the_longest_lag() {
         let s = Time::from_secs;
         let mut queue = SimQueue::new(s(5));
         queue.push(0, s(10));
         queue.push(1, s(12));
-        assert_eq!(queue.take(s(13)), Some(0));
-        let counts = |at| (queue.depth_at(s(at)).visible, queue.depth_at(s(at)).in_flight);
-        assert_eq!([9, 10, 11, 12, 13].map(counts), [(0, 0), (1, 0), (1, 0), (2, 0), (1, 1)]);
+        assert_eq!(queue.receive(s(13)), Some(0));
+        let counts = |queue: &SimQueue, at| (queue.depth_at(s(at)).visible, queue.depth_at(s(at)).in_flight);
+        assert_eq!([9, 10, 11, 12, 13].map(|at| counts(&queue, at)), [(0, 0), (1, 0), (1, 0), (2, 0), (1, 1)]);
+        queue.delete(s(17));
+        assert_eq!([12, 13, 16, 17].map(|at| counts(&queue, at)), [(2, 0), (1, 1), (1, 1), (1, 0)]);
+        assert_eq!(queue.past.len(), 3, "what is older than the longest lag is forgotten");
+    }
+
+    #[test]
+    fn jobs_come_first_in_first_out_and_a_returned_one_first() {
+        let s = Time::from_secs;
+        let mut queue = SimQueue::new(s(5));
+        for job in 0..3 {
+            queue.push(job, s(1));
+        }
+        assert_eq!(queue.receive(s(2)), Some(0));
+        queue.return_to_queue(0, s(3));
+        assert_eq!(std::iter::from_fn(|| queue.receive(s(4))).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!((queue.depth().in_flight, queue.is_empty()), (3, true));
     }
 }

@@ -3,17 +3,23 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    History, Time,
+    Time,
+    history::History,
+    parameters::Prices,
     usage::{ApiCalls, Cost, Usage},
 };
-use crate::settings::Prices;
 
-/// Seconds, to the millisecond.
+/// Converts to seconds, rounded to the millisecond.
 fn seconds(time: Time) -> f64 {
     (time.as_secs_f64() * 1e3).round() / 1e3
 }
 
-/// Seconds, by nearest rank.
+/// Rounds an amount of money to a millionth.
+fn money(amount: f64) -> f64 {
+    (amount * 1e6).round() / 1e6
+}
+
+/// Quantiles by nearest rank, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quantiles {
     pub p50: f64,
@@ -33,49 +39,54 @@ impl Quantiles {
     }
 }
 
-/// With `--json` this is what is printed.
+/// The figures of a run: an element of the list that `rollcall simulate --json` prints. `docs/simulator.md` describes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Which of several runs.
+    /// Name of the run within a comparison.
     pub label: String,
     pub policy: String,
     pub trace: String,
     pub seed: u64,
     pub requests: usize,
-    /// Requests answered; fewer than asked only if the run was cut off.
+    /// Requests answered; less than `requests` only if the run was cut off.
     pub completed: usize,
     /// From the first upload to the last answer.
     pub makespan_s: f64,
-    /// From an upload to a thread that takes it up.
+    /// From an upload to the thread that begins its job.
     pub wait_s: Quantiles,
     /// From an upload to its answer.
     pub end_to_end_s: Quantiles,
-    /// Running instances, 60 s a start at least.
+    /// Running time of all instances, at least 60 s per start.
     pub billed_instance_s: f64,
     /// Instance-hours in state stopped.
     pub stopped_hours: f64,
     pub cost: f64,
     pub cost_parts: Cost,
-    /// Instances launched, started from stopped, terminated; and most of them pending or running at once.
+    /// Instances launched.
     pub launches: u64,
+    /// Instances started from stopped.
     pub starts: u64,
+    /// Instances terminated.
     pub terminations: u64,
+    /// Maximum number of instances pending or running at the same time.
     pub peak_instances: usize,
     pub api_calls: ApiCalls,
+    /// Calls refused by a rate limit.
     pub throttles: u64,
+    /// Calls that found no capacity, or too little.
     pub capacity_errors: u64,
-    /// From the first upload until all instances were at rest, or the trace's end if that is later.
+    /// From the start of the trace to the end of the run.
     pub simulated_s: f64,
 }
 
 impl Report {
-    pub fn new(history: &History, usage: &Usage, prices: &Prices) -> Self {
+    /// Computes the figures. The caller sets the label, the policy, the trace and the seed.
+    pub(super) fn new(history: &History, usage: &Usage, prices: &Prices) -> Self {
         let done = history.jobs.iter().filter(|j| j.answered.is_some());
         let wait = done.clone().filter_map(|j| Some(j.began?.saturating_sub(j.arrived))).collect();
         let end_to_end = done.clone().filter_map(|j| Some(j.answered?.saturating_sub(j.arrived))).collect();
         let first = history.jobs.iter().map(|j| j.arrived).min().unwrap_or_default();
         let last = done.clone().filter_map(|j| j.answered).max().unwrap_or(first);
-        let money = |amount: f64| (amount * 1e6).round() / 1e6;
         let cost = usage.cost(prices);
         Self {
             label: String::new(),
@@ -105,7 +116,7 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::history::JobTimes, *};
 
     #[test]
     fn quantiles_are_nearest_ranks() {
@@ -113,5 +124,25 @@ mod tests {
         assert_eq!(q, Quantiles { p50: 100.0, p90: 180.0, p99: 198.0, max: 200.0 });
         assert_eq!(Quantiles::of(Vec::new()), Quantiles::default());
         assert_eq!(Quantiles::of(vec![Time::from_millis(1500)]).p50, 1.5);
+    }
+
+    #[test]
+    fn the_figures_follow_from_the_history_and_the_usage() {
+        let s = Time::from_secs;
+        let job = |arrived, began, answered| JobTimes { arrived: s(arrived), began, answered };
+        let jobs = vec![
+            job(10, Some(s(12)), Some(s(15))),
+            job(20, Some(s(27)), Some(s(28))),
+            job(30, Some(s(31)), None), // cut off
+        ];
+        let history = History { jobs, peak: 4, end: s(99), ..History::default() };
+        let usage = Usage { billed: s(500), stopped: s(5400), launches: 3, ..Usage::default() };
+        let prices = Prices { instance_hour: 7.2, disk_gb_month: 0.0, disk_gb: 0.0, queue_million_calls: 0.0 };
+        let report = Report::new(&history, &usage, &prices);
+        assert_eq!((report.requests, report.completed, report.makespan_s), (3, 2, 18.0));
+        assert_eq!((report.wait_s.p50, report.wait_s.max), (2.0, 7.0));
+        assert_eq!((report.end_to_end_s.p50, report.end_to_end_s.max), (5.0, 8.0));
+        assert_eq!((report.billed_instance_s, report.stopped_hours, report.cost), (500.0, 1.5, 1.0));
+        assert_eq!((report.peak_instances, report.launches, report.simulated_s), (4, 3, 99.0));
     }
 }

@@ -1,15 +1,16 @@
 //! What a run used, and what that costs.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::Time;
-use crate::settings::Prices;
+use super::parameters::Prices;
 
-/// Every start of an instance is billed this long at least (EC2, Linux).
-pub const LEAST_BILLED: Time = Time::from_secs(60);
+/// EC2 bills each start of a Linux instance for at least this long.
+pub const MIN_BILLED: Duration = Duration::from_secs(60);
 const MONTH_S: f64 = 30.0 * 24.0 * 3600.0;
 
-/// Calls by kind.
+/// Number of API calls by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiCalls {
     pub launch: u64,
@@ -17,32 +18,36 @@ pub struct ApiCalls {
     pub stop: u64,
     pub terminate: u64,
     pub describe: u64,
-    /// Message counts read.
+    /// Reads of the message counts.
     pub depth: u64,
     pub send: u64,
     pub receive: u64,
     pub delete: u64,
 }
 
-/// See the module.
+/// Everything that is counted or billed.
 #[derive(Clone, Debug, Default)]
 pub struct Usage {
-    /// Running, at least [`LEAST_BILLED`] a start.
-    pub billed: Time,
-    pub stopped: Time,
-    /// From launch to termination, of all instances.
-    pub existed: Time,
-    /// Instances launched, started, terminated.
+    /// Time in state running, at least [`MIN_BILLED`] per start, summed over instances.
+    pub billed: Duration,
+    /// Time in state stopped, summed over instances.
+    pub stopped: Duration,
+    /// Time from launch to termination, summed over instances: how long their disks existed.
+    pub disk_time: Duration,
+    /// Instances launched.
     pub launches: u64,
+    /// Instances started from stopped.
     pub starts: u64,
+    /// Instances terminated.
     pub terminations: u64,
     pub calls: ApiCalls,
-    /// Calls refused because there were too many, and for want of capacity.
+    /// Calls refused by a rate limit.
     pub throttles: u64,
+    /// Calls that found no capacity, or too little.
     pub capacity_errors: u64,
 }
 
-/// In the currency of the prices.
+/// Cost by kind, in the currency of the prices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     pub instances: f64,
@@ -57,12 +62,31 @@ impl Cost {
 }
 
 impl Usage {
+    /// Returns what this usage costs.
     pub fn cost(&self, prices: &Prices) -> Cost {
         let ApiCalls { depth, send, receive, delete, .. } = self.calls;
         Cost {
             instances: self.billed.as_secs_f64() / 3600.0 * prices.instance_hour,
-            disks: self.existed.as_secs_f64() / MONTH_S * prices.disk_gb * prices.disk_gb_month,
+            disks: self.disk_time.as_secs_f64() / MONTH_S * prices.disk_gb * prices.disk_gb_month,
             queues: (depth + send + receive + delete) as f64 / 1e6 * prices.queue_million_calls,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn running_time_disks_and_calls_to_the_queues_are_billed() {
+        let prices = Prices { instance_hour: 3.0, disk_gb_month: 0.5, disk_gb: 8.0, queue_million_calls: 0.7 };
+        let calls = ApiCalls { launch: 1, start: 1, stop: 1, terminate: 1, describe: 1, ..ApiCalls::default() };
+        let calls = ApiCalls { depth: 1_000_000, send: 2_000_000, receive: 3_000_000, delete: 4_000_000, ..calls };
+        let hours = |n: u64| Duration::from_secs(n * 3600);
+        let usage = Usage { billed: hours(2), stopped: hours(50), disk_time: hours(720), calls, ..Usage::default() };
+        let cost = usage.cost(&prices);
+        assert!((cost.instances - 6.0).abs() < 1e-9 && (cost.disks - 4.0).abs() < 1e-9, "{cost:?}");
+        assert!((cost.queues - 7.0).abs() < 1e-9, "EC2 calls cost nothing: {cost:?}");
+        assert!((cost.total() - 17.0).abs() < 1e-9);
     }
 }

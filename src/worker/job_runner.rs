@@ -1,188 +1,178 @@
-//! One job on a worker, from its message to its stored result. No actor: plain futures that the supervisor spawns.
+//! Takes one job from its message to its stored result.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::prefetch::ServiceTime;
+use super::{
+    JobHandler, Output,
+    pool::{Pool, Task},
+    service_time::ServiceTimeEstimator,
+};
 use crate::{
     cloud::{CloudError, CloudResult, Delivery, Message, Queue, Queues},
-    inference::{
-        gallery_cache::GalleryCache,
-        pool::{Pool, Work},
-    },
-    recognition::{Failure, FailureKind},
+    job::{Failure, FailureKind, Job, Reply, Retention},
     results::ResultStore,
-    wire::{self, Job, Reply, Task},
+    wire,
 };
 
 /// What a worker needs to do jobs.
-pub struct JobRunner {
-    pub pool: Pool,
-    pub gallery: Arc<GalleryCache>,
+pub struct Options {
+    /// Does the jobs.
+    pub handler: Arc<dyn JobHandler>,
+    /// Threads that the handler uses.
+    pub threads: usize,
+    /// Holds payloads and results.
     pub results: ResultStore,
+    /// Opens reply queues.
     pub queues: Arc<dyn Queues>,
-    /// Reply queues by name, opened once.
-    pub replies: tokio::sync::Mutex<HashMap<String, Arc<dyn Queue>>>,
     /// Replies go to queues of this name or beginning with it: a job cannot send elsewhere.
-    pub speaker: String,
-    /// How long inference usually takes.
-    pub learned: ServiceTimeEstimator,
-    /// This instance, as it signs replies.
+    pub reply_prefix: String,
+    /// Id of this instance, with which it signs replies.
     pub instance: String,
-    /// After so many receives a job is given up by the queue.
+    /// After so many receives the queue gives a job up.
     pub max_receives: u32,
 }
 
-/// Learns how long inferences take: exponential averages of the time, in which the latest counts an eighth, and of its
-/// deviation, a quarter (as of the round trip in RFC 6298).
-#[derive(Debug, Default)]
-pub struct ServiceTimeEstimator(Mutex<Option<(Duration, Duration)>>);
-
-impl ServiceTimeEstimator {
-    /// `None` before anything was learned.
-    pub fn get(&self) -> Option<ServiceTime> {
-        let (mean, deviation) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
-        Some(ServiceTime { mean, upper_bound: mean + 4 * deviation })
-    }
-
-    pub fn learn(&self, took: Duration) {
-        let mut learned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *learned = Some(match *learned {
-            None => (took, took / 2),
-            Some((mean, deviation)) => ((7 * mean + took) / 8, (3 * deviation + mean.abs_diff(took)) / 4),
-        });
-    }
+/// Runs jobs on a pool of threads.
+pub struct JobRunner {
+    options: Options,
+    pool: Pool<(Arc<Job>, Bytes), Output>,
+    service_time: ServiceTimeEstimator,
+    /// Reply queues by name, opened once.
+    replies: tokio::sync::Mutex<HashMap<String, Arc<dyn Queue>>>,
 }
 
-/// A job that has its answer.
+/// A job that has been run, but whose outcome nobody knows yet.
 pub struct Finished {
-    job: Job,
-    image: Bytes,
-    reply: Reply,
+    job: Arc<Job>,
+    payload: Bytes,
+    outcome: Result<Output, Failure>,
+    worker_ms: f32,
 }
 
 impl JobRunner {
-    /// Does the inference of a job; `begun` is told when a thread takes it up. `None`: the message is none of ours, and
-    /// there is nobody to answer.
-    pub async fn recognise(&self, delivery: Delivery, begun: oneshot::Sender<()>) -> Option<Finished> {
+    /// Starts the threads and returns when the handler is ready on every one.
+    ///
+    /// # Errors
+    /// The handler's, which say what to do.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let handler = options.handler.clone();
+        let factory = Arc::new(move || {
+            let mut executor = handler.executor()?;
+            let task: Task<(Arc<Job>, Bytes), Output> = Box::new(move |(job, payload)| executor(&job, &payload));
+            Ok(task)
+        });
+        let pool = Pool::start(options.threads, factory).await?;
+        Ok(Self { options, pool, service_time: ServiceTimeEstimator::default(), replies: Default::default() })
+    }
+
+    /// Estimates how long a job takes on a thread.
+    pub fn service_time(&self) -> &ServiceTimeEstimator {
+        &self.service_time
+    }
+
+    /// Runs the job of a delivery and notifies `begun` when a thread begins with it. `None`: the message is no job, and
+    /// there is nobody to reply to.
+    pub async fn run(&self, delivery: Delivery, begun: oneshot::Sender<()>) -> Option<Finished> {
         let received = Instant::now();
-        let job: Job = match wire::from_bytes(&delivery.body) {
-            Ok(job) => job,
+        let job: Arc<Job> = match wire::from_bytes(&delivery.body) {
+            Ok(job) => Arc::new(job),
             Err(error) => {
                 tracing::error!(%error, "unreadable job dropped");
                 return None;
             }
         };
-        if delivery.receives >= self.max_receives {
-            self.foretell_failure(&job, delivery.receives).await;
+        if delivery.receives >= self.options.max_receives {
+            self.store_provisional_failure(&job, delivery.receives).await;
         }
-        let (image, outcome) = match self.results.image(&job).await {
-            Ok(image) => (image.clone(), self.infer(&job, image, begun).await),
+        let (payload, outcome) = match self.options.results.payload(&job).await {
+            Ok(payload) => (payload.clone(), self.execute(&job, payload, begun).await),
             Err(error) => {
-                tracing::error!(%error, id = %job.id, "image of the job not read");
-                let failure =
-                    Failure::new(FailureKind::Internal, format!("the stored image could not be read: {error}"));
-                (Bytes::new(), Err(failure))
+                tracing::error!(%error, id = %job.id, "payload of the job not read");
+                let message = format!("the stored image could not be read: {error}");
+                (Bytes::new(), Err(Failure::new(FailureKind::Internal, message)))
             }
         };
         let worker_ms = received.elapsed().as_secs_f32() * 1e3;
-        let reply = Reply { id: job.id, outcome, worker: self.instance.clone(), worker_ms };
-        Some(Finished { job, image, reply })
+        Some(Finished { job, payload, outcome, worker_ms })
     }
 
-    async fn infer(
-        &self,
-        job: &Job,
-        image: Bytes,
-        begun: oneshot::Sender<()>,
-    ) -> Result<crate::recognition::Recognition, Failure> {
-        let gallery = self.gallery.at_least(job.gallery_version).await;
-        let outcome =
-            self.pool.run(Work { image, gallery, embeddings: job.task == Task::Embed, begun: Some(begun) }).await;
-        if let Ok(recognition) = &outcome {
-            self.learned.learn(recognition.timings.total());
+    async fn execute(&self, job: &Arc<Job>, payload: Bytes, begun: oneshot::Sender<()>) -> Result<Output, Failure> {
+        self.options.handler.prepare(job).await;
+        let finished = self.pool.run((job.clone(), payload), Some(begun)).await;
+        if finished.outcome.is_ok() {
+            self.service_time.add(finished.took);
         }
-        outcome
+        finished.outcome
     }
 
-    /// A job on its last receive has taken several workers with it. Should it take this one too, whoever asks for it
-    /// finds this record; should it succeed, the result replaces it.
-    async fn foretell_failure(&self, job: &Job, receives: u32) {
-        let message = format!("{receives} workers died or gave up while they worked on this image");
+    /// A job on its last receive has taken several workers with it. If it takes this one too, whoever asks for it finds
+    /// this failure; if it succeeds, the result replaces it.
+    async fn store_provisional_failure(&self, job: &Job, receives: u32) {
+        let message = format!("{receives} workers died or gave up while they worked on this job");
         let failure = Failure::new(FailureKind::Internal, message);
-        if let Err(error) = self.results.fail(job, self.instance.clone(), failure).await {
+        let Options { results, instance, .. } = &self.options;
+        if let Err(error) = results.store_provisional_failure(job, &failure, instance).await {
             tracing::warn!(%error, id = %job.id, "provisional failure not stored");
         }
     }
 
-    /// Makes durable what was kept, so that the jobs can leave the queue.
+    /// Makes durable what was persisted, so that the jobs can leave the queue.
+    ///
+    /// # Errors
+    /// The store's; then the jobs must be done again.
     pub async fn flush(&self) -> CloudResult<()> {
-        self.results.flush().await
+        self.options.results.flush().await
     }
 
-    /// Answers, then keeps image and result. An error means that the job has to be done again.
-    pub async fn settle(&self, Finished { job, image, reply }: Finished) -> CloudResult<()> {
-        // Retried for some seconds: the store or the queue may be away for a moment, and the work is done.
+    /// Replies, then persists the outcome.
+    ///
+    /// # Errors
+    /// The job must be done again. Calls are repeated for some seconds first: the store or the queue may be away for a
+    /// moment, and the work is done.
+    pub async fn persist(&self, finished: Finished) -> CloudResult<()> {
         let backoff = ExponentialBuilder::default().with_jitter().with_max_times(5);
-        let answer = || self.answer(&job, &reply);
-        answer.retry(backoff).when(CloudError::retryable).await?;
-        if job.task == Task::Recognise {
-            let keep = || self.results.finish(&job, image.clone(), &reply);
-            keep.retry(backoff).when(CloudError::retryable).await
-        } else {
-            let drop_image = || self.results.drop_image(&job);
-            drop_image.retry(backoff).when(CloudError::retryable).await
+        let reply = || self.reply(&finished);
+        reply.retry(backoff).when(CloudError::retryable).await?;
+        let store = || self.store(&finished);
+        store.retry(backoff).when(CloudError::retryable).await
+    }
+
+    async fn store(&self, Finished { job, payload, outcome, .. }: &Finished) -> CloudResult<()> {
+        let Options { results, handler, instance, .. } = &self.options;
+        match (handler.retention(job.kind), outcome) {
+            (Retention::Discard, _) => results.delete_payload(job).await,
+            (Retention::Keep, Ok(output)) => results.store_output(job, payload.clone(), output, instance).await,
+            (Retention::Keep, Err(failure)) => results.store_failure(job, failure, instance).await,
         }
     }
 
-    async fn answer(&self, job: &Job, reply: &Reply) -> CloudResult<()> {
+    async fn reply(&self, Finished { job, outcome, worker_ms, .. }: &Finished) -> CloudResult<()> {
         let queue = self.reply_queue(&job.reply_to).await?;
-        let body = wire::to_bytes(reply).map_err(|e| CloudError::Invalid(e.to_string()))?;
+        let outcome = outcome.as_ref().map(|output| output.result.clone()).map_err(Failure::clone);
+        let reply = Reply { id: job.id, outcome, worker: self.options.instance.clone(), worker_ms: *worker_ms };
+        let body = wire::to_bytes(&reply).map_err(|e| CloudError::Invalid(e.to_string()))?;
         let sent = queue.send(vec![Message { body, ..Message::default() }]).await.pop();
         sent.unwrap_or_else(|| Err(CloudError::Unavailable("the queue did not answer".into())))
     }
 
     async fn reply_queue(&self, name: &str) -> CloudResult<Arc<dyn Queue>> {
-        if !name.starts_with(&self.speaker) {
-            return Err(CloudError::Invalid(format!("reply queue {name} is not one of {}", self.speaker)));
+        let prefix = &self.options.reply_prefix;
+        if !name.starts_with(prefix) {
+            return Err(CloudError::Invalid(format!("reply queue {name} is not one of {prefix}")));
         }
         let mut open = self.replies.lock().await;
         if let Some(queue) = open.get(name) {
             return Ok(queue.clone());
         }
-        let queue = self.queues.open(name).await?;
+        let queue = self.options.queues.open(name).await?;
         open.insert(name.to_owned(), queue.clone());
         Ok(queue)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const fn ms(milliseconds: u64) -> Duration {
-        Duration::from_millis(milliseconds)
-    }
-
-    #[test]
-    fn what_is_usual_follows_what_happens() {
-        let learned = ServiceTimeEstimator::default();
-        assert_eq!(learned.get(), None);
-        learned.learn(ms(8));
-        assert_eq!(learned.get(), Some(ServiceTime { mean: ms(8), upper_bound: ms(24) }));
-        learned.learn(ms(16));
-        assert_eq!(learned.get(), Some(ServiceTime { mean: ms(9), upper_bound: ms(29) }));
-        (0..100).for_each(|_| learned.learn(ms(40)));
-        let steady = learned.get().expect("learned");
-        assert!(steady.mean > ms(39) && steady.upper_bound < ms(41), "{steady:?}");
-        learned.learn(ms(400));
-        assert!(learned.get().expect("learned").upper_bound > ms(400), "times that vary are not relied on");
-    }
-}
+mod tests;

@@ -1,65 +1,60 @@
-//! When a worker asks the queue for jobs, and for how many: so early that its threads do not wait for the queue, so late
-//! that it holds nothing that an idle worker could do. Pure: time is passed in.
+//! Decides when a worker receives jobs, and how many: so early that its threads do not wait for the queue, so late that
+//! it holds nothing that an idle worker could do.
 //!
-//! Jobs that have waited in the queue say that no worker was idle. Then a worker asks a little before a thread is free,
-//! and for as many jobs as its threads will begin within [`Prefetch::max_prefetch_delay`], if inferences take as long as
-//! usual: one call for several jobs. Where the queue had less than was asked for, it asks when a thread is free, and for
-//! one job a free thread. Behind an inference that takes longer than inferences do, it asks for nothing.
+//! A full batch says that jobs wait in the queue, so no worker is idle. Then a worker polls a little before a thread is
+//! free, and for as many jobs as its threads will begin within [`Prefetch::max_prefetch_delay`] if each takes the usual
+//! service time: one call for several jobs. After a batch that was not full it polls when a thread is free, for one job
+//! per free thread. It prefetches nothing behind a job that already takes longer than jobs usually do.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::actors::queue_poller::BATCH;
+use super::service_time::ServiceTime;
+use crate::cloud::MAX_BATCH;
 
-/// Jobs a thread that may wait in hand: if images turn out to take long, no thread has more of them before it.
-const A_THREAD: usize = 2;
+/// Jobs per thread that may wait in hand: if they turn out to take long, no thread has more of them before it.
+const PER_THREAD: usize = 2;
 
-/// How long inferences take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServiceTime {
-    pub mean: Duration,
-    /// Nearly all take no longer.
-    pub upper_bound: Duration,
-}
-
-/// What may be asked for ahead.
+/// How far ahead jobs may be received.
 #[derive(Clone, Copy, Debug)]
 pub struct Prefetch {
-    /// How long before a thread is free the queue is asked: the time of a receive, there and back.
+    /// How long before a thread is free the queue is polled: the time of one receive, there and back.
     pub lead: Duration,
-    /// How long a job that was received waits for a thread, at upper_bound and usually. At least `lead`.
+    /// How long a received job waits for a thread at most, if jobs take their usual time. At least `lead`.
     pub max_prefetch_delay: Duration,
 }
 
 /// What a worker is doing.
 #[derive(Clone, Debug)]
 pub struct Load {
+    /// Threads that do jobs.
     pub threads: usize,
-    /// `None` before anything was learned.
-    pub usual: Option<ServiceTime>,
-    /// When each inference that is under way began.
+    /// How long jobs take; `None` before the first.
+    pub service_time: Option<ServiceTime>,
+    /// When each job that is being done was begun.
     pub begun: Vec<Instant>,
-    /// Jobs in hand whose inference has not begun.
+    /// Jobs in hand that have not been begun.
     pub waiting: usize,
-    /// The last answer of the queue had as much as it was asked for.
+    /// The last poll brought as many jobs as it asked for.
     pub batch_was_full: bool,
 }
 
 /// What to do about the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PollDecision {
-    /// Ask for so many jobs, 1 to [`BATCH`].
+    /// Poll for so many jobs, 1 to [`MAX_BATCH`].
     Now(usize),
-    /// Not before then.
+    /// Decide again then.
     At(Instant),
-    /// When an inference has begun or ended.
+    /// Decide again when a job has been begun or is done.
     Later,
 }
 
 impl Prefetch {
-    pub fn ask(&self, load: &Load, now: Instant) -> PollDecision {
-        let room = BATCH.min((A_THREAD * load.threads).saturating_sub(load.waiting));
+    /// Decides whether to poll at `now`, and for how many jobs.
+    pub fn decide(&self, load: &Load, now: Instant) -> PollDecision {
+        let room = MAX_BATCH.min((PER_THREAD * load.threads).saturating_sub(load.waiting));
         if room == 0 {
             return PollDecision::Later;
         }
@@ -73,7 +68,7 @@ impl Prefetch {
     }
 }
 
-/// When the threads will begin with further jobs, one after the other.
+/// The times at which threads will begin further jobs, in order.
 struct Starts {
     /// When each thread is free; those of which that is not known are left out.
     free: BinaryHeap<Reverse<Instant>>,
@@ -82,14 +77,14 @@ struct Starts {
 
 impl Starts {
     fn new(load: &Load, now: Instant) -> Self {
-        let usual = load.usual.filter(|_| load.batch_was_full); // otherwise only a thread that is free counts
+        let estimate = load.service_time.filter(|_| load.batch_was_full); // otherwise only a thread that is free counts
         let idle = load.threads.saturating_sub(load.begun.len());
         let end = |usual: ServiceTime, begun: Instant| {
             (now <= begun + usual.upper_bound).then(|| now.max(begun + usual.mean))
         };
-        let ends = load.begun.iter().filter_map(|begun| end(usual?, *begun));
+        let ends = load.begun.iter().filter_map(|begun| end(estimate?, *begun));
         let free = std::iter::repeat_n(now, idle).chain(ends).map(Reverse).collect();
-        let mut starts = Self { free, mean: usual.map(|usual| usual.mean) };
+        let mut starts = Self { free, mean: estimate.map(|usual| usual.mean) };
         starts.by_ref().take(load.waiting).for_each(drop); // those are in hand already
         starts
     }
@@ -111,7 +106,7 @@ mod tests {
 
     use super::*;
 
-    const AHEAD: Prefetch = Prefetch { lead: ms(5), max_prefetch_delay: ms(20) };
+    const PREFETCH: Prefetch = Prefetch { lead: ms(5), max_prefetch_delay: ms(20) };
 
     const fn ms(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)
@@ -122,58 +117,58 @@ mod tests {
     }
 
     fn load(threads: usize, usual: u64, begun: &[Instant], waiting: usize, batch_was_full: bool) -> Load {
-        Load { threads, usual: Some(steady(usual)), begun: begun.to_vec(), waiting, batch_was_full }
+        Load { threads, service_time: Some(steady(usual)), begun: begun.to_vec(), waiting, batch_was_full }
     }
 
     #[tokio::test]
-    async fn an_idle_worker_asks_for_one_job_a_thread() {
+    async fn an_idle_worker_polls_for_one_job_per_thread() {
         let now = Instant::now();
         for usual in [None, Some(steady(1)), Some(steady(25))] {
-            let load = Load { threads: 2, usual, begun: vec![], waiting: 0, batch_was_full: false };
-            assert_eq!(AHEAD.ask(&load, now), PollDecision::Now(2), "{usual:?}");
+            let load = Load { threads: 2, service_time: usual, begun: vec![], waiting: 0, batch_was_full: false };
+            assert_eq!(PREFETCH.decide(&load, now), PollDecision::Now(2), "{usual:?}");
         }
     }
 
     #[tokio::test]
-    async fn a_busy_worker_asks_ahead_only_while_the_queue_has_plenty() {
+    async fn a_busy_worker_prefetches_only_after_a_full_batch() {
         let now = Instant::now() + ms(1_000);
         let begun = [now - ms(21), now - ms(12)]; // free in 4 ms and in 13 ms
-        assert_eq!(AHEAD.ask(&load(2, 25, &begun, 0, true), now), PollDecision::Now(2));
-        assert_eq!(AHEAD.ask(&load(2, 25, &begun, 0, false), now), PollDecision::Later);
-        assert_eq!(AHEAD.ask(&load(3, 25, &begun, 0, false), now), PollDecision::Now(1));
+        assert_eq!(PREFETCH.decide(&load(2, 25, &begun, 0, true), now), PollDecision::Now(2));
+        assert_eq!(PREFETCH.decide(&load(2, 25, &begun, 0, false), now), PollDecision::Later);
+        assert_eq!(PREFETCH.decide(&load(3, 25, &begun, 0, false), now), PollDecision::Now(1));
         // What is in hand already takes the first thread.
-        assert_eq!(AHEAD.ask(&load(2, 25, &begun, 1, true), now), PollDecision::At(now + ms(8)));
+        assert_eq!(PREFETCH.decide(&load(2, 25, &begun, 1, true), now), PollDecision::At(now + ms(8)));
     }
 
     #[tokio::test]
-    async fn the_end_of_a_late_inference_is_expected_at_any_moment_but_not_for_ever() {
+    async fn the_end_of_a_late_job_is_expected_at_any_moment_but_not_for_ever() {
         let now = Instant::now() + ms(1_000);
         let usual = Some(ServiceTime { mean: ms(10), upper_bound: ms(60) });
-        let load = |begun| Load { threads: 2, usual, begun, waiting: 0, batch_was_full: true };
-        assert_eq!(AHEAD.ask(&load(vec![now - ms(59), now]), now), PollDecision::Now(4));
-        assert_eq!(AHEAD.ask(&load(vec![now - ms(61), now - ms(61)]), now), PollDecision::Later);
+        let load = |begun| Load { threads: 2, service_time: usual, begun, waiting: 0, batch_was_full: true };
+        assert_eq!(PREFETCH.decide(&load(vec![now - ms(59), now]), now), PollDecision::Now(4));
+        assert_eq!(PREFETCH.decide(&load(vec![now - ms(61), now - ms(61)]), now), PollDecision::Later);
     }
 
     #[tokio::test]
     async fn short_jobs_share_a_call() {
         let now = Instant::now();
-        assert_eq!(AHEAD.ask(&load(3, 12, &[], 0, true), now), PollDecision::Now(6));
+        assert_eq!(PREFETCH.decide(&load(3, 12, &[], 0, true), now), PollDecision::Now(6));
         // But no thread gets many: they may turn out to be long.
-        assert_eq!(AHEAD.ask(&load(2, 1, &[], 0, true), now), PollDecision::Now(2 * A_THREAD));
-        assert_eq!(AHEAD.ask(&load(32, 1, &[], 0, true), now), PollDecision::Now(BATCH));
+        assert_eq!(PREFETCH.decide(&load(2, 1, &[], 0, true), now), PollDecision::Now(2 * PER_THREAD));
+        assert_eq!(PREFETCH.decide(&load(32, 1, &[], 0, true), now), PollDecision::Now(MAX_BATCH));
     }
 
     #[tokio::test]
     async fn before_anything_is_known_a_busy_thread_is_waited_for() {
         let now = Instant::now();
-        let load = Load { threads: 1, usual: None, begun: vec![now], waiting: 0, batch_was_full: true };
-        assert_eq!(AHEAD.ask(&load, now + ms(900)), PollDecision::Later);
+        let load = Load { threads: 1, service_time: None, begun: vec![now], waiting: 0, batch_was_full: true };
+        assert_eq!(PREFETCH.decide(&load, now + ms(900)), PollDecision::Later);
     }
 
     proptest! {
         /// Jobs that take as long as usual, from a queue that never runs dry and answers at once.
         #[test]
-        fn no_job_waits_in_hand_beyond_the_horizon_and_no_thread_waits(
+        fn no_job_waits_longer_than_the_prefetch_delay_and_no_thread_waits(
             threads in 1usize..9, usual in 1u64..80, step in 1u64..3, steps in 50usize..200,
         ) {
             let start = Instant::now();
@@ -185,19 +180,19 @@ mod tests {
                     while begun.len() < threads && !waiting.is_empty() {
                         let received = waiting.remove(0);
                         // A step is how late this notices that a thread is free, each time one before it was.
-                        let late = ms(step) * (1 + AHEAD.max_prefetch_delay.as_millis() as u32 / usual as u32);
-                        assert!(now - received <= AHEAD.max_prefetch_delay + late, "held for {:?}", now - received);
+                        let late = ms(step) * (1 + PREFETCH.max_prefetch_delay.as_millis() as u32 / usual as u32);
+                        assert!(now - received <= PREFETCH.max_prefetch_delay + late, "held for {:?}", now - received);
                         begun.push(now);
                     }
                 };
                 begin(&mut begun, &mut waiting);
-                while let PollDecision::Now(n) = AHEAD.ask(&load(threads, usual, &begun, waiting.len(), true), now) {
-                    prop_assert!((1..=BATCH).contains(&n));
+                while let PollDecision::Now(n) = PREFETCH.decide(&load(threads, usual, &begun, waiting.len(), true), now) {
+                    prop_assert!((1..=MAX_BATCH).contains(&n));
                     waiting.extend(std::iter::repeat_n(now, n));
                     begin(&mut begun, &mut waiting);
                 }
                 prop_assert_eq!(begun.len(), threads, "a thread has nothing to do");
-                prop_assert!(waiting.len() <= A_THREAD * threads);
+                prop_assert!(waiting.len() <= PER_THREAD * threads);
             }
         }
     }

@@ -60,7 +60,7 @@ async fn with_cap(cap: usize) {
     assert_eq!(calls(&cluster, "RunInstances").await, launched, "nothing was launched while some could be started");
     assert!(calls(&cluster, "StartInstances").await > started);
 
-    // Another life of the controller knows them, and its sweep terminates them.
+    // Another controller knows them, and its sweep terminates them.
     node.end();
     let node = cluster.node_with("serve", &[("ROLLCALL__FLEET__SWEEP_EVERY", "2s")]).await;
     wait_until("the sweep terminates stopped instances", PATIENCE, async || {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rollcall::{
     cloud::{
-        CloudError, Compute, InstanceState, Metadata, Queues,
+        CloudError, Compute, InstanceId, InstanceState, Metadata, Queues,
         aws::{Ec2Compute, Ec2Metadata, Ec2Options, SqsQueues, ec2_client, sqs_client},
     },
     settings::Launching,
@@ -138,26 +138,28 @@ async fn spot_comes_first_and_on_demand_where_there_is_none() {
     ec2.set("/faults", faults).await;
     compute.launch("on demand", 1).await.expect("launched");
     assert_eq!(launches(&ec2).await, 3);
+    wait_until("nothing is pending", PATIENCE, async || {
+        let machines = ec2.ask("/instances").await;
+        machines.as_array().expect("a list").iter().all(|machine| machine["state"] != "pending")
+    })
+    .await;
+    // EC2 does not stop spot instances: they terminate themselves.
     for instance in compute.describe().await.expect("described") {
-        wait_until("nothing is pending", PATIENCE, async || {
-            let machines = ec2.ask("/instances").await;
-            machines.as_array().expect("a list").iter().all(|machine| machine["state"] != "pending")
-        })
-        .await;
-        let stopped = compute.stop(&[instance.id]).await.remove(0);
-        if instance.token == "spot" {
-            assert!(matches!(stopped, Err(CloudError::Conflict(_))), "spot instances are not stopped: {stopped:?}");
+        assert_eq!(metadata(&ec2, &instance.id).await.stop_self().await, Ok(()));
+    }
+    for instance in compute.describe().await.expect("described") {
+        let spot = instance.token == "spot";
+        let ends = if spot {
+            [InstanceState::ShuttingDown, InstanceState::Terminated]
         } else {
-            assert_eq!(stopped, Ok(()));
-        }
+            [InstanceState::Stopping, InstanceState::Stopped]
+        };
+        assert!(ends.contains(&instance.state), "{instance:?}");
     }
 }
 
-#[tokio::test]
-async fn an_instance_knows_itself_its_notice_and_how_to_stop() {
-    let (ec2, compute) = fleet(with(Launching { instance_types: vec![], ..launching() })).await;
-    let id = compute.launch("one", 1).await.expect("launched").remove(0);
-    let sdk = rollcall_testing::emulators::sdk(&ec2.url).await;
+/// What an instance of that EC2 knows of itself.
+async fn metadata(ec2: &Emulator, id: &InstanceId) -> Ec2Metadata {
     let queues = SqsQueues::new(
         sqs_client(&rollcall_testing::emulators::sdk(&rollcall_testing::emulators::shared_ministack().await.url).await),
         Duration::ZERO,
@@ -172,9 +174,18 @@ async fn an_instance_knows_itself_its_notice_and_how_to_stop() {
         durable: true,
     };
     let probe = queues.create(spec).await.expect("a queue");
-    let endpoint = ec2.ask("/instances").await[0]["metadata"].as_str().expect("a URL").to_owned();
+    let machines = ec2.ask("/instances").await;
+    let machine = machines.as_array().expect("a list").iter().find(|machine| machine["id"] == id.0).expect("there");
+    let endpoint = machine["metadata"].as_str().expect("a URL").to_owned();
     let imds = aws_config::imds::Client::builder().endpoint(endpoint).expect("a URL").build();
-    let metadata = Ec2Metadata::new(imds, ec2_client(&sdk), probe);
+    Ec2Metadata::new(imds, ec2_client(&rollcall_testing::emulators::sdk(&ec2.url).await), probe)
+}
+
+#[tokio::test]
+async fn an_instance_knows_itself_its_notice_and_how_to_stop() {
+    let (ec2, compute) = fleet(with(Launching { instance_types: vec![], ..launching() })).await;
+    let id = compute.launch("one", 1).await.expect("launched").remove(0);
+    let metadata = metadata(&ec2, &id).await;
 
     assert_eq!(metadata.instance_id().await, Ok(id.clone()));
     let state = async || compute.describe().await.expect("described")[0].state;

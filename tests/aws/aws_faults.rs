@@ -131,6 +131,25 @@ async fn a_conditional_write_without_an_answer_is_known_to_be_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_conditional_write_does_not_take_another_writers_object_for_its_own() {
+    let upstream = Emulator::ministack().await;
+    let proxy = faults(&upstream.url).await;
+    let client = s3_client(&rollcall_testing::emulators::sdk(&proxy.url).await, true);
+    client.create_bucket().bucket("faults").send().await.expect("a bucket");
+    let store = S3Objects::new(client, Encryption::S3);
+    store.put("faults", "lease", "theirs".into(), Precondition::Absent).await.expect("written by another");
+
+    let failed = json!([{
+        "service": "s3", "operation": "PutObject", "times": 1, "error": { "code": "InternalError", "status": 500 },
+    }]);
+    rules(&proxy, failed).await;
+    let ours = store.put("faults", "lease", "ours".into(), Precondition::Absent).await;
+    assert!(matches!(ours, Err(CloudError::Conflict(_))), "{ours:?}");
+    assert_eq!(struck(&proxy).await, 1, "the fault was real");
+    assert_eq!(store.get("faults", "lease").await.expect("there").bytes, "theirs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_launch_without_an_answer_is_made_once() {
     let upstream = Emulator::ec2(None, &[]).await;
     let proxy = faults(&upstream.url).await;

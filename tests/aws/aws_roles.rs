@@ -163,7 +163,7 @@ async fn the_roles_grant_what_a_run_uses_and_nothing_else() {
 
     let mut node = rights(&cluster.node_calls.counts());
     node.extend(ec2(&cluster, "test").await);
-    // Gives back replies whose router was being rebuilt; it was not.
+    // Returns replies to the queue whose router was being rebuilt; it was not.
     node.insert("sqs:ChangeMessageVisibility".into());
     let of_web = differences("web", &granted("\n  WebRole:", "\n  WebProfile:"), &node);
     assert_eq!([of_worker, of_web].concat(), Vec::<String>::new());

@@ -1,4 +1,4 @@
-//! The whole road while a part of all calls to AWS goes wrong in every way that calls go wrong.
+//! Uploads from end to end, while a part of all calls to AWS fails in every way that calls fail.
 
 use std::{
     collections::BTreeMap,

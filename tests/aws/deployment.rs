@@ -52,14 +52,14 @@ async fn rollcall_accepts_what_the_template_makes() {
         dead_letter: None,
         durable: true,
     };
-    let listener = QueueSpec {
+    let requests = QueueSpec {
         name: "rollcall-listener.fifo".into(),
         max_receives: 5,
         dead_letter: Some(base.name.clone()),
         ..base.clone()
     };
-    let speaker = QueueSpec { name: "rollcall-speaker".into(), fifo: false, ..base.clone() };
-    for spec in [base, listener, speaker] {
+    let replies = QueueSpec { name: "rollcall-speaker".into(), fifo: false, ..base.clone() };
+    for spec in [base, requests, replies] {
         queues.open(&spec.name).await.expect("the template made it");
         queues.create(spec).await.expect("its settings are accepted");
     }
@@ -86,6 +86,12 @@ async fn rollcall_accepts_what_the_template_makes() {
     let versions = ec2.describe_launch_template_versions().launch_template_id(template).send().await.expect("a list");
     let launched = versions.launch_template_versions()[0].launch_template_data().expect("what is launched");
     assert_eq!(launched.image_id(), web.image_id());
+
+    // Without an instance profile a machine has no credentials.
+    let profile = web.iam_instance_profile().and_then(|profile| profile.arn()).expect("the web instance has a role");
+    assert!(profile.contains("WebProfile"), "{profile}");
+    let profile = launched.iam_instance_profile().and_then(|profile| profile.name()).expect("workers have a role");
+    assert!(profile.contains("WorkerProfile"), "{profile}");
     assert_eq!(variables(launched.user_data().expect("user data")), of_web);
 
     // Each is a setting that there is.

@@ -2,8 +2,19 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use futures_util::future::BoxFuture;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use rollcall::cloud::{
+    Compute as _, InstanceId,
+    local::{Launcher, LocalCompute},
+};
+
 use crate::contract::compute::World;
-use rollcall::cloud::local::{Launcher, LocalCompute};
+
+type Stop = Box<dyn Fn(&InstanceId) -> BoxFuture<'static, ()> + Send + Sync>;
 
 async fn processes() -> World {
     let name_prefix = "contract-".to_owned();
@@ -20,16 +31,26 @@ async fn processes() -> World {
         let compute = compute.clone();
         Box::new(move |id: &_| compute.ready(id))
     };
-    World { compute: Arc::new(compute), other: Arc::new(other), boot, name_prefix, _keep: Box::new(()) }
+    // A worker that stops says so and ends.
+    let stop: Stop = {
+        let compute = compute.clone();
+        Box::new(move |id: &InstanceId| {
+            let (compute, id) = (compute.clone(), id.clone());
+            Box::pin(async move {
+                let instances = compute.describe().await.expect("described");
+                let pid = instances.into_iter().find(|i| i.id == id).and_then(|i| i.pid).expect("its process");
+                compute.stopping(&id).expect("it runs");
+                kill(Pid::from_raw(pid as i32), Signal::SIGTERM).expect("it is ours");
+            })
+        })
+    };
+    World { compute: Arc::new(compute), other: Arc::new(other), boot, stop, name_prefix, _keep: Box::new(()) }
 }
 
 #[cfg(feature = "aws")]
 async fn ec2() -> World {
     use rollcall::{
-        cloud::{
-            InstanceId,
-            aws::{Ec2Compute, Ec2Options, READY_TAG, ec2_client},
-        },
+        cloud::aws::{Ec2Compute, Ec2Options, READY_TAG, ec2_client},
         settings::Launching,
     };
     let name_prefix = "contract-".to_owned();
@@ -45,13 +66,21 @@ async fn ec2() -> World {
         Arc::new(Ec2Compute::new(client.clone(), options))
     };
     let (compute, other) = (fleet(), fleet());
+    // A worker asks EC2 to stop its instance.
+    let stop: Stop = {
+        let client = client.clone();
+        Box::new(move |id: &InstanceId| {
+            let call = client.stop_instances().instance_ids(&id.0);
+            Box::pin(async move { drop(call.send().await.expect("it stops")) })
+        })
+    };
     // What a worker says of itself when it is ready.
     let boot: Box<dyn Fn(&InstanceId) + Send + Sync> = Box::new(move |id| {
         let now = (rollcall::clock::now_ms() / 1000).to_string();
         let tag = aws_sdk_ec2::types::Tag::builder().key(READY_TAG).value(now).build();
         tokio::spawn(client.create_tags().resources(&id.0).tags(tag).send());
     });
-    World { compute, other, boot, name_prefix, _keep: Box::new(()) }
+    World { compute, other, boot, stop, name_prefix, _keep: Box::new(()) }
 }
 
 crate::compute_contract!(each, of_processes, crate::compute_contract::processes);

@@ -189,7 +189,7 @@ async fn the_page_fits_a_phone_and_says_errors_in_words() {
             && browser.texts(".card .label.known").await == ["Emmanuel_Macron"]
     })
     .await;
-    // Without the DevTools no window of Chromium is narrower than 500 px: the page is told to be.
+    // Without the DevTools no window of Chromium is narrower than 500 px: the page is made so.
     browser.js("document.documentElement.style.width = '360px'; document.body.style.width = '360px';").await;
     let overflow =
         "return [...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > 361)

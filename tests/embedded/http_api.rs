@@ -107,6 +107,23 @@ async fn several_files_are_answered_in_their_order_and_bad_ones_in_their_place()
 }
 
 #[tokio::test]
+async fn the_header_rollcall_id_has_the_ids_of_the_jobs_in_order() {
+    let server = start().await;
+    let (one, two) = (photo(MACRON), photo(ARDERN));
+    for path in ["/", "/v1/recognitions"] {
+        let answer = post(&server.url(path), form(&[("one.jpg", &one), ("two.jpg", &two)])).await;
+        assert_eq!(answer.status(), 200);
+        let ids = answer.headers()["rollcall-id"].to_str().expect("ASCII").to_owned();
+        let ids: Vec<&str> = ids.split(',').collect();
+        assert_eq!(ids.len(), 2, "{path}: {ids:?}");
+        for (id, file) in ids.iter().zip(["one.jpg", "two.jpg"]) {
+            wait_until("the result is stored", PATIENCE, async || find(&server, id).await["status"] == "done").await;
+            assert_eq!(find(&server, id).await["file"], file, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_recognition_tells_all_faces_their_boxes_and_the_time_it_took() {
     let server = start().await;
     let answer = recognise(&server, "photo.jpg", &photo(MACRON)).await;

@@ -1,8 +1,11 @@
 //! Whole programs on one machine: worker processes, HTTP, the page in a browser, set-up.
 
 mod browser;
+mod end_to_end;
+mod example_job;
 mod fleet_explain;
 mod http_api;
 mod http_limits;
+mod http_refusals;
+mod poison_jobs;
 mod setup;
-mod whole_road;

@@ -2,7 +2,7 @@
 
 ministack's CloudFormation knows no instances, and its launch templates are known to nobody else. Here a stack's security
 groups, launch templates and instances are made by calls of EC2, so that what a template says of machines is what they
-get. Instance profiles are left out of these calls: roles are checked elsewhere.
+get. Instance profiles get a namesake without a role over there: what roles grant is checked elsewhere.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import boto3
 from ministack.app import main
 from ministack.services.cloudformation.provisioners import _RESOURCE_HANDLERS as HANDLERS
 
-ec2 = boto3.client(
-    "ec2", endpoint_url=os.environ["AWS_ENDPOINT_URL_EC2"], region_name="us-east-1",
-    aws_access_key_id="cloudformation", aws_secret_access_key="cloudformation",
+ec2, iam = (
+    boto3.client(
+        service, endpoint_url=os.environ["AWS_ENDPOINT_URL_EC2"], region_name="us-east-1",
+        aws_access_key_id="cloudformation", aws_secret_access_key="cloudformation",
+    )
+    for service in ("ec2", "iam")
 )  # fmt: skip
 
 
@@ -33,8 +36,21 @@ def make_group(name, properties, stack):
     return group, {"GroupId": group}
 
 
+def profile(reference):
+    """The name of an instance profile, of which there is then one on the other emulator."""
+    name = reference.rsplit("/", 1)[-1]
+    try:
+        iam.create_instance_profile(InstanceProfileName=name)
+    except iam.exceptions.EntityAlreadyExistsException:
+        pass
+    return name
+
+
 def template_data(properties):
-    return {key: value for key, value in properties["LaunchTemplateData"].items() if key != "IamInstanceProfile"}
+    data = dict(properties["LaunchTemplateData"])
+    if "IamInstanceProfile" in data:
+        data["IamInstanceProfile"] = {"Name": profile(data["IamInstanceProfile"]["Arn"])}
+    return data
 
 
 def template_answer(id):
@@ -59,6 +75,8 @@ def update_template(id, old, new, stack):
 def make_instance(name, properties, stack):
     keys = ("ImageId", "InstanceType", "SubnetId", "SecurityGroupIds", "KeyName")
     given = {key: properties[key] for key in keys if key in properties}
+    if "IamInstanceProfile" in properties:
+        given["IamInstanceProfile"] = {"Name": profile(properties["IamInstanceProfile"])}
     # boto3 encodes it once more.
     user_data = base64.b64decode(properties["UserData"]).decode()
     tags = [{"ResourceType": "instance", "Tags": properties.get("Tags", [])}]

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+CREDENTIALS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"}
 STUBS = {
     # Scripts that a script starts speak of the same disk.
     "sh": """
@@ -82,8 +83,10 @@ class Disk:
         keys = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
         lines = Path(keys["EnvironmentFile"]).read_text().splitlines()
         variables = dict(line.split("=", 1) for line in lines if "=" in line)
-        # What a test says of all its machines stands before what the stack says.
-        return shlex.split(keys["ExecStart"]), variables | dict(os.environ), keys["WorkingDirectory"]
+        # What a test says of all its machines stands before what the stack says, but for credentials: those are its role's.
+        environment = {key: value for key, value in os.environ.items() if key not in CREDENTIALS}
+        environment |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+        return shlex.split(keys["ExecStart"]), variables | environment, keys["WorkingDirectory"]
 
     def image(self, root: Path, image: str) -> None:
         shutil.copytree(self.folder, root / image, copy_function=os.link)

@@ -1,14 +1,14 @@
-//! The simulated cloud is as hard as the real one: calls are throttled, capacity lacks, answers are lost, boots fail,
-//! instances crash. The controller stays under its cap, and every request is answered all the same.
+//! The fleet's core in the simulated cloud: it stays under its cap and every request is answered, although calls are
+//! throttled, capacity is short, answers are lost, boots fail and instances crash.
 
 use crate::simulation::{report, run, settings};
-use rollcall::simulator::Contender;
+use rollcall::simulator::ControllerKind;
 
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
 
 #[test]
 fn every_request_is_answered_under_the_cap_whatever_goes_wrong() {
-    for policy in ["report", "backlog", "deadline"] {
+    for policy in ["one-per-job", "backlog", "deadline"] {
         let keys = [
             ("fleet.policy", policy),
             ("fleet.max_instances", "7"),
@@ -24,7 +24,7 @@ fn every_request_is_answered_under_the_cap_whatever_goes_wrong() {
         let settings = settings(None, &keys);
         let (mut refused, mut launched) = (0, 0);
         for seed in SEEDS {
-            let run = run(&settings, Contender::Fleet, "on-off", seed);
+            let run = run(&settings, ControllerKind::Fleet, "on-off", seed);
             let r = &run.report;
             assert_eq!(r.completed, r.requests, "{policy}, seed {seed}");
             let most = run.history.samples.iter().map(|s| s.pending + s.running + s.stopping + s.stopped).max();
@@ -32,7 +32,7 @@ fn every_request_is_answered_under_the_cap_whatever_goes_wrong() {
             refused += r.capacity_errors;
             launched += r.launches;
         }
-        assert!(refused > 0 && launched > 7, "{policy}: the cloud was kind");
+        assert!(refused > 0 && launched > 7, "{policy}: no faults happened");
     }
 }
 
@@ -41,7 +41,7 @@ fn a_worker_is_not_stopped_while_it_works_and_all_stop_in_the_end() {
     let keys = [("worker.idle_stop", "2s"), ("simulate.service", "90s"), ("fleet.keep_stopped", "0")];
     let settings = settings(None, &keys);
     for seed in SEEDS {
-        let run = run(&settings, Contender::Fleet, "report-40", seed);
+        let run = run(&settings, ControllerKind::Fleet, "report-40", seed);
         assert_eq!(run.report.completed, 40, "seed {seed}");
         for sample in &run.history.samples {
             assert!(sample.in_work <= sample.running as u64, "seed {seed}: work without an instance: {sample:?}");
@@ -51,14 +51,14 @@ fn a_worker_is_not_stopped_while_it_works_and_all_stop_in_the_end() {
     }
 }
 
-/// Each upload's wait and latency follow from the model: nobody is answered before a boot and a job's time.
+/// Wait and latency follow from the model: no upload is answered before a boot and the time of its job.
 #[test]
 fn the_first_answer_takes_a_boot_and_the_work() {
     let keys = [("simulate.boot_sigma", "0"), ("simulate.boot_slow_share", "0"), ("simulate.service_sigma", "0")];
     for (warm, boot) in [("0", 25.0), ("1", 15.0)] {
         let settings = settings(None, &[&keys[..], &[("simulate.warm", warm)]].concat());
         for seed in SEEDS {
-            let r = report(&settings, Contender::Fleet, "report-1", seed);
+            let r = report(&settings, ControllerKind::Fleet, "report-1", seed);
             assert!((boot..boot + 1.0).contains(&r.wait_s.max), "{warm} warm, seed {seed}: waited {} s", r.wait_s.max);
             let work = r.end_to_end_s.max - r.wait_s.max;
             assert!((1.0..1.1).contains(&work), "{warm} warm, seed {seed}: worked {work} s");
@@ -68,13 +68,45 @@ fn the_first_answer_takes_a_boot_and_the_work() {
 }
 
 #[test]
-fn the_yardstick_polls_and_cools_down() {
+fn the_baseline_polls_and_cools_down() {
     let settings = settings(None, &[]);
     for seed in SEEDS {
-        let run = run(&settings, Contender::CooldownLoop, "report-30", seed);
+        let run = run(&settings, ControllerKind::CooldownLoop, "report-30", seed);
         assert_eq!((run.report.completed, run.report.launches), (30, 6), "a launch for five jobs each, seed {seed}");
         let ran = run.history.samples.iter().rposition(|s| s.running > 0).expect("it ran");
         let idle = run.history.samples[ran + 1].at.as_secs_f64() - run.report.makespan_s;
         assert!((270.0..400.0).contains(&idle), "seed {seed}: terminated {idle} s after the last answer");
+    }
+}
+
+/// Traces begin on a Monday at 00:00 UTC.
+#[test]
+fn the_schedule_follows_the_clock_of_the_trace() {
+    let keys = [("fleet.schedule", "mon 01:00-02:00 3"), ("fleet.max_instances", "5"), ("worker.idle_stop", "65m")];
+    let settings = settings(None, &keys);
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = dir.path().join("trace.csv");
+    // Two jobs, at 03:00 of Monday and of Tuesday.
+    std::fs::write(&file, "10800\n97200\n").expect("writable");
+    let run = run(&settings, ControllerKind::Fleet, file.to_str().expect("a path of text"), 1);
+    let running = |minute: u64| {
+        let at = std::time::Duration::from_secs(60 * minute);
+        run.history.samples.iter().rfind(|sample| sample.at <= at).map_or(0, |sample| sample.running)
+    };
+    let launched = run.history.samples.iter().find(|sample| sample.pending > 0).expect("the schedule launches").at;
+    assert!((3600.0..3606.0).contains(&launched.as_secs_f64()), "at 01:00 and a poll of 5 s: {launched:?}");
+    assert_eq!([58, 62, 90, 119, 140].map(running), [0, 3, 3, 3, 0]);
+    assert_eq!([24 * 60 + 62, 24 * 60 + 90].map(running), [0, 0], "not on Tuesday");
+}
+
+/// Two policies on the same seed differ in what they do, not in what they are given.
+#[test]
+fn all_controllers_see_the_same_jobs() {
+    let settings = settings(None, &[]);
+    for seed in SEEDS {
+        let [fleet, baseline] = [ControllerKind::Fleet, ControllerKind::CooldownLoop]
+            .map(|kind| run(&settings, kind, "on-off", seed).history.jobs);
+        let arrivals = |jobs: &[rollcall::simulator::JobTimes]| jobs.iter().map(|job| job.arrived).collect::<Vec<_>>();
+        assert!(!fleet.is_empty() && arrivals(&fleet) == arrivals(&baseline), "seed {seed}");
     }
 }

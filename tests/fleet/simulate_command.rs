@@ -1,4 +1,4 @@
-//! `rollcall simulate`: the figures it promises, traces from files, and errors that say what to do.
+//! `rollcall simulate`: the documented figures, traces from files, and errors that say what to do.
 
 use std::{
     path::Path,
@@ -12,10 +12,18 @@ fn simulate(args: &[&str]) -> Output {
     command.arg("simulate").args(args).output().expect("the program starts")
 }
 
-fn json(args: &[&str]) -> Value {
+/// Returns the runs of `--json`.
+fn runs(args: &[&str]) -> Vec<Value> {
     let out = simulate(&[args, &["--json"]].concat());
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    serde_json::from_slice(&out.stdout).expect("JSON")
+    serde_json::from_slice(&out.stdout).expect("a list")
+}
+
+/// Returns the only run of `--json`.
+fn one_run(args: &[&str]) -> Value {
+    let mut runs = runs(args);
+    assert_eq!(runs.len(), 1, "{runs:?}");
+    runs.remove(0)
 }
 
 fn error(args: &[&str]) -> (Option<i32>, String) {
@@ -31,7 +39,7 @@ fn written(dir: &Path, name: &str, text: &str) -> String {
 
 #[test]
 fn the_json_report_has_every_figure() {
-    let r = json(&["--trace", "report-30", "--policy", "report", "--warm", "3"]);
+    let r = one_run(&["--trace", "report-30", "--policy", "report", "--warm", "3"]);
     for key in ["makespan_s", "billed_instance_s", "stopped_hours", "cost", "simulated_s"] {
         assert!(r[key].as_f64().is_some_and(|n| n > 0.0), "{key}: {}", r[key]);
     }
@@ -40,12 +48,12 @@ fn the_json_report_has_every_figure() {
         assert!(0.0 < p50 && p50 <= p90 && p90 <= p99 && p99 <= max, "{times}: {}", r[times]);
     }
     assert_eq!((r["requests"].as_u64(), r["completed"].as_u64()), (Some(30), Some(30)));
-    assert_eq!((r["starts"].as_u64(), r["policy"].as_str()), (Some(3), Some("report")));
+    assert_eq!((r["starts"].as_u64(), r["policy"].as_str()), (Some(3), Some("one-per-job")));
     let launches = r["launches"].as_u64().expect("a count");
     assert_eq!(r["peak_instances"].as_u64(), Some(launches + 3));
     assert!(
         r["billed_instance_s"].as_f64() >= Some(60.0 * (launches + 3) as f64),
-        "a start is billed a minute at least"
+        "a start is billed for at least a minute"
     );
     for kind in ["launch", "start", "stop", "describe", "depth", "send", "receive", "delete"] {
         assert!(r["api_calls"][kind].as_u64().is_some_and(|n| n > 0), "{kind}: {}", r["api_calls"]);
@@ -58,10 +66,28 @@ fn the_json_report_has_every_figure() {
 }
 
 #[test]
+fn the_documented_fields_are_those_of_the_json_report() {
+    let document = std::fs::read_to_string("docs/simulator.md").expect("the document is there");
+    let table = document.split("<!-- fields -->").nth(1).and_then(|rest| rest.split("<!-- /fields -->").next());
+    let mut documented: Vec<&str> = table.expect("a table of fields").split('`').skip(1).step_by(2).collect();
+    let report = one_run(&["--trace", "report-3"]);
+    let mut fields = Vec::new();
+    for (name, value) in report.as_object().expect("an object") {
+        fields.push(name.as_str());
+        fields.extend(value.as_object().into_iter().flat_map(|parts| parts.keys().map(String::as_str)));
+    }
+    documented.sort_unstable();
+    fields.sort_unstable();
+    documented.dedup();
+    fields.dedup();
+    assert_eq!(documented, fields);
+}
+
+#[test]
 fn arrivals_and_service_times_come_from_a_file() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let trace = written(dir.path(), "t.csv", "time,service\n90,2.5\n\n# a second later\n91\n0,7\n");
-    let r = json(&["--trace", &trace]);
+    let r = one_run(&["--trace", &trace]);
     assert_eq!(r["requests"].as_u64(), Some(3));
     let end_to_end = r["end_to_end_s"]["max"].as_f64().expect("seconds");
     assert!(end_to_end > 7.0 + 15.0, "a boot and 7 s of work: {end_to_end}");
@@ -75,16 +101,18 @@ fn runs_are_compared_side_by_side() {
     let page = dir.path().join("page.html");
     let page_path = page.to_str().expect("a path of text");
     let args = ["--trace", "report-10", "--compare", &a, &b, "--html", page_path];
-    let runs = json(&args);
-    let runs = runs.as_array().expect("a list of runs");
-    assert_eq!(runs.iter().map(|r| r["policy"].as_str().expect("a name")).collect::<Vec<_>>(), ["deadline", "report"]);
-    assert!(runs[0]["makespan_s"].as_f64() > Some(80.0), "its own cloud");
+    let compared = runs(&args);
+    assert_eq!(
+        compared.iter().map(|r| r["policy"].as_str().expect("a name")).collect::<Vec<_>>(),
+        ["deadline", "one-per-job"]
+    );
+    assert!(compared[0]["makespan_s"].as_f64() > Some(80.0), "its own cloud");
     let page = std::fs::read_to_string(&page).expect("the page was written");
-    assert_eq!(page.matches("<svg").count(), 6, "three plots a run");
+    assert_eq!(page.matches("<svg").count(), 6, "three plots per run");
     assert!(page.contains("b&lt;&amp;&gt;.toml") && !page.contains("b<&>"), "names are escaped");
 
-    let same = json(&[&args[..], &["--same-cloud", "--policy", "cooldown-loop"]].concat());
-    assert_eq!(same.as_array().map(Vec::len), Some(3));
+    let same = runs(&[&args[..], &["--same-cloud", "--policy", "cooldown-loop"]].concat());
+    assert_eq!(same.len(), 3);
     assert!(same[1]["makespan_s"].as_f64() < Some(60.0), "the main configuration's cloud");
 }
 

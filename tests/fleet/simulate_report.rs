@@ -1,20 +1,20 @@
-//! The simulator agrees with what was measured on AWS of the Python design, and Rollcall's controller is near the best
-//! possible under the boot model it is judged by.
+//! The simulator agrees with the measurements of the Python design on AWS, and Rollcall's controller is close to the best
+//! possible makespan under the same boot model.
 
 use crate::simulation::{report, settings};
-use rollcall::{settings::Settings, simulator::Contender};
+use rollcall::{settings::Settings, simulator::ControllerKind};
 
-/// Uploads at once from zero, and seconds until the last answer, as measured.
+/// Simultaneous uploads from zero, and the measured seconds until the last answer.
 const MEASURED: [(usize, f64); 3] = [(10, 102.64), (30, 126.84), (100, 140.81)];
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=30;
 
 fn makespans(settings: &Settings, uploads: usize) -> Vec<f64> {
-    SEEDS.map(|seed| report(settings, Contender::Fleet, &format!("report-{uploads}"), seed).makespan_s).collect()
+    SEEDS.map(|seed| report(settings, ControllerKind::Fleet, &format!("report-{uploads}"), seed).makespan_s).collect()
 }
 
-/// One model for all three sizes. Where cron's minute stands is a matter of chance, so that single runs differ.
+/// One model for all three sizes. At which point of its minute cron stands is random, so single runs differ.
 #[test]
-fn the_python_design_takes_as_long_as_was_measured() {
+fn the_python_design_takes_as_long_as_measured() {
     let settings = settings(Some("config/report.toml"), &[]);
     for (uploads, measured) in MEASURED {
         let off = |makespan: f64| (makespan / measured - 1.0).abs();
@@ -27,7 +27,7 @@ fn the_python_design_takes_as_long_as_was_measured() {
     }
 }
 
-/// Cold 25 s, warm 15 s, sigma 0.15, a job 1 s: the best possible is about 32 s and 22 s.
+/// Boots of 25 s cold and 15 s warm, sigma 0.15, jobs of 1 s: the best possible is about 32 s and 22 s.
 #[test]
 fn a_hundred_uploads_from_zero_take_little_more_than_boot_and_work() {
     for (warm, most) in [("0", 35.0), ("19", 24.0)] {

@@ -1,13 +1,14 @@
-//! Runs of the simulator for tests.
+//! Runs the simulator for tests.
 
 use std::{collections::HashMap, path::Path};
 
 use rollcall::{
+    cli::simulate::parameters,
     settings::{Layers, Settings},
-    simulator::{Contender, Report, Run, Trace, simulate},
+    simulator::{ControllerKind, Report, Run, Trace, simulate},
 };
 
-/// Settings of the simulator: the defaults, a file of the package, and keys that override both.
+/// Returns the settings for the simulator: the defaults, a file of the package, and keys that override both.
 pub fn settings(file: Option<&str>, keys: &[(&str, &str)]) -> Settings {
     let env: HashMap<String, String> = keys
         .iter()
@@ -17,15 +18,16 @@ pub fn settings(file: Option<&str>, keys: &[(&str, &str)]) -> Settings {
     Settings::for_simulation(&layers).expect("settings that are allowed")
 }
 
-/// A run of a trace that is there.
-pub fn run(settings: &Settings, contender: Contender, trace: &str, seed: u64) -> Run {
-    let trace = Trace::named(trace, &settings.simulate, seed).expect("a trace");
-    simulate(settings, contender, &trace, seed)
+/// Runs a trace by its name.
+pub fn run(settings: &Settings, kind: ControllerKind, trace: &str, seed: u64) -> Run {
+    let parameters = parameters(settings);
+    let trace = Trace::named(trace, parameters.cloud.service, seed).expect("a trace");
+    simulate(&parameters, kind, &trace, seed)
 }
 
-/// A run with every request answered.
-pub fn report(settings: &Settings, contender: Contender, trace: &str, seed: u64) -> Report {
-    let report = run(settings, contender, trace, seed).report;
+/// Runs a trace by its name, and checks that every request was answered.
+pub fn report(settings: &Settings, kind: ControllerKind, trace: &str, seed: u64) -> Report {
+    let report = run(settings, kind, trace, seed).report;
     assert_eq!(report.completed, report.requests, "seed {seed}: not every request was answered");
     report
 }

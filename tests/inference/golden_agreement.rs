@@ -50,11 +50,11 @@ fn assert_agreement(golden: Vec<Golden>, photo: impl Fn(&str) -> PathBuf, least:
                 assert!((got - want).abs() <= 1.5, "{name}: {got} against {want}");
             }
             assert!((face.score - want.score).abs() < 0.02, "{name}: score {} against {}", face.score, want.score);
-            let whole_road = cosine(face.embedding.as_ref().unwrap(), &want.embedding);
+            let similarity = cosine(face.embedding.as_ref().unwrap(), &want.embedding);
             let embedding = embedder.embed(&pixels, &want.landmarks).unwrap().unwrap();
             let at_landmarks = cosine(&embedding, &want.embedding);
             let least = least(want);
-            assert!(whole_road >= least, "{name}: embedding cosine {whole_road}");
+            assert!(similarity >= least, "{name}: embedding cosine {similarity}");
             assert!(at_landmarks >= least, "{name}: embedding cosine {at_landmarks} at the same landmarks");
         }
     }

@@ -9,7 +9,7 @@ use image::{
 };
 use rollcall::{
     inference::decode::{decode, inspect},
-    recognition::{Failure, FailureKind},
+    job::{Failure, FailureKind},
 };
 
 const MAX_PIXELS: u64 = 50_000_000;

@@ -11,18 +11,19 @@ use rollcall::{
     inference::{
         Recogniser, RecogniserFactory,
         gallery::Gallery,
-        pool::{Pool, Work},
+        pool::{self, Work},
     },
-    recognition::{Failure, FailureKind, Recognition, Timings},
+    job::{Failure, FailureKind},
+    recognition::{Recognition, Timings},
 };
 
-/// Answers with the image's text and the thread's name; panics when told to.
+/// Answers with the image's text and the thread's name; panics when asked to.
 struct Echo;
 
 impl Recogniser for Echo {
     fn recognise(&mut self, image: &[u8], gallery: &Gallery, _embeddings: bool) -> Result<Recognition, Failure> {
         let text = String::from_utf8(image.to_vec()).unwrap();
-        assert_ne!(text, "panic", "told to panic");
+        assert_ne!(text, "panic", "asked to panic");
         let thread = std::thread::current().name().unwrap_or_default().to_owned();
         Ok(Recognition {
             label: format!("{text}@{thread}"),
@@ -52,48 +53,48 @@ impl RecogniserFactory for Echoes {
 }
 
 fn work(text: &str) -> Work {
-    Work { image: Bytes::copy_from_slice(text.as_bytes()), gallery: Arc::default(), embeddings: false, begun: None }
+    Work { image: Bytes::copy_from_slice(text.as_bytes()), gallery: Arc::default(), embeddings: false }
 }
 
 #[tokio::test]
 async fn every_thread_is_ready_before_the_pool_is() {
     let echoes = Arc::new(Echoes::default());
-    let pool = Pool::start(3, echoes.clone()).await.unwrap();
+    let pool = pool::start(3, echoes.clone()).await.unwrap();
     assert_eq!(echoes.built.load(Ordering::SeqCst), 3);
-    let label = pool.run(work("hello")).await.unwrap().label;
-    assert!(label.starts_with("hello@inference-"), "{label}");
+    let label = pool.run(work("hello"), None).await.outcome.unwrap().label;
+    assert!(label.starts_with("hello@worker-"), "{label}");
 }
 
 #[tokio::test]
 async fn a_pool_with_one_bad_recogniser_does_not_start() {
-    let error = Pool::start(3, Arc::new(Echoes { allowed: Some(2), ..Echoes::default() })).await.err().unwrap();
+    let error = pool::start(3, Arc::new(Echoes { allowed: Some(2), ..Echoes::default() })).await.err().unwrap();
     assert!(error.to_string().contains("no model number 2"), "{error}");
 }
 
 #[tokio::test]
 async fn many_more_jobs_than_threads_are_all_answered_each_with_its_own() {
-    let pool = Pool::start(2, Arc::new(Echoes::default())).await.unwrap();
+    let pool = pool::start(2, Arc::new(Echoes::default())).await.unwrap();
     let texts: Vec<String> = (0..200).map(|n| n.to_string()).collect();
-    let answers = join_all(texts.iter().map(|text| pool.run(work(text)))).await;
+    let answers = join_all(texts.iter().map(|text| pool.run(work(text), None))).await;
     for (text, answer) in texts.iter().zip(answers) {
-        assert!(answer.unwrap().label.starts_with(&format!("{text}@")));
+        assert!(answer.outcome.unwrap().label.starts_with(&format!("{text}@")));
     }
 }
 
 #[tokio::test]
 async fn a_panic_fails_its_own_job_and_the_thread_goes_on_with_a_new_recogniser() {
     let echoes = Arc::new(Echoes::default());
-    let pool = Pool::start(1, echoes.clone()).await.unwrap();
-    assert_eq!(pool.run(work("panic")).await.unwrap_err().kind, FailureKind::Internal);
-    assert!(pool.run(work("after")).await.unwrap().label.starts_with("after@"));
+    let pool = pool::start(1, echoes.clone()).await.unwrap();
+    assert_eq!(pool.run(work("panic"), None).await.outcome.unwrap_err().kind, FailureKind::Internal);
+    assert!(pool.run(work("after"), None).await.outcome.unwrap().label.starts_with("after@"));
     assert_eq!(echoes.built.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
 async fn a_recogniser_that_cannot_be_rebuilt_is_an_answer_and_not_silence() {
-    let pool = Pool::start(1, Arc::new(Echoes { allowed: Some(1), ..Echoes::default() })).await.unwrap();
-    assert!(pool.run(work("panic")).await.is_err());
-    assert_eq!(pool.run(work("after")).await.unwrap_err().kind, FailureKind::Internal);
+    let pool = pool::start(1, Arc::new(Echoes { allowed: Some(1), ..Echoes::default() })).await.unwrap();
+    assert!(pool.run(work("panic"), None).await.outcome.is_err());
+    assert_eq!(pool.run(work("after"), None).await.outcome.unwrap_err().kind, FailureKind::Internal);
 }
 
 #[tokio::test]
@@ -102,14 +103,14 @@ async fn a_missing_runtime_or_model_says_what_to_do() {
     let good = crate::support::settings().recognition;
     let mut settings = good.clone();
     settings.detector = "nowhere/yunet.onnx".into();
-    let error = format!("{:#}", Pool::start(1, factory(&settings)).await.err().unwrap());
+    let error = format!("{:#}", pool::start(1, factory(&settings)).await.err().unwrap());
     assert!(error.contains("nowhere/yunet.onnx") && error.contains("make setup"), "{error}");
     settings = good.clone();
     settings.embedder = good.detector.clone();
-    let error = format!("{:#}", Pool::start(1, factory(&settings)).await.err().unwrap());
+    let error = format!("{:#}", pool::start(1, factory(&settings)).await.err().unwrap());
     assert!(error.contains("recognition.embedder"), "{error}");
     settings = good.clone();
     settings.detector = good.embedder.clone();
-    let error = format!("{:#}", Pool::start(1, factory(&settings)).await.err().unwrap());
+    let error = format!("{:#}", pool::start(1, factory(&settings)).await.err().unwrap());
     assert!(error.contains("no output cls_8"), "{error}");
 }

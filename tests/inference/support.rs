@@ -14,7 +14,8 @@ use bytes::Bytes;
 use rollcall::{
     cloud::{CloudError, CloudResult, ETag, Object, ObjectInfo, ObjectStore, Precondition},
     inference::{Recogniser, factory::factory, gallery::Gallery},
-    recognition::{Failure, Recognition},
+    job::Failure,
+    recognition::Recognition,
     settings::{Layers, Settings},
 };
 pub use rollcall_testing::assets::{asset, sample};

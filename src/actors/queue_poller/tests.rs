@@ -1,4 +1,4 @@
-//! A worker that has had nothing to do looks once more before it ends: work that comes meanwhile is taken.
+//! A worker that has had nothing to do polls once more before it ends: jobs that come meanwhile are done.
 
 use std::sync::Mutex;
 
@@ -63,7 +63,7 @@ impl Queue for ByHand {
     }
 }
 
-/// What the poller said.
+/// What the poller reported.
 #[derive(Debug, PartialEq)]
 enum Said {
     Took(usize),
@@ -71,34 +71,34 @@ enum Said {
     Drained,
 }
 
-struct Listener(mpsc::Sender<Said>);
+struct Recorder(mpsc::Sender<Said>);
 
-impl Actor for Listener {
+impl Actor for Recorder {
     type Context = Context<Self>;
 }
 
-impl Handler<RequestCapacity> for Listener {
+impl Handler<RequestCapacity> for Recorder {
     type Result = usize;
     fn handle(&mut self, _: RequestCapacity, _: &mut Self::Context) -> usize {
         1
     }
 }
 
-impl Handler<Deliveries> for Listener {
+impl Handler<Deliveries> for Recorder {
     type Result = ();
     fn handle(&mut self, Deliveries(batch): Deliveries, _: &mut Self::Context) {
         let _ = self.0.try_send(Said::Took(batch.len()));
     }
 }
 
-impl Handler<QueueEmpty> for Listener {
+impl Handler<QueueEmpty> for Recorder {
     type Result = ();
     fn handle(&mut self, _: QueueEmpty, _: &mut Self::Context) {
         let _ = self.0.try_send(Said::QueueEmpty);
     }
 }
 
-impl Handler<Drained> for Listener {
+impl Handler<Drained> for Recorder {
     type Result = ();
     fn handle(&mut self, _: Drained, _: &mut Self::Context) {
         let _ = self.0.try_send(Said::Drained);
@@ -107,80 +107,82 @@ impl Handler<Drained> for Listener {
 
 struct World {
     queue: Arc<ByHand>,
-    final_poll: Link<FinalPoll>,
-    drain: Link<Drain>,
+    poller: Mailbox<QueuePoller>,
     said: mpsc::Receiver<Said>,
+}
+
+impl World {
+    fn final_poll(&self) {
+        self.poller.sender().tell(FinalPoll);
+    }
+
+    fn drain(&self) {
+        self.poller.sender().tell(Drain);
+    }
 }
 
 /// A poller that has begun its first poll.
 async fn world(finish_poll: bool) -> World {
     let (tell, said) = mpsc::channel(16);
-    let listener = Listener(tell).start();
-    let owner = Owner::default();
-    owner.capacity.set(listener.clone().recipient());
-    owner.deliveries.set(listener.clone().recipient());
-    owner.quiet.set(listener.clone().recipient());
-    owner.drained.set(listener.recipient());
+    let mut guardian = Guardian::builder();
+    let owner = guardian.mailbox::<Recorder>("owner");
+    let poller = guardian.mailbox::<QueuePoller>("poller");
+    guardian.supervise(&owner, move |_| Recorder(tell.clone()));
     let queue = Arc::new(ByHand::default());
-    let (final_poll, drain) = (Link::default(), Link::default());
-    let (links, polled) = ((final_poll.clone(), drain.clone()), queue.clone());
     let options = PollerOptions {
         visibility: Duration::from_secs(30),
-        linger: Duration::ZERO,
-        pace: Duration::ZERO,
+        delete_linger: Duration::ZERO,
+        poll_linger: Duration::ZERO,
         wait: Duration::from_secs(10),
         finish_poll,
     };
-    let factory = Box::new(move |notice| {
-        let poller = QueuePoller::new(polled.clone(), options.clone(), owner.clone(), notice).start();
-        links.0.set(poller.clone().recipient());
-        links.1.set(poller.recipient());
-    }) as crate::actors::guardian::Factory;
-    Guardian::new([("poller", factory)]).start();
+    let (polled, owner) = (queue.clone(), Owner::of_draining(&owner));
+    guardian.supervise(&poller, move |notice| QueuePoller::new(polled.clone(), options.clone(), owner.clone(), notice));
+    guardian.start().expect("complete");
     while queue.polls().is_empty() {
         tokio::task::yield_now().await;
     }
-    World { queue, final_poll, drain, said }
+    World { queue, poller, said }
 }
 
-/// Lets every actor, all on this thread, handle what it was told.
-async fn settle() {
+/// Lets every actor, all on this thread, handle its messages.
+async fn run_actors() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
 }
 
 #[actix::test]
-async fn work_that_a_last_look_brings_is_taken_and_not_given_back() {
+async fn jobs_that_the_final_poll_brings_are_kept_and_not_returned() {
     for finish_poll in [true, false] {
         let mut world = world(finish_poll).await;
-        world.final_poll.tell(FinalPoll);
-        settle().await;
+        world.final_poll();
+        run_actors().await;
         world.queue.answer(&["a"]);
         assert_eq!(world.said.recv().await, Some(Said::Took(1)), "finish_poll {finish_poll}");
         assert_eq!(*world.queue.returned_to_queue.lock().expect("no panic"), 0);
-        // With a job in hand there is nothing to look for, and nobody is told that it is quiet.
-        world.final_poll.tell(FinalPoll);
-        world.drain.tell(Drain);
-        settle().await;
+        // With a job in hand there is no final poll, and nothing is reported.
+        world.final_poll();
+        world.drain();
+        run_actors().await;
         assert!(world.said.try_recv().is_err(), "finish_poll {finish_poll}");
     }
 }
 
 #[actix::test]
-async fn where_nothing_comes_it_is_quiet_and_no_further_poll_begins() {
-    for (finish_poll, looks) in [(true, 1), (false, 2)] {
+async fn after_an_empty_final_poll_the_queue_is_reported_empty_and_no_further_poll_begins() {
+    for (finish_poll, polls) in [(true, 1), (false, 2)] {
         let mut world = world(finish_poll).await;
-        world.final_poll.tell(FinalPoll);
-        settle().await;
+        world.final_poll();
+        run_actors().await;
         world.queue.answer(&[]);
         assert_eq!(world.said.recv().await, Some(Said::QueueEmpty), "finish_poll {finish_poll}");
         if !finish_poll {
-            assert_eq!(world.queue.polls()[1], Duration::ZERO, "a last look does not wait");
+            assert_eq!(world.queue.polls()[1], Duration::ZERO, "the final poll does not wait");
         }
-        settle().await;
-        assert_eq!(world.queue.polls().len(), looks);
-        world.drain.tell(Drain);
+        run_actors().await;
+        assert_eq!(world.queue.polls().len(), polls);
+        world.drain();
         assert_eq!(world.said.recv().await, Some(Said::Drained));
     }
 }

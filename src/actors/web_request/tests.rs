@@ -6,11 +6,11 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
-    actors::{guardian::Guardian, reply_router::ReplyRouter},
+    actors::{guardian::Guardian, mailbox::Mailbox, queue_poller::QueuePoller, reply_router::ReplyRouter},
     cloud::{CloudResult, Delivery, Depth, Receipt, local::LocalObjects},
-    recognition::{Recognition, Timings},
+    job::{Job, JobKind, Payload},
     settings,
-    wire::{ImageRef, Job, Task},
+    worker::Output,
 };
 
 /// Accepts everything and delivers nothing, as a FIFO queue does with duplicates.
@@ -46,18 +46,13 @@ fn world() -> World {
     let layers = settings::Layers::load(None, Default::default()).expect("the defaults");
     let settings = settings::Settings::from_layers(&layers, 2).expect("the defaults");
     let results = ResultStore::new(store, settings.store);
+    let mut guardian = Guardian::builder();
+    let router = guardian.mailbox::<ReplyRouter>("reply router");
+    let done = Mailbox::<QueuePoller>::new("nobody").sender();
+    guardian.supervise(&router, move |notice| ReplyRouter::new(done.clone(), None, notice));
+    guardian.start().expect("complete");
     let ports =
-        Ports { listener: Arc::new(Deduplicating), results, register: Link::default(), forget: Link::default() };
-    let links = ports.clone();
-    Guardian::new([(
-        "reply router",
-        Box::new(move |notice| {
-            let router = ReplyRouter::new(Link::default(), Link::default(), notice).start();
-            links.register.set(router.clone().recipient());
-            links.forget.set(router.recipient());
-        }) as crate::actors::guardian::Factory,
-    )])
-    .start();
+        Ports { requests: Arc::new(Deduplicating), results, register: router.sender(), forget: router.sender() };
     World { ports, _data: data }
 }
 
@@ -77,28 +72,17 @@ fn request(ports: &Ports, retried: bool) -> oneshot::Receiver<Result<Reply, Subm
 }
 
 async fn store_result(ports: &Ports) {
-    let image = ImageRef::Inline(Bytes::new());
     let job = Job {
         id: JobId(7),
-        task: Task::Recognise,
-        reply_to: "speaker".into(),
+        kind: JobKind(0),
+        reply_to: "replies".into(),
         file: "a.jpg".into(),
-        image,
-        gallery_version: 0,
+        payload: Payload::Inline(Bytes::new()),
+        min_version: 0,
         submitted_ms: 0,
     };
-    let recognition = Recognition {
-        label: "Ada".into(),
-        faces: vec![],
-        classes: vec![],
-        width: 1,
-        height: 1,
-        gallery_version: 0,
-        timings: Timings::default(),
-    };
-    let outcome = Ok(recognition);
-    let reply = Reply { id: job.id, outcome, worker: "i-1".into(), worker_ms: 1.0 };
-    ports.results.finish(&job, Bytes::new(), &reply).await.expect("stored");
+    let output = Output::json(&"Ada", "Ada").expect("JSON");
+    ports.results.store_output(&job, Bytes::new(), &output, "i-1").await.expect("stored");
 }
 
 #[actix::test]
@@ -111,12 +95,12 @@ async fn a_retry_finds_the_result_that_is_stored_while_it_waits() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     store_result(&world.ports).await;
     let reply = answered.await.expect("an answer").expect("the stored result");
-    assert_eq!(reply.outcome.expect("recognised").label, "Ada");
+    assert_eq!(reply.outcome.expect("done"), "\"Ada\"");
     assert!(started.elapsed() < Duration::from_secs(6), "answered after {:?}", started.elapsed());
 }
 
 #[actix::test]
-async fn a_request_that_nobody_answers_ends_at_its_deadline_and_leaves_a_note() {
+async fn a_request_that_nobody_answers_ends_at_its_deadline_and_stores_that_the_job_is_pending() {
     tokio::time::pause();
     let world = world();
     tokio::task::yield_now().await;
@@ -126,5 +110,5 @@ async fn a_request_that_nobody_answers_ends_at_its_deadline_and_leaves_a_note() 
         assert!(matches!(failed, SubmitError::Deadline { .. }), "{failed}");
         assert!(started.elapsed() >= Duration::from_secs(120));
     }
-    assert!(world.ports.results.get(JobId(7)).await.expect("read").is_some(), "a pending record");
+    assert!(world.ports.results.get(JobId(7)).await.expect("read").is_some(), "a pending result");
 }

@@ -1,4 +1,4 @@
-//! The fleet as nodes show it whose controller does not act: what the acting one has last written into the state bucket.
+//! The fleet as it is shown by nodes whose controller does not act: what the acting one last wrote into the state bucket.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,28 +7,60 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    cloud::{CloudError, ETag, ObjectStore, Precondition},
+    cloud::{CloudError, ETag, ObjectStore, Precondition, aws::AwsCloud},
     fleet::{explain::Decision, view::FleetView},
+    settings::Settings,
 };
+
+/// What a node shows of the fleet, and what it writes for others.
+pub(super) struct Views {
+    objects: Arc<dyn ObjectStore>,
+    bucket: String,
+    every: Duration,
+    view: Arc<watch::Sender<Arc<FleetView>>>,
+    fleet: watch::Receiver<Arc<FleetView>>,
+}
+
+impl Views {
+    pub fn new(
+        cloud: &AwsCloud,
+        settings: &Settings,
+        view: Arc<watch::Sender<Arc<FleetView>>>,
+        fleet: watch::Receiver<Arc<FleetView>>,
+    ) -> Self {
+        let (bucket, every) = (settings.store.state.clone(), settings.fleet.describe_every);
+        Self { objects: cloud.objects.clone(), bucket, every, view, fleet }
+    }
+
+    /// Writes the view of this node's controller, for as long as this is polled.
+    pub async fn publish(&self) {
+        publish(&*self.objects, &self.bucket, self.fleet.clone(), self.every).await;
+    }
+
+    /// Shows what another node's controller has written, for as long as this is polled.
+    pub async fn follow(&self) {
+        follow(&*self.objects, &self.bucket, &self.view, self.every).await;
+    }
+}
 
 /// Key of the view in the state bucket.
 const KEY: &str = "controller-fleet";
 
-/// What the object says, in JSON.
+/// The object, as JSON.
 #[derive(Serialize, Deserialize)]
 struct Written {
     view: FleetView,
     decisions: Vec<Decision>,
 }
 
-/// Nothing runs, and nothing is asked for: what is shown of such a fleet does not change.
+/// Returns whether nothing runs and nothing is asked for: what is shown of such a fleet does not change.
 fn at_rest(view: &FleetView) -> bool {
     let c = &view.counts;
     c.pending + c.running + c.stopping + c.shutting_down + view.intents == 0 && view.demand == 0
 }
 
-/// Writes what is shown, for as long as this is polled; a fleet at rest is written once, and costs nothing more.
-pub async fn publish(store: &dyn ObjectStore, bucket: &str, shown: watch::Receiver<Arc<FleetView>>, every: Duration) {
+/// Writes the view, for as long as this is polled; a fleet at rest is written once, and costs nothing more.
+async fn publish(store: &dyn ObjectStore, bucket: &str, shown: watch::Receiver<Arc<FleetView>>, every: Duration) {
     let mut rested = false;
     loop {
         sleep(every).await;
@@ -49,7 +81,7 @@ pub async fn publish(store: &dyn ObjectStore, bucket: &str, shown: watch::Receiv
 }
 
 /// Shows what was written, for as long as this is polled.
-pub async fn follow(store: &dyn ObjectStore, bucket: &str, shown: &watch::Sender<Arc<FleetView>>, every: Duration) {
+async fn follow(store: &dyn ObjectStore, bucket: &str, shown: &watch::Sender<Arc<FleetView>>, every: Duration) {
     let mut seen: Option<ETag> = None;
     loop {
         let read = match &seen {

@@ -1,6 +1,7 @@
-//! The reply queues of web nodes, so that no node receives the replies to another's uploads. A node holds a lease beside
-//! its queue for as long as it lives. The first that serves has the speaker itself, as in the report; others make queues
-//! of their own, which the controller deletes when their lease has run out.
+//! The reply queues of web nodes, so that no node receives the replies to another's jobs.
+//!
+//! A node holds a lease beside its queue for as long as it lives. The first node uses the configured queue itself; others
+//! create queues of their own, which the controller deletes when their lease has expired.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,18 +16,18 @@ use crate::{
     settings::Settings,
 };
 
-/// Keys of the leases in the state bucket: this, and the queue's name.
+/// Prefix of the leases' keys in the state bucket; the queue's name follows.
 const PREFIX: &str = "web-nodes/";
-/// A node is waited for this many times as long as a controller: nothing is urgent here.
-const PATIENCE: u32 = 10;
+/// A node's lease lasts so many times as long as a controller's: nothing is urgent here.
+const LEASE_FACTOR: u32 = 10;
 
 /// The reply queues of a cluster.
 pub struct ReplyQueues {
     cloud: Arc<AwsCloud>,
     bucket: String,
-    /// The queue of whoever is alone.
-    speaker: String,
-    /// Who holds leases here.
+    /// The configured queue.
+    shared: String,
+    /// Name of the holder of the leases taken here.
     node: String,
     time: Duration,
 }
@@ -34,25 +35,26 @@ pub struct ReplyQueues {
 impl ReplyQueues {
     pub fn new(cloud: Arc<AwsCloud>, settings: &Settings, node: &str) -> Self {
         let (bucket, node) = (settings.store.state.clone(), node.to_owned());
-        let speaker = settings.queue.speaker.clone();
-        Self { cloud, bucket, speaker, node, time: settings.fleet.lease * PATIENCE }
+        let shared = settings.queue.speaker.clone();
+        Self { cloud, bucket, shared, node, time: settings.fleet.lease * LEASE_FACTOR }
     }
 
     fn lease(&self, queue: &str) -> Lease {
         Lease::new(self.cloud.objects.clone(), &self.bucket, &format!("{PREFIX}{queue}"), &self.node, self.time)
     }
 
-    /// The reply queue for this node: the speaker where that is free and the node may have it, otherwise one of its own.
-    pub async fn choose(&self, may_have_speaker: bool) -> CloudResult<(String, Held)> {
-        if may_have_speaker && let Some(held) = self.lease(&self.speaker).take_if_free().await? {
-            return Ok((self.speaker.clone(), held));
+    /// Returns the reply queue for this node: the configured one if it is free and the node may use it, otherwise one of
+    /// its own.
+    pub async fn choose(&self, may_share: bool) -> CloudResult<(String, Held)> {
+        if may_share && let Some(held) = self.lease(&self.shared).take_if_free().await? {
+            return Ok((self.shared.clone(), held));
         }
-        let own = format!("{}-{}", self.speaker, self.node);
+        let own = format!("{}-{}", self.shared, self.node);
         let held = self.lease(&own).acquire().await;
         Ok((own, held))
     }
 
-    /// Says that the queue is in use, for as long as this is polled.
+    /// Keeps the lease of the queue, for as long as this is polled.
     pub async fn keep(&self, queue: &str, mut held: Held) {
         loop {
             held.lost().await;
@@ -61,9 +63,9 @@ impl ReplyQueues {
         }
     }
 
-    /// Deletes what a node leaves: its lease, and its queue if that is its own.
+    /// Deletes a node's lease, and its queue if that is its own.
     pub async fn leave(&self, queue: &str) -> CloudResult<()> {
-        if queue != self.speaker {
+        if queue != self.shared {
             self.cloud.queues.delete(queue).await?;
         }
         self.cloud.objects.delete(&self.bucket, &format!("{PREFIX}{queue}")).await
@@ -83,14 +85,14 @@ impl ReplyQueues {
         }
     }
 
-    /// Whoever can take a node's lease knows that the node is gone.
+    /// A node is gone when its lease can be taken.
     async fn delete_if_gone(&self, queue: &str) {
         if tokio::time::timeout(2 * self.time, self.lease(queue).acquire()).await.is_err() {
             return;
         }
         match self.leave(queue).await {
-            Ok(()) => tracing::info!(queue, "a web node is gone: cleaned up after it"),
-            Err(error) => tracing::warn!(%error, queue, "not cleaned up after a web node"),
+            Ok(()) => tracing::info!(queue, "a web node is gone: its reply queue is deleted"),
+            Err(error) => tracing::warn!(%error, queue, "the reply queue of a web node that is gone is not deleted"),
         }
     }
 }

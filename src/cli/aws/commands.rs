@@ -1,6 +1,10 @@
-//! The commands themselves; what they do is in `deploy`.
+//! The subcommands `bake`, `up` and `down`; `cloud::aws::deploy` implements them.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Component, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::Subcommand;
@@ -14,9 +18,10 @@ use crate::{
         down::{self, down},
         up::{self, up},
     },
-    settings::Settings,
+    settings::{RecogniserKind, Settings},
 };
 
+/// Arguments of `rollcall aws`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -25,49 +30,49 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Make the image of the cluster's machines, and print its id
+    /// Create the image of the cluster's machines and print its id
     Bake(Bake),
-    /// Create the cluster's stack, or bring it to what is asked for now
+    /// Create the cluster's stack, or update it
     Up(Up),
-    /// End the cluster's machines and delete its stack; data and images stay unless told otherwise
+    /// Terminate the cluster's machines and delete its stack; data and images are kept by default
     Down(Down),
 }
 
 #[derive(clap::Args)]
 struct Bake {
-    /// Image to begin with (ami-... or resolve:ssm:...): a Linux with systemd, curl, and a C library that is not older than
-    /// this machine's [default: Ubuntu 24.04]
+    /// Base image (ami-... or resolve:ssm:...): a Linux with systemd, curl, and a C library no older than this machine's
+    /// [default: Ubuntu 24.04]
     #[arg(long)]
     base: Option<String>,
-    /// Type of the machine that it is made on [default: t3.small, or t4g.small for a program for arm64]
+    /// Instance type of the builder [default: t3.small, or t4g.small on arm64]
     #[arg(long)]
     instance_type: Option<String>,
-    /// Subnet with a way to the internet [default: the default one]
+    /// Subnet of the builder, with a route to the internet [default: the default subnet]
     #[arg(long)]
     subnet: Option<String>,
     /// Program to install [default: this one]
     #[arg(long)]
     program: Option<PathBuf>,
-    /// Longest time for the installation, and again for making the image
+    /// Longest time for the installation, and again for the image
     #[arg(long, default_value = "20m", value_parser = humantime::parse_duration)]
     timeout: Duration,
 }
 
 #[derive(clap::Args)]
 struct Up {
-    /// Image of the machines [default: the newest that `bake` has made]
+    /// Image of the machines [default: the newest that `bake` has created]
     #[arg(long)]
     image: Option<String>,
-    /// Who may upload, as an address range such as 203.0.113.0/24; there is no login
+    /// Address range that may upload, such as 203.0.113.0/24; there is no login
     #[arg(long)]
     allow_from: Option<String>,
-    /// Network [default: the account's default one]
+    /// Network [default: the account's default VPC]
     #[arg(long, requires = "subnet")]
     vpc: Option<String>,
-    /// Subnet of the web node [default: the first default one]
+    /// Subnet of the web node [default: the first default subnet]
     #[arg(long)]
     subnet: Option<String>,
-    /// EC2 key pair for SSH to the web node from where uploads come from
+    /// EC2 key pair for SSH to the web node from the same address range
     #[arg(long)]
     key: Option<String>,
     /// Instance type of the web node
@@ -79,17 +84,17 @@ struct Up {
     /// Days that uploaded images are kept
     #[arg(long)]
     retention_days: Option<u16>,
-    /// Longest time for the stack
+    /// Longest time for each change of the stack
     #[arg(long, default_value = "30m", value_parser = humantime::parse_duration)]
     timeout: Duration,
 }
 
 #[derive(clap::Args)]
 struct Down {
-    /// Delete photos, labels, results and the gallery too
+    /// Also delete photos, labels, results and the gallery
     #[arg(long)]
     delete_data: bool,
-    /// Delete the images and their snapshots too
+    /// Also delete the images and their snapshots
     #[arg(long)]
     delete_images: bool,
     /// Longest time for each step
@@ -97,7 +102,10 @@ struct Down {
     timeout: Duration,
 }
 
-/// Does it, and prints to standard output what a script wants: the image's id, the stack's outputs, what is left.
+/// Runs the subcommand. Prints to standard output what a script needs: the image's id, the stack's outputs, the leftovers.
+///
+/// # Errors
+/// The credentials are not valid, or a step failed.
 pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> anyhow::Result<()> {
     let account = Arc::new(Account::connect(settings).await?);
     eprintln!("cluster {} in account {}, region {}", account.cluster, account.id, account.region);
@@ -105,7 +113,7 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
         Action::Bake(args) => {
             let program = match args.program {
                 Some(program) => program,
-                None => std::env::current_exe().context("where is this program? Say it with --program")?,
+                None => std::env::current_exe().context("this program is not found: name it with --program")?,
             };
             let arm = cfg!(target_arch = "aarch64");
             let instance_type = if arm { "t4g.small" } else { "t3.small" };
@@ -118,8 +126,9 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
                 instance_type: args.instance_type.unwrap_or_else(|| instance_type.to_owned()),
                 subnet: args.subnet,
             };
-            let options = bake::Options { machine, program, config, timeout: args.timeout };
-            println!("{}", bake(account, settings, options, app::asked_to_end()).await?);
+            let files = model_files(settings)?;
+            let options = bake::Options { machine, program, files, config, timeout: args.timeout };
+            println!("{}", bake(account, options, app::asked_to_end()).await?);
         }
         Action::Up(args) => {
             let options = up::Options {
@@ -134,7 +143,7 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
                 timeout: args.timeout,
             };
             let up = up(&account, options).await?;
-            eprintln!("{}", if up.changed { "done" } else { "nothing had to be changed" });
+            eprintln!("{}", if up.changed { "done" } else { "nothing to change" });
             for (key, value) in up.outputs {
                 println!("{key} {value}");
             }
@@ -145,11 +154,29 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
             match leftovers.lines() {
                 lines if lines.is_empty() => println!("nothing is left: the cluster costs nothing"),
                 lines => {
-                    println!("left, by the price list of us-east-1 (prices change):\n  {}", lines.join("\n  "));
-                    eprintln!("`--delete-data` deletes buckets, `--delete-images` images");
+                    println!("left, at the prices of us-east-1 (prices change):\n  {}", lines.join("\n  "));
+                    eprintln!("--delete-data deletes the buckets, --delete-images the images");
                 }
             }
         }
     }
     Ok(())
+}
+
+/// Returns the files that workers load, as paths that machines have below `/opt/rollcall`.
+fn model_files(settings: &Settings) -> anyhow::Result<Vec<PathBuf>> {
+    let r = &settings.recognition;
+    let files = match r.kind {
+        RecogniserKind::Face => [&r.runtime, &r.detector, &r.embedder],
+        RecogniserKind::Classifier => [&r.runtime, &r.classifier, &r.labels],
+    };
+    for path in files {
+        let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        anyhow::ensure!(
+            inside,
+            "{}: recognition.* must be paths below the current directory: machines have them below /opt/rollcall",
+            path.display()
+        );
+    }
+    Ok(files.into_iter().cloned().collect())
 }

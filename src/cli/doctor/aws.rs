@@ -1,11 +1,15 @@
-//! What is looked at on AWS: credentials, queues, buckets, and whether a worker could be launched.
+//! Checks on AWS: credentials, queues, buckets, and whether a worker could be launched.
 
 use std::sync::Arc;
 
-use super::{Finding, remedy, stores};
-use crate::{app::queue_specs, cloud::aws::AwsCloud, settings::Settings};
+use super::{
+    finding::{Finding, remedy},
+    stores::stores,
+};
+use crate::{app::queues::specs, cloud::aws::AwsCloud, settings::Settings};
 
-pub async fn findings(settings: &Settings) -> Vec<Finding> {
+/// Runs the checks. Without credentials there is only one finding.
+pub(super) async fn findings(settings: &Settings) -> Vec<Finding> {
     let cloud = match AwsCloud::connect(settings, false).await {
         Ok(cloud) => cloud,
         Err(error) => {
@@ -18,9 +22,9 @@ pub async fn findings(settings: &Settings) -> Vec<Finding> {
         return vec![Finding::new("credentials", Err::<&str, _>((format!("{error:#}"), remedy.to_owned())))];
     }
     let mut findings = vec![Finding::new("credentials", Ok("found"))];
-    for spec in queue_specs(settings) {
-        let result = cloud.queues.inspect(&spec).await.map(|()| "there, with the settings it needs");
-        let missing = "start `rollcall serve` once, which makes it; or check queue.*, aws.region and the account";
+    for spec in specs(settings) {
+        let result = cloud.queues.inspect(&spec).await.map(|()| "exists with the required attributes");
+        let missing = "start `rollcall serve` once, which creates it, or check queue.*, aws.region and the account";
         findings.push(Finding::new(format!("queue {}", spec.name), result.map_err(|e| remedy(e, missing))));
     }
     findings.extend(stores(settings, Arc::clone(&cloud.objects) as _).await);
@@ -28,7 +32,7 @@ pub async fn findings(settings: &Settings) -> Vec<Finding> {
     let missing = "check aws.image, aws.launch_template, aws.subnets and aws.security_groups";
     let launch = launch.map_err(|e| match remedy(e, missing) {
         (text, _) if text.contains("NotFound") || text.contains("Malformed") => (text, missing.to_owned()),
-        fault => fault,
+        finding => finding,
     });
     findings.push(Finding::new("launch", launch));
     findings

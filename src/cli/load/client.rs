@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use bytes::Bytes;
 use reqwest::{StatusCode, Url, header, multipart};
+use serde::{Deserialize, Serialize};
 
-use super::{photos::label_of, report::Retries};
-use crate::wire::JobId;
+use super::photos::label_of;
+use crate::job::JobId;
 
 /// Names the jobs of an answer: ids, separated by commas.
 pub const ID_HEADER: &str = "rollcall-id";
@@ -27,6 +28,15 @@ pub struct Client {
     pub timeout: Duration,
     /// Whether to send again after a broken connection.
     pub retry: bool,
+}
+
+/// Uploads sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retries {
+    /// After 503 with `Retry-After`.
+    pub busy: usize,
+    /// After a broken connection.
+    pub connection: usize,
 }
 
 /// How an upload ended.

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 
-use crate::keys::stem;
+use crate::results::keys::stem;
 
 /// Formats that are sent; other files of the folder are passed over.
 const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];

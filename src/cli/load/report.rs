@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::{client::Upload, fleet, verify::StoreCheck};
+use super::{
+    client::{Retries, Upload},
+    fleet,
+    verify::StoreCheck,
+};
 use crate::recognition::{NO_FACE, UNKNOWN};
 
 /// Wrong answers and failures that are listed one by one.
@@ -39,15 +43,6 @@ pub struct Report {
     pub fleet: Vec<fleet::Sample>,
     /// Absent with `--no-verify`, and where the server does not name its jobs.
     pub store: Option<StoreCheck>,
-}
-
-/// Uploads sent again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retries {
-    /// After 503 with `Retry-After`.
-    pub busy: usize,
-    /// After a broken connection.
-    pub connection: usize,
 }
 
 /// Answers against what was expected.

@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use super::client::Client;
 use crate::{
     cloud::{CloudError, ObjectStore},
-    keys,
-    recognition::Status,
+    job::JobId,
+    results::Status,
+    results::keys,
     settings,
-    wire::JobId,
 };
 
 /// Answers go out before results are stored; how long a result may take to appear, for all jobs together.

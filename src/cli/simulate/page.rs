@@ -1,4 +1,4 @@
-//! One page with all plots, run beside run; it needs nothing but itself.
+//! A self-contained HTML page with the plots of all runs, side by side.
 
 use anyhow::Result;
 
@@ -12,10 +12,10 @@ const STYLE: &str = "body{font:14px/1.4 sans-serif;margin:1.5rem;color:#222}\
     .runs{display:flex;gap:1.5rem;overflow-x:auto}.run{flex:0 0 auto}h2{font-size:1rem;margin:0}\
     pre{background:#f4f4f4;padding:1rem;overflow-x:auto}svg{display:block;margin-top:.6rem}";
 
-/// The page.
+/// Returns the page.
 ///
 /// # Errors
-/// A plot that cannot be drawn.
+/// A plot cannot be drawn.
 pub fn page(runs: &[Run]) -> Result<String> {
     let axes = Axes::of(runs);
     let reports: Vec<_> = runs.iter().map(|run| &run.report).collect();

@@ -1,4 +1,4 @@
-//! Plots of a run as SVG. All runs of a comparison have the same axes.
+//! Plots of a run, as SVG. All runs of a comparison share their axes.
 
 use anyhow::Result;
 use plotters::{coord::Shift, prelude::*};
@@ -6,7 +6,7 @@ use plotters::{coord::Shift, prelude::*};
 use crate::simulator::{History, Run, Sample};
 
 const SIZE: (u32, u32) = (560, 260);
-/// Most points of a curve: more cannot be told apart.
+/// Maximum number of points of a curve: more cannot be distinguished.
 const POINTS: usize = 1200;
 
 const WAITING: RGBColor = RGBColor(192, 57, 43);
@@ -20,7 +20,7 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// A curve's name, its colour, and its value.
 type Curve = (&'static str, RGBColor, fn(&Sample) -> usize);
 
-/// The ends of the axes, for all runs.
+/// The maxima of the axes, over all runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Axes {
     end_s: f64,
@@ -31,19 +31,19 @@ pub struct Axes {
 
 impl Axes {
     pub fn of(runs: &[Run]) -> Self {
-        let most = |value: fn(&History) -> f64| runs.iter().map(|run| value(&run.history)).fold(1.0, f64::max);
+        let max = |value: fn(&History) -> f64| runs.iter().map(|run| value(&run.history)).fold(1.0, f64::max);
         let all = |s: &Sample| s.pending + s.running + s.stopping + s.stopped;
         Self {
-            end_s: most(|h| h.end.as_secs_f64()),
-            jobs: 1.05 * most(|h| h.samples.iter().map(|s| s.waiting.max(s.in_work)).max().unwrap_or(0) as f64),
+            end_s: max(|h| h.end.as_secs_f64()),
+            jobs: 1.05 * max(|h| h.samples.iter().map(|s| s.waiting.max(s.in_work)).max().unwrap_or(0) as f64),
             instances: 1.05
                 * runs.iter().flat_map(|run| run.history.samples.iter().map(all)).max().unwrap_or(1).max(1) as f64,
-            latency_s: 1.05 * most(|h| latencies(h).map(|(_, latency)| latency).fold(1.0, f64::max)),
+            latency_s: 1.05 * max(|h| latencies(h).map(|(_, latency)| latency).fold(1.0, f64::max)),
         }
     }
 }
 
-/// Arrival and end-to-end latency of each answered job, in seconds.
+/// Returns the arrival and the end-to-end latency of each answered job, in seconds.
 fn latencies(history: &History) -> impl Iterator<Item = (f64, f64)> {
     history.jobs.iter().filter_map(|job| {
         let latency = job.answered?.saturating_sub(job.arrived);
@@ -51,7 +51,7 @@ fn latencies(history: &History) -> impl Iterator<Item = (f64, f64)> {
     })
 }
 
-/// Jobs that wait and jobs in work.
+/// Plots the jobs that wait and the jobs in work.
 pub fn queue(run: &Run, axes: Axes) -> Result<String> {
     let curves: [Curve; 2] =
         [("waiting", WAITING, |s| s.waiting as usize), ("in work", IN_WORK, |s| s.in_work as usize)];
@@ -65,7 +65,7 @@ pub fn queue(run: &Run, axes: Axes) -> Result<String> {
     })
 }
 
-/// Instances by state, one upon the other.
+/// Plots the instances by state, stacked.
 pub fn instances(run: &Run, axes: Axes) -> Result<String> {
     let curves: [Curve; 4] = [
         ("stopped", STOPPED, |s| s.running + s.pending + s.stopping + s.stopped),
@@ -83,7 +83,7 @@ pub fn instances(run: &Run, axes: Axes) -> Result<String> {
     })
 }
 
-/// Seconds from each upload to its answer.
+/// Plots the time from each upload to its answer.
 pub fn latency(run: &Run, axes: Axes) -> Result<String> {
     let jobs: Vec<_> = latencies(&run.history).collect();
     let each = jobs.len().div_ceil(POINTS).max(1);
@@ -112,8 +112,8 @@ type Chart<'a, 'b> = ChartContext<
     Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>,
 >;
 
-/// Axes and grid. Time is in the unit that fits it.
-fn chart<'a, 'b>(area: &'a Area<'b>, what: &str, end_s: f64, most: f64) -> Result<Chart<'a, 'b>> {
+/// Draws the axes and the grid. The unit of time depends on the length of the run.
+fn chart<'a, 'b>(area: &'a Area<'b>, quantity: &str, end_s: f64, max: f64) -> Result<Chart<'a, 'b>> {
     let (unit, seconds) = if end_s > 2.0 * 86_400.0 {
         ("days", 86_400.0)
     } else if end_s > 7200.0 {
@@ -125,14 +125,14 @@ fn chart<'a, 'b>(area: &'a Area<'b>, what: &str, end_s: f64, most: f64) -> Resul
         .margin(8)
         .x_label_area_size(34)
         .y_label_area_size(44)
-        .build_cartesian_2d(0.0..end_s, 0.0..most)?;
+        .build_cartesian_2d(0.0..end_s, 0.0..max)?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
         .x_labels(8)
         .y_labels(6)
         .x_desc(unit)
-        .y_desc(what)
+        .y_desc(quantity)
         .x_label_formatter(&|s| format!("{:.1}", s / seconds).trim_end_matches(".0").to_owned())
         .y_label_formatter(&|n| format!("{n:.0}"))
         .draw()?;
@@ -153,13 +153,13 @@ fn labels<'b: 'a, 'a>(chart: &mut Chart<'a, 'b>) -> Result<()> {
     Ok(())
 }
 
-/// A curve that keeps each value until the next. In a long run the time is cut into equal parts, and each shows its
-/// highest value, so that no peak is lost.
+/// Returns a step function that holds each value until the next. A long run is divided into equal intervals, each of which
+/// shows its maximum, so that no peak is lost.
 fn steps(history: &History, value: impl Fn(&Sample) -> f64) -> Vec<(f64, f64)> {
     let end = history.end.as_secs_f64();
     let mut points: Vec<(f64, f64)> = history.samples.iter().map(|s| (s.at.as_secs_f64(), value(s))).collect();
     if points.len() > POINTS {
-        points = highest(&points, end);
+        points = interval_maxima(&points, end);
     }
     let mut curve = Vec::with_capacity(2 * points.len() + 1);
     for (at, value) in points {
@@ -174,18 +174,19 @@ fn steps(history: &History, value: impl Fn(&Sample) -> f64) -> Vec<(f64, f64)> {
     curve
 }
 
-fn highest(points: &[(f64, f64)], end: f64) -> Vec<(f64, f64)> {
+/// Returns the maximum of each of [`POINTS`] equal intervals.
+fn interval_maxima(points: &[(f64, f64)], end: f64) -> Vec<(f64, f64)> {
     let (mut next, mut value) = (0, 0.0);
-    let part = end / POINTS as f64;
+    let width = end / POINTS as f64;
     (0..POINTS)
         .map(|n| {
-            let until = (n + 1) as f64 * part;
+            let until = (n + 1) as f64 * width;
             let mut top: f64 = value;
             while let Some((at, v)) = points.get(next).filter(|(at, _)| *at < until) {
-                (top, value) = (if *at <= until - part { *v } else { top.max(*v) }, *v);
+                (top, value) = (if *at <= until - width { *v } else { top.max(*v) }, *v);
                 next += 1;
             }
-            (until - part, top)
+            (until - width, top)
         })
         .collect()
 }
@@ -195,11 +196,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_peak_is_kept_when_points_are_thinned() {
+    fn a_short_peak_survives_downsampling() {
         let mut points: Vec<(f64, f64)> = (0..5000).map(|n| (f64::from(n), 1.0)).collect();
         points[3001].1 = 50.0;
-        let thinned = highest(&points, 5000.0);
-        assert_eq!(thinned.len(), POINTS);
-        assert_eq!(thinned.iter().filter(|(_, v)| *v == 50.0).count(), 1);
+        let sampled = interval_maxima(&points, 5000.0);
+        assert_eq!(sampled.len(), POINTS);
+        assert_eq!(sampled.iter().filter(|(_, v)| *v == 50.0).count(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! The comparison as a Markdown table, kept in a document.
+//! Writes the comparison as a Markdown table into a document.
 
 use std::{fmt::Write as _, path::Path};
 
@@ -9,7 +9,10 @@ use crate::simulator::{Report, Run};
 const BEGIN: &str = "<!-- simulate -->\n";
 const END: &str = "<!-- /simulate -->";
 
-/// Replaces what is between the marks.
+/// Replaces the text between the markers.
+///
+/// # Errors
+/// The file cannot be read or written, or has no markers.
 pub fn update(file: &Path, runs: &[Run]) -> anyhow::Result<()> {
     let old = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let new = replaced(&old, &table(runs.iter().map(|run| &run.report)))
@@ -45,11 +48,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_between_the_marks_is_replaced() {
+    fn only_the_text_between_the_markers_is_replaced() {
         let old = "before\n<!-- simulate -->\nold\n<!-- /simulate -->\nafter\n";
-        let new = replaced(old, "new\n").expect("the marks are there");
+        let new = replaced(old, "new\n").expect("the markers are there");
         assert_eq!(new, "before\n<!-- simulate -->\n\nnew\n\n<!-- /simulate -->\nafter\n");
         assert_eq!(replaced(&new, "new\n").as_deref(), Some(new.as_str()));
-        assert_eq!(replaced("no marks", "new"), None);
+        assert_eq!(replaced("no markers", "new"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The report for people: a line a figure, a column a run.
+//! The report as text: one line per figure, one column per run.
 
 use std::fmt::Write as _;
 
@@ -35,7 +35,7 @@ const LINES: [Line; 16] = [
     ("throttled / no capacity", |r| format!("{} / {}", r.throttles, r.capacity_errors)),
 ];
 
-/// The same figures of all runs side by side.
+/// Returns the figures of all runs, side by side.
 pub fn text(reports: &[&Report]) -> String {
     let mut out = String::new();
     if let Some(first) = reports.first() {

@@ -1,7 +1,7 @@
-//! What the errors of SQS, S3 and EC2 mean to Rollcall: the one place that knows their codes.
+//! Maps errors of the AWS SDK to [`CloudError`]. No other file knows the error codes of SQS, S3 and EC2.
 //!
-//! Codes are from the API references: "Common errors" and "Errors" of each action of SQS and S3, "Error codes for the
-//! Amazon EC2 API". A code that is not listed is judged by its HTTP status.
+//! The codes are those of the API references: "Common errors" and the "Errors" of each action for SQS and S3, "Error
+//! codes for the Amazon EC2 API". An unlisted code is classified by its HTTP status.
 
 use aws_sdk_sqs::{
     config::http::HttpResponse,
@@ -10,8 +10,8 @@ use aws_sdk_sqs::{
 
 use crate::cloud::CloudError;
 
-/// The meaning of a failed call; `what` names what was called on, as in "queue jobs".
-pub fn classify<E>(what: &str, error: SdkError<E, HttpResponse>) -> CloudError
+/// Classifies a failed call. `what` names the resource in the message, as in "queue jobs".
+pub(super) fn classify<E>(what: &str, error: SdkError<E, HttpResponse>) -> CloudError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
@@ -22,21 +22,21 @@ where
             classify_code(what, error.code().unwrap_or_default(), error.message().unwrap_or_default(), status)
         }
         SdkError::ConstructionFailure(_) => {
-            CloudError::Invalid(format!("{what}: the request cannot be made: {}", DisplayErrorContext(&error)))
+            CloudError::Invalid(format!("{what}: the request cannot be built: {}", DisplayErrorContext(&error)))
         }
-        // Whether the call was applied is unknown.
+        // No response: the call may have been applied.
         _ => CloudError::Unavailable(format!("{what}: {}", DisplayErrorContext(&error))),
     }
 }
 
-/// The error code of a failed call, or nothing where none came.
-pub fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> &str {
+/// Returns the error code of a failed call, empty if there is none.
+pub(super) fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> &str {
     error.as_service_error().and_then(|e| e.code()).unwrap_or_default()
 }
 
-/// The meaning of an error code. `status`: of the HTTP answer, 0 where there is none of its own (an entry of a batch).
-pub fn classify_code(what: &str, code: &str, message: &str, status: u16) -> CloudError {
-    // The query protocol of SQS puts its name before some codes, the JSON protocol its namespace.
+/// Classifies an error code. `status` is the HTTP status of the response, 0 without one.
+pub(super) fn classify_code(what: &str, code: &str, message: &str, status: u16) -> CloudError {
+    // The query protocol of SQS prefixes some codes with the service's name, the JSON protocol all with a namespace.
     let code = code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code);
     let code = code.rsplit('#').next().unwrap_or(code);
     let text = match (code, message) {
@@ -58,7 +58,7 @@ pub fn classify_code(what: &str, code: &str, message: &str, status: u16) -> Clou
         | "UnsupportedOperation"
         | "IdempotentParameterMismatch"
         | "IdempotentInstanceTerminated" => CloudError::Conflict(text),
-        // SQS has no code of its own for a receipt that has run out.
+        // SQS has no separate code for an expired receipt.
         "InvalidParameterValue" | "ReceiptHandleIsInvalid" if expired(message) => CloudError::Conflict(text),
 
         "AccessDenied"
@@ -96,7 +96,7 @@ pub fn classify_code(what: &str, code: &str, message: &str, status: u16) -> Clou
         | "InsufficientReservedInstanceCapacity"
         | "InsufficientFreeAddressesInSubnet"
         | "SpotMaxPriceTooLow"
-        // This type is not offered in this zone.
+        // The instance type is not offered in this zone.
         | "Unsupported" => CloudError::NoCapacity(text),
 
         "InstanceLimitExceeded"
@@ -132,8 +132,8 @@ mod tests {
     }
 
     #[test]
-    fn codes_come_before_the_status() {
-        // Lost capacity is a 500 and a full bucket of tokens a 503; neither is a fault of the server.
+    fn codes_take_precedence_over_the_status() {
+        // EC2 reports missing capacity with status 500 and throttling with 503.
         assert!(matches!(kind("InsufficientInstanceCapacity", "", 500), CloudError::NoCapacity(_)));
         assert_eq!(kind("RequestLimitExceeded", "", 503), CloudError::Throttled);
         assert!(matches!(kind("AWS.SimpleQueueService.NonExistentQueue", "", 400), CloudError::NotFound(_)));
@@ -141,14 +141,47 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_receipt_is_a_conflict_and_a_wrong_one_is_not() {
+    fn the_codes_of_each_service_are_classified() {
+        let name = |error: CloudError| match error {
+            CloudError::NotFound(_) => "not found",
+            CloudError::Conflict(_) => "conflict",
+            CloudError::Denied(_) => "denied",
+            CloudError::Throttled => "throttled",
+            CloudError::NoCapacity(_) => "no capacity",
+            CloudError::Quota(_) => "quota",
+            CloudError::Unavailable(_) => "unavailable",
+            CloudError::Invalid(_) => "invalid",
+        };
+        for (expected, codes) in [
+            ("not found", "NoSuchKey NoSuchBucket NonExistentQueue InvalidInstanceID.NotFound"),
+            ("conflict", "PreconditionFailed ConditionalRequestConflict MessageNotInflight IncorrectInstanceState"),
+            ("conflict", "UnsupportedOperation IdempotentParameterMismatch IdempotentInstanceTerminated"),
+            ("denied", "AccessDenied UnauthorizedOperation ExpiredToken RequestExpired InvalidClientTokenId"),
+            ("throttled", "RequestLimitExceeded RequestThrottled SlowDown ThrottlingException OverLimit"),
+            (
+                "no capacity",
+                "InsufficientInstanceCapacity InsufficientFreeAddressesInSubnet Unsupported SpotMaxPriceTooLow",
+            ),
+            ("quota", "VcpuLimitExceeded InstanceLimitExceeded MaxSpotInstanceCountExceeded"),
+            ("unavailable", "InternalError ServiceUnavailable RequestTimeout"),
+        ] {
+            for code in codes.split(' ') {
+                assert_eq!(name(kind(code, "", 400)), expected, "{code}"); // the status alone means invalid
+            }
+        }
+    }
+
+    #[test]
+    fn an_expired_receipt_is_a_conflict_and_a_malformed_one_is_not() {
         let expired = "Value x for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired.";
         assert!(matches!(kind("InvalidParameterValue", expired, 400), CloudError::Conflict(_)));
+        let hidden = "Message does not exist or is not available for visibility timeout change.";
+        assert!(matches!(kind("InvalidParameterValue", hidden, 400), CloudError::Conflict(_)));
         assert!(matches!(kind("ReceiptHandleIsInvalid", "not a handle", 400), CloudError::Invalid(_)));
     }
 
     #[test]
-    fn an_unknown_code_is_judged_by_its_status() {
+    fn an_unknown_code_is_classified_by_its_status() {
         assert!(matches!(kind("Novel", "", 400), CloudError::Invalid(_)));
         assert!(matches!(kind("Novel", "", 403), CloudError::Denied(_)));
         assert!(matches!(kind("", "", 404), CloudError::NotFound(_)));

@@ -1,4 +1,4 @@
-//! What an EC2 instance can ask about itself: the instance metadata service, version 2.
+//! What an EC2 instance knows of itself, from the instance metadata service, version 2 (IMDSv2).
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,42 +7,43 @@ use aws_config::imds::client::{Client as Imds, error::ImdsError};
 use aws_sdk_ec2::{Client as Ec2, types::Tag};
 use backon::{ExponentialBuilder, Retryable as _};
 
-use super::{READY_TAG, errors::classify};
+use super::{errors::classify, tags::READY_TAG};
 use crate::{
     clock::now_ms,
     cloud::{CloudError, CloudResult, InstanceId, Interruption, Metadata, Queue},
 };
 
-/// Pause between two looks whether the cloud can be reached.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// Looks without an answer after which the cloud is given up.
-const LOOKS: u32 = 15;
-/// Times that a call of an instance about itself is repeated, in about two minutes. EC2's client repeats none.
+/// Time between two probes of whether the cloud can be reached.
+const PROBE_EVERY: Duration = Duration::from_secs(60);
+/// Failed probes in a row after which the cloud counts as lost.
+const MAX_FAILED_PROBES: u32 = 15;
+/// Retries of a call that an instance makes about itself, about two minutes in all. The EC2 client itself has none.
 const RETRIES: usize = 7;
 
-fn pauses() -> ExponentialBuilder {
+fn backoff() -> ExponentialBuilder {
     ExponentialBuilder::default().with_jitter().with_max_times(RETRIES)
 }
 
-/// An instance that has just come may not be known everywhere.
-fn passes(error: &CloudError) -> bool {
+/// Whether the call may succeed later. EC2 is eventually consistent: a new instance is unknown at first.
+fn is_transient(error: &CloudError) -> bool {
     error.retryable() || matches!(error, CloudError::NotFound(_))
 }
 
-/// See the module.
+/// Metadata of the EC2 instance that this process runs on.
 pub struct Ec2Metadata {
     imds: Imds,
     ec2: Ec2,
-    /// Any queue: whether the cloud can be reached is asked of it.
     probe: Arc<dyn Queue>,
 }
 
 impl Ec2Metadata {
+    /// Creates the adapter. `probe` is any queue; [`Metadata::lost`] reads its depth to see whether the cloud can be
+    /// reached.
     pub fn new(imds: Imds, ec2: Ec2, probe: Arc<dyn Queue>) -> Self {
         Self { imds, ec2, probe }
     }
 
-    /// `None` where the service has nothing under that path.
+    /// Gets the value of a path; `None` if there is none.
     async fn get(&self, path: &str) -> CloudResult<Option<String>> {
         match self.imds.get(format!("/latest/meta-data/{path}")).await {
             Ok(value) => Ok(Some(value.into())),
@@ -59,14 +60,14 @@ impl Ec2Metadata {
 impl Metadata for Ec2Metadata {
     async fn instance_id(&self) -> CloudResult<InstanceId> {
         let id = self.get("instance-id").await?;
-        id.map(InstanceId).ok_or_else(|| CloudError::NotFound("own instance id".into()))
+        id.map(InstanceId).ok_or_else(|| CloudError::NotFound("the instance's own id".into()))
     }
 
     async fn interruption(&self) -> CloudResult<Option<Interruption>> {
         Ok(self.get("spot/instance-action").await?.map(|notice| Interruption { reason: format!("spot: {notice}") }))
     }
 
-    /// Tags the instance with the time: until then it counts as pending, so that a boot that comes to nothing is found.
+    /// Tags the instance with the time. Until then the controller sees it as pending, so that a failed boot times out.
     async fn ready(&self) -> CloudResult<()> {
         let id = self.instance_id().await?.0;
         let tag = || async {
@@ -74,7 +75,7 @@ impl Metadata for Ec2Metadata {
             let tagged = self.ec2.create_tags().resources(&id).tags(tag).send().await;
             tagged.map(drop).map_err(|e| classify(&id, e))
         };
-        tag.retry(pauses()).when(passes).await
+        tag.retry(backoff()).when(is_transient).await
     }
 
     async fn stop_self(&self) -> CloudResult<()> {
@@ -83,7 +84,7 @@ impl Metadata for Ec2Metadata {
             let stopped = self.ec2.stop_instances().instance_ids(&id).send().await;
             match stopped.map_err(|e| classify(&id, e)) {
                 Ok(_) => Ok(()),
-                // A spot instance of one request cannot be stopped.
+                // A one-time spot instance cannot be stopped.
                 Err(CloudError::Conflict(why)) if why.contains("UnsupportedOperation") => {
                     let ended = self.ec2.terminate_instances().instance_ids(&id).send().await;
                     ended.map(drop).map_err(|e| classify(&id, e))
@@ -91,13 +92,13 @@ impl Metadata for Ec2Metadata {
                 Err(error) => Err(error),
             }
         };
-        stop.retry(pauses()).when(passes).await
+        stop.retry(backoff()).when(is_transient).await
     }
 
     async fn lost(&self) {
         let mut failures = 0;
-        while failures < LOOKS {
-            tokio::time::sleep(LOOK_EVERY).await;
+        while failures < MAX_FAILED_PROBES {
+            tokio::time::sleep(PROBE_EVERY).await;
             match self.probe.depth().await {
                 Ok(_) | Err(CloudError::Throttled) => failures = 0,
                 Err(error) => {
@@ -116,10 +117,10 @@ mod tests {
     use super::*;
     use crate::cloud::{Delivery, Depth, Message, Receipt};
 
-    /// A queue that cannot be reached, or that can be for once each `works_every` looks.
+    /// A queue that cannot be reached, but for every `n`th call where `answer` is `(n, what that call returns)`.
     struct Probe {
-        works_every: Option<u64>,
-        looks: std::sync::atomic::AtomicU64,
+        answer: Option<(u64, CloudResult<Depth>)>,
+        calls: std::sync::atomic::AtomicU64,
     }
 
     #[async_trait]
@@ -137,26 +138,38 @@ mod tests {
             vec![Ok(()); batch.len()]
         }
         async fn depth(&self) -> CloudResult<Depth> {
-            let look = self.looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-            match self.works_every {
-                Some(n) if look.is_multiple_of(n) => Ok(Depth::default()),
-                _ => Err(CloudError::Unavailable("no way there".into())),
+            let call = self.calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+            match &self.answer {
+                Some((n, answer)) if call.is_multiple_of(*n) => answer.clone(),
+                _ => Err(CloudError::Unavailable("no route".into())),
             }
         }
     }
 
-    fn metadata(works_every: Option<u64>) -> Ec2Metadata {
+    fn metadata(answer: Option<(u64, CloudResult<Depth>)>) -> Ec2Metadata {
         let ec2 = aws_sdk_ec2::Config::builder().behavior_version(aws_config::BehaviorVersion::latest()).build();
-        let probe = Arc::new(Probe { works_every, looks: Default::default() });
+        let probe = Arc::new(Probe { answer, calls: Default::default() });
         Ec2Metadata::new(Imds::builder().build(), Ec2::from_conf(ec2), probe)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_cloud_that_is_away_for_long_is_lost_and_one_that_comes_back_is_not() {
+    async fn the_cloud_is_lost_after_failed_probes_in_a_row() {
         let began = Instant::now(); // of the paused clock
         metadata(None).lost().await;
-        assert_eq!(began.elapsed().as_secs() / 60, u64::from(LOOKS));
+        assert_eq!(began.elapsed().as_secs() / 60, u64::from(MAX_FAILED_PROBES));
         let day = Duration::from_secs(24 * 3600);
-        assert!(timeout(day, metadata(Some(u64::from(LOOKS))).lost()).await.is_err());
+        for answer in [Ok(Depth::default()), Err(CloudError::Throttled)] {
+            let reachable = metadata(Some((u64::from(MAX_FAILED_PROBES), answer)));
+            assert!(timeout(day, reachable.lost()).await.is_err());
+        }
+    }
+
+    #[test]
+    fn an_instance_that_ec2_does_not_know_yet_is_a_transient_error() {
+        assert!(is_transient(&CloudError::NotFound("i-1".into())));
+        assert!(is_transient(&CloudError::Throttled));
+        assert!(is_transient(&CloudError::Unavailable("x".into())));
+        assert!(!is_transient(&CloudError::Denied("x".into())));
+        assert!(!is_transient(&CloudError::Conflict("x".into())));
     }
 }

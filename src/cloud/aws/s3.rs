@@ -1,4 +1,4 @@
-//! Objects on S3, encrypted at rest, conditional writes by ETag.
+//! Objects on S3: encrypted at rest, with conditional writes by ETag.
 
 use async_trait::async_trait;
 use aws_sdk_s3::{
@@ -14,16 +14,16 @@ use crate::cloud::{
     object_key::{check_bucket, check_key, check_prefix},
 };
 
-/// Tries of a conditional write.
-const TRIES: usize = 3;
+/// Attempts of a conditional write.
+const ATTEMPTS: usize = 3;
 
 /// How objects are encrypted at rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Encryption {
-    /// By S3's own keys (SSE-S3).
+    /// With keys that S3 manages (SSE-S3).
     #[default]
     S3,
-    /// By a key of KMS: its id, ARN or alias.
+    /// With a KMS key, given by id, ARN or alias.
     Kms(String),
 }
 
@@ -34,6 +34,7 @@ pub struct S3Objects {
 }
 
 impl S3Objects {
+    /// Creates the adapter. `encryption` applies to every object that it writes.
     pub fn new(client: Client, encryption: Encryption) -> Self {
         Self { client, encryption }
     }
@@ -46,15 +47,15 @@ impl S3Objects {
         };
         let answer = match when {
             Precondition::Always => call.send().await,
-            // A repeated conditional write may meet its own success: `put` sees to the repetition.
-            Precondition::Absent => once(call.if_none_match("*")).await,
-            Precondition::Match(etag) => once(call.if_match(&etag.0)).await,
+            // A repeated conditional write may conflict with its own first attempt, so `put` does the retries.
+            Precondition::Absent => send_once(call.if_none_match("*")).await,
+            Precondition::Match(etag) => send_once(call.if_match(&etag.0)).await,
         };
         let place = || format!("{bucket}/{key}");
         match answer {
             Ok(PutObjectOutput { e_tag: Some(etag), .. }) => Ok(ETag(etag)),
             Ok(_) => Err(CloudError::Unavailable(format!("{}: no ETag in the answer", place()))),
-            // S3's answer to a match where there is no object.
+            // S3's answer to `If-Match` where there is no object.
             Err(error) if matches!(when, Precondition::Match(_)) && code(&error) == "NoSuchKey" => {
                 Err(CloudError::Conflict(format!("{} is gone", place())))
             }
@@ -63,8 +64,8 @@ impl S3Objects {
     }
 }
 
-/// Sends without the SDK's own retries.
-async fn once(
+/// Sends without the SDK's retries.
+async fn send_once(
     call: aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder,
 ) -> Result<PutObjectOutput, SdkError<aws_sdk_s3::operation::put_object::PutObjectError>> {
     let config = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled());
@@ -76,19 +77,19 @@ impl ObjectStore for S3Objects {
     async fn put(&self, bucket: &str, key: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag> {
         check_bucket(bucket)?;
         check_key(key)?;
-        let mut pauses = ExponentialBuilder::default().with_jitter().with_max_times(TRIES - 1).build();
-        let mut may_be_ours = false;
+        let mut pauses = ExponentialBuilder::default().with_jitter().with_max_times(ATTEMPTS - 1).build();
+        let mut may_be_applied = false;
         loop {
             let result = self.put_once(bucket, key, bytes.clone(), &when).await;
             match result {
-                // An earlier try without an answer may have been applied: then what is there is what we wrote.
-                Err(CloudError::Conflict(why)) if may_be_ours => {
+                // An uncertain operation: if an earlier attempt was applied, the object has the bytes of this write.
+                Err(CloudError::Conflict(why)) if may_be_applied => {
                     let present = self.get(bucket, key).await?;
                     let ours = present.bytes == bytes;
                     return if ours { Ok(present.etag) } else { Err(CloudError::Conflict(why)) };
                 }
                 Err(CloudError::Unavailable(_) | CloudError::Throttled) if when != Precondition::Always => {
-                    may_be_ours = true;
+                    may_be_applied = true;
                     match pauses.next() {
                         Some(pause) => tokio::time::sleep(pause).await,
                         None => return result,
@@ -132,7 +133,7 @@ impl ObjectStore for S3Objects {
 }
 
 impl S3Objects {
-    /// The object, or `None` if it still has the version of `unless`.
+    /// Gets an object; `None` if its version is still `unless`.
     async fn fetch(&self, bucket: &str, key: &str, unless: Option<&ETag>) -> CloudResult<Option<Object>> {
         check_bucket(bucket)?;
         check_key(key)?;
@@ -146,7 +147,7 @@ impl S3Objects {
         };
         let etag = answer.e_tag.ok_or_else(|| CloudError::Unavailable(format!("{place}: no ETag in the answer")))?;
         let body = answer.body.collect().await;
-        let body = body.map_err(|e| CloudError::Unavailable(format!("{place}: the answer broke off: {e}")))?;
+        let body = body.map_err(|e| CloudError::Unavailable(format!("{place}: the response was cut off: {e}")))?;
         Ok(Some(Object { bytes: body.into_bytes(), etag: ETag(etag) }))
     }
 }

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -12,7 +13,7 @@ use super::{
     journal::Journal,
     queue::{Clock, LocalQueue, closing},
 };
-use crate::cloud::{CloudError, CloudResult, Queue, QueueSpec, Queues, queue_limits::check_visibility};
+use crate::cloud::{CloudError, CloudResult, Polling, Queue, QueueSpec, Queues, queue_limits::check_visibility};
 
 /// All queues of this machine.
 pub struct Broker {
@@ -46,8 +47,20 @@ impl Broker {
     }
 }
 
+/// Calls on this machine cost next to nothing; a few deletes share a commit of the journal.
+pub(super) const POLLING: Polling = Polling {
+    delete_linger: Duration::from_millis(5),
+    poll_linger: Duration::ZERO,
+    max_prefetch_delay: Duration::ZERO,
+    finish_poll: false,
+};
+
 #[async_trait]
 impl Queues for Broker {
+    fn polling(&self) -> Polling {
+        POLLING
+    }
+
     async fn create(&self, spec: QueueSpec) -> CloudResult<Arc<dyn Queue>> {
         check_visibility(spec.visibility)?;
         let mut queues = self.queues();

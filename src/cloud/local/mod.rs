@@ -74,7 +74,7 @@ impl LocalCloud {
         })
     }
 
-    /// Waits for the workers, which have been told to end, writes what the queues still hold, and closes the socket.
+    /// Waits for the workers, which have been asked to end, writes what the queues still hold, and closes the socket.
     pub async fn close(self) {
         self.processes.all_ended(END_LIMIT).await;
         if let Err(error) = self.broker.flush().await {

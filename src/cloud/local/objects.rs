@@ -1,5 +1,5 @@
 //! Files as objects: `objects/BUCKET/KEY` below the data folder. Writes are atomic and durable, conditional writes are
-//! safe between processes, keys cannot leave the folder, and only the owner can read (faces are biometric data).
+//! safe between processes, keys cannot leave the folder, and only the owner can read (results may be personal data).
 
 use std::{
     fs::{self, DirBuilder, File},

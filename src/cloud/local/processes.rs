@@ -140,20 +140,6 @@ impl LocalCompute {
         }
     }
 
-    fn stop_one(&self, id: &InstanceId) -> CloudResult<()> {
-        let mut fleet = self.fleet();
-        let entry = fleet.instances.get_mut(id).ok_or_else(|| CloudError::NotFound(id.to_string()))?;
-        match entry.instance.state {
-            InstanceState::Running => {
-                self.set(entry, InstanceState::Stopping, None);
-                self.signal(entry.instance.pid, Signal::SIGTERM);
-                Ok(())
-            }
-            InstanceState::Stopping | InstanceState::Stopped => Ok(()),
-            state => Err(CloudError::Conflict(format!("{id} is {state:?} and cannot be stopped"))),
-        }
-    }
-
     fn terminate_one(self: &Arc<Self>, id: &InstanceId) -> CloudResult<()> {
         let mut fleet = self.fleet();
         let entry = fleet.instances.get_mut(id).ok_or_else(|| CloudError::NotFound(id.to_string()))?;
@@ -264,10 +250,6 @@ impl Compute for Arc<LocalCompute> {
             }
         };
         ids.iter().map(start).collect()
-    }
-
-    async fn stop(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>> {
-        ids.iter().map(|id| self.stop_one(id)).collect()
     }
 
     async fn terminate(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>> {

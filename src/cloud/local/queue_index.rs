@@ -142,16 +142,16 @@ impl QueueIndex {
         }
     }
 
-    /// Makes visible whatever has waited long enough.
+    /// Makes every message visible whose time has come.
     fn expire(&mut self, now: u64) {
         while let Some(&(until, seq)) = self.timers.first().filter(|(until, _)| *until <= now) {
             self.timers.remove(&(until, seq));
-            self.settle(seq);
+            self.make_visible(seq);
         }
     }
 
-    /// A delayed or in-flight message becomes visible.
-    fn settle(&mut self, seq: Seq) {
+    /// Makes a delayed or in-flight message visible.
+    fn make_visible(&mut self, seq: Seq) {
         let Some(entry) = self.entries.get_mut(&seq) else { return };
         match std::mem::replace(&mut entry.place, Place::Waiting) {
             Place::Waiting => {}
@@ -236,7 +236,7 @@ impl QueueIndex {
         if *until > now {
             self.timers.insert((*until, ticket.seq));
         } else {
-            self.settle(ticket.seq);
+            self.make_visible(ticket.seq);
         }
         Ok(())
     }

@@ -20,10 +20,14 @@ use tarpc::{
 use tokio::sync::watch;
 use tokio_serde::formats::MessagePack;
 
-use super::{broker::Broker, processes::LocalCompute, queue::LocalQueue};
+use super::{
+    broker::{Broker, POLLING},
+    processes::LocalCompute,
+    queue::LocalQueue,
+};
 use crate::cloud::{
-    CloudError, CloudResult, Delivery, Depth, InstanceId, Interruption, Message, Metadata, Queue, QueueSpec, Queues,
-    Receipt,
+    CloudError, CloudResult, Delivery, Depth, InstanceId, Interruption, Message, Metadata, Polling, Queue, QueueSpec,
+    Queues, Receipt,
 };
 
 /// Largest frame: ten messages of 1 MiB, and then some for JSON.
@@ -235,6 +239,10 @@ struct SocketQueues {
 
 #[async_trait]
 impl Queues for SocketQueues {
+    fn polling(&self) -> Polling {
+        POLLING
+    }
+
     async fn create(&self, spec: QueueSpec) -> CloudResult<Arc<dyn Queue>> {
         Err(CloudError::Denied(format!("queue {}: workers make no queues", spec.name)))
     }

@@ -1,18 +1,22 @@
-//! Arrivals from a CSV file: seconds since the beginning, and if wanted seconds on a thread. A first line of other text
-//! is a header; lines need no order.
+//! Arrivals from a CSV file: seconds since the start of the trace, and optionally seconds on a thread.
+//!
+//! A first line that does not begin with a number is a header. Lines that begin with `#` are comments. The lines may be in
+//! any order.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
-use super::{super::Time, TraceError};
+use super::{super::Time, MAX_ARRIVALS, TraceError};
 
-/// Most arrivals of one trace.
-pub const MOST: usize = 1_000_000;
-/// Longest trace, and longest service: seconds.
-const LONGEST: f64 = 366.0 * 86_400.0;
-const LONGEST_SERVICE: f64 = 86_400.0;
+/// Maximum length of a trace, in seconds.
+const MAX_LENGTH_S: f64 = 366.0 * 86_400.0;
+/// Maximum service time, in seconds.
+const MAX_SERVICE_S: f64 = 86_400.0;
 
-/// Arrivals in order of time.
-pub fn read(path: &Path) -> Result<Vec<(Time, Option<Time>)>, TraceError> {
+/// Reads the arrivals, in order of time.
+///
+/// # Errors
+/// The file cannot be read, has no arrivals or too many, or a line has something other than seconds within the limits.
+pub fn read(path: &Path) -> Result<Vec<(Time, Option<Duration>)>, TraceError> {
     let unreadable = |source| TraceError::Unreadable { file: path.to_owned(), source };
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
@@ -29,25 +33,25 @@ pub fn read(path: &Path) -> Result<Vec<(Time, Option<Time>)>, TraceError> {
         if index == 0 && first.parse::<f64>().is_err() {
             continue;
         }
-        let number = |text: &str, what: &str, most: f64| {
-            let value = text.parse::<f64>().ok().filter(|v| (0.0..=most).contains(v));
-            value.map(Time::from_secs_f64).ok_or_else(|| TraceError::Line {
+        let number = |text: &str, name: &str, max: f64| {
+            let value = text.parse::<f64>().ok().filter(|v| (0.0..=max).contains(v));
+            value.map(Duration::from_secs_f64).ok_or_else(|| TraceError::Line {
                 file: path.to_owned(),
                 line,
-                problem: format!("{what} is {text:?}: must be seconds from 0 to {most}"),
+                problem: format!("{name} is {text:?}: must be seconds from 0 to {max}"),
             })
         };
         let service = record.get(1).filter(|text| !text.is_empty());
-        let service = service.map(|text| number(text, "service time", LONGEST_SERVICE)).transpose()?;
-        arrivals.push((number(first, "arrival", LONGEST)?, service));
-        if arrivals.len() > MOST {
-            let problem = format!("more than {MOST} arrivals: cut it into several traces");
+        let service = service.map(|text| number(text, "service time", MAX_SERVICE_S)).transpose()?;
+        arrivals.push((number(first, "arrival", MAX_LENGTH_S)?, service));
+        if arrivals.len() > MAX_ARRIVALS {
+            let problem = format!("more than {MAX_ARRIVALS} arrivals: split it into several traces");
             return Err(TraceError::File { file: path.to_owned(), problem });
         }
     }
     if arrivals.is_empty() {
-        let problem = "no arrivals: a line each, seconds and if wanted service seconds, such as 12.5,0.9".to_owned();
-        return Err(TraceError::File { file: path.to_owned(), problem });
+        let problem = "no arrivals: each line must have seconds and optionally service seconds, such as 12.5,0.9";
+        return Err(TraceError::File { file: path.to_owned(), problem: problem.to_owned() });
     }
     arrivals.sort_by_key(|(at, _)| *at);
     Ok(arrivals)

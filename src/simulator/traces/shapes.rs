@@ -1,8 +1,11 @@
-//! The traces that have a name. Their parameters are documented in `docs/simulator.md`.
+//! The traces that have a name. `docs/simulator.md` describes their parameters.
 
-use super::super::{Time, random::Random};
+use super::{
+    super::{Time, random::Random},
+    MAX_ARRIVALS,
+};
 
-/// Names besides `report-N`.
+/// The names, besides `report-N`.
 pub const NAMES: [&str; 4] = ["poisson", "on-off", "diurnal", "bursty"];
 
 const fn minutes(n: u64) -> Time {
@@ -13,69 +16,70 @@ const fn hours(n: u64) -> Time {
 }
 const DAY: Time = hours(24);
 
-/// `poisson`: a thousand a day, independent of each other.
+/// `poisson`: a Poisson process of a thousand jobs per day.
 const POISSON_MEAN_GAP: Time = Time::from_millis(86_400);
 
-/// `on-off`: six hours of exponential phases; one job a second on average while on, none while off.
+/// `on-off`: six hours of alternating exponential phases; on average one job per second while on, none while off.
 mod on_off {
     use super::{Time, hours, minutes};
     pub const LENGTH: Time = hours(6);
-    pub const ON: Time = minutes(2);
-    pub const OFF: Time = minutes(20);
+    pub const MEAN_ON: Time = minutes(2);
+    pub const MEAN_OFF: Time = minutes(20);
     pub const MEAN_GAP: Time = Time::from_secs(1);
 }
 
-/// `diurnal`: two days. The rate swings as a cosine from a lowest at 02:00 to a highest at 14:00; at 20:00 of the second
-/// day a crowd comes for ten minutes.
+/// `diurnal`: two days. The rate follows a cosine from its minimum at 02:00 to its maximum at 14:00; at 20:00 of the second
+/// day there is a flash crowd of ten minutes.
 mod diurnal {
     use super::{DAY, Time, hours, minutes};
     pub const LENGTH: Time = hours(48);
-    /// Jobs a second.
-    pub const LOWEST: f64 = 0.002;
-    pub const HIGHEST: f64 = 0.1;
+    /// Jobs per second.
+    pub const MIN_RATE: f64 = 0.002;
+    pub const MAX_RATE: f64 = 0.1;
     pub const PEAK: Time = hours(14);
-    pub const CROWD: (Time, Time) = (hours(44), minutes(10));
-    pub const CROWD_RATE: f64 = 4.0;
+    /// Start and length.
+    pub const FLASH_CROWD: (Time, Time) = (hours(44), minutes(10));
+    pub const FLASH_CROWD_RATE: f64 = 4.0;
 
     pub fn rate(at: Time) -> f64 {
-        let turn = (at.as_secs_f64() - PEAK.as_secs_f64()) / DAY.as_secs_f64() * std::f64::consts::TAU;
-        let base = LOWEST + (HIGHEST - LOWEST) * (1.0 + turn.cos()) / 2.0;
-        let (from, long) = CROWD;
-        if (from..from + long).contains(&at) { CROWD_RATE } else { base }
+        let phase = (at.as_secs_f64() - PEAK.as_secs_f64()) / DAY.as_secs_f64() * std::f64::consts::TAU;
+        let base = MIN_RATE + (MAX_RATE - MIN_RATE) * (1.0 + phase.cos()) / 2.0;
+        let (start, length) = FLASH_CROWD;
+        if (start..start + length).contains(&at) { FLASH_CROWD_RATE } else { base }
     }
 }
 
-/// `bursty`: four days. Between bursts nothing, for five minutes and an exponential time more; a burst has a log-normal
-/// number of jobs, a few in each second.
+/// `bursty`: four days. The gap before each burst is five minutes plus an exponential time; a burst has a log-normal number
+/// of jobs in quick succession.
 mod bursty {
     use super::{Time, hours, minutes};
     pub const LENGTH: Time = hours(96);
-    pub const LEAST_GAP: Time = minutes(5);
-    pub const MEAN_MORE: Time = minutes(40);
+    pub const MIN_GAP: Time = minutes(5);
+    pub const MEAN_EXTRA_GAP: Time = minutes(40);
     pub const MEDIAN_JOBS: f64 = 30.0;
     pub const SIGMA: f64 = 1.0;
-    pub const MOST_JOBS: f64 = 250.0;
-    pub const MEAN_GAP: Time = Time::from_millis(50);
+    pub const MAX_JOBS: f64 = 250.0;
+    pub const MEAN_GAP_WITHIN: Time = Time::from_millis(50);
 }
 
-/// Length and arrivals of a named trace; `None` for another name.
+/// Returns the length and the arrivals of a named trace; `None` for any other name.
 pub fn times(name: &str, random: &mut Random) -> Option<(Time, Vec<Time>)> {
     Some(match name {
-        "poisson" => (DAY, renewals(Time::ZERO, DAY, POISSON_MEAN_GAP, random)),
+        "poisson" => (DAY, poisson_process(Time::ZERO, DAY, POISSON_MEAN_GAP, random)),
         "on-off" => (on_off::LENGTH, on_off_times(random)),
         "diurnal" => (diurnal::LENGTH, diurnal_times(random)),
         "bursty" => (bursty::LENGTH, bursty_times(random)),
-        _ => (Time::ZERO, vec![Time::ZERO; parallel(name)?]),
+        _ => (Time::ZERO, vec![Time::ZERO; simultaneous(name)?]),
     })
 }
 
-/// `report-N`: N uploads at once.
-fn parallel(name: &str) -> Option<usize> {
-    name.strip_prefix("report-")?.parse().ok().filter(|n| (1..=super::file::MOST).contains(n))
+/// `report-N`: N uploads at the same time.
+fn simultaneous(name: &str) -> Option<usize> {
+    name.strip_prefix("report-")?.parse().ok().filter(|n| (1..=MAX_ARRIVALS).contains(n))
 }
 
-/// A Poisson process between two times.
-fn renewals(from: Time, to: Time, mean_gap: Time, random: &mut Random) -> Vec<Time> {
+/// Draws a Poisson process between two times.
+fn poisson_process(from: Time, to: Time, mean_gap: Time, random: &mut Random) -> Vec<Time> {
     let first = from + random.exponential(mean_gap);
     std::iter::successors(Some(first), |at| Some(*at + random.exponential(mean_gap)))
         .take_while(|at| *at < to)
@@ -85,34 +89,123 @@ fn renewals(from: Time, to: Time, mean_gap: Time, random: &mut Random) -> Vec<Ti
 fn on_off_times(random: &mut Random) -> Vec<Time> {
     let (mut at, mut times) = (Time::ZERO, Vec::new());
     while at < on_off::LENGTH {
-        let off = at + random.exponential(on_off::ON);
-        times.extend(renewals(at, off.min(on_off::LENGTH), on_off::MEAN_GAP, random));
-        at = off + random.exponential(on_off::OFF);
+        let off = at + random.exponential(on_off::MEAN_ON);
+        times.extend(poisson_process(at, off.min(on_off::LENGTH), on_off::MEAN_GAP, random));
+        at = off + random.exponential(on_off::MEAN_OFF);
     }
     times
 }
 
-/// Thinning (Lewis and Shedler 1979): a process of the highest rate, of which each arrival is kept with the share that
-/// the rate has then.
+/// Draws an inhomogeneous Poisson process by thinning (Lewis and Shedler, 1979): of a process of the maximum rate, each
+/// arrival is kept with a probability proportional to the rate at its time.
 fn diurnal_times(random: &mut Random) -> Vec<Time> {
-    let highest = diurnal::CROWD_RATE.max(diurnal::HIGHEST);
-    let mut times = renewals(Time::ZERO, diurnal::LENGTH, Time::from_secs_f64(1.0 / highest), random);
-    times.retain(|at| random.chance(diurnal::rate(*at) / highest));
+    let max_rate = diurnal::FLASH_CROWD_RATE.max(diurnal::MAX_RATE);
+    let mut times = poisson_process(Time::ZERO, diurnal::LENGTH, Time::from_secs_f64(1.0 / max_rate), random);
+    times.retain(|at| random.chance(diurnal::rate(*at) / max_rate));
     times
 }
 
 fn bursty_times(random: &mut Random) -> Vec<Time> {
     let (mut at, mut times) = (Time::ZERO, Vec::new());
     loop {
-        at += bursty::LEAST_GAP + random.exponential(bursty::MEAN_MORE);
-        let jobs = (bursty::MEDIAN_JOBS * random.log_normal_factor(bursty::SIGMA)).clamp(1.0, bursty::MOST_JOBS);
+        at += bursty::MIN_GAP + random.exponential(bursty::MEAN_EXTRA_GAP);
+        let jobs = (bursty::MEDIAN_JOBS * random.log_normal_factor(bursty::SIGMA)).clamp(1.0, bursty::MAX_JOBS);
         for _ in 0..jobs as usize {
-            at += random.exponential(bursty::MEAN_GAP);
+            at += random.exponential(bursty::MEAN_GAP_WITHIN);
             times.push(at);
         }
         if at >= bursty::LENGTH {
             times.retain(|at| *at < bursty::LENGTH);
             return times;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::super::random::Purpose, *};
+
+    /// Length in seconds, and arrivals in seconds.
+    fn draw(name: &str, seed: u64) -> (f64, Vec<f64>) {
+        let (length, times) = times(name, &mut Random::new(seed, Purpose::Arrivals)).expect("a name");
+        (length.as_secs_f64(), times.into_iter().map(|at| at.as_secs_f64()).collect())
+    }
+
+    fn within(times: &[f64], from: f64, to: f64) -> f64 {
+        times.iter().filter(|at| (from..to).contains(*at)).count() as f64
+    }
+
+    /// The gaps longer than `min`.
+    fn gaps(times: &[f64], min: f64) -> Vec<f64> {
+        times.windows(2).map(|pair| pair[1] - pair[0]).filter(|gap| *gap > min).collect()
+    }
+
+    fn mean(numbers: &[f64]) -> f64 {
+        numbers.iter().sum::<f64>() / numbers.len() as f64
+    }
+
+    #[test]
+    fn poisson_is_a_thousand_jobs_a_day() {
+        let (length, times) = draw("poisson", 1);
+        assert_eq!(length, 86_400.0);
+        assert!((900..1100).contains(&times.len()), "{}", times.len());
+        let gaps = gaps(&times, 0.0);
+        let spread = mean(&gaps.iter().map(|gap| (gap - 86.4).powi(2)).collect::<Vec<_>>()).sqrt();
+        assert!((75.0..100.0).contains(&spread), "exponential gaps deviate by their mean: {spread}");
+    }
+
+    #[test]
+    fn on_off_has_a_job_a_second_for_two_minutes_of_every_twenty_two() {
+        let all: Vec<_> = (1..=20).map(|seed| draw("on-off", seed)).collect();
+        assert!(all.iter().all(|(length, times)| *length == 21_600.0 && times.iter().all(|at| at < length)));
+        let jobs: usize = all.iter().map(|(_, times)| times.len()).sum();
+        assert!((1_960.0 * 0.8..1_960.0 * 1.4).contains(&(jobs as f64 / 20.0)), "{jobs}");
+        let off: Vec<f64> = all.iter().flat_map(|(_, times)| gaps(times, 30.0)).collect();
+        assert!((1000.0..1500.0).contains(&mean(&off)), "off for 20 minutes on average: {}", mean(&off));
+        let on: Vec<f64> = all.iter().flat_map(|(_, times)| gaps(times, 0.0)).filter(|gap| *gap < 30.0).collect();
+        assert!((0.95..1.05).contains(&mean(&on)), "{}", mean(&on));
+    }
+
+    #[test]
+    fn diurnal_peaks_at_two_in_the_afternoon_and_has_a_flash_crowd() {
+        let (length, times) = draw("diurnal", 1);
+        assert_eq!(length, 2.0 * 86_400.0);
+        let rate = |from_hour: f64, hours: f64| {
+            within(&times, from_hour * 3600.0, (from_hour + hours) * 3600.0) / hours / 3600.0
+        };
+        for day in [0.0, 24.0] {
+            assert!((0.085..0.115).contains(&rate(day + 13.0, 2.0)), "{}", rate(day + 13.0, 2.0));
+            assert!(rate(day + 1.0, 2.0) < 0.007, "{}", rate(day + 1.0, 2.0));
+        }
+        assert!((3.7..4.3).contains(&rate(44.0, 1.0 / 6.0)), "{}", rate(44.0, 1.0 / 6.0));
+        assert!(rate(44.0 + 1.0 / 6.0, 1.0) < 0.2 && rate(43.0, 1.0) < 0.2 && rate(20.0, 1.0) < 0.2);
+    }
+
+    #[test]
+    fn bursty_has_bursts_of_up_to_250_jobs_at_least_five_minutes_apart() {
+        let all: Vec<_> = (1..=10).map(|seed| draw("bursty", seed)).collect();
+        let (mut sizes, mut pauses) = (Vec::new(), Vec::new());
+        for (length, times) in &all {
+            assert!(*length == 4.0 * 86_400.0 && times.iter().all(|at| at < length));
+            pauses.extend(gaps(times, 10.0));
+            sizes.extend(times.chunk_by(|a, b| b - a < 10.0).map(<[f64]>::len));
+            assert!(
+                (0.045..0.055)
+                    .contains(&mean(&times.windows(2).map(|p| p[1] - p[0]).filter(|g| *g < 10.0).collect::<Vec<_>>()))
+            );
+        }
+        sizes.sort_unstable();
+        assert!(pauses.iter().all(|pause| *pause > 300.0));
+        assert!((2400.0..3000.0).contains(&mean(&pauses)), "45 minutes on average: {}", mean(&pauses));
+        let median = sizes[sizes.len() / 2];
+        assert!((26..=34).contains(&median) && sizes.last() == Some(&250), "median {median}, max {:?}", sizes.last());
+    }
+
+    #[test]
+    fn report_n_is_n_jobs_at_time_zero() {
+        assert_eq!(draw("report-3", 1), (0.0, vec![0.0; 3]));
+        for name in ["report-0", "report-1000001", "report-", "report--1", "reports-3", "uniform"] {
+            assert!(times(name, &mut Random::new(1, Purpose::Arrivals)).is_none(), "{name}");
         }
     }
 }

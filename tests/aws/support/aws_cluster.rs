@@ -32,18 +32,34 @@ pub struct Cluster {
     /// Makes the names of this cluster's buckets its own.
     suffix: String,
     env: Vec<(String, String)>,
+    program: String,
 }
 
 impl Cluster {
     /// Emulators and buckets; no node yet. `extra`: settings of all processes.
     pub async fn start(extra: &[(&str, &str)]) -> Self {
+        Self::start_running(&rollcall_testing::program(), extra).await
+    }
+
+    /// The same, of another program than Rollcall itself.
+    pub async fn start_running(program: &str, extra: &[(&str, &str)]) -> Self {
         let (ministack, port) = (Emulator::ministack().await, free_port());
         let [rest, ec2] = [ministack.url.clone(), format!("http://127.0.0.1:{port}")];
-        Self::start_behind(ministack, port, [&rest, &ec2], extra).await
+        Self::start_with(program, ministack, port, [&rest, &ec2], extra).await
     }
 
     /// The same, where all processes call `wire` for SQS and S3 (the first) and EC2, which will be on `port`.
     pub async fn start_behind(ministack: Emulator, port: u16, wire: [&str; 2], extra: &[(&str, &str)]) -> Self {
+        Self::start_with(&rollcall_testing::program(), ministack, port, wire, extra).await
+    }
+
+    async fn start_with(
+        program: &str,
+        ministack: Emulator,
+        port: u16,
+        wire: [&str; 2],
+        extra: &[(&str, &str)],
+    ) -> Self {
         let node_calls = CountingProxy::start(wire[0]).await;
         let worker_calls = CountingProxy::start(wire[0]).await;
         let ec2_calls = CountingProxy::start(wire[1]).await;
@@ -76,12 +92,13 @@ impl Cluster {
         let mut workers: Vec<(&str, &str)> = env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         workers.push(("AWS_ENDPOINT_URL_SQS", &worker_calls.url));
         workers.push(("AWS_ENDPOINT_URL_S3", &worker_calls.url));
-        let ec2 = Emulator::ec2_on(port, Some(&[&rollcall_testing::program(), "worker"]), &workers).await;
+        let ec2 = Emulator::ec2_on(port, Some(&[program, "worker"]), &workers).await;
         env.push(("AWS_ENDPOINT_URL_SQS".into(), node_calls.url.clone()));
         env.push(("AWS_ENDPOINT_URL_S3".into(), node_calls.url.clone()));
         env.push(("AWS_ACCESS_KEY_ID".into(), "test".into()));
         env.push(("AWS_SECRET_ACCESS_KEY".into(), "test".into()));
-        let cluster = Self { ministack, node_calls, worker_calls, ec2, ec2_calls, suffix, env };
+        let cluster =
+            Self { ministack, node_calls, worker_calls, ec2, ec2_calls, suffix, env, program: program.to_owned() };
         let s3 = cluster.s3().await;
         for bucket in BUCKETS {
             s3.create_bucket().bucket(cluster.bucket(bucket)).send().await.expect("a bucket");
@@ -103,7 +120,7 @@ impl Cluster {
 
     /// A command with the cluster's environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(rollcall_testing::program());
+        let mut command = Command::new(&self.program);
         command.args(arguments).envs(self.env.iter().map(|(key, value)| (key, value))).stdin(Stdio::null());
         command
     }

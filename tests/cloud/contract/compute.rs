@@ -3,6 +3,7 @@
 
 use std::{any::Any, collections::BTreeSet, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use rollcall::cloud::{CloudError, Compute, Instance, InstanceId, InstanceState};
 use ulid::Ulid;
 
@@ -19,6 +20,8 @@ pub struct World {
     pub other: Arc<dyn Compute>,
     /// Does what a booted instance does, where that is needed for it to be running.
     pub boot: Box<dyn Fn(&InstanceId) + Send + Sync>,
+    /// Does what a running instance does to stop itself.
+    pub stop: Box<dyn Fn(&InstanceId) -> BoxFuture<'static, ()> + Send + Sync>,
     /// What its instances' names begin with.
     pub name_prefix: String,
     /// What must live as long as the adapter.
@@ -37,7 +40,7 @@ impl World {
         let id = self.launch(1).await.remove(0);
         self.becomes(&id, InstanceState::Running).await;
         match state {
-            InstanceState::Stopped => all_ok(self.compute.stop(std::slice::from_ref(&id)).await),
+            InstanceState::Stopped => (self.stop)(&id).await,
             InstanceState::Terminated => all_ok(self.compute.terminate(std::slice::from_ref(&id)).await),
             _ => {}
         }
@@ -115,10 +118,6 @@ pub async fn what_is_done_already_is_fine(world: &World) {
     let running = world.instance(InstanceState::Running).await;
     all_ok(world.compute.start(std::slice::from_ref(&running)).await);
     assert_eq!(world.find(&running).await.expect("there").state, InstanceState::Running);
-    all_ok(world.compute.stop(std::slice::from_ref(&running)).await);
-    all_ok(world.compute.stop(std::slice::from_ref(&running)).await);
-    world.becomes(&running, InstanceState::Stopped).await;
-    all_ok(world.compute.stop(std::slice::from_ref(&running)).await);
     all_ok(world.compute.terminate(std::slice::from_ref(&running)).await);
     all_ok(world.compute.terminate(std::slice::from_ref(&running)).await);
     world.becomes(&running, InstanceState::Terminated).await;
@@ -136,24 +135,18 @@ pub async fn an_instance_can_be_terminated_in_any_state(world: &World) {
     }
 }
 
-pub async fn a_terminated_instance_neither_starts_nor_stops(world: &World) {
+pub async fn a_terminated_instance_does_not_start(world: &World) {
     let id = world.instance(InstanceState::Terminated).await;
     let started = world.compute.start(std::slice::from_ref(&id)).await;
     assert!(is_conflict(&started), "{started:?}");
-    let stopped = world.compute.stop(std::slice::from_ref(&id)).await;
-    assert!(is_conflict(&stopped), "{stopped:?}");
 }
 
 pub async fn each_id_has_its_own_result(world: &World) {
     let unknown = InstanceId("i-0123456789abcdef0".into());
-    let ids = [world.instance(InstanceState::Running).await, unknown, world.instance(InstanceState::Terminated).await];
+    let ids = [world.instance(InstanceState::Stopped).await, unknown, world.instance(InstanceState::Terminated).await];
     let check = |results: &[Result<(), CloudError>]| {
         assert!(matches!(results, [Ok(()), Err(CloudError::NotFound(_)), _]), "{results:?}");
     };
-    let stopped = world.compute.stop(&ids).await;
-    check(&stopped);
-    assert!(is_conflict(&stopped[2..]), "{stopped:?}");
-    world.becomes(&ids[0], InstanceState::Stopped).await;
     let started = world.compute.start(&ids).await;
     check(&started);
     assert!(is_conflict(&started[2..]), "{started:?}");
@@ -166,7 +159,6 @@ pub async fn each_id_has_its_own_result(world: &World) {
 
 pub async fn nothing_asked_is_nothing_done(world: &World) {
     assert_eq!(world.compute.start(&[]).await, []);
-    assert_eq!(world.compute.stop(&[]).await, []);
     assert_eq!(world.compute.terminate(&[]).await, []);
     assert_eq!(world.compute.describe().await.expect("described"), []);
 }
@@ -190,7 +182,7 @@ macro_rules! compute_contract {
             a_stopped_instance_starts_again_as_itself
             what_is_done_already_is_fine
             an_instance_can_be_terminated_in_any_state
-            a_terminated_instance_neither_starts_nor_stops
+            a_terminated_instance_does_not_start
             each_id_has_its_own_result
             nothing_asked_is_nothing_done
             another_clusters_instances_are_not_seen

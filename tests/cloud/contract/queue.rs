@@ -194,7 +194,7 @@ pub async fn an_extended_message_stays_hidden(world: &World) {
 
 pub async fn a_message_extended_to_zero_is_visible_at_once(world: &World) {
     let queue = world.standard().await;
-    send(&*queue, [plain("given back")]).await;
+    send(&*queue, [plain("returned")]).await;
     let delivery = one(&*queue).await;
     assert_eq!(queue.extend(vec![(delivery.receipt, Duration::ZERO)]).await, [Ok(())]);
     assert_eq!(one(&*queue).await.receives, 2);

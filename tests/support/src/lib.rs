@@ -16,6 +16,13 @@ pub use ports::free_port;
 pub use rollcall::{Rollcall, RollcallOptions};
 pub use wait::wait_until;
 
+/// Returns the path of an example, which cargo builds with the tests: it lies beside the programs.
+pub fn example(name: &str) -> String {
+    let path = std::path::Path::new(&program()).with_file_name("examples").join(name);
+    assert!(path.is_file(), "{} is not built", path.display());
+    path.into_os_string().into_string().expect("a path that is text")
+}
+
 /// Returns the path of the program under test.
 pub fn program() -> String {
     env::var("CARGO_BIN_EXE_rollcall").expect("cargo runs the tests and sets this")

@@ -1,5 +1,5 @@
-//! `rollcall aws bake`: makes the image of a cluster's machines. Whatever it makes on the way it removes at the end, also
-//! when it fails or is asked to end.
+//! `rollcall aws bake`: creates the image of a cluster's machines. Everything else that it creates is removed at the end,
+//! also after an error or an interruption.
 
 use std::{
     path::PathBuf,
@@ -20,46 +20,50 @@ use aws_sdk_s3::{
 use tokio::task::JoinHandle;
 
 use super::{
-    Account, BAKE_BUCKET,
-    builder::{self, Machine, Mail},
+    super::{
+        errors::{classify, code},
+        tags::CLUSTER_TAG,
+    },
+    account::{Account, BAKE_BUCKET, tag},
+    builder::{self, Machine, Transfer},
     leftovers,
     package::Package,
-    tag, wait,
+    wait,
 };
-use crate::{
-    cloud::{
-        CloudError, CloudResult,
-        aws::{CLUSTER_TAG, classify, code},
-    },
-    settings::Settings,
-};
+use crate::cloud::{CloudError, CloudResult};
 
-/// Builders of this age belong to bakes that were killed: each bake is done long before.
-const LEFT_BEHIND: Duration = Duration::from_secs(6 * 3600);
+/// Age from which a builder must be the leftover of a killed bake: no bake takes that long.
+const STALE_AFTER: Duration = Duration::from_secs(6 * 3600);
 
 /// What to bake.
 #[derive(Clone, Debug)]
-pub struct Options {
-    pub machine: Machine,
+pub(crate) struct Options {
+    /// The instance to build on.
+    pub(crate) machine: Machine,
     /// The program to install.
-    pub program: PathBuf,
-    /// Settings of the cluster's machines.
-    pub config: Option<PathBuf>,
-    /// Longest time for the installation, and again for making the image.
-    pub timeout: Duration,
+    pub(crate) program: PathBuf,
+    /// Files that the program loads, as paths relative to the current directory; machines have the same paths below
+    /// `/opt/rollcall`.
+    pub(crate) files: Vec<PathBuf>,
+    /// Settings file of the cluster's machines; by default `config/aws.toml`.
+    pub(crate) config: Option<PathBuf>,
+    /// Longest time for the installation, and again for the image.
+    pub(crate) timeout: Duration,
 }
 
-/// A call whose answer must be known, whoever stops waiting for it: the id of what it makes.
+/// A call that creates something and returns its id. It runs to completion even if nobody waits for it, so that what it
+/// creates can be removed.
 type Call = JoinHandle<CloudResult<String>>;
 
-/// What was made and is not wanted at the end.
+/// What has been created and must be removed in the end.
 #[derive(Default)]
-struct Made {
+struct Created {
     bucket: bool,
     launch: Option<Call>,
     builder: Option<String>,
-    image: Option<Call>,
-    unfinished: Option<String>,
+    image_call: Option<Call>,
+    /// Removed unless the bake succeeds.
+    image: Option<String>,
 }
 
 /// One bake.
@@ -67,95 +71,97 @@ struct Bake {
     account: Arc<Account>,
     name: String,
     bucket: String,
-    made: Mutex<Made>,
+    created: Mutex<Created>,
 }
 
-/// Makes the image and answers with its id; `ended` stops it in good order.
-pub async fn bake(
+/// Creates the image and returns its id. Stops and cleans up when `interrupted` resolves.
+///
+/// # Errors
+/// A step failed, took too long, or was interrupted; the message names what could not be removed.
+pub(crate) async fn bake(
     account: Arc<Account>,
-    settings: &Settings,
     options: Options,
-    ended: impl Future<Output = ()>,
+    interrupted: impl Future<Output = ()>,
 ) -> anyhow::Result<String> {
     let name = ulid::Ulid::generate().to_string().to_lowercase();
     let bucket = account.bucket(BAKE_BUCKET);
-    let bake = Bake { account, name, bucket, made: Mutex::default() };
+    let bake = Bake { account, name, bucket, created: Mutex::default() };
     let result = tokio::select! {
-        result = bake.steps(settings, &options) => result,
-        () = ended => Err(anyhow::anyhow!("stopped as asked; nothing was made")),
+        result = bake.run(&options) => result,
+        () = interrupted => Err(anyhow::anyhow!("interrupted: no image was created")),
     };
     eprintln!("cleaning up");
     let cleaned = bake.clean_up(result.is_ok()).await;
     match (result, cleaned) {
         (Ok(image), Err(error)) => {
-            eprintln!("rollcall: the image is made, but something is left: {error:#}");
+            eprintln!("rollcall: the image was created, but not everything else was removed: {error:#}");
             Ok(image)
         }
-        (Err(error), Err(left)) => Err(anyhow::anyhow!("{error:#}\nand something is left: {left:#}")),
+        (Err(error), Err(left)) => Err(anyhow::anyhow!("{error:#}\nand not everything was removed: {left:#}")),
         (result, Ok(())) => result,
     }
 }
 
 impl Bake {
-    fn made(&self) -> MutexGuard<'_, Made> {
-        self.made.lock().unwrap_or_else(|e| e.into_inner())
+    fn created(&self) -> MutexGuard<'_, Created> {
+        self.created.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    fn key(&self, what: &str) -> String {
-        format!("{}/{what}", self.name)
+    fn key(&self, file: &str) -> String {
+        format!("{}/{file}", self.name)
     }
 
-    async fn steps(&self, settings: &Settings, options: &Options) -> anyhow::Result<String> {
-        self.remove_left_behind().await?;
+    async fn run(&self, options: &Options) -> anyhow::Result<String> {
+        self.terminate_stale_builders().await?;
         let package = {
-            let (settings, options) = (settings.clone(), options.clone());
-            let build = move || Package::build(&options.program, &settings, options.config.as_deref());
+            let options = options.clone();
+            let build = move || Package::build(&options.program, &options.files, options.config.as_deref());
             tokio::task::spawn_blocking(build).await.context("the package")??
         };
         eprintln!("uploading {} to {}", bytesize::ByteSize(package.bytes).display().iec(), self.bucket);
-        let mail = self.upload(&package, options.timeout).await?;
+        let transfer = self.upload(&package, options.timeout).await?;
 
         let launch = tokio::spawn({
             let (account, machine, name) = (self.account.clone(), options.machine.clone(), self.name.clone());
-            let user_data = builder::user_data(&mail, options.timeout);
+            let user_data = builder::user_data(&transfer, options.timeout);
             async move { builder::launch(&account, &machine, user_data, &name).await }
         });
-        let id = self
-            .finish(launch, |made| (&mut made.launch, &mut made.builder))
-            .await
-            .context("no builder: see --base, --instance-type and --subnet, and what your credentials may do")?;
-        eprintln!("{id} installs it");
+        let id = self.finish(launch, |created| (&mut created.launch, &mut created.builder)).await.context(
+            "no builder: check --base, --instance-type and --subnet, and the permissions of your credentials",
+        )?;
+        eprintln!("installing on {id}");
         builder::wait(&self.account, &id, options.timeout, async || self.report().await).await?;
 
-        let making = tokio::spawn({
+        let call = tokio::spawn({
             let (account, id, name) = (self.account.clone(), id.clone(), self.name.clone());
-            async move { make_image(&account, &id, &name).await }
+            async move { create_image(&account, &id, &name).await }
         });
-        let image = self.finish(making, |made| (&mut made.image, &mut made.unfinished)).await.context("no image")?;
-        eprintln!("{image} is being made of it");
+        let image = self.finish(call, |created| (&mut created.image_call, &mut created.image));
+        let image = image.await.context("no image")?;
+        eprintln!("creating {image}");
         self.available(&image, options.timeout).await?;
         Ok(image)
     }
 
-    /// Waits for a call that goes on when this is dropped, and notes what it made.
+    /// Waits for a call and records the id of what it created. `slots` are where call and id are kept.
     async fn finish(
         &self,
         call: Call,
-        place: impl Fn(&mut Made) -> (&mut Option<Call>, &mut Option<String>),
+        slots: impl Fn(&mut Created) -> (&mut Option<Call>, &mut Option<String>),
     ) -> anyhow::Result<String> {
-        *place(&mut self.made()).0 = Some(call);
-        // Looked at and left in its place, so that whoever cleans up finds it there.
-        while !place(&mut self.made()).0.as_ref().is_none_or(JoinHandle::is_finished) {
+        *slots(&mut self.created()).0 = Some(call);
+        // The call stays in its slot while it runs, so that the clean-up finds it if this future is dropped.
+        while !slots(&mut self.created()).0.as_ref().is_none_or(JoinHandle::is_finished) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let call = place(&mut self.made()).0.take().context("the call was taken away")?;
+        let call = slots(&mut self.created()).0.take().context("the call is missing")?;
         let id = call.await??;
-        *place(&mut self.made()).1 = Some(id.clone());
+        *slots(&mut self.created()).1 = Some(id.clone());
         Ok(id)
     }
 
-    /// A bucket of its own, closed, and in it the package.
-    async fn upload(&self, package: &Package, timeout: Duration) -> anyhow::Result<Mail> {
+    /// Uploads the package to a private bucket and presigns the builder's URLs.
+    async fn upload(&self, package: &Package, timeout: Duration) -> anyhow::Result<Transfer> {
         let (s3, bucket) = (&self.account.s3, &self.bucket);
         let mut create = s3.create_bucket().bucket(bucket);
         if self.account.region != "us-east-1" {
@@ -168,15 +174,15 @@ impl Bake {
             Err(error) if code(&error) == "BucketAlreadyOwnedByYou" => {}
             Err(error) => return Err(classify(bucket, error).into()),
         }
-        self.made().bucket = true;
-        let closed = PublicAccessBlockConfiguration::builder()
+        self.created().bucket = true;
+        let private = PublicAccessBlockConfiguration::builder()
             .block_public_acls(true)
             .block_public_policy(true)
             .ignore_public_acls(true)
             .restrict_public_buckets(true);
-        let call = s3.put_public_access_block().bucket(bucket).public_access_block_configuration(closed.build());
+        let call = s3.put_public_access_block().bucket(bucket).public_access_block_configuration(private.build());
         call.send().await.map_err(|e| classify(bucket, e))?;
-        // Should this be killed, what it has uploaded goes by itself.
+        // If this process is killed, S3 deletes what it has uploaded.
         let all = LifecycleRuleFilter::builder().prefix("").build();
         let rule = LifecycleRule::builder().id("bake").status(ExpirationStatus::Enabled).filter(all);
         let rule = rule.expiration(LifecycleExpiration::builder().days(1).build()).build()?;
@@ -188,10 +194,10 @@ impl Bake {
         let put = s3.put_object().bucket(bucket).key(&key).body(body).send().await;
         put.map_err(|e| classify(&key, e)).context("upload of the package")?;
 
-        let good_for = || PresigningConfig::expires_in(timeout + Duration::from_secs(600));
-        let get = s3.get_object().bucket(bucket).key(&key).presigned(good_for()?).await;
-        let report = s3.put_object().bucket(bucket).key(self.key("report")).presigned(good_for()?).await;
-        Ok(Mail {
+        let expiry = || PresigningConfig::expires_in(timeout + Duration::from_secs(600));
+        let get = s3.get_object().bucket(bucket).key(&key).presigned(expiry()?).await;
+        let report = s3.put_object().bucket(bucket).key(self.key("report")).presigned(expiry()?).await;
+        Ok(Transfer {
             package: get.map_err(|e| classify(&key, e))?.uri().to_owned(),
             sha256: package.sha256.clone(),
             report: report.map_err(|e| classify("report", e))?.uri().to_owned(),
@@ -223,61 +229,64 @@ impl Bake {
                 Some(ImageState::Available) => Ok(Some(())),
                 None | Some(ImageState::Pending) => Ok(None),
                 Some(state) => {
-                    let why = found.state_reason().and_then(|r| r.message()).unwrap_or("AWS says no reason");
+                    let why = found.state_reason().and_then(|r| r.message()).unwrap_or("no reason given");
                     anyhow::bail!("the image {image} is {}: {why}", state.as_str())
                 }
             }
         });
-        available.await?.with_context(|| format!("the image {image} is not available in time: try --timeout 60m"))
+        available
+            .await?
+            .with_context(|| format!("the image {image} is not available in time: try a longer --timeout, such as 60m"))
     }
 
-    /// What bakes that were killed have left.
-    async fn remove_left_behind(&self) -> anyhow::Result<()> {
+    /// Terminates the builders of bakes that were killed.
+    async fn terminate_stale_builders(&self) -> anyhow::Result<()> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let old = builder::all(&self.account).await?.into_iter().filter(|instance| {
+        let stale = builder::list(&self.account).await?.into_iter().filter(|instance| {
             let launched = instance.launch_time().map_or(0, |time| time.secs().max(0) as u64);
-            now.as_secs().saturating_sub(launched) > LEFT_BEHIND.as_secs()
+            now.as_secs().saturating_sub(launched) > STALE_AFTER.as_secs()
         });
-        let old: Vec<String> = old.filter_map(|instance| instance.instance_id).collect();
-        if !old.is_empty() {
-            eprintln!("terminating builders that an earlier bake has left: {}", old.join(", "));
-            builder::terminate(&self.account, &old).await?;
+        let stale: Vec<String> = stale.filter_map(|instance| instance.instance_id).collect();
+        if !stale.is_empty() {
+            eprintln!("terminating builders of an earlier bake: {}", stale.join(", "));
+            builder::terminate(&self.account, &stale).await?;
         }
         Ok(())
     }
 
-    /// Removes what was made, but for the image where that is `kept`. Goes on after a fault.
-    async fn clean_up(&self, kept: bool) -> anyhow::Result<()> {
-        let mut made = std::mem::take(&mut *self.made());
-        for (call, id) in [(made.launch.take(), &mut made.builder), (made.image.take(), &mut made.unfinished)] {
+    /// Removes what was created, except for the image if `keep_image`. Continues after an error.
+    async fn clean_up(&self, keep_image: bool) -> anyhow::Result<()> {
+        let mut created = std::mem::take(&mut *self.created());
+        let calls = [(created.launch.take(), &mut created.builder), (created.image_call.take(), &mut created.image)];
+        for (call, id) in calls {
             if let Some(call) = call {
                 *id = call.await.ok().and_then(Result::ok);
             }
         }
-        let mut faults = Vec::new();
-        if let Some(image) = made.unfinished.filter(|_| !kept)
+        let mut errors = Vec::new();
+        if let Some(image) = created.image.filter(|_| !keep_image)
             && let Err(error) = leftovers::delete_image(&self.account, &image).await
         {
-            faults.push(format!("image {image}: {error:#}"));
+            errors.push(format!("image {image}: {error:#}"));
         }
-        if let Some(id) = made.builder
+        if let Some(id) = created.builder
             && let Err(error) = builder::terminate(&self.account, std::slice::from_ref(&id)).await
         {
-            faults.push(format!("builder {id}: {error}"));
+            errors.push(format!("builder {id}: {error}"));
         }
-        if made.bucket
-            && let Err(error) = self.empty().await
+        if created.bucket
+            && let Err(error) = self.delete_bucket().await
         {
-            faults.push(format!("bucket {}: {error}", self.bucket));
+            errors.push(format!("bucket {}: {error}", self.bucket));
         }
-        anyhow::ensure!(faults.is_empty(), "{}", faults.join("; "));
+        anyhow::ensure!(errors.is_empty(), "{}", errors.join("; "));
         Ok(())
     }
 
-    /// Deletes this bake's objects, and the bucket unless another bake has some there.
-    async fn empty(&self) -> CloudResult<()> {
-        for what in ["package.tar.gz", "report"] {
-            let key = self.key(what);
+    /// Deletes the objects of this bake, and the bucket unless another bake has objects there.
+    async fn delete_bucket(&self) -> CloudResult<()> {
+        for file in ["package.tar.gz", "report"] {
+            let key = self.key(file);
             let deleted = self.account.s3.delete_object().bucket(&self.bucket).key(&key).send().await;
             deleted.map_err(|e| classify(&key, e))?;
         }
@@ -290,12 +299,12 @@ impl Bake {
     }
 }
 
-async fn make_image(account: &Account, builder: &str, name: &str) -> CloudResult<String> {
+async fn create_image(account: &Account, builder: &str, name: &str) -> CloudResult<String> {
     let tags = |kind| {
         let tags = TagSpecification::builder().resource_type(kind).tags(tag(CLUSTER_TAG, &account.cluster));
         tags.tags(tag("Name", &format!("{}-{name}", account.cluster))).build()
     };
-    let made = account
+    let created = account
         .ec2
         .create_image()
         .instance_id(builder)
@@ -304,6 +313,6 @@ async fn make_image(account: &Account, builder: &str, name: &str) -> CloudResult
         .tag_specifications(tags(ResourceType::Image))
         .tag_specifications(tags(ResourceType::Snapshot))
         .send();
-    let id = made.await.map_err(|e| classify("image", e))?.image_id;
+    let id = created.await.map_err(|e| classify("image", e))?.image_id;
     id.ok_or_else(|| CloudError::Unavailable("image: no id in the answer".into()))
 }

@@ -1,4 +1,5 @@
-//! The machine that an image is made of: it installs a package at its first boot, reports, and switches itself off.
+//! The builder: an instance that installs a package at its first boot, reports the outcome, and shuts down. The image is
+//! created from it.
 
 use std::time::Duration;
 
@@ -9,43 +10,51 @@ use aws_sdk_ec2::types::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
-use super::{Account, BAKE_TAG, filter, tag, wait};
-use crate::cloud::{
-    CloudError, CloudResult,
-    aws::{classify, code},
+use super::{
+    super::errors::{classify, code},
+    account::{Account, filter, tag},
+    wait,
 };
+use crate::cloud::{CloudError, CloudResult};
+
+/// Tag of a builder: the cluster's name. It differs from the cluster's own tag, because a controller regards every
+/// instance with that as a worker.
+const BAKE_TAG: &str = "rollcall:bake";
 
 const SCRIPT: &str = include_str!("../../../../deploy/builder.sh");
-/// Lines of a log that are shown.
-const SHOWN: usize = 40;
+/// Lines of a log that an error message shows.
+const LOG_LINES: usize = 40;
 
-/// What a builder is made of.
+/// The instance to build on.
 #[derive(Clone, Debug)]
-pub struct Machine {
-    /// Image to begin with: an id, or `resolve:ssm:` and the name of a parameter.
-    pub base: String,
-    pub instance_type: String,
-    /// Needs a way to the internet. `None`: the default one.
-    pub subnet: Option<String>,
+pub(crate) struct Machine {
+    /// Base image: an id, or `resolve:ssm:` followed by the name of a parameter.
+    pub(crate) base: String,
+    pub(crate) instance_type: String,
+    /// Needs a route to the internet. `None` is the default subnet.
+    pub(crate) subnet: Option<String>,
 }
 
-/// Where a builder finds its package and leaves its report: URLs that are good for some time without credentials.
-pub struct Mail {
-    pub package: String,
-    pub sha256: String,
-    pub report: String,
+/// Presigned URLs with which a builder downloads its package and uploads its report.
+pub(super) struct Transfer {
+    /// URL to get the package from.
+    pub(super) package: String,
+    /// SHA-256 digest of the package in hex.
+    pub(super) sha256: String,
+    /// URL to put the report to.
+    pub(super) report: String,
 }
 
-/// What the machine runs at its first boot. It goes off by itself after `timeout`.
-pub fn user_data(mail: &Mail, timeout: Duration) -> String {
+/// Returns the script of the builder's first boot. It shuts the machine down ten minutes after `timeout` at the latest.
+pub(super) fn user_data(transfer: &Transfer, timeout: Duration) -> String {
     let minutes = timeout.as_secs().div_ceil(60) + 10;
-    let Mail { package, sha256, report } = mail;
-    // URLs are percent-encoded: they hold no quotes.
+    let Transfer { package, sha256, report } = transfer;
+    // Presigned URLs are percent-encoded and contain no quotes.
     format!("#!/bin/sh\npackage='{package}'\nsha256={sha256}\nreport='{report}'\nminutes={minutes}\n{SCRIPT}")
 }
 
-/// Launches it; `name` marks this bake among others.
-pub async fn launch(account: &Account, machine: &Machine, user_data: String, name: &str) -> CloudResult<String> {
+/// Launches a builder and returns its id. `name` identifies the bake.
+pub(super) async fn launch(account: &Account, machine: &Machine, user_data: String, name: &str) -> CloudResult<String> {
     let tags = |kind| {
         TagSpecification::builder()
             .resource_type(kind)
@@ -78,8 +87,11 @@ pub async fn launch(account: &Account, machine: &Machine, user_data: String, nam
     id.ok_or_else(|| CloudError::Unavailable("launch of the builder: no instance in the answer".into()))
 }
 
-/// Waits for a good report and for the machine to be off. `report`: what has been reported, if anything.
-pub async fn wait(
+/// Waits for a report of success and for the builder to stop. `report` returns the report once it exists.
+///
+/// # Errors
+/// The installation failed, or the builder has not reported or stopped within `timeout`.
+pub(super) async fn wait(
     account: &Account,
     id: &str,
     timeout: Duration,
@@ -87,7 +99,7 @@ pub async fn wait(
 ) -> anyhow::Result<()> {
     let reported = wait::until(timeout, async || {
         let state = state(account, id).await?;
-        let text = report().await?; // asked later: it is complete when the machine is off
+        let text = report().await?; // after the state: a stopped machine has reported
         match (text, state) {
             (Some(text), _) => Ok(Some(text)),
             (None, None | Some(InstanceStateName::Pending | InstanceStateName::Running)) => Ok(None),
@@ -102,20 +114,24 @@ pub async fn wait(
         let console = console(account, id).await;
         let minutes = timeout.as_secs() / 60;
         anyhow::bail!(
-            "no report from the builder {id} within {minutes} minutes: has its subnet a way to the internet? {console}"
+            "no report from the builder {id} within {minutes} minutes: does its subnet have a route to the internet? {console}"
         );
     };
     let (first, log) = text.split_once('\n').unwrap_or((&text, ""));
-    anyhow::ensure!(first == "exit 0", "the installation on the builder failed ({first}). Its log ends:\n{}", end(log));
-    let off =
+    anyhow::ensure!(
+        first == "exit 0",
+        "the installation on the builder failed ({first}). Its log ends:\n{}",
+        tail(log)
+    );
+    let stopped =
         wait::until(
             timeout,
             async || Ok((state(account, id).await? == Some(InstanceStateName::Stopped)).then_some(())),
         );
-    off.await?.with_context(|| format!("the builder {id} has reported, but does not switch itself off"))
+    stopped.await?.with_context(|| format!("the builder {id} has reported, but does not shut down"))
 }
 
-/// `None` where EC2 does not know it (yet).
+/// Returns an instance's state; `None` while EC2 does not know it.
 async fn state(account: &Account, id: &str) -> CloudResult<Option<InstanceStateName>> {
     match account.ec2.describe_instances().instance_ids(id).send().await {
         Ok(answer) => {
@@ -127,23 +143,23 @@ async fn state(account: &Account, id: &str) -> CloudResult<Option<InstanceStateN
     }
 }
 
-/// What the machine has printed, for people; AWS has it minutes late.
+/// Returns the end of the instance's console output, for error messages. EC2 has it minutes late.
 async fn console(account: &Account, id: &str) -> String {
     let output = account.ec2.get_console_output().instance_id(id).send().await;
     let text = output.ok().and_then(|answer| BASE64_STANDARD.decode(answer.output?).ok());
     match text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).filter(|text| !text.trim().is_empty()) {
-        None => "AWS has no console output of it.".to_owned(),
-        Some(text) => format!("Its console output ends:\n{}", end(&text)),
+        None => "AWS has no console output yet.".to_owned(),
+        Some(text) => format!("Its console output ends:\n{}", tail(&text)),
     }
 }
 
-fn end(log: &str) -> String {
+fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
-    lines[lines.len().saturating_sub(SHOWN)..].join("\n")
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }
 
-/// Builders of this cluster that are not terminated.
-pub async fn all(account: &Account) -> CloudResult<Vec<Instance>> {
+/// Returns the builders of this cluster that are not terminated.
+pub(super) async fn list(account: &Account) -> CloudResult<Vec<Instance>> {
     let ours = filter(format!("tag:{BAKE_TAG}"), &account.cluster);
     let mut pages = account.ec2.describe_instances().filters(ours).into_paginator().send();
     let mut all = Vec::new();
@@ -155,7 +171,8 @@ pub async fn all(account: &Account) -> CloudResult<Vec<Instance>> {
     Ok(all)
 }
 
-pub async fn terminate(account: &Account, ids: &[String]) -> CloudResult<()> {
+/// Terminates builders.
+pub(super) async fn terminate(account: &Account, ids: &[String]) -> CloudResult<()> {
     if ids.is_empty() {
         return Ok(());
     }
@@ -168,19 +185,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_data_is_a_script_within_the_limit_of_ec2() {
-        // Temporary credentials make URLs of some two kilobytes.
+    fn user_data_is_a_script_within_ec2s_size_limit() {
+        // URLs presigned with temporary credentials have about two kilobytes.
         let long = "x".repeat(3000);
-        let mail = Mail { package: long.clone(), sha256: "0".repeat(64), report: long };
-        let text = user_data(&mail, Duration::from_secs(90));
+        let transfer = Transfer { package: long.clone(), sha256: "0".repeat(64), report: long };
+        let text = user_data(&transfer, Duration::from_secs(90));
         assert!(text.starts_with("#!/bin/sh\npackage='x") && text.contains("\nminutes=12\n"));
         assert!(text.len() < 16 << 10, "{}", text.len());
     }
 
     #[test]
-    fn the_end_of_a_log_is_what_is_shown() {
+    fn an_error_shows_the_last_lines_of_a_log() {
         let log: String = (0..100).map(|n| format!("line {n}\n")).collect();
-        assert!(end(&log).starts_with("line 60\n") && end(&log).ends_with("line 99"));
-        assert_eq!(end("short"), "short");
+        assert!(tail(&log).starts_with("line 60\n") && tail(&log).ends_with("line 99"));
+        assert_eq!(tail("short"), "short");
     }
 }

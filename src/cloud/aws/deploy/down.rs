@@ -1,46 +1,57 @@
-//! `rollcall aws down`: ends the cluster's machines, deletes its stack, and says what is left.
+//! `rollcall aws down`: terminates the cluster's machines, deletes its stack, and reports the leftovers.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use aws_sdk_ec2::types::InstanceStateName;
 
-use super::{Account, builder, filter, leftovers, leftovers::Leftovers, stack::Stack, wait};
-use crate::cloud::{
-    CloudResult,
-    aws::{CLUSTER_TAG, classify, code},
+use super::{
+    super::{
+        errors::{classify, code},
+        tags::CLUSTER_TAG,
+    },
+    account::{Account, filter},
+    builder,
+    leftovers::{self, Leftovers},
+    stack::Stack,
+    wait,
 };
+use crate::cloud::CloudResult;
 
-/// What else is to go.
+/// What to delete besides machines and stack.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Photos, labels, results, and the gallery.
-    pub delete_data: bool,
-    /// Images and their snapshots.
-    pub delete_images: bool,
-    pub timeout: Duration,
+pub(crate) struct Options {
+    /// Delete the buckets with all data.
+    pub(crate) delete_data: bool,
+    /// Delete images and their snapshots.
+    pub(crate) delete_images: bool,
+    /// Longest time for each step.
+    pub(crate) timeout: Duration,
 }
 
-/// Takes the cluster down. What is gone already is fine, so that it may be said again.
-pub async fn down(account: &Account, options: Options) -> anyhow::Result<Leftovers> {
+/// Takes the cluster down and returns what is left of it. Idempotent: it may be repeated after an error.
+///
+/// # Errors
+/// A step failed or took too long.
+pub(crate) async fn down(account: &Account, options: Options) -> anyhow::Result<Leftovers> {
     let stack = Stack::new(account);
-    // The web node first: its controller would launch new workers for those that are terminated.
+    // The web node first: its controller would replace the workers.
     if let Some(web) = web_node(account, &stack).await? {
         eprintln!("terminating the web node {web}");
-        end(account, vec![web], options.timeout).await?;
+        terminate(account, vec![web], options.timeout).await?;
     }
-    let workers = workers(account).await?;
-    if !workers.is_empty() {
+    // Again, because a launch may have been in flight.
+    loop {
+        let workers = workers(account).await?;
+        if workers.is_empty() {
+            break;
+        }
         eprintln!("terminating {} workers", workers.len());
+        terminate(account, workers, options.timeout).await?;
     }
-    let mut todo = workers;
-    while !todo.is_empty() {
-        end(account, todo, options.timeout).await?;
-        todo = self::workers(account).await?; // a launch may have been on its way
-    }
-    let builders: Vec<String> = builder::all(account).await?.into_iter().filter_map(|i| i.instance_id).collect();
+    let builders: Vec<String> = builder::list(account).await?.into_iter().filter_map(|i| i.instance_id).collect();
     if !builders.is_empty() {
-        eprintln!("terminating builders that a bake has left: {}", builders.join(", "));
+        eprintln!("terminating builders of an earlier bake: {}", builders.join(", "));
         builder::terminate(account, &builders).await?;
     }
     if stack.describe().await?.is_some() {
@@ -50,18 +61,18 @@ pub async fn down(account: &Account, options: Options) -> anyhow::Result<Leftove
     delete_reply_queues(account).await?;
     if options.delete_data {
         for bucket in account.buckets() {
-            leftovers::delete_bucket(account, &bucket).await.context("data is left")?;
+            leftovers::delete_bucket(account, &bucket).await.context("not all data was deleted")?;
         }
     }
     if options.delete_images {
         for image in leftovers::images(account).await? {
-            leftovers::delete_image(account, &image.id).await.context("an image is left")?;
+            leftovers::delete_image(account, &image.id).await.context("not all images were deleted")?;
         }
     }
     Leftovers::of(account).await
 }
 
-/// The stack's own machine.
+/// Returns the id of the stack's only instance.
 async fn web_node(account: &Account, stack: &Stack<'_>) -> anyhow::Result<Option<String>> {
     if stack.describe().await?.is_none() {
         return Ok(None);
@@ -72,7 +83,7 @@ async fn web_node(account: &Account, stack: &Stack<'_>) -> anyhow::Result<Option
     Ok(machines.find_map(|r| r.physical_resource_id))
 }
 
-/// Machines with the cluster's tag that cost something or will.
+/// Returns the instances with the cluster's tag that are not terminated.
 async fn workers(account: &Account) -> CloudResult<Vec<String>> {
     let ours = filter(format!("tag:{CLUSTER_TAG}"), &account.cluster);
     let mut pages = account.ec2.describe_instances().filters(ours).into_paginator().send();
@@ -86,15 +97,15 @@ async fn workers(account: &Account) -> CloudResult<Vec<String>> {
     Ok(ids)
 }
 
-/// Terminates machines and waits until they are: security groups cannot be deleted before.
-async fn end(account: &Account, ids: Vec<String>, timeout: Duration) -> anyhow::Result<()> {
+/// Terminates instances and waits until they are terminated: their security groups cannot be deleted before.
+async fn terminate(account: &Account, ids: Vec<String>, timeout: Duration) -> anyhow::Result<()> {
     let all = ids.join(", ");
-    let gone = "InvalidInstanceID.NotFound"; // terminated long ago
+    let gone = "InvalidInstanceID.NotFound"; // EC2 forgets terminated instances
     match account.ec2.terminate_instances().set_instance_ids(Some(ids.clone())).send().await {
         Err(error) if code(&error) != gone => return Err(classify("terminate", error).into()),
         _ => {}
     }
-    let ended = wait::until(timeout, async || {
+    let terminated = wait::until(timeout, async || {
         match account.ec2.describe_instances().set_instance_ids(Some(ids.clone())).send().await {
             Err(error) if code(&error) == gone => Ok(Some(())),
             Err(error) => Err(classify("describe", error).into()),
@@ -105,10 +116,10 @@ async fn end(account: &Account, ids: Vec<String>, timeout: Duration) -> anyhow::
             }
         }
     });
-    ended.await?.with_context(|| format!("not terminated in time: {all}"))
+    terminated.await?.with_context(|| format!("not terminated in time: {all}"))
 }
 
-/// Reply queues of web nodes beside the first, which are no part of the stack.
+/// Deletes the reply queues of further web nodes, which are not part of the stack.
 async fn delete_reply_queues(account: &Account) -> anyhow::Result<()> {
     let prefix = format!("{}-speaker-", account.cluster);
     let answer = account.sqs.list_queues().queue_name_prefix(&prefix).send().await;

@@ -1,31 +1,35 @@
-//! What a cluster leaves in an account when its stack is gone: images with their snapshots, and buckets with data.
+//! Leftovers: what a cluster leaves in an account once its stack is deleted, images with their snapshots and buckets.
 
 use aws_sdk_ec2::types::Image as Ec2Image;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 
-use super::{Account, filter};
-use crate::cloud::{
-    CloudError, CloudResult,
-    aws::{CLUSTER_TAG, classify, code},
+use super::{
+    super::{
+        errors::{classify, code},
+        tags::CLUSTER_TAG,
+    },
+    account::{Account, filter},
 };
+use crate::cloud::{CloudError, CloudResult};
 
-/// US dollars a month for a gigabyte, by AWS's price list for us-east-1; other regions differ by some tenths.
+/// Price of a snapshot in US dollars per GB-month, from AWS's price list for us-east-1.
 const SNAPSHOT_GB_MONTH: f64 = 0.05;
+/// Price of S3 storage in US dollars per GB-month, from the same list.
 const S3_GB_MONTH: f64 = 0.023;
 const GB: f64 = (1u64 << 30) as f64;
-/// Objects that are counted before a bucket is called big: a listing costs a call for each thousand.
-const COUNTED: usize = 100_000;
+/// Objects of a bucket that are counted at most: listing takes an API call per thousand.
+const MAX_COUNTED: usize = 100_000;
 
 /// An image of the cluster's machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
-    pub id: String,
-    pub name: String,
-    /// As EC2 writes it: text that sorts by time.
-    pub made: String,
-    pub snapshots: Vec<String>,
-    /// Size of its disks; snapshots cost what of it is used, so at most this.
-    pub gb: i32,
+pub(super) struct Image {
+    pub(super) id: String,
+    name: String,
+    /// Creation time as EC2 writes it, text that sorts by time.
+    created: String,
+    snapshots: Vec<String>,
+    /// Size of its disks. A snapshot is billed for the part in use, so at most for this.
+    gb: i32,
 }
 
 impl Image {
@@ -36,30 +40,31 @@ impl Image {
             gb: disks.iter().filter_map(|disk| disk.volume_size()).sum(),
             id: image.image_id.clone()?,
             name: image.name.clone().unwrap_or_default(),
-            made: image.creation_date.clone().unwrap_or_default(),
+            created: image.creation_date.clone().unwrap_or_default(),
         })
     }
 }
 
 /// A bucket of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bucket {
-    pub name: String,
-    pub objects: usize,
-    pub bytes: u64,
-    /// There are more objects than were counted.
-    pub more: bool,
+struct Bucket {
+    name: String,
+    objects: usize,
+    bytes: u64,
+    /// Whether there are more objects than were counted.
+    more: bool,
 }
 
-/// What is left, as `down` says it.
+/// The images and buckets of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Leftovers {
-    pub images: Vec<Image>,
-    pub buckets: Vec<Bucket>,
+pub(crate) struct Leftovers {
+    images: Vec<Image>,
+    buckets: Vec<Bucket>,
 }
 
 impl Leftovers {
-    pub async fn of(account: &Account) -> anyhow::Result<Self> {
+    /// Finds the images and buckets of the cluster.
+    pub(super) async fn of(account: &Account) -> anyhow::Result<Self> {
         let mut buckets = Vec::new();
         for name in account.buckets() {
             buckets.extend(bucket(account, &name).await?);
@@ -67,8 +72,8 @@ impl Leftovers {
         Ok(Self { images: images(account).await?, buckets })
     }
 
-    /// A line for each thing with what it costs.
-    pub fn lines(&self) -> Vec<String> {
+    /// Returns one line per image and bucket, with its price per month.
+    pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for image in &self.images {
             let (snapshots, cost) = (image.snapshots.join(", "), f64::from(image.gb) * SNAPSHOT_GB_MONTH);
@@ -91,18 +96,18 @@ impl Leftovers {
     }
 }
 
-/// Images of the cluster, the oldest first.
-pub async fn images(account: &Account) -> CloudResult<Vec<Image>> {
+/// Returns the images of the cluster, the oldest first.
+pub(super) async fn images(account: &Account) -> CloudResult<Vec<Image>> {
     let ours = filter(format!("tag:{CLUSTER_TAG}"), &account.cluster);
     let answer = account.ec2.describe_images().owners("self").filters(ours).send().await;
     let images = answer.map_err(|e| classify("images", e))?.images.unwrap_or_default();
     let mut images: Vec<Image> = images.into_iter().filter_map(Image::new).collect();
-    images.sort_by(|a, b| (&a.made, &a.name).cmp(&(&b.made, &b.name)));
+    images.sort_by(|a, b| (&a.created, &a.name).cmp(&(&b.created, &b.name)));
     Ok(images)
 }
 
-/// Deregisters an image and deletes its snapshots; fine if it is gone.
-pub async fn delete_image(account: &Account, id: &str) -> CloudResult<()> {
+/// Deregisters an image and deletes its snapshots. `Ok` if it does not exist.
+pub(super) async fn delete_image(account: &Account, id: &str) -> CloudResult<()> {
     let answer = match account.ec2.describe_images().image_ids(id).send().await {
         Err(error) if code(&error).starts_with("InvalidAMIID.") => return Ok(()),
         answer => answer.map_err(|e| classify(id, e))?,
@@ -119,8 +124,8 @@ pub async fn delete_image(account: &Account, id: &str) -> CloudResult<()> {
     Ok(())
 }
 
-/// Whether the bucket is there and ours.
-pub async fn exists(account: &Account, name: &str) -> CloudResult<bool> {
+/// Whether the bucket exists and may be accessed.
+pub(super) async fn exists(account: &Account, name: &str) -> CloudResult<bool> {
     match account.s3.head_bucket().bucket(name).send().await {
         Ok(_) => Ok(true),
         Err(error) => match classify(name, error) {
@@ -130,7 +135,7 @@ pub async fn exists(account: &Account, name: &str) -> CloudResult<bool> {
     }
 }
 
-/// `None` where there is none.
+/// Counts the objects of a bucket; `None` if it does not exist.
 async fn bucket(account: &Account, name: &str) -> CloudResult<Option<Bucket>> {
     if !exists(account, name).await? {
         return Ok(None);
@@ -142,7 +147,7 @@ async fn bucket(account: &Account, name: &str) -> CloudResult<Option<Bucket>> {
             found.objects += 1;
             found.bytes += object.size.unwrap_or(0).max(0) as u64;
         }
-        if found.objects >= COUNTED {
+        if found.objects >= MAX_COUNTED {
             found.more = true;
             break;
         }
@@ -150,12 +155,12 @@ async fn bucket(account: &Account, name: &str) -> CloudResult<Option<Bucket>> {
     Ok(Some(found))
 }
 
-/// Deletes every version of every object, and the bucket; fine if it is gone.
-pub async fn delete_bucket(account: &Account, name: &str) -> CloudResult<()> {
+/// Deletes a bucket with every version of every object. `Ok` if it does not exist.
+pub(super) async fn delete_bucket(account: &Account, name: &str) -> CloudResult<()> {
     if !exists(account, name).await? {
         return Ok(());
     }
-    // Always the first page: what was on it is gone at the next look.
+    // Always the first page: its objects are gone at the next listing.
     loop {
         let page = account.s3.list_object_versions().bucket(name).send().await.map_err(|e| classify(name, e))?;
         let versions = page.versions().iter().map(|v| (v.key(), v.version_id()));
@@ -187,11 +192,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_is_said_with_its_price() {
+    fn leftovers_are_listed_with_their_prices() {
         let image = Image {
             id: "ami-1".into(),
             name: "rollcall-x".into(),
-            made: String::new(),
+            created: String::new(),
             snapshots: vec!["snap-1".into()],
             gb: 8,
         };

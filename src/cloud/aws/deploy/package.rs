@@ -1,16 +1,14 @@
-//! What is installed on the machines of a cluster, as one archive: program, ONNX Runtime, models, units, settings.
+//! What is installed on the machines of a cluster, as one archive: the program, its data files, units and settings.
 
 use std::{
     io::{Read as _, Seek as _, Write},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
-
-use crate::settings::{RecogniserKind, Settings};
 
 const INSTALL: &str = include_str!("../../../../deploy/install.sh");
 const UNITS: [(&str, &str); 2] = [
@@ -19,16 +17,23 @@ const UNITS: [(&str, &str); 2] = [
 ];
 const SETTINGS: &str = include_str!("../../../../config/aws.toml");
 
-/// An archive (tar, gzip) with everything in the folder `rollcall`.
-pub struct Package {
-    pub file: NamedTempFile,
-    pub bytes: u64,
-    pub sha256: String,
+/// A tar archive, compressed with gzip, whose files are all in the directory `rollcall`.
+pub(super) struct Package {
+    /// The archive.
+    pub(super) file: NamedTempFile,
+    /// Its size.
+    pub(super) bytes: u64,
+    /// Its SHA-256 digest in hex.
+    pub(super) sha256: String,
 }
 
 impl Package {
-    /// `program`: what is installed as `rollcall`. `config`: settings of the cluster's machines; else `config/aws.toml`.
-    pub fn build(program: &Path, settings: &Settings, config: Option<&Path>) -> anyhow::Result<Self> {
+    /// Builds the archive. `program` is installed as `rollcall`, each of `files` under the same relative path below the
+    /// installation's directory. `config` is the settings file of the machines, by default `config/aws.toml`.
+    ///
+    /// # Errors
+    /// A file cannot be read, or its path is not Unicode.
+    pub(super) fn build(program: &Path, files: &[PathBuf], config: Option<&Path>) -> anyhow::Result<Self> {
         let config = match config {
             None => SETTINGS.to_owned(),
             Some(path) => std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?,
@@ -37,12 +42,12 @@ impl Package {
         let mut archive = tar::Builder::new(GzEncoder::new(file, Compression::fast()));
         let add = |archive: &mut tar::Builder<_>, from: &Path, to: &str| {
             let added = archive.append_path_with_name(from, format!("rollcall/{to}"));
-            added.with_context(|| format!("{}: is it there? (`make setup` installs models)", from.display()))
+            added.with_context(|| format!("{}: does it exist? (`make setup` installs models)", from.display()))
         };
         add(&mut archive, program, "rollcall")?;
-        for path in models(settings)? {
+        for path in files {
             let name = path.to_str().with_context(|| format!("{}: the path is not Unicode", path.display()))?;
-            add(&mut archive, &path, &format!("models/{name}"))?;
+            add(&mut archive, path, &format!("models/{name}"))?;
         }
         let texts = UNITS.iter().copied().chain([("install.sh", INSTALL), ("aws.toml", &config)]);
         for (name, text) in texts {
@@ -57,24 +62,6 @@ impl Package {
         let sha256 = sha256(file.as_file_mut())?;
         Ok(Self { file, bytes, sha256 })
     }
-}
-
-/// The files that workers load. Machines find them under the same paths in `/opt/rollcall`.
-fn models(settings: &Settings) -> anyhow::Result<Vec<PathBuf>> {
-    let r = &settings.recognition;
-    let files = match r.kind {
-        RecogniserKind::Face => [&r.runtime, &r.detector, &r.embedder],
-        RecogniserKind::Classifier => [&r.runtime, &r.classifier, &r.labels],
-    };
-    for path in files {
-        let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        anyhow::ensure!(
-            inside,
-            "{}: recognition.* must be paths below the working folder, as machines find the files below /opt/rollcall",
-            path.display()
-        );
-    }
-    Ok(files.into_iter().cloned().collect())
 }
 
 fn sha256(file: &mut std::fs::File) -> anyhow::Result<String> {

@@ -1,4 +1,4 @@
-//! `rollcall aws up`: creates the cluster's stack, or brings it to what is asked for now.
+//! `rollcall aws up`: creates or updates the cluster's stack.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,55 +9,66 @@ use aws_sdk_cloudformation::{
 };
 
 use super::{
-    Account, BUCKETS, filter, leftovers,
-    stack::{End, Stack},
+    super::errors::classify,
+    account::{Account, BUCKETS, filter},
+    leftovers,
+    stack::{Outcome, Stack},
 };
-use crate::cloud::aws::classify;
 
 const TEMPLATE: &str = include_str!("../../../../deploy/cloudformation.yaml");
 
-/// What is asked for. `None` is what the stack has, or the template's default.
+/// Parameters of the stack. `None` keeps the stack's value, or is the template's default for a new stack.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// By default the cluster's newest.
-    pub image: Option<String>,
+pub(crate) struct Options {
+    /// Image of the machines; by default the cluster's newest.
+    pub(crate) image: Option<String>,
     /// By default the account's default network.
-    pub vpc: Option<String>,
-    pub subnet: Option<String>,
-    /// Address range of those who may upload.
-    pub allow_from: Option<String>,
+    pub(crate) vpc: Option<String>,
+    /// Subnet of the web node; by default the first default subnet.
+    pub(crate) subnet: Option<String>,
+    /// Address range (CIDR) that uploads are accepted from.
+    pub(crate) allow_from: Option<String>,
     /// Key pair for SSH.
-    pub key: Option<String>,
-    pub web_type: Option<String>,
-    pub worker_type: Option<String>,
-    pub retention_days: Option<u16>,
-    pub timeout: Duration,
+    pub(crate) key: Option<String>,
+    /// Instance type of the web node.
+    pub(crate) web_type: Option<String>,
+    /// Instance type of the workers.
+    pub(crate) worker_type: Option<String>,
+    /// Days that uploads are kept.
+    pub(crate) retention_days: Option<u16>,
+    /// Longest time for each change of the stack.
+    pub(crate) timeout: Duration,
 }
 
-/// What the stack says of itself.
-pub struct Up {
-    /// Whether anything had to be done.
-    pub changed: bool,
-    pub outputs: Vec<(String, String)>,
+/// The result of [`up`].
+pub(crate) struct Up {
+    /// Whether the stack was changed.
+    pub(crate) changed: bool,
+    /// The stack's outputs: names and values.
+    pub(crate) outputs: Vec<(String, String)>,
 }
 
-/// Creates or updates, and waits until it is done.
-pub async fn up(account: &Account, options: Options) -> anyhow::Result<Up> {
+/// Creates or updates the stack and waits for the change to complete.
+///
+/// # Errors
+/// A required option is missing, or the change failed or took too long.
+pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up> {
     let stack = Stack::new(account);
     let timeout = options.timeout;
-    let present = match stack.settle(timeout).await? {
-        End::Gone => None,
-        End::Complete => stack.describe().await?,
-        // A change that was rolled back: what was before is there, and may be changed again.
-        End::Failed(state) if state == "UPDATE_ROLLBACK_COMPLETE" => stack.describe().await?,
-        End::Failed(state) if ["CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"].contains(&state.as_str()) => {
-            eprintln!("removing the stack {}, whose making has failed before ({state})", stack.name);
+    let failed_creation = ["CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"];
+    let present = match stack.wait(timeout).await? {
+        Outcome::Deleted => None,
+        Outcome::Complete => stack.describe().await?,
+        // An update that was rolled back left the stack as it was before.
+        Outcome::Failed(state) if state == "UPDATE_ROLLBACK_COMPLETE" => stack.describe().await?,
+        Outcome::Failed(state) if failed_creation.contains(&state.as_str()) => {
+            eprintln!("deleting the stack {}, whose creation has failed before ({state})", stack.name);
             stack.delete(timeout).await?;
             None
         }
-        End::Failed(state) => anyhow::bail!(
-            "the stack {} is in the state {state}, from which it cannot be changed: put it right in CloudFormation's \
-             console, or take it down with `rollcall aws down` (data and images stay)",
+        Outcome::Failed(state) => anyhow::bail!(
+            "the stack {} cannot be changed in the state {state}: repair it in CloudFormation's console, or take it \
+             down with `rollcall aws down` (data and images stay)",
             stack.name
         ),
     };
@@ -72,32 +83,32 @@ pub async fn up(account: &Account, options: Options) -> anyhow::Result<Up> {
         }
         Some(_) => update(account, &stack, parameters).await?,
     };
-    match stack.settle(timeout).await? {
-        End::Complete => {}
-        End::Failed(state) => {
+    match stack.wait(timeout).await? {
+        Outcome::Complete => {}
+        Outcome::Failed(state) => {
             anyhow::bail!("{verb} the stack {} failed ({state}):\n{}", stack.name, stack.failures(began).await)
         }
-        End::Gone => anyhow::bail!("the stack {} was deleted meanwhile", stack.name),
+        Outcome::Deleted => anyhow::bail!("the stack {} was deleted meanwhile", stack.name),
     }
     let described = stack.describe().await?.with_context(|| format!("the stack {} is gone", stack.name))?;
     let outputs = described.outputs.unwrap_or_default().into_iter();
     let outputs: Vec<(String, String)> = outputs.filter_map(|o| Some((o.output_key?, o.output_value?))).collect();
     if let Some((_, template)) = outputs.iter().find(|(key, _)| key == "LaunchTemplate") {
-        use_newest_version(account, template).await?;
+        set_default_version(account, template).await?;
     }
     Ok(Up { changed, outputs })
 }
 
-/// Answers when CloudFormation has accepted it.
+/// Starts the creation.
 async fn create(account: &Account, stack: &Stack<'_>, parameters: Vec<Parameter>) -> anyhow::Result<()> {
-    // No tags for the stack: its machines would have them too, and a controller would take the web node for a worker.
+    // No tags on the stack: its instances would inherit them, and a controller would take the web node for a worker.
     let call = account.cloudformation.create_stack().stack_name(&stack.name).template_body(TEMPLATE);
     let call = call.set_parameters(Some(parameters)).capabilities(Capability::CapabilityIam);
     call.send().await.map_err(|e| classify(&format!("stack {}", stack.name), e))?;
     Ok(())
 }
 
-/// Answers when CloudFormation has accepted it, and whether there is anything to do.
+/// Starts the update. Returns whether there is anything to update.
 async fn update(account: &Account, stack: &Stack<'_>, parameters: Vec<Parameter>) -> anyhow::Result<bool> {
     let call = account.cloudformation.update_stack().stack_name(&stack.name).template_body(TEMPLATE);
     let call = call.set_parameters(Some(parameters)).capabilities(Capability::CapabilityIam);
@@ -120,11 +131,11 @@ async fn parameters(
     }
     let (mut vpc, mut subnet) = (options.vpc, options.subnet);
     if present.is_none() {
-        let advice = "make one with `rollcall aws bake`, or name one with --image";
+        let advice = "create one with `rollcall aws bake`, or name one with --image";
         image = Some(image.with_context(|| format!("the cluster {} has no image: {advice}", account.cluster))?);
         anyhow::ensure!(
             options.allow_from.is_some(),
-            "say with --allow-from who may upload, as an address range (203.0.113.0/24): there is no login"
+            "--allow-from is missing: there is no login, so name the address range that may upload (203.0.113.0/24)"
         );
         if vpc.is_none() {
             vpc = Some(default_vpc(account).await?);
@@ -133,10 +144,10 @@ async fn parameters(
             subnet = Some(default_subnet(account, vpc.as_deref().unwrap_or_default()).await?);
         }
         for kind in BUCKETS {
-            // A bucket that an earlier stack has left with its data is used again.
-            let there = leftovers::exists(account, &account.bucket(kind)).await?;
+            // The leftover bucket of an earlier stack is used again, with its data.
+            let exists = leftovers::exists(account, &account.bucket(kind)).await?;
             let name = format!("Make{}{}", kind[..1].to_uppercase(), &kind[1..]);
-            given.push((name, if there { "no" } else { "yes" }.to_owned()));
+            given.push((name, if exists { "no" } else { "yes" }.to_owned()));
         }
     }
     for (key, value) in [
@@ -176,11 +187,11 @@ async fn default_subnet(account: &Account, vpc: &str) -> anyhow::Result<String> 
     Ok(first.with_context(|| format!("{vpc} has no default subnet: name one with --subnet"))?.1)
 }
 
-/// CloudFormation adds a version to a launch template and leaves the old one the default, which is what is launched.
-async fn use_newest_version(account: &Account, template: &str) -> anyhow::Result<()> {
+/// Makes the newest version of a launch template the default, which is what is launched. CloudFormation only adds one.
+async fn set_default_version(account: &Account, template: &str) -> anyhow::Result<()> {
     let answer = account.ec2.describe_launch_templates().launch_template_ids(template).send().await;
     let found = answer.map_err(|e| classify(template, e))?.launch_templates.unwrap_or_default().pop();
-    let Some(found) = found else { anyhow::bail!("the launch template {template} is not there") };
+    let Some(found) = found else { anyhow::bail!("the launch template {template} does not exist") };
     let Some(newest) = found.latest_version_number else { return Ok(()) };
     if found.default_version_number != Some(newest) {
         let call = account.ec2.modify_launch_template().launch_template_id(template);

@@ -1,4 +1,4 @@
-//! Waiting for what AWS takes its time for.
+//! Polling for what takes AWS a while.
 
 use std::time::Duration;
 
@@ -6,23 +6,26 @@ use tokio::time::{Instant, sleep};
 
 use crate::cloud::CloudError;
 
-/// The first pause and the longest: short waits end soon, long ones cost few calls.
-const FIRST: Duration = Duration::from_millis(200);
-const LONGEST: Duration = Duration::from_secs(5);
+/// First pause between two polls.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// Longest pause between two polls.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Looks again and again until `look` has something. A fault on the way there is not the end of what is waited for.
-/// `None` when the time is over.
-pub async fn until<T>(
+/// Polls until `poll` returns a value, with growing pauses. Returns `None` after `timeout`.
+///
+/// # Errors
+/// The first error of `poll` that is not a retryable [`CloudError`].
+pub(super) async fn until<T>(
     timeout: Duration,
-    mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+    mut poll: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<Option<T>> {
-    let (began, mut pause) = (Instant::now(), FIRST);
+    let (began, mut pause) = (Instant::now(), FIRST_PAUSE);
     loop {
-        match look().await {
+        match poll().await {
             Ok(Some(found)) => return Ok(Some(found)),
             Ok(None) => {}
             Err(error) if error.downcast_ref().is_some_and(CloudError::retryable) => {
-                tracing::warn!(error = format!("{error:#}"), "looking again");
+                tracing::warn!(error = format!("{error:#}"), "polling again");
             }
             Err(error) => return Err(error),
         }
@@ -31,7 +34,7 @@ pub async fn until<T>(
             return Ok(None);
         }
         sleep(pause.min(left)).await;
-        pause = (pause * 5 / 4).min(LONGEST);
+        pause = (pause * 5 / 4).min(LONGEST_PAUSE);
     }
 }
 
@@ -40,19 +43,19 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_looks_past_faults_and_ends_with_its_time_or_an_error_that_stays() {
-        let mut looks = 0;
-        let found = until(LONGEST, async || {
-            looks += 1;
-            if looks < 3 { Err(CloudError::Throttled.into()) } else { Ok(Some(looks)) }
+    async fn polling_survives_retryable_errors_and_ends_with_a_value_the_timeout_or_another_error() {
+        let mut polls = 0;
+        let found = until(LONGEST_PAUSE, async || {
+            polls += 1;
+            if polls < 3 { Err(CloudError::Throttled.into()) } else { Ok(Some(polls)) }
         });
         assert_eq!(found.await.unwrap(), Some(3));
 
         let began = Instant::now(); // of the paused clock
-        assert_eq!(until(LONGEST, async || Ok(None::<()>)).await.unwrap(), None);
-        assert_eq!(began.elapsed(), LONGEST);
+        assert_eq!(until(LONGEST_PAUSE, async || Ok(None::<()>)).await.unwrap(), None);
+        assert_eq!(began.elapsed(), LONGEST_PAUSE);
 
-        let denied = until(LONGEST, async || Err::<Option<()>, _>(CloudError::Denied("no".into()).into()));
+        let denied = until(LONGEST_PAUSE, async || Err::<Option<()>, _>(CloudError::Denied("no".into()).into()));
         assert!(denied.await.is_err());
     }
 }

@@ -1,0 +1,231 @@
+//! A worker's actors on real queues: when a job leaves the queue, and how the worker ends.
+
+use std::sync::{Condvar, Mutex};
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::{
+    actors::{
+        guardian::Guardian,
+        queue_poller::{Owner, PollerOptions},
+    },
+    cloud::{CloudError, CloudResult, InstanceId, Interruption, Queue},
+    fleet::IdleStop,
+    job::JobId,
+    testing::{Handler, World},
+    worker::{Output, job_runner::Options},
+};
+
+/// What the cloud says to the instance.
+#[derive(Default)]
+struct Cloud {
+    /// It refuses to stop the instance.
+    refuses: bool,
+    /// It takes the instance away.
+    interrupted: bool,
+    stops: Mutex<usize>,
+}
+
+#[async_trait]
+impl Metadata for Cloud {
+    async fn instance_id(&self) -> CloudResult<InstanceId> {
+        Ok(InstanceId("i-1".into()))
+    }
+    async fn interruption(&self) -> CloudResult<Option<Interruption>> {
+        Ok(self.interrupted.then(|| Interruption { reason: "spot".into() }))
+    }
+    async fn ready(&self) -> CloudResult<()> {
+        Ok(())
+    }
+    async fn stop_self(&self) -> CloudResult<()> {
+        *self.stops.lock().expect("no panic") += 1;
+        if self.refuses { Err(CloudError::Denied("not now".into())) } else { Ok(()) }
+    }
+    async fn lost(&self) {
+        std::future::pending().await
+    }
+}
+
+/// Holds jobs up until it is opened.
+#[derive(Default)]
+struct Gate(Mutex<bool>, Condvar);
+
+impl Gate {
+    fn open(&self) {
+        *self.0.lock().expect("no panic") = true;
+        self.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let open = self.0.lock().expect("no panic");
+        drop(self.1.wait_while(open, |open| !*open).expect("no panic"));
+    }
+}
+
+struct Worker {
+    gate: Arc<Gate>,
+    end: Sender<End>,
+}
+
+/// Starts a worker of one thread, whose jobs wait for the gate.
+async fn start(world: &World, cloud: Arc<Cloud>, idle: Duration) -> Worker {
+    let gate = Arc::<Gate>::default();
+    let held = gate.clone();
+    let runner = JobRunner::start(Options {
+        handler: Arc::new(Handler(move |text: &str| {
+            held.wait();
+            Output::json(&text, text)
+        })),
+        threads: 1,
+        results: world.results.clone(),
+        queues: world.queues.clone(),
+        reply_prefix: world.settings.queue.speaker.clone(),
+        instance: "i-1".into(),
+        max_receives: 5,
+    });
+    let runner = Arc::new(runner.await.expect("started"));
+    let mut guardian = Guardian::builder();
+    let supervisor = guardian.mailbox::<InstanceSupervisor>("supervisor");
+    let poller = guardian.mailbox::<QueuePoller>("poller");
+    let timer = guardian.mailbox::<IdleTimer>("timer");
+    let (expired, born) = (supervisor.sender(), Instant::now());
+    let rule = IdleStop { idle, paid: Duration::ZERO };
+    guardian.supervise(&timer, move |notice| IdleTimer::new(rule, born, expired.clone(), notice));
+    let lead = Duration::from_millis(1);
+    let prefetch = Prefetch { lead, max_prefetch_delay: lead };
+    let limits = Limits { threads: 1, prefetch, drain_timeout: Duration::from_secs(20) };
+    let peers = Peers::new(&poller, &timer);
+    guardian.fail_fast(&supervisor, move |notice| InstanceSupervisor::new(runner, limits, cloud, peers, notice));
+    let options = PollerOptions {
+        visibility: world.settings.queue.visibility,
+        delete_linger: Duration::ZERO,
+        poll_linger: Duration::ZERO,
+        wait: Duration::from_secs(1),
+        finish_poll: false,
+    };
+    let (requests, owner) = (world.requests.clone(), Owner::of_draining(&supervisor));
+    guardian
+        .supervise(&poller, move |notice| QueuePoller::new(requests.clone(), options.clone(), owner.clone(), notice));
+    guardian.start().expect("complete");
+    Worker { gate, end: supervisor.sender() }
+}
+
+/// Waits until the queue has so many visible and in-flight jobs.
+async fn depth(queue: &dyn Queue, visible: u64, in_flight: u64) {
+    for _ in 0..1_000 {
+        let depth = queue.depth().await.expect("a depth");
+        if (depth.visible, depth.in_flight) == (visible, in_flight) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("not {visible} visible and {in_flight} in flight: {:?}", queue.depth().await);
+}
+
+/// Runs a system in which `scenario` plays; returns its exit code.
+fn run(scenario: impl Future<Output = ()> + 'static) -> i32 {
+    let system = System::new();
+    system.block_on(scenario);
+    system.run_with_code().expect("the system ran")
+}
+
+#[test]
+fn a_job_leaves_the_queue_when_it_is_done_and_not_when_it_is_received() {
+    let code = run(async {
+        let world = World::new().await;
+        let worker = start(&world, Arc::default(), Duration::from_secs(60)).await;
+        world.send(&world.job(1, "x")).await;
+        depth(&*world.requests, 0, 1).await;
+        // The thread holds the job: whoever kills this process now gets it again.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(world.requests.depth().await.expect("a depth").in_flight, 1);
+        assert!(world.results.get(JobId(1)).await.expect("read").is_none());
+        worker.gate.open();
+        depth(&*world.requests, 0, 0).await;
+        assert!(world.results.get(JobId(1)).await.expect("read").is_some(), "its result is kept before it is deleted");
+        worker.end.tell(End(EndReason::Signal));
+        Box::leak(Box::new(world)); // until the system has ended
+    });
+    assert_eq!(code, 0);
+}
+
+#[test]
+fn a_busy_thread_takes_no_further_job_and_a_signal_lets_it_finish() {
+    let code = run(async {
+        let world = World::new().await;
+        let worker = start(&world, Arc::default(), Duration::from_secs(60)).await;
+        world.send(&world.job(1, "x")).await;
+        depth(&*world.requests, 0, 1).await;
+        world.send(&world.job(2, "y")).await;
+        depth(&*world.requests, 1, 1).await;
+        worker.end.tell(End(EndReason::Signal));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        worker.gate.open();
+        depth(&*world.requests, 1, 0).await; // the first is done; the second is for others
+        assert!(world.results.get(JobId(1)).await.expect("read").is_some());
+        Box::leak(Box::new(world));
+    });
+    assert_eq!(code, 0);
+}
+
+#[test]
+fn a_job_whose_reply_cannot_be_sent_returns_to_the_queue() {
+    run(async {
+        let world = World::new().await;
+        let worker = start(&world, Arc::default(), Duration::from_secs(60)).await;
+        worker.gate.open();
+        world.send(&crate::job::Job { reply_to: "elsewhere".into(), ..world.job(1, "x") }).await;
+        // It is received again and again, up to the limit of the queue, and never deleted as done.
+        for _ in 0..1_000 {
+            if world.requests.depth().await.expect("a depth").total() == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(world.requests.depth().await.expect("a depth").total(), 0, "given up by the queue");
+        let result = world.results.get(JobId(1)).await.expect("read").expect("a result");
+        assert!(result.failure.is_some(), "the last receive left a failure behind");
+        worker.end.tell(End(EndReason::Signal));
+        Box::leak(Box::new(world));
+    });
+}
+
+#[test]
+fn an_idle_worker_stops_its_instance_and_ends() {
+    let cloud = Arc::new(Cloud::default());
+    let asked = cloud.clone();
+    let code = run(async move {
+        let world = World::new().await;
+        start(&world, asked, Duration::from_millis(50)).await;
+        Box::leak(Box::new(world));
+    });
+    assert_eq!((code, *cloud.stops.lock().expect("no panic")), (0, 1));
+}
+
+#[test]
+fn an_interruption_notice_drains_the_worker() {
+    let cloud = Arc::new(Cloud { interrupted: true, ..Cloud::default() });
+    let asked = cloud.clone();
+    let code = run(async move {
+        let world = World::new().await;
+        start(&world, asked, Duration::from_secs(60)).await;
+        Box::leak(Box::new(world));
+    });
+    assert_eq!((code, *cloud.stops.lock().expect("no panic")), (0, 1));
+}
+
+#[test]
+fn the_machine_is_powered_off_after_a_stop_that_failed() {
+    let cloud = Arc::new(Cloud { refuses: true, ..Cloud::default() });
+    let code = run(async move {
+        let world = World::new().await;
+        start(&world, cloud, Duration::from_millis(50)).await;
+        Box::leak(Box::new(world));
+    });
+    assert_eq!(code, EXIT_UNAVAILABLE);
+    // The unit of the image ends at that code, instead of starting the worker again, and powers the machine off.
+    let unit = include_str!("../../../deploy/rollcall-worker.service");
+    assert!(unit.lines().any(|line| line == format!("RestartPreventExitStatus={EXIT_UNAVAILABLE}")));
+    assert!(unit.lines().any(|line| line == "FailureAction=poweroff"));
+}

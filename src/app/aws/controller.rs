@@ -1,0 +1,70 @@
+//! The controller on AWS, which acts while it holds the lease.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{fleet_view::Views, reply_queues::ReplyQueues};
+use crate::{
+    actors::{
+        guardian::{Guardian, StandDown},
+        instance_fleet::{InstanceFleet, Retire},
+        mailbox::Mailbox,
+    },
+    app::node::{ControllerPorts, SeesReplies, add_controller},
+    cloud::{
+        aws::AwsCloud,
+        lease::{Held, Lease},
+    },
+    settings::Settings,
+};
+
+/// Key of the controller's lease, in the state bucket.
+const LEASE_KEY: &str = "controller-lease";
+
+/// Makes the lease of the cluster's controller, for the process called `node_name`.
+pub(super) fn lease(cloud: &AwsCloud, settings: &Settings, node_name: &str) -> Lease {
+    Lease::new(cloud.objects.clone(), &settings.store.state, LEASE_KEY, node_name, settings.fleet.lease)
+}
+
+/// What a controller needs of its node.
+pub(super) struct ControllerNode {
+    pub settings: Settings,
+    pub mailbox: Mailbox<InstanceFleet>,
+    pub ports: ControllerPorts,
+    pub views: Views,
+    pub reply_queues: Arc<ReplyQueues>,
+}
+
+impl ControllerNode {
+    /// Acts as controller whenever the lease is held, until `ended` is `true`.
+    pub async fn run(self, lease: Lease, mut ended: watch::Receiver<bool>) {
+        loop {
+            let mut held: Held = tokio::select! {
+                held = lease.acquire() => held,
+                () = self.views.follow() => return, // never
+                _ = ended.wait_for(|ended| *ended) => return,
+            };
+            let epoch = held.epoch();
+            let mut guardian = Guardian::builder();
+            let (ports, sees) = (self.ports.clone(), SeesReplies::OwnOnly);
+            add_controller(&mut guardian, &self.mailbox, &self.settings, ports, move || epoch, sees);
+            let Ok(guardian) = guardian.start() else { return }; // it has no mailbox of its own that could lack an actor
+            let lost = tokio::select! {
+                () = held.lost() => true,
+                () = self.reply_queues.collect() => true, // never
+                () = self.views.publish() => true, // never
+                _ = ended.wait_for(|ended| *ended) => false,
+            };
+            guardian.do_send(StandDown);
+            if self.mailbox.sender().ask(Retire).await.is_err() {
+                tracing::warn!("the fleet had died before it was retired");
+            }
+            if !lost {
+                held.release().await;
+                return;
+            }
+            tracing::warn!("another controller may act: waiting for the lease");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The roles on AWS. Queues, objects and machines are AWS's, so the tiers share no memory: a web node knows its own
+//! reply queue, the controller knows its fleet from EC2, and of several controllers the one with the lease acts.
+
+mod controller;
+mod fleet_view;
+mod reply_queues;
+
+use std::sync::Arc;
+
+use actix::{Addr, System};
+use anyhow::Context as _;
+use tokio::{sync::watch, task::JoinHandle};
+
+use controller::ControllerNode;
+use reply_queues::ReplyQueues;
+
+use super::{
+    node::{ControllerPorts, add_client},
+    ports::WorkerPorts,
+    queues,
+    serving::{listen, serve},
+    shutdown::wait_to_end,
+};
+use crate::{
+    actors::{
+        guardian::{Guardian, StandDown},
+        instance_fleet::InstanceFleet,
+        instance_supervisor::EXIT_UNAVAILABLE,
+        mailbox::Mailbox,
+    },
+    client::JobClient,
+    cloud::{Queues as _, aws::AwsCloud},
+    fleet::view::FleetView,
+    settings::Settings,
+};
+
+/// What a process runs beside the actors that every role has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tiers {
+    pub web: bool,
+    pub controller: bool,
+}
+
+/// A web node, a controller, or both, without HTTP.
+pub(super) struct AwsNode {
+    cloud: Arc<AwsCloud>,
+    settings: Settings,
+    fleet: watch::Receiver<Arc<FleetView>>,
+    reply_queues: Arc<ReplyQueues>,
+    web: Option<(JobClient, Addr<Guardian>)>,
+    controller: Option<JoinHandle<()>>,
+    /// `true` ends the controller.
+    end: watch::Sender<bool>,
+}
+
+impl AwsNode {
+    /// `fix`: put settings of queues right instead of refusing them.
+    pub async fn start(mut settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Result<Self> {
+        let node_name = node_name();
+        let cloud = Arc::new(AwsCloud::connect(&settings, fix).await?);
+        let reply_queues = Arc::new(ReplyQueues::new(cloud.clone(), &settings, &node_name));
+        if tiers.web {
+            // A node without a controller is one of several.
+            let (queue, held) = reply_queues.choose(tiers.controller).await.context("reply queue")?;
+            settings.queue.speaker = queue.clone();
+            let reply_queues = reply_queues.clone();
+            actix::spawn(async move { reply_queues.keep(&queue, held).await });
+        }
+        let queues = queues::create(&settings, &*cloud.queues).await?;
+
+        let (view, fleet) = watch::channel(Arc::new(FleetView::default()));
+        let view = Arc::new(view);
+        // The controller's actor comes and goes with the lease; its mailbox stays.
+        let mailbox = Mailbox::<InstanceFleet>::new("instance fleet");
+        let mut web = None;
+        if tiers.web {
+            let mut guardian = Guardian::builder();
+            let here = tiers.controller.then_some(&mailbox);
+            let client = add_client(&mut guardian, &settings, &queues, cloud.objects.clone(), here);
+            web = Some((client, guardian.start()?));
+        }
+        let (end, ended) = watch::channel(false);
+        let views = fleet_view::Views::new(&cloud, &settings, view.clone(), fleet.clone());
+        let controller = if tiers.controller {
+            let ports = ControllerPorts { compute: cloud.compute.clone(), requests: queues.requests, view };
+            let (settings, reply_queues) = (settings.clone(), reply_queues.clone());
+            let node = ControllerNode { settings, mailbox, ports, views, reply_queues };
+            let lease = controller::lease(&cloud, &node.settings, &node_name);
+            Some(actix::spawn(async move { node.run(lease, ended).await }))
+        } else {
+            actix::spawn(async move { views.follow().await });
+            None
+        };
+        Ok(Self { cloud, settings, fleet, reply_queues, web, controller, end })
+    }
+
+    /// Returns the client, where the node has the web tier.
+    pub fn client(&self) -> Option<JobClient> {
+        self.web.as_ref().map(|(client, _)| client.clone())
+    }
+
+    /// Returns the fleet, as it changes.
+    pub fn fleet(&self) -> watch::Receiver<Arc<FleetView>> {
+        self.fleet.clone()
+    }
+
+    /// Leaves the cluster: the reply queue, then the lease. Workers go on: they are not this process's.
+    pub async fn stop(self) {
+        if let Some((_, guardian)) = self.web {
+            guardian.do_send(StandDown);
+            if let Err(error) = self.reply_queues.leave(&self.settings.queue.speaker).await {
+                tracing::warn!(%error, "reply queue not deleted");
+            }
+        }
+        self.end.send_replace(true);
+        if let Some(controller) = self.controller
+            && controller.await.is_err()
+        {
+            tracing::warn!("the controller had died");
+        }
+    }
+}
+
+/// Runs a web node, the controller, or both, until a signal.
+///
+/// # Errors
+/// The address is taken, or AWS cannot be used.
+pub(crate) async fn run(settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Result<()> {
+    let listener = if tiers.web { Some(listen(&settings)?) } else { None };
+    let node = AwsNode::start(settings, tiers, fix).await?;
+    let mut serving = None;
+    if let Some((listener, client)) = listener.zip(node.client()) {
+        serving = Some(serve(listener, &node.settings, client, node.cloud.objects.clone(), node.fleet())?);
+    }
+    actix::spawn(async move {
+        wait_to_end().await;
+        tracing::info!("ending; workers go on until they are idle");
+        if let Some(serving) = serving {
+            serving.stop().await;
+        }
+        node.stop().await;
+        System::current().stop_with_code(0);
+    });
+    Ok(())
+}
+
+/// Connects the worker on the instance that this is, and ends the process when AWS cannot be reached any more.
+pub(super) async fn worker_ports(settings: &Settings) -> anyhow::Result<WorkerPorts> {
+    let cloud = AwsCloud::connect(settings, false).await?;
+    let requests = cloud.queues.open(&settings.queue.listener).await.context("request queue")?;
+    let metadata = cloud.metadata(requests);
+    actix::spawn({
+        let metadata = metadata.clone();
+        async move {
+            metadata.lost().await;
+            tracing::error!("AWS cannot be reached: giving up, so that the machine is shut down and costs nothing");
+            System::current().stop_with_code(EXIT_UNAVAILABLE);
+        }
+    });
+    Ok(WorkerPorts { queues: cloud.queues, objects: cloud.objects, metadata })
+}
+
+/// Names this process among those of the cluster, fit for a queue's name.
+fn node_name() -> String {
+    ulid::Ulid::generate().to_string().to_lowercase()
+}

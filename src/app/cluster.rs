@@ -1,0 +1,134 @@
+//! The runtime without HTTP: queues, the fleet and its workers, for jobs of any kind.
+
+use std::{path::PathBuf, sync::Arc};
+
+use actix::Addr;
+use tokio::sync::watch;
+
+use super::{
+    node::{ControllerPorts, SeesReplies, add_client, add_controller},
+    queues,
+};
+use crate::{
+    actors::{
+        guardian::{Guardian, StandDown},
+        instance_fleet::{Retire, end_all},
+        mailbox::Sender,
+    },
+    client::JobClient,
+    clock::now_ms,
+    cloud::{ObjectStore, local::LocalCloud},
+    fleet::view::FleetView,
+    settings::{CloudKind, Settings},
+};
+
+/// A running cluster, as the process that submits jobs sees it: on the embedded cloud or, with the feature `aws`, on
+/// SQS, S3 and EC2.
+pub struct Cluster {
+    client: JobClient,
+    fleet: watch::Receiver<Arc<FleetView>>,
+    kind: Kind,
+}
+
+enum Kind {
+    Local(LocalCluster),
+    #[cfg(feature = "aws")]
+    Aws(Box<super::aws::AwsNode>),
+}
+
+impl Cluster {
+    /// Starts the controller and what a client of it needs. No worker runs until there is a job: on one machine workers
+    /// are processes of this program (`PROGRAM worker --socket … --instance …`; see [`worker`](super::worker)).
+    /// `config`: the settings file, which workers receive as `--config`.
+    ///
+    /// # Errors
+    /// The data folder or AWS cannot be used; says what to do.
+    pub async fn start(settings: &Settings, config: Option<PathBuf>) -> anyhow::Result<Self> {
+        match settings.cloud.kind {
+            CloudKind::Local => {
+                let cluster = LocalCluster::start(settings, config).await?;
+                let (client, fleet) = (cluster.client.clone(), cluster.fleet.clone());
+                Ok(Self { client, fleet, kind: Kind::Local(cluster) })
+            }
+            #[cfg(feature = "aws")]
+            CloudKind::Aws => {
+                let tiers = super::aws::Tiers { web: true, controller: true };
+                let node = super::aws::AwsNode::start(settings.clone(), tiers, false).await?;
+                let (client, fleet) = (node.client(), node.fleet());
+                let client = client.ok_or_else(|| anyhow::anyhow!("a node with the web tier has a client"))?;
+                Ok(Self { client, fleet, kind: Kind::Aws(Box::new(node)) })
+            }
+            #[cfg(not(feature = "aws"))]
+            CloudKind::Aws => Err(queues::without_aws()),
+        }
+    }
+
+    /// Returns the client that submits jobs.
+    pub fn client(&self) -> &JobClient {
+        &self.client
+    }
+
+    /// Returns the fleet, as it changes.
+    pub fn fleet(&self) -> watch::Receiver<Arc<FleetView>> {
+        self.fleet.clone()
+    }
+
+    /// Waits until there is no job, and no instance is starting, running or stopping any more.
+    pub async fn wait_until_idle(&self) {
+        let since = now_ms(); // an older view may not show what was submitted just before
+        let idle = |view: &Arc<FleetView>| {
+            let c = &view.counts;
+            view.at_ms >= since && view.demand == 0 && view.intents + c.pending + c.running + c.stopping == 0
+        };
+        let _ = self.fleet.clone().wait_for(idle).await; // the fleet lives as long as this
+    }
+
+    /// Ends the controller and, on one machine, the workers.
+    pub async fn stop(self) {
+        match self.kind {
+            Kind::Local(cluster) => cluster.stop().await,
+            #[cfg(feature = "aws")]
+            Kind::Aws(node) => node.stop().await,
+        }
+    }
+}
+
+/// A cluster on the embedded cloud.
+pub(super) struct LocalCluster {
+    pub client: JobClient,
+    pub fleet: watch::Receiver<Arc<FleetView>>,
+    cloud: LocalCloud,
+    guardian: Addr<Guardian>,
+    retire: Sender<Retire>,
+}
+
+impl LocalCluster {
+    pub async fn start(settings: &Settings, config: Option<PathBuf>) -> anyhow::Result<Self> {
+        let cloud = LocalCloud::open(settings, config).await?;
+        let queues = queues::create(settings, &*cloud.queues).await?;
+        let (view, fleet) = watch::channel(Arc::new(FleetView::default()));
+
+        let mut guardian = Guardian::builder();
+        let controller = guardian.mailbox("instance fleet");
+        let client = add_client(&mut guardian, settings, &queues, cloud.objects.clone(), Some(&controller));
+        let (compute, requests) = (cloud.compute.clone(), queues.requests.clone());
+        let ports = ControllerPorts { compute, requests, view: Arc::new(view) };
+        // A time stamp makes launch tokens of one epoch differ from those of the epoch before.
+        add_controller(&mut guardian, &controller, settings, ports, now_ms, SeesReplies::All);
+        let guardian = guardian.start()?;
+        Ok(Self { client, fleet, cloud, guardian, retire: controller.sender() })
+    }
+
+    pub fn objects(&self) -> Arc<dyn ObjectStore> {
+        self.cloud.objects.clone()
+    }
+
+    pub async fn stop(self) {
+        self.guardian.do_send(StandDown);
+        if self.retire.ask(Retire).await.is_err() {
+            tracing::warn!("the fleet had died before it was retired");
+        }
+        end_all(&*self.cloud.compute).await;
+        self.cloud.close().await;
+    }
+}

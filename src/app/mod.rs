@@ -1,0 +1,52 @@
+//! Composition root: builds the ports, starts the actors and connects them. One file per role.
+//!
+//! | role | file | what runs |
+//! |---|---|---|
+//! | `rollcall up` | `up.rs` | a [`Cluster`] on this machine, and HTTP |
+//! | `rollcall serve`, `web`, `controller` | `aws/` | the tiers of a cluster on AWS |
+//! | `rollcall worker` | `worker.rs` | the actors of one instance |
+
+#[cfg(feature = "aws")]
+pub(crate) mod aws;
+mod cluster;
+pub(crate) mod logging;
+mod node;
+mod ports;
+pub(crate) mod queues;
+mod serving;
+mod shutdown;
+mod system;
+pub(crate) mod up;
+mod worker;
+
+use std::{collections::HashMap, path::Path};
+
+use crate::settings::{Layers, Settings, SettingsError};
+
+pub use cluster::Cluster;
+pub use logging::to_stderr as log_to_stderr;
+#[cfg(feature = "aws")]
+pub(crate) use shutdown::asked_to_end;
+pub use system::{block_on, run};
+pub use worker::{WorkerArgs, worker};
+
+/// Returns the environment variables that are text.
+pub fn environment() -> HashMap<String, String> {
+    let text = |(key, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((key.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
+}
+
+/// Returns the number of cores, which "auto" of some settings goes by.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Reads the settings: the defaults, then `file`, then the environment.
+///
+/// # Errors
+/// A setting that is not allowed; says where it is and what is allowed.
+pub fn settings(file: Option<&Path>) -> Result<Settings, SettingsError> {
+    Settings::from_layers(&Layers::load(file, environment())?, cores())
+}

@@ -1,0 +1,102 @@
+//! The actors of a node: those behind its job client, and those of the controller.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::queues::{ClusterQueues, poller_options};
+use crate::{
+    actors::{
+        fleet_recorder::FleetRecorder,
+        guardian::GuardianBuilder,
+        instance_fleet::InstanceFleet,
+        mailbox::Mailbox,
+        queue_poller::{Owner, QueuePoller},
+        reply_router::ReplyRouter,
+        web_request::Ports,
+    },
+    client::{JobClient, Options},
+    clock::now_ms,
+    cloud::{Compute, ObjectStore},
+    fleet::{FleetCore, view::FleetView},
+    results::ResultStore,
+    settings::Settings,
+};
+
+/// Adds the reply router and the reply poller, and returns a client of them. `fleet`: the controller's actor, where it
+/// is in this process.
+pub(super) fn add_client(
+    guardian: &mut GuardianBuilder,
+    settings: &Settings,
+    queues: &ClusterQueues,
+    objects: Arc<dyn ObjectStore>,
+    fleet: Option<&Mailbox<InstanceFleet>>,
+) -> JobClient {
+    let router = guardian.mailbox::<ReplyRouter>("reply router");
+    let poller = guardian.mailbox::<QueuePoller>("reply poller");
+
+    let (done, served) = (poller.sender(), fleet.map(Mailbox::sender));
+    guardian.supervise(&router, move |notice| ReplyRouter::new(done.clone(), served.clone(), notice));
+
+    let (replies, options) = (queues.replies.clone(), poller_options(settings, queues.polling));
+    let owner = Owner::of_endless(&router);
+    guardian
+        .supervise(&poller, move |notice| QueuePoller::new(replies.clone(), options.clone(), owner.clone(), notice));
+
+    let ports = Ports {
+        requests: queues.requests.clone(),
+        results: ResultStore::new(objects, settings.store.clone()),
+        register: router.sender(),
+        forget: router.sender(),
+    };
+    let options = Options {
+        max_waiting: settings.http.max_waiting,
+        max_memory: settings.http.max_upload_memory,
+        deadline: settings.http.deadline,
+        inline_limit: settings.queue.inline_limit,
+        reply_to: settings.queue.speaker.clone(),
+    };
+    JobClient::new(options, ports, fleet.map(Mailbox::sender))
+}
+
+/// Which replies of its workers a controller sees: those to other nodes' jobs go elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SeesReplies {
+    All,
+    #[cfg(feature = "aws")]
+    OwnOnly,
+}
+
+/// What a controller acts on.
+#[derive(Clone)]
+pub(super) struct ControllerPorts {
+    pub compute: Arc<dyn Compute>,
+    pub requests: Arc<dyn crate::cloud::Queue>,
+    /// Where the fleet is shown.
+    pub view: Arc<watch::Sender<Arc<FleetView>>>,
+}
+
+/// Adds the controller, whose launch tokens begin with `epoch`.
+pub(super) fn add_controller(
+    guardian: &mut GuardianBuilder,
+    fleet: &Mailbox<InstanceFleet>,
+    settings: &Settings,
+    ports: ControllerPorts,
+    epoch: impl Fn() -> u64 + 'static,
+    sees: SeesReplies,
+) {
+    let settings = settings.clone();
+    guardian.supervise(fleet, move |notice| {
+        let mut rules = settings.fleet_rules(Duration::from_millis(now_ms()));
+        if sees != SeesReplies::All {
+            rules.silent_timeout = None; // silence proves nothing
+        }
+        let core = FleetCore::new(rules, epoch());
+        let log = settings.fleet.record.as_ref().and_then(|path| {
+            let opened = FleetRecorder::open(path, &core);
+            opened.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "no event log of the fleet")).ok()
+        });
+        let ControllerPorts { compute, requests, view } = ports.clone();
+        InstanceFleet::new(core, log, compute, requests, view, notice)
+    });
+}

@@ -1,0 +1,68 @@
+//! The queues of a cluster, and how they are polled.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+
+use crate::{
+    actors::queue_poller::PollerOptions,
+    cloud::{Polling, Queue, QueueSpec, Queues},
+    settings::Settings,
+};
+
+/// Longest poll of a queue that has nothing: as long as any may be.
+const LONGEST_POLL: Duration = Duration::from_secs(20);
+
+/// Describes the queues of a cluster: dead letters, requests, replies. The first has to be created first.
+pub(crate) fn specs(settings: &Settings) -> [QueueSpec; 3] {
+    let q = &settings.queue;
+    let dead_letters = QueueSpec {
+        name: q.dead_letter.clone(),
+        fifo: true,
+        visibility: q.visibility,
+        max_receives: u32::MAX,
+        dead_letter: None,
+        durable: true,
+    };
+    let requests = QueueSpec {
+        name: q.listener.clone(),
+        max_receives: q.max_receives,
+        dead_letter: Some(q.dead_letter.clone()),
+        ..dead_letters.clone()
+    };
+    let replies = QueueSpec { name: q.speaker.clone(), fifo: false, durable: false, ..dead_letters.clone() };
+    [dead_letters, requests, replies]
+}
+
+/// The queues that the tiers talk over.
+pub(super) struct ClusterQueues {
+    pub requests: Arc<dyn Queue>,
+    pub replies: Arc<dyn Queue>,
+    pub polling: Polling,
+}
+
+/// Creates the queues of a cluster, or opens them where they exist.
+pub(super) async fn create(settings: &Settings, queues: &dyn Queues) -> anyhow::Result<ClusterQueues> {
+    let [dead_letters, requests, replies] = specs(settings);
+    queues.create(dead_letters).await.context("dead-letter queue")?;
+    let requests = queues.create(requests).await.context("request queue")?;
+    let replies = queues.create(replies).await.context("reply queue")?;
+    Ok(ClusterQueues { requests, replies, polling: queues.polling() })
+}
+
+/// Returns how a poller treats a queue of this cloud.
+pub(super) fn poller_options(settings: &Settings, polling: Polling) -> PollerOptions {
+    PollerOptions {
+        visibility: settings.queue.visibility,
+        delete_linger: polling.delete_linger,
+        poll_linger: polling.poll_linger,
+        wait: LONGEST_POLL,
+        finish_poll: polling.finish_poll,
+    }
+}
+
+/// The error of a program that was built without the feature `aws` and is asked to use it.
+#[cfg(not(feature = "aws"))]
+pub(crate) fn without_aws() -> anyhow::Error {
+    anyhow::anyhow!("this program was built without AWS: build it with `cargo build --release --features aws`")
+}

@@ -1,0 +1,37 @@
+//! What a check has found, and the remedy for each kind of error.
+
+use crate::cloud::CloudError;
+
+/// The result of one check.
+pub(super) struct Finding {
+    /// What was checked.
+    pub(super) what: String,
+    /// What is well, or the fault and its remedy.
+    pub(super) result: Result<String, (String, String)>,
+}
+
+impl Finding {
+    /// Creates a finding.
+    pub(super) fn new(what: impl Into<String>, result: Result<impl Into<String>, (String, String)>) -> Self {
+        Self { what: what.into(), result: result.map(Into::into) }
+    }
+}
+
+/// Returns an error's message and its remedy. `missing` is the remedy for `NotFound`.
+pub(super) fn remedy(error: CloudError, missing: &str) -> (String, String) {
+    let text = error.to_string();
+    let skewed = ["TimeTooSkewed", "RequestExpired"].iter().any(|code| text.contains(code));
+    let remedy = match &error {
+        CloudError::Denied(_) if skewed => "set this machine's clock: run a time service such as chrony",
+        CloudError::Denied(_) => {
+            "give this role the rights that deploy/cloudformation.yaml gives it, or use other credentials"
+        }
+        CloudError::NotFound(_) => missing,
+        CloudError::Invalid(_) => "put right what the message names",
+        CloudError::Quota(_) => "ask AWS for a higher limit, or lower fleet.max_instances",
+        CloudError::NoCapacity(_) => "name more types in aws.instance_types or more subnets in aws.subnets",
+        CloudError::Unavailable(_) => "check the network, aws.region and AWS_ENDPOINT_URL_*",
+        CloudError::Throttled | CloudError::Conflict(_) => "try again in a minute",
+    };
+    (text, remedy.to_owned())
+}

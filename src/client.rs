@@ -1,0 +1,214 @@
+//! Submits jobs and waits for their replies: the way into the runtime for HTTP, the command line and programs of one's
+//! own.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{Actor, Addr};
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+pub use crate::actors::web_request::SubmitError;
+use crate::{
+    actors::{
+        instance_fleet::DemandHint,
+        mailbox::Sender,
+        web_request::{HangUp, Ports, WebRequest},
+    },
+    clock::now_ms,
+    cloud::{CloudError, Message},
+    job::{Job, JobId, JobKind, Payload, Reply, Retention},
+    results::ResultStore,
+    wire,
+};
+
+/// When to try again after a refusal. A worker finishes tens of jobs a second, so room comes soon.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Memory for payloads is counted in pages of this many bytes: a semaphore counts in 32 bits.
+const PAGE: usize = 4096;
+
+/// What a client may use, and where its replies go.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Jobs that may wait at once.
+    pub max_waiting: usize,
+    /// Bytes of payloads that may be held at once.
+    pub max_memory: usize,
+    /// Longest wait for a reply.
+    pub deadline: Duration,
+    /// Payloads of more bytes go through the store.
+    pub inline_limit: usize,
+    /// Name of the queue that takes the replies.
+    pub reply_to: String,
+}
+
+/// A place among the waiting jobs, given back when dropped.
+pub struct Admission {
+    _place: OwnedSemaphorePermit,
+    memory: Option<OwnedSemaphorePermit>,
+    reserved: usize,
+}
+
+/// One job to submit.
+pub struct Submission {
+    /// Identifies the job.
+    pub id: JobId,
+    /// What is to be done.
+    pub kind: JobKind,
+    /// What is kept of it; must be what the worker's handler says of the kind.
+    pub retention: Retention,
+    /// Name of the file that the payload came as, made safe: one segment of a path.
+    pub file: String,
+    /// The bytes to work on.
+    pub payload: Bytes,
+    /// Version of the handler's shared data that the worker must have at least; 0 where there is none.
+    pub min_version: u64,
+}
+
+struct Shared {
+    options: Options,
+    ports: Ports,
+    /// The fleet, where it is in this process.
+    hint: Option<Sender<DemandHint>>,
+    places: Arc<Semaphore>,
+    memory: Arc<Semaphore>,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct JobClient(Arc<Shared>);
+
+/// Notifies the request that its client is gone, when the client's future is dropped.
+struct HangUpOnDrop(Addr<WebRequest>);
+
+impl Drop for HangUpOnDrop {
+    fn drop(&mut self) {
+        self.0.do_send(HangUp);
+    }
+}
+
+impl JobClient {
+    /// Makes a client of the actors behind `ports`; `hint` tells the fleet of each job at once.
+    pub fn new(options: Options, ports: Ports, hint: Option<Sender<DemandHint>>) -> Self {
+        let places = Arc::new(Semaphore::new(options.max_waiting));
+        let memory = Arc::new(Semaphore::new(options.max_memory / PAGE));
+        Self(Arc::new(Shared { options, ports, hint, places, memory }))
+    }
+
+    /// Returns the store of payloads and results.
+    pub fn results(&self) -> &ResultStore {
+        &self.0.ports.results
+    }
+
+    /// Returns how many jobs hold a place now.
+    pub fn waiting(&self) -> usize {
+        self.0.options.max_waiting - self.0.places.available_permits()
+    }
+
+    /// Takes a place among the waiting jobs.
+    ///
+    /// # Errors
+    /// `Overloaded` if there is none.
+    pub fn admit(&self) -> Result<Admission, SubmitError> {
+        let place = self.0.places.clone().try_acquire_owned();
+        let place = place
+            .map_err(|_| SubmitError::Overloaded { what: "too many uploads are waiting", retry_after: RETRY_AFTER })?;
+        Ok(Admission { _place: place, memory: None, reserved: 0 })
+    }
+
+    /// Takes `bytes` of the memory for payloads, held by the admission.
+    ///
+    /// # Errors
+    /// `Overloaded` if there are not as many.
+    pub fn reserve(&self, admission: &mut Admission, bytes: usize) -> Result<(), SubmitError> {
+        admission.reserved += bytes;
+        let held = admission.memory.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = admission.reserved.div_ceil(PAGE) - held;
+        let taken = self.0.memory.clone().try_acquire_many_owned(more as u32);
+        let taken = taken.map_err(|_| SubmitError::Overloaded {
+            what: "too many bytes are being uploaded",
+            retry_after: RETRY_AFTER,
+        })?;
+        match &mut admission.memory {
+            Some(memory) => memory.merge(taken),
+            none => *none = Some(taken),
+        }
+        Ok(())
+    }
+
+    /// Submits a job and waits for its reply. `retried`: the id came from a caller who may have submitted the job before,
+    /// so a stored result is answered if there is one.
+    ///
+    /// # Errors
+    /// The job was not submitted, or has no reply yet.
+    pub async fn submit(
+        &self,
+        admission: Admission,
+        submission: Submission,
+        retried: bool,
+    ) -> Result<Reply, SubmitError> {
+        let _place = admission;
+        let (id, file) = (submission.id, submission.file.clone());
+        let message = self.message(submission).await?;
+        let (answer, answered) = oneshot::channel();
+        let request = WebRequest {
+            id,
+            message: Some(message),
+            file,
+            deadline: self.0.options.deadline,
+            retried,
+            ports: self.0.ports.clone(),
+            answer: Some(answer),
+        };
+        let _hang_up = HangUpOnDrop(request.start());
+        self.hint();
+        answered.await.unwrap_or(Err(SubmitError::Closed { id }))
+    }
+
+    /// Submits a job and returns when it is durable in the queue.
+    ///
+    /// # Errors
+    /// The job was not submitted.
+    pub async fn submit_async(&self, admission: Admission, submission: Submission) -> Result<(), SubmitError> {
+        let _place = admission;
+        self.results().store_pending(submission.id, submission.file.clone()).await?;
+        let message = self.message(submission).await?;
+        self.hint();
+        let result = self.0.ports.requests.send(vec![message]).await.pop();
+        result.unwrap_or_else(|| Err(CloudError::Unavailable("the queue did not answer".into())))?;
+        Ok(())
+    }
+
+    /// Makes a message of a job. A payload over the limit goes to the store first (claim check).
+    async fn message(&self, submission: Submission) -> Result<Message, SubmitError> {
+        let Submission { id, kind, retention, file, payload, min_version } = submission;
+        let payload = if payload.len() <= self.0.options.inline_limit {
+            Payload::Inline(payload)
+        } else {
+            self.results().store_payload(id, retention, &file, payload).await?
+        };
+        let reply_to = self.0.options.reply_to.clone();
+        let job = Job { id, kind, reply_to, file, payload, min_version, submitted_ms: now_ms() };
+        let body = wire::to_bytes(&job).map_err(|e| CloudError::Invalid(e.to_string()))?;
+        // One group per job: a shared group would be worked on by one worker at a time.
+        let id = id.to_string();
+        Ok(Message { body, group: Some(id.clone()), dedup: Some(id), delay: Duration::ZERO })
+    }
+
+    fn hint(&self) {
+        if let Some(fleet) = &self.0.hint {
+            fleet.tell(DemandHint { waiting: self.waiting() as u64 });
+        }
+    }
+
+    /// Checks that the queue and the store can be reached.
+    ///
+    /// # Errors
+    /// Why this process cannot take jobs.
+    pub async fn ready(&self) -> Result<(), CloudError> {
+        self.0.ports.requests.depth().await?;
+        self.results().check().await
+    }
+}
+
+#[cfg(test)]
+mod tests;

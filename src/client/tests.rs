@@ -1,0 +1,98 @@
+//! What a client may send, and how its jobs look on the queue.
+
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    actors::{guardian::Guardian, mailbox::Mailbox, queue_poller::QueuePoller, reply_router::ReplyRouter},
+    results::Status,
+    testing::World,
+};
+
+const INLINE_LIMIT: usize = 8;
+
+fn client(world: &World) -> JobClient {
+    let mut guardian = Guardian::builder();
+    let router = guardian.mailbox::<ReplyRouter>("router");
+    let done = Mailbox::<QueuePoller>::new("nobody").sender();
+    guardian.supervise(&router, move |notice| ReplyRouter::new(done.clone(), None, notice));
+    guardian.start().expect("complete");
+    let ports = Ports {
+        requests: world.requests.clone(),
+        results: world.results.clone(),
+        register: router.sender(),
+        forget: router.sender(),
+    };
+    let options = Options {
+        max_waiting: 2,
+        max_memory: 4 * PAGE,
+        deadline: Duration::from_millis(50),
+        inline_limit: INLINE_LIMIT,
+        reply_to: "replies".into(),
+    };
+    JobClient::new(options, ports, None)
+}
+
+fn submission(id: u128, payload: &'static [u8]) -> Submission {
+    let (id, kind, retention) = (JobId(id), JobKind(1_000), Retention::Keep);
+    Submission { id, kind, retention, file: "a.txt".into(), payload: Bytes::from_static(payload), min_version: 3 }
+}
+
+#[actix::test]
+async fn as_many_jobs_wait_as_there_are_places() {
+    let world = World::new().await;
+    let client = client(&world);
+    let first = client.admit().expect("a place");
+    let _second = client.admit().expect("a place");
+    assert_eq!(client.waiting(), 2);
+    assert!(matches!(client.admit(), Err(SubmitError::Overloaded { .. })));
+    drop(first);
+    assert_eq!(client.waiting(), 1);
+    client.admit().expect("the place is free again");
+}
+
+#[actix::test]
+async fn payloads_take_no_more_memory_than_is_allowed_and_give_it_back() {
+    let world = World::new().await;
+    let client = client(&world);
+    let (mut one, mut two) = (client.admit().expect("a place"), client.admit().expect("a place"));
+    client.reserve(&mut one, PAGE / 2).expect("memory");
+    client.reserve(&mut one, PAGE / 2).expect("the page that it has already");
+    client.reserve(&mut one, 2 * PAGE).expect("memory");
+    client.reserve(&mut two, PAGE).expect("the last page");
+    assert!(matches!(client.reserve(&mut two, 1), Err(SubmitError::Overloaded { .. })));
+    drop(one);
+    client.reserve(&mut two, PAGE).expect("the memory is free again");
+}
+
+#[actix::test]
+async fn a_job_is_pending_and_in_the_queue_when_it_is_accepted() {
+    let world = World::new().await;
+    let client = client(&world);
+    for (id, payload) in [(1, &b"12345678"[..]), (2, b"123456789")] {
+        client.submit_async(client.admit().expect("a place"), submission(id, payload)).await.expect("accepted");
+        assert_eq!(world.results.get(JobId(id)).await.expect("read").expect("a result").status, Status::Pending);
+        let delivery = world.receive().await;
+        let job: Job = wire::from_bytes(&delivery.body).expect("a job");
+        assert_eq!((job.id, job.kind, job.file.as_str(), job.min_version), (JobId(id), JobKind(1_000), "a.txt", 3));
+        assert_eq!(job.reply_to, "replies");
+        let inline = matches!(job.payload, Payload::Inline(_));
+        assert_eq!(inline, payload.len() <= INLINE_LIMIT, "larger payloads go through the store");
+        assert_eq!(world.results.payload(&job).await.expect("read"), payload);
+    }
+    assert_eq!(client.waiting(), 0, "places are given back");
+    // The id is the deduplication id: the queue takes a job once.
+    client.submit_async(client.admit().expect("a place"), submission(1, b"x")).await.expect("accepted");
+    assert_eq!(world.requests.depth().await.expect("a depth").total(), 2, "both are in flight, and no third");
+}
+
+#[actix::test]
+async fn a_job_that_nobody_does_ends_at_its_deadline_and_is_pending() {
+    let world = World::new().await;
+    let client = client(&world);
+    tokio::task::yield_now().await; // the router starts
+    let error = client.submit(client.admit().expect("a place"), submission(1, b"x"), false).await.expect_err("late");
+    assert!(matches!(error, SubmitError::Deadline { id: JobId(1), .. }), "{error}");
+    assert_eq!(world.results.get(JobId(1)).await.expect("read").expect("a result").status, Status::Pending);
+    client.ready().await.expect("queue and store answer");
+}

@@ -1,0 +1,83 @@
+//! The account, region and cluster that the commands work on, with the SDK clients for it.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use aws_config::{retry::RetryConfig, timeout::TimeoutConfig};
+
+use super::super::{clients::sdk_config, errors::classify};
+use crate::settings::Settings;
+
+/// Longest time for one attempt of a call other than an upload.
+const ATTEMPT: Duration = Duration::from_secs(30);
+/// Attempts per call.
+const ATTEMPTS: u32 = 6;
+/// Longest time for one attempt of an upload: 200 MB at 2 Mbit/s.
+const UPLOAD: Duration = Duration::from_secs(800);
+
+/// Purposes of the template's buckets, which are part of their names.
+pub(super) const BUCKETS: [&str; 3] = ["input", "output", "state"];
+/// Purpose of the bucket that exists while a bake runs.
+pub(super) const BAKE_BUCKET: &str = "bake";
+
+/// A cluster in an account and region.
+pub(crate) struct Account {
+    /// The cluster's name.
+    pub(crate) cluster: String,
+    /// The account's id.
+    pub(crate) id: String,
+    /// The region's name.
+    pub(crate) region: String,
+    pub(super) cloudformation: aws_sdk_cloudformation::Client,
+    pub(super) ec2: aws_sdk_ec2::Client,
+    pub(super) s3: aws_sdk_s3::Client,
+    pub(super) sqs: aws_sdk_sqs::Client,
+}
+
+impl Account {
+    /// Finds the account that the credentials belong to.
+    ///
+    /// # Errors
+    /// There is no region, or the credentials are missing or not valid.
+    pub(crate) async fn connect(settings: &Settings) -> anyhow::Result<Self> {
+        let sdk = sdk_config(settings).await?;
+        let region = sdk.region().context("no AWS region")?.to_string();
+        let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS);
+        let timeouts = |attempt| TimeoutConfig::builder().operation_attempt_timeout(attempt).build();
+        let sdk = sdk.into_builder().retry_config(retries).timeout_config(timeouts(ATTEMPT)).build();
+        let s3 = aws_sdk_s3::config::Builder::from(&sdk).force_path_style(settings.aws.s3_path_style);
+        let caller = aws_sdk_sts::Client::new(&sdk).get_caller_identity().send().await;
+        let caller = caller.map_err(|e| classify("credentials", e)).context(
+            "AWS does not accept the credentials: set AWS_PROFILE or log in (`aws sts get-caller-identity` must work)",
+        )?;
+        Ok(Self {
+            cluster: settings.cloud.cluster.clone(),
+            id: caller.account.context("AWS names no account")?,
+            region,
+            cloudformation: aws_sdk_cloudformation::Client::new(&sdk),
+            ec2: aws_sdk_ec2::Client::new(&sdk),
+            s3: aws_sdk_s3::Client::from_conf(s3.timeout_config(timeouts(UPLOAD)).build()),
+            sqs: aws_sdk_sqs::Client::new(&sdk),
+        })
+    }
+
+    /// Returns the name of the cluster's bucket for a purpose.
+    pub(super) fn bucket(&self, purpose: &str) -> String {
+        format!("{}-{purpose}-{}", self.cluster, self.id)
+    }
+
+    /// Returns the names of all buckets that the cluster may have.
+    pub(super) fn buckets(&self) -> Vec<String> {
+        BUCKETS.iter().chain([&BAKE_BUCKET]).map(|purpose| self.bucket(purpose)).collect()
+    }
+}
+
+/// Builds a tag of EC2.
+pub(super) fn tag(key: &str, value: &str) -> aws_sdk_ec2::types::Tag {
+    aws_sdk_ec2::types::Tag::builder().key(key).value(value).build()
+}
+
+/// Builds a filter of an EC2 description.
+pub(super) fn filter(name: impl Into<String>, value: &str) -> aws_sdk_ec2::types::Filter {
+    aws_sdk_ec2::types::Filter::builder().name(name).values(value).build()
+}

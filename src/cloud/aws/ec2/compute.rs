@@ -1,0 +1,299 @@
+//! The instances of a cluster on EC2.
+//!
+//! Tags record which cluster owns an instance and which launch created it, so that a new controller knows its fleet from
+//! EC2 alone. The client makes no retries of its own: the controller, which keeps the launches, decides when to retry.
+
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use aws_sdk_ec2::{
+    Client,
+    types::{Filter, Tag},
+};
+use futures_util::future::join_all;
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    super::{
+        errors::{classify, code},
+        tags::CLUSTER_TAG,
+    },
+    instance::convert,
+    pools::{Pool, Pools},
+    request::{Ec2Options, Request},
+};
+use crate::{
+    cloud::{CloudError, CloudResult, Compute, Instance, InstanceId},
+    settings::Launching,
+};
+
+/// Launches that are remembered, so that a repeated token continues its launch.
+const REMEMBERED: usize = 1_000;
+/// Instances per page of a description.
+const PAGE: i32 = 500;
+
+/// One call of a launch, at most one per pool. Its parameters never change, as its `ClientToken` requires.
+struct Step {
+    /// Index of the pool.
+    pool: usize,
+    count: usize,
+    /// Number in the name of the first instance.
+    number: usize,
+    /// The instances launched; `None` until EC2 has answered.
+    launched: Option<Vec<InstanceId>>,
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Start,
+    Terminate,
+}
+
+/// The steps of one token.
+type Launch = Arc<tokio::sync::Mutex<Vec<Step>>>;
+
+/// The instances of one cluster.
+pub struct Ec2Compute {
+    client: Client,
+    options: Ec2Options,
+    pools: Mutex<Pools>,
+    launches: Mutex<VecDeque<(String, Launch)>>,
+    /// Highest number in an instance's name so far.
+    last_number: AtomicUsize,
+}
+
+impl Ec2Compute {
+    /// Creates the adapter. `client` must make no retries of its own.
+    pub fn new(client: Client, options: Ec2Options) -> Self {
+        let Launching { instance_types, subnets, spot, capacity_memory, .. } = &options.launch;
+        let pools = Pools::new(instance_types, subnets, *spot, *capacity_memory);
+        let (launches, last_number) = (Mutex::default(), AtomicUsize::new(0));
+        Self { client, options, pools: Mutex::new(pools), launches, last_number }
+    }
+
+    fn pools(&self) -> MutexGuard<'_, Pools> {
+        self.pools.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn launches(&self) -> MutexGuard<'_, VecDeque<(String, Launch)>> {
+        self.launches.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Returns the launch of that token, begun or new.
+    fn launch_of(&self, token: &str) -> Launch {
+        let mut launches = self.launches();
+        if let Some((_, launch)) = launches.iter().find(|(t, _)| t == token) {
+            return launch.clone();
+        }
+        if launches.len() == REMEMBERED {
+            launches.pop_front();
+        }
+        let launch = Launch::default();
+        launches.push_back((token.to_owned(), launch.clone()));
+        launch
+    }
+
+    /// Asks pool after pool until there are enough instances. After an error, the same token continues with that step.
+    async fn advance(&self, token: &str, count: usize, steps: &mut Vec<Step>) -> CloudResult<Vec<InstanceId>> {
+        let mut launched: Vec<InstanceId> = Vec::new();
+        let mut refusal = "no instances were requested".to_owned();
+        for at in 0.. {
+            if launched.len() >= count {
+                break;
+            }
+            if at == steps.len() {
+                let tried: Vec<usize> = steps.iter().map(|step| step.pool).collect();
+                let Some(pool) = self.pools().next(&tried, Instant::now()) else { break };
+                let count = count - launched.len();
+                let number = self.last_number.fetch_add(count, Ordering::Relaxed) + 1;
+                steps.push(Step { pool, count, number, launched: None });
+            }
+            let step = &mut steps[at];
+            if step.launched.is_none() {
+                let pool = self.pools().get(step.pool).clone();
+                step.launched = Some(match self.run(token, step, &pool).await {
+                    Ok(ids) => ids,
+                    Err(CloudError::NoCapacity(why)) => {
+                        tracing::warn!(?pool, why, "no capacity: trying the next pool");
+                        self.pools().mark_empty(step.pool, Instant::now());
+                        refusal = why;
+                        Vec::new()
+                    }
+                    // Spot instances have a quota of their own.
+                    Err(CloudError::Quota(why)) if pool.spot => {
+                        self.pools().mark_empty(step.pool, Instant::now());
+                        refusal = why;
+                        Vec::new()
+                    }
+                    Err(CloudError::Quota(why)) if !launched.is_empty() => {
+                        tracing::warn!(why, launched = launched.len(), "fewer instances than requested");
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                });
+            }
+            launched.extend(step.launched.iter().flatten().cloned());
+        }
+        if launched.is_empty() { Err(CloudError::NoCapacity(refusal)) } else { Ok(launched) }
+    }
+
+    async fn run(&self, token: &str, step: &Step, pool: &Pool) -> CloudResult<Vec<InstanceId>> {
+        let call = self.request(token, step, pool).build(&self.client, &self.options);
+        let answer = call.send().await.map_err(|e| classify("launch", e))?;
+        let ids: Vec<InstanceId> =
+            answer.instances.unwrap_or_default().into_iter().filter_map(|i| i.instance_id).map(InstanceId).collect();
+        self.name_others(&ids, step.number).await;
+        Ok(ids)
+    }
+
+    fn request<'a>(&self, token: &'a str, step: &Step, pool: &'a Pool) -> Request<'a> {
+        Request { token, pool_index: step.pool, pool, count: step.count, name: self.name(step.number) }
+    }
+
+    /// Checks that a launch is permitted and that what it names exists. Launches nothing.
+    ///
+    /// # Errors
+    /// What [`Compute::launch`] would return.
+    pub async fn dry_run(&self) -> CloudResult<()> {
+        let step = Step { pool: 0, count: 1, number: 0, launched: None };
+        let pool = self.pools().get(0).clone();
+        let call = self.request("dry-run", &step, &pool).build(&self.client, &self.options);
+        match call.dry_run(true).send().await {
+            Err(error) if code(&error) == "DryRunOperation" => Ok(()),
+            Err(error) => Err(classify("launch", error)),
+            Ok(_) => Err(CloudError::Unavailable("a dry run was answered as a launch".into())),
+        }
+    }
+
+    fn name(&self, number: usize) -> String {
+        format!("{}{number}", self.options.name_prefix)
+    }
+
+    /// Names all but the first instance: RunInstances gives all the same name. Names are for people only.
+    async fn name_others(&self, ids: &[InstanceId], number: usize) {
+        let name = |(at, id): (usize, &InstanceId)| {
+            let tag = Tag::builder().key("Name").value(self.name(number + at)).build();
+            self.client.create_tags().resources(&id.0).tags(tag).send()
+        };
+        for error in join_all(ids.iter().enumerate().skip(1).map(name)).await.into_iter().filter_map(Result::err) {
+            tracing::warn!(error = %classify("name", error), "an instance keeps another's name");
+        }
+    }
+
+    /// Changes all instances with as few calls as possible. A call that fails because of one of them is bisected.
+    async fn change_each(&self, change: Change, ids: &[InstanceId]) -> Vec<CloudResult<()>> {
+        let mut results = vec![Ok(()); ids.len()];
+        let mut todo: Vec<Range<usize>> = Vec::from_iter((!ids.is_empty()).then_some(0..ids.len()));
+        while let Some(range) = todo.pop() {
+            let Err(error) = self.change(change, &ids[range.clone()]).await else { continue };
+            let of_one_instance =
+                matches!(error, CloudError::NotFound(_) | CloudError::Conflict(_) | CloudError::Invalid(_));
+            if of_one_instance && range.len() > 1 {
+                let middle = range.start + range.len() / 2;
+                todo.extend([range.start..middle, middle..range.end]);
+            } else {
+                results[range].fill(Err(error));
+            }
+        }
+        results
+    }
+
+    async fn change(&self, change: Change, ids: &[InstanceId]) -> CloudResult<()> {
+        let ids = Some(ids.iter().map(|id| id.0.clone()).collect());
+        match change {
+            Change::Start => {
+                let answer = self.client.start_instances().set_instance_ids(ids).send().await;
+                answer.map(drop).map_err(|e| classify("start", e))
+            }
+            Change::Terminate => {
+                let answer = self.client.terminate_instances().set_instance_ids(ids).send().await;
+                answer.map(drop).map_err(|e| classify("terminate", e))
+            }
+        }
+    }
+
+    /// Continues the numbers of names after those in use.
+    fn observe_name(&self, name: &str) {
+        if let Some(number) = name.strip_prefix(&self.options.name_prefix).and_then(|n| n.parse().ok()) {
+            self.last_number.fetch_max(number, Ordering::Relaxed);
+        }
+    }
+}
+
+#[async_trait]
+impl Compute for Ec2Compute {
+    async fn launch(&self, token: &str, count: usize) -> CloudResult<Vec<InstanceId>> {
+        let launch = self.launch_of(token);
+        let mut steps = launch.lock().await;
+        let result = self.advance(token, count, &mut steps).await;
+        if let Err(CloudError::NoCapacity(_)) = &result {
+            steps.clear(); // nothing was launched: the same token may ask every pool again
+        }
+        result
+    }
+
+    async fn start(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>> {
+        self.change_each(Change::Start, ids).await
+    }
+
+    async fn terminate(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>> {
+        self.change_each(Change::Terminate, ids).await
+    }
+
+    async fn describe(&self) -> CloudResult<Vec<Instance>> {
+        let ours = Filter::builder().name(format!("tag:{CLUSTER_TAG}")).values(&self.options.cluster).build();
+        let mut pages = self.client.describe_instances().filters(ours).max_results(PAGE).into_paginator().send();
+        let mut instances = Vec::new();
+        while let Some(page) = pages.next().await {
+            let reservations = page.map_err(|e| classify("describe", e))?.reservations.unwrap_or_default();
+            let found = reservations.into_iter().flat_map(|r| r.instances.unwrap_or_default());
+            instances.extend(found.filter_map(convert));
+        }
+        instances.iter().for_each(|instance| self.observe_name(&instance.name));
+        Ok(instances)
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compute() -> Ec2Compute {
+        let config = aws_sdk_ec2::Config::builder().behavior_version(aws_config::BehaviorVersion::latest());
+        let options = Ec2Options { name_prefix: "worker-".into(), ..Ec2Options::default() };
+        Ec2Compute::new(Client::from_conf(config.build()), options)
+    }
+
+    #[test]
+    fn the_latest_launches_are_remembered_by_token() {
+        let compute = compute();
+        let first = compute.launch_of("0");
+        for n in 1..REMEMBERED {
+            compute.launch_of(&n.to_string());
+        }
+        assert!(Arc::ptr_eq(&first, &compute.launch_of("0")));
+        compute.launch_of("one more");
+        assert!(!Arc::ptr_eq(&first, &compute.launch_of("0")), "the oldest is forgotten");
+        assert_eq!(compute.launches().len(), REMEMBERED);
+    }
+
+    #[test]
+    fn numbers_of_names_continue_after_the_highest_in_use() {
+        let compute = compute();
+        for name in ["worker-7", "worker-3", "other-9", "worker-x"] {
+            compute.observe_name(name);
+        }
+        assert_eq!(compute.last_number.load(Ordering::Relaxed), 7);
+    }
+}

@@ -1,0 +1,108 @@
+//! An EC2 instance as the port describes it.
+
+use aws_sdk_ec2::types::{Instance as Ec2Instance, InstanceStateName};
+
+use super::super::tags::{READY_TAG, TOKEN_TAG};
+use crate::cloud::{Instance, InstanceId, InstanceState};
+
+/// Converts an instance; `None` if EC2 reports no id or a state that is not known here.
+///
+/// An instance that EC2 calls running is pending until its worker has tagged it as ready, and a start counts as a launch:
+/// a tag from before the latest launch does not count.
+pub(super) fn convert(instance: Ec2Instance) -> Option<Instance> {
+    let tag = |key: &str| instance.tags().iter().find(|t| t.key() == Some(key)).and_then(|t| t.value());
+    let reason = instance.state_reason().and_then(|r| r.message()).or(instance.state_transition_reason());
+    let launched = instance.launch_time().map_or(0, |time| time.secs());
+    let ready = tag(READY_TAG).and_then(|at| at.parse().ok()).is_some_and(|at: i64| at >= launched);
+    Some(Instance {
+        state: match state(instance.state()?.name()?)? {
+            InstanceState::Running if !ready => InstanceState::Pending,
+            state => state,
+        },
+        name: tag("Name").unwrap_or_default().to_owned(),
+        token: tag(TOKEN_TAG).or(instance.client_token()).unwrap_or_default().to_owned(),
+        pid: None,
+        reason: reason.filter(|r| !r.is_empty()).map(str::to_owned),
+        id: InstanceId(instance.instance_id.clone()?),
+    })
+}
+
+fn state(name: &InstanceStateName) -> Option<InstanceState> {
+    match name {
+        InstanceStateName::Pending => Some(InstanceState::Pending),
+        InstanceStateName::Running => Some(InstanceState::Running),
+        InstanceStateName::Stopping => Some(InstanceState::Stopping),
+        InstanceStateName::Stopped => Some(InstanceState::Stopped),
+        InstanceStateName::ShuttingDown => Some(InstanceState::ShuttingDown),
+        InstanceStateName::Terminated => Some(InstanceState::Terminated),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_ec2::{
+        primitives::DateTime,
+        types::{InstanceState as Ec2State, StateReason, Tag, builders::InstanceBuilder},
+    };
+
+    use super::*;
+
+    fn ec2(state: InstanceStateName) -> InstanceBuilder {
+        let state = Ec2State::builder().name(state).build();
+        Ec2Instance::builder().instance_id("i-1").state(state).launch_time(DateTime::from_secs(1_000))
+    }
+
+    fn tagged(instance: InstanceBuilder, key: &str, value: &str) -> InstanceBuilder {
+        instance.tags(Tag::builder().key(key).value(value).build())
+    }
+
+    #[test]
+    fn an_instance_runs_once_it_was_tagged_ready_at_or_after_its_launch() {
+        let state = |ready: Option<&str>| {
+            let running = ec2(InstanceStateName::Running);
+            let running = match ready {
+                Some(at) => tagged(running, READY_TAG, at),
+                None => running,
+            };
+            convert(running.build()).unwrap().state
+        };
+        assert_eq!(state(None), InstanceState::Pending);
+        assert_eq!(state(Some("999")), InstanceState::Pending, "before a stop and start");
+        assert_eq!(state(Some("1000")), InstanceState::Running, "within the same second");
+        assert_eq!(state(Some("1001")), InstanceState::Running);
+        assert_eq!(state(Some("soon")), InstanceState::Pending);
+    }
+
+    #[test]
+    fn only_a_running_instance_depends_on_its_ready_tag() {
+        use InstanceStateName as Ec2;
+        for (name, expected) in [
+            (Ec2::Pending, Some(InstanceState::Pending)),
+            (Ec2::Stopping, Some(InstanceState::Stopping)),
+            (Ec2::Stopped, Some(InstanceState::Stopped)),
+            (Ec2::ShuttingDown, Some(InstanceState::ShuttingDown)),
+            (Ec2::Terminated, Some(InstanceState::Terminated)),
+            (Ec2::from("novel"), None),
+        ] {
+            assert_eq!(convert(ec2(name.clone()).build()).map(|i| i.state), expected, "{name:?}");
+            assert_eq!(
+                convert(tagged(ec2(name.clone()), READY_TAG, "2000").build()).map(|i| i.state),
+                expected,
+                "{name:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_tokens_and_reasons_come_from_tags_and_state() {
+        let instance = tagged(tagged(ec2(InstanceStateName::Terminated), "Name", "worker-7"), TOKEN_TAG, "t");
+        let reason = StateReason::builder().message("spot interruption").build();
+        let converted = convert(instance.client_token("c").state_reason(reason).build()).unwrap();
+        assert_eq!((converted.name.as_str(), converted.token.as_str()), ("worker-7", "t"));
+        assert_eq!(converted.reason.as_deref(), Some("spot interruption"));
+        let plain = convert(ec2(InstanceStateName::Running).client_token("c").state_transition_reason("").build());
+        let plain = plain.unwrap();
+        assert_eq!((plain.name.as_str(), plain.token.as_str(), plain.reason), ("", "c", None));
+    }
+}

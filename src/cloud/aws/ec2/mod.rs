@@ -1,0 +1,9 @@
+//! Instances on EC2.
+
+mod compute;
+mod instance;
+mod pools;
+mod request;
+
+pub use compute::Ec2Compute;
+pub use request::Ec2Options;

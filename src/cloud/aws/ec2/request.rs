@@ -1,0 +1,172 @@
+//! The request that launches instances.
+
+use aws_sdk_ec2::{
+    Client,
+    operation::run_instances::builders::RunInstancesFluentBuilder,
+    types::{
+        IamInstanceProfileSpecification, InstanceMarketOptionsRequest, InstanceType, LaunchTemplateSpecification,
+        MarketType, ResourceType, ShutdownBehavior, Tag, TagSpecification,
+    },
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    super::tags::{CLUSTER_TAG, TOKEN_TAG},
+    pools::Pool,
+};
+use crate::settings::Launching;
+
+/// What to launch.
+#[derive(Clone, Debug, Default)]
+pub struct Ec2Options {
+    /// Name of the cluster that the instances belong to.
+    pub cluster: String,
+    /// Names are this prefix followed by a number.
+    pub name_prefix: String,
+    /// Image, types, subnets and the like.
+    pub launch: Launching,
+    /// Script of an instance's first boot, as plain text. At most 16 KiB.
+    pub user_data: Option<String>,
+}
+
+/// One call of a launch.
+pub(super) struct Request<'a> {
+    /// Token of the whole launch.
+    pub(super) token: &'a str,
+    /// Index of the pool among all pools.
+    pub(super) pool_index: usize,
+    pub(super) pool: &'a Pool,
+    /// Most instances to launch; EC2 may launch fewer.
+    pub(super) count: usize,
+    /// Name of the first instance.
+    pub(super) name: String,
+}
+
+impl Request<'_> {
+    /// Builds the call. The same request builds the same call, as its `ClientToken` requires.
+    pub(super) fn build(self, client: &Client, options: &Ec2Options) -> RunInstancesFluentBuilder {
+        let (launch, pool) = (&options.launch, self.pool);
+        let tags = |kind| {
+            let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
+            TagSpecification::builder()
+                .resource_type(kind)
+                .tags(tag(CLUSTER_TAG, &options.cluster))
+                .tags(tag(TOKEN_TAG, self.token))
+                .tags(tag("Name", &self.name))
+                .build()
+        };
+        let template = launch.launch_template.as_ref().map(|template| {
+            let spec = LaunchTemplateSpecification::builder().version("$Default");
+            if template.starts_with("lt-") {
+                spec.launch_template_id(template)
+            } else {
+                spec.launch_template_name(template)
+            }
+            .build()
+        });
+        let profile =
+            launch.instance_profile.as_ref().map(|name| IamInstanceProfileSpecification::builder().name(name).build());
+        let spot = InstanceMarketOptionsRequest::builder().market_type(MarketType::Spot).build();
+        // A worker that shuts its machine down stops it. A one-time spot instance cannot be stopped.
+        let shutdown = match (pool.spot, &template) {
+            (true, _) => Some(ShutdownBehavior::Terminate),
+            (false, None) => Some(ShutdownBehavior::Stop),
+            (false, Some(_)) => None,
+        };
+        client
+            .run_instances()
+            .client_token(client_token(&options.cluster, self.token, self.pool_index))
+            .min_count(1)
+            .max_count(self.count as i32)
+            .set_launch_template(template)
+            .set_image_id(launch.image.clone())
+            .set_instance_type(pool.instance_type.as_deref().map(InstanceType::from))
+            .set_subnet_id(pool.subnet.clone())
+            .set_security_group_ids(Some(launch.security_groups.clone()).filter(|groups| !groups.is_empty()))
+            .set_iam_instance_profile(profile)
+            .set_user_data(options.user_data.as_ref().map(|text| BASE64_STANDARD.encode(text)))
+            .set_instance_market_options(pool.spot.then_some(spot))
+            .set_instance_initiated_shutdown_behavior(shutdown)
+            .tag_specifications(tags(ResourceType::Instance))
+            .tag_specifications(tags(ResourceType::Volume))
+    }
+}
+
+/// Returns the `ClientToken` of a launch in one pool, 64 characters, the most that EC2 takes.
+///
+/// EC2 rejects a token that comes again with other parameters, so each pool has its own.
+fn client_token(cluster: &str, token: &str, pool_index: usize) -> String {
+    let digest = Sha256::digest(format!("{cluster}\0{token}\0{pool_index}"));
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn client() -> Client {
+        let config = aws_sdk_ec2::Config::builder().behavior_version(aws_config::BehaviorVersion::latest());
+        Client::from_conf(config.build())
+    }
+
+    fn build(options: &Ec2Options, spot: bool) -> RunInstancesFluentBuilder {
+        let pool = Pool { spot, instance_type: Some("c7i.large".into()), subnet: Some("subnet-1".into()) };
+        let request = Request { token: "t", pool_index: 0, pool: &pool, count: 3, name: "worker-7".into() };
+        request.build(&client(), options)
+    }
+
+    #[test]
+    fn client_tokens_are_stable_and_differ_by_cluster_launch_and_pool() {
+        let tokens = [("a", "b", 0), ("a", "b", 1), ("a", "c", 0), ("b", "b", 0), ("ab", "", 0), ("a", "b0", 0)];
+        let tokens: Vec<String> =
+            tokens.into_iter().map(|(cluster, token, pool)| client_token(cluster, token, pool)).collect();
+        assert_eq!(tokens.iter().collect::<BTreeSet<_>>().len(), tokens.len());
+        assert!(tokens.iter().all(|token| token.len() == 64));
+        assert_eq!(client_token("a", "b", 0), tokens[0]);
+    }
+
+    #[test]
+    fn a_request_asks_for_at_most_the_count_in_its_pool_and_tags_what_it_launches() {
+        let options = Ec2Options { cluster: "c".into(), user_data: Some("#!/bin/sh".into()), ..Ec2Options::default() };
+        let call = build(&options, false);
+        let input = call.as_input();
+        assert_eq!((*input.get_min_count(), *input.get_max_count()), (Some(1), Some(3)));
+        assert_eq!(input.get_instance_type(), &Some(InstanceType::from("c7i.large")));
+        assert_eq!(input.get_subnet_id().as_deref(), Some("subnet-1"));
+        assert_eq!(input.get_user_data().as_deref(), Some("IyEvYmluL3No"));
+        let specifications = input.get_tag_specifications().as_ref().unwrap();
+        for (specification, kind) in specifications.iter().zip([ResourceType::Instance, ResourceType::Volume]) {
+            let tags: Vec<_> = specification.tags().iter().map(|t| (t.key().unwrap(), t.value().unwrap())).collect();
+            assert_eq!(specification.resource_type(), Some(&kind));
+            assert_eq!(tags, [("rollcall:cluster", "c"), ("rollcall:token", "t"), ("Name", "worker-7")]);
+        }
+    }
+
+    #[test]
+    fn a_template_is_named_by_id_or_name_and_decides_about_shutdown() {
+        let with = |template: Option<&str>| {
+            let launch = Launching { launch_template: template.map(str::to_owned), ..Launching::default() };
+            build(&Ec2Options { launch, ..Ec2Options::default() }, false)
+        };
+        let by_id = with(Some("lt-1"));
+        let spec = by_id.get_launch_template().as_ref().unwrap();
+        assert_eq!((spec.launch_template_id(), spec.launch_template_name()), (Some("lt-1"), None));
+        assert_eq!(spec.version(), Some("$Default"));
+        assert_eq!(by_id.get_instance_initiated_shutdown_behavior(), &None);
+        let by_name = with(Some("workers"));
+        let spec = by_name.get_launch_template().as_ref().unwrap();
+        assert_eq!((spec.launch_template_id(), spec.launch_template_name()), (None, Some("workers")));
+        assert_eq!(with(None).get_instance_initiated_shutdown_behavior(), &Some(ShutdownBehavior::Stop));
+    }
+
+    #[test]
+    fn a_spot_instance_terminates_on_shutdown() {
+        let call = build(&Ec2Options::default(), true);
+        assert_eq!(call.get_instance_initiated_shutdown_behavior(), &Some(ShutdownBehavior::Terminate));
+        assert!(call.get_instance_market_options().is_some());
+        assert!(build(&Ec2Options::default(), false).get_instance_market_options().is_none());
+    }
+}

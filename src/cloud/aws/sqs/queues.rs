@@ -1,0 +1,157 @@
+//! All queues of an account and region on SQS.
+//!
+//! FIFO queues are created for high throughput: deduplication and throughput limit are per message group, because each
+//! job is a group of its own. SQS does not drop a message for being received too often: without a dead-letter queue it is
+//! delivered again until it is four days old, SQS's default retention.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use aws_sdk_sqs::{Client, types::QueueAttributeName};
+
+use super::{
+    super::{errors::classify, tags::CLUSTER_TAG},
+    attributes::{Attributes, can_be_set, mismatches, redrive_policy, refusal},
+    encoding::whole_seconds,
+    queue::SqsQueue,
+};
+use crate::cloud::{CloudError, CloudResult, Polling, Queue, QueueSpec, Queues, queue_limits::check_visibility};
+
+/// All queues of an account and region.
+pub struct SqsQueues {
+    client: Client,
+    linger: Duration,
+    tags: HashMap<String, String>,
+    fix: bool,
+}
+
+impl SqsQueues {
+    /// Creates the adapter. `linger` is the batching window of sends, deletes and extensions; queues created here are
+    /// tagged with the name `cluster`.
+    pub fn new(client: Client, linger: Duration, cluster: &str) -> Self {
+        let tags = HashMap::from([(CLUSTER_TAG.to_owned(), cluster.to_owned())]);
+        Self { client, linger, tags, fix: false }
+    }
+
+    /// Makes [`Queues::create`] correct the attributes of existing queues, where SQS can, instead of returning an error.
+    pub fn fixing(self) -> Self {
+        Self { fix: true, ..self }
+    }
+
+    async fn url(&self, name: &str) -> CloudResult<String> {
+        let answer = self.client.get_queue_url().queue_name(name).send().await;
+        let url = answer.map_err(|e| classify(&format!("queue {name}"), e))?.queue_url;
+        url.ok_or_else(|| CloudError::Unavailable(format!("queue {name}: no URL in the answer")))
+    }
+
+    async fn attributes(&self, name: &str, url: &str) -> CloudResult<Attributes> {
+        let call = self.client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All);
+        Ok(call.send().await.map_err(|e| classify(&format!("queue {name}"), e))?.attributes.unwrap_or_default())
+    }
+
+    /// Returns the attributes that a queue of this spec must have.
+    async fn wanted(&self, spec: &QueueSpec) -> CloudResult<Attributes> {
+        check_visibility(spec.visibility)?;
+        let mut wanted =
+            HashMap::from([(QueueAttributeName::VisibilityTimeout, whole_seconds(spec.visibility).to_string())]);
+        if spec.fifo {
+            let fifo = [
+                (QueueAttributeName::FifoQueue, "true"),
+                (QueueAttributeName::DeduplicationScope, "messageGroup"),
+                (QueueAttributeName::FifoThroughputLimit, "perMessageGroupId"),
+            ];
+            wanted.extend(fifo.map(|(name, value)| (name, value.to_owned())));
+        }
+        if let Some(dead_letter) = &spec.dead_letter {
+            let url = self.url(dead_letter).await.map_err(|error| match error {
+                CloudError::NotFound(_) => {
+                    CloudError::Invalid(format!("make the dead-letter queue {dead_letter} first"))
+                }
+                error => error,
+            })?;
+            let arn = self.attributes(dead_letter, &url).await?.remove(&QueueAttributeName::QueueArn);
+            let arn =
+                arn.ok_or_else(|| CloudError::Unavailable(format!("queue {dead_letter}: no ARN in the answer")))?;
+            wanted.insert(QueueAttributeName::RedrivePolicy, redrive_policy(&arn, spec.max_receives));
+        }
+        Ok(wanted)
+    }
+
+    /// Checks the attributes of an existing queue, or corrects them.
+    async fn check(&self, spec: &QueueSpec, url: &str, wanted: Attributes) -> CloudResult<()> {
+        let mismatches = mismatches(&wanted, &self.attributes(&spec.name, url).await?);
+        if mismatches.is_empty() {
+            return Ok(());
+        }
+        if !self.fix || !mismatches.iter().all(can_be_set) {
+            return Err(refusal(&spec.name, &mismatches));
+        }
+        tracing::info!(queue = spec.name, attributes = ?mismatches, "correcting the queue's attributes");
+        let attributes = mismatches.into_iter().map(|m| (m.name, m.wanted)).collect();
+        let call = self.client.set_queue_attributes().queue_url(url).set_attributes(Some(attributes));
+        call.send().await.map_err(|e| classify(&format!("queue {}", spec.name), e))?;
+        Ok(())
+    }
+
+    /// Checks that the queue exists with the attributes that the spec requires. Changes nothing.
+    ///
+    /// # Errors
+    /// `NotFound` if it does not exist, `Invalid` if an attribute differs.
+    pub async fn inspect(&self, spec: &QueueSpec) -> CloudResult<()> {
+        let url = self.url(&spec.name).await?;
+        let mismatches = mismatches(&self.wanted(spec).await?, &self.attributes(&spec.name, &url).await?);
+        if mismatches.is_empty() { Ok(()) } else { Err(refusal(&spec.name, &mismatches)) }
+    }
+
+    /// Deletes a queue and its messages. `Ok` if there is none.
+    pub async fn delete(&self, name: &str) -> CloudResult<()> {
+        let deleted = async {
+            let url = self.url(name).await?;
+            let call = self.client.delete_queue().queue_url(url);
+            call.send().await.map(drop).map_err(|e| classify(&format!("queue {name}"), e))
+        };
+        match deleted.await {
+            Err(CloudError::NotFound(_)) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn queue(&self, name: &str, url: String) -> Arc<dyn Queue> {
+        Arc::new(SqsQueue::new(self.client.clone(), name, url, self.linger))
+    }
+}
+
+#[async_trait]
+impl Queues for SqsQueues {
+    fn polling(&self) -> Polling {
+        Polling {
+            delete_linger: Duration::ZERO, // calls are batched in the queue itself
+            poll_linger: self.linger,
+            max_prefetch_delay: self.linger,
+            finish_poll: true,
+        }
+    }
+
+    async fn create(&self, spec: QueueSpec) -> CloudResult<Arc<dyn Queue>> {
+        let wanted = self.wanted(&spec).await?;
+        let url = match self.url(&spec.name).await {
+            Ok(url) => {
+                self.check(&spec, &url, wanted).await?;
+                url
+            }
+            Err(CloudError::NotFound(_)) => {
+                let call = self.client.create_queue().queue_name(&spec.name).set_attributes(Some(wanted));
+                let made = call.set_tags(Some(self.tags.clone())).send().await;
+                // Another node may have created it meanwhile: SQS accepts equal attributes and rejects others.
+                let url = made.map_err(|e| classify(&format!("queue {}", spec.name), e))?.queue_url;
+                url.ok_or_else(|| CloudError::Unavailable(format!("queue {}: no URL in the answer", spec.name)))?
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(self.queue(&spec.name, url))
+    }
+
+    async fn open(&self, name: &str) -> CloudResult<Arc<dyn Queue>> {
+        Ok(self.queue(name, self.url(name).await?))
+    }
+}

@@ -1,0 +1,67 @@
+//! Recognition as a kind of job: what a worker runs.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{RecogniserFactory, gallery_cache::GalleryCache};
+use crate::{
+    job::{Job, JobKind, Retention},
+    recognition::EMBED,
+    worker::{Executor, JobHandler, Output},
+};
+
+/// Says what is kept of recognition jobs: everything, but of [`EMBED`] nothing.
+pub fn retention(kind: JobKind) -> Retention {
+    if kind == EMBED { Retention::Discard } else { Retention::Keep }
+}
+
+/// Recognises the images of jobs with the newest gallery.
+pub struct RecognitionHandler {
+    recognisers: Arc<dyn RecogniserFactory>,
+    gallery: Arc<GalleryCache>,
+}
+
+impl RecognitionHandler {
+    /// Reads the gallery, and again every `refresh` for as long as the process lives.
+    ///
+    /// # Errors
+    /// The gallery cannot be read.
+    pub async fn start(
+        recognisers: Arc<dyn RecogniserFactory>,
+        gallery: Arc<GalleryCache>,
+        refresh: Duration,
+    ) -> anyhow::Result<Self> {
+        gallery.refresh().await?;
+        let cache = gallery.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(refresh).await;
+                if let Err(error) = cache.refresh().await {
+                    tracing::warn!(%error, "gallery not refreshed");
+                }
+            }
+        });
+        Ok(Self { recognisers, gallery })
+    }
+}
+
+#[async_trait]
+impl JobHandler for RecognitionHandler {
+    fn executor(&self) -> anyhow::Result<Executor> {
+        let mut recogniser = self.recognisers.build()?;
+        let gallery = self.gallery.clone();
+        Ok(Box::new(move |job, image| {
+            let recognition = recogniser.recognise(image, &gallery.current(), job.kind == EMBED)?;
+            Output::json(&recognition, recognition.label.clone())
+        }))
+    }
+
+    fn retention(&self, kind: JobKind) -> Retention {
+        retention(kind)
+    }
+
+    async fn prepare(&self, job: &Job) {
+        self.gallery.at_least(job.min_version).await;
+    }
+}

@@ -1,0 +1,116 @@
+//! Keys of the objects of a job, rendered from the templates in the settings.
+
+use std::path::Path;
+
+use crate::{job::JobId, settings::Store};
+
+/// Returns the key of a job's payload in the input bucket. `file`: the name of its file, made safe.
+pub fn input_key(store: &Store, id: JobId, file: &str) -> String {
+    render(&store.input_key, id, file)
+}
+
+/// Returns the key of a job's summary in the output bucket. `file`: the name of its file, made safe.
+pub fn output_key(store: &Store, id: JobId, file: &str) -> String {
+    render(&store.output_key, id, file)
+}
+
+/// Returns the key of a job's full result in the state bucket.
+pub fn result_key(id: JobId) -> String {
+    format!("recognitions/{id}.json")
+}
+
+/// Returns the key, in the state bucket, of a large payload that is not kept, until its job is done.
+pub fn claim_key(id: JobId) -> String {
+    format!("claims/{id}")
+}
+
+/// One pass over the template, so that a file called `{id}.jpg` keeps its name.
+fn render(template: &str, id: JobId, file: &str) -> String {
+    let mut key = String::with_capacity(template.len() + file.len() + 26);
+    let mut rest = template;
+    while let Some(start) = rest.find('{') {
+        key.push_str(&rest[..start]);
+        rest = &rest[start..];
+        if let Some(after) = rest.strip_prefix("{id}") {
+            key.push_str(&id.to_string());
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix("{file}") {
+            key.push_str(file);
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix("{stem}") {
+            key.push_str(stem(file));
+            rest = after;
+        } else {
+            key.push('{');
+            rest = &rest[1..];
+        }
+    }
+    key.push_str(rest);
+    key
+}
+
+/// Returns a file name without its last extension.
+pub fn stem(file: &str) -> &str {
+    Path::new(file).file_stem().and_then(|s| s.to_str()).unwrap_or(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn store(input_key: &str, output_key: &str) -> Store {
+        Store {
+            input: "in".into(),
+            input_key: input_key.into(),
+            output: "out".into(),
+            output_key: output_key.into(),
+            state: "state".into(),
+        }
+    }
+
+    const ID: JobId = JobId(0x018f_3c1e_7a44_0000_0000_0000_0000_002a);
+
+    #[test]
+    fn the_default_templates_keep_two_uploads_of_one_name_apart() {
+        let s = store("{id}/{file}", "{id}/{stem}");
+        assert_eq!(input_key(&s, ID, "ada.jpg"), format!("{ID}/ada.jpg"));
+        assert_eq!(output_key(&s, ID, "ada.jpg"), format!("{ID}/ada"));
+        assert_ne!(input_key(&s, JobId(1), "ada.jpg"), input_key(&s, JobId(2), "ada.jpg"));
+        assert_eq!(ID.to_string().len(), 26, "the id is a ULID");
+    }
+
+    #[test]
+    fn the_reports_templates_are_the_bare_names() {
+        let s = store("{file}", "{stem}");
+        assert_eq!(input_key(&s, ID, "test_00.jpg"), "test_00.jpg");
+        assert_eq!(output_key(&s, ID, "test_00.jpg"), "test_00");
+    }
+
+    #[test]
+    fn only_the_last_extension_goes() {
+        let s = store("{file}", "labels/{stem}.txt");
+        for (file, key) in [
+            ("a.b.jpg", "labels/a.b.txt"),
+            ("noextension", "labels/noextension.txt"),
+            (".hidden", "labels/.hidden.txt"),
+            ("Ωμέγα.png", "labels/Ωμέγα.txt"),
+        ] {
+            assert_eq!(output_key(&s, ID, file), key);
+        }
+    }
+
+    #[test]
+    fn results_lie_under_their_id() {
+        assert_eq!(result_key(ID), format!("recognitions/{ID}.json"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_file_name_is_never_taken_for_a_template(file in "[a-z{}.]{1,12}") {
+            let s = store("{id}/{file}", "{stem}");
+            prop_assert_eq!(input_key(&s, ID, &file), format!("{ID}/{file}"));
+        }
+    }
+}

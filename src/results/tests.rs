@@ -1,0 +1,124 @@
+//! What is kept of a job is complete, is found by its id, and is gone when it is deleted.
+
+use super::*;
+use crate::{
+    job::FailureKind,
+    testing::{DISCARDED, World},
+};
+
+fn output() -> Output {
+    Output::json(&["x"], "summary of x").expect("JSON")
+}
+
+fn failure() -> Failure {
+    Failure::new(FailureKind::Damaged, "cut off")
+}
+
+/// A job whose payload lies in the store.
+async fn claimed(world: &World, id: u128, retention: Retention) -> Job {
+    let payload = world.results.store_payload(JobId(id), retention, "a.txt", "large".into()).await.expect("stored");
+    Job { payload, ..world.job(id, "") }
+}
+
+async fn text(world: &World, path: &str) -> String {
+    let (bucket, key) = path.split_once('/').expect("bucket/key");
+    let object = world.objects.get(bucket, key).await.expect("an object");
+    String::from_utf8(object.bytes.into()).expect("UTF-8")
+}
+
+#[tokio::test]
+async fn payload_summary_and_result_of_a_job_are_stored_and_deleted_together() {
+    let world = World::new().await;
+    let other = world.job(2, "other");
+    world.results.store_output(&other, "other".into(), &output(), "i-1").await.expect("stored");
+    let others = world.everything().await;
+    assert_eq!(others.len(), 3, "one object in each bucket: {others:?}");
+
+    for payload in ["small", "large"] {
+        let job = match payload {
+            "small" => world.job(1, payload),
+            _ => claimed(&world, 3, Retention::Keep).await,
+        };
+        world.results.store_output(&job, payload.into(), &output(), "i-1").await.expect("stored");
+        let all = world.everything().await;
+        let mine: Vec<&String> = all.iter().filter(|path| !others.contains(path)).collect();
+        assert_eq!(mine.len(), 3, "{mine:?}");
+        assert_eq!(text(&world, mine[0]).await, payload);
+        assert_eq!(text(&world, mine[1]).await, "summary of x");
+        assert!(text(&world, mine[2]).await.contains("\"status\":\"done\""));
+
+        assert_eq!(world.results.delete(job.id).await, Ok(true));
+        assert_eq!(world.everything().await, others, "nothing of the job is left, and all of the other");
+        assert_eq!(world.results.delete(job.id).await, Ok(false), "it is gone");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_is_stored_without_its_payload_and_can_be_deleted() {
+    let world = World::new().await;
+    let job = claimed(&world, 1, Retention::Keep).await;
+    world.results.store_failure(&job, &failure(), "i-1").await.expect("stored");
+    assert_eq!(world.everything().await.len(), 1, "the result alone");
+    let result = world.results.get(job.id).await.expect("read").expect("a result");
+    assert_eq!(
+        (result.status, result.failure, result.worker.as_deref()),
+        (Status::Failed, Some(failure()), Some("i-1"))
+    );
+    assert_eq!((result.submitted_ms, result.finished_ms.is_some(), result.file.as_str()), (1, true, "a.txt"));
+    assert_eq!(world.results.delete(job.id).await, Ok(true));
+    assert_eq!(world.everything().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_provisional_failure_keeps_the_payload_and_gives_way_to_the_result() {
+    let world = World::new().await;
+    let job = claimed(&world, 1, Retention::Keep).await;
+    world.results.store_provisional_failure(&job, &failure(), "i-1").await.expect("stored");
+    assert_eq!(world.results.payload(&job).await.expect("still there"), "large");
+    assert_eq!(world.results.reply(job.id).await.expect("read").expect("a reply").outcome, Err(failure()));
+    world.results.store_output(&job, "large".into(), &output(), "i-2").await.expect("stored");
+    let reply = world.results.reply(job.id).await.expect("read").expect("a reply");
+    assert_eq!((reply.outcome, reply.worker.as_str()), (Ok(output().result), "i-2"));
+}
+
+#[tokio::test]
+async fn a_pending_job_cannot_be_deleted_and_does_not_hide_a_result() {
+    let world = World::new().await;
+    let (id, job) = (JobId(1), world.job(1, "x"));
+    world.results.store_pending(id, "a.txt".into()).await.expect("stored");
+    assert_eq!(world.results.get(id).await.expect("read").expect("a result").status, Status::Pending);
+    assert_eq!(world.results.reply(id).await.expect("read"), None, "there is no reply yet");
+    assert!(matches!(world.results.delete(id).await, Err(CloudError::Conflict(_))));
+
+    world.results.store_output(&job, "x".into(), &output(), "i-1").await.expect("stored");
+    world.results.store_pending(id, "a.txt".into()).await.expect("ignored");
+    assert_eq!(world.results.get(id).await.expect("read").expect("a result").status, Status::Done);
+}
+
+#[tokio::test]
+async fn a_payload_that_is_not_kept_lies_apart_and_is_deleted() {
+    let world = World::new().await;
+    let job = Job { kind: DISCARDED, ..claimed(&world, 1, Retention::Discard).await };
+    let claims = world.everything().await;
+    assert!(claims.len() == 1 && claims[0].starts_with(&world.settings.store.state), "{claims:?}");
+    assert_eq!(world.results.payload(&job).await.expect("read"), "large");
+    world.results.delete_payload(&job).await.expect("deleted");
+    assert_eq!(world.everything().await, [""; 0]);
+    world.results.delete_payload(&world.job(2, "inline")).await.expect("nothing to delete");
+}
+
+#[tokio::test]
+async fn results_of_the_first_format_are_read() {
+    let world = World::new().await;
+    let json = r#"{"id":"x","file":"a.jpg","status":"done","recognition":{"label":"Ada","score":0.9},"failure":null,
+                   "worker":"i-1","submitted_ms":1,"finished_ms":2}"#;
+    let (bucket, key) = (&world.settings.store.state, keys::result_key(JobId(1)));
+    world.objects.put(bucket, &key, json.into(), Precondition::Always).await.expect("put");
+    let reply = world.results.reply(JobId(1)).await.expect("read").expect("a reply");
+    assert_eq!(reply.outcome.expect("done"), r#"{"label":"Ada","score":0.9}"#);
+
+    world.objects.put(bucket, &key, "{}".into(), Precondition::Always).await.expect("put");
+    assert!(matches!(world.results.get(JobId(1)).await, Err(CloudError::Invalid(_))), "it is no result");
+    assert!(world.results.get(JobId(2)).await.expect("read").is_none());
+    world.results.check().await.expect("the store answers");
+}

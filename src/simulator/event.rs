@@ -1,0 +1,38 @@
+//! The events of the simulation.
+
+use super::{Time, instances::BootId, traces::JobIndex};
+use crate::fleet::{Action, Event, InstanceState};
+
+/// What can happen in the simulated cloud.
+///
+/// An event with a [`BootId`] is ignored if the instance has been booted again or shut down since it was scheduled.
+pub enum SimEvent {
+    /// A client uploads a job.
+    Arrival(JobIndex),
+    /// The job's message is visible in the queue.
+    Visible(JobIndex),
+    /// The client has its answer.
+    Answered { boot: BootId, job: JobIndex },
+    /// The visibility timeout of a job has expired after a crash.
+    VisibilityExpired(JobIndex),
+    /// A worker thread has finished a job.
+    Finished { boot: BootId, job: JobIndex },
+    /// The instance crashes while it works on a job.
+    Crashed(BootId),
+    /// The worker, idle since `idle_since`, checks whether to stop its instance.
+    IdleCheck { boot: BootId, idle_since: Time },
+    /// The instance reaches another state.
+    StateChange { boot: BootId, to: InstanceState },
+    /// The operating system is up; the worker is not yet.
+    Booted(BootId),
+    /// The worker takes jobs from now on.
+    Ready(BootId),
+    /// The worker's call to stop its own instance arrives at EC2.
+    StopRequest(BootId),
+    /// An API call of the controller arrives.
+    CallArrives(Action),
+    /// The answer to an API call arrives at the controller.
+    AnswerArrives(Event),
+    /// The controller's wake-up time; ignored unless the controller's last step was number `step`.
+    WakeUp { step: u64 },
+}

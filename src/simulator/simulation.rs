@@ -1,0 +1,153 @@
+//! The event loop of a run.
+
+use std::time::Duration;
+
+use super::{
+    Time, calls,
+    controller::Controller,
+    controller_kind::ControllerKind,
+    event::SimEvent,
+    history::History,
+    lifecycle,
+    parameters::Parameters,
+    random::{Purpose, Random},
+    report::Report,
+    state::CloudState,
+    traces::Trace,
+    usage::Usage,
+    workers,
+};
+use crate::fleet::Event;
+
+/// The controller has been up for this time when the trace begins, plus a random time up to as long again: at which point
+/// of a poll, sweep or cron interval the trace begins is random.
+const WARM_UP: Duration = Duration::from_secs(30);
+/// Each trace begins at this Monday, 00:00 UTC (since the Unix epoch): `fleet.schedule` follows it.
+const MONDAY: Duration = Duration::from_secs(4 * 86_400);
+/// A run that does not end by itself is cut off this long after its trace.
+const CUT_OFF: Duration = Duration::from_secs(6 * 3600);
+
+/// The result of a run.
+pub struct Run {
+    pub report: Report,
+    pub history: History,
+}
+
+/// Simulates a fleet under the arrivals of `trace`. The same arguments give the same run.
+pub fn simulate(parameters: &Parameters, kind: ControllerKind, trace: &Trace, seed: u64) -> Run {
+    let origin = origin(seed);
+    let controller = kind.controller(parameters, MONDAY - origin);
+    let cloud = CloudState::new(&parameters.cloud, kind.idle_stop(parameters), trace, origin, seed);
+    let (history, usage) = Simulation::new(cloud, controller).run();
+    let report = Report {
+        policy: kind.name(parameters).to_owned(),
+        trace: trace.name.clone(),
+        seed,
+        ..Report::new(&history, &usage, &parameters.prices)
+    };
+    Run { report, history }
+}
+
+/// Returns the virtual time at which the trace begins.
+pub(super) fn origin(seed: u64) -> Time {
+    WARM_UP + Random::new(seed, Purpose::Clock).up_to(WARM_UP)
+}
+
+/// A run under way.
+pub(super) struct Simulation<'a> {
+    cloud: CloudState<'a>,
+    controller: Box<dyn Controller + 'a>,
+    /// Number of controller steps so far.
+    steps: u64,
+    /// Jobs uploaded and not yet answered.
+    waiting: u64,
+    /// Jobs not yet answered, whether uploaded or not.
+    unanswered: usize,
+}
+
+impl<'a> Simulation<'a> {
+    pub(super) fn new(cloud: CloudState<'a>, controller: Box<dyn Controller + 'a>) -> Self {
+        let unanswered = cloud.history.jobs.len();
+        Self { cloud, controller, steps: 0, waiting: 0, unanswered }
+    }
+
+    /// Runs until every job is answered, the trace is over and all instances are at rest, or until the run is cut off.
+    pub(super) fn run(mut self) -> (History, Usage) {
+        let trace_end = self.cloud.trace_end();
+        self.step_controller(Event::Tick);
+        while let Some(event) = self.cloud.events.pop() {
+            self.handle(event);
+            self.cloud.sample();
+            let now = self.cloud.now();
+            let over = now >= trace_end && self.unanswered == 0 && self.cloud.instances.at_rest();
+            if over || now >= trace_end + CUT_OFF {
+                break;
+            }
+        }
+        let (end, cloud) = (self.cloud.now(), &mut self.cloud);
+        cloud.instances.bill_remaining(end, &mut cloud.usage);
+        for worker in cloud.workers.values() {
+            cloud.usage.calls.receive += worker.empty_receives(end);
+        }
+        cloud.history.end = cloud.since_origin(end);
+        (self.cloud.history, self.cloud.usage)
+    }
+
+    fn handle(&mut self, event: SimEvent) {
+        let cloud = &mut self.cloud;
+        let now = cloud.now();
+        match event {
+            SimEvent::Arrival(job) => {
+                cloud.history.job(job).arrived = cloud.since_origin(now);
+                cloud.usage.calls.send += 1;
+                cloud.events.schedule_after(cloud.model.queue_latency, SimEvent::Visible(job));
+                self.waiting += 1;
+                if cloud.model.hints {
+                    self.step_controller(Event::Hint { waiting: self.waiting });
+                }
+            }
+            SimEvent::Visible(job) => {
+                cloud.queue.push(job, now);
+                workers::dispatch(cloud);
+            }
+            SimEvent::Answered { boot, job } => {
+                cloud.history.job(job).answered = Some(cloud.since_origin(now));
+                let worker = cloud.instances.get(boot.instance).id.clone();
+                let busy = cloud.service_time(job);
+                self.waiting -= 1;
+                self.unanswered -= 1;
+                self.step_controller(Event::Served { worker, jobs: 1, busy });
+            }
+            SimEvent::VisibilityExpired(job) => {
+                cloud.queue.return_to_queue(job, now);
+                workers::dispatch(cloud);
+            }
+            SimEvent::Finished { boot, job } => workers::finished(cloud, boot, job),
+            SimEvent::Crashed(boot) => workers::crashed(cloud, boot),
+            SimEvent::IdleCheck { boot, idle_since } => workers::idle_check(cloud, boot, idle_since),
+            SimEvent::StateChange { boot, to } => lifecycle::state_change(cloud, boot, to),
+            SimEvent::Booted(boot) => workers::booted(cloud, boot),
+            SimEvent::Ready(boot) => workers::ready(cloud, boot),
+            SimEvent::StopRequest(boot) => lifecycle::stop_request(cloud, boot),
+            SimEvent::CallArrives(action) => calls::arrives(cloud, action),
+            SimEvent::AnswerArrives(answer) => self.step_controller(answer),
+            SimEvent::WakeUp { step } => {
+                if step == self.steps {
+                    self.step_controller(Event::Tick);
+                }
+            }
+        }
+    }
+
+    /// Gives the controller an event, sends the calls it decides on, and schedules its wake-up.
+    fn step_controller(&mut self, event: Event) {
+        let decision = self.controller.step(event, self.cloud.now());
+        for action in decision.actions {
+            calls::send(&mut self.cloud, action);
+        }
+        self.steps += 1;
+        if let Some(at) = decision.wake_at {
+            self.cloud.events.schedule_at(at, SimEvent::WakeUp { step: self.steps });
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! A job is replied to before its outcome is persisted, is kept as its kind says, and does not send elsewhere.
+
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    job::{JobId, Payload},
+    results::Status,
+    testing::{DISCARDED, Handler, World},
+};
+
+fn upper(text: &str) -> Result<Output, Failure> {
+    match text {
+        "bad" => Err(Failure::new(FailureKind::Damaged, "it is bad")),
+        text => Output::json(&text.to_uppercase(), text.to_uppercase()),
+    }
+}
+
+async fn runner(world: &World) -> JobRunner {
+    let options = Options {
+        handler: Arc::new(Handler(upper)),
+        threads: 1,
+        results: world.results.clone(),
+        queues: world.queues.clone(),
+        reply_prefix: world.settings.queue.speaker.clone(),
+        instance: "i-1".into(),
+        max_receives: world.settings.queue.max_receives,
+    };
+    JobRunner::start(options).await.expect("started")
+}
+
+fn nobody() -> oneshot::Sender<()> {
+    oneshot::channel().0
+}
+
+/// Runs and persists the next job of the queue.
+async fn do_next(world: &World, runner: &JobRunner) -> CloudResult<()> {
+    let delivery = world.receive().await;
+    let finished = runner.run(delivery, nobody()).await.expect("a job");
+    runner.persist(finished).await
+}
+
+#[tokio::test]
+async fn a_job_is_replied_to_and_kept() {
+    let world = World::new().await;
+    let runner = runner(&world).await;
+    assert_eq!(runner.service_time().get(), None);
+    world.send(&world.job(1, "x")).await;
+    let finished = runner.run(world.receive().await, nobody()).await.expect("a job");
+    assert_eq!(world.everything().await, [""; 0], "nothing is stored before the reply");
+    runner.persist(finished).await.expect("persisted");
+    runner.flush().await.expect("flushed");
+    let [reply] = &world.replies().await[..] else { panic!("one reply") };
+    assert_eq!((reply.id, reply.outcome.clone(), reply.worker.as_str()), (JobId(1), Ok("\"X\"".into()), "i-1"));
+    assert!(reply.worker_ms > 0.0);
+    assert_eq!(world.everything().await.len(), 3, "payload, summary and result");
+    assert!(runner.service_time().get().is_some(), "the job's time is learned");
+}
+
+#[tokio::test]
+async fn a_job_that_fails_is_replied_to_and_its_failure_is_kept() {
+    let world = World::new().await;
+    let runner = runner(&world).await;
+    world.send(&world.job(1, "bad")).await;
+    do_next(&world, &runner).await.expect("persisted");
+    assert_eq!(world.replies().await[0].outcome, Err(Failure::new(FailureKind::Damaged, "it is bad")));
+    let result = world.results.get(JobId(1)).await.expect("read").expect("a result");
+    assert_eq!((result.status, world.everything().await.len()), (Status::Failed, 1));
+    assert_eq!(runner.service_time().get(), None, "a failure says nothing of the service time");
+}
+
+#[tokio::test]
+async fn nothing_is_kept_of_a_kind_that_is_discarded() {
+    let world = World::new().await;
+    let runner = runner(&world).await;
+    for (id, text) in [(1, "x"), (2, "bad")] {
+        let stored = world.results.store_payload(JobId(id), Retention::Discard, "a", text.into()).await;
+        world.send(&Job { kind: DISCARDED, payload: stored.expect("stored"), ..world.job(id, "") }).await;
+        do_next(&world, &runner).await.expect("persisted");
+        assert_eq!(world.replies().await.len(), 1, "{text}");
+        assert_eq!(world.everything().await, [""; 0], "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_payload_that_is_gone_is_an_answer_and_not_silence() {
+    let world = World::new().await;
+    let runner = runner(&world).await;
+    let payload = Payload::Stored { bucket: world.settings.store.input.clone(), key: "gone".into() };
+    world.send(&Job { payload, ..world.job(1, "") }).await;
+    do_next(&world, &runner).await.expect("persisted");
+    let failure = world.replies().await.remove(0).outcome.expect_err("it failed");
+    assert_eq!(failure.kind, FailureKind::Internal);
+}
+
+#[tokio::test]
+async fn a_job_cannot_send_its_reply_to_another_queue() {
+    let world = World::new().await;
+    let runner = runner(&world).await;
+    world.send(&Job { reply_to: world.settings.queue.listener.clone(), ..world.job(1, "x") }).await;
+    assert!(matches!(do_next(&world, &runner).await, Err(CloudError::Invalid(_))));
+    assert_eq!(world.everything().await, [""; 0], "and is not kept, since nobody was answered");
+}
+
+#[tokio::test]
+async fn a_message_that_is_no_job_is_dropped() {
+    let world = World::new().await;
+    let runner = runner(&world).await;
+    let message = Message { body: "rubbish".into(), group: Some("g".into()), ..Message::default() };
+    world.requests.send(vec![message]).await.remove(0).expect("sent");
+    assert!(runner.run(world.receive().await, nobody()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_job_on_its_last_receive_leaves_a_failure_behind_before_it_is_begun() {
+    let world = World::new().await;
+    let runner = runner(&world).await;
+    world.send(&world.job(1, "x")).await;
+    let last = world.settings.queue.max_receives;
+    for receives in 1..=last {
+        let delivery = world.receive().await;
+        assert_eq!(delivery.receives, receives);
+        let finished = runner.run(delivery.clone(), nobody()).await.expect("a job"); // and never persisted: the worker dies
+        drop(finished);
+        let result = world.results.get(JobId(1)).await.expect("read");
+        assert_eq!(result.is_some_and(|r| r.status == Status::Failed), receives == last, "receive {receives}");
+        world.requests.extend(vec![(delivery.receipt, Duration::ZERO)]).await.remove(0).expect("returned");
+    }
+}

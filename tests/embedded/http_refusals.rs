@@ -1,0 +1,123 @@
+//! What the server refuses, and how it says so, where nothing is wrong with the upload itself.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::Duration,
+};
+
+use reqwest::{Client, StatusCode, multipart::Form};
+use rollcall_testing::uploads::*;
+use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server whose workers never start: whatever is accepted stays pending.
+async fn without_workers() -> Rollcall {
+    Rollcall::start(RollcallOptions::default().env("ROLLCALL__RECOGNITION__DETECTOR", "nowhere.onnx")).await
+}
+
+#[tokio::test]
+async fn delete_of_a_pending_job_is_409() {
+    let server = without_workers().await;
+    let request = Client::new().post(server.url("/v1/recognitions")).header("Prefer", "respond-async");
+    let accepted = request.multipart(form(&[("a.png", &faceless(64, 64))])).send().await.expect("an answer");
+    assert_eq!(accepted.status(), StatusCode::ACCEPTED);
+    let url = server.url(accepted.headers()["location"].to_str().expect("ASCII"));
+    let refused = Client::new().delete(&url).send().await.expect("an answer");
+    assert_eq!(problem(refused).await["status"], 409);
+    let still: serde_json::Value = reqwest::get(&url).await.expect("an answer").json().await.expect("JSON");
+    assert_eq!(still["status"], "pending");
+}
+
+#[tokio::test]
+async fn people_on_a_classifier_are_409() {
+    let options = RollcallOptions::default()
+        .env("ROLLCALL__RECOGNITION__KIND", "classifier")
+        .env("ROLLCALL__RECOGNITION__CLASSIFIER", "tests/models/colour_classifier.onnx")
+        .env("ROLLCALL__RECOGNITION__LABELS", "tests/models/colour_labels.txt");
+    let server = Rollcall::start(options).await;
+    let person = Form::new().text("name", "Ada").part("photos", file("ada.png", &faceless(64, 64)));
+    let refused = post(&server.url("/v1/people"), person).await;
+    assert_eq!(problem(refused).await["status"], 409);
+}
+
+#[tokio::test]
+async fn the_257th_event_stream_gets_503() {
+    let server = Rollcall::start(RollcallOptions::default()).await;
+    let url = server.url("/v1/events");
+    let client = Client::new();
+    let mut streams = Vec::new();
+    for number in 1..=256 {
+        let stream = client.get(&url).send().await.expect("an answer");
+        assert_eq!(stream.status(), StatusCode::OK, "stream {number}");
+        streams.push(stream);
+    }
+    let refused = client.get(&url).send().await.expect("an answer");
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(problem(refused).await["status"], 503);
+    assert_eq!(reqwest::get(server.url("/v1/fleet")).await.expect("an answer").status(), StatusCode::OK);
+
+    drop(streams.pop());
+    wait_until("a stream that ends makes room for another", PATIENCE, async || {
+        client.get(&url).send().await.is_ok_and(|answer| answer.status() == StatusCode::OK)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn readyz_is_503_when_the_store_is_away() {
+    let server = Rollcall::start(RollcallOptions::default().enroll(KNOWN)).await;
+    let ready = async || reqwest::get(server.url("/readyz")).await.expect("an answer");
+    assert_eq!(ready().await.status(), StatusCode::OK);
+    // A link to itself cannot be followed: reading the store is an error.
+    let state = server.data_dir().join("objects").join("rollcall-state").join("gallery");
+    assert!(state.is_dir(), "{} is where the gallery is kept", state.display());
+    fs::rename(&state, state.with_file_name("away")).expect("moved");
+    std::os::unix::fs::symlink(&state, &state).expect("a link to itself");
+    let refused = ready().await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers().contains_key("retry-after"));
+    assert!(refused.text().await.expect("text").starts_with("not ready: "));
+    assert_eq!(reqwest::get(server.url("/healthz")).await.expect("an answer").status(), StatusCode::OK);
+    fs::remove_file(&state).expect("removed");
+    fs::rename(state.with_file_name("away"), &state).expect("moved back");
+    assert_eq!(ready().await.status(), StatusCode::OK, "it heals by itself");
+}
+
+/// Begins an upload and holds it before its end.
+fn begin_upload(server: &Rollcall, bytes: usize) -> TcpStream {
+    let address = server.url("").trim_start_matches("http://").to_owned();
+    let mut stream = TcpStream::connect(&address).expect("connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: {address}\r\nContent-Type: image/jpeg\r\nContent-Length: {bytes}\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("sent");
+    stream.write_all(&vec![0xFF; bytes - 1]).expect("sent");
+    stream
+}
+
+#[tokio::test]
+async fn max_upload_memory_is_enforced() {
+    let options = RollcallOptions::default()
+        .env("ROLLCALL__HTTP__MAX_UPLOAD", "1MiB")
+        .env("ROLLCALL__HTTP__MAX_UPLOAD_MEMORY", "1MiB");
+    let server = Rollcall::start(options).await;
+    let another = async || {
+        let request = Client::new().post(server.url("/")).header("Content-Type", "image/jpeg");
+        request.body(vec![0xFF; 400_000]).send().await.expect("an answer")
+    };
+    // An upload as large as may be fits.
+    let mut held = begin_upload(&server, 1_000_000);
+    wait_until("it holds the memory, and a second upload is refused", PATIENCE, async || {
+        let answer = another().await;
+        answer.status() == StatusCode::SERVICE_UNAVAILABLE && answer.headers().contains_key("retry-after")
+    })
+    .await;
+    held.write_all(&[0xFF]).expect("the last byte");
+    let mut answer = [0; 12];
+    held.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 415", "it was read whole, and is no image");
+    wait_until("the memory is free again", PATIENCE, async || another().await.status() == 415).await;
+}

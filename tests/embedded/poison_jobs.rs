@@ -1,0 +1,84 @@
+//! A job that takes every worker with it is given up, and whoever asks for it learns that.
+
+use std::time::Duration;
+
+use image::{DynamicImage, ImageFormat, RgbImage};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use reqwest::Client;
+use rollcall::cloud::{QueueSpec, Queues as _, local::Broker};
+use rollcall_testing::uploads::*;
+use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn send(pids: &[u32], signal: Signal) {
+    for &pid in pids {
+        let _ = kill(Pid::from_raw(pid as i32), signal); // it may have ended
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_kills_every_worker_ends_as_a_dead_letter_with_a_failed_result() {
+    let options = RollcallOptions::default()
+        .env("ROLLCALL__QUEUE__MAX_RECEIVES", "2")
+        .env("ROLLCALL__FLEET__MAX_INSTANCES", "1")
+        .env("ROLLCALL__WORKER__IDLE_STOP", "60s");
+    let mut server = Rollcall::start(options.enroll(KNOWN)).await;
+    let warm = post(&server.url("/"), form(&[("warm.png", &faceless(64, 64))])).await;
+    assert_eq!(warm.status(), 200);
+    wait_until("the first job has left the queue", PATIENCE, async || {
+        server.fleet().await["demand"] == 0 // a hint holds for some seconds, so the queue has been read since
+    })
+    .await;
+
+    // The first worker is stopped before the job comes: it receives the job and never begins it.
+    send(&server.worker_pids().await, Signal::SIGSTOP);
+    // Decoding so many pixels takes a worker long enough to be killed meanwhile.
+    let large = encode(DynamicImage::from(RgbImage::new(7_000, 7_000)), ImageFormat::Png);
+    let request = Client::new().post(server.url("/v1/recognitions")).header("Prefer", "respond-async");
+    let accepted = request.multipart(form(&[("poison.png", &large)])).send().await.expect("an answer");
+    assert_eq!(accepted.status(), 202);
+    let url = server.url(accepted.headers()["location"].to_str().expect("ASCII"));
+    let result = async || -> Value { reqwest::get(&url).await.expect("an answer").json().await.expect("JSON") };
+    wait_until("the stopped worker has received the job", PATIENCE, async || {
+        server.fleet().await["depth"]["in_flight"] == 1
+    })
+    .await;
+    assert_eq!(result().await["status"], "pending");
+    send(&server.worker_pids().await, Signal::SIGKILL);
+
+    // The next worker has the job's last receive: it leaves a failure behind before it begins, and is killed at that.
+    let killed = async {
+        while result().await["status"] != "failed" {
+            tokio::task::yield_now().await;
+        }
+        send(&server.worker_pids().await, Signal::SIGKILL);
+    };
+    tokio::time::timeout(PATIENCE, killed).await.expect("the last receive leaves a failure behind");
+
+    wait_until("the job has left the queue", PATIENCE, async || {
+        let depth = &server.fleet().await["depth"];
+        depth["visible"] == 0 && depth["in_flight"] == 0
+    })
+    .await;
+    let end = result().await;
+    assert_eq!(end["status"], "failed");
+    assert!(end["problem"]["detail"].as_str().expect("a reason").contains("workers died"), "{end}");
+
+    server.kill9();
+    let queues = Broker::open(server.data_dir()).expect("the journal of the server that was killed");
+    let spec = QueueSpec {
+        name: "rollcall-dead.fifo".into(),
+        fifo: true,
+        visibility: Duration::from_secs(30),
+        max_receives: u32::MAX,
+        dead_letter: None,
+        durable: true,
+    };
+    let dead = queues.create(spec).await.expect("the dead-letter queue");
+    assert_eq!(dead.receive(10, Duration::ZERO).await.expect("received").len(), 1, "the job is a dead letter");
+}

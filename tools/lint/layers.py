@@ -1,0 +1,155 @@
+"""Who may use what: the pure core, the layers of the runtime, the job behind its handler, and the length of files."""
+
+from __future__ import annotations
+
+import re
+from typing import Iterator
+
+from rust import Segments, Source, absolute, module_of
+from tree import Finding, Tree, check
+
+MAX_LINES = 450
+
+# What reaches the world outside, or reads its time.
+IMPURE_CRATES = r"actix\w*|tokio\w*|aws_\w+|reqwest|redb|tarpc"
+IMPURE_PATHS = [
+    *(("crate", name) for name in ("actors", "app", "cli", "client", "clock", "cloud", "http", "settings", "simulator")),
+    *(("std", name) for name in ("env", "fs", "net", "process", "thread")),
+    ("std", "time", "Instant"),
+    ("std", "time", "SystemTime"),
+]
+
+
+def named(tree: Tree, path: str, tests: bool) -> Iterator[tuple[Segments, int]]:
+    """Every path that a file names, whole: from `crate`, or from the name of another crate.
+
+    A path that begins with an imported name is given with what that name was imported as. A glob has "*" as its end.
+    """
+    source, module = Source(tree.text(path), tests), module_of(path)
+    alias = {use.alias: use.path for use in source.uses}
+
+    def whole(segments: Segments, position: int) -> Segments:
+        local = absolute(segments, module, source.inline_depth(position))
+        return segments if local is None else ("crate", *local)
+
+    for use in source.uses:
+        end = ("*",) if use.alias == "*" else ()
+        yield whole(use.path, use.position) + end, source.line(use.position)
+    for segments, position in source.paths:
+        segments = alias.get(segments[0], segments[:1]) + segments[1:]
+        yield whole(segments, position), source.line(position)
+
+
+def reaches(segments: Segments, forbidden: Segments) -> bool:
+    """Whether the path is the forbidden one, is below it, or is a glob that brings it into scope."""
+    if segments[-1] == "*" and forbidden[: len(segments) - 1] == segments[:-1]:
+        return True
+    return segments[: len(forbidden)] == forbidden
+
+
+@check(
+    bad=[
+        {"src/fleet/a.rs": "use tokio::time::sleep;"},
+        {"src/fleet/a.rs": "use crate::{error::Error, cloud::{Queue}};"},
+        {"src/fleet/policy/a.rs": "fn f() { super::super::super::settings::load() }"},
+        {"src/simulator/a.rs": "use std::time;\nfn f() { time::Instant::now(); }"},
+        {"src/simulator/a.rs": "fn f() { std::fs::read(1) }"},
+        {"src/fleet/a.rs": "use std::time::*;"},
+    ],
+    good=[
+        {"src/fleet/a.rs": "//! Not of tokio::time.\nuse std::time::Duration;\nuse crate::fleet::{b::B};\nuse super::c;"},
+        {"src/fleet/a.rs": "#[cfg(test)]\nmod tests {\n    fn f() { std::fs::read(1) }\n}"},
+        {"src/actors/a.rs": "use tokio::time::Instant;"},
+    ],
+)
+def pure_core(tree: Tree) -> Iterator[Finding]:
+    """The fleet's core and its simulator are functions of their arguments: no runtime, no I/O, no clock, no adapters.
+
+    So the same decisions run on AWS, on child processes and in the simulator, and every history can be replayed. Tests
+    may prepare what they read.
+    """
+    for path in tree.matching(r"src/(fleet|simulator)\b(?!.*\btests\.rs).*\.rs$"):
+        own = {("crate", "simulator")} if path.startswith("src/simulator") else set()
+        for segments, line in named(tree, path, tests=False):
+            impure = re.fullmatch(IMPURE_CRATES, segments[0]) or any(
+                reaches(segments, forbidden) for forbidden in IMPURE_PATHS if forbidden not in own
+            )
+            if impure:
+                yield Finding(path, line, f"{'::'.join(segments)} in the pure core: pass in the value, or move the code out")
+
+
+@check(
+    bad=[
+        {"src/cli/load.rs": "use crate::{fleet::Depth, simulator::Trace};"},
+        {"src/app/mod.rs": "fn f() { crate::simulator::simulate() }"},
+    ],
+    good=[{"src/cli/simulate/text.rs": "use crate::simulator::Report;", "src/lib.rs": "pub mod simulator;"}],
+)
+def nothing_depends_on_the_simulator(tree: Tree) -> Iterator[Finding]:
+    """The simulator is a tool beside the program: only its command uses it, so that it can change freely."""
+    for path in tree.matching(r"src/(?!simulator\b|cli/simulate\b|lib\.rs).*\.rs$"):
+        for segments, line in named(tree, path, tests=True):
+            if reaches(segments, ("crate", "simulator")):
+                yield Finding(path, line, "only src/cli/simulate may use crate::simulator: move what is shared to src/fleet")
+
+
+@check(
+    bad=[{"src/cloud/mod.rs": "//! Where a Gallery is kept."}, {"src/worker/pool.rs": "let face = 1;"}],
+    good=[{"src/worker/pool.rs": "//! An interface of surfaces."}, {"src/inference/face.rs": "struct Face;"}],
+)
+def job_is_not_the_face(tree: Tree) -> Iterator[Finding]:
+    """Actors, fleet, cloud and worker know jobs, not faces: another handler must run on them without a change."""
+    subject = re.compile(r"galler|embedding|recogniser|recognition|\bfaces?\b", re.IGNORECASE)
+    for path, line, text in tree.lines(r"src/(actors|fleet|cloud|worker)\b.*\.rs$"):
+        if match := subject.search(text):
+            yield Finding(path, line, f'"{match[0]}" in the runtime: say job, payload or result, or move it to src/inference')
+
+
+# Crates by pattern, the files that may name them, and where such code belongs.
+OWNERS = [
+    (r"actix\w*", r"src/(actors|http|app|client|testing|main)\b", "src/actors, src/http or src/app"),
+    (r"aws_\w+", r"src/cloud/aws\b", "src/cloud/aws, behind a port"),
+    (r"bincode", r"src/wire\.rs", "src/wire.rs"),
+]
+
+
+@check(
+    bad=[
+        {"src/worker/pool.rs": "use actix::Addr;"},
+        {"src/http/a.rs": "fn f() { aws_sdk_sqs::Client::new() }"},
+        {"src/results/mod.rs": "use bincode::config;"},
+    ],
+    good=[
+        {"src/http/a.rs": "use actix_web::web;", "src/wire.rs": "use bincode::config;"},
+        {"src/cloud/aws/a.rs": "use aws_sdk_sqs::Client;\n#[cfg(test)]\nmod tests {\n #[actix::test]\n fn f() {}\n}"},
+    ],
+)
+def crates_stay_in_their_layer(tree: Tree) -> Iterator[Finding]:
+    """actix, the AWS SDK and bincode each have one layer, so that each can be replaced there. Tests run where they like."""
+    for path in tree.matching(r"src/(?!.*\btests\.rs).*\.rs$"):
+        for segments, line in named(tree, path, tests=False):
+            for crate, files, place in OWNERS:
+                if re.fullmatch(crate, segments[0]) and not re.match(files, path):
+                    yield Finding(path, line, f"{segments[0]} outside its layer: move the code to {place}")
+
+
+@check(
+    bad=[{"src/actors/batch.rs": "struct Batch;"}],
+    good=[{"src/actors/a.rs": "impl Actor for A {}", "src/actors/a/tests.rs": "", "src/actors/mailbox.rs": ""}],
+)
+def actors_folder_holds_actors(tree: Tree) -> Iterator[Finding]:
+    """Each file of src/actors is an actor with its messages; what needs no mailbox is easier to use and test elsewhere."""
+    for path in tree.matching(r"src/actors/(?!(.*/)?(mod|mailbox|tests)\.rs$).*\.rs$"):
+        if not re.search(r"\bimpl(<.*>)? (actix::)?Actor for\b", tree.text(path)):
+            yield Finding(path, 1, "no actor in this file: move it to the component that it belongs to")
+
+
+@check(
+    bad=[{"src/a.rs": "//\n" * (MAX_LINES + 1)}],
+    good=[{"src/a.rs": "//\n" * MAX_LINES, "tests/a.rs": "//\n" * 2 * MAX_LINES}],
+)
+def files_are_short(tree: Tree) -> Iterator[Finding]:
+    """A longer file does more than one thing."""
+    for path in tree.matching(r"src/.*\.rs$"):
+        if (length := tree.text(path).count("\n")) > MAX_LINES:
+            yield Finding(path, length, f"{length} lines, more than {MAX_LINES}: split it by what its parts do")
