@@ -220,9 +220,9 @@ impl SocketCloud {
 }
 
 /// A call's deadline: tarpc's own of ten seconds is shorter than a long poll.
+#[expect(clippy::disallowed_methods, reason = "tarpc's deadlines are of the system's clock")]
 fn within(wait: Duration) -> context::Context {
     let mut context = context::current();
-    #[expect(clippy::disallowed_methods, reason = "tarpc's deadlines are of the system's clock")]
     context.deadline = Instant::now() + wait + CALL_TIMEOUT;
     context
 }
