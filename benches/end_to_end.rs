@@ -43,7 +43,7 @@ fn settings() -> Settings {
     Settings::from_layers(&layers, 2).expect("the defaults are allowed")
 }
 
-/// Threads with a recogniser each, that run when told to.
+/// Threads with a recogniser each, that run when asked to.
 struct Bare {
     threads: Vec<(SyncSender<Run>, Receiver<usize>)>,
 }

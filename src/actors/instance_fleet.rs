@@ -58,7 +58,7 @@ pub struct InstanceFleet {
 }
 
 impl InstanceFleet {
-    /// `core` counts its time from now on. What it hears goes to `recorder`; its view is published to `shown`.
+    /// `core` counts its time from now on. Its events go to `recorder`; its view is published to `shown`.
     pub fn new(
         core: FleetCore,
         recorder: Option<EventRecorder>,
