@@ -215,6 +215,6 @@ mod tests {
     #[test]
     fn a_reply_that_is_no_recognition_is_a_fault_and_not_an_empty_answer() {
         let reply = Reply { id: JobId(5), outcome: Ok("[]".into()), worker: "i-1".into(), worker_ms: 1.0 };
-        assert_eq!(Answer::replied("a.jpg".into(), reply).err().expect("refused").status.as_u16(), 500);
+        assert_eq!(Answer::replied("a.jpg".into(), reply).expect_err("refused").status.as_u16(), 500);
     }
 }

@@ -12,6 +12,9 @@ use rollcall_testing::wait_until;
 /// Longest time for anything that happens at all.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Does to an instance what needs its cloud's own calls.
+pub type Stop = Box<dyn Fn(&InstanceId) -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// An adapter, and what the cases must know of it.
 pub struct World {
     /// The adapter under test, with no instances yet.
@@ -21,7 +24,7 @@ pub struct World {
     /// Does what a booted instance does, where that is needed for it to be running.
     pub boot: Box<dyn Fn(&InstanceId) + Send + Sync>,
     /// Does what a running instance does to stop itself.
-    pub stop: Box<dyn Fn(&InstanceId) -> BoxFuture<'static, ()> + Send + Sync>,
+    pub stop: Stop,
     /// What its instances' names begin with.
     pub name_prefix: String,
     /// What must live as long as the adapter.
