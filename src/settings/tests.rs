@@ -1,6 +1,11 @@
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+};
 
-use super::{units::SECOND, *};
+use config::ValueKind;
+
+use super::{reader::SECOND, *};
 
 fn load(file: Option<&str>, env: &[(&str, &str)]) -> Result<Settings, SettingsError> {
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -129,49 +134,198 @@ fn the_name_that_the_first_configurations_used_is_an_alias() {
     }
 }
 
-/// Keys and raw values of the defaults.
 fn defaults() -> Layers {
     Layers::load(None, HashMap::new()).expect("the defaults")
 }
 
+/// `key` with its variable of the environment.
+fn variable(key: &str) -> String {
+    format!("ROLLCALL__{}", key.replace('.', "__").to_uppercase())
+}
+
+/// A file that sets `key` to `value`, which is TOML.
+fn file(key: &str, value: &str) -> String {
+    let (section, name) = key.split_once('.').expect("section.name");
+    format!("[{section}]\n{name} = {value}\n")
+}
+
+/// What `config show` prints, by key, on a machine with 2 cores.
+fn effective(env: &[(&str, &str)]) -> BTreeMap<String, Entry> {
+    let env = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    let entries = Settings::effective(&Layers::load(None, env).expect("known"), 2).expect("valid");
+    entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect()
+}
+
+const CLOUDS_AND_POLICIES: [[(&str, &str); 2]; 4] = [
+    [("ROLLCALL__CLOUD__KIND", "local"), ("ROLLCALL__FLEET__POLICY", "deadline")],
+    [("ROLLCALL__CLOUD__KIND", "local"), ("ROLLCALL__FLEET__POLICY", "one-per-job")],
+    [("ROLLCALL__CLOUD__KIND", "aws"), ("ROLLCALL__FLEET__POLICY", "deadline")],
+    [("ROLLCALL__CLOUD__KIND", "aws"), ("ROLLCALL__FLEET__POLICY", "one-per-job")],
+];
+
 #[test]
-fn every_auto_says_what_it_came_to() {
-    for kind in ["local", "aws"] {
-        let env = HashMap::from([("ROLLCALL__CLOUD__KIND".to_owned(), kind.to_owned())]);
-        let layers = Layers::load(None, env).expect("valid");
-        let settings = Settings::from_layers(&layers, 2).expect("valid");
-        let resolved = layers.resolved();
-        let auto: Vec<String> =
-            layers.entries().filter(|(_, value, _)| value == "\"auto\"").map(|(key, ..)| key.to_owned()).collect();
-        assert!(auto.len() >= 12, "{auto:?}");
-        assert_eq!(resolved.keys().cloned().collect::<Vec<_>>(), auto, "{kind}");
-        assert_eq!(resolved["fleet.max_instances"], settings.fleet.max_instances.to_string());
-        assert_eq!(resolved["fleet.keep_stopped"], settings.fleet.keep_stopped.to_string());
+fn every_auto_says_what_it_came_to_and_why() {
+    let auto: Vec<Entry> = defaults().entries().filter(|entry| entry.value == "\"auto\"").collect();
+    assert!(auto.len() >= 12, "{auto:?}");
+    for env in CLOUDS_AND_POLICIES {
+        let shown = effective(&env);
+        let explained = shown.values().filter(|entry| entry.auto.is_some()).count();
+        assert_eq!(explained, auto.len(), "only what is \"auto\" has a reason");
+        for Entry { key, .. } in &auto {
+            let entry = &shown[key];
+            assert!(entry.value != "\"auto\"" && entry.auto.is_some_and(|why| !why.is_empty()), "{entry:?}");
+            assert_eq!(entry.origin, "default");
+        }
     }
-    let local = defaults();
-    Settings::from_layers(&local, 2).expect("valid");
-    assert_eq!(local.resolved()["fleet.record"], ".rollcall/fleet.jsonl");
-    assert_eq!(local.resolved()["worker.idle_stop"], "30s");
 }
 
 #[test]
-fn a_value_that_was_set_is_not_called_auto() {
-    let env = HashMap::from([("ROLLCALL__WORKER__THREADS".to_owned(), "3".to_owned())]);
-    let layers = Layers::load(None, env).expect("valid");
-    assert_eq!(Settings::from_layers(&layers, 2).expect("valid").worker.threads, 3);
-    assert!(!layers.resolved().contains_key("worker.threads"));
+fn what_auto_came_to_gives_the_same_settings_when_it_is_set() {
+    for env in CLOUDS_AND_POLICIES {
+        let shown = effective(&env);
+        let set: Vec<(String, String)> = shown
+            .values()
+            .filter(|entry| entry.auto.is_some())
+            .map(|entry| (variable(&entry.key), entry.value.trim_matches('"').to_owned()))
+            .collect();
+        let all: Vec<(&str, &str)> =
+            env.into_iter().chain(set.iter().map(|(key, value)| (key.as_str(), value.as_str()))).collect();
+        assert_eq!(format!("{:?}", load(None, &all)), format!("{:?}", load(None, &env)), "{set:?}");
+        assert!(effective(&all).values().all(|entry| entry.auto.is_none()), "a value that was set is not \"auto\"");
+    }
 }
 
 #[test]
-fn every_key_is_read_by_a_section_and_refuses_a_table_with_its_source() {
+fn every_key_is_read_by_a_section() {
     let layers = defaults();
-    Settings::from_layers(&layers, 2).expect("valid");
-    let keys: Vec<String> = layers.entries().map(|(key, ..)| key.to_owned()).collect();
-    assert_eq!(layers.read.borrow().iter().cloned().collect::<Vec<_>>(), keys, "a key that no section reads");
-    for key in keys {
-        let (section, name) = key.split_once('.').expect("section.name");
-        let e = error(Some(&format!("[{section}]\n{name} = [[1]]\n")), &[]);
-        assert!(e.contains("mine.toml") && e.contains(&key), "{key}: {e}");
+    let r = Reader::new(&layers);
+    assert_eq!(r.unread().len(), layers.entries().count(), "nothing is read yet");
+    Settings::here(&r, 2).expect("valid");
+    assert_eq!(r.unread(), Vec::<String>::new());
+}
+
+/// Values in TOML whose type the key does not take, judged by its default.
+fn of_wrong_types(default: &ValueKind) -> &'static [&'static str] {
+    match default {
+        ValueKind::Boolean(_) => &["1", "0.0", "\"perhaps\"", "[true]", "{}"],
+        ValueKind::I64(_) | ValueKind::Float(_) => &["true", "\"many\"", "\"yes\"", "\"\"", "[1]", "{}"],
+        ValueKind::Array(_) => &["true", "7", "7.5", "[[1]]", "[true]", "{}"],
+        // A count may be "auto" too.
+        ValueKind::String(s) if s == "auto" => &["true", "7.5", "[\"auto\"]", "{}"],
+        ValueKind::String(_) => &["true", "7", "7.5", "[\"a\"]", "{}"],
+        other => panic!("a default of another type: {other:?}"),
+    }
+}
+
+#[test]
+fn every_key_refuses_other_types_and_names_itself_and_its_source() {
+    let layers = defaults();
+    for Entry { key, .. } in layers.entries() {
+        for value in of_wrong_types(&layers.get(&key).kind) {
+            let e = error(Some(&file(&key, value)), &[]);
+            assert!(e.contains("mine.toml: ") && e.contains(&key), "{key} = {value}: {e}");
+        }
+        if matches!(layers.get(&key).kind, ValueKind::Boolean(_) | ValueKind::I64(_) | ValueKind::Float(_)) {
+            let variable = variable(&key);
+            let e = error(None, &[(&variable, "many")]);
+            assert!(e.starts_with(&format!("{variable}: {key} = \"many\": must be ")), "{e}");
+        }
+    }
+    for (section, problem) in [("worker = 5", "`worker`"), ("[worker.threads]\nof = 1", "`worker.threads.of`")] {
+        let e = error(Some(section), &[]);
+        assert!(e.contains("mine.toml: unknown key") && e.contains(problem), "{e}");
+    }
+}
+
+/// What `config/default.toml` says above each key.
+fn documentation() -> BTreeMap<String, String> {
+    let (mut section, mut comment, mut all) = (String::new(), String::new(), BTreeMap::new());
+    for line in include_str!("../../config/default.toml").lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']').to_owned();
+            comment.clear();
+        } else if let Some(text) = line.strip_prefix('#') {
+            comment.push_str(text);
+        } else if let Some((name, _)) = line.split_once(" = ") {
+            all.insert(format!("{section}.{name}"), std::mem::take(&mut comment));
+        }
+    }
+    all
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Bound {
+    Time(Duration),
+    Bytes(u64),
+    Number(f64),
+}
+
+fn bound(text: &str) -> Option<Bound> {
+    let text = text.trim_end_matches(['.', ',', ';']);
+    let number = || text.parse().ok().map(Bound::Number);
+    let bytes = || Some(text).filter(|t| t.ends_with('B'))?.parse::<bytesize::ByteSize>().ok();
+    let time = || humantime::parse_duration(text).ok().map(Bound::Time);
+    number().or_else(|| bytes().map(|b| Bound::Bytes(b.as_u64()))).or_else(time)
+}
+
+/// The last "A to B" of a documentation.
+fn range(documentation: &str) -> Option<(Bound, Bound)> {
+    let words: Vec<&str> = documentation.split_whitespace().collect();
+    let ranges = words.windows(3).filter(|w| w[1] == "to").map(|w| Some((bound(w[0])?, bound(w[2])?)));
+    ranges.flatten().last()
+}
+
+/// The value just below (`up` = false) or above a bound, in TOML, and the bound itself; of three numbers where a list is
+/// wanted.
+fn beside(at: Bound, up: bool, default: &ValueKind) -> (Option<String>, String) {
+    let step = |n: f64| match (default, up) {
+        (ValueKind::Float(_) | ValueKind::Array(_), true) => n + n.abs().max(1.0) * 1e-3,
+        (ValueKind::Float(_) | ValueKind::Array(_), false) => n - n.abs() * 1e-3 - f64::EPSILON,
+        (_, true) => n + 1.0,
+        (_, false) => n - 1.0,
+    };
+    let time = |d: Duration| format!("\"{}\"", humantime::format_duration(d));
+    let bytes = |b: u64| format!("\"{b}B\"");
+    let number = |n: f64| match default {
+        ValueKind::Array(_) => format!("[{n:?}, {n:?}, {n:?}]"),
+        ValueKind::Float(_) => format!("{n:?}"),
+        _ => format!("{n}"),
+    };
+    let tick = Duration::from_millis(1);
+    match at {
+        Bound::Time(d) => (if up { Some(d + tick) } else { d.checked_sub(tick) }.map(time), time(d)),
+        Bound::Bytes(b) => (Some(bytes(if up { b + 1 } else { b - 1 })), bytes(b)),
+        Bound::Number(n) => (Some(number(step(n))), number(n)),
+    }
+}
+
+#[test]
+fn every_key_is_documented_and_its_range_is_the_documented_one() {
+    let (layers, documentation) = (defaults(), documentation());
+    assert_eq!(documentation.len(), layers.entries().count());
+    // Other keys limit these two.
+    let room = [("ROLLCALL__FLEET__MAX_INSTANCES", "10000"), ("ROLLCALL__HTTP__MAX_UPLOAD", "1KiB")];
+    for (key, text) in documentation {
+        assert!(!text.is_empty(), "{key} has no documentation");
+        let default = &layers.get(&key).kind;
+        let Some((lowest, highest)) = range(&text).filter(|_| !key.ends_with("_prefix")) else {
+            let ranged = matches!(default, ValueKind::I64(_) | ValueKind::Float(_))
+                || matches!(default, ValueKind::String(s) if bound(s).is_some() || s == "auto");
+            assert!(!ranged || key == "fleet.record", "{key} has no range: {text}");
+            continue;
+        };
+        if matches!(default, ValueKind::String(s) if s != "auto" && bound(s).is_none()) {
+            continue; // The range is of characters.
+        }
+        let env: Vec<_> = room.into_iter().filter(|(name, _)| *name != variable(&key)).collect();
+        for (at, up) in [(lowest, false), (highest, true)] {
+            let (outside, inside) = beside(at, up, default);
+            load(Some(&file(&key, &inside)), &env).unwrap_or_else(|e| panic!("{key} = {inside}: {e}"));
+            if let Some(outside) = outside {
+                let e = error(Some(&file(&key, &outside)), &env);
+                assert!(e.contains("mine.toml: ") && e.contains(&key) && e.contains(" to "), "{key} = {outside}: {e}");
+            }
+        }
     }
 }
 
