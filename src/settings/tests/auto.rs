@@ -3,7 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::support::{defaults, effective, load, variable};
-use crate::settings::{Entry, Settings, reader::SECOND};
+use crate::settings::{
+    Entry, Settings,
+    reader::{MILLISECOND, SECOND},
+};
 
 const CLOUDS_AND_POLICIES: [[(&str, &str); 2]; 4] = [
     [("ROLLCALL__CLOUD__KIND", "local"), ("ROLLCALL__FLEET__POLICY", "deadline")],
@@ -49,6 +52,14 @@ fn auto_follows_the_machine_the_cloud_and_the_policy() {
     let s = load(None, &[]).expect("valid");
     assert_eq!((s.worker.threads, s.http.threads, s.fleet.keep_stopped), (1, 2, 0));
     assert_eq!(s.fleet.billing_minimum, Duration::ZERO);
+    assert_eq!((s.fleet.poll_every, s.fleet.describe_every), (500 * MILLISECOND, SECOND));
+    assert_eq!((s.fleet.boot_cold, s.fleet.boot_warm, s.fleet.describe_lag), (SECOND, SECOND, Duration::ZERO));
+    let s = load(None, &[("ROLLCALL__FLEET__POLICY", "one-per-job")]).expect("valid");
+    assert_eq!(
+        (s.fleet.keep_stopped, s.worker.idle_stop),
+        (0, 30 * SECOND),
+        "the embedded cloud has values of its own"
+    );
     let aws = |policy: &str| {
         load(None, &[("ROLLCALL__CLOUD__KIND", "aws"), ("ROLLCALL__FLEET__POLICY", policy)]).expect("valid")
     };
@@ -72,4 +83,13 @@ fn defaults_are_valid_and_auto_is_local() {
     assert_eq!(s.http.max_upload, 20 << 20);
     assert_eq!(s.queue.inline_limit, 180 << 10);
     assert_eq!(s.local.data_dir, PathBuf::from(".rollcall"));
+}
+
+#[test]
+fn auto_keeps_no_more_stopped_instances_than_there_may_be() {
+    for (most, kept) in [(1, 1), (4, 4), (5, 5), (6, 5)] {
+        let most = most.to_string();
+        let env = [("ROLLCALL__CLOUD__KIND", "aws"), ("ROLLCALL__FLEET__MAX_INSTANCES", most.as_str())];
+        assert_eq!(load(None, &env).expect("valid").fleet.keep_stopped, kept, "of {most}");
+    }
 }
