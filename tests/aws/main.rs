@@ -13,5 +13,5 @@ mod aws_storm;
 mod aws_up_down;
 mod deployment;
 mod doctor;
-mod queue_attributes;
+mod sqs_queues;
 mod support;

@@ -4,7 +4,7 @@
 //! `AWS_ENDPOINT_URL_SQS` …) or from the instance's role.
 
 mod clients;
-pub mod deploy;
+pub(crate) mod deploy;
 mod ec2;
 mod errors;
 mod imds;

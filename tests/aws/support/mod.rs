@@ -4,4 +4,5 @@ pub mod account;
 pub mod aws_cluster;
 pub mod counting_proxy;
 pub mod fleet_watch;
+pub mod lossy_proxy;
 pub mod wire;

@@ -150,6 +150,8 @@ pub async fn each_id_has_its_own_result(world: &World) {
     let check = |results: &[Result<(), CloudError>]| {
         assert!(matches!(results, [Ok(()), Err(CloudError::NotFound(_)), _]), "{results:?}");
     };
+    let started = world.compute.start(&[ids[0].clone(), ids[2].clone()]).await;
+    assert!(started[0].is_ok() && is_conflict(&started[1..]), "{started:?}");
     let started = world.compute.start(&ids).await;
     check(&started);
     assert!(is_conflict(&started[2..]), "{started:?}");

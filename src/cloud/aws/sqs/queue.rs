@@ -144,6 +144,8 @@ impl Queue for SqsQueue {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     #[test]
@@ -152,6 +154,49 @@ mod tests {
         assert!(!share_a_group(&[message(None), message(None)]));
         assert!(!share_a_group(&[message(Some("a")), message(Some("b"))]));
         assert!(share_a_group(&[message(Some("a")), message(Some("b")), message(Some("a"))]));
+    }
+
+    /// The sizes of calls.
+    type Sizes = Arc<Mutex<Vec<usize>>>;
+
+    /// A queue that makes no calls, but records those through the batcher and those past it.
+    fn recorded() -> (SqsQueue, [Sizes; 2]) {
+        let config = aws_sdk_sqs::Config::builder().behavior_version(aws_config::BehaviorVersion::latest());
+        let client = Client::from_conf(config.build());
+        let mut queue = SqsQueue::new(client, "jobs.fifo", String::new(), Duration::ZERO);
+        let sizes: [Sizes; 2] = Default::default();
+        let record = |sizes: &Sizes| -> Call<Message> {
+            let sizes = sizes.clone();
+            Arc::new(move |batch| {
+                sizes.lock().unwrap().push(batch.len());
+                Box::pin(async move { vec![Ok(()); batch.len()] })
+            })
+        };
+        let limits = Limits { entries: MAX_BATCH, weight: MAX_CALL_BYTES, linger: Duration::ZERO };
+        queue.sends = Batcher::new(limits, encoded_len, record(&sizes[0]));
+        queue.send_batch = record(&sizes[1]);
+        (queue, sizes)
+    }
+
+    fn in_group(group: impl ToString) -> Message {
+        Message { group: Some(group.to_string()), ..Message::default() }
+    }
+
+    #[tokio::test]
+    async fn messages_of_one_group_bypass_the_batcher() {
+        let (queue, [batched, in_order]) = recorded();
+        assert_eq!(queue.send((0..12).map(in_group).collect()).await, vec![Ok(()); 12]);
+        assert_eq!(batched.lock().unwrap().iter().sum::<usize>(), 12);
+        assert_eq!(queue.send((0..12).map(|_| in_group("a")).collect()).await, vec![Ok(()); 12]);
+        assert_eq!(*in_order.lock().unwrap(), [10, 2]);
+    }
+
+    #[tokio::test]
+    async fn invalid_messages_are_not_sent_and_do_not_shift_results() {
+        let (queue, [batched, _]) = recorded();
+        let results = queue.send(vec![in_group("a"), Message::default(), in_group("b")]).await;
+        assert!(matches!(results[..], [Ok(()), Err(CloudError::Invalid(_)), Ok(())]), "{results:?}");
+        assert_eq!(batched.lock().unwrap().iter().sum::<usize>(), 2);
     }
 
     #[test]

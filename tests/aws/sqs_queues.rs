@@ -1,4 +1,4 @@
-//! A queue on SQS whose attributes differ from its spec is rejected, or corrected where that is asked for.
+//! What queues on SQS do beyond the port: they check and correct attributes, and they are deleted.
 
 use std::time::Duration;
 
@@ -50,4 +50,14 @@ async fn a_dead_letter_queue_must_exist_and_is_an_attribute_like_others() {
     queues().await.create(dead).await.expect("created");
     queues().await.create(jobs.clone()).await.expect("created");
     assert!(is_invalid(&queues().await.inspect(&QueueSpec { max_receives: 6, ..jobs }).await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_queue_is_gone_and_may_be_deleted_again() {
+    let spec = spec("replies");
+    queues().await.create(spec.clone()).await.expect("created");
+    assert_eq!(queues().await.delete(&spec.name).await, Ok(()));
+    let opened = queues().await.open(&spec.name).await.map(drop);
+    assert!(matches!(opened, Err(CloudError::NotFound(_))), "{opened:?}");
+    assert_eq!(queues().await.delete(&spec.name).await, Ok(()));
 }
