@@ -1,4 +1,4 @@
-//! Who is in a photo: find every face, align, embed, name by the gallery.
+//! Recognises faces: detects, aligns and embeds them, and names them by the gallery.
 
 use std::time::Instant;
 
@@ -9,8 +9,8 @@ use crate::{
     settings,
 };
 
-/// Finds faces, embeds them, and names them by a gallery.
-pub struct FaceRecogniser {
+/// A detector and an embedder.
+pub(super) struct FaceRecogniser {
     detector: Detector,
     embedder: Embedder,
     threshold: f32,
@@ -20,7 +20,10 @@ pub struct FaceRecogniser {
 
 impl FaceRecogniser {
     /// Loads both models and runs each once.
-    pub fn load(settings: &settings::Recognition) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// The runtime or a model cannot be used; the message says what to do.
+    pub(super) fn load(settings: &settings::Recognition) -> anyhow::Result<Self> {
         let mut recogniser = Self {
             detector: Detector::load(settings)?,
             embedder: Embedder::load(settings)?,
@@ -34,6 +37,7 @@ impl FaceRecogniser {
         Ok(recogniser)
     }
 
+    /// Returns the name and the similarity of a face by its nearest person.
     fn named(&self, nearest: Option<(&str, f32)>) -> (String, Option<f32>) {
         match nearest {
             Some((name, similarity)) if similarity >= self.threshold => (name.to_owned(), Some(similarity)),
@@ -81,10 +85,12 @@ impl Recogniser for FaceRecogniser {
     }
 }
 
+/// Returns a duration in milliseconds.
 pub(super) fn millis(took: std::time::Duration) -> f32 {
     took.as_secs_f32() * 1e3
 }
 
+/// Turns an error of a model into a failure.
 pub(super) fn internal(error: impl std::fmt::Display) -> Failure {
     Failure::new(FailureKind::Internal, format!("the recognition failed: {error:#}"))
 }
