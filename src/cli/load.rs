@@ -197,3 +197,6 @@ fn progress_bar(requests: usize, hidden: bool) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} uploads, {per_sec}, {eta} left").expect("valid");
     ProgressBar::with_draw_target(Some(requests as u64), target).with_style(style)
 }
+
+#[cfg(test)]
+mod tests;

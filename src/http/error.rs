@@ -244,6 +244,21 @@ mod tests {
     }
 
     #[test]
+    fn errors_of_the_gallery_and_the_cloud_have_their_status() {
+        let conflict = || CloudError::Conflict("others keep changing the gallery".into());
+        let away = || CloudError::Unavailable("no route to 10.0.0.1".into());
+        for (problem, status, detail) in [
+            (Problem::from(GalleryError::Refused("a name has".into())), 422, "a name has"),
+            (Problem::from(GalleryError::Store(conflict())), 409, "others keep changing the gallery"),
+            (Problem::from(GalleryError::Store(away())), 503, "queue or store is unavailable; try again"),
+            (Problem::from(SubmitError::Cloud(away())), 503, "queue or store is unavailable; try again"),
+        ] {
+            assert_eq!((problem.status.as_u16(), problem.detail.as_str()), (status, detail));
+            assert_eq!(header(&problem.respond(Style::Problem), header::RETRY_AFTER).is_some(), status == 503);
+        }
+    }
+
+    #[test]
     fn a_deadline_has_the_location_of_the_result() {
         let id = JobId(7);
         let problem = Problem::from(SubmitError::Deadline { id, waited: Duration::from_secs(3) });

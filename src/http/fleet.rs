@@ -86,6 +86,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::fleet::view::LoggedEvent;
 
     fn feed() -> (watch::Sender<Arc<FleetView>>, watch::Sender<bool>, Feed) {
         let (sender, fleet) = watch::channel(Arc::new(FleetView::default()));
@@ -109,6 +110,17 @@ mod tests {
         }
         assert!(text(feed.next().await).contains("\"demand\":100"));
         assert_eq!(first.elapsed(), MIN_INTERVAL);
+    }
+
+    #[tokio::test]
+    async fn an_event_has_the_newest_entries_of_the_event_log() {
+        let (sender, _end, mut feed) = feed();
+        let entry = |n: usize| LoggedEvent { at_ms: n as u64, kind: "launch".into(), text: format!("entry {n}") };
+        sender.send_modify(|view| Arc::make_mut(view).events = (1..=50).map(entry).collect());
+        let event = text(feed.next().await);
+        let json = event.strip_prefix("event: fleet\ndata: ").expect("an event");
+        let view: FleetView = serde_json::from_str(json.trim_end()).expect("a view");
+        assert_eq!((view.events.len(), view.events[0].at_ms, view.events[39].at_ms), (40, 11, 50));
     }
 
     #[tokio::test(start_paused = true)]
