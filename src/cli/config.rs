@@ -1,8 +1,10 @@
 //! `rollcall config show`.
 
+use std::fmt::Write as _;
+
 use clap::Subcommand;
 
-use crate::settings::Layers;
+use crate::settings::{Entry, Layers, Settings, SettingsError};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -12,19 +14,57 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Each key, its value, and the file or variable it came from
+    /// Each key, its value, and the file or variable it came from; for "auto", what it came to and why
     Show,
 }
 
-/// Prints the raw values, then what each "auto" came to.
-pub fn run(args: Args, layers: &Layers) {
+/// Prints every setting with its effective value and its origin. `cores` is what "auto" depends on.
+///
+/// # Errors
+/// A value that is not allowed.
+pub fn run(args: Args, layers: &Layers, cores: usize) -> Result<(), SettingsError> {
     match args.action {
-        Action::Show => {
-            print!("{layers}");
-            println!("\n\"auto\" here:");
-            for (key, value) in layers.resolved() {
-                println!("{key:<36} {value}");
-            }
-        }
+        Action::Show => print!("{}", table(&Settings::effective(layers, cores)?)),
+    }
+    Ok(())
+}
+
+/// One line per setting: key, value, origin.
+fn table(entries: &[Entry]) -> String {
+    let mut table = String::new();
+    for Entry { key, value, origin, auto } in entries {
+        let auto = auto.map(|reason| format!(" (\"auto\": {reason})")).unwrap_or_default();
+        writeln!(table, "{key:<36} {value:<34} {origin}{auto}").expect("a string takes all text");
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn shown(env: &[(&str, &str)]) -> String {
+        let env: HashMap<_, _> = env.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let layers = Layers::load(None, env).expect("known keys");
+        table(&Settings::effective(&layers, 3).expect("allowed values"))
+    }
+
+    #[test]
+    fn each_line_has_key_effective_value_and_origin() {
+        let text = shown(&[("ROLLCALL__WORKER__IDLE_STOP", "auto"), ("ROLLCALL__FLEET__LEASE", "40s")]);
+        let line = |key: &str| {
+            let line = text.lines().find(|line| line.starts_with(&format!("{key} "))).expect("a line");
+            line.split("  ").map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" | ")
+        };
+        assert_eq!(line("gallery.max_people"), "gallery.max_people | 10000 | default");
+        assert_eq!(line("fleet.lease"), "fleet.lease | \"40s\" | ROLLCALL__FLEET__LEASE");
+        let reason = "default (\"auto\": one per core on the embedded cloud)";
+        assert_eq!(line("fleet.max_instances"), format!("fleet.max_instances | 3 | {reason}"));
+        let reason = "ROLLCALL__WORKER__IDLE_STOP (\"auto\": on the embedded cloud)";
+        assert_eq!(line("worker.idle_stop"), format!("worker.idle_stop | \"30s\" | {reason}"));
+        let reason = "default (\"auto\": on the embedded cloud)";
+        assert_eq!(line("fleet.record"), format!("fleet.record | \".rollcall/fleet.jsonl\" | {reason}"));
     }
 }

@@ -130,7 +130,7 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
         Command::Fleet(args) => app::block_on(fleet::run(args, &settings))?,
         Command::Aws(args) => app::block_on(aws::run(args, &settings, cli.config))?,
         Command::Doctor(args) => return app::block_on(doctor::run(args, &settings)),
-        Command::Config(args) => config::run(args, layers),
+        Command::Config(args) => config::run(args, layers, app::cores())?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,19 +1,31 @@
-//! What the value "auto" goes by.
+//! What the value "auto" depends on, and what it comes to.
 
-use std::time::Duration;
-
-/// The place that settings are for.
+/// Where the settings take effect.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Auto {
+pub(super) struct Place {
     /// Instances are processes of this machine.
     pub local: bool,
-    /// Cores of the machine, or of an instance.
+    /// Cores of this machine, or of one instance.
     pub cores: usize,
 }
 
-impl Auto {
-    /// Returns `here` on one machine and `aws` elsewhere.
-    pub fn pick(self, here: Duration, aws: Duration) -> Duration {
-        if self.local { here } else { aws }
+impl Place {
+    /// Returns `local` on the embedded cloud and `aws` on AWS.
+    pub fn by_cloud<T>(self, local: T, aws: T) -> Auto<T> {
+        if self.local { Auto::new(local, "on the embedded cloud") } else { Auto::new(aws, "on AWS") }
+    }
+}
+
+/// What "auto" comes to, and why.
+#[derive(Clone, Debug)]
+pub(super) struct Auto<T> {
+    pub value: T,
+    /// Completes the sentence "it has this value …".
+    pub reason: &'static str,
+}
+
+impl<T> Auto<T> {
+    pub fn new(value: T, reason: &'static str) -> Self {
+        Self { value, reason }
     }
 }

@@ -1,24 +1,24 @@
-//! Settings for AWS alone.
+//! `[aws]`: what only AWS needs.
 
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    layers::{Layers, SettingsError},
-    units::HOUR,
+    layers::SettingsError,
+    reader::{HOUR, MILLISECOND, Reader},
 };
 
-/// What is left out (`None`, empty) is left to AWS or to the launch template.
+/// `[aws]`. AWS or the launch template decides what is `None` or empty.
 #[derive(Clone, Debug)]
 pub struct Aws {
-    /// Region, if it is not the one of the environment.
+    /// Region of every service.
     pub region: Option<String>,
-    /// How long an entry waits for others to share its call.
+    /// Longest time that a queue call waits for others to share it.
     pub linger: Duration,
-    /// The bucket's name is part of the path instead of the host's name.
+    /// Puts the bucket's name into the path of a request instead of the host name.
     pub s3_path_style: bool,
-    /// Key that encrypts objects, if it is not S3's own.
+    /// Id, ARN or alias of the KMS key that encrypts objects.
     pub kms_key: Option<String>,
-    /// File with what an instance runs at its first boot.
+    /// File with the script that an instance runs at its first boot.
     pub user_data: Option<PathBuf>,
     /// How instances are launched.
     pub launch: Launching,
@@ -27,41 +27,41 @@ pub struct Aws {
 /// How instances are launched.
 #[derive(Clone, Debug, Default)]
 pub struct Launching {
-    /// Id (`lt-…`) or name. What else is given here goes over it.
+    /// Id (`lt-…`) or name of the launch template. The other settings override what it says.
     pub launch_template: Option<String>,
     /// Id of the image (`ami-…`).
     pub image: Option<String>,
-    /// In order of preference.
+    /// Instance types in order of preference.
     pub instance_types: Vec<String>,
-    /// In order of preference: each stands for its zone.
+    /// Subnets in order of preference, each for its availability zone.
     pub subnets: Vec<String>,
-    /// Ids of security groups.
+    /// Ids of the security groups.
     pub security_groups: Vec<String>,
-    /// Name of the profile that gives instances their rights.
+    /// Name of the profile that gives instances their permissions.
     pub instance_profile: Option<String>,
-    /// Ask for spot instances first.
+    /// Asks for spot instances first.
     pub spot: bool,
-    /// How long a type and subnet that had no machine is left alone.
+    /// How long a type is not asked for in a subnet where it had no capacity.
     pub capacity_memory: Duration,
 }
 
 impl Aws {
-    pub(super) fn from_layers(l: &Layers) -> Result<Self, SettingsError> {
+    pub(super) fn read(r: &Reader<'_>) -> Result<Self, SettingsError> {
         Ok(Self {
-            region: l.optional("aws.region")?,
-            linger: l.duration("aws.linger", Duration::ZERO, Duration::from_millis(200))?,
-            s3_path_style: l.flag("aws.s3_path_style")?,
-            kms_key: l.optional("aws.kms_key")?,
-            user_data: l.optional("aws.user_data")?.map(PathBuf::from),
+            region: r.optional("aws.region")?,
+            linger: r.duration("aws.linger", Duration::ZERO..=200 * MILLISECOND)?,
+            s3_path_style: r.flag("aws.s3_path_style")?,
+            kms_key: r.optional("aws.kms_key")?,
+            user_data: r.optional("aws.user_data")?.map(PathBuf::from),
             launch: Launching {
-                launch_template: l.optional("aws.launch_template")?,
-                image: l.optional("aws.image")?,
-                instance_types: l.texts("aws.instance_types")?,
-                subnets: l.texts("aws.subnets")?,
-                security_groups: l.texts("aws.security_groups")?,
-                instance_profile: l.optional("aws.instance_profile")?,
-                spot: l.flag("aws.spot")?,
-                capacity_memory: l.duration("aws.capacity_memory", Duration::ZERO, 24 * HOUR)?,
+                launch_template: r.optional("aws.launch_template")?,
+                image: r.optional("aws.image")?,
+                instance_types: r.texts("aws.instance_types")?,
+                subnets: r.texts("aws.subnets")?,
+                security_groups: r.texts("aws.security_groups")?,
+                instance_profile: r.optional("aws.instance_profile")?,
+                spot: r.flag("aws.spot")?,
+                capacity_memory: r.duration("aws.capacity_memory", Duration::ZERO..=24 * HOUR)?,
             },
         })
     }

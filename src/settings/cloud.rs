@@ -1,8 +1,8 @@
 //! `[cloud]`: where the cluster runs.
 
-use super::layers::{Layers, SettingsError};
+use super::{layers::SettingsError, reader::Reader};
 
-/// The clouds there are.
+/// Which cloud holds the queues, the objects and the instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloudKind {
     /// The embedded cloud of one machine.
@@ -16,15 +16,15 @@ pub enum CloudKind {
 pub struct Cloud {
     /// Which cloud.
     pub kind: CloudKind,
-    /// Name of the cluster: tag and prefix of what it makes.
+    /// Name of the cluster: tag and name prefix of everything that it creates.
     pub cluster: String,
 }
 
 impl Cloud {
-    pub(super) fn from_layers(l: &Layers) -> Result<Self, SettingsError> {
+    pub(super) fn read(r: &Reader<'_>) -> Result<Self, SettingsError> {
         Ok(Self {
-            kind: l.choice("cloud.kind", &[("local", CloudKind::Local), ("aws", CloudKind::Aws)])?,
-            cluster: l.name("cloud.cluster", 32)?,
+            kind: r.choice("cloud.kind", &[("local", CloudKind::Local), ("aws", CloudKind::Aws)])?,
+            cluster: r.name("cloud.cluster", 32)?,
         })
     }
 }

@@ -1,133 +1,129 @@
-//! `[fleet]`: what the controller goes by.
+//! `[fleet]`: what the controller follows.
 
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    auto::Auto,
-    layers::{Layers, SettingsError},
+    auto::{Auto, Place},
+    layers::SettingsError,
     local::Local,
-    units::{HOUR, SECOND},
+    reader::{HOUR, MILLISECOND, MINUTE, Reader, SECOND},
+    worker::Worker,
 };
 use crate::fleet::{FleetRules, Policy, Window};
 
-/// `[fleet]`.
+/// `[fleet]`. Unless something else is said, a duration is the time between two events of the same kind.
 #[derive(Clone, Debug)]
 pub struct Fleet {
-    /// How many instances are wanted.
+    /// How the number of wanted instances is decided.
     pub policy: Policy,
-    /// Most instances, stopped ones included.
+    /// Most instances, pending, stopping and stopped ones included.
     pub max_instances: usize,
-    /// Beginning of the names of instances.
+    /// Beginning of the name of each instance.
     pub name_prefix: String,
     /// Shortest time between two launches.
     pub launch_cooldown: Duration,
-    /// How often stopped instances are terminated.
+    /// Time between two sweeps, which terminate stopped instances.
     pub sweep_every: Duration,
-    /// Stopped instances that the sweep leaves.
+    /// Stopped instances that a sweep leaves; at most `max_instances`.
     pub keep_stopped: usize,
-    /// No launch for so long after a sweep that terminated some.
+    /// Shortest time between a sweep that terminated instances and the next launch.
     pub sweep_cooldown: Duration,
-    /// An instance that is not ready in this time is terminated.
+    /// Time in which an instance must become ready.
     pub boot_timeout: Duration,
-    /// How often the queue's depth is read.
+    /// Time between two readings of the queue's depth when nothing happens.
     pub poll_every: Duration,
-    /// How often instances are described.
+    /// Time between two descriptions of the instances when nothing happens.
     pub describe_every: Duration,
-    /// How long a dead controller's lease holds.
+    /// How long the lease of a controller that has died remains valid.
     pub lease: Duration,
-    /// How long the cloud may take to show what it was asked for.
+    /// Longest time that the cloud takes to carry out a request and to show it.
     pub describe_lag: Duration,
-    /// A worker that is not heard of for so long is taken for dead.
+    /// Silence after which a running worker counts as dead.
     pub silent_timeout: Duration,
     /// `backlog`: jobs per instance.
     pub jobs_per_instance: usize,
-    /// `backlog`: how long demand must last before the fleet grows.
+    /// `backlog`: how long demand must be higher before the target rises.
     pub up_delay: Duration,
-    /// `backlog`: how long demand must be gone before the fleet shrinks.
+    /// `backlog`: how long demand must be lower before the target falls.
     pub down_delay: Duration,
-    /// `deadline`: time in which the backlog is finished.
+    /// `deadline`: time in which the backlog should be finished.
     pub target_latency: Duration,
-    /// `deadline`: boot of a new instance, until some have been seen.
+    /// `deadline`: time from the launch of an instance until it is ready, before any has been observed.
     pub boot_cold: Duration,
-    /// `deadline`: boot of a stopped instance, until some have been seen.
+    /// `deadline`: time from the start of a stopped instance until it is ready, before any has been observed.
     pub boot_warm: Duration,
-    /// `deadline`: time of one job on one thread, until some have been seen.
+    /// `deadline`: time of one job on one thread, before any has been observed.
     pub service_time: Duration,
-    /// What each start is billed at least.
+    /// Shortest time that the cloud bills per start.
     pub billing_minimum: Duration,
-    /// Minimum instances by time of day.
+    /// Minimum number of instances by time of day.
     pub schedule: Vec<Window>,
-    /// Where the event log is kept, if it is.
+    /// File of the event log, if one is kept.
     pub record: Option<PathBuf>,
 }
 
 impl Fleet {
-    pub(super) fn from_layers(l: &Layers, auto: Auto, local: &Local) -> Result<Self, SettingsError> {
-        let ms = Duration::from_millis;
-        let policy = l.choice("fleet.policy", &Policy::ALL)?;
-        let max_instances =
-            l.count_or_auto("fleet.max_instances", 1, 10_000, if auto.local { auto.cores } else { 19 })?;
-        let fleet = Self {
+    pub(super) fn read(r: &Reader<'_>, place: Place, local: &Local) -> Result<Self, SettingsError> {
+        let poll_every = place.by_cloud(500 * MILLISECOND, 5 * SECOND);
+        let describe_every = place.by_cloud(SECOND, 15 * SECOND);
+        let describe_lag = place.by_cloud(Duration::ZERO, 15 * SECOND);
+        let boot_cold = place.by_cloud(SECOND, 25 * SECOND);
+        let boot_warm = place.by_cloud(SECOND, 15 * SECOND);
+        let billing_minimum = place.by_cloud(Duration::ZERO, MINUTE);
+        let record = place.by_cloud(Some(local.data_dir.join("fleet.jsonl")), None);
+        let max_instances = if place.local {
+            Auto::new(place.cores, "one per core on the embedded cloud")
+        } else {
+            Auto::new(19, "on AWS")
+        };
+
+        let policy = r.choice("fleet.policy", &Policy::ALL)?;
+        let max_instances = r.count_or_auto("fleet.max_instances", 1..=10_000, max_instances)?;
+        let keep_stopped = match policy {
+            // The design that this policy comes from keeps no stopped instances.
+            Policy::OnePerJob if !place.local => Auto::new(0, "with the policy one-per-job"),
+            _ if place.local => Auto::new(0, "on the embedded cloud"),
+            _ if max_instances < 5 => Auto::new(max_instances, "as many as fleet.max_instances"),
+            _ => Auto::new(5, "on AWS"),
+        };
+        let keep_stopped = r.count_or_auto("fleet.keep_stopped", 0..=10_000, keep_stopped)?;
+        if keep_stopped > max_instances {
+            return Err(r.invalid("fleet.keep_stopped", "at most fleet.max_instances"));
+        }
+
+        Ok(Self {
             policy,
             max_instances,
-            name_prefix: l.name("fleet.name_prefix", 64)?,
-            launch_cooldown: l.duration("fleet.launch_cooldown", Duration::ZERO, HOUR)?,
-            sweep_every: l.duration("fleet.sweep_every", SECOND, 24 * HOUR)?,
-            keep_stopped: l.count_or_auto(
-                "fleet.keep_stopped",
-                0,
-                10_000,
-                if auto.local || first_design(policy) { 0 } else { max_instances.min(5) },
-            )?,
-            sweep_cooldown: l.duration("fleet.sweep_cooldown", Duration::ZERO, HOUR)?,
-            boot_timeout: l.duration("fleet.boot_timeout", 5 * SECOND, HOUR)?,
-            poll_every: l.duration_or_auto(
-                "fleet.poll_every",
-                ms(100),
-                300 * SECOND,
-                auto.pick(ms(500), 5 * SECOND),
-            )?,
-            describe_every: l.duration_or_auto(
+            name_prefix: r.name("fleet.name_prefix", 64)?,
+            launch_cooldown: r.duration("fleet.launch_cooldown", Duration::ZERO..=HOUR)?,
+            sweep_every: r.duration("fleet.sweep_every", SECOND..=24 * HOUR)?,
+            keep_stopped,
+            sweep_cooldown: r.duration("fleet.sweep_cooldown", Duration::ZERO..=HOUR)?,
+            boot_timeout: r.duration("fleet.boot_timeout", 5 * SECOND..=HOUR)?,
+            poll_every: r.duration_or_auto("fleet.poll_every", 100 * MILLISECOND..=5 * MINUTE, poll_every)?,
+            describe_every: r.duration_or_auto(
                 "fleet.describe_every",
-                ms(100),
-                300 * SECOND,
-                auto.pick(SECOND, 15 * SECOND),
+                100 * MILLISECOND..=5 * MINUTE,
+                describe_every,
             )?,
-            lease: l.duration("fleet.lease", 3 * SECOND, 600 * SECOND)?,
-            describe_lag: l.duration_or_auto(
-                "fleet.describe_lag",
-                Duration::ZERO,
-                300 * SECOND,
-                auto.pick(Duration::ZERO, 15 * SECOND),
-            )?,
-            silent_timeout: l.duration("fleet.silent_timeout", 10 * SECOND, 24 * HOUR)?,
-            jobs_per_instance: l.count("fleet.jobs_per_instance", 1, 1_000_000)?,
-            up_delay: l.duration("fleet.up_delay", Duration::ZERO, HOUR)?,
-            down_delay: l.duration("fleet.down_delay", Duration::ZERO, 24 * HOUR)?,
-            target_latency: l.duration("fleet.target_latency", ms(100), 24 * HOUR)?,
-            boot_cold: l.duration_or_auto("fleet.boot_cold", ms(10), HOUR, auto.pick(SECOND, 25 * SECOND))?,
-            boot_warm: l.duration_or_auto("fleet.boot_warm", ms(10), HOUR, auto.pick(SECOND, 15 * SECOND))?,
-            service_time: l.duration("fleet.service_time", ms(1), HOUR)?,
-            billing_minimum: l.duration_or_auto(
-                "fleet.billing_minimum",
-                Duration::ZERO,
-                HOUR,
-                auto.pick(Duration::ZERO, 60 * SECOND),
-            )?,
-            schedule: l.list("fleet.schedule")?,
-            record: l
-                .path_or_auto("fleet.record", auto.local.then(|| local.data_dir.join("fleet.jsonl")))?
-                .filter(|path| !path.as_os_str().is_empty()),
-        };
-        if fleet.keep_stopped > fleet.max_instances {
-            return Err(l.invalid("fleet.keep_stopped", "at most fleet.max_instances"));
-        }
-        Ok(fleet)
+            lease: r.duration("fleet.lease", 3 * SECOND..=10 * MINUTE)?,
+            describe_lag: r.duration_or_auto("fleet.describe_lag", Duration::ZERO..=5 * MINUTE, describe_lag)?,
+            silent_timeout: r.duration("fleet.silent_timeout", 10 * SECOND..=24 * HOUR)?,
+            jobs_per_instance: r.count("fleet.jobs_per_instance", 1..=1_000_000)?,
+            up_delay: r.duration("fleet.up_delay", Duration::ZERO..=HOUR)?,
+            down_delay: r.duration("fleet.down_delay", Duration::ZERO..=24 * HOUR)?,
+            target_latency: r.duration("fleet.target_latency", 100 * MILLISECOND..=24 * HOUR)?,
+            boot_cold: r.duration_or_auto("fleet.boot_cold", 10 * MILLISECOND..=HOUR, boot_cold)?,
+            boot_warm: r.duration_or_auto("fleet.boot_warm", 10 * MILLISECOND..=HOUR, boot_warm)?,
+            service_time: r.duration("fleet.service_time", MILLISECOND..=HOUR)?,
+            billing_minimum: r.duration_or_auto("fleet.billing_minimum", Duration::ZERO..=HOUR, billing_minimum)?,
+            schedule: r.list("fleet.schedule")?,
+            record: r.path_or_auto("fleet.record", record)?,
+        })
     }
 
-    /// Returns the rules of the fleet, with what they take of the workers, for a core whose time begins at `started_at`
-    /// (since the Unix epoch).
-    pub(super) fn rules(&self, threads: usize, idle_stop: Duration, started_at: Duration) -> FleetRules {
+    /// Returns the rules of the fleet's core, whose time begins at `started_at` (since the Unix epoch).
+    pub(super) fn rules(&self, worker: &Worker, started_at: Duration) -> FleetRules {
         FleetRules {
             policy: self.policy,
             max_instances: self.max_instances,
@@ -149,18 +145,9 @@ impl Fleet {
             service_time: self.service_time,
             billing_minimum: self.billing_minimum,
             schedule: self.schedule.clone(),
-            threads,
-            idle_stop,
+            threads: worker.threads,
+            idle_stop: worker.idle_stop,
             started_at,
         }
     }
-
-    /// Returns whether "auto" means the thresholds of the design that the policy `one-per-job` comes from.
-    pub(super) fn has_thresholds_of_first_design(&self) -> bool {
-        first_design(self.policy)
-    }
-}
-
-fn first_design(policy: Policy) -> bool {
-    policy == Policy::OnePerJob
 }

@@ -1,16 +1,16 @@
-//! `[gallery]`: the people who are known.
+//! `[gallery]`: the enrolled people.
 
 use std::time::Duration;
 
 use super::{
-    layers::{Layers, SettingsError},
-    units::HOUR,
+    layers::SettingsError,
+    reader::{HOUR, MILLISECOND, Reader},
 };
 
 /// `[gallery]`.
 #[derive(Clone, Debug)]
 pub struct Gallery {
-    /// How often a worker reads the gallery anew.
+    /// How often a worker looks for a new version of the gallery.
     pub refresh: Duration,
     /// Most people.
     pub max_people: usize,
@@ -19,11 +19,11 @@ pub struct Gallery {
 }
 
 impl Gallery {
-    pub(super) fn from_layers(l: &Layers) -> Result<Self, SettingsError> {
+    pub(super) fn read(r: &Reader<'_>) -> Result<Self, SettingsError> {
         Ok(Self {
-            refresh: l.duration("gallery.refresh", Duration::from_millis(100), HOUR)?,
-            max_people: l.count("gallery.max_people", 1, 1_000_000)?,
-            max_photos: l.count("gallery.max_photos", 1, 1000)?,
+            refresh: r.duration("gallery.refresh", 100 * MILLISECOND..=HOUR)?,
+            max_people: r.count("gallery.max_people", 1..=1_000_000)?,
+            max_photos: r.count("gallery.max_photos", 1..=1000)?,
         })
     }
 }

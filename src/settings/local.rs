@@ -2,17 +2,17 @@
 
 use std::path::PathBuf;
 
-use super::layers::{Layers, SettingsError};
+use super::{layers::SettingsError, reader::Reader};
 
 /// `[local]`.
 #[derive(Clone, Debug)]
 pub struct Local {
-    /// Folder of the queues and the objects.
+    /// Folder of the embedded queues and objects.
     pub data_dir: PathBuf,
 }
 
 impl Local {
-    pub(super) fn from_layers(l: &Layers) -> Result<Self, SettingsError> {
-        Ok(Self { data_dir: l.path("local.data_dir")? })
+    pub(super) fn read(r: &Reader<'_>) -> Result<Self, SettingsError> {
+        Ok(Self { data_dir: r.path("local.data_dir")? })
     }
 }

@@ -1,6 +1,8 @@
 //! `[log]`: log lines.
 
-use super::layers::{Layers, SettingsError};
+use tracing_subscriber::EnvFilter;
+
+use super::{layers::SettingsError, reader::Reader};
 
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,17 +16,18 @@ pub enum LogFormat {
 /// `[log]`.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// A level, or a filter as `tracing-subscriber` reads it.
+    /// A level, or a filter that `tracing-subscriber` parses.
     pub level: String,
     /// How a line is written.
     pub format: LogFormat,
 }
 
 impl Log {
-    pub(super) fn from_layers(l: &Layers) -> Result<Self, SettingsError> {
+    pub(super) fn read(r: &Reader<'_>) -> Result<Self, SettingsError> {
+        let allowed = "error, warn, info, debug, trace or a filter such as info,rollcall=debug";
         Ok(Self {
-            level: l.text("log.level")?,
-            format: l.choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)])?,
+            level: r.checked("log.level", allowed, |level| EnvFilter::try_new(level).is_ok())?,
+            format: r.choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)])?,
         })
     }
 }

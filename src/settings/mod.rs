@@ -1,6 +1,7 @@
-//! What is tunable. One file per section holds its type, its checks and what "auto" means there; defaults and
-//! documentation are in `config/default.toml`. `layers` merges the files and the environment and remembers where each
-//! value came from.
+//! The settings: one file per section with its type, its checks and the rules of "auto".
+//!
+//! `config/default.toml` has the defaults and the documentation of every key. [`Layers`] merges it with a file and the
+//! environment and keeps the origin of each value; the sections read their values from there.
 
 mod auto;
 mod aws;
@@ -11,29 +12,32 @@ mod http;
 mod layers;
 mod local;
 mod log;
+mod prices;
 mod queue;
+mod reader;
 mod recognition;
 mod simulate;
 mod store;
-mod units;
 mod worker;
 
 use std::time::Duration;
 
 use crate::fleet::FleetRules;
 pub use crate::fleet::{Policy, Window};
-use auto::Auto;
+use auto::Place;
 pub use aws::{Aws, Launching};
 pub use cloud::{Cloud, CloudKind};
 pub use fleet::Fleet;
 pub use gallery::Gallery;
 pub use http::{Http, ReplyStyle};
-pub use layers::{Layers, SettingsError};
+pub use layers::{Entry, Layers, SettingsError};
 pub use local::Local;
 pub use log::{Log, LogFormat};
+pub use prices::Prices;
 pub use queue::Queue;
+use reader::Reader;
 pub use recognition::{RecogniserKind, Recognition};
-pub use simulate::{Boot, Faults, Prices, Simulate};
+pub use simulate::{Boot, Faults, Simulate};
 pub use store::Store;
 pub use worker::Worker;
 
@@ -44,17 +48,17 @@ pub struct Settings {
     pub cloud: Cloud,
     /// The embedded cloud.
     pub local: Local,
-    /// AWS.
+    /// What only AWS needs.
     pub aws: Aws,
     /// The web tier.
     pub http: Http,
     /// The queues.
     pub queue: Queue,
-    /// Buckets and keys.
+    /// Buckets and object keys.
     pub store: Store,
-    /// The people who are known.
+    /// The enrolled people.
     pub gallery: Gallery,
-    /// What the controller goes by.
+    /// What the controller follows.
     pub fleet: Fleet,
     /// What an instance does.
     pub worker: Worker,
@@ -62,57 +66,73 @@ pub struct Settings {
     pub recognition: Recognition,
     /// Log lines.
     pub log: Log,
-    /// What the simulator supposes.
+    /// What the simulator assumes.
     pub simulate: Simulate,
-    /// What things cost.
+    /// What the simulator calculates costs with.
     pub prices: Prices,
 }
 
 impl Settings {
-    /// Checks the merged values. `cores` resolves "auto".
+    /// Checks the merged values. `cores` is the number of this machine's, on which "auto" depends.
     ///
     /// # Errors
     /// A value that is not allowed; names its source, its key and what is allowed.
-    pub fn from_layers(l: &Layers, cores: usize) -> Result<Self, SettingsError> {
-        let cloud = Cloud::from_layers(l)?;
-        let auto = Auto { local: cloud.kind == CloudKind::Local, cores };
-        Self::resolve(l, cloud, auto)
+    pub fn from_layers(layers: &Layers, cores: usize) -> Result<Self, SettingsError> {
+        Self::here(&Reader::new(layers), cores)
     }
 
-    /// Checks the merged values for the simulator: "auto" is what it is on AWS, with one core per instance, on every
-    /// machine.
+    /// Checks the merged values for the simulator, for which "auto" means what it means on AWS with one core per
+    /// instance, so that a simulation has the same result on every machine.
     ///
     /// # Errors
     /// As [`Self::from_layers`].
-    pub fn for_simulation(l: &Layers) -> Result<Self, SettingsError> {
-        Self::resolve(l, Cloud::from_layers(l)?, Auto { local: false, cores: 1 })
+    pub fn for_simulation(layers: &Layers) -> Result<Self, SettingsError> {
+        let r = Reader::new(layers);
+        Self::read(&r, Cloud::read(&r)?, Place { local: false, cores: 1 })
     }
 
-    fn resolve(l: &Layers, cloud: Cloud, auto: Auto) -> Result<Self, SettingsError> {
-        let local = Local::from_layers(l)?;
-        let fleet = Fleet::from_layers(l, auto, &local)?;
-        Ok(Self {
-            aws: Aws::from_layers(l)?,
-            http: Http::from_layers(l, auto)?,
-            queue: Queue::from_layers(l)?,
-            store: Store::from_layers(l)?,
-            gallery: Gallery::from_layers(l)?,
-            worker: Worker::from_layers(l, auto, &fleet)?,
-            recognition: Recognition::from_layers(l)?,
-            log: Log::from_layers(l)?,
-            simulate: Simulate::from_layers(l)?,
-            prices: Prices::from_layers(l)?,
+    /// Returns every key with its origin and the value that [`Self::from_layers`] gives it, also where "auto" is set.
+    ///
+    /// # Errors
+    /// As [`Self::from_layers`].
+    pub fn effective(layers: &Layers, cores: usize) -> Result<Vec<Entry>, SettingsError> {
+        let r = Reader::new(layers);
+        Self::here(&r, cores)?;
+        Ok(r.effective())
+    }
+
+    /// Returns the rules of the fleet's core, whose time begins at `started_at` (since the Unix epoch).
+    pub fn fleet_rules(&self, started_at: Duration) -> FleetRules {
+        self.fleet.rules(&self.worker, started_at)
+    }
+
+    fn here(r: &Reader<'_>, cores: usize) -> Result<Self, SettingsError> {
+        let cloud = Cloud::read(r)?;
+        let local = cloud.kind == CloudKind::Local;
+        Self::read(r, cloud, Place { local, cores })
+    }
+
+    /// Reads every section. Each checks itself; a check that needs several sections belongs here.
+    fn read(r: &Reader<'_>, cloud: Cloud, place: Place) -> Result<Self, SettingsError> {
+        let local = Local::read(r)?;
+        let fleet = Fleet::read(r, place, &local)?;
+        let settings = Self {
+            aws: Aws::read(r)?,
+            http: Http::read(r, place)?,
+            queue: Queue::read(r)?,
+            store: Store::read(r)?,
+            gallery: Gallery::read(r)?,
+            worker: Worker::read(r, place, fleet.policy)?,
+            recognition: Recognition::read(r)?,
+            log: Log::read(r)?,
+            simulate: Simulate::read(r)?,
+            prices: Prices::read(r)?,
             cloud,
             local,
             fleet,
-        })
-    }
-}
-
-impl Settings {
-    /// Returns the rules of the fleet, for a core whose time begins at `started_at` (since the Unix epoch).
-    pub fn fleet_rules(&self, started_at: Duration) -> FleetRules {
-        self.fleet.rules(self.worker.threads, self.worker.idle_stop, started_at)
+        };
+        debug_assert_eq!(r.unread(), Vec::<String>::new(), "keys of config/default.toml that no section reads");
+        Ok(settings)
     }
 }
 

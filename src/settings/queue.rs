@@ -3,36 +3,52 @@
 use std::time::Duration;
 
 use super::{
-    layers::{Layers, SettingsError},
-    units::{HOUR, SECOND},
+    layers::SettingsError,
+    reader::{HOUR, KIB, Reader, SECOND},
 };
+
+/// Longest name of a queue in SQS, `.fifo` included.
+const MAX_NAME: usize = 80;
 
 /// `[queue]`.
 #[derive(Clone, Debug)]
 pub struct Queue {
-    /// Name of the request queue.
+    /// Name of the request queue, which is FIFO.
     pub listener: String,
-    /// Name of the reply queue; of other web nodes, the beginning of its name.
+    /// Name of the reply queue, which is standard; with several web nodes, the beginning of the name of each one's.
     pub speaker: String,
-    /// Name of the queue of jobs that were received too often.
+    /// Name of the dead-letter queue of `listener`.
     pub dead_letter: String,
-    /// How long a received job stays hidden unless it is extended.
+    /// How long a received job stays hidden unless that is extended.
     pub visibility: Duration,
-    /// After so many receives a job is given up.
+    /// Receives after which a job moves to the dead-letter queue.
     pub max_receives: u32,
-    /// Payloads of more bytes (before base64) go through the store.
+    /// Largest image in bytes (before base64) that travels in its message; a larger one goes through the store.
     pub inline_limit: usize,
 }
 
 impl Queue {
-    pub(super) fn from_layers(l: &Layers) -> Result<Self, SettingsError> {
+    pub(super) fn read(r: &Reader<'_>) -> Result<Self, SettingsError> {
         Ok(Self {
-            listener: l.queue_name("queue.listener", true)?,
-            speaker: l.queue_name("queue.speaker", false)?,
-            dead_letter: l.queue_name("queue.dead_letter", true)?,
-            visibility: l.duration("queue.visibility", SECOND, 12 * HOUR)?,
-            max_receives: l.count("queue.max_receives", 1, 1000)? as u32,
-            inline_limit: l.size("queue.inline_limit", 1 << 10, 700 << 10)?,
+            listener: fifo_name(r, "queue.listener")?,
+            speaker: r.checked("queue.speaker", "1 to 80 of A-Z a-z 0-9 - _ without .fifo at the end", |name| {
+                is_name(name) && name.len() <= MAX_NAME
+            })?,
+            dead_letter: fifo_name(r, "queue.dead_letter")?,
+            visibility: r.duration("queue.visibility", SECOND..=12 * HOUR)?,
+            max_receives: r.count("queue.max_receives", 1..=1000)? as u32,
+            inline_limit: r.size("queue.inline_limit", KIB..=700 * KIB)?,
         })
     }
+}
+
+fn fifo_name(r: &Reader<'_>, key: &'static str) -> Result<String, SettingsError> {
+    r.checked(key, "1 to 80 of A-Z a-z 0-9 - _ ending in .fifo", |name| {
+        name.strip_suffix(".fifo").is_some_and(is_name) && name.len() <= MAX_NAME
+    })
+}
+
+/// Returns whether SQS allows these characters, of which there must be some.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }

@@ -1,136 +1,115 @@
-//! What the simulator supposes of the cloud and of the work, and what things cost. `docs/simulator.md` says where the
-//! defaults come from.
+//! `[simulate]`: what the simulator assumes of the cloud and of the work. `docs/simulator.md` has the sources of the
+//! defaults.
 
 use std::time::Duration;
 
 use super::{
-    layers::{Layers, SettingsError},
-    units::HOUR,
+    layers::SettingsError,
+    reader::{HOUR, MILLISECOND, MINUTE, Reader},
 };
-
-/// From the call that starts an instance to a worker that takes jobs: log-normal round a median, with a slow tail.
-#[derive(Clone, Debug)]
-pub struct Boot {
-    /// Median of a new instance.
-    pub cold: Duration,
-    /// Median of one that was stopped.
-    pub warm: Duration,
-    /// Standard deviation of the logarithm.
-    pub sigma: f64,
-    /// Share of boots that are slow, and how many times slower they are.
-    pub slow_share: f64,
-    /// How many times slower slow boots are.
-    pub slow_factor: f64,
-    /// Share of a boot that EC2 calls pending, which is not billed.
-    pub pending_share: f64,
-}
-
-/// What goes wrong, as shares from 0 to 1.
-#[derive(Clone, Debug)]
-pub struct Faults {
-    /// Of launches and starts, for want of capacity; a launch may be filled in part.
-    pub capacity: f64,
-    /// Of launched or started instances, never to come up.
-    pub boot: f64,
-    /// Of changes to EC2 that were made, with their answer lost.
-    pub lost_answers: f64,
-    /// Of jobs, with the instance lost in the middle.
-    pub crash: f64,
-}
 
 /// `[simulate]`.
 #[derive(Clone, Debug)]
 pub struct Simulate {
-    /// How instances boot.
+    /// How long a boot takes.
     pub boot: Boot,
-    /// From the call to stop to stopped.
+    /// Time from the request to stop an instance until it is stopped.
     pub stopping: Duration,
-    /// From the call to terminate to terminated.
+    /// Time from the request to terminate an instance until it is terminated.
     pub shutting_down: Duration,
-    /// One call to EC2, there and back; half of it on each way.
+    /// Round trip of a call to EC2; each way takes half of it.
     pub call_latency: Duration,
-    /// Descriptions show the past: up to this long ago.
+    /// Greatest age of what a description of the instances shows.
     pub describe_lag: Duration,
-    /// Message counts show the past: up to this long ago.
+    /// Greatest age of a queue's message counts.
     pub count_lag: Duration,
-    /// One call to a queue, there and back.
+    /// Round trip of a call to a queue.
     pub queue_latency: Duration,
-    /// A free worker takes a waiting job after up to this long.
+    /// Longest time after which a free worker takes a waiting job.
     pub poll_delay: Duration,
-    /// Median time of a job on a worker's thread, and the standard deviation of its logarithm.
+    /// Median time of a job on one thread of a worker.
     pub service: Duration,
-    /// Standard deviation of its logarithm.
+    /// Standard deviation of the logarithm of a job's time.
     pub service_sigma: f64,
-    /// Zero: the worker starts with its instance. Else cron starts it, at the next multiple of this.
+    /// Period with which cron starts workers; zero if a worker starts together with its instance.
     pub cron: Duration,
-    /// The worker's own start: libraries and model.
+    /// Time in which a worker loads its libraries and its model.
     pub worker_start: Duration,
-    /// The web tier tells the controller of each upload, as it does when both are one process.
+    /// The web tier tells the controller of each upload, as in one process.
     pub hints: bool,
     /// Stopped instances at the beginning.
     pub warm: usize,
-    /// What goes wrong.
+    /// How often something fails.
     pub faults: Faults,
 }
 
-/// In one currency.
+/// How long a boot takes, from the call that starts an instance to a worker that takes jobs: log-normal around a
+/// median, with a slow tail.
 #[derive(Clone, Debug)]
-pub struct Prices {
-    /// One hour of a running instance.
-    pub instance_hour: f64,
-    /// 30 days.
-    pub disk_gb_month: f64,
-    /// GB of each instance's disk, paid until it is terminated.
-    pub disk_gb: f64,
-    /// A million calls of a queue.
-    pub queue_million_calls: f64,
+pub struct Boot {
+    /// Median of a new instance.
+    pub cold: Duration,
+    /// Median of a stopped instance.
+    pub warm: Duration,
+    /// Standard deviation of the logarithm.
+    pub sigma: f64,
+    /// Share of slow boots, 0 to 1.
+    pub slow_share: f64,
+    /// How many times longer a slow boot takes.
+    pub slow_factor: f64,
+    /// Share of a boot in which the instance is pending and not billed, 0 to 1.
+    pub pending_share: f64,
+}
+
+/// How often something fails, as shares from 0 to 1.
+#[derive(Clone, Debug)]
+pub struct Faults {
+    /// Launches and starts that find no capacity; a launch may get a part of what it asked for.
+    pub capacity: f64,
+    /// Launched or started instances that never become ready.
+    pub boot: f64,
+    /// Changes that EC2 makes, but whose answer is lost.
+    pub lost_answers: f64,
+    /// Jobs during which the instance is lost.
+    pub crash: f64,
 }
 
 impl Simulate {
-    pub(super) fn from_layers(l: &Layers) -> Result<Self, SettingsError> {
-        let ms = Duration::from_millis;
-        let minute = Duration::from_secs(60);
-        let share = |key: &str| l.amount(key, 0.0, 1.0);
+    pub(super) fn read(r: &Reader<'_>) -> Result<Self, SettingsError> {
+        let time = |key| r.duration(key, MILLISECOND..=HOUR);
+        let delay = |key| r.duration(key, Duration::ZERO..=HOUR);
+        let call = |key| r.duration(key, MILLISECOND..=MINUTE);
+        let lag = |key| r.duration(key, Duration::ZERO..=10 * MINUTE);
+        let share = |key| r.number(key, 0.0..=1.0);
+        let sigma = |key| r.number(key, 0.0..=2.0);
         Ok(Self {
             boot: Boot {
-                cold: l.duration("simulate.boot_cold", ms(1), HOUR)?,
-                warm: l.duration("simulate.boot_warm", ms(1), HOUR)?,
-                sigma: l.amount("simulate.boot_sigma", 0.0, 2.0)?,
+                cold: time("simulate.boot_cold")?,
+                warm: time("simulate.boot_warm")?,
+                sigma: sigma("simulate.boot_sigma")?,
                 slow_share: share("simulate.boot_slow_share")?,
-                slow_factor: l.amount("simulate.boot_slow_factor", 1.0, 100.0)?,
+                slow_factor: r.number("simulate.boot_slow_factor", 1.0..=100.0)?,
                 pending_share: share("simulate.pending_share")?,
             },
-            stopping: l.duration("simulate.stopping", ms(1), HOUR)?,
-            shutting_down: l.duration("simulate.shutting_down", ms(1), HOUR)?,
-            call_latency: l.duration("simulate.call_latency", ms(1), minute)?,
-            describe_lag: l.duration("simulate.describe_lag", Duration::ZERO, 10 * minute)?,
-            count_lag: l.duration("simulate.count_lag", Duration::ZERO, 10 * minute)?,
-            queue_latency: l.duration("simulate.queue_latency", ms(1), minute)?,
-            poll_delay: l.duration("simulate.poll_delay", Duration::ZERO, 10 * minute)?,
-            service: l.duration("simulate.service", ms(1), HOUR)?,
-            service_sigma: l.amount("simulate.service_sigma", 0.0, 2.0)?,
-            cron: l.duration("simulate.cron", Duration::ZERO, HOUR)?,
-            worker_start: l.duration("simulate.worker_start", Duration::ZERO, HOUR)?,
-            hints: l.choice("simulate.hints", &[("yes", true), ("no", false)])?,
-            warm: l.count("simulate.warm", 0, 10_000)?,
+            stopping: time("simulate.stopping")?,
+            shutting_down: time("simulate.shutting_down")?,
+            call_latency: call("simulate.call_latency")?,
+            describe_lag: lag("simulate.describe_lag")?,
+            count_lag: lag("simulate.count_lag")?,
+            queue_latency: call("simulate.queue_latency")?,
+            poll_delay: lag("simulate.poll_delay")?,
+            service: time("simulate.service")?,
+            service_sigma: sigma("simulate.service_sigma")?,
+            cron: delay("simulate.cron")?,
+            worker_start: delay("simulate.worker_start")?,
+            hints: r.choice("simulate.hints", &[("yes", true), ("no", false)])?,
+            warm: r.count("simulate.warm", 0..=10_000)?,
             faults: Faults {
                 capacity: share("simulate.capacity_errors")?,
                 boot: share("simulate.boot_failures")?,
                 lost_answers: share("simulate.lost_answers")?,
                 crash: share("simulate.crashes")?,
             },
-        })
-    }
-}
-
-impl Prices {
-    pub(super) fn from_layers(l: &Layers) -> Result<Self, SettingsError> {
-        let money = |key: &str| l.amount(key, 0.0, 1e6);
-        Ok(Self {
-            instance_hour: money("prices.instance_hour")?,
-            disk_gb_month: money("prices.disk_gb_month")?,
-            disk_gb: money("prices.disk_gb")?,
-            queue_million_calls: money("prices.queue_million_calls")?,
         })
     }
 }

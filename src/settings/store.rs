@@ -1,30 +1,45 @@
-//! `[store]`: buckets and keys.
+//! `[store]`: buckets and object keys.
 
-use super::layers::{Layers, SettingsError};
+use super::{layers::SettingsError, reader::Reader};
+
+/// Longest name of a bucket in S3.
+const MAX_BUCKET: usize = 63;
 
 /// `[store]`.
 #[derive(Clone, Debug)]
 pub struct Store {
-    /// Bucket of payloads.
+    /// Bucket of the images.
     pub input: String,
-    /// Template of their keys.
+    /// Template of an image's key.
     pub input_key: String,
-    /// Bucket of summaries.
+    /// Bucket of the labels.
     pub output: String,
-    /// Template of their keys.
+    /// Template of a label's key.
     pub output_key: String,
-    /// Bucket of everything else.
+    /// Bucket of the gallery, the full results and the state of the cluster.
     pub state: String,
 }
 
 impl Store {
-    pub(super) fn from_layers(l: &Layers) -> Result<Self, SettingsError> {
+    pub(super) fn read(r: &Reader<'_>) -> Result<Self, SettingsError> {
         Ok(Self {
-            input: l.name("store.input", 63)?,
-            input_key: l.key_template("store.input_key")?,
-            output: l.name("store.output", 63)?,
-            output_key: l.key_template("store.output_key")?,
-            state: l.name("store.state", 63)?,
+            input: r.name("store.input", MAX_BUCKET)?,
+            input_key: key_template(r, "store.input_key")?,
+            output: r.name("store.output", MAX_BUCKET)?,
+            output_key: key_template(r, "store.output_key")?,
+            state: r.name("store.state", MAX_BUCKET)?,
         })
     }
+}
+
+/// Reads a relative key with `{id}`, `{file}` or `{stem}` in it, so that no two objects share one.
+fn key_template(r: &Reader<'_>, key: &'static str) -> Result<String, SettingsError> {
+    let allowed = "a key such as {id}/{file}, of {id}, {file}, {stem} and text, with at least one of them";
+    r.checked(key, allowed, |template| {
+        let rest = template.replace("{id}", "").replace("{file}", "").replace("{stem}", "");
+        rest.len() < template.len()
+            && !rest.contains(['{', '}', '\\'])
+            && !template.starts_with('/')
+            && !template.contains("..")
+    })
 }

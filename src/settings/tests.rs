@@ -1,31 +1,12 @@
-use std::{collections::HashMap, path::PathBuf};
+mod auto;
+mod every_key;
+mod support;
 
-use super::{units::SECOND, *};
+use std::collections::HashMap;
 
-fn load(file: Option<&str>, env: &[(&str, &str)]) -> Result<Settings, SettingsError> {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let path = file.map(|text| {
-        let path = dir.path().join("mine.toml");
-        std::fs::write(&path, text).expect("writable");
-        path
-    });
-    let env = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<HashMap<_, _>>();
-    Settings::from_layers(&Layers::load(path.as_deref(), env)?, 2)
-}
+use support::{error, file, load};
 
-fn error(file: Option<&str>, env: &[(&str, &str)]) -> String {
-    load(file, env).expect_err("an error").to_string()
-}
-
-#[test]
-fn defaults_are_valid_and_auto_is_local() {
-    let s = load(None, &[]).expect("valid");
-    assert_eq!(s.fleet.max_instances, 2);
-    assert_eq!(s.worker.idle_stop, Duration::from_secs(30));
-    assert_eq!(s.http.max_upload, 20 << 20);
-    assert_eq!(s.queue.inline_limit, 180 << 10);
-    assert_eq!(s.local.data_dir, PathBuf::from(".rollcall"));
-}
+use super::*;
 
 #[test]
 fn the_environment_beats_the_file_beats_the_default() {
@@ -129,68 +110,109 @@ fn the_name_that_the_first_configurations_used_is_an_alias() {
     }
 }
 
-/// Keys and raw values of the defaults.
-fn defaults() -> Layers {
-    Layers::load(None, HashMap::new()).expect("the defaults")
-}
-
 #[test]
-fn every_auto_says_what_it_came_to() {
-    for kind in ["local", "aws"] {
-        let env = HashMap::from([("ROLLCALL__CLOUD__KIND".to_owned(), kind.to_owned())]);
-        let layers = Layers::load(None, env).expect("valid");
-        let settings = Settings::from_layers(&layers, 2).expect("valid");
-        let resolved = layers.resolved();
-        let auto: Vec<String> =
-            layers.entries().filter(|(_, value, _)| value == "\"auto\"").map(|(key, ..)| key.to_owned()).collect();
-        assert!(auto.len() >= 12, "{auto:?}");
-        assert_eq!(resolved.keys().cloned().collect::<Vec<_>>(), auto, "{kind}");
-        assert_eq!(resolved["fleet.max_instances"], settings.fleet.max_instances.to_string());
-        assert_eq!(resolved["fleet.keep_stopped"], settings.fleet.keep_stopped.to_string());
+fn names_have_only_the_characters_and_the_length_that_suit_all_clouds() {
+    let name = |length: usize| "n".repeat(length);
+    let accepted = [
+        ("cloud.cluster", name(32)),
+        ("cloud.cluster", "0-a".into()),
+        ("store.input", name(63)),
+        ("fleet.name_prefix", name(64)),
+        ("queue.listener", name(75) + ".fifo"),
+        ("queue.listener", "A_b-9.fifo".into()),
+        ("queue.speaker", name(80)),
+        ("queue.speaker", "A_b-9".into()),
+        ("store.input_key", "photos/{stem}".into()),
+        ("store.output_key", "{file}".into()),
+        ("log.level", "info,rollcall=debug".into()),
+    ];
+    for (key, value) in accepted {
+        load(Some(&file(key, &format!("'{value}'"))), &[]).unwrap_or_else(|e| panic!("{e}"));
     }
-    let local = defaults();
-    Settings::from_layers(&local, 2).expect("valid");
-    assert_eq!(local.resolved()["fleet.record"], ".rollcall/fleet.jsonl");
-    assert_eq!(local.resolved()["worker.idle_stop"], "30s");
-}
-
-#[test]
-fn a_value_that_was_set_is_not_called_auto() {
-    let env = HashMap::from([("ROLLCALL__WORKER__THREADS".to_owned(), "3".to_owned())]);
-    let layers = Layers::load(None, env).expect("valid");
-    assert_eq!(Settings::from_layers(&layers, 2).expect("valid").worker.threads, 3);
-    assert!(!layers.resolved().contains_key("worker.threads"));
-}
-
-#[test]
-fn every_key_is_read_by_a_section_and_refuses_a_table_with_its_source() {
-    let layers = defaults();
-    Settings::from_layers(&layers, 2).expect("valid");
-    let keys: Vec<String> = layers.entries().map(|(key, ..)| key.to_owned()).collect();
-    assert_eq!(layers.read.borrow().iter().cloned().collect::<Vec<_>>(), keys, "a key that no section reads");
-    for key in keys {
-        let (section, name) = key.split_once('.').expect("section.name");
-        let e = error(Some(&format!("[{section}]\n{name} = [[1]]\n")), &[]);
-        assert!(e.contains("mine.toml") && e.contains(&key), "{key}: {e}");
+    let refused = [
+        ("cloud.cluster", name(33), "1 to 32 of a-z 0-9 and -"),
+        ("cloud.cluster", String::new(), "1 to 32 of a-z 0-9 and -"),
+        ("cloud.cluster", "-a".into(), "beginning with a letter or digit"),
+        ("cloud.cluster", "A".into(), "a-z"),
+        ("cloud.cluster", "a_b".into(), "a-z"),
+        ("store.state", name(64), "1 to 63"),
+        ("fleet.name_prefix", name(65), "1 to 64"),
+        ("queue.listener", name(76) + ".fifo", "1 to 80"),
+        ("queue.dead_letter", ".fifo".into(), "ending in .fifo"),
+        ("queue.dead_letter", "a b.fifo".into(), "A-Z a-z 0-9 - _"),
+        ("queue.speaker", name(81), "1 to 80"),
+        ("queue.speaker", String::new(), "1 to 80"),
+        ("queue.speaker", "a.fifo".into(), "without .fifo"),
+        ("store.input_key", "photo".into(), "at least one of them"),
+        ("store.input_key", "/{id}".into(), "{id}/{file}"),
+        ("store.input_key", "a/../{id}".into(), "{id}/{file}"),
+        ("store.input_key", "{id}/{name}".into(), "{id}/{file}"),
+        ("store.output_key", "{id}\\x".into(), "{id}/{file}"),
+        ("log.level", "rollcall=loud".into(), "info,rollcall=debug"),
+    ];
+    for (key, value, allowed) in refused {
+        let e = error(Some(&file(key, &format!("'{value}'"))), &[]);
+        assert!(e.contains(key) && e.contains(allowed), "{key} = {value}: {e}");
     }
 }
 
 #[test]
-fn auto_follows_the_machine_the_cloud_and_the_policy() {
-    let s = load(None, &[]).expect("valid");
-    assert_eq!((s.worker.threads, s.http.threads, s.fleet.keep_stopped), (1, 2, 0));
-    assert_eq!(s.fleet.billing_minimum, Duration::ZERO);
-    let aws = |policy: &str| {
-        load(None, &[("ROLLCALL__CLOUD__KIND", "aws"), ("ROLLCALL__FLEET__POLICY", policy)]).expect("valid")
-    };
-    let s = aws("deadline");
-    assert_eq!((s.fleet.max_instances, s.fleet.keep_stopped, s.worker.threads), (19, 5, 2));
-    assert_eq!((s.fleet.billing_minimum, s.fleet.describe_lag), (60 * SECOND, 15 * SECOND));
-    assert_eq!((s.fleet.poll_every, s.fleet.describe_every), (5 * SECOND, 15 * SECOND));
-    assert_eq!((s.fleet.boot_cold, s.fleet.boot_warm, s.fleet.record), (25 * SECOND, 15 * SECOND, None));
-    let s = aws("one-per-job");
-    assert_eq!((s.fleet.keep_stopped, s.worker.idle_stop), (0, 300 * SECOND), "the thresholds of its design");
-    let layers = defaults();
-    let s = Settings::for_simulation(&layers).expect("valid");
-    assert_eq!((s.fleet.max_instances, s.worker.threads), (19, 1), "as on AWS, with one core per instance");
+fn checks_across_keys_allow_the_limit_itself() {
+    for allowed in [
+        "[fleet]\nmax_instances = 3\nkeep_stopped = 3",
+        "[http]\nmax_upload = \"3MiB\"\nmax_upload_memory = \"3MiB\"",
+        "[recognition]\nkind = \"classifier\"\nclassifier = \"a.onnx\"\nlabels = \"a.txt\"",
+    ] {
+        load(Some(allowed), &[]).unwrap_or_else(|e| panic!("{e}"));
+    }
+    for (refused, key) in [
+        ("[fleet]\nmax_instances = 3\nkeep_stopped = 4", "fleet.keep_stopped = 4"),
+        ("[http]\nmax_upload = \"3MiB\"\nmax_upload_memory = \"2MiB\"", "http.max_upload_memory = \"2MiB\""),
+        ("[recognition]\nkind = \"classifier\"\nclassifier = \"a.onnx\"", "recognition.kind = \"classifier\""),
+        ("[recognition]\nkind = \"classifier\"\nlabels = \"a.txt\"", "recognition.kind = \"classifier\""),
+    ] {
+        let e = error(Some(refused), &[]);
+        assert!(e.contains(key), "{refused}: {e}");
+    }
+}
+
+#[test]
+fn empty_text_leaves_a_choice_to_others() {
+    let s =
+        load(Some("[fleet]\nrecord = \"\"\n[aws]\nregion = \"\"\nsubnets = [\"\", \" a \"]\n"), &[]).expect("valid");
+    assert_eq!((s.fleet.record, s.aws.region, s.aws.launch.subnets), (None, None, vec!["a".to_owned()]));
+    let s = load(Some("[fleet]\nrecord = \"log.jsonl\"\n[aws]\nregion = \"eu-west-1\"\n"), &[]).expect("valid");
+    assert_eq!((s.fleet.record, s.aws.region), (Some("log.jsonl".into()), Some("eu-west-1".to_owned())));
+}
+
+#[test]
+fn numbers_and_flags_are_read_from_the_environment_too() {
+    let env = [
+        ("ROLLCALL__AWS__SPOT", "true"),
+        ("ROLLCALL__RECOGNITION__THRESHOLD", "0.5"),
+        ("ROLLCALL__PRICES__DISK_GB", "16"),
+        ("ROLLCALL__QUEUE__INLINE_LIMIT", "64KiB"),
+    ];
+    let s = load(None, &env).expect("valid");
+    assert_eq!((s.aws.launch.spot, s.recognition.threshold, s.prices.disk_gb), (true, 0.5, 16.0));
+    assert_eq!(s.queue.inline_limit, 64 << 10);
+}
+
+#[test]
+fn a_file_is_named_even_if_its_path_has_the_word_environment() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("the environment.toml");
+    std::fs::write(&path, "[worker]\nthreads = 0\n").expect("writable");
+    let layers = Layers::load(Some(&path), HashMap::new()).expect("known keys");
+    let e = Settings::from_layers(&layers, 2).expect_err("an error").to_string();
+    assert!(e.contains("the environment.toml: worker.threads"), "{e}");
+}
+
+#[test]
+fn a_key_that_is_like_no_other_has_no_suggestion() {
+    let e = error(Some("[worker]\ncolour_of_the_sky = 1\n"), &[]);
+    assert!(
+        e.contains("`worker.colour_of_the_sky`") && e.contains("config/default.toml") && !e.contains("did you mean"),
+        "{e}"
+    );
 }

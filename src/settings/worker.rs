@@ -3,31 +3,36 @@
 use std::time::Duration;
 
 use super::{
-    auto::Auto,
-    fleet::Fleet,
-    layers::{Layers, SettingsError},
-    units::{HOUR, SECOND},
+    auto::{Auto, Place},
+    layers::SettingsError,
+    reader::{HOUR, MINUTE, Reader, SECOND},
 };
+use crate::fleet::Policy;
 
 /// `[worker]`.
 #[derive(Clone, Debug)]
 pub struct Worker {
-    /// An idle worker stops its instance after this time.
+    /// Time without a job after which a worker stops its instance.
     pub idle_stop: Duration,
     /// Threads that do jobs.
     pub threads: usize,
-    /// Longest time to finish jobs in hand at the end.
+    /// Longest time in which a worker that ends may finish its jobs.
     pub drain_timeout: Duration,
 }
 
 impl Worker {
-    pub(super) fn from_layers(l: &Layers, auto: Auto, fleet: &Fleet) -> Result<Self, SettingsError> {
-        let far = if fleet.has_thresholds_of_first_design() { 300 * SECOND } else { 90 * SECOND };
-        let idle_stop = auto.pick(30 * SECOND, far);
+    pub(super) fn read(r: &Reader<'_>, place: Place, policy: Policy) -> Result<Self, SettingsError> {
+        let idle_stop = match policy {
+            // The design that this policy comes from stops its workers after 5 min.
+            Policy::OnePerJob if !place.local => Auto::new(5 * MINUTE, "with the policy one-per-job"),
+            _ => place.by_cloud(30 * SECOND, 90 * SECOND),
+        };
+        let threads =
+            if place.local { Auto::new(1, "one instance per core") } else { Auto::new(place.cores, "one per core") };
         Ok(Self {
-            idle_stop: l.duration_or_auto("worker.idle_stop", SECOND, 24 * HOUR, idle_stop)?,
-            threads: l.count_or_auto("worker.threads", 1, 256, if auto.local { 1 } else { auto.cores })?,
-            drain_timeout: l.duration("worker.drain_timeout", SECOND, HOUR)?,
+            idle_stop: r.duration_or_auto("worker.idle_stop", SECOND..=24 * HOUR, idle_stop)?,
+            threads: r.count_or_auto("worker.threads", 1..=256, threads)?,
+            drain_timeout: r.duration("worker.drain_timeout", SECOND..=HOUR)?,
         })
     }
 }

@@ -5,8 +5,8 @@
 //! clock, every random number comes from the seed, and no iteration order is left to chance.
 //!
 //! `docs/simulator.md` describes the model. The layers, each of which uses only those before it: the parameters and the
-//! random streams; the queue, the instances and the rate limits; the state of the cloud ([`state`]) with its events
-//! ([`event`]); the behaviour of instances, workers and API calls; the event loop ([`simulation`]).
+//! random streams; the queue, the instances and the rate limits; the state of the cloud (`state`) with its events
+//! (`event`); the behaviour of instances, workers and API calls; the event loop (`simulation`).
 
 mod calls;
 mod controller;

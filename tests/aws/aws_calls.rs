@@ -64,7 +64,7 @@ async fn busy_cluster(image: &[u8]) -> (Cluster, Node) {
     let cluster = Cluster::start(&[
         ("ROLLCALL__WORKER__THREADS", &THREADS.to_string()),
         ("ROLLCALL__WORKER__IDLE_STOP", "60s"),
-        ("ROLLCALL__FLEET__POLICY", "report"),
+        ("ROLLCALL__FLEET__POLICY", "one-per-job"),
         ("ROLLCALL__FLEET__MAX_INSTANCES", &WORKERS.to_string()),
         ("ROLLCALL__FLEET__DESCRIBE_EVERY", &format!("{}ms", DESCRIBE_EVERY.as_millis())),
     ])

@@ -40,7 +40,7 @@ async fn with_cap(cap: usize) {
         ("ROLLCALL__RECOGNITION__KIND", "classifier"),
         ("ROLLCALL__RECOGNITION__CLASSIFIER", "tests/models/colour_classifier.onnx"),
         ("ROLLCALL__RECOGNITION__LABELS", "tests/models/colour_labels.txt"),
-        ("ROLLCALL__FLEET__POLICY", "report"),
+        ("ROLLCALL__FLEET__POLICY", "one-per-job"),
         ("ROLLCALL__FLEET__MAX_INSTANCES", &text),
         ("ROLLCALL__FLEET__SWEEP_EVERY", "1h"),
         ("ROLLCALL__WORKER__IDLE_STOP", "5s"),

@@ -67,7 +67,7 @@ async fn no_secret_is_in_any_log_object_or_answer() {
 
     let text = std::fs::read(log).expect("a log");
     let lines = String::from_utf8_lossy(&text);
-    assert!(lines.contains("lease taken") && lines.contains(" ready "), "the logs of node and worker");
+    assert!(lines.contains("lease acquired") && lines.contains(" ready "), "the logs of node and worker");
     has_none("the logs", &text);
     let s3 = cluster.s3().await;
     let mut objects = 0;

@@ -62,14 +62,14 @@ async fn every_change_is_explained_and_the_record_decides_the_same_again() {
     let in_words = run(&["fleet", "explain", id, "--url", &server.url("")]);
     assert!(in_words.contains("launch 1: demand 1") && in_words.contains(id), "{in_words}");
 
-    // Whatever has been decided until now is decided again from what was heard.
+    // Whatever has been decided until now is decided again from the events.
     let record = server.data_dir().join("fleet.jsonl");
     let record = record.to_str().expect("UTF-8");
-    wait_until("the record has it all", PATIENCE, async || {
-        let lives: Vec<Vec<Value>> = serde_json::from_str(&run(&["fleet", "replay", record, "--json"])).expect("JSON");
-        lives.len() == 1 && lives[0].len() >= told.len() && lives[0][..told.len()] == told
+    wait_until("the event log has it all", PATIENCE, async || {
+        let epochs: Vec<Vec<Value>> = serde_json::from_str(&run(&["fleet", "replay", record, "--json"])).expect("JSON");
+        epochs.len() == 1 && epochs[0].len() >= told.len() && epochs[0][..told.len()] == told
     })
     .await;
-    let other = run(&["fleet", "replay", record, "--policy", "report"]);
-    assert!(other.contains("decisions by report"), "{other}");
+    let other = run(&["fleet", "replay", record, "--policy", "one-per-job"]);
+    assert!(other.contains("decisions by one-per-job"), "{other}");
 }

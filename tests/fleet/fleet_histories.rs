@@ -39,8 +39,8 @@ fn a_hundred_thousand_histories_keep_every_promise() {
         let (plan, problem) = shrink(Plan::new(seed), Bug::None);
         let mut world = World::new(plan.clone(), Bug::None).telling();
         let _ = world.run();
-        let tale = world.tale.unwrap_or_default();
-        let last = &tale[tale.len().saturating_sub(150)..];
+        let events = world.events.unwrap_or_default();
+        let last = &events[events.len().saturating_sub(150)..];
         panic!("history {seed}: {problem}\n{plan:#?}\n{}", last.join("\n"));
     }
 }

@@ -11,7 +11,7 @@ use rollcall::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A core of a cluster with one stopped instance, which it has just told to be terminated.
+/// A core of a cluster with one stopped instance, which it has just asked to be terminated.
 fn swept() -> (FleetCore, InstanceId, Duration) {
     let layers = Layers::load(None, Default::default()).expect("defaults");
     let mut rules = Settings::from_layers(&layers, 4).expect("valid").fleet_rules(Duration::ZERO);

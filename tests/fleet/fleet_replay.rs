@@ -14,9 +14,9 @@ fn recorded(seed: u64) -> (String, Vec<Decision>) {
     let mut world = World::new(Plan::new(seed), Bug::None).keeping();
     world.run().expect("its promises are kept");
     let core = world.core().expect("a controller");
-    let mut scribe = EventEncoder::default();
+    let mut recorder = EventEncoder::default();
     let mut text = EventEncoder::epoch(core.epoch(), core.rules());
-    text.extend(world.heard.iter().map(|(at, event)| scribe.event(*at, event)));
+    text.extend(world.heard.iter().map(|(at, event)| recorder.event(*at, event)));
     (text, core.decisions().iter().map(|d| (**d).clone()).collect())
 }
 

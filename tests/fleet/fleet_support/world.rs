@@ -55,7 +55,7 @@ enum Happening {
     Restart,
 }
 
-/// A call of one life of the controller.
+/// A call of one controller epoch.
 struct Call {
     life: u64,
     action: Action,
@@ -89,7 +89,7 @@ pub struct World {
     pub heard: Vec<(Timestamp, Event)>,
     keep_heard: bool,
     /// What happened, in words, if it is told.
-    pub tale: Option<Vec<String>>,
+    pub events: Option<Vec<String>>,
 }
 
 impl World {
@@ -114,7 +114,7 @@ impl World {
             watch: Watch::default(),
             heard: Vec::new(),
             keep_heard: false,
-            tale: None,
+            events: None,
             plan,
         };
         for (at, jobs) in world.plan.arrivals.clone() {
@@ -127,7 +127,7 @@ impl World {
         world
     }
 
-    /// Keeps what the controller hears.
+    /// Keeps what the controller receives.
     pub fn keeping(mut self) -> Self {
         self.keep_heard = true;
         self
@@ -135,13 +135,13 @@ impl World {
 
     /// Keeps what happens, in words.
     pub fn telling(mut self) -> Self {
-        self.tale = Some(Vec::new());
+        self.events = Some(Vec::new());
         self
     }
 
     fn say(&mut self, what: impl FnOnce() -> String) {
-        if let Some(tale) = &mut self.tale {
-            tale.push(format!("{:>7} ms  {}", self.now, what()));
+        if let Some(events) = &mut self.events {
+            events.push(format!("{:>7} ms  {}", self.now, what()));
         }
     }
 
@@ -205,7 +205,7 @@ impl World {
         Some((self.started + self.wake_at?.since_start().as_nanos().div_ceil(1_000_000) as Ms).max(self.now))
     }
 
-    /// The controller hears of something and its actions go out.
+    /// The controller receives of something and its actions go out.
     fn tell(&mut self, event: Event) {
         let now = Timestamp::new(Duration::from_millis(self.now - self.started));
         let Some(core) = &mut self.core else { return };
@@ -213,11 +213,11 @@ impl World {
         if self.keep_heard {
             self.heard.push((now, event.clone()));
         }
-        let told = self.tale.is_some().then(|| brief(&event));
+        let told = self.events.is_some().then(|| brief(&event));
         let step = core.step(event, now);
         self.wake_at = step.wake_at;
         if let Some(told) = told {
-            self.say(|| format!("core hears {told}"));
+            self.say(|| format!("core receives {told}"));
         }
         for action in self.bug.actions(step.actions, self.sequence) {
             self.say(|| format!("  core says {action:?}"));

@@ -1,5 +1,5 @@
-//! Setting up a cluster on AWS and taking it down: the image of its machines ([`bake`]), the stack of everything else
-//! ([`up`]), and the removal of both ([`down`]).
+//! Setting up a cluster on AWS and taking it down: the image of its machines (`bake`), the stack of everything else
+//! (`up`), and the removal of both (`down`).
 //!
 //! An operator runs these with credentials of their own; the services need none of these permissions.
 

@@ -1,0 +1,28 @@
+//! `[prices]`: what the simulator calculates costs with.
+
+use super::{layers::SettingsError, reader::Reader};
+
+/// `[prices]`, all in the same currency.
+#[derive(Clone, Debug)]
+pub struct Prices {
+    /// One instance for one hour.
+    pub instance_hour: f64,
+    /// One GB of disk for one month of 30 days.
+    pub disk_gb_month: f64,
+    /// Disk of one instance in GB, paid for from its launch to its termination.
+    pub disk_gb: f64,
+    /// One million calls to a queue.
+    pub queue_million_calls: f64,
+}
+
+impl Prices {
+    pub(super) fn read(r: &Reader<'_>) -> Result<Self, SettingsError> {
+        let amount = |key| r.number(key, 0.0..=1e6);
+        Ok(Self {
+            instance_hour: amount("prices.instance_hour")?,
+            disk_gb_month: amount("prices.disk_gb_month")?,
+            disk_gb: amount("prices.disk_gb")?,
+            queue_million_calls: amount("prices.queue_million_calls")?,
+        })
+    }
+}

@@ -1,0 +1,42 @@
+//! Settings of files and environments that a test writes down.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::settings::{Entry, Layers, Settings, SettingsError};
+
+pub(super) fn load(file: Option<&str>, env: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = file.map(|text| {
+        let path = dir.path().join("mine.toml");
+        std::fs::write(&path, text).expect("writable");
+        path
+    });
+    let env = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<HashMap<_, _>>();
+    Settings::from_layers(&Layers::load(path.as_deref(), env)?, 2)
+}
+
+pub(super) fn error(file: Option<&str>, env: &[(&str, &str)]) -> String {
+    load(file, env).expect_err("an error").to_string()
+}
+
+pub(super) fn defaults() -> Layers {
+    Layers::load(None, HashMap::new()).expect("the defaults")
+}
+
+/// `key` with its variable of the environment.
+pub(super) fn variable(key: &str) -> String {
+    format!("ROLLCALL__{}", key.replace('.', "__").to_uppercase())
+}
+
+/// A file that sets `key` to `value`, which is TOML.
+pub(super) fn file(key: &str, value: &str) -> String {
+    let (section, name) = key.split_once('.').expect("section.name");
+    format!("[{section}]\n{name} = {value}\n")
+}
+
+/// What `config show` prints, by key, on a machine with 2 cores.
+pub(super) fn effective(env: &[(&str, &str)]) -> BTreeMap<String, Entry> {
+    let env = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    let entries = Settings::effective(&Layers::load(None, env).expect("known"), 2).expect("valid");
+    entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect()
+}
