@@ -42,7 +42,8 @@ impl Server {
             let mut silent = Vec::new();
             loop {
                 let (mut stream, _) = listener.accept().await.expect("a connection");
-                seen.lock().expect("whole").push(read_request(&mut stream).await);
+                let request = read_request(&mut stream).await;
+                seen.lock().expect("whole").push(request);
                 let reply = if script.len() > 1 { script.pop_front() } else { script.front().copied() };
                 match reply.expect("a script of at least one reply") {
                     Answer(status, headers, body) => {
@@ -266,7 +267,7 @@ async fn run_load(server: &Server, photos: &[&str], more: &[&str]) -> Report {
     let mut settings = crate::testing::settings();
     settings.local.data_dir = folder.path().join("nowhere");
     let folder = folder.path().to_str().expect("UTF-8");
-    let line = ["load", "--url", &server.url, "--dir", folder, "--no-progress"].iter().chain(more);
+    let line = [&["load", "--url", &server.url, "--dir", folder, "--no-progress"], more].concat();
     let args = CommandLine::try_parse_from(line).expect("valid").args;
     measure(&args, &settings).await.expect("a report")
 }
