@@ -58,6 +58,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_name_that_is_cut_keeps_its_extension() {
+        assert_eq!(safe_file_name(&format!("{}.jpeg", "a".repeat(200))), format!("{}.jpeg", "a".repeat(123)));
+        assert_eq!(safe_file_name(&format!("{}é.jpg", "a".repeat(123))), format!("{}.jpg", "a".repeat(123)));
+        // What is too long to be an extension is a part of the name.
+        assert_eq!(safe_file_name(&format!("{}.{}", "a".repeat(120), "b".repeat(9))).len(), 128);
+    }
+
     proptest! {
         #[test]
         fn any_name_is_one_safe_segment(raw in "\\PC{0,300}|[./\\\\\\r\\n\\x00a-cé😀 ]{0,200}") {

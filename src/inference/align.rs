@@ -156,6 +156,17 @@ mod tests {
     }
 
     #[test]
+    fn samples_between_pixels_are_rounded_to_whole_levels() {
+        let image = RgbImage::from_fn(200, 200, |x, y| image::Rgb([x as u8, y as u8, (x + y) as u8 / 2]));
+        let landmarks = TEMPLATE.map(|[x, y]| [1.3 * x + 3.7, 1.3 * y + 9.1]);
+        let mut out = vec![-1.0; 3 * SIDE * SIDE];
+        align(&image, &landmarks, &mut out).unwrap();
+        assert!(out.iter().all(|level| level.fract() == 0.0 && (0.0..=255.0).contains(level)));
+        let at = |channel: usize, x: usize, y: usize| out[channel * SIDE * SIDE + y * SIDE + x];
+        assert_eq!((at(0, 40, 30), at(1, 40, 30)), (56.0, 48.0), "1.3 * 40 + 3.7 and 1.3 * 30 + 9.1");
+    }
+
+    #[test]
     fn landmarks_that_coincide_are_no_face() {
         let image = RgbImage::new(10, 10);
         assert_eq!(align(&image, &[[3.0, 3.0]; 5], &mut vec![0.0; 3 * SIDE * SIDE]), None);

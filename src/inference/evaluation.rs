@@ -172,6 +172,28 @@ mod tests {
     }
 
     #[test]
+    fn a_name_needs_the_threshold_which_is_included() {
+        let known = [at("ada", 0.0)];
+        let far = evaluate(&known, &[at("ada", 40.0), at("bob", 40.0)], &[at("x", 40.0)], 0.9).unwrap();
+        assert_eq!(
+            (far.known_named_right, far.known_named_wrong, far.strangers_named),
+            (Some(0.0), Some(0.0), Some(0.0))
+        );
+        assert_eq!(far.identification, Some(0.5), "at any similarity");
+        let same = evaluate(&known, &[at("ada", 0.0), at("bob", 0.0)], &[at("x", 0.0)], 1.0).unwrap();
+        assert_eq!((same.known_named_right, same.known_named_wrong), (Some(0.5), Some(0.5)));
+        assert_eq!(same.strangers_named, Some(1.0));
+    }
+
+    #[test]
+    fn pairs_of_the_same_similarity_are_accepted_together() {
+        let report = evaluate(&[at("ada", 0.0)], &[at("ada", 0.0), at("bob", 0.0)], &[], 0.5).unwrap();
+        let verification = report.verification.unwrap();
+        assert_eq!((verification.same, verification.different), (1, 2));
+        assert_eq!((verification.balanced_accuracy, verification.tar_at_far_1e3), (0.5, 0.0));
+    }
+
+    #[test]
     fn without_samples_there_are_no_rates() {
         let report = evaluate(&[], &[], &[], 0.5).unwrap();
         assert_eq!((report.verification, report.identification, report.strangers_named), (None, None, None));

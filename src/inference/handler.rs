@@ -65,3 +65,15 @@ impl JobHandler for RecognitionHandler {
         self.gallery.at_least(job.min_version).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recognition::RECOGNISE;
+
+    #[test]
+    fn embeddings_are_not_stored() {
+        assert_eq!(retention(EMBED), Retention::Discard);
+        assert_eq!(retention(RECOGNISE), Retention::Keep);
+    }
+}

@@ -89,3 +89,45 @@ fn cut_short() -> Failure {
 fn damaged(what: &str) -> Failure {
     Failure::new(FailureKind::Damaged, format!("the JPEG is damaged: {what}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: &[u8] = &[0xFF, 0xD8];
+    /// A start of frame: 8 bits per sample, 3 rows, 5 columns, one component.
+    const FRAME: &[u8] = &[0xFF, 0xC0, 0, 11, 8, 0, 3, 0, 5, 1, 1, 0x11, 0];
+    const SCAN: &[u8] = &[0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0];
+    const END: &[u8] = &[0xFF, 0xD9];
+
+    fn read(parts: &[&[u8]]) -> Result<(u32, u32), String> {
+        dimensions(&parts.concat()).map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn stuffed_zeros_restarts_and_fill_bytes_do_not_end_the_data() {
+        let data: &[u8] = &[1, 0xFF, 0, 2, 0xFF, 0xD0, 3, 0xFF, 0, 0xFF, 0xD7, 4, 0xFF, 0, 0xFF];
+        assert_eq!(read(&[START, FRAME, SCAN, data, END]), Ok((5, 3)));
+    }
+
+    #[test]
+    fn tables_and_thumbnails_are_skipped() {
+        let table: &[u8] = &[0xFF, 0xC4, 0, 6, 9, 9, 9, 9];
+        let thumbnail: &[u8] = &[0xFF, 0xE1, 0, 6, 0xFF, 0xD8, 0xFF, 0xD9];
+        assert_eq!(read(&[START, thumbnail, FRAME, table, SCAN, &[1], END, b"appended"]), Ok((5, 3)));
+    }
+
+    #[test]
+    fn an_image_without_data_or_with_an_impossible_segment_is_damaged() {
+        for (parts, why) in [
+            (vec![START, FRAME, END], "no image data"),
+            (vec![START, SCAN, END], "no image data"),
+            (vec![START, &[0xFF, 0xE1, 0, 1], FRAME, SCAN, END], "impossible length"),
+            (vec![START, FRAME, SCAN, &[1]], "ends too early"),
+            (vec![START, &FRAME[..8]], "ends too early"),
+        ] {
+            let message = read(&parts).expect_err(why);
+            assert!(message.contains(why), "{message}");
+        }
+    }
+}
