@@ -1,9 +1,9 @@
-//! What queue, HTTP and processes cost beside the work itself: `cargo bench --bench end_to_end`.
+//! Measures the overhead of HTTP, queue and processes: `cargo bench --bench end_to_end`.
 //!
-//! *Bare* is the recognise loop (decode to name) on as many threads as there are cores, nothing else running. *End to end* is
-//! the same photos over HTTP, the durable queue and as many worker processes of one inference thread, and back. The two
-//! alternate, so that what else the machine does meets both. Then one request at a time, each beside a bare recognition
-//! of the same photo.
+//! *Bare* is the recognition loop alone (decode to name), with one thread per core. *End to end* is the same photos
+//! over HTTP and the durable queue to as many worker processes with one inference thread each, and back. The two
+//! alternate, so that other load on the machine affects both. Then single requests are measured, each next to a bare
+//! recognition of the same photo.
 
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
@@ -29,12 +29,15 @@ use rollcall::{
 };
 use rollcall_testing::{Rollcall, RollcallOptions, assets::sample_photos, uploads::KNOWN, wait_until};
 
+/// Rounds of each kind.
 const ROUNDS: usize = 5;
+/// Length of a round.
 const ROUND: Duration = Duration::from_secs(5);
-/// Requests that wait at a time, for each worker: the queue never runs dry.
+/// Concurrent requests per worker, so that the queue is never empty.
 const DEPTH: usize = 4;
-/// Of each photo, one at a time.
+/// Single requests per photo.
 const SINGLES: usize = 40;
+/// Time until all workers must run.
 const START: Duration = Duration::from_secs(60);
 
 /// The defaults.
@@ -43,19 +46,21 @@ fn settings() -> Settings {
     Settings::from_layers(&layers, 2).expect("the defaults are allowed")
 }
 
-/// Threads with a recogniser each, that run when asked to.
+/// Threads with one recogniser each, which run on request.
 struct Bare {
     threads: Vec<(SyncSender<Run>, Receiver<usize>)>,
 }
 
+/// A request to a thread, which answers with the number of images.
 enum Run {
-    /// Photos round and round until the flag is set; answers with their number.
+    /// Recognises all photos again and again until the flag is set.
     Until(Arc<AtomicBool>),
-    /// One photo, once.
+    /// Recognises one photo once.
     One(usize),
 }
 
 impl Bare {
+    /// Starts the threads.
     fn start(threads: usize, photos: &Arc<Vec<Vec<u8>>>, gallery: &Arc<Gallery>) -> Self {
         let thread = |_| {
             let (orders, todo) = sync_channel(1);
@@ -83,7 +88,7 @@ impl Bare {
         Self { threads: (0..threads).map(thread).collect() }
     }
 
-    /// Images a second of all threads.
+    /// Measures images per second of all threads.
     async fn rate(&self) -> f64 {
         let stop = Arc::new(AtomicBool::new(false));
         let started = Instant::now();
@@ -96,6 +101,7 @@ impl Bare {
         images as f64 / started.elapsed().as_secs_f64()
     }
 
+    /// Measures one recognition.
     fn one(&self, i: usize) -> Duration {
         let (orders, done) = &self.threads[0];
         let started = Instant::now();
@@ -105,12 +111,13 @@ impl Bare {
     }
 }
 
-/// A photo as a browser's form, made once: what a client spends on it is not ours to measure.
+/// Returns a photo as a browser's form. Forms are built once, so that the client's work is not measured.
 fn form(photo: &[u8]) -> Bytes {
     let head = "--rollcall\r\nContent-Disposition: form-data; name=\"myfile\"; filename=\"photo.jpg\"\r\n\r\n";
     [head.as_bytes(), photo, b"\r\n--rollcall--\r\n"].concat().into()
 }
 
+/// Uploads a photo and waits for the label.
 async fn post(client: &Client, url: &str, form: &Bytes) {
     let request = client.post(url).header(CONTENT_TYPE, "multipart/form-data; boundary=rollcall");
     let response = request.body(form.clone()).send().await.expect("an answer");
@@ -118,7 +125,7 @@ async fn post(client: &Client, url: &str, form: &Bytes) {
     response.bytes().await.expect("the label");
 }
 
-/// Images a second, counted as they are answered.
+/// Measures images per second over HTTP, with `waiting` concurrent requests.
 async fn end_to_end_rate(client: &Client, url: &str, forms: &[Bytes], waiting: usize) -> f64 {
     let (next, started) = (AtomicUsize::new(0), Instant::now());
     let answered = AtomicUsize::new(0);
@@ -138,7 +145,7 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// p50 of what one request at a time takes, of the bare loop and end to end.
+/// Returns the median time of single requests, in milliseconds: of the bare loop and end to end.
 async fn singles(bare: &Bare, client: &Client, url: &str, forms: &[Bytes]) -> (f64, f64) {
     let histogram = || Histogram::<u64>::new(3).expect("3 digits");
     let (mut alone, mut whole) = (histogram(), histogram());
@@ -180,9 +187,9 @@ async fn main() {
         server.fleet().await["counts"]["running"] == threads
     })
     .await;
-    bare.rate().await; // warms its threads
+    bare.rate().await; // a warm-up
 
-    println!("{threads} threads, {} photos, {ROUNDS} rounds of {} s each way\n", photos.len(), ROUND.as_secs());
+    println!("{threads} threads, {} photos, {ROUNDS} rounds of {} s each\n", photos.len(), ROUND.as_secs());
     println!("round   bare images/s   e2e images/s    ratio");
     let (mut bares, mut end_to_ends, mut ratios) = (vec![], vec![], vec![]);
     for round in 1..=ROUNDS {
@@ -201,8 +208,5 @@ async fn main() {
     );
 
     let (alone, whole) = singles(&bare, &client, &url, &forms).await;
-    println!(
-        "\none request at a time, p50: bare {alone:.2} ms, end to end {whole:.2} ms, added {:.2} ms",
-        whole - alone
-    );
+    println!("\nsingle requests, p50: bare {alone:.2} ms, end to end {whole:.2} ms, added {:.2} ms", whole - alone);
 }

@@ -1,5 +1,5 @@
-//! Throughput of the durable queue: `cargo bench --bench queue`. Messages of 20 kB, about an uploaded photo, are sent,
-//! received and deleted, each step acknowledged before the next.
+//! Measures the throughput of the durable queue: `cargo bench --bench queue`. Messages of 20 kB, about the size of an
+//! uploaded photo, are sent, received and deleted. Each step is acknowledged before the next.
 
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
@@ -11,7 +11,9 @@ use std::{
 use futures_util::future::join_all;
 use rollcall::cloud::{Message, Queue, QueueSpec, Queues, local::Broker};
 
+/// Bytes of a message.
 const BODY: usize = 20_000;
+/// Length of a measurement.
 const TIME: Duration = Duration::from_secs(5);
 
 fn main() -> anyhow::Result<()> {
@@ -25,7 +27,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Messages that went the whole way in a second.
+/// Returns the number of messages per second that were sent, received and deleted.
 async fn throughput(batch: usize, clients: usize) -> anyhow::Result<f64> {
     let folder = tempfile::tempdir()?;
     let broker = Broker::open(folder.path())?;
@@ -48,7 +50,7 @@ async fn throughput(batch: usize, clients: usize) -> anyhow::Result<f64> {
     Ok(messages as f64 / started.elapsed().as_secs_f64())
 }
 
-/// Sends a batch, receives as many messages, deletes them, again and again; how many.
+/// Repeatedly sends a batch, receives as many messages and deletes them. Returns the number of messages.
 async fn cycle(queue: Arc<dyn Queue>, batch: usize, started: Instant) -> anyhow::Result<usize> {
     let mut done = 0;
     while started.elapsed() < TIME {

@@ -1,13 +1,13 @@
-// Requests to the server, with its errors in words.
+// Requests to the server. Errors carry the server's message.
 
-/** Seconds to wait if a busy server does not say. */
+/** Pause before a retry if the server has no Retry-After, in seconds. */
 const PAUSE = 2;
-/** Busy answers in a row before the page gives up. */
-const TRIES = 60;
+/** Attempts before the page gives up on a busy server. */
+const MAX_TRIES = 60;
 
 export const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
-/** An answer that is not the one wished for. `status` 0: the server cannot be reached. */
+/** An error answer. `status` is 0 if the server cannot be reached. */
 export class ApiError extends Error {
   constructor(status, message, body = {}) {
     super(message);
@@ -16,7 +16,7 @@ export class ApiError extends Error {
   }
 }
 
-/** Sends a request and answers with its JSON (or null); throws an ApiError. */
+/** Sends a request and returns the JSON of the answer, or null. Throws an ApiError. */
 export async function call(path, options = {}) {
   let response;
   try {
@@ -31,15 +31,15 @@ export async function call(path, options = {}) {
   throw error;
 }
 
-/** As `call`, again for as long as the server is busy; `busy` hears why. */
-export async function callUntilTaken(path, options, busy) {
+/** As `call`, but retries while the server is busy. Calls `onBusy` with the server's message before each retry. */
+export async function callUntilAccepted(path, options, onBusy) {
   for (let tries = 1; ; tries += 1) {
     try {
       return await call(path, options);
     } catch (error) {
-      if (error.status !== 503 || tries === TRIES) throw error;
-      busy(error.message);
-      // Spread, so that those who were refused together do not come back together.
+      if (error.status !== 503 || tries === MAX_TRIES) throw error;
+      onBusy(error.message);
+      // Jitter, so that uploads that were rejected together do not retry together.
       await pause(error.retryAfter * (0.75 + Math.random() / 2));
     }
   }

@@ -1,12 +1,12 @@
-// Photos on a canvas, upright, with the boxes of their faces.
+// Draws photos on a canvas, upright, with boxes around their faces.
 
-/** Longest side of a drawing, in pixels: sharp on a card, small in memory. */
-const SIDE = 720;
+/** Longest side of a canvas, in pixels: sharp on a card, small in memory. */
+const MAX_SIDE = 720;
 
-/** Draws the photo as its EXIF orientation says. Rejects what the browser cannot read. */
+/** Draws a photo upright by its EXIF orientation. Rejects if the browser cannot decode it. */
 export async function drawPhoto(canvas, file) {
   const bitmap = await createImageBitmap(file, { imageOrientation: 'from-image' });
-  const scale = Math.min(1, SIDE / Math.max(bitmap.width, bitmap.height));
+  const scale = Math.min(1, MAX_SIDE / Math.max(bitmap.width, bitmap.height));
   canvas.width = Math.max(1, Math.round(bitmap.width * scale));
   canvas.height = Math.max(1, Math.round(bitmap.height * scale));
   canvas.getContext('2d').drawImage(bitmap, 0, 0, canvas.width, canvas.height);
@@ -14,7 +14,7 @@ export async function drawPhoto(canvas, file) {
   return true;
 }
 
-/** Draws boxes and names. Boxes are in pixels of the upright photo, `result.width` wide. */
+/** Draws the boxes and names of faces. Boxes are in pixels of the upright photo, which is `result.width` wide. */
 export function drawFaces(canvas, result) {
   const context = canvas.getContext('2d');
   const scale = canvas.width / result.width;

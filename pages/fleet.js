@@ -1,15 +1,15 @@
-// The fleet, live: server-sent events, and polling where they do not come through.
+// Shows the fleet live, by server-sent events, or by polling if they are not available.
 
 import { call } from './api.js';
 
-/** Milliseconds between polls. */
-const POLL = 2000;
-/** Milliseconds until events are tried again. */
-const RETRY = 30000;
-/** Entries of the event log that are shown. */
-const LINES = 12;
-/** Terminated instances that are shown. */
-const GONE = 4;
+/** Interval between polls, in milliseconds. */
+const POLL_INTERVAL = 2000;
+/** Time until events are tried again, in milliseconds. */
+const RETRY_AFTER = 30000;
+/** Number of event log entries that are shown. */
+const MAX_ENTRIES = 12;
+/** Number of terminated instances that are shown. */
+const MAX_TERMINATED = 4;
 
 const link = document.getElementById('fleet-link');
 let timer = null;
@@ -23,15 +23,15 @@ export function followFleet() {
   });
   events.addEventListener('error', () => {
     startPolling();
-    // Closed for good (too many streams): EventSource does not come back by itself.
-    if (events.readyState === EventSource.CLOSED) setTimeout(followFleet, RETRY);
+    // Rejected (too many streams): EventSource does not reconnect by itself.
+    if (events.readyState === EventSource.CLOSED) setTimeout(followFleet, RETRY_AFTER);
   });
 }
 
 function startPolling() {
   if (timer !== null) return;
   poll();
-  timer = setInterval(poll, POLL);
+  timer = setInterval(poll, POLL_INTERVAL);
 }
 
 function stopPolling() {
@@ -58,11 +58,11 @@ function show(view) {
   text('demand', view.demand);
   text('target', view.target);
   text('cap', view.max_instances);
-  const gone = view.instances.filter((i) => i.state === 'terminated').slice(-GONE);
-  const there = view.instances.filter((i) => i.state !== 'terminated');
-  document.getElementById('instances').replaceChildren(...[...there, ...gone].map(tile));
-  document.getElementById('no-instances').hidden = there.length > 0;
-  document.getElementById('events').replaceChildren(...view.events.slice(-LINES).reverse().map(line));
+  const terminated = view.instances.filter((i) => i.state === 'terminated').slice(-MAX_TERMINATED);
+  const others = view.instances.filter((i) => i.state !== 'terminated');
+  document.getElementById('instances').replaceChildren(...[...others, ...terminated].map(tile));
+  document.getElementById('no-instances').hidden = others.length > 0;
+  document.getElementById('events').replaceChildren(...view.events.slice(-MAX_ENTRIES).reverse().map(line));
 }
 
 function tile(instance) {

@@ -1,4 +1,4 @@
-// The page: photos in, cards out, with the fleet and the people beside them.
+// The page: photos, the fleet, and the people.
 
 import { followFleet } from './fleet.js';
 import { startPeople } from './people.js';
@@ -9,10 +9,10 @@ const drop = document.getElementById('drop');
 
 input.addEventListener('change', () => {
   addPhotos([...input.files]);
-  input.value = ''; // the same photo can be chosen again
+  input.value = ''; // so that the same photo can be chosen again
 });
 
-// Anywhere on the page will do: a photo that misses the zone would otherwise replace the page.
+// The whole page is a drop zone, because the browser would open a photo that is dropped elsewhere.
 for (const name of ['dragenter', 'dragover']) {
   document.addEventListener(name, (event) => {
     event.preventDefault();

@@ -1,6 +1,6 @@
-// The people who are known: list, add, remove.
+// Lists, adds and removes people.
 
-import { call, callUntilTaken } from './api.js';
+import { call, callUntilAccepted } from './api.js';
 
 const form = document.getElementById('add-person');
 const list = document.getElementById('people-list');
@@ -21,7 +21,7 @@ async function refresh() {
     document.getElementById('people-count').textContent = gallery.people.length || '';
     document.getElementById('no-people').hidden = gallery.people.length > 0;
   } catch (error) {
-    say(`people cannot be listed: ${error.message}`, true);
+    say(`cannot list people: ${error.message}`, true);
   }
 }
 
@@ -33,13 +33,13 @@ function say(text, isError = false) {
 async function add() {
   const button = form.querySelector('button');
   button.disabled = true;
-  say('looking at the photos…');
+  say('analysing the photos…');
   try {
     const options = { method: 'POST', body: new FormData(form) };
-    const added = await callUntilTaken('/v1/people', options, (why) => say(why));
+    const added = await callUntilAccepted('/v1/people', options, (why) => say(why));
     const refused = added.photos.filter((photo) => !photo.added);
     const unused = refused.map((photo) => `${photo.file} was not used: ${photo.problem}`);
-    say([`${added.name} is known by ${photos(added.photos_total)}.`, ...unused].join(' '), refused.length > 0);
+    say([`${added.name} now has ${photos(added.photos_total)}.`, ...unused].join(' '), refused.length > 0);
     form.reset();
   } catch (error) {
     const reasons = (error.body?.photos ?? []).map((photo) => `${photo.file}: ${photo.problem}`);
@@ -57,7 +57,7 @@ function entry(person) {
   const item = document.createElement('li');
   const name = document.createElement('span');
   name.className = 'name';
-  // A long name breaks between its words.
+  // A long name may wrap between its words.
   name.append(...person.name.split(/(?<=[_ -])/).flatMap((word) => [word, document.createElement('wbr')]));
   const count = document.createElement('span');
   count.className = 'quiet';
@@ -72,7 +72,7 @@ function entry(person) {
 }
 
 async function remove(name) {
-  if (!window.confirm(`Remove ${name}? Their face will be unknown from now on.`)) return;
+  if (!window.confirm(`Remove ${name}? Their face will be reported as unknown.`)) return;
   try {
     await call(`/v1/people/${encodeURIComponent(name)}`, { method: 'DELETE' });
     say(`${name} was removed.`);

@@ -1,14 +1,14 @@
-// Photos: a card for each, uploaded a few at a time, drawn with what was seen in them.
+// Uploads photos, a few at a time, and shows one card per photo with the result.
 
-import { ApiError, call, callUntilTaken, pause } from './api.js';
+import { ApiError, call, callUntilAccepted, pause } from './api.js';
 import { drawFaces, drawPhoto } from './draw.js';
 
-/** Uploads at once: a browser opens six connections to a server, and the fleet's events hold one. */
-const UPLOADS = 5;
-/** Cards that stay; older ones give their memory back. */
+/** Concurrent uploads: a browser opens six connections per server, and the event stream uses one. */
+const MAX_UPLOADS = 5;
+/** Cards on the page. Older ones are removed to free their memory. */
 const MAX_CARDS = 300;
-/** Seconds between looks for an answer that came too late. */
-const LOOK_AGAIN = 2;
+/** Interval between polls for a late result, in seconds. */
+const POLL_INTERVAL = 2;
 
 const cards = document.getElementById('cards');
 const progress = document.getElementById('progress');
@@ -17,7 +17,7 @@ let running = 0;
 let total = 0;
 let done = 0;
 
-/** Makes a card for each file and recognises them as there is room. */
+/** Adds one card per file, and recognises the files in order. */
 export function addPhotos(files) {
   if (running === 0 && waiting.length === 0) {
     total = 0;
@@ -33,7 +33,7 @@ export function addPhotos(files) {
 }
 
 function startMore() {
-  while (running < UPLOADS && waiting.length > 0) {
+  while (running < MAX_UPLOADS && waiting.length > 0) {
     running += 1;
     const { file, card } = waiting.shift();
     recognise(file, card).finally(() => {
@@ -68,7 +68,7 @@ function newCard(file) {
   item.append(canvas, words);
   cards.prepend(item);
   const card = { item, canvas, label, detail };
-  say(card, 'waiting', 'waiting for its turn');
+  say(card, 'waiting', 'waiting…');
   return card;
 }
 
@@ -80,7 +80,6 @@ function say(card, kind, text, detail = '') {
 }
 
 async function recognise(file, card) {
-  say(card, 'waiting', 'sending…');
   const drawn = drawPhoto(card.canvas, file).catch(() => false);
   try {
     const result = await send(file, card);
@@ -97,20 +96,21 @@ async function send(file, card) {
   const options = { method: 'POST', body: form };
   try {
     say(card, 'waiting', 'recognising…');
-    return await callUntilTaken('/v1/recognitions', options, (why) => say(card, 'waiting', why));
+    return await callUntilAccepted('/v1/recognitions', options, (why) => say(card, 'waiting', why));
   } catch (error) {
-    // The job goes on without us: its answer is found under its id.
+    // The job goes on: its result is stored under its id.
     if (!error.body?.id || ![503, 504].includes(error.status)) throw error;
     say(card, 'waiting', 'this takes longer than usual…');
-    return await look(error.body.id);
+    return await poll(error.body.id);
   }
 }
 
-async function look(id) {
+/** Returns the result of a job as soon as it is stored. */
+async function poll(id) {
   for (;;) {
-    await pause(LOOK_AGAIN);
+    await pause(POLL_INTERVAL);
     const found = await call(`/v1/recognitions/${id}`).catch((error) => {
-      if (error.status === 0 || error.status === 503) return { status: 'pending' }; // a server that restarts
+      if (error.status === 0 || error.status === 503) return { status: 'pending' }; // the server may be restarting
       throw error;
     });
     if (found.status === 'failed') throw new ApiError(found.problem.status, found.problem.detail);

@@ -1,4 +1,4 @@
-//! `rollcall doctor`: checks a set-up before it runs, and says what to do about each fault. Changes nothing that stays.
+//! `rollcall doctor`: checks a set-up before it runs, and names a remedy for each fault. It leaves nothing behind.
 
 #[cfg(feature = "aws")]
 mod aws;
@@ -16,15 +16,16 @@ use crate::{
     settings::{CloudKind, Settings},
 };
 
+/// Arguments of `rollcall doctor`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Prints what was found; fails where something is wrong.
-pub async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitCode> {
+/// Runs the checks and prints the findings. The exit code is 1 if one of them is a fault.
+pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitCode> {
     let mut findings = vec![models(settings)];
     match settings.cloud.kind {
         CloudKind::Local => findings.extend(local(settings).await),
@@ -33,7 +34,7 @@ pub async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitCode> {
         #[cfg(not(feature = "aws"))]
         CloudKind::Aws => return Err(crate::app::queues::without_aws()),
     }
-    let well = findings.iter().all(|f| f.result.is_ok());
+    let healthy = findings.iter().all(|f| f.result.is_ok());
     if args.json {
         let list: Vec<_> = findings
             .iter()
@@ -51,10 +52,10 @@ pub async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The models are loaded, as a worker does.
+/// Loads the models as a worker does.
 fn models(settings: &Settings) -> Finding {
     let built = factory(&settings.recognition).build();
     let remedy = "run `make setup`, or set recognition.* to files that exist on every worker";
@@ -62,6 +63,7 @@ fn models(settings: &Settings) -> Finding {
     Finding::new("recognition", result)
 }
 
+/// Checks the data folder of the embedded cloud.
 async fn local(settings: &Settings) -> Vec<Finding> {
     let dir = &settings.local.data_dir;
     match LocalObjects::open(dir) {

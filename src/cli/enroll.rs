@@ -1,4 +1,4 @@
-//! `rollcall enroll`: a gallery from folders of photos.
+//! `rollcall enroll`: adds people to the gallery from folders of photos.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -19,40 +19,42 @@ use crate::{
     settings::{RecogniserKind, Settings},
 };
 
-/// Add people to the gallery from a folder per person, several photos each.
+/// Add people to the gallery from one folder of photos per person.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Folder of folders: DIR/NAME/photo.jpg.
+    /// Folder with one folder per person: DIR/NAME/photo.jpg.
     pub dir: PathBuf,
 }
 
-/// What became of the photos.
+/// The outcome of an enrolment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// People in the folder.
     pub people: usize,
-    /// Enrolled now or already there.
+    /// Photos that were enrolled, now or before.
     pub photos: usize,
-    /// Path and reason of each photo that was left out.
+    /// Path of each photo that was skipped, and why.
     pub rejected: Vec<(PathBuf, String)>,
-    /// Path and number of faces of each photo with several: the largest was taken.
+    /// Path and number of faces of each photo with several. The largest face was enrolled.
     pub crowded: Vec<(PathBuf, usize)>,
     /// Version of the gallery afterwards.
     pub gallery_version: u64,
 }
 
+/// Enrols the photos and prints the summary.
+///
 /// # Errors
-/// Not one photo could be enrolled, or models or store cannot be used.
-pub async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<()> {
+/// As [`enroll`].
+pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<()> {
     let summary = enroll(&args, settings, store).await?;
     for (path, faces) in &summary.crowded {
         eprintln!("{}: {faces} faces; the largest was enrolled", path.display());
     }
     for (path, reason) in &summary.rejected {
-        eprintln!("{}: left out: {reason}", path.display());
+        eprintln!("{}: skipped: {reason}", path.display());
     }
     println!(
-        "{} photos of {} people are enrolled, {} left out; the gallery is at version {}",
+        "{} photos of {} people enrolled, {} skipped; the gallery is at version {}",
         summary.photos,
         summary.people,
         summary.rejected.len(),
@@ -61,7 +63,10 @@ pub async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -
     Ok(())
 }
 
-/// As [`run`], with the summary instead of prints.
+/// Enrols the photos below `args.dir`. Photos that cannot be used are in the summary.
+///
+/// # Errors
+/// No photo could be enrolled, a limit of the gallery was exceeded, or the models or the store cannot be used.
 pub async fn enroll(args: &Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<Summary> {
     if settings.recognition.kind != RecogniserKind::Face {
         bail!("recognition.kind is \"classifier\": a classifier has no gallery");
@@ -88,9 +93,9 @@ pub async fn enroll(args: &Args, settings: &Settings, store: Arc<dyn ObjectStore
     }
     if people.is_empty() {
         for (path, reason) in &summary.rejected {
-            eprintln!("{}: left out: {reason}", path.display());
+            eprintln!("{}: skipped: {reason}", path.display());
         }
-        bail!("no photo of {} could be enrolled", args.dir.display());
+        bail!("no photo in {} could be enrolled", args.dir.display());
     }
     summary.people = people.len();
     let people = people.into_iter().map(|(name, embeddings)| Person { name, embeddings }).collect();
@@ -99,7 +104,8 @@ pub async fn enroll(args: &Args, settings: &Settings, store: Arc<dyn ObjectStore
     Ok(summary)
 }
 
-/// The photos whose person can be in the gallery, at most `max_photos` of each.
+/// Returns the photos whose person may be in the gallery, at most `max_photos` per person. Rejects the others in
+/// `summary`.
 fn within_limits(photos: Vec<Photo>, max_photos: usize, summary: &mut Summary) -> Vec<Photo> {
     let mut count: BTreeMap<String, usize> = BTreeMap::new();
     let mut refused = HashSet::new();
@@ -124,7 +130,7 @@ fn within_limits(photos: Vec<Photo>, max_photos: usize, summary: &mut Summary) -
     kept
 }
 
-/// The embedding of the largest face, and how many faces there are.
+/// Returns the embedding of the largest face, and the number of faces.
 fn largest_face(recognition: Recognition) -> Result<(Vec<f32>, usize), String> {
     let faces = recognition.faces.len();
     let embedding = recognition.faces.into_iter().next().and_then(|f| f.embedding);

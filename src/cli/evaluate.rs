@@ -1,4 +1,4 @@
-//! `rollcall evaluate`: how accurate the models and the threshold are on somebody's photos.
+//! `rollcall evaluate`: measures the accuracy of the models and the threshold on photos of one's own.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,13 +20,13 @@ use crate::{
     settings::{RecogniserKind, Settings},
 };
 
-/// Measure accuracy on photos of people who are known, and of strangers. Changes nothing.
+/// Measure accuracy on photos of known people and of strangers. Changes nothing.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Holds known/ (to enrol), probes/ (other photos of the same people) and, if wanted, strangers/; in each, a
-    /// folder per person.
+    /// Folder with known/ (to enrol), probes/ (other photos of the same people) and, optionally, strangers/, each with
+    /// one folder per person.
     pub dir: PathBuf,
-    /// Threads to recognise on; all cores if not given.
+    /// Threads to recognise on; by default one per core.
     #[arg(long)]
     pub threads: Option<usize>,
     /// Print JSON.
@@ -34,21 +34,21 @@ pub struct Args {
     pub json: bool,
 }
 
-/// What `--json` prints.
+/// The result; what `--json` prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evaluation {
     /// Accuracy.
     #[serde(flatten)]
     pub report: evaluation::Report,
-    /// Photos in which no face was found; they are in none of the rates.
+    /// Photos in which no face was found. No rate counts them.
     pub without_face: Vec<PathBuf>,
-    /// Photos that could not be read, and why.
+    /// Path of each photo that could not be read, and why.
     pub unreadable: Vec<(PathBuf, String)>,
     /// Speed of the same run.
     pub speed: Speed,
 }
 
-/// How fast the photos went from bytes to embeddings.
+/// How fast photos were turned into embeddings.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Speed {
     /// Photos that were recognised.
@@ -57,13 +57,15 @@ pub struct Speed {
     pub threads: usize,
     /// Photos per second, all threads together.
     pub images_per_second: f32,
-    /// Means per photo.
+    /// Mean time of each step.
     pub mean: Timings,
 }
 
+/// Evaluates and prints the result.
+///
 /// # Errors
-/// The folders are not as described, or the models cannot be loaded.
-pub async fn run(args: Args, settings: &Settings) -> anyhow::Result<()> {
+/// As [`evaluate`].
+pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<()> {
     let evaluation = evaluate(&args, settings).await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&evaluation)?);
@@ -73,7 +75,10 @@ pub async fn run(args: Args, settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As [`run`], with the result instead of prints.
+/// Evaluates the models and `recognition.threshold` on the photos below `args.dir`.
+///
+/// # Errors
+/// The folders are not as described, or the models cannot be loaded.
 #[expect(clippy::disallowed_methods, reason = "measures the speed of recognition")]
 pub async fn evaluate(args: &Args, settings: &Settings) -> anyhow::Result<Evaluation> {
     if settings.recognition.kind != RecogniserKind::Face {
@@ -89,7 +94,7 @@ pub async fn evaluate(args: &Args, settings: &Settings) -> anyhow::Result<Evalua
     let strangers = args.dir.join("strangers");
     let strangers = if strangers.is_dir() { reader.samples(&strangers).await? } else { Vec::new() };
     let took = start.elapsed().as_secs_f32();
-    let each = |sum: f32| sum / reader.read.max(1) as f32;
+    let mean = |sum: f32| sum / reader.read.max(1) as f32;
     Ok(Evaluation {
         report: evaluation::evaluate(&known, &probes, &strangers, settings.recognition.threshold)?,
         speed: Speed {
@@ -97,9 +102,9 @@ pub async fn evaluate(args: &Args, settings: &Settings) -> anyhow::Result<Evalua
             threads,
             images_per_second: reader.read as f32 / took,
             mean: Timings {
-                decode_ms: each(reader.sum.decode_ms),
-                detect_ms: each(reader.sum.detect_ms),
-                embed_ms: each(reader.sum.embed_ms),
+                decode_ms: mean(reader.sum.decode_ms),
+                detect_ms: mean(reader.sum.detect_ms),
+                embed_ms: mean(reader.sum.embed_ms),
             },
         },
         without_face: reader.without_face,
@@ -107,7 +112,7 @@ pub async fn evaluate(args: &Args, settings: &Settings) -> anyhow::Result<Evalua
     })
 }
 
-/// Reads folders of photos and remembers what went wrong and how long it took.
+/// Reads folders of photos, and collects the photos without a sample and the time that was spent.
 struct Reader {
     pool: Pool,
     threads: usize,
@@ -118,6 +123,7 @@ struct Reader {
 }
 
 impl Reader {
+    /// Returns one sample per photo with a face.
     async fn samples(&mut self, dir: &Path) -> anyhow::Result<Vec<Sample>> {
         let wanted = photos::by_person(dir)?;
         let paths = wanted.iter().map(|p| p.path.clone()).collect();
@@ -152,9 +158,12 @@ fn text(evaluation: &Evaluation) -> String {
         r.known, r.probes, r.strangers
     )];
     if let Some(v) = &r.verification {
-        lines.push(format!("verification, {} pairs of one person and {} of two:", v.same, v.different));
         lines.push(format!(
-            "  balanced accuracy            {} at {:.3}, the best threshold",
+            "verification, {} pairs of the same person and {} of different people:",
+            v.same, v.different
+        ));
+        lines.push(format!(
+            "  balanced accuracy            {} at the best threshold, {:.3}",
             percent(Some(v.balanced_accuracy)),
             v.best_threshold
         ));
@@ -162,12 +171,12 @@ fn text(evaluation: &Evaluation) -> String {
     }
     lines.push(format!("1-nearest-neighbour            {}", percent(r.identification)));
     lines.push(format!("at the threshold {:.3} (recognition.threshold):", r.threshold));
-    lines.push(format!("  known named right            {}", percent(r.known_named_right)));
-    lines.push(format!("  known named wrong            {}", percent(r.known_named_wrong)));
+    lines.push(format!("  known people named correctly {}", percent(r.known_named_right)));
+    lines.push(format!("  known people misnamed        {}", percent(r.known_named_wrong)));
     lines.push(format!("  strangers named              {} (false-accept rate)", percent(r.strangers_named)));
     let mean = speed.mean;
     lines.push(format!(
-        "{} photos on {} threads, {:.1} a second; each {:.2} ms to decode, {:.2} to detect, {:.2} to embed and name",
+        "{} photos on {} threads, {:.1} per second; mean {:.2} ms to decode, {:.2} to detect, {:.2} to embed and name",
         speed.photos, speed.threads, speed.images_per_second, mean.decode_ms, mean.detect_ms, mean.embed_ms
     ));
     lines.extend(without_face.iter().map(|path| format!("{}: no face was found", path.display())));

@@ -1,4 +1,4 @@
 //! Exit codes of the command line.
 
-/// A wrong command line or configuration (`EX_CONFIG` of sysexits.h).
+/// Exit code for an invalid configuration (`EX_CONFIG` of sysexits.h).
 pub(super) const EXIT_CONFIG: u8 = 78;

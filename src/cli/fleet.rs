@@ -1,5 +1,4 @@
-//! `rollcall fleet`: the fleet of a running server in words, the reasons of its decisions, and the replay of
-//! its event log.
+//! `rollcall fleet`: shows the fleet of a running server, explains its decisions, and replays an event log.
 
 use std::path::PathBuf;
 
@@ -16,32 +15,34 @@ use crate::{
     settings::{Policy, Settings},
 };
 
+/// Arguments of `rollcall fleet`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     action: Action,
 }
 
+/// The server to query.
 #[derive(clap::Args)]
 struct Server {
-    /// Server to ask; by default the one that this configuration would start
+    /// Server to query; by default the one that this configuration starts
     #[arg(long)]
     url: Option<String>,
-    /// Print the server's answer as it is
+    /// Print the server's answer unchanged, as JSON
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Subcommand)]
 enum Action {
-    /// Instances by state, demand, and what the fleet did last
+    /// Show demand, instances and the latest events
     Status {
         #[command(flatten)]
         server: Server,
     },
-    /// Why instances were launched, started, stopped and terminated
+    /// Explain why instances were launched, started, stopped and terminated
     Explain {
-        /// Only what concerns this instance, by id or name
+        /// Only decisions on this instance, by id or name
         instance: Option<String>,
         #[command(flatten)]
         server: Server,
@@ -50,7 +51,7 @@ enum Action {
     Replay {
         /// The event log
         file: PathBuf,
-        /// Decide by this policy instead: what it would have wanted, seeing what was seen
+        /// Decide by this policy instead of the recorded one, on the same observations
         #[arg(long, value_parser = policy)]
         policy: Option<Policy>,
         /// Print the decisions as JSON, one list per controller epoch
@@ -61,10 +62,11 @@ enum Action {
 
 fn policy(name: &str) -> Result<Policy, String> {
     let found = Policy::ALL.iter().find(|(known, _)| *known == name).map(|(_, policy)| *policy);
-    found.ok_or_else(|| format!("one of {}", Policy::ALL.map(|(known, _)| known).join(", ")))
+    found.ok_or_else(|| format!("must be one of {}", Policy::ALL.map(|(known, _)| known).join(", ")))
 }
 
-pub async fn run(args: Args, settings: &Settings) -> anyhow::Result<()> {
+/// Runs the subcommand.
+pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<()> {
     match args.action {
         Action::Status { server } => status(&server, settings).await,
         Action::Explain { instance, server } => explain(instance, &server, settings).await,
@@ -73,6 +75,7 @@ pub async fn run(args: Args, settings: &Settings) -> anyhow::Result<()> {
 }
 
 impl Server {
+    /// Returns the body of the server's answer to GET `path`.
     async fn ask(&self, path: &str, settings: &Settings) -> anyhow::Result<String> {
         let base = self.url.clone().unwrap_or_else(|| format!("http://{}", settings.http.listen));
         let url = format!("{}{path}", base.trim_end_matches('/'));
@@ -80,9 +83,10 @@ impl Server {
         Ok(answer.with_context(|| format!("no answer from {url}: is `rollcall up` running?"))?.text().await?)
     }
 
+    /// Returns the server's answer to GET `path`, parsed.
     async fn get<T: DeserializeOwned>(&self, path: &str, settings: &Settings) -> anyhow::Result<T> {
         let text = self.ask(path, settings).await?;
-        serde_json::from_str(&text).context("this is not a rollcall server of this version")
+        serde_json::from_str(&text).context("the answer is not that of a Rollcall server of this version")
     }
 }
 
@@ -94,10 +98,10 @@ async fn status(server: &Server, settings: &Settings) -> anyhow::Result<()> {
     let view: FleetView = server.get("/v1/fleet", settings).await?;
     let (c, d) = (view.counts, view.depth);
     println!(
-        "policy {}, at most {} instances, {} wanted, {} asked for",
+        "policy    {}, cap {}, target {}, {} launches and starts pending",
         view.policy, view.max_instances, view.target, view.intents
     );
-    println!("jobs      {} waiting, {} being worked on, {} delayed", d.visible, d.in_flight, d.delayed);
+    println!("jobs      {} waiting, {} in flight, {} delayed", d.visible, d.in_flight, d.delayed);
     println!(
         "instances {} pending, {} running, {} stopping, {} stopped, {} shutting down, {} terminated",
         c.pending, c.running, c.stopping, c.stopped, c.shutting_down, c.terminated
@@ -126,7 +130,7 @@ async fn explain(instance: Option<String>, server: &Server, settings: &Settings)
         let named = view.instances.into_iter().find(|i| i.name == wanted).map(|i| i.id);
         let id = named.unwrap_or(wanted);
         decisions.retain(|decision| decision.instances.contains(&id));
-        anyhow::ensure!(!decisions.is_empty(), "nothing is known of {id}: the latest 1000 decisions are kept");
+        anyhow::ensure!(!decisions.is_empty(), "none of the latest 1000 decisions is on {id}");
     }
     if server.json {
         println!("{}", serde_json::to_string(&decisions)?);
@@ -147,7 +151,7 @@ fn replay_file(file: &PathBuf, policy: Option<Policy>, json: bool) -> anyhow::Re
     }
     for Replayed { policy, started_ms, events, decisions } in &epochs {
         println!(
-            "controller of {}: {events} events, {} decisions by {}",
+            "controller started {}: {events} events, {} decisions by {}",
             time(*started_ms),
             decisions.len(),
             policy.name()
@@ -164,6 +168,7 @@ fn print(decision: &Decision) {
     }
 }
 
+/// Formats milliseconds since the Unix epoch.
 fn time(ms: u64) -> String {
     jiff::Timestamp::from_millisecond(ms as i64).map_or_else(|_| String::new(), |t| t.to_string())
 }

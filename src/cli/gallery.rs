@@ -1,4 +1,4 @@
-//! `rollcall gallery`: list, remove, import and export the people who are known.
+//! `rollcall gallery`: lists, removes, imports and exports people.
 
 use std::{
     collections::BTreeMap,
@@ -19,40 +19,38 @@ use crate::{
     settings::Settings,
 };
 
-/// Look at and change the gallery of known people.
+/// List, remove, import and export people.
 #[derive(clap::Args, Debug)]
-pub struct Args {
-    /// What to do.
+pub(super) struct Args {
     #[command(subcommand)]
-    pub command: Command,
+    command: Command,
 }
 
-/// What can be done with the gallery.
 #[derive(clap::Subcommand, Debug)]
-pub enum Command {
-    /// People and how many photos each has.
+enum Command {
+    /// List people and the number of their photos.
     List,
-    /// Remove a person and all their embeddings.
+    /// Remove a person and all of their embeddings.
     Remove {
         /// The name.
         name: String,
     },
-    /// Add embeddings made elsewhere: JSON Lines {"name": "Ada", "embedding": [0.1, ...]}, or CSV name,v1,v2,...
+    /// Add embeddings from a file: JSON Lines {"name": "Ada", "embedding": [0.1, ...]}, or CSV name,v1,v2,...
     Import {
         /// The file.
         file: PathBuf,
-        /// Remove everybody else: for embeddings of another model.
+        /// Remove everybody else, to switch to another model.
         #[arg(long)]
         replace: bool,
     },
-    /// Write all embeddings as JSON Lines.
+    /// Write all embeddings to a file, as JSON Lines.
     Export {
         /// The file.
         file: PathBuf,
     },
 }
 
-/// A line of a file of embeddings.
+/// One line of an embeddings file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
@@ -60,9 +58,11 @@ struct Entry {
     embedding: Vec<f32>,
 }
 
+/// Runs the subcommand.
+///
 /// # Errors
-/// The gallery cannot be read or written, there is no such person, or the file has a bad line.
-pub async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<()> {
+/// The gallery cannot be read or written, there is no such person, or the file has an invalid line.
+pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<()> {
     let gallery = GalleryStore::new(store, settings.store.state.clone(), settings.gallery.clone());
     match args.command {
         Command::List => {
@@ -72,7 +72,7 @@ pub async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -
         }
         Command::Remove { name } => {
             let left = gallery.remove(&name).await?.with_context(|| format!("nobody is called {name:?}"))?;
-            println!("{name} is removed; {} people are left, version {}", left.people.len(), left.version);
+            println!("{name} removed; the gallery has {} people, version {}", left.people.len(), left.version);
         }
         Command::Import { file, replace } => {
             let people = read(&file)?;
@@ -81,16 +81,16 @@ pub async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -
         }
         Command::Export { file } => {
             let gallery = gallery.load().await?;
-            write(&gallery, &file).with_context(|| format!("{} cannot be written", file.display()))?;
-            println!("{} people are written to {}", gallery.people.len(), file.display());
+            write(&gallery, &file).with_context(|| format!("cannot write {}", file.display()))?;
+            println!("{} people exported to {}", gallery.people.len(), file.display());
         }
     }
     Ok(())
 }
 
-/// The people of a file of embeddings. Every bad line is named; then nothing is read.
-pub fn read(file: &Path) -> anyhow::Result<Vec<Person>> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+/// Reads an embeddings file. An error lists every invalid line.
+fn read(file: &Path) -> anyhow::Result<Vec<Person>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let json = text.trim_start().starts_with('{');
     let mut people: BTreeMap<String, Vec<Vec<f32>>> = BTreeMap::new();
     let mut bad = Vec::new();
@@ -103,14 +103,15 @@ pub fn read(file: &Path) -> anyhow::Result<Vec<Person>> {
         }
     }
     if !bad.is_empty() {
-        bail!("nothing is imported from {}:\n  {}", file.display(), bad.join("\n  "));
+        bail!("{} has invalid lines; nothing was imported:\n  {}", file.display(), bad.join("\n  "));
     }
     if people.is_empty() {
-        bail!("{} holds no embeddings: a line each, as JSON or as CSV (name,v1,v2,...)", file.display());
+        bail!("{} has no embeddings: write one per line, as JSON or as CSV (name,v1,v2,...)", file.display());
     }
     Ok(people.into_iter().map(|(name, embeddings)| Person { name, embeddings }).collect())
 }
 
+/// A line's number, from 1, and its entry.
 type Line = (u64, Result<Entry, String>);
 
 fn json_lines(text: &str) -> Vec<Line> {
@@ -134,7 +135,7 @@ fn csv_entry(record: &csv::StringRecord) -> Result<Entry, String> {
     Ok(Entry { name, embedding: fields.map(number).collect::<Result<_, _>>()? })
 }
 
-/// The entry if it can be in a gallery beside those before it.
+/// Returns the entry if a gallery can hold it together with the entries before it. `dimension` is their length.
 fn checked(entry: Entry, dimension: &mut Option<usize>) -> Result<Entry, String> {
     check_name(&entry.name).map_err(|e| e.to_string())?;
     let length = entry.embedding.len();
@@ -143,7 +144,7 @@ fn checked(entry: Entry, dimension: &mut Option<usize>) -> Result<Entry, String>
     }
     let wanted = *dimension.get_or_insert(length);
     if length != wanted {
-        return Err(format!("the embedding has {length} numbers, those above have {wanted}"));
+        return Err(format!("the embedding has {length} numbers, but those above have {wanted}"));
     }
     if !normalise(&mut entry.embedding.clone()) {
         return Err("the embedding is zero or not finite".into());
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn json_lines_and_csv_say_the_same() {
+    fn json_lines_and_csv_are_equivalent() {
         let json = file("{\"name\":\"Ada, L.\",\"embedding\":[1,0.5]}\n\n{\"name\":\"Bob\",\"embedding\":[0,-1e0]}\n");
         let csv = file("\"Ada, L.\",1, 0.5\nBob,0,-1.0\n");
         let people = read(json.path()).unwrap();
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_line_is_named_and_nothing_is_read() {
+    fn an_error_lists_every_invalid_line() {
         let csv = file("Ada,1,2\nunknown,1,2\nBob,1,x\nEve,1,2\nMallory,1\nZero,0,0\n");
         let error = read(csv.path()).unwrap_err().to_string();
         for part in ["line 2:", "line 3: \"x\"", "line 5: the embedding has 1 numbers", "line 6:"] {

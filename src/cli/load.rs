@@ -1,9 +1,10 @@
-//! `rollcall load`: uploads photos as many clients would, and reports what came back.
+//! `rollcall load`: uploads photos as many clients at once, and reports labels, latency, the fleet and stored results.
 
 mod client;
 mod fleet;
 mod photos;
 mod report;
+mod tally;
 mod verify;
 
 use std::{
@@ -23,74 +24,73 @@ use crate::{
     cloud::{ObjectStore, local::LocalObjects},
     settings::{CloudKind, Settings},
 };
-use client::{Client, Failed, Upload};
+use client::{Client, Failed, Retries, Upload};
 use fleet::Sampler;
 use photos::{Expectations, Photo};
+use report::Report;
+use tally::Tally;
 use verify::{Answered, StoreProbe};
 
-pub use client::Retries;
-pub use fleet::Sample;
-pub use report::{Answers, FailedUpload, Latency, Mismatch, Report};
-pub use verify::StoreCheck;
-
-/// Upload photos as many clients would, and report answers, latency, the fleet, and what the store kept.
+/// Upload photos as many clients at once, and report labels, latency, the fleet and the stored results.
 ///
-/// The exit code is 0 if every upload was completed, every answer was the expected one (where one is), and everything
-/// that was looked for in the store was found; else 1.
+/// The exit code is 0 if every upload was answered, every label was the expected one (if labels are expected), and
+/// every result was found in the store; otherwise 1.
 #[derive(clap::Args, Clone, Debug)]
-pub struct Args {
-    /// Address that takes the uploads; by default that of the server which this configuration would start
+pub(super) struct Args {
+    /// Address to upload to; by default that of the server that this configuration starts
     #[arg(long)]
-    pub url: Option<String>,
-    /// Uploads in all; by default one of each photo
+    url: Option<String>,
+    /// Number of uploads; by default one per photo
     #[arg(long, value_name = "N", value_parser = positive)]
-    pub requests: Option<usize>,
-    /// Uploads at once
+    requests: Option<usize>,
+    /// Number of concurrent uploads
     #[arg(long, value_name = "C", default_value = "8", value_parser = positive)]
-    pub concurrency: usize,
-    /// Folder of photos, searched recursively; sent in the order of their paths, again from the first if N is larger. By
-    /// default the sample photos
+    concurrency: usize,
+    /// Folder of photos, searched recursively. They are sent in the order of their paths, and again from the first if
+    /// there are more uploads than photos
     #[arg(long, visible_alias = "folder", value_name = "DIR", default_value = ".assets/photos")]
-    pub dir: PathBuf,
+    dir: PathBuf,
     /// Name of the form field that carries the photo
     #[arg(long, default_value = "myfile")]
-    pub field: String,
-    /// List of expected labels (CSV) with the header Image,Results; images by file name, with or without extension
+    field: String,
+    /// Expected labels: a CSV file with the header Image,Results, where Image is a file name with or without extension
     #[arg(long, value_name = "CSV", conflicts_with = "expect_folder")]
-    pub expected: Option<PathBuf>,
-    /// Expect each photo to be of the person its folder is named after
+    expected: Option<PathBuf>,
+    /// Expect the name of each photo's folder as its label
     #[arg(long)]
-    pub expect_folder: bool,
-    /// Longest time for one upload, retries included
+    expect_folder: bool,
+    /// Time limit for one upload, including retries
     #[arg(long, value_name = "TIME", default_value = "150s", value_parser = humantime::parse_duration)]
-    pub timeout: Duration,
-    /// Send again after a broken connection, under the same Idempotency-Key (503 with Retry-After is always retried)
+    timeout: Duration,
+    /// Retry after a broken connection, with the same Idempotency-Key (503 with Retry-After is always retried)
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
-    pub retry: bool,
-    /// The server's data folder, to look for inputs and outputs in it; by default that of this configuration, if it is
-    /// there
+    retry: bool,
+    /// The server's data folder, in which to look for inputs and outputs; by default that of this configuration, if it
+    /// exists
     #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Do not look for the results afterwards
+    data_dir: Option<PathBuf>,
+    /// Do not check the stored results afterwards
     #[arg(long)]
-    pub no_verify: bool,
+    no_verify: bool,
     /// Print the report as JSON
     #[arg(long)]
-    pub json: bool,
-    /// Show no progress bar
+    json: bool,
+    /// Hide the progress bar
     #[arg(long)]
-    pub no_progress: bool,
+    no_progress: bool,
 }
 
+/// Parses a number of at least 1.
 fn positive(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "must be a whole number from 1".to_owned())
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "must be a whole number of at least 1".to_owned())
 }
 
 /// Runs the load and prints its report.
 ///
 /// # Errors
-/// Arguments that cannot be used: no photos, an unreadable list, a list that names none of the photos, a bad address.
-pub async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitCode> {
+/// The arguments cannot be used: there are no photos, the list of labels cannot be read or names none of the photos, or
+/// the address is not one.
+pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitCode> {
     let report = measure(&args, settings).await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -100,9 +100,9 @@ pub async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitCode> {
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// As [`run`], without prints.
+/// Runs the load and returns its report.
 #[expect(clippy::disallowed_methods, reason = "measures the makespan")]
-pub async fn measure(args: &Args, settings: &Settings) -> anyhow::Result<Report> {
+async fn measure(args: &Args, settings: &Settings) -> anyhow::Result<Report> {
     let photos = photos::collect(&args.dir)?;
     let requests = args.requests.unwrap_or(photos.len());
     let expectations = expectations(args, &photos)?;
@@ -113,7 +113,7 @@ pub async fn measure(args: &Args, settings: &Settings) -> anyhow::Result<Report>
     let bar = progress_bar(requests, args.no_progress);
     let started = Instant::now();
     let sampler = Sampler::start(client.clone(), started).await;
-    let mut tally = report::Tally::new(expectations.is_some());
+    let mut tally = Tally::new(expectations.is_some());
     let mut answered = Vec::new();
     let first = Instant::now();
     let mut uploads = stream::iter(photos.iter().cycle().take(requests))
@@ -135,16 +135,17 @@ pub async fn measure(args: &Args, settings: &Settings) -> anyhow::Result<Report>
     let makespan = first.elapsed();
     bar.finish_and_clear();
 
-    let named = answered.len() == tally.completed() && !answered.is_empty();
+    let all_named = answered.len() == tally.completed() && !answered.is_empty();
     let different = photos.len().min(requests);
     let mut report = tally.report(url, (requests, args.concurrency), different, makespan);
-    if named && !args.no_verify {
+    if all_named && !args.no_verify {
         report.store = Some(verify::check(&client, store_probe.as_ref(), answered).await);
     }
     report.fleet = sampler.stop();
     Ok(report)
 }
 
+/// Reads the expected labels, if there are any.
 fn expectations(args: &Args, photos: &[Photo]) -> anyhow::Result<Option<Expectations>> {
     let expectations = match &args.expected {
         Some(csv) => Expectations::read(csv)?,
@@ -160,7 +161,7 @@ fn expectations(args: &Args, photos: &[Photo]) -> anyhow::Result<Option<Expectat
     Ok(Some(expectations))
 }
 
-/// The object store, if it is on this machine and in use.
+/// Opens the object store, if it is on this machine and in use.
 fn store_probe(args: &Args, settings: &Settings) -> anyhow::Result<Option<StoreProbe>> {
     let dir = match (&args.data_dir, settings.cloud.kind) {
         (Some(dir), _) => {
@@ -192,7 +193,10 @@ fn progress_bar(requests: usize, hidden: bool) -> ProgressBar {
     } else {
         ProgressDrawTarget::stderr()
     };
-    // The template is a constant that indicatif reads.
+    // A constant that indicatif accepts.
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} uploads, {per_sec}, {eta} left").expect("valid");
     ProgressBar::with_draw_target(Some(requests as u64), target).with_style(style)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,6 @@
 //! The command line: one file or folder per command.
+//!
+//! Answers go to standard output, everything else to standard error.
 
 mod aws;
 mod config;
@@ -7,8 +9,8 @@ pub mod enroll;
 pub mod evaluate;
 mod exit;
 mod fleet;
-pub mod gallery;
-pub mod load;
+mod gallery;
+mod load;
 mod photos;
 mod recognize;
 mod serve;
@@ -22,6 +24,8 @@ use clap::{Parser, Subcommand};
 
 use exit::EXIT_CONFIG;
 
+#[cfg(not(feature = "aws"))]
+use crate::app::queues::without_aws;
 use crate::{
     app,
     cloud::{ObjectStore, local::LocalObjects},
@@ -35,7 +39,7 @@ use crate::{
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 pub struct Cli {
-    /// Settings file (TOML); `config/default.toml` documents every key. ROLLCALL__SECTION__KEY overrides it.
+    /// Settings file (TOML); `config/default.toml` documents every key. Variables ROLLCALL__SECTION__KEY override it
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -44,15 +48,15 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run everything on this machine: web tier, controller, queue and store; workers are processes that come and go
+    /// Run everything on this machine: web tier, controller, queue and store, with workers as child processes
     Up,
     /// On AWS: run the web tier and the controller
     Serve(serve::Args),
-    /// On AWS: run a web node without the controller, beside others
+    /// On AWS: run one of several web nodes, without the controller
     Web(serve::Args),
-    /// On AWS: run the controller alone; of several, one acts
+    /// On AWS: run the controller alone; if there are several, one is active
     Controller(serve::Args),
-    /// Run one worker (instances start this themselves)
+    /// Run one worker (instances start it themselves)
     Worker(app::WorkerArgs),
     /// Add people to the gallery from a folder with one folder of photos per person
     Enroll(enroll::Args),
@@ -62,21 +66,21 @@ enum Command {
     Recognize(recognize::Args),
     /// Measure accuracy on a folder with known/, probes/ and strangers/
     Evaluate(evaluate::Args),
-    /// Upload photos as many clients would, and report answers, latency, the fleet, and what the store kept
+    /// Upload photos as many clients at once, and report labels, latency, the fleet and the stored results
     Load(load::Args),
     /// Run the controller against a simulated cloud, and report latency and cost
     Simulate(simulate::Args),
     /// Show the fleet of a running server, explain its decisions, and replay its event log
     Fleet(fleet::Args),
-    /// Set a cluster on AWS up (image, stack) and take it down
+    /// Set up a cluster on AWS (image, stack) and take it down
     Aws(aws::Args),
-    /// Check everything that a node or a worker needs before it runs, and say what to do about each fault
+    /// Check what a node or a worker needs before it runs, and print a remedy for each fault
     Doctor(doctor::Args),
     /// Show the effective configuration and where each value came from
     Config(config::Args),
 }
 
-/// Runs the command. Errors go to standard error, with what to do about them.
+/// Runs the command and returns its exit code. Errors go to standard error, with what to do about them.
 pub fn run(cli: Cli) -> ExitCode {
     if let Command::Simulate(args) = cli.command {
         return simulate::run(args, cli.config, app::environment());
@@ -122,7 +126,7 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
         }
         Command::Evaluate(args) => app::block_on(evaluate::run(args, &settings))?,
         Command::Load(args) => return app::block_on(load::run(args, &settings)),
-        Command::Simulate(_) => unreachable!("it has settings of its own, and ran before"),
+        Command::Simulate(_) => unreachable!("run() has handled it, because it has settings of its own"),
         Command::Fleet(args) => app::block_on(fleet::run(args, &settings))?,
         Command::Aws(args) => app::block_on(aws::run(args, &settings, cli.config))?,
         Command::Doctor(args) => return app::block_on(doctor::run(args, &settings)),
@@ -131,7 +135,7 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes what a worker of Rollcall does jobs with.
+/// Creates the job handler of a worker.
 async fn recognition_handler(settings: &Settings, objects: Arc<dyn ObjectStore>) -> anyhow::Result<RecognitionHandler> {
     let store = GalleryStore::new(objects, settings.store.state.clone(), settings.gallery.clone());
     let gallery = Arc::new(GalleryCache::new(store));
@@ -140,7 +144,7 @@ async fn recognition_handler(settings: &Settings, objects: Arc<dyn ObjectStore>)
         .context("gallery")
 }
 
-/// The object store of the configured cloud.
+/// Opens the object store of the configured cloud.
 async fn store(settings: &Settings) -> anyhow::Result<Arc<dyn ObjectStore>> {
     match settings.cloud.kind {
         CloudKind::Local => {
@@ -154,6 +158,3 @@ async fn store(settings: &Settings) -> anyhow::Result<Arc<dyn ObjectStore>> {
         CloudKind::Aws => Err(without_aws()),
     }
 }
-
-#[cfg(not(feature = "aws"))]
-use app::queues::without_aws;

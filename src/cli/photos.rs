@@ -1,4 +1,4 @@
-//! Folders of photos, a folder per person, and their way through the recogniser on all cores.
+//! Photos in one folder per person, and their recognition on several threads.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,18 +19,19 @@ use crate::{
     settings::Settings,
 };
 
-/// A photo and whose folder it is in.
+/// A photo in a person's folder.
 #[derive(Clone, Debug)]
-pub struct Photo {
-    pub person: String,
-    pub path: PathBuf,
+pub(super) struct Photo {
+    /// Name of the folder.
+    pub(super) person: String,
+    pub(super) path: PathBuf,
 }
 
-/// The photos of `dir`'s folders, in the order of person and file name. Hidden files are left out.
+/// Returns the photos in the folders of `dir`, ordered by person and file name. Skips hidden files.
 ///
 /// # Errors
-/// `dir` cannot be read or has no folder with a file in it; a folder's name is not text.
-pub fn by_person(dir: &Path) -> anyhow::Result<Vec<Photo>> {
+/// `dir` cannot be read or has no folder with a file in it, or a folder's name is not UTF-8.
+pub(super) fn by_person(dir: &Path) -> anyhow::Result<Vec<Photo>> {
     let mut photos = Vec::new();
     for folder in visible(dir)?.into_iter().filter(|p| p.is_dir()) {
         let name = folder.file_name().and_then(|n| n.to_str());
@@ -39,15 +40,16 @@ pub fn by_person(dir: &Path) -> anyhow::Result<Vec<Photo>> {
         photos.extend(files.map(|path| Photo { person: person.clone(), path }));
     }
     if photos.is_empty() {
-        bail!("{} holds no photos: make a folder per person in it, with their photos inside", dir.display());
+        bail!("{} has no photos: create one folder per person in it, with their photos inside", dir.display());
     }
     Ok(photos)
 }
 
+/// Returns the paths of the entries of `dir` that are not hidden, sorted.
 fn visible(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let mut paths: Vec<PathBuf> = entries
-        .with_context(|| format!("the folder {} cannot be read", dir.display()))?
+        .with_context(|| format!("cannot read the folder {}", dir.display()))?
         .into_iter()
         .filter(|e| !e.file_name().as_encoded_bytes().starts_with(b"."))
         .map(|e| e.path())
@@ -56,26 +58,26 @@ fn visible(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Recognisers on `threads` threads.
-pub async fn pool(settings: &Settings, threads: usize) -> anyhow::Result<Pool> {
+/// Starts `threads` threads with one recogniser each.
+pub(super) async fn pool(settings: &Settings, threads: usize) -> anyhow::Result<Pool> {
     pool::start(threads, factory(&settings.recognition)).await
 }
 
-/// All cores: nothing else runs while a command of this kind does.
-pub fn cores() -> usize {
+/// Returns the number of cores. A command that recognises photos uses all of them.
+pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Recognises files, `threads` at a time, with a progress bar on a terminal. Results are in the order of `paths`;
-/// an error is the reason alone, without the path.
-pub async fn recognise(
+/// Recognises files, `threads` at a time, and shows a progress bar on a terminal. Results are in the order of `paths`.
+/// An error is the reason alone, without the path.
+pub(super) async fn recognise(
     pool: &Pool,
     threads: usize,
     paths: Vec<PathBuf>,
     gallery: Arc<Gallery>,
     embeddings: bool,
 ) -> Vec<Result<Recognition, String>> {
-    // The template is a constant that indicatif reads.
+    // A constant that indicatif accepts.
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} photos, {eta} left").expect("a valid template");
     let bar = ProgressBar::new(paths.len() as u64).with_style(style);
     let results = stream::iter(paths)

@@ -1,4 +1,4 @@
-//! `rollcall recognize`: who is in these files, with no cluster.
+//! `rollcall recognize`: recognises files in this process.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -13,17 +13,18 @@ use crate::{
     settings::Settings,
 };
 
-/// Recognise image files on this machine, with no cluster.
+/// Recognise image files in this process, without a cluster.
 #[derive(clap::Args, Debug)]
-pub struct Args {
+pub(super) struct Args {
     /// JPEG, PNG or WebP files.
     #[arg(required = true)]
-    pub files: Vec<PathBuf>,
-    /// A JSON object a line, with all faces.
+    files: Vec<PathBuf>,
+    /// Print one JSON object per file, with all faces.
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
+/// One line of the output with `--json`.
 #[derive(Serialize)]
 struct Line<'a> {
     file: String,
@@ -33,9 +34,11 @@ struct Line<'a> {
     error: Option<&'a str>,
 }
 
+/// Recognises the files and prints their labels.
+///
 /// # Errors
-/// The models cannot be loaded, the gallery cannot be read, or a file could not be recognised (the others were).
-pub async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<()> {
+/// The models cannot be loaded, the gallery cannot be read, or a file could not be recognised; the others were.
+pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<()> {
     let gallery = GalleryStore::new(store, settings.store.state.clone(), settings.gallery.clone()).load().await?;
     let threads = photos::cores().min(args.files.len());
     let pool = photos::pool(settings, threads).await?;
@@ -58,7 +61,7 @@ pub async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -
     }
 }
 
-/// What stands behind the label: every face's name and similarity, or the classes.
+/// Formats what the label is based on: the name and similarity of every face, or the classes.
 fn details(recognition: &Recognition) -> String {
     let face = |f: &Face| match f.similarity {
         Some(similarity) => format!("{} {similarity:.2}", f.name),

@@ -1,4 +1,4 @@
-//! `rollcall serve`, `rollcall web`, `rollcall controller`: the parts of a cluster on AWS that are not workers.
+//! `rollcall serve`, `rollcall web` and `rollcall controller`: the roles on AWS that are not workers.
 
 use std::process::ExitCode;
 
@@ -6,26 +6,30 @@ use std::process::ExitCode;
 use crate::app::{self, aws::Tiers};
 use crate::settings::{CloudKind, Settings};
 
+/// Arguments of each of the three.
 #[derive(clap::Args)]
-pub struct Args {
-    /// Put settings of queues that exist right instead of refusing them
+pub(super) struct Args {
+    /// Correct the attributes of existing queues instead of refusing to start
     #[arg(long)]
     fix: bool,
 }
 
-/// Which of the three.
+/// A role on AWS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(super) enum Role {
+    /// Web tier and controller.
     Serve,
+    /// Web tier alone.
     Web,
+    /// Controller alone.
     Controller,
 }
 
-/// Serves until a signal.
-pub fn run(settings: Settings, role: Role, args: Args) -> anyhow::Result<ExitCode> {
+/// Runs the role until a signal ends it.
+pub(super) fn run(settings: Settings, role: Role, args: Args) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(
         settings.cloud.kind == CloudKind::Aws,
-        "this is for cloud.kind = \"aws\"; on one machine, `rollcall up` runs everything"
+        "this command needs cloud.kind = \"aws\"; on one machine, `rollcall up` runs everything"
     );
     on_aws(settings, role, args)
 }

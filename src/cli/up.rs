@@ -1,4 +1,4 @@
-//! `rollcall up`.
+//! `rollcall up`: runs everything on one machine.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -7,9 +7,12 @@ use crate::{
     settings::{CloudKind, Settings},
 };
 
-/// Serves until a signal. `config` is handed on to the workers.
-pub fn run(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+/// Runs until a signal. Workers get the same configuration file.
+pub(super) fn run(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let local = settings.cloud.kind == CloudKind::Local;
-    anyhow::ensure!(local, "cloud.kind is \"aws\": start `rollcall serve` for it, or unset it for this machine alone");
+    anyhow::ensure!(
+        local,
+        "cloud.kind is \"aws\": start `rollcall serve`, or unset cloud.kind to run on this machine alone"
+    );
     Ok(ExitCode::from(app::run(app::up::up(settings, config))? as u8))
 }

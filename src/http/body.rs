@@ -1,4 +1,4 @@
-//! A request's body, counted while it streams, and drained when the answer is known before its end.
+//! A request's body with a size limit, which can be drained after an early answer.
 
 use std::{
     cell::RefCell,
@@ -12,13 +12,15 @@ use actix_web::{error::PayloadError, web};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
-/// What is read and thrown away after a refusal, so that a client that is still sending sees the answer
-/// instead of a reset connection.
+/// How much is read and discarded after an early answer, so that a client that is still sending receives the answer
+/// instead of a connection reset.
 const DRAIN_BYTES: usize = 64 << 20;
+/// How long it is read.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
-/// A body with a limit. Clones share it, so that whoever hands one to a parser can still count and drain.
-pub struct Body<S = web::Payload>(Rc<RefCell<Inner<S>>>);
+/// A body with a size limit. Clones share it, so that a body that was handed to a parser can still be counted and
+/// drained.
+pub(super) struct Body<S = web::Payload>(Rc<RefCell<Inner<S>>>);
 
 impl<S> Clone for Body<S> {
     fn clone(&self) -> Self {
@@ -34,25 +36,25 @@ struct Inner<S> {
 }
 
 impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Body<S> {
-    /// Over `limit` bytes the stream ends with `PayloadError::Overflow`.
-    pub fn new(payload: S, limit: usize) -> Self {
+    /// Limits `payload` to `limit` bytes. Beyond them, the stream yields `PayloadError::Overflow`.
+    pub(super) fn new(payload: S, limit: usize) -> Self {
         Self(Rc::new(RefCell::new(Inner { payload, read: 0, limit, ended: false })))
     }
 
-    /// Bytes received so far.
-    pub fn read(&self) -> usize {
+    /// Returns the number of bytes received so far.
+    pub(super) fn read(&self) -> usize {
         self.0.borrow().read
     }
 
-    /// Reads on, within bounds, past the limit. Whether the end was reached.
-    pub async fn drain(&self) -> bool {
+    /// Reads on past the limit, within bounds, and returns whether the end was reached.
+    pub(super) async fn drain(&self) -> bool {
         let mut rest = futures_util::stream::poll_fn(|cx| self.0.borrow_mut().poll(cx));
         let read_on = async {
             let mut drained = 0;
             while drained < DRAIN_BYTES {
                 match rest.next().await {
                     Some(Ok(chunk)) => drained += chunk.len(),
-                    Some(Err(_)) => return false, // the client is gone
+                    Some(Err(_)) => return false, // the client has disconnected
                     None => return true,
                 }
             }
@@ -100,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_of_the_limit_passes_and_one_byte_more_does_not() {
+    async fn a_body_may_be_as_large_as_the_limit_and_no_larger() {
         let exact = Body::new(chunks(4, 25), 100);
         assert!(exact.clone().all(|chunk| async move { chunk.is_ok() }).await);
         assert_eq!(exact.read(), 100);
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn draining_reads_to_the_end_past_the_limit() {
+    async fn draining_reads_past_the_limit_to_the_end() {
         let body = Body::new(chunks(50, 1000), 10);
         assert!(body.clone().next().await.expect("an item").is_err());
         assert!(body.drain().await);

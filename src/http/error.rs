@@ -1,4 +1,4 @@
-//! What can go wrong, with its status and its words: problem details (RFC 9457) for the API, one plain line elsewhere.
+//! Errors as answers: problem details (RFC 9457) under `/v1`, one line of text elsewhere.
 
 use std::{fmt, time::Duration};
 
@@ -15,15 +15,15 @@ use crate::{
     job::{Failure, FailureKind, JobId},
 };
 
-/// When the cause says nothing better.
+/// `Retry-After` if the cause has no better value.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Header with the ids of an answer's jobs, in the order of the files, separated by commas.
-pub const ID_HEADER: &str = "Rollcall-Id";
+pub(super) const ID_HEADER: &str = "Rollcall-Id";
 
-/// How an error is written.
+/// The format of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
+pub(super) enum Style {
     /// `application/problem+json`.
     Problem,
     /// One line of text.
@@ -31,69 +31,78 @@ pub enum Style {
 }
 
 impl Style {
-    /// The API answers in JSON, all else in text.
-    pub fn of(path: &str) -> Self {
+    /// Returns the format of errors at `path`.
+    pub(super) fn of(path: &str) -> Self {
         if path == "/v1" || path.starts_with("/v1/") { Self::Problem } else { Self::Line }
     }
 }
 
-/// An answer that is not the one wished for.
+/// An error and the details of its answer.
 #[derive(Debug)]
-pub struct Problem {
-    pub status: StatusCode,
-    /// For the person who asked: what is wrong and what to do.
-    pub detail: String,
+pub(super) struct Problem {
+    pub(super) status: StatusCode,
+    /// What is wrong and what to do about it.
+    pub(super) detail: String,
     id: Option<JobId>,
-    /// The result will be found under the id.
+    /// Whether the result will be stored under the id.
     found_later: bool,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
-    /// Parts of the body were not read: the connection cannot be used again.
+    /// Whether the connection is closed, because parts of the body were not read.
     close: bool,
-    /// More members of the problem's object.
+    /// Another member of the problem's object.
     extra: Option<Box<(&'static str, Value)>>,
 }
 
 impl Problem {
-    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+    /// Creates a problem with a status and a detail.
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self { status, detail, id: None, found_later: false, retry_after: None, allow: None, close: false, extra: None }
     }
 
-    pub fn bad_request(detail: impl Into<String>) -> Self {
+    /// Creates a problem with status 400.
+    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    pub fn not_found(detail: impl Into<String>) -> Self {
+    /// Creates a problem with status 404.
+    pub(super) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
-    pub fn too_large(detail: impl Into<String>) -> Self {
+    /// Creates a problem with status 413.
+    pub(super) fn too_large(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
     }
 
-    pub fn busy(detail: impl Into<String>, retry_after: Duration) -> Self {
+    /// Creates a problem with status 503 and `Retry-After`.
+    pub(super) fn busy(detail: impl Into<String>, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
-    pub fn id(self, id: JobId) -> Self {
+    /// Adds the id of the job.
+    pub(super) fn id(self, id: JobId) -> Self {
         Self { id: Some(id), ..self }
     }
 
-    pub fn allow(self, methods: &'static str) -> Self {
+    /// Adds the `Allow` header.
+    pub(super) fn allow(self, methods: &'static str) -> Self {
         Self { allow: Some(methods), ..self }
     }
 
-    pub fn closing(self, close: bool) -> Self {
+    /// Sets whether the connection is closed after the answer.
+    pub(super) fn closing(self, close: bool) -> Self {
         Self { close, ..self }
     }
 
-    pub fn with(self, member: &'static str, value: Value) -> Self {
+    /// Adds a member to the problem's object.
+    pub(super) fn with(self, member: &'static str, value: Value) -> Self {
         Self { extra: Some(Box::new((member, value))), ..self }
     }
 
-    /// The problem's object.
-    pub fn to_json(&self) -> Value {
+    /// Returns the problem details object.
+    pub(super) fn to_json(&self) -> Value {
         let mut body = json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or("Error"),
@@ -109,12 +118,13 @@ impl Problem {
         body
     }
 
-    /// The detail as one line, whatever is in it.
-    pub fn line(&self) -> String {
+    /// Returns the detail as one line.
+    pub(super) fn line(&self) -> String {
         one_line(&self.detail)
     }
 
-    pub fn respond(&self, style: Style) -> HttpResponse {
+    /// Returns the answer.
+    pub(super) fn respond(&self, style: Style) -> HttpResponse {
         if self.status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(detail = %self.detail, "request failed");
         }
@@ -141,13 +151,13 @@ impl Problem {
     }
 }
 
-/// Where a job's result is found.
-pub fn location(id: JobId) -> String {
+/// Returns the path of a job's result.
+pub(super) fn location(id: JobId) -> String {
     format!("/v1/recognitions/{id}")
 }
 
-/// `text` on one line, so that a line is always one answer.
-pub fn one_line(text: &str) -> String {
+/// Replaces control characters by spaces, so that the text is one line.
+pub(super) fn one_line(text: &str) -> String {
     text.replace(|c: char| c.is_control(), " ")
 }
 
@@ -198,7 +208,7 @@ impl From<CloudError> for Problem {
         if let CloudError::Conflict(what) = error {
             return Self::new(StatusCode::CONFLICT, what);
         }
-        // What exactly is wrong behind this server is for its log, not for its clients.
+        // The cause is logged and not sent, because it may name internals of the set-up.
         tracing::warn!(%error, "queue or store failed");
         Self::busy("queue or store is unavailable; try again", RETRY_AFTER)
     }
@@ -234,27 +244,42 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_says_where_the_answer_will_be() {
+    fn errors_of_the_gallery_and_the_cloud_have_their_status() {
+        let conflict = || CloudError::Conflict("others keep changing the gallery".into());
+        let away = || CloudError::Unavailable("no route to 10.0.0.1".into());
+        for (problem, status, detail) in [
+            (Problem::from(GalleryError::Refused("a name has".into())), 422, "a name has"),
+            (Problem::from(GalleryError::Store(conflict())), 409, "others keep changing the gallery"),
+            (Problem::from(GalleryError::Store(away())), 503, "queue or store is unavailable; try again"),
+            (Problem::from(SubmitError::Cloud(away())), 503, "queue or store is unavailable; try again"),
+        ] {
+            assert_eq!((problem.status.as_u16(), problem.detail.as_str()), (status, detail));
+            assert_eq!(header(&problem.respond(Style::Problem), header::RETRY_AFTER).is_some(), status == 503);
+        }
+    }
+
+    #[test]
+    fn a_deadline_has_the_location_of_the_result() {
         let id = JobId(7);
         let problem = Problem::from(SubmitError::Deadline { id, waited: Duration::from_secs(3) });
         let response = problem.respond(Style::Problem);
         assert_eq!(response.status(), 504);
         assert_eq!(header(&response, header::LOCATION), Some(location(id).as_str()));
         assert_eq!(problem.to_json()["id"], json!(id.to_string()));
-        assert!(problem.line().contains(&id.to_string()), "the plain line names the id too");
+        assert!(problem.line().contains(&id.to_string()), "the line has the id");
     }
 
     #[test]
-    fn no_capacity_says_when_to_come_back() {
+    fn an_overload_has_retry_after() {
         let busy = SubmitError::Overloaded { what: "uploads", retry_after: Duration::from_millis(200) };
         let response = Problem::from(busy).respond(Style::Line);
         assert_eq!(response.status(), 503);
-        assert_eq!(header(&response, header::RETRY_AFTER), Some("1"), "never 0: that is no pause");
+        assert_eq!(header(&response, header::RETRY_AFTER), Some("1"), "at least 1");
         assert_eq!(header(&response, header::CONTENT_TYPE), Some("text/plain; charset=utf-8"));
     }
 
     #[test]
-    fn the_api_answers_in_problem_details_and_all_else_in_a_line() {
+    fn errors_are_problem_details_under_v1_and_a_line_elsewhere() {
         assert_eq!(Style::of("/v1/nothing"), Style::Problem);
         assert_eq!(Style::of("/"), Style::Line);
         assert_eq!(Style::of("/v10"), Style::Line);

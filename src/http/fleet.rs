@@ -1,4 +1,4 @@
-//! `/v1/fleet`, `/v1/fleet/decisions` and `/v1/events`: the fleet, now, why, and as it changes.
+//! `/v1/fleet`, `/v1/fleet/decisions` and `/v1/events`: the fleet, its decisions, and its changes as they happen.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,35 +12,35 @@ use tokio::{
 use super::{error::Problem, state::State};
 use crate::fleet::{explain::Decision, view::FleetView};
 
-/// A page that follows the fleet cannot show more, and a busy fleet changes far more often.
+/// Shortest time between two events of a stream. A busy fleet changes more often than a page can show.
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
-/// A comment this often shows proxies and clients that the stream lives.
+/// Interval between comments on an idle stream, which keep proxies from closing it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Newest entries of the event log in an event; `/v1/fleet` has all that are kept.
-const EVENT_LINES: usize = 40;
-/// When there are too many streams.
+/// Newest entries of the event log in an event. `/v1/fleet` has all of them.
+const LOG_ENTRIES: usize = 40;
+/// `Retry-After` of a stream that is rejected.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// `GET /v1/fleet`.
-pub async fn show(state: web::Data<State>) -> HttpResponse {
+/// `GET /v1/fleet`: the fleet and all of its event log.
+pub(super) async fn show(state: web::Data<State>) -> HttpResponse {
     let view = state.web.fleet().borrow().clone();
     HttpResponse::Ok().json(&*view)
 }
 
-/// `GET /v1/fleet/decisions`: the latest decisions with what they were made on, oldest first.
-pub async fn decisions(state: web::Data<State>) -> HttpResponse {
+/// `GET /v1/fleet/decisions`: the latest decisions with their inputs, oldest first.
+pub(super) async fn decisions(state: web::Data<State>) -> HttpResponse {
     let decisions = state.web.fleet().borrow().decisions.clone();
     let decisions: Vec<&Decision> = decisions.iter().map(|decision| &**decision).collect();
     HttpResponse::Ok().json(decisions)
 }
 
-/// `GET /v1/events`: server-sent events, `fleet` with the whole view at once and after each change.
-pub async fn events(state: web::Data<State>) -> Result<HttpResponse, Problem> {
+/// `GET /v1/events`: server-sent events; `fleet` has the fleet, at once and after each change.
+pub(super) async fn events(state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let place = state
         .streams
         .clone()
         .try_acquire_owned()
-        .map_err(|_| Problem::busy("too many event streams are open; ask for /v1/fleet instead", RETRY_AFTER))?;
+        .map_err(|_| Problem::busy("too many event streams are open; poll /v1/fleet instead", RETRY_AFTER))?;
     let feed = Feed { fleet: state.web.fleet(), ending: state.ending.clone(), sent: None, _place: place };
     let events = futures_util::stream::unfold(feed, |mut feed| async {
         let event = feed.next().await?;
@@ -49,6 +49,7 @@ pub async fn events(state: web::Data<State>) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().content_type("text/event-stream").streaming(events))
 }
 
+/// One event stream.
 struct Feed {
     fleet: watch::Receiver<Arc<FleetView>>,
     ending: watch::Receiver<bool>,
@@ -58,7 +59,7 @@ struct Feed {
 }
 
 impl Feed {
-    /// The next event; `None` when the server stops or there is no fleet any more.
+    /// Returns the next event; `None` when the server stops or the fleet is gone.
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(sent) = self.sent {
             let changed = async {
@@ -73,9 +74,9 @@ impl Feed {
         }
         self.sent = Some(Instant::now());
         let mut view = FleetView::clone(&self.fleet.borrow_and_update());
-        view.events.drain(..view.events.len().saturating_sub(EVENT_LINES));
-        // A view is made of numbers and strings alone: it is always JSON, and JSON has no line breaks.
-        let json = serde_json::to_string(&view).expect("a view is JSON");
+        view.events.drain(..view.events.len().saturating_sub(LOG_ENTRIES));
+        // A view consists of numbers and strings, so it can be serialized. Compact JSON has no line breaks.
+        let json = serde_json::to_string(&view).expect("a view can be serialized");
         Some(format!("event: fleet\ndata: {json}\n\n").into())
     }
 }
@@ -85,6 +86,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::fleet::view::LoggedEvent;
 
     fn feed() -> (watch::Sender<Arc<FleetView>>, watch::Sender<bool>, Feed) {
         let (sender, fleet) = watch::channel(Arc::new(FleetView::default()));
@@ -110,8 +112,19 @@ mod tests {
         assert_eq!(first.elapsed(), MIN_INTERVAL);
     }
 
+    #[tokio::test]
+    async fn an_event_has_the_newest_entries_of_the_event_log() {
+        let (sender, _end, mut feed) = feed();
+        let entry = |n: usize| LoggedEvent { at_ms: n as u64, kind: "launch".into(), text: format!("entry {n}") };
+        sender.send_modify(|view| Arc::make_mut(view).events = (1..=50).map(entry).collect());
+        let event = text(feed.next().await);
+        let json = event.strip_prefix("event: fleet\ndata: ").expect("an event");
+        let view: FleetView = serde_json::from_str(json.trim_end()).expect("a view");
+        assert_eq!((view.events.len(), view.events[0].at_ms, view.events[39].at_ms), (40, 11, 50));
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_quiet_fleet_keeps_the_stream_alive_and_a_stop_ends_it() {
+    async fn an_idle_stream_is_kept_alive_and_ends_with_the_server() {
         let (_sender, end, mut feed) = feed();
         feed.next().await;
         assert_eq!(text(feed.next().await), ": keep-alive\n\n");

@@ -1,4 +1,4 @@
-//! For those who watch the process: is it there, can it take work, what has it done.
+//! Liveness, readiness and metrics.
 
 use std::time::Duration;
 
@@ -10,23 +10,24 @@ use super::{
     state::State,
 };
 
+/// `Retry-After` of a node that is not ready.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// `GET /healthz`: the process answers.
-pub async fn alive() -> HttpResponse {
+/// `GET /healthz`: whether the process answers.
+pub(super) async fn alive() -> HttpResponse {
     text("ok\n")
 }
 
-/// `GET /readyz`: queue and store can be reached.
-pub async fn ready(state: web::Data<State>) -> HttpResponse {
+/// `GET /readyz`: whether queue and store can be reached.
+pub(super) async fn ready(state: web::Data<State>) -> HttpResponse {
     match state.web.ready().await {
         Ok(()) => text("ready\n"),
         Err(error) => Problem::busy(format!("not ready: {error}"), RETRY_AFTER).respond(Style::Line),
     }
 }
 
-/// `GET /metrics`, for Prometheus.
-pub async fn metrics(state: web::Data<State>) -> HttpResponse {
+/// `GET /metrics`: metrics in the text format of Prometheus.
+pub(super) async fn metrics(state: web::Data<State>) -> HttpResponse {
     let view = state.web.fleet().borrow().clone();
     gauge!("rollcall_uploads_waiting").set(state.web.waiting() as f64);
     gauge!("rollcall_demand_jobs").set(view.demand as f64);

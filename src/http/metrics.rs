@@ -1,4 +1,4 @@
-//! Counts and times each request, by route and not by path, so that the number of series is bounded.
+//! Metrics of each request, by route instead of path, so that the number of series is bounded.
 
 use std::time::Instant;
 
@@ -15,11 +15,14 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 const REQUESTS: &str = "rollcall_http_requests_total";
 const SECONDS: &str = "rollcall_http_request_seconds";
 const UPLOADED: &str = "rollcall_http_upload_bytes_total";
-/// From a health check to an upload that waits for a machine to start.
+/// Buckets of the latency histogram, seconds: from a health check to an upload that waits for an instance to boot.
 const BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0];
 
-/// Installs the process's recorder of metrics. Once a process.
-pub fn install() -> Result<PrometheusHandle, BuildError> {
+/// Installs the process's metrics recorder.
+///
+/// # Errors
+/// One is installed already.
+pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?
         .install_recorder()?;
@@ -29,14 +32,14 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-/// Adds a request body's bytes.
-pub fn uploaded(bytes: usize) {
+/// Counts the bytes of a request's body.
+pub(super) fn uploaded(bytes: usize) {
     counter!(UPLOADED).increment(bytes as u64);
 }
 
-/// Middleware: records every answer.
+/// Middleware that counts and times every request.
 #[expect(clippy::disallowed_methods, reason = "measures how long an answer takes")]
-pub async fn observe(
+pub(super) async fn observe(
     req: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
@@ -50,7 +53,7 @@ pub async fn observe(
     Ok(response)
 }
 
-/// Clients may invent methods; series may not grow with them.
+/// Returns the label of a method. Unknown methods share one, so that clients cannot add series.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -147,3 +147,6 @@ fn raise_open_files() {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,20 +1,21 @@
-//! File names from clients, made safe to keep, to print and to be part of an object's key.
+//! Makes file names from clients safe to store, to print and to use in an object's key.
 
-/// Name of a file that came without a usable one.
-pub const UNNAMED: &str = "upload";
-/// Bytes. Leaves room for an id and a prefix in a key of 1,024 bytes, and for any file system's 255.
+/// Name of a file without a usable name.
+pub(super) const UNNAMED: &str = "upload";
+/// Longest name, bytes. Leaves room for an id and a prefix in a key of 1,024 bytes, and in the 255 bytes of file
+/// systems.
 const MAX_BYTES: usize = 128;
-/// Bytes of an extension with its dot.
+/// Longest extension, with its dot, bytes.
 const MAX_EXTENSION: usize = 9;
 
-/// The last segment of `raw` (either kind of slash), without control and direction characters, leading dots or
-/// surrounding space, cut to 128 bytes; `upload` if nothing is left.
-pub fn safe_file_name(raw: &str) -> String {
+/// Returns the last segment of `raw` (after a slash or backslash), without control and bidirectional characters,
+/// leading dots and surrounding white space, cut to 128 bytes; `upload` if nothing is left.
+pub(super) fn safe_file_name(raw: &str) -> String {
     let last = raw.rsplit(['/', '\\']).next().unwrap_or_default();
-    let visible: String = last.chars().filter(|c| !c.is_control() && !redirects(*c)).collect();
+    let visible: String = last.chars().filter(|c| !c.is_control() && !is_deceptive(*c)).collect();
     let trimmed = visible.trim_start_matches(|c: char| c == '.' || c.is_whitespace());
     let trimmed = trimmed.trim_end();
-    // A name that is too long keeps its extension.
+    // A name that is cut keeps its extension.
     let (stem, extension) = match trimmed.rfind('.') {
         Some(dot) if trimmed.len() - dot <= MAX_EXTENSION => trimmed.split_at(dot),
         _ => (trimmed, ""),
@@ -26,8 +27,9 @@ pub fn safe_file_name(raw: &str) -> String {
     }
 }
 
-/// Line and paragraph separators and Unicode's bidirectional controls: they make a printed name look like another.
-fn redirects(c: char) -> bool {
+/// Returns whether a character is a line or paragraph separator or a bidirectional control, which make a printed name
+/// look like another.
+fn is_deceptive(c: char) -> bool {
     matches!(c, '\u{2028}' | '\u{2029}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
@@ -38,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_lose_their_folders_and_dots() {
+    fn folders_and_leading_dots_are_removed() {
         for (raw, safe) in [
             ("../../etc/passwd", "passwd"),
             ("..\\..\\boot.ini", "boot.ini"),
@@ -56,15 +58,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_name_that_is_cut_keeps_its_extension() {
+        assert_eq!(safe_file_name(&format!("{}.jpeg", "a".repeat(200))), format!("{}.jpeg", "a".repeat(123)));
+        assert_eq!(safe_file_name(&format!("{}é.jpg", "a".repeat(123))), format!("{}.jpg", "a".repeat(123)));
+        // What is too long to be an extension is a part of the name.
+        assert_eq!(safe_file_name(&format!("{}.{}", "a".repeat(120), "b".repeat(9))).len(), 128);
+    }
+
     proptest! {
         #[test]
         fn any_name_is_one_safe_segment(raw in "\\PC{0,300}|[./\\\\\\r\\n\\x00a-cé😀 ]{0,200}") {
             let name = safe_file_name(&raw);
             prop_assert!(!name.is_empty() && name.len() <= MAX_BYTES);
             prop_assert!(!name.starts_with('.') && name != "..");
-            let has_bad = name.chars().any(|c| c == '/' || c == '\\' || c.is_control() || redirects(c));
+            let has_bad = name.chars().any(|c| c == '/' || c == '\\' || c.is_control() || is_deceptive(c));
             prop_assert!(!has_bad);
-            prop_assert_eq!(safe_file_name(&name), name.clone(), "a safe name stays as it is");
+            prop_assert_eq!(safe_file_name(&name), name.clone(), "a safe name is unchanged");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Host and origin checks: another site's page must not use a visitor's browser to reach this server.
+//! Host and origin checks: pages of other sites must not reach this server through a visitor's browser.
 
 use std::net::IpAddr;
 
@@ -16,8 +16,8 @@ use super::{
     state::State,
 };
 
-/// Middleware: refuses foreign origins and, on loopback, foreign host names.
-pub async fn check<B: MessageBody>(
+/// Middleware that rejects requests from other origins and, on loopback, requests to other host names.
+pub(super) async fn check<B: MessageBody>(
     req: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B, BoxBody>>, Error> {
@@ -27,27 +27,29 @@ pub async fn check<B: MessageBody>(
     }
 }
 
+/// Returns the answer to a request that is rejected.
 fn refusal(req: &ServiceRequest) -> Option<HttpResponse> {
     let text = |name| req.headers().get(name).map(|value: &header::HeaderValue| value.to_str().unwrap_or_default());
     let loopback =
         req.app_data::<web::Data<State>>().is_some_and(|state| state.web.settings().http.listen.ip().is_loopback());
     let host = text(header::HOST);
     let problem = if loopback && host.is_some_and(|host| !names_this_machine(host)) {
-        // DNS rebinding: a name of the attacker's that resolves to 127.0.0.1.
-        Problem::new(StatusCode::MISDIRECTED_REQUEST, "this server listens on this machine only; use http://localhost")
+        // DNS rebinding: an attacker's host name that resolves to 127.0.0.1.
+        Problem::new(StatusCode::MISDIRECTED_REQUEST, "this server listens on loopback only; use http://localhost")
     } else if changes_state(req.method()) && text(header::ORIGIN).is_some_and(|origin| !same_host(origin, host)) {
-        Problem::new(StatusCode::FORBIDDEN, "requests from other sites' pages are refused (Origin is not this Host)")
+        Problem::new(StatusCode::FORBIDDEN, "requests from pages of other sites are rejected (Origin is not this Host)")
     } else {
         return None;
     };
     Some(problem.closing(true).respond(Style::of(req.path())))
 }
 
+/// Returns whether a request of this method may change state.
 fn changes_state(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// Whether a Host header is a name of the loopback interface, whatever the port.
+/// Returns whether a Host header names the loopback interface, with any port.
 fn names_this_machine(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
@@ -57,8 +59,8 @@ fn names_this_machine(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Whether an Origin header (`scheme://host[:port]`, or `null`) is of this Host. The scheme may differ: a proxy may
-/// speak TLS for us.
+/// Returns whether an Origin header (`scheme://host[:port]`, or `null`) has this Host. The scheme may differ, because a
+/// proxy may terminate TLS.
 fn same_host(origin: &str, host: Option<&str>) -> bool {
     match (origin.split_once("://"), host) {
         (Some((_, authority)), Some(host)) => authority.eq_ignore_ascii_case(host),
@@ -71,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_loopback_name_this_machine() {
+    fn only_loopback_names_are_accepted() {
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:5000", "[::1]", "[::1]:8080"] {
             assert!(names_this_machine(host), "{host}");
         }
@@ -89,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_must_be_the_host() {
+    fn the_origin_must_be_the_host() {
         assert!(same_host("http://localhost:8080", Some("localhost:8080")));
         assert!(same_host("https://Faces.example", Some("faces.example")));
         for origin in ["null", "http://evil.example", "http://localhost:9000", "localhost:8080"] {

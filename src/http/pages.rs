@@ -1,4 +1,4 @@
-//! The page and what it loads, from inside the binary.
+//! The page and its assets, embedded in the binary.
 
 use actix_web::{
     HttpResponse,
@@ -13,13 +13,13 @@ use super::error::{Problem, Style};
 #[folder = "pages/"]
 struct Pages;
 
-/// `GET /`.
-pub async fn index(seen: web::Header<IfNoneMatch>) -> HttpResponse {
+/// `GET /`: the page.
+pub(super) async fn index(seen: web::Header<IfNoneMatch>) -> HttpResponse {
     serve("index.html", &seen)
 }
 
-/// `GET /assets/{file}`.
-pub async fn asset(path: web::Path<String>, seen: web::Header<IfNoneMatch>) -> HttpResponse {
+/// `GET /assets/{file}`: an asset of the page.
+pub(super) async fn asset(path: web::Path<String>, seen: web::Header<IfNoneMatch>) -> HttpResponse {
     serve(&path, &seen)
 }
 
@@ -33,7 +33,7 @@ fn serve(name: &str, seen: &IfNoneMatch) -> HttpResponse {
         IfNoneMatch::Items(tags) => tags.iter().any(|seen| seen.weak_eq(&tag)),
     };
     let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    // Asked for each time, sent only when it has changed: a new binary shows its new page at once.
+    // Browsers revalidate on each load, so that a new binary shows its new page at once.
     response.insert_header((header::CACHE_CONTROL, "no-cache")).insert_header(ETag(tag));
     if unchanged {
         return response.finish();
@@ -41,7 +41,7 @@ fn serve(name: &str, seen: &IfNoneMatch) -> HttpResponse {
     response.content_type(media_type(name)).body(file.data)
 }
 
-/// The first 128 bits of the file's SHA-256.
+/// Returns the entity tag of a file: the first 128 bits of its SHA-256.
 fn tag(file: &EmbeddedFile) -> EntityTag {
     let hash = file.metadata.sha256_hash();
     EntityTag::new_strong(hash[..16].iter().map(|byte| format!("{byte:02x}")).collect())

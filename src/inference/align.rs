@@ -1,36 +1,36 @@
-//! A face turned, scaled and moved to where the embedder expects it.
+//! Aligns a face: turns, scales and moves it to where the embedder expects it.
 
 use image::RgbImage;
 
-/// Side of an aligned face, pixels.
-pub const SIDE: usize = 112;
+/// Width and height of an aligned face, pixels.
+pub(super) const SIDE: usize = 112;
 
-/// Where right eye, left eye, nose, right and left corner of the mouth belong in an aligned face. The template that
-/// ArcFace (Deng et al. 2019) and OpenCV's `FaceRecognizerSF` use.
-pub const TEMPLATE: [[f32; 2]; 5] =
+/// Positions of right eye, left eye, nose, right and left corner of the mouth in an aligned face: the template of
+/// ArcFace (Deng et al. 2019) and of OpenCV's `FaceRecognizerSF`.
+pub(super) const TEMPLATE: [[f32; 2]; 5] =
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]];
 
 /// Rotation, uniform scale and translation: `x' = a·x − b·y + tx`, `y' = b·x + a·y + ty`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Similarity {
+pub(super) struct Similarity {
     /// Scale times the cosine of the angle.
-    pub a: f64,
+    a: f64,
     /// Scale times the sine of the angle.
-    pub b: f64,
+    b: f64,
     /// Translation to the right, pixels.
-    pub tx: f64,
+    tx: f64,
     /// Translation down, pixels.
-    pub ty: f64,
+    ty: f64,
 }
 
 impl Similarity {
-    /// The transform that takes `from` to `to` with the least sum of squared distances. `None` if all of `from` is
-    /// one point, or something is not finite.
+    /// Returns the transform that maps `from` to `to` with the least sum of squared distances. `None` if all points of
+    /// `from` coincide, or a coordinate is not finite.
     ///
     /// Umeyama 1991 ("Least-squares estimation of transformation parameters between two point patterns"). In the
     /// plane its singular value decomposition has a closed form: with points as complex numbers about their means,
-    /// scale·e^(i·angle) = Σ conj(from)·to / Σ |from|². Reflections cannot arise.
-    pub fn fit(from: &[[f32; 2]; 5], to: &[[f32; 2]; 5]) -> Option<Self> {
+    /// scale·e^(i·angle) = Σ conj(from)·to / Σ |from|². The result is never a reflection.
+    fn fit(from: &[[f32; 2]; 5], to: &[[f32; 2]; 5]) -> Option<Self> {
         let (from_x, from_y) = mean(from);
         let (to_x, to_y) = mean(to);
         let (mut dot, mut cross, mut spread) = (0.0, 0.0, 0.0);
@@ -47,13 +47,13 @@ impl Similarity {
             .then_some(fitted)
     }
 
-    /// Moves a point.
-    pub fn apply(&self, [x, y]: [f64; 2]) -> [f64; 2] {
+    /// Maps a point.
+    fn apply(&self, [x, y]: [f64; 2]) -> [f64; 2] {
         [self.a * x - self.b * y + self.tx, self.b * x + self.a * y + self.ty]
     }
 
-    /// The way back. `None` if everything is mapped to one point.
-    pub fn inverse(&self) -> Option<Self> {
+    /// Returns the inverse. `None` if all points are mapped to one.
+    fn inverse(&self) -> Option<Self> {
         let norm = self.a * self.a + self.b * self.b;
         let (a, b) = (self.a / norm, -self.b / norm);
         let back = Self { a, b, tx: -(a * self.tx - b * self.ty), ty: -(b * self.tx + a * self.ty) };
@@ -61,17 +61,18 @@ impl Similarity {
     }
 }
 
+/// Returns the mean of the points.
 fn mean(points: &[[f32; 2]; 5]) -> (f64, f64) {
     let sum = points.iter().fold((0.0, 0.0), |(x, y), p| (x + f64::from(p[0]), y + f64::from(p[1])));
     (sum.0 / 5.0, sum.1 / 5.0)
 }
 
-/// Draws the face of `landmarks` into `out`, as planar RGB of 0 to 255, [3, SIDE, SIDE]. `None` if the landmarks do
-/// not make a face.
+/// Writes the face at `landmarks` to `out`, as planar RGB from 0 to 255 of shape [3, SIDE, SIDE]. Returns `None` if the
+/// landmarks have no similarity to a face.
 ///
-/// Samples as `cv2.warpAffine` with `INTER_LINEAR` and a black border does: a pixel's coordinates are those of its
-/// centre, each of the four neighbours outside the image counts as 0, the result is rounded to whole levels.
-pub fn align(image: &RgbImage, landmarks: &[[f32; 2]; 5], out: &mut [f32]) -> Option<()> {
+/// Samples as `cv2.warpAffine` does with `INTER_LINEAR` and a black border: a pixel's coordinates are those of its
+/// centre, neighbours outside the image count as 0, and the result is rounded to whole levels.
+pub(super) fn align(image: &RgbImage, landmarks: &[[f32; 2]; 5], out: &mut [f32]) -> Option<()> {
     let back = Similarity::fit(landmarks, &TEMPLATE)?.inverse()?;
     let plane = SIDE * SIDE;
     let (red, rest) = out.split_at_mut(plane);
@@ -145,7 +146,7 @@ mod tests {
         }
 
         #[test]
-        fn the_inverse_leads_back(
+        fn the_inverse_undoes_the_transform(
             a in 0.1_f64..5.0, b in -5.0_f64..5.0, tx in -99.0_f64..99.0, x in -300.0_f64..300.0, y in -300.0_f64..300.0,
         ) {
             let there = Similarity { a, b, tx, ty: -tx };
@@ -155,14 +156,25 @@ mod tests {
     }
 
     #[test]
-    fn landmarks_in_one_point_make_no_face() {
+    fn samples_between_pixels_are_rounded_to_whole_levels() {
+        let image = RgbImage::from_fn(200, 200, |x, y| image::Rgb([x as u8, y as u8, (x + y) as u8 / 2]));
+        let landmarks = TEMPLATE.map(|[x, y]| [1.3 * x + 3.7, 1.3 * y + 9.1]);
+        let mut out = vec![-1.0; 3 * SIDE * SIDE];
+        align(&image, &landmarks, &mut out).unwrap();
+        assert!(out.iter().all(|level| level.fract() == 0.0 && (0.0..=255.0).contains(level)));
+        let at = |channel: usize, x: usize, y: usize| out[channel * SIDE * SIDE + y * SIDE + x];
+        assert_eq!((at(0, 40, 30), at(1, 40, 30)), (56.0, 48.0), "1.3 * 40 + 3.7 and 1.3 * 30 + 9.1");
+    }
+
+    #[test]
+    fn landmarks_that_coincide_are_no_face() {
         let image = RgbImage::new(10, 10);
         assert_eq!(align(&image, &[[3.0, 3.0]; 5], &mut vec![0.0; 3 * SIDE * SIDE]), None);
         assert_eq!(align(&image, &[[f32::NAN; 2]; 5], &mut vec![0.0; 3 * SIDE * SIDE]), None);
     }
 
     #[test]
-    fn a_face_already_in_place_is_copied_and_the_outside_is_black() {
+    fn an_aligned_face_is_copied_and_the_outside_is_black() {
         let image = RgbImage::from_fn(SIDE as u32, 60, |x, y| image::Rgb([x as u8, y as u8, 7]));
         let mut out = vec![-1.0; 3 * SIDE * SIDE];
         align(&image, &TEMPLATE, &mut out).unwrap();

@@ -1,4 +1,4 @@
-//! What an image shows, by any ONNX classifier with a labels file.
+//! Classifies images by any ONNX classifier with a labels file.
 
 use std::time::Instant;
 
@@ -19,14 +19,14 @@ use crate::{
     settings,
 };
 
-/// Side of the input of a model that takes any size: that of ImageNet classifiers.
+/// Width and height of the input for a model that takes any size: that of ImageNet classifiers.
 const DEFAULT_SIDE: u32 = 224;
-/// Share of the shorter side that is looked at: classifiers are trained and tested on the 224 pixels in the middle
-/// of an image whose shorter side is 256.
+/// Size of the centre crop as a fraction of the shorter side: classifiers are evaluated on the central 224 pixels of an
+/// image whose shorter side is 256.
 const CENTRE: f64 = 224.0 / 256.0;
 
-/// An image classifier and what it reuses from image to image.
-pub struct Classifier {
+/// A classifier's session, and the buffers that it reuses.
+pub(super) struct Classifier {
     session: Session,
     labels: Vec<String>,
     width: u32,
@@ -41,8 +41,11 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Loads model and labels and runs the model once.
-    pub fn load(settings: &settings::Recognition) -> anyhow::Result<Self> {
+    /// Loads the model and its labels, and runs the model once.
+    ///
+    /// # Errors
+    /// The runtime, the model or the labels cannot be used; the message says what to do.
+    pub(super) fn load(settings: &settings::Recognition) -> anyhow::Result<Self> {
         let session = runtime::session(&settings.runtime, &settings.classifier, "recognition.classifier")?;
         let model = || format!("{} (recognition.classifier) cannot be used", settings.classifier.display());
         let (width, height) = input_size(&session).with_context(model)?;
@@ -65,13 +68,13 @@ impl Classifier {
         let labels = classifier.labels.len();
         ensure!(
             labels == classes,
-            "{} (recognition.labels) has {labels} labels, one a line, but the model has {classes} classes",
+            "{} (recognition.labels) has {labels} labels, one per line, but the model has {classes} classes",
             settings.labels.display()
         );
         Ok(classifier)
     }
 
-    /// A probability a class.
+    /// Returns the probability of each class.
     fn classify(&mut self, image: &RgbImage) -> anyhow::Result<Vec<f32>> {
         let centre = self.centre(image)?;
         let plane = (self.width * self.height) as usize;
@@ -88,7 +91,7 @@ impl Classifier {
         Ok(probabilities(scores))
     }
 
-    /// The middle of the image, at the model's size.
+    /// Returns the centre crop of the image, at the model's size.
     fn centre(&mut self, image: &RgbImage) -> anyhow::Result<images::Image<'static>> {
         let (width, height) = (f64::from(image.width()), f64::from(image.height()));
         let (to_width, to_height) = (f64::from(self.width), f64::from(self.height));
@@ -120,7 +123,7 @@ impl Recogniser for Classifier {
         let class = |&i: &usize| Class { label: self.labels[i].clone(), probability: probabilities[i] };
         let classes: Vec<Class> = order.iter().take(self.top).map(class).collect();
         Ok(Recognition {
-            label: classes[0].label.clone(), // a model has at least one class: checked when it was loaded
+            label: classes[0].label.clone(), // load() has checked that there is at least one class
             faces: Vec::new(),
             classes,
             width: pixels.width(),
@@ -135,7 +138,7 @@ impl Recogniser for Classifier {
     }
 }
 
-/// Width and height of the model's input.
+/// Returns the width and height of the model's input.
 fn input_size(session: &Session) -> anyhow::Result<(u32, u32)> {
     let [input] = session.inputs() else { bail!("it has {} inputs, not one", session.inputs().len()) };
     let side = |d: i64| if d > 0 { d as u32 } else { DEFAULT_SIDE };
@@ -145,7 +148,7 @@ fn input_size(session: &Session) -> anyhow::Result<(u32, u32)> {
     }
 }
 
-/// The scores themselves if they are probabilities, or their softmax.
+/// Returns the scores if they are probabilities, otherwise their softmax.
 fn probabilities(scores: &[f32]) -> Vec<f32> {
     let sum: f32 = scores.iter().sum();
     if (sum - 1.0).abs() < 1e-3 && scores.iter().all(|s| (0.0..=1.0).contains(s)) {
@@ -162,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scores_become_probabilities_and_probabilities_stay() {
+    fn scores_become_probabilities_and_probabilities_are_unchanged() {
         assert_eq!(probabilities(&[0.25, 0.75]), [0.25, 0.75]);
         let soft = probabilities(&[1000.0, 1000.0 + 3.0_f32.ln(), -5.0]);
         assert!((soft[0] - 0.25).abs() < 1e-4 && (soft[1] - 0.75).abs() < 1e-4 && soft[2] == 0.0);

@@ -1,4 +1,4 @@
-//! Encoded bytes to upright RGB pixels. The format is told by the content, never by a file's name.
+//! Decodes images to upright RGB pixels. The format is detected from the content, never from a file's name.
 
 use std::io::Cursor;
 
@@ -7,23 +7,23 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Li
 use super::jpeg;
 use crate::job::{Failure, FailureKind};
 
-/// What the header of an image says. Width and height are as stored: EXIF orientation may swap them.
+/// The header of an image. Width and height are as stored; the EXIF orientation may swap them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageInfo {
     /// Pixels.
     pub width: u32,
     /// Pixels.
     pub height: u32,
-    /// The format that the content has.
+    /// JPEG, PNG or WebP.
     pub format: ImageFormat,
 }
 
-/// Memory for one decoded image, in bytes a pixel allowed: 8-bit RGBA at full size, 16-bit images at half of it.
+/// Memory for a decoded image, in bytes per allowed pixel: enough for 8-bit RGBA. Deeper images may have fewer pixels.
 const BYTES_PER_PIXEL: u64 = 4;
-/// Memory that a decoder may use beside the pixels (colour profiles, compressed text).
+/// Memory that a decoder may use in addition (colour profiles, compressed text), bytes.
 const DECODER_SPARE: u64 = 16 << 20;
 
-/// Checks format and size from the header alone, and that a JPEG is there to its end. Decodes no pixel.
+/// Checks format and size from the header, and that a JPEG is complete. Decodes no pixels.
 ///
 /// # Errors
 /// `Unsupported` (not JPEG, PNG or WebP), `Damaged`, `TooLarge` (over `max_pixels`).
@@ -38,8 +38,8 @@ pub fn inspect(bytes: &[u8], max_pixels: u64) -> Result<ImageInfo, Failure> {
     Ok(ImageInfo { width, height, format })
 }
 
-/// The pixels of an image, turned upright as its EXIF orientation says, without transparency, 8 bits a channel. Of
-/// an animation, the first frame.
+/// Decodes an image: upright by its EXIF orientation, without transparency, with 8 bits per channel. Of an animation,
+/// the first frame.
 ///
 /// # Errors
 /// As [`inspect`], and `Damaged` for pixels that cannot be decoded.
@@ -52,24 +52,25 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, Failure> {
     Ok(image.into_rgb8())
 }
 
+/// Detects the format from the content.
 fn sniff(bytes: &[u8]) -> Result<ImageFormat, Failure> {
-    const READ: &str = "send JPEG, PNG or WebP";
-    let unsupported = |what: String| Failure::new(FailureKind::Unsupported, format!("{what}; {READ}"));
+    const SUPPORTED: &str = "send JPEG, PNG or WebP";
+    let unsupported = |what: String| Failure::new(FailureKind::Unsupported, format!("{what}; {SUPPORTED}"));
     if bytes.is_empty() {
         return Err(unsupported("the file is empty".into()));
     }
-    // ISO base media files: what phones save when they are not asked for JPEG.
+    // ISO base media files, such as the photos of phones that do not store JPEG.
     if bytes.get(4..8) == Some(b"ftyp") {
-        return Err(unsupported("HEIC, AVIF and video files are not read".into()));
+        return Err(unsupported("HEIC, AVIF and video files are not supported".into()));
     }
     match image::guess_format(bytes) {
         Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP)) => Ok(format),
-        Ok(other) => Err(unsupported(format!("{} images are not read", name(other)))),
+        Ok(other) => Err(unsupported(format!("{} images are not supported", name(other)))),
         Err(_) => Err(unsupported("this is not an image".into())),
     }
 }
 
-/// A decoder that has read the header, with its limits set.
+/// Returns a decoder with limits that has read the header.
 fn open(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> Result<impl ImageDecoder + '_, Failure> {
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(max_pixels.saturating_mul(BYTES_PER_PIXEL).saturating_add(DECODER_SPARE));
@@ -81,6 +82,7 @@ fn open(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> Result<impl Image
     Ok(decoder)
 }
 
+/// Checks the number of pixels. Images with more than [`BYTES_PER_PIXEL`] are allowed proportionally fewer.
 fn check_size(width: u32, height: u32, bytes_per_pixel: u8, max_pixels: u64) -> Result<(), Failure> {
     let pixels = u64::from(width) * u64::from(height);
     let allowed = max_pixels * BYTES_PER_PIXEL / u64::from(bytes_per_pixel).max(BYTES_PER_PIXEL);
@@ -91,12 +93,13 @@ fn check_size(width: u32, height: u32, bytes_per_pixel: u8, max_pixels: u64) -> 
     Err(Failure::new(
         FailureKind::TooLarge,
         format!(
-            "the image has {width} x {height} = {pixels} pixels; at most {allowed} are taken{deep} \
+            "the image has {width} x {height} = {pixels} pixels; at most {allowed} are allowed{deep} \
              (recognition.max_pixels = {max_pixels}); send a smaller one"
         ),
     ))
 }
 
+/// Turns a decoder's error into a failure.
 fn failure(format: ImageFormat, error: &ImageError) -> Failure {
     let name = name(format);
     match error {
@@ -105,7 +108,7 @@ fn failure(format: ImageFormat, error: &ImageError) -> Failure {
             format!("the {name} needs more memory than is allowed; send a smaller one"),
         ),
         ImageError::Unsupported(what) => {
-            Failure::new(FailureKind::Unsupported, format!("this kind of {name} is not read: {what}"))
+            Failure::new(FailureKind::Unsupported, format!("this kind of {name} is not supported: {what}"))
         }
         ImageError::Decoding(_) | ImageError::Encoding(_) | ImageError::Parameter(_) | ImageError::IoError(_) => {
             Failure::new(FailureKind::Damaged, format!("the {name} is damaged: {error}"))

@@ -1,4 +1,4 @@
-//! Faces and their landmarks: YuNet (Wu et al. 2023) as OpenCV Zoo publishes it.
+//! Detects faces and their landmarks with YuNet (Wu et al. 2023), as published in the OpenCV Zoo.
 
 use std::path::Path;
 
@@ -10,38 +10,38 @@ use ort::{session::Session, value::TensorRef};
 use super::runtime;
 use crate::settings;
 
-/// Cells of the three output grids, in pixels of the input.
+/// Cell sizes of the three output grids, in pixels of the input.
 const STRIDES: [usize; 3] = [8, 16, 32];
-/// The input's sides are multiples of the coarsest cell.
+/// The input's width and height are multiples of the largest cell.
 const MULTIPLE: u32 = 32;
 
-/// A face found. Coordinates are pixels of the image it was found in.
+/// A detected face. Coordinates are pixels of the image.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Detection {
-    /// `[x, y, width, height]`; may reach outside the image.
-    pub bbox: [f32; 4],
+pub(super) struct Detection {
+    /// `[x, y, width, height]`; may extend beyond the image.
+    pub(super) bbox: [f32; 4],
     /// Right eye, left eye, nose, right and left corner of the mouth.
-    pub landmarks: [[f32; 2]; 5],
-    /// 0 to 1.
-    pub score: f32,
+    pub(super) landmarks: [[f32; 2]; 5],
+    /// Confidence, 0 to 1.
+    pub(super) score: f32,
 }
 
 impl Detection {
     /// Returns the area of the box, square pixels.
-    pub fn area(&self) -> f32 {
+    fn area(&self) -> f32 {
         self.bbox[2] * self.bbox[3]
     }
 }
 
-/// A YuNet session and what it reuses from image to image.
-pub struct Detector {
+/// A YuNet session, and the buffers that it reuses.
+pub(super) struct Detector {
     session: Session,
-    /// Width and height of a model that takes one size only.
+    /// Width and height of the input, if the model takes one size only.
     fixed: Option<(u32, u32)>,
     min_score: f32,
     max_overlap: f32,
     max_side: u32,
-    /// Planar BGR.
+    /// The model's input, planar BGR.
     input: Vec<f32>,
     resizer: Resizer,
     shrunk: images::Image<'static>,
@@ -51,8 +51,8 @@ impl Detector {
     /// Loads the model.
     ///
     /// # Errors
-    /// The library or the model cannot be used; says what to do.
-    pub fn load(settings: &settings::Recognition) -> anyhow::Result<Self> {
+    /// The runtime or the model cannot be used; the message says what to do.
+    pub(super) fn load(settings: &settings::Recognition) -> anyhow::Result<Self> {
         let session = runtime::session(&settings.runtime, &settings.detector, "recognition.detector")?;
         let fixed = check_model(&session).with_context(|| not_yunet(&settings.detector))?;
         Ok(Self {
@@ -67,8 +67,11 @@ impl Detector {
         })
     }
 
-    /// All faces, largest first.
-    pub fn detect(&mut self, image: &RgbImage) -> anyhow::Result<Vec<Detection>> {
+    /// Returns all faces, largest first.
+    ///
+    /// # Errors
+    /// The model fails.
+    pub(super) fn detect(&mut self, image: &RgbImage) -> anyhow::Result<Vec<Detection>> {
         let (width, height) = self.fit(image.width(), image.height());
         let padded = self.fixed.unwrap_or((width.next_multiple_of(MULTIPLE), height.next_multiple_of(MULTIPLE)));
         let pixels: &[u8] = if (width, height) == image.dimensions() {
@@ -102,7 +105,7 @@ impl Detector {
         Ok(kept)
     }
 
-    /// The size at which an image is looked at: its own, or shrunk to the longest side allowed.
+    /// Returns the size at which an image is analysed: its own, or scaled down to the longest side allowed.
     fn fit(&self, width: u32, height: u32) -> (u32, u32) {
         let (room_x, room_y) = self.fixed.unwrap_or((self.max_side, self.max_side));
         let (room_x, room_y) = (room_x.min(self.max_side), room_y.min(self.max_side));
@@ -116,7 +119,7 @@ fn not_yunet(model: &Path) -> String {
     format!("{} (recognition.detector) is not a YuNet model", model.display())
 }
 
-/// Width and height if the model takes one size only.
+/// Checks inputs and outputs. Returns width and height of the input if the model takes one size only.
 fn check_model(session: &Session) -> anyhow::Result<Option<(u32, u32)>> {
     for name in ["cls", "obj", "bbox", "kps"] {
         for stride in STRIDES {
@@ -134,6 +137,7 @@ fn check_model(session: &Session) -> anyhow::Result<Option<(u32, u32)>> {
     }
 }
 
+/// Scales an image down.
 fn shrink(resizer: &mut Resizer, image: &RgbImage, width: u32, height: u32) -> anyhow::Result<images::Image<'static>> {
     let from = images::ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3)?;
     let mut to = images::Image::new(width, height, PixelType::U8x3);
@@ -142,7 +146,7 @@ fn shrink(resizer: &mut Resizer, image: &RgbImage, width: u32, height: u32) -> a
     Ok(to)
 }
 
-/// Interleaved RGB into planar BGR of `padded` size, zero on the right and below.
+/// Converts interleaved RGB, `width` pixels wide, to planar BGR of `padded` size, with zeros on the right and below.
 fn fill_planar_bgr(out: &mut Vec<f32>, rgb: &[u8], width: usize, padded: (u32, u32)) {
     let (padded_width, padded_height) = (padded.0 as usize, padded.1 as usize);
     let plane = padded_width * padded_height;
@@ -161,7 +165,7 @@ fn fill_planar_bgr(out: &mut Vec<f32>, rgb: &[u8], width: usize, padded: (u32, u
     }
 }
 
-/// One of the model's output grids.
+/// One output grid of the model.
 struct Grid {
     stride: usize,
     columns: usize,
@@ -169,8 +173,8 @@ struct Grid {
 }
 
 impl Grid {
-    /// Adds the faces of the grid's cells. `class` and `object` hold one value a cell, `boxes` four (offset of the
-    /// centre, logarithm of the size, in cells), `points` ten (offsets in cells).
+    /// Adds the faces of the grid's cells. `class` and `object` have one value per cell, `boxes` four (offset of the
+    /// centre, logarithm of the size, in cells), and `points` ten (offsets in cells).
     fn decode(&self, class: &[f32], object: &[f32], boxes: &[f32], points: &[f32], found: &mut Vec<Detection>) {
         let size = self.stride as f32;
         for (cell, (c, o)) in class.iter().zip(object).enumerate() {
@@ -189,8 +193,8 @@ impl Grid {
     }
 }
 
-/// Greedy non-maximum suppression: of faces that overlap by more than `max_overlap` (intersection over union), the
-/// one with the best score stays.
+/// Suppresses non-maxima greedily: of faces that overlap by more than `max_overlap` (intersection over union), only the
+/// one with the highest score is kept.
 fn suppress(mut found: Vec<Detection>, max_overlap: f32) -> Vec<Detection> {
     found.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept: Vec<Detection> = Vec::new();
@@ -202,6 +206,7 @@ fn suppress(mut found: Vec<Detection>, max_overlap: f32) -> Vec<Detection> {
     kept
 }
 
+/// Returns the intersection over union of two boxes.
 fn overlap(a: &[f32; 4], b: &[f32; 4]) -> f32 {
     let span = |i: usize| ((a[i] + a[i + 2]).min(b[i] + b[i + 2]) - a[i].max(b[i])).max(0.0);
     let both = span(0) * span(1);
@@ -244,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_is_decoded_in_pixels_of_the_input() {
+    fn a_cell_is_decoded_to_pixels_of_the_input() {
         let grid = Grid { stride: 16, columns: 2, min_score: 0.6 };
         let mut found = Vec::new();
         let (boxes, points) = ([vec![0.0; 12], vec![0.5, 0.5, 0.0, 2.0_f32.ln()]].concat(), vec![0.25; 40]);

@@ -1,4 +1,4 @@
-//! Aligned faces to vectors: SFace (Zhong et al. 2021) as OpenCV Zoo publishes it, or a model with the same input.
+//! Embeds aligned faces with SFace (Zhong et al. 2021), as published in the OpenCV Zoo, or a model with the same input.
 
 use anyhow::{Context as _, bail};
 use image::RgbImage;
@@ -7,10 +7,10 @@ use ort::{session::Session, value::TensorRef};
 use super::{align, gallery, runtime};
 use crate::settings;
 
-/// An embedder's session and the input it reuses.
+/// An embedder's session, and the input that it reuses.
 pub struct Embedder {
     session: Session,
-    /// Planar RGB, raw 0 to 255: the graph normalises.
+    /// Planar RGB from 0 to 255: the graph normalises it.
     input: Vec<f32>,
 }
 
@@ -18,7 +18,7 @@ impl Embedder {
     /// Loads the model.
     ///
     /// # Errors
-    /// The library or the model cannot be used; says what to do.
+    /// The runtime or the model cannot be used; the message says what to do.
     pub fn load(settings: &settings::Recognition) -> anyhow::Result<Self> {
         let session = runtime::session(&settings.runtime, &settings.embedder, "recognition.embedder")?;
         check_model(&session)
@@ -26,7 +26,11 @@ impl Embedder {
         Ok(Self { session, input: vec![0.0; 3 * align::SIDE * align::SIDE] })
     }
 
-    /// The face's embedding, of unit length. `None` if the landmarks do not make a face.
+    /// Returns the embedding of the face at `landmarks`, of unit length. `None` if the landmarks have no similarity to
+    /// a face, or the embedding has no direction.
+    ///
+    /// # Errors
+    /// The model fails.
     pub fn embed(&mut self, image: &RgbImage, landmarks: &[[f32; 2]; 5]) -> anyhow::Result<Option<Vec<f32>>> {
         if align::align(image, landmarks, &mut self.input).is_none() {
             return Ok(None);
@@ -38,6 +42,7 @@ impl Embedder {
     }
 }
 
+/// Checks the model's inputs and outputs.
 fn check_model(session: &Session) -> anyhow::Result<()> {
     let [input] = session.inputs() else { bail!("it has {} inputs, not one", session.inputs().len()) };
     if session.outputs().len() != 1 {

@@ -1,60 +1,61 @@
-//! How good a model and a threshold are, from embeddings whose people are known.
+//! Measures the accuracy of a model and a threshold on labelled embeddings.
 
 use serde::Serialize;
 
 use super::gallery::{Gallery, Person, Refused};
 
-/// A photo's largest face and who it is.
+/// The largest face of a photo, with its label.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// Who it is.
+    /// Name of the person.
     pub person: String,
     /// Unit length.
     pub embedding: Vec<f32>,
 }
 
-/// Rates are shares of 1; `None` where there was nothing to count.
+/// The measured rates, 0 to 1; `None` if there was nothing to count.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// Are these two photos of one person?
+    /// Deciding whether two photos are of the same person.
     pub verification: Option<Verification>,
-    /// Probes whose nearest photo is of the same person, whatever the similarity.
+    /// Probes whose nearest photo is of the same person, at any similarity.
     pub identification: Option<f32>,
-    /// The threshold of what follows.
+    /// The similarity threshold of the following rates.
     pub threshold: f32,
-    /// Probes of known people given the right name.
+    /// Probes with the right name.
     pub known_named_right: Option<f32>,
-    /// Probes of known people given somebody else's name.
+    /// Probes with another person's name.
     pub known_named_wrong: Option<f32>,
-    /// Strangers given a name: the false-accept rate.
+    /// Strangers with a name: the false-accept rate.
     pub strangers_named: Option<f32>,
-    /// Photos that were enrolled.
+    /// Number of enrolled photos.
     pub known: usize,
-    /// Photos of the same people that were not.
+    /// Number of other photos of the same people.
     pub probes: usize,
-    /// Photos of others.
+    /// Number of photos of other people.
     pub strangers: usize,
 }
 
-/// How well two photos of one person are told from photos of two.
+/// How well pairs of photos of the same person are distinguished from pairs of two people.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Verification {
-    /// Pairs of photos of one person, and of two.
+    /// Pairs of photos of the same person.
     pub same: usize,
     /// Pairs of photos of two people.
     pub different: usize,
-    /// Mean of the shares of `same` and of `different` pairs told right, at the best threshold.
+    /// Mean of the true-positive rate and the true-negative rate at the best threshold.
     pub balanced_accuracy: f32,
-    /// That threshold.
+    /// The threshold with the highest balanced accuracy.
     pub best_threshold: f32,
-    /// Share of `same` pairs accepted where at most one in a thousand of `different` is (TAR at FAR 1e-3).
+    /// True-accept rate at the lowest threshold whose false-accept rate is at most 1e-3.
     pub tar_at_far_1e3: f32,
 }
 
-/// Evaluates with `known` enrolled. Verification is over all pairs of two of the `known` and `probes`.
+/// Enrols `known`, and evaluates `probes` and `strangers` at `threshold`. Verification is on all pairs among `known`
+/// and `probes`.
 ///
 /// # Errors
-/// Embeddings or names that a gallery does not take.
+/// A gallery rejects a name or an embedding.
 pub fn evaluate(known: &[Sample], probes: &[Sample], strangers: &[Sample], threshold: f32) -> Result<Report, Refused> {
     let enrolled: Vec<Person> =
         known.iter().map(|s| Person { name: s.person.clone(), embeddings: vec![s.embedding.clone()] }).collect();
@@ -92,7 +93,7 @@ fn share(count: usize, of: usize) -> Option<f32> {
     (of > 0).then(|| count as f32 / of as f32)
 }
 
-/// `None` without a pair of each kind.
+/// Evaluates all pairs. `None` without a pair of each kind.
 fn verification(samples: &[&Sample]) -> Option<Verification> {
     let mut pairs = Vec::with_capacity(samples.len() * samples.len() / 2);
     for (i, a) in samples.iter().enumerate() {
@@ -107,7 +108,7 @@ fn verification(samples: &[&Sample]) -> Option<Verification> {
     if same == 0 || different == 0 {
         return None;
     }
-    // Lowering the threshold from pair to pair: everything up to and including a pair is accepted.
+    // The threshold is lowered from pair to pair: all pairs up to the current one are accepted.
     let mut best = (0.0, f32::INFINITY);
     let (mut accepted_same, mut accepted_different, mut tar) = (0, 0, 0.0);
     for (i, &(similarity, is_same)) in pairs.iter().enumerate() {
@@ -133,14 +134,14 @@ fn verification(samples: &[&Sample]) -> Option<Verification> {
 mod tests {
     use super::*;
 
-    /// A sample in the plane, at an angle.
+    /// A two-dimensional embedding at an angle.
     fn at(person: &str, degrees: f32) -> Sample {
         let angle = degrees.to_radians();
         Sample { person: person.into(), embedding: vec![angle.cos(), angle.sin()] }
     }
 
     #[test]
-    fn rates_count_what_they_say() {
+    fn rates_are_of_probes_and_strangers() {
         let known = [at("ada", 0.0), at("bob", 90.0)];
         let probes = [at("ada", 10.0), at("ada", 40.0), at("bob", 20.0), at("bob", 95.0)];
         let strangers = [at("x", 5.0), at("y", 180.0), at("z", 45.0), at("w", 250.0)];
@@ -163,7 +164,7 @@ mod tests {
 
     #[test]
     fn inseparable_pairs_count_against_both_sides() {
-        // The one pair of the same person is less alike than half of the others.
+        // The only pair of the same person is less similar than half of the others.
         let report = evaluate(&[at("ada", 0.0)], &[at("bob", 10.0), at("ada", 60.0)], &[], 0.5).unwrap();
         let verification = report.verification.unwrap();
         assert_eq!((verification.same, verification.different), (1, 2));
@@ -171,7 +172,29 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_claimed_of_nothing() {
+    fn a_name_needs_the_threshold_which_is_included() {
+        let known = [at("ada", 0.0)];
+        let far = evaluate(&known, &[at("ada", 40.0), at("bob", 40.0)], &[at("x", 40.0)], 0.9).unwrap();
+        assert_eq!(
+            (far.known_named_right, far.known_named_wrong, far.strangers_named),
+            (Some(0.0), Some(0.0), Some(0.0))
+        );
+        assert_eq!(far.identification, Some(0.5), "at any similarity");
+        let same = evaluate(&known, &[at("ada", 0.0), at("bob", 0.0)], &[at("x", 0.0)], 1.0).unwrap();
+        assert_eq!((same.known_named_right, same.known_named_wrong), (Some(0.5), Some(0.5)));
+        assert_eq!(same.strangers_named, Some(1.0));
+    }
+
+    #[test]
+    fn pairs_of_the_same_similarity_are_accepted_together() {
+        let report = evaluate(&[at("ada", 0.0)], &[at("ada", 0.0), at("bob", 0.0)], &[], 0.5).unwrap();
+        let verification = report.verification.unwrap();
+        assert_eq!((verification.same, verification.different), (1, 2));
+        assert_eq!((verification.balanced_accuracy, verification.tar_at_far_1e3), (0.5, 0.0));
+    }
+
+    #[test]
+    fn without_samples_there_are_no_rates() {
         let report = evaluate(&[], &[], &[], 0.5).unwrap();
         assert_eq!((report.verification, report.identification, report.strangers_named), (None, None, None));
     }

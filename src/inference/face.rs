@@ -1,4 +1,4 @@
-//! Who is in a photo: find every face, align, embed, name by the gallery.
+//! Recognises faces: detects, aligns and embeds them, and names them by the gallery.
 
 use std::time::Instant;
 
@@ -9,8 +9,8 @@ use crate::{
     settings,
 };
 
-/// Finds faces, embeds them, and names them by a gallery.
-pub struct FaceRecogniser {
+/// A detector and an embedder.
+pub(super) struct FaceRecogniser {
     detector: Detector,
     embedder: Embedder,
     threshold: f32,
@@ -20,7 +20,10 @@ pub struct FaceRecogniser {
 
 impl FaceRecogniser {
     /// Loads both models and runs each once.
-    pub fn load(settings: &settings::Recognition) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// The runtime or a model cannot be used; the message says what to do.
+    pub(super) fn load(settings: &settings::Recognition) -> anyhow::Result<Self> {
         let mut recogniser = Self {
             detector: Detector::load(settings)?,
             embedder: Embedder::load(settings)?,
@@ -33,12 +36,13 @@ impl FaceRecogniser {
         recogniser.embedder.embed(&blank, &super::align::TEMPLATE)?;
         Ok(recogniser)
     }
+}
 
-    fn named(&self, nearest: Option<(&str, f32)>) -> (String, Option<f32>) {
-        match nearest {
-            Some((name, similarity)) if similarity >= self.threshold => (name.to_owned(), Some(similarity)),
-            other => (UNKNOWN.to_owned(), other.map(|(_, similarity)| similarity)),
-        }
+/// Returns the name and the similarity of a face by its nearest person.
+fn named(nearest: Option<(&str, f32)>, threshold: f32) -> (String, Option<f32>) {
+    match nearest {
+        Some((name, similarity)) if similarity >= threshold => (name.to_owned(), Some(similarity)),
+        other => (UNKNOWN.to_owned(), other.map(|(_, similarity)| similarity)),
     }
 }
 
@@ -55,7 +59,7 @@ impl Recogniser for FaceRecogniser {
         let mut faces = Vec::with_capacity(detections.len());
         for found in detections {
             let Some(embedding) = self.embedder.embed(&pixels, &found.landmarks).map_err(internal)? else { continue };
-            let (name, similarity) = self.named(gallery.nearest(&embedding).map_err(internal)?);
+            let (name, similarity) = named(gallery.nearest(&embedding).map_err(internal)?, self.threshold);
             faces.push(Face {
                 bbox: found.bbox,
                 landmarks: found.landmarks,
@@ -81,10 +85,24 @@ impl Recogniser for FaceRecogniser {
     }
 }
 
+/// Returns a duration in milliseconds.
 pub(super) fn millis(took: std::time::Duration) -> f32 {
     took.as_secs_f32() * 1e3
 }
 
+/// Turns an error of a model into a failure.
 pub(super) fn internal(error: impl std::fmt::Display) -> Failure {
     Failure::new(FailureKind::Internal, format!("the recognition failed: {error:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_face_has_the_name_of_the_nearest_person_from_the_threshold_on() {
+        assert_eq!(named(Some(("Ada", 0.5)), 0.5), ("Ada".into(), Some(0.5)));
+        assert_eq!(named(Some(("Ada", 0.49)), 0.5), (UNKNOWN.into(), Some(0.49)));
+        assert_eq!(named(None, 0.5), (UNKNOWN.into(), None));
+    }
 }

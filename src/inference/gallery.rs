@@ -1,4 +1,4 @@
-//! The people who are known: names and embeddings, and the search for the nearest.
+//! The gallery of known people: names, embeddings, and the search for the nearest.
 
 use std::sync::OnceLock;
 
@@ -11,27 +11,27 @@ use crate::{
 
 /// Longest name, in characters.
 const MAX_NAME: usize = 100;
-/// Cosine similarity over which two embeddings come from the same photo: rounding differs from machine to machine,
-/// other photos of the same person do not come near.
+/// Cosine similarity above which two embeddings are of the same photo: they differ by rounding alone. Different photos
+/// of a person are far below.
 const SAME_PHOTO: f32 = 0.9999;
 
 /// A person's name and the embeddings (unit length) of their photos.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Person {
-    /// The name.
+    /// The person's name; see [`check_name`].
     pub name: String,
     /// One per photo, of unit length.
     pub embeddings: Vec<Vec<f32>>,
 }
 
-/// One version of the gallery. Read only: a change makes a new one ([`Gallery::with`], [`Gallery::without`]).
+/// One version of the gallery. It is immutable: [`Gallery::with`] and [`Gallery::without`] return the next version.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Gallery {
-    /// Grows by one with each change; 0 is the empty gallery that nobody has written.
+    /// Increases by one with each change; 0 is the empty gallery before the first.
     pub version: u64,
-    /// In name order, each name once.
+    /// Sorted by name; names are unique.
     pub people: Vec<Person>,
-    /// Made when first searched.
+    /// Built by the first search.
     #[serde(skip)]
     index: OnceLock<Index>,
 }
@@ -44,15 +44,15 @@ impl PartialEq for Gallery {
     }
 }
 
-/// All embeddings in one block of memory, row after row.
+/// All embeddings in one block of memory, row by row.
 #[derive(Clone, Debug, Default)]
 struct Index {
     rows: Vec<f32>,
-    /// Of each row, the position of its person.
+    /// Index of each row's person.
     owners: Vec<u32>,
 }
 
-/// Why a change was refused, or a search is impossible; says what is allowed.
+/// A change was rejected, or a search is impossible; the message says what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub String);
@@ -62,21 +62,21 @@ fn refused(why: impl Into<String>) -> Refused {
 }
 
 impl Gallery {
-    /// Makes a version of the gallery; `people` are in name order, each name once.
+    /// Creates a version of the gallery. `people` must be sorted by name, and names unique.
     pub fn new(version: u64, people: Vec<Person>) -> Self {
         Self { version, people, index: OnceLock::new() }
     }
 
-    /// Length of the embeddings; `None` while there are none.
-    pub fn dimension(&self) -> Option<usize> {
+    /// Returns the length of the embeddings; `None` if there are none.
+    fn dimension(&self) -> Option<usize> {
         self.people.iter().flat_map(|p| &p.embeddings).next().map(Vec::len)
     }
 
-    /// The person with the photo most similar to `embedding` (unit length), and the cosine similarity, -1 to 1.
-    /// `None` if the gallery is empty.
+    /// Returns the person with the photo most similar to `embedding` (of unit length), and the cosine similarity, -1
+    /// to 1. `None` if the gallery is empty.
     ///
     /// # Errors
-    /// The gallery was made with a model whose embeddings have another length.
+    /// The embeddings of the gallery have another length, because they are of another model.
     pub fn nearest(&self, embedding: &[f32]) -> Result<Option<(&str, f32)>, Refused> {
         let index = self.index();
         let Some(dimension) = self.dimension() else { return Ok(None) };
@@ -86,8 +86,8 @@ impl Gallery {
         Ok(best.map(|(similarity, &owner)| (self.people[owner as usize].name.as_str(), similarity.clamp(-1.0, 1.0))))
     }
 
-    /// Prepares the search, so that the first one is as fast as the next.
-    pub fn warm(&self) {
+    /// Builds the index, so that the first search is as fast as the next.
+    pub(super) fn warm(&self) {
         self.index();
     }
 
@@ -104,10 +104,10 @@ impl Gallery {
         })
     }
 
-    /// The next version, with more photos of new or known people; `None` if all are already there.
+    /// Returns the next version, with more photos of new or known people; `None` if it has all of them already.
     ///
     /// # Errors
-    /// A name or an embedding that cannot be kept, or a limit passed. Then nothing is added.
+    /// A name or an embedding is invalid, or a limit is exceeded. Then nothing is added.
     pub fn with(&self, people: &[Person], max_people: usize, max_photos: usize) -> Result<Option<Self>, Refused> {
         let mut all = self.people.clone();
         let mut dimension = self.dimension();
@@ -149,7 +149,7 @@ impl Gallery {
         Ok(changed.then(|| Self::new(self.version + 1, all)))
     }
 
-    /// The next version, without a person; `None` if there is none of that name.
+    /// Returns the next version, without a person; `None` if there is nobody of that name.
     pub fn without(&self, name: &str) -> Option<Self> {
         let at = self.people.binary_search_by(|p| p.name.as_str().cmp(name)).ok()?;
         let mut people = self.people.clone();
@@ -158,7 +158,10 @@ impl Gallery {
     }
 }
 
-/// Whether `name` can be a person's.
+/// Checks that a person may have this name.
+///
+/// # Errors
+/// The name is empty, too long, a path, or a label that has another meaning.
 pub fn check_name(name: &str) -> Result<(), Refused> {
     let problem = if name.trim().is_empty() {
         "is empty"
@@ -171,9 +174,9 @@ pub fn check_name(name: &str) -> Result<(), Refused> {
     } else if name.contains('/') {
         "has a slash"
     } else if [".", ".."].contains(&name) {
-        "is a folder's"
+        "is the name of a folder"
     } else if [UNKNOWN, NO_FACE].iter().any(|label| label.eq_ignore_ascii_case(name)) {
-        "is what Rollcall answers for nobody"
+        "is a label with another meaning"
     } else {
         return Ok(());
     };
@@ -183,17 +186,18 @@ pub fn check_name(name: &str) -> Result<(), Refused> {
     )))
 }
 
+/// Checks that an embedding is as long as those of the gallery.
 fn check_dimension(gallery: usize, given: usize) -> Result<(), Refused> {
     if gallery == given && given > 0 {
         return Ok(());
     }
     Err(refused(format!(
-        "the embedding has {given} numbers, those of the gallery have {gallery}: they are of different models; \
+        "the embedding has {given} numbers, but those of the gallery have {gallery}: they are of different models; \
          enrol again with the model in use, or import with --replace"
     )))
 }
 
-/// Scales to unit length. `false`, and unchanged, if that is impossible (zero or not finite).
+/// Scales a vector to unit length. Returns `false` and leaves it unchanged if it is zero or not finite.
 pub fn normalise(vector: &mut [f32]) -> bool {
     let length = vector.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
     if !length.is_finite() || length < 1e-12 {
@@ -203,7 +207,7 @@ pub fn normalise(vector: &mut [f32]) -> bool {
     true
 }
 
-/// Dot product in eight independent sums, which the compiler can keep in vector registers.
+/// Returns the dot product. The eight independent sums let the compiler use vector registers.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
     let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(x, y)| x * y).sum();

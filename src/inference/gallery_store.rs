@@ -1,5 +1,5 @@
-//! The gallery in the object store: one snapshot, replaced by conditional put, so that of two writers neither loses
-//! the other's change. Only the newest is kept: who is removed is gone.
+//! The gallery in the object store: one snapshot, replaced by conditional put, so that no writer overwrites the change
+//! of another. Only the newest is stored, so that nothing remains of a person who was removed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,20 +13,20 @@ use crate::{
 
 /// Key of the snapshot in the state bucket.
 pub const KEY: &str = "gallery/current";
-/// Largest snapshot, bytes. Below the limit of what [`wire::from_bytes`] decodes.
+/// Largest snapshot, bytes. Below the limit of [`wire::from_bytes`].
 const MAX_SNAPSHOT: usize = 60 << 20;
-/// How often a change is tried when others are quicker. With the pauses below: some seconds in all.
-const ATTEMPTS: u32 = 20;
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Attempts to write while others write at the same time. With the pauses below, they take some seconds.
+const MAX_ATTEMPTS: u32 = 20;
+const MIN_BACKOFF: Duration = Duration::from_millis(5);
+const MAX_BACKOFF: Duration = Duration::from_millis(500);
 
-/// Why the gallery was not read or changed.
+/// The gallery was not read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum GalleryError {
-    /// The change itself is refused: says what is allowed.
+    /// The change is invalid; the message says what is allowed.
     #[error("{0}")]
     Refused(String),
-    /// The store's error.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] CloudError),
 }
@@ -46,30 +46,30 @@ pub struct GalleryStore {
 }
 
 impl GalleryStore {
-    /// Keeps the gallery in `bucket` of `store`, within `limits`.
+    /// Stores the gallery in `bucket` of `store`, within `limits`.
     pub fn new(store: Arc<dyn ObjectStore>, bucket: String, limits: settings::Gallery) -> Self {
         Self { store, bucket, limits }
     }
 
-    /// The newest snapshot; the empty gallery of version 0 if there is none.
+    /// Reads the newest snapshot; the empty gallery of version 0 if there is none.
     pub async fn load(&self) -> Result<Arc<Gallery>, GalleryError> {
         Ok(self.read().await?.0)
     }
 
-    /// Adds embeddings to a person, who is made if new. The new gallery, or the present one if it holds all of them
-    /// already.
+    /// Adds embeddings to a person, who is created if new. Returns the new gallery, or the current one if it has all of
+    /// them already.
     pub async fn add(&self, name: &str, embeddings: Vec<Vec<f32>>) -> Result<Arc<Gallery>, GalleryError> {
         self.add_people(vec![Person { name: name.to_owned(), embeddings }]).await
     }
 
-    /// Adds photos of several people in one version: all of them or, if something is refused, none.
+    /// Adds embeddings of several people in one version. If one is invalid, none is added.
     pub async fn add_people(&self, people: Vec<Person>) -> Result<Arc<Gallery>, GalleryError> {
         let (max_people, max_photos) = (self.limits.max_people, self.limits.max_photos);
         let change = move |gallery: &Gallery| Ok(gallery.with(&people, max_people, max_photos)?);
         self.update(change).await.map(Outcome::gallery)
     }
 
-    /// Puts `people` in the place of everybody.
+    /// Replaces everybody by `people`. Returns the new gallery, or the current one if it is the same.
     pub async fn replace(&self, people: Vec<Person>) -> Result<Arc<Gallery>, GalleryError> {
         let (max_people, max_photos) = (self.limits.max_people, self.limits.max_photos);
         let change = move |gallery: &Gallery| {
@@ -79,7 +79,7 @@ impl GalleryStore {
         self.update(change).await.map(Outcome::gallery)
     }
 
-    /// Removes a person with all embeddings; `None` if there is none of that name.
+    /// Removes a person with all embeddings, and returns the new gallery; `None` if there is nobody of that name.
     pub async fn remove(&self, name: &str) -> Result<Option<Arc<Gallery>>, GalleryError> {
         let name = name.to_owned();
         match self.update(move |gallery| Ok(gallery.without(&name))).await? {
@@ -88,15 +88,15 @@ impl GalleryStore {
         }
     }
 
-    /// Applies `change` to the newest gallery and writes the result, if there is one, on condition that nobody has
-    /// written in between; else reads and applies again.
+    /// Applies `change` to the newest gallery and writes the result, if there is one, on condition that nobody else has
+    /// written since. Otherwise tries again.
     async fn update(
         &self,
         change: impl Fn(&Gallery) -> Result<Option<Gallery>, GalleryError> + Send + Sync + 'static,
     ) -> Result<Outcome, GalleryError> {
         let change = Arc::new(change);
-        let mut pause = FIRST_PAUSE;
-        for _ in 0..ATTEMPTS {
+        let mut pause = MIN_BACKOFF;
+        for _ in 0..MAX_ATTEMPTS {
             let (current, etag) = self.read().await?;
             let (apply, old) = (change.clone(), current.clone());
             let changed = unblocked(move || {
@@ -112,9 +112,9 @@ impl GalleryStore {
                 Err(other) => return Err(other.into()),
             }
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_BACKOFF);
         }
-        Err(CloudError::Conflict("the gallery is being changed by others all the time; try again".into()).into())
+        Err(CloudError::Conflict("others keep changing the gallery; try again".into()).into())
     }
 
     async fn read(&self) -> Result<(Arc<Gallery>, Option<ETag>), GalleryError> {
@@ -129,6 +129,7 @@ impl GalleryStore {
     }
 }
 
+/// Whether an update has changed the gallery.
 enum Outcome {
     Written(Arc<Gallery>),
     Unchanged(Arc<Gallery>),
@@ -142,16 +143,17 @@ impl Outcome {
     }
 }
 
+/// Encodes a snapshot.
 fn encode(gallery: &Gallery) -> Result<Bytes, GalleryError> {
     let bytes = wire::to_bytes(gallery).map_err(|e| GalleryError::Refused(e.to_string()))?;
     if bytes.len() > MAX_SNAPSHOT {
         let (is, max) = (bytes.len() >> 20, MAX_SNAPSHOT >> 20);
-        return Err(GalleryError::Refused(format!("the gallery would take {is} MiB; at most {max} MiB are kept")));
+        return Err(GalleryError::Refused(format!("the gallery would have {is} MiB; at most {max} MiB are allowed")));
     }
     Ok(bytes)
 }
 
-/// The gallery of an object, ready to be searched.
+/// Decodes a snapshot and builds its index.
 pub(super) async fn decode(object: Object) -> Result<(Arc<Gallery>, ETag), GalleryError> {
     let Object { bytes, etag } = object;
     let decoded = unblocked(move || {
@@ -163,7 +165,7 @@ pub(super) async fn decode(object: Object) -> Result<(Arc<Gallery>, ETag), Galle
     Ok((Arc::new(gallery), etag))
 }
 
-/// A gallery can be tens of megabytes: work on it is kept off the threads that serve.
+/// Runs work on a thread for blocking work: a gallery can have tens of megabytes.
 async fn unblocked<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CloudError> {
     tokio::task::spawn_blocking(work).await.map_err(|e| CloudError::Unavailable(e.to_string()))
 }

@@ -1,4 +1,4 @@
-//! Recognition as a kind of job: what a worker runs.
+//! The job handler that recognises images.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,19 +11,19 @@ use crate::{
     worker::{Executor, JobHandler, Output},
 };
 
-/// Says what is kept of recognition jobs: everything, but of [`EMBED`] nothing.
+/// Returns what is stored of a job: nothing of [`EMBED`], everything of others.
 pub fn retention(kind: JobKind) -> Retention {
     if kind == EMBED { Retention::Discard } else { Retention::Keep }
 }
 
-/// Recognises the images of jobs with the newest gallery.
+/// Recognises the images of jobs by the newest gallery.
 pub struct RecognitionHandler {
     recognisers: Arc<dyn RecogniserFactory>,
     gallery: Arc<GalleryCache>,
 }
 
 impl RecognitionHandler {
-    /// Reads the gallery, and again every `refresh` for as long as the process lives.
+    /// Reads the gallery, and refreshes it every `refresh` until the process ends.
     ///
     /// # Errors
     /// The gallery cannot be read.
@@ -63,5 +63,17 @@ impl JobHandler for RecognitionHandler {
 
     async fn prepare(&self, job: &Job) {
         self.gallery.at_least(job.min_version).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recognition::RECOGNISE;
+
+    #[test]
+    fn embeddings_are_not_stored() {
+        assert_eq!(retention(EMBED), Retention::Discard);
+        assert_eq!(retention(RECOGNISE), Retention::Keep);
     }
 }

@@ -1,14 +1,17 @@
-//! A walk over a JPEG's markers. The pixel decoder fills what is missing of a truncated file with grey and says
-//! nothing, so the end of the image is looked for here; the walk also gives the size without decoding.
+//! Walks over the markers of a JPEG, to check that it is complete and to read its size. The pixel decoder silently
+//! fills the missing part of a truncated file with grey.
 
 use memchr::memchr;
 
 use crate::job::{Failure, FailureKind};
 
-/// Width and height of a JPEG that is there to its end.
+/// Returns the width and height of a JPEG, as stored.
 ///
-/// Segments are skipped by their length, so that the thumbnail of an EXIF segment does not end the image; bytes
-/// after the end of the image (cameras append some) are ignored. ITU-T T.81, annex B.
+/// Segments are skipped by their length, so that the end of a thumbnail in an EXIF segment is not taken for the end of
+/// the image. Bytes after the end of the image, which some cameras append, are ignored. See ITU-T T.81, annex B.
+///
+/// # Errors
+/// `Damaged` if the image is incomplete or its size is zero.
 pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), Failure> {
     let mut at = 2;
     let mut size = None;
@@ -40,11 +43,11 @@ pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), Failure> {
     match size {
         Some((width, height)) if scanned && width > 0 && height > 0 => Ok((width, height)),
         Some(_) if scanned => Err(damaged("its width or height is zero")),
-        _ => Err(damaged("it holds no image data")),
+        _ => Err(damaged("it has no image data")),
     }
 }
 
-/// The code of the next marker; `at` moves behind it.
+/// Returns the code of the next marker, and moves `at` past it.
 fn next_marker(bytes: &[u8], at: &mut usize) -> Result<u8, Failure> {
     let found = bytes.get(*at..).and_then(|rest| memchr(0xFF, rest));
     *at += found.ok_or_else(cut_short)?;
@@ -56,7 +59,7 @@ fn next_marker(bytes: &[u8], at: &mut usize) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// The content of the segment whose length field is at `at`.
+/// Returns the content of the segment whose length field is at `at`.
 fn segment(bytes: &[u8], at: usize) -> Result<&[u8], Failure> {
     let length = bytes.get(at..at + 2).ok_or_else(cut_short)?;
     let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
@@ -66,7 +69,7 @@ fn segment(bytes: &[u8], at: usize) -> Result<&[u8], Failure> {
     bytes.get(at + 2..at + length).ok_or_else(cut_short)
 }
 
-/// Moves `at` to the next marker that is no part of entropy-coded data (stuffed zeros and restarts are).
+/// Moves `at` to the next marker after entropy-coded data. Stuffed zeros and restart markers are part of the data.
 fn skip_entropy_coded(bytes: &[u8], at: &mut usize) {
     while let Some(found) = bytes.get(*at..).and_then(|rest| memchr(0xFF, rest)) {
         *at += found;
@@ -80,9 +83,51 @@ fn skip_entropy_coded(bytes: &[u8], at: &mut usize) {
 }
 
 fn cut_short() -> Failure {
-    damaged("it ends too early, as an interrupted transfer does; send it again")
+    damaged("it ends too early, as after an interrupted transfer; send it again")
 }
 
 fn damaged(what: &str) -> Failure {
     Failure::new(FailureKind::Damaged, format!("the JPEG is damaged: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: &[u8] = &[0xFF, 0xD8];
+    /// A start of frame: 8 bits per sample, 3 rows, 5 columns, one component.
+    const FRAME: &[u8] = &[0xFF, 0xC0, 0, 11, 8, 0, 3, 0, 5, 1, 1, 0x11, 0];
+    const SCAN: &[u8] = &[0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0];
+    const END: &[u8] = &[0xFF, 0xD9];
+
+    fn read(parts: &[&[u8]]) -> Result<(u32, u32), String> {
+        dimensions(&parts.concat()).map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn stuffed_zeros_restarts_and_fill_bytes_do_not_end_the_data() {
+        let data: &[u8] = &[1, 0xFF, 0, 2, 0xFF, 0xD0, 3, 0xFF, 0, 0xFF, 0xD7, 4, 0xFF, 0, 0xFF];
+        assert_eq!(read(&[START, FRAME, SCAN, data, END]), Ok((5, 3)));
+    }
+
+    #[test]
+    fn tables_and_thumbnails_are_skipped() {
+        let table: &[u8] = &[0xFF, 0xC4, 0, 6, 9, 9, 9, 9];
+        let thumbnail: &[u8] = &[0xFF, 0xE1, 0, 6, 0xFF, 0xD8, 0xFF, 0xD9];
+        assert_eq!(read(&[START, thumbnail, FRAME, table, SCAN, &[1], END, b"appended"]), Ok((5, 3)));
+    }
+
+    #[test]
+    fn an_image_without_data_or_with_an_impossible_segment_is_damaged() {
+        for (parts, why) in [
+            (vec![START, FRAME, END], "no image data"),
+            (vec![START, SCAN, END], "no image data"),
+            (vec![START, &[0xFF, 0xE1, 0, 1], FRAME, SCAN, END], "impossible length"),
+            (vec![START, FRAME, SCAN, &[1]], "ends too early"),
+            (vec![START, &FRAME[..8]], "ends too early"),
+        ] {
+            let message = read(&parts).expect_err(why);
+            assert!(message.contains(why), "{message}");
+        }
+    }
 }

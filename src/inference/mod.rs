@@ -1,12 +1,12 @@
-//! From bytes of an image to what is in it: decode, find faces, align, embed, name. No actors, no queues.
+//! Recognises images: decodes them, detects faces, aligns, embeds and names them, or classifies. No actors, no queues.
 
-pub mod align;
-pub mod classifier;
+mod align;
+mod classifier;
 pub mod decode;
-pub mod detector;
+mod detector;
 pub mod embedder;
 pub mod evaluation;
-pub mod face;
+mod face;
 pub mod factory;
 pub mod gallery;
 pub mod gallery_cache;
@@ -19,17 +19,21 @@ mod runtime;
 use crate::{job::Failure, recognition::Recognition};
 use gallery::Gallery;
 
-/// A model that says what is in an image. There is one per thread: sessions are not shared.
+/// Recognises images with a model. Each thread has its own, because sessions are not shared.
 pub trait Recogniser: Send {
-    /// Returns everything found in an encoded image, named by `gallery`. With `embeddings`, each face carries its own.
+    /// Recognises an encoded image (JPEG, PNG or WebP) and names its faces by `gallery`. With `embeddings`, each face
+    /// has its embedding.
+    ///
+    /// # Errors
+    /// The image cannot be decoded, or the model fails.
     fn recognise(&mut self, image: &[u8], gallery: &Gallery, embeddings: bool) -> Result<Recognition, Failure>;
 }
 
-/// Makes recognisers, each warmed (it has run once) so that the first job is as fast as the next.
+/// Builds recognisers. Each has run once, so that its first image is as fast as the next.
 pub trait RecogniserFactory: Send + Sync + 'static {
     /// Builds one recogniser.
     ///
     /// # Errors
-    /// A library or a model is missing or unfit; says what to do.
+    /// The runtime or a model is missing or does not fit; the message says what to do.
     fn build(&self) -> anyhow::Result<Box<dyn Recogniser>>;
 }

@@ -1,4 +1,4 @@
-//! ONNX Runtime: loaded once a process, and the sessions made with it.
+//! Loads ONNX Runtime, once per process, and creates sessions.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,12 +12,12 @@ use ort::{
     session::{Session, builder::SessionBuilder},
 };
 
-/// The library is one a process by its nature: what was loaded, and from where.
+/// The loaded library and its path: a process can load it only once.
 static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
 
-/// Loads ONNX Runtime from `library`; again from the same place is free.
+/// Loads ONNX Runtime from `library`, unless it is loaded already.
 fn environment(library: &Path) -> anyhow::Result<Environment> {
-    // The slot is filled only when loading has succeeded, so a panic leaves nothing half done.
+    // The slot is filled after loading has succeeded, so a poisoned lock is usable.
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((from, environment)) = &*loaded {
         ensure!(from == library, "ONNX Runtime is already loaded from {}", from.display());
@@ -39,8 +39,8 @@ fn environment(library: &Path) -> anyhow::Result<Environment> {
     Ok(environment)
 }
 
-/// A session of one thread, without spinning: as many sessions as threads give the most images a second, and an idle
-/// worker costs nothing. `key` is the setting that names the model, for the error.
+/// Creates a session of one thread, without spinning: one session per thread gives the highest throughput, and an idle
+/// worker uses no processor. `key` is the setting that names the model, for the error.
 pub(super) fn session(library: &Path, model: &Path, key: &str) -> anyhow::Result<Session> {
     let environment = environment(library)?;
     if !model.is_file() {
@@ -53,5 +53,5 @@ pub(super) fn session(library: &Path, model: &Path, key: &str) -> anyhow::Result
             .with_intra_op_spinning(false)?
             .commit_from_file(model)
     };
-    build().with_context(|| format!("{} ({key}) is not a model that ONNX Runtime reads", model.display()))
+    build().with_context(|| format!("{} ({key}) is not a model that ONNX Runtime can load", model.display()))
 }

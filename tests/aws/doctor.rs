@@ -44,9 +44,14 @@ async fn each_fault_is_found_and_its_remedy_named() {
             settings("ROLLCALL__QUEUE__VISIBILITY", "60s"),
             "queue rollcall-speaker",
             "VisibilityTimeout is 30, not 60",
-            "put right",
+            "correct what the message names",
         ),
-        (settings("ROLLCALL__QUEUE__MAX_RECEIVES", "9"), "queue rollcall-listener.fifo", "RedrivePolicy", "put right"),
+        (
+            settings("ROLLCALL__QUEUE__MAX_RECEIVES", "9"),
+            "queue rollcall-listener.fifo",
+            "RedrivePolicy",
+            "correct what the message names",
+        ),
         (
             settings("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:1"),
             "queue rollcall-speaker",

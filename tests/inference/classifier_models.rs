@@ -80,9 +80,9 @@ fn mean_and_deviation_of_the_settings_are_applied() {
 #[test]
 fn labels_or_models_that_do_not_fit_are_errors_that_say_why() {
     for (model, labels, part) in [
-        ("mean_colour.onnx", "red\ngreen\n", "has 2 labels, one a line, but the model has 3 classes"),
+        ("mean_colour.onnx", "red\ngreen\n", "has 2 labels, one per line, but the model has 3 classes"),
         ("planar_last.onnx", COLOURS, "not planar RGB"),
-        ("make.py", COLOURS, "not a model that ONNX Runtime reads"),
+        ("make.py", COLOURS, "not a model that ONNX Runtime can load"),
         ("absent.onnx", COLOURS, "recognition.classifier"),
     ] {
         let (settings, _labels) = with_model(model, labels);

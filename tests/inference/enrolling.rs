@@ -57,9 +57,9 @@ async fn a_folder_without_one_good_photo_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let args = Args { dir: dir.path().to_owned() };
     let empty = enroll(&args, &settings, store.clone()).await.unwrap_err().to_string();
-    assert!(empty.contains("a folder per person"), "{empty}");
+    assert!(empty.contains("one folder per person"), "{empty}");
     put(dir.path(), "Ada/photo.jpg", b"not a photo");
     let bad = enroll(&args, &settings, store.clone()).await.unwrap_err().to_string();
-    assert!(bad.contains("no photo of"), "{bad}");
+    assert!(bad.contains("no photo in"), "{bad}");
     assert_eq!(store.writes(), 0);
 }

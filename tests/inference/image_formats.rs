@@ -144,6 +144,28 @@ fn too_many_pixels_are_refused_from_the_header_with_the_limit_named() {
     assert!(decode(&deep, 16_000).is_ok());
 }
 
+#[test]
+fn a_colour_profile_takes_no_more_memory_than_is_allowed() {
+    // 64 MiB of zeros in a few kilobytes: the compressed pixels of a black image, as the profile of a small one.
+    let black = encoded(&image::GrayImage::new(8192, 8192).into(), ImageFormat::Png);
+    let mut compressed = Vec::new();
+    let mut at = 8;
+    while at < black.len() {
+        let length = u32::from_be_bytes(black[at..at + 4].try_into().unwrap()) as usize;
+        if &black[at + 4..at + 8] == b"IDAT" {
+            compressed.extend_from_slice(&black[at + 8..at + 8 + length]);
+        }
+        at += 12 + length;
+    }
+    let profile = [b"iCCPx\0\0".as_slice(), &compressed].concat();
+    let chunk =
+        [&(profile.len() as u32 - 4).to_be_bytes(), profile.as_slice(), &crc32(&profile).to_be_bytes()].concat();
+    let png = encoded(&gradient(8, 8), ImageFormat::Png);
+    let png = [&png[..33], &chunk, &png[33..]].concat();
+    assert_eq!(kind(decode(&png, 10_000)), FailureKind::TooLarge);
+    assert!(decode(&png, MAX_PIXELS).is_ok(), "the profile itself is no fault");
+}
+
 /// The checksum of PNG chunks (PNG specification, annex D).
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
@@ -200,6 +222,25 @@ fn big_photos_are_shrunk_for_detection_and_boxes_are_of_the_original() {
     let tolerance = 0.03 * large.faces[0].bbox[2];
     for (l, s) in large.faces[0].bbox.iter().zip(&small.faces[0].bbox) {
         assert!((l - 3.0 * s).abs() < tolerance, "{:?} and {:?}", large.faces[0].bbox, small.faces[0].bbox);
+    }
+}
+
+#[test]
+fn faces_are_largest_first() {
+    let face = |name: &str, width| {
+        let photo = image::load_from_memory(&sample(name)).unwrap();
+        photo.resize(width, 4 * width, image::imageops::FilterType::Triangle).to_rgb8()
+    };
+    let mut recogniser = recogniser(&settings());
+    for (large, small) in [("person_a_2.jpg", "person_b_2.jpg"), ("person_b_2.jpg", "person_a_2.jpg")] {
+        let (large, small) = (face(large, 420), face(small, 200));
+        let mut both = image::RgbImage::new(640, large.height().max(small.height()));
+        image::imageops::replace(&mut both, &small, 0, 0);
+        image::imageops::replace(&mut both, &large, 210, 0);
+        let seen = see(recogniser.as_mut(), &encoded(&both.into(), ImageFormat::Png)).unwrap();
+        assert_eq!(seen.faces.len(), 2);
+        let [first, second] = [0, 1].map(|i| seen.faces[i].bbox);
+        assert!(first[2] * first[3] > second[2] * second[3] && first[0] > second[0], "{first:?} {second:?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a check has found, and the remedy for each kind of error.
+//! The finding of a check, and the remedy for each kind of error.
 
 use crate::cloud::CloudError;
 
@@ -6,7 +6,7 @@ use crate::cloud::CloudError;
 pub(super) struct Finding {
     /// What was checked.
     pub(super) what: String,
-    /// What is well, or the fault and its remedy.
+    /// The healthy state, or the fault and its remedy.
     pub(super) result: Result<String, (String, String)>,
 }
 
@@ -27,7 +27,7 @@ pub(super) fn remedy(error: CloudError, missing: &str) -> (String, String) {
             "give this role the rights that deploy/cloudformation.yaml gives it, or use other credentials"
         }
         CloudError::NotFound(_) => missing,
-        CloudError::Invalid(_) => "put right what the message names",
+        CloudError::Invalid(_) => "correct what the message names",
         CloudError::Quota(_) => "ask AWS for a higher limit, or lower fleet.max_instances",
         CloudError::NoCapacity(_) => "name more types in aws.instance_types or more subnets in aws.subnets",
         CloudError::Unavailable(_) => "check the network, aws.region and AWS_ENDPOINT_URL_*",

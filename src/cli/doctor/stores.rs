@@ -22,7 +22,7 @@ pub(super) async fn stores(settings: &Settings, store: Arc<dyn ObjectStore>) -> 
         let result = try_bucket(&*store, bucket).await.map(|()| "can be written, read and listed");
         findings.push(Finding::new(
             format!("bucket {bucket}"),
-            result.map_err(|e| remedy(e, &format!("make the bucket, or set {key}"))),
+            result.map_err(|e| remedy(e, &format!("create the bucket, or set {key}"))),
         ));
     }
     let gallery = GalleryStore::new(store, settings.store.state.clone(), settings.gallery.clone()).load().await;
@@ -30,7 +30,7 @@ pub(super) async fn stores(settings: &Settings, store: Arc<dyn ObjectStore>) -> 
         0 => "nobody is enrolled yet: every face will be unknown (rollcall enroll DIR)".to_owned(),
         n => format!("{n} people"),
     });
-    let remedy = "see the bucket above; a damaged gallery is replaced by `rollcall gallery import`";
+    let remedy = "see the finding on its bucket; `rollcall gallery import --replace` replaces a damaged gallery";
     findings.push(Finding::new("gallery", gallery.map_err(|e| (e.to_string(), remedy.to_owned()))));
     findings
 }

@@ -1,78 +1,84 @@
-//! One upload: sent, sent again where that can help, and its answer.
+//! Uploads one image, with retries, and parses the answer.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bytes::Bytes;
 use reqwest::{StatusCode, Url, header, multipart};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::photos::label_of;
 use crate::job::JobId;
 
-/// Names the jobs of an answer: ids, separated by commas.
-pub const ID_HEADER: &str = "rollcall-id";
-/// First pause after a broken connection; doubled each time, up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// What is kept of a refusal's text.
-const MESSAGE_CHARS: usize = 200;
+/// Header with the ids of an answer's jobs, separated by commas.
+const ID_HEADER: &str = "rollcall-id";
+/// Pause before the first retry after a broken connection. It doubles up to [`MAX_BACKOFF`].
+const MIN_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+/// Characters of an error's text that are kept.
+const MAX_MESSAGE: usize = 200;
 
-/// Sends uploads to one address over kept-alive connections.
+/// Uploads to one address over persistent connections.
 #[derive(Clone)]
-pub struct Client {
-    pub http: reqwest::Client,
-    pub url: Url,
-    pub field: String,
-    /// For one upload, all its attempts and pauses together.
-    pub timeout: Duration,
-    /// Whether to send again after a broken connection.
-    pub retry: bool,
+pub(super) struct Client {
+    pub(super) http: reqwest::Client,
+    pub(super) url: Url,
+    pub(super) field: String,
+    /// Limit for one upload, with all its attempts and pauses.
+    pub(super) timeout: Duration,
+    /// Whether to retry after a broken connection.
+    pub(super) retry: bool,
 }
 
-/// Uploads sent again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retries {
+/// Numbers of retries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Retries {
     /// After 503 with `Retry-After`.
-    pub busy: usize,
+    pub(super) busy: usize,
     /// After a broken connection.
-    pub connection: usize,
+    pub(super) connection: usize,
 }
 
-/// How an upload ended.
+/// The end of an upload.
 #[derive(Debug)]
-pub struct Upload {
-    pub outcome: Result<Answer, Failed>,
-    /// From the first attempt to the answer, pauses included.
-    pub took: Duration,
-    pub retries: Retries,
+pub(super) struct Upload {
+    pub(super) outcome: Result<Answer, Failed>,
+    /// From the first attempt to the answer, including pauses.
+    pub(super) took: Duration,
+    pub(super) retries: Retries,
 }
 
+/// The answer to an upload.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Answer {
-    pub label: String,
-    /// The job, where the server names it.
-    pub id: Option<JobId>,
+pub(super) struct Answer {
+    pub(super) label: String,
+    /// The job, if the server names it.
+    pub(super) id: Option<JobId>,
 }
 
+/// Why an upload has no answer.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Failed {
+pub(super) struct Failed {
     /// `connection`, `timeout`, `http 415`, ….
-    pub kind: String,
-    pub message: String,
+    pub(super) kind: String,
+    pub(super) message: String,
 }
 
 impl Client {
-    pub fn new(url: &str, field: &str, timeout: Duration, retry: bool) -> anyhow::Result<Self> {
-        let url =
-            Url::parse(url).with_context(|| format!("--url {url}: not an address such as http://127.0.0.1:8080/"))?;
-        anyhow::ensure!(url.scheme() == "http", "--url {url}: only http:// is spoken here");
+    /// Creates a client.
+    ///
+    /// # Errors
+    /// `url` is not an http:// address.
+    pub(super) fn new(url: &str, field: &str, timeout: Duration, retry: bool) -> anyhow::Result<Self> {
+        let url = Url::parse(url)
+            .with_context(|| format!("--url {url}: it must be an address such as http://127.0.0.1:8080/"))?;
+        anyhow::ensure!(url.scheme() == "http", "--url {url}: it must begin with http://");
         let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).no_proxy().build()?;
         Ok(Self { http, url, field: field.to_owned(), timeout, retry })
     }
 
-    /// The address of another path of the same server.
-    pub fn at(&self, path: &str) -> Url {
+    /// Returns the address of another path on the same server.
+    pub(super) fn at(&self, path: &str) -> Url {
         let mut url = self.url.clone();
         url.set_path(path);
         url.set_query(None);
@@ -81,7 +87,7 @@ impl Client {
 
     /// Uploads one image and waits for its label.
     #[expect(clippy::disallowed_methods, reason = "measures how long the answer takes")]
-    pub async fn upload(&self, file: &str, image: Bytes) -> Upload {
+    pub(super) async fn upload(&self, file: &str, image: Bytes) -> Upload {
         let started = Instant::now();
         let mut retries = Retries::default();
         let outcome = match tokio::time::timeout(self.timeout, self.attempts(file, image, &mut retries)).await {
@@ -95,9 +101,9 @@ impl Client {
     }
 
     async fn attempts(&self, file: &str, image: Bytes, retries: &mut Retries) -> Result<Answer, Failed> {
-        // One key for all attempts: a server that has taken the job does not take it again.
+        // All attempts have the same key, so that a job that was accepted is not accepted again.
         let key = JobId::new().to_string();
-        let mut pause = FIRST_PAUSE;
+        let mut pause = MIN_BACKOFF;
         loop {
             match self.attempt(file, image.clone(), &key).await {
                 Attempt::Done(outcome) => return outcome,
@@ -111,7 +117,7 @@ impl Client {
                 Attempt::Broken(_) => {
                     retries.connection += 1;
                     tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    pause = (pause * 2).min(MAX_BACKOFF);
                 }
             }
         }
@@ -139,22 +145,23 @@ impl Client {
                 Some(after) if status == StatusCode::SERVICE_UNAVAILABLE => Attempt::Busy(after),
                 _ => Attempt::Done(Err(Failed {
                     kind: format!("http {}", status.as_u16()),
-                    message: text.trim().chars().take(MESSAGE_CHARS).collect(),
+                    message: text.trim().chars().take(MAX_MESSAGE).collect(),
                 })),
             },
         }
     }
 }
 
+/// The outcome of one attempt.
 enum Attempt {
     Done(Result<Answer, Failed>),
     /// 503 with `Retry-After`.
     Busy(Duration),
-    /// No whole answer came.
+    /// No complete answer was received.
     Broken(String),
 }
 
-/// An error and its causes: the outermost alone says only that sending failed.
+/// Formats an error with its causes. The outermost alone says only that sending failed.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

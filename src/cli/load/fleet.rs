@@ -1,4 +1,4 @@
-//! The fleet while the load runs: sampled, and shown as the changes it went through.
+//! Samples the fleet while the load runs, and formats its changes as a table.
 
 use std::{
     fmt::Write as _,
@@ -11,40 +11,40 @@ use serde::{Deserialize, Serialize};
 use super::client::Client;
 use crate::{cloud::Depth, fleet::Counts};
 
-/// How often `/v1/fleet` is read.
-const EVERY: Duration = Duration::from_millis(200);
-/// Rows of the table; with more changes, evenly spaced ones are shown.
+/// Interval between reads of `/v1/fleet`.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(200);
+/// Rows of the table. Of more changes, evenly spaced ones are shown.
 const MAX_ROWS: usize = 24;
-/// Characters of the sparkline.
+/// Longest sparkline, in characters.
 const SPARK_WIDTH: usize = 60;
 
 /// The fleet at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sample {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Sample {
     /// Milliseconds since the load began.
-    pub at_ms: u64,
+    pub(super) at_ms: u64,
     /// Instances by state.
-    pub counts: Counts,
-    /// The request queue.
-    pub depth: Depth,
+    pub(super) counts: Counts,
+    /// Depth of the request queue.
+    pub(super) depth: Depth,
 }
 
-/// What is read of `/v1/fleet`; it says more.
+/// The part of `/v1/fleet` that is sampled.
 #[derive(Deserialize)]
 struct FleetAnswer {
     counts: Counts,
     depth: Depth,
 }
 
-/// Reads the fleet until it is stopped.
-pub struct Sampler {
+/// Samples the fleet until it is stopped.
+pub(super) struct Sampler {
     samples: Arc<Mutex<Vec<Sample>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Sampler {
-    /// Takes the first sample before it returns, so that the fleet is seen as it was before the load.
-    pub async fn start(client: Client, started: Instant) -> Self {
+    /// Starts to sample. The first sample is taken before this returns, so that it shows the fleet before the load.
+    pub(super) async fn start(client: Client, started: Instant) -> Self {
         let samples = Arc::new(Mutex::new(Vec::new()));
         let sample = {
             let samples = samples.clone();
@@ -52,7 +52,7 @@ impl Sampler {
                 let (client, samples) = (client.clone(), samples.clone());
                 async move {
                     if let Some(sample) = read(&client, started).await {
-                        // A poisoned lock means a panic between two pushes, which cannot leave the list broken.
+                        // A panic cannot leave the list half changed, so a poisoned lock is usable.
                         samples.lock().unwrap_or_else(|e| e.into_inner()).push(sample);
                     }
                 }
@@ -60,9 +60,9 @@ impl Sampler {
         };
         sample().await;
         let task = tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(EVERY);
+            let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            ticks.tick().await; // the first tick is at once, and that sample is taken
+            ticks.tick().await; // the first tick is immediate, and its sample has been taken
             loop {
                 ticks.tick().await;
                 sample().await;
@@ -71,8 +71,8 @@ impl Sampler {
         Self { samples, task }
     }
 
-    /// All samples; none if the server shows no fleet.
-    pub fn stop(self) -> Vec<Sample> {
+    /// Stops and returns all samples; none if the server has no fleet.
+    pub(super) fn stop(self) -> Vec<Sample> {
         self.task.abort();
         std::mem::take(&mut *self.samples.lock().unwrap_or_else(|e| e.into_inner())) // as above
     }
@@ -80,13 +80,13 @@ impl Sampler {
 
 #[expect(clippy::disallowed_methods, reason = "measures when a sample is taken")]
 async fn read(client: &Client, started: Instant) -> Option<Sample> {
-    let response = client.http.get(client.at("/v1/fleet")).timeout(10 * EVERY).send().await.ok()?;
+    let response = client.http.get(client.at("/v1/fleet")).timeout(10 * SAMPLE_INTERVAL).send().await.ok()?;
     let fleet: FleetAnswer = response.error_for_status().ok()?.json().await.ok()?;
     Some(Sample { at_ms: started.elapsed().as_millis() as u64, counts: fleet.counts, depth: fleet.depth })
 }
 
-/// The samples at which the counts changed, the first included.
-pub fn changes(samples: &[Sample]) -> Vec<Sample> {
+/// Returns the first sample and those at which the counts changed.
+pub(super) fn changes(samples: &[Sample]) -> Vec<Sample> {
     let mut changes: Vec<Sample> = Vec::new();
     for sample in samples {
         if changes.last().is_none_or(|last| last.counts != sample.counts) {
@@ -96,14 +96,14 @@ pub fn changes(samples: &[Sample]) -> Vec<Sample> {
     changes
 }
 
-/// A table of the changes and a line of the running instances; empty if nothing was sampled.
-pub fn table(samples: &[Sample]) -> String {
+/// Formats a table of the changes and a sparkline of the running instances. Empty if there are no samples.
+pub(super) fn table(samples: &[Sample]) -> String {
     let changes = changes(samples);
     let Some(last) = samples.last() else { return String::new() };
     let mut out = String::from("      at  pending  running  stopping  stopped  queue\n");
     let rows = changes.len().min(MAX_ROWS);
     for row in 0..rows {
-        // Evenly spaced, with the first and the last among them.
+        // Evenly spaced, including the first and the last.
         let s = changes[row * (changes.len() - 1) / (rows - 1).max(1)];
         let c = s.counts;
         let at = s.at_ms as f64 / 1e3;
@@ -116,13 +116,13 @@ pub fn table(samples: &[Sample]) -> String {
         );
     }
     if changes.len() > rows {
-        let _ = writeln!(out, "({rows} of {} changes; all with --json)", changes.len());
+        let _ = writeln!(out, "({rows} of {} changes; --json prints all)", changes.len());
     }
     let _ = writeln!(out, "running  {}  0 to {:.1} s", sparkline(samples), last.at_ms as f64 / 1e3);
     out
 }
 
-/// Running instances over time, at most [`SPARK_WIDTH`] characters: the height is relative to the most there were.
+/// Formats running instances over time in at most [`SPARK_WIDTH`] characters. The maximum has full height.
 fn sparkline(samples: &[Sample]) -> String {
     const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let most = samples.iter().map(|s| s.counts.running).max().unwrap_or(0).max(1);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn only_changes_are_shown_and_the_line_follows_the_running_instances() {
+    fn the_table_has_one_row_per_change_and_the_sparkline_follows_the_running_instances() {
         let samples: Vec<_> = [0, 0, 1, 2, 2, 0].iter().enumerate().map(|(i, r)| sample(i as u64 * 200, *r)).collect();
         assert_eq!(changes(&samples).iter().map(|s| s.at_ms).collect::<Vec<_>>(), [0, 400, 600, 1000]);
         let table = table(&samples);
@@ -154,11 +154,12 @@ mod tests {
     }
 
     #[test]
-    fn many_changes_are_thinned_with_the_first_and_the_last_kept() {
+    fn many_changes_are_thinned_but_for_the_first_and_the_last() {
         let samples: Vec<_> = (0..1000).map(|i| sample(i * 200, (i % 7) as usize)).collect();
         let table = table(&samples);
         assert!(table.contains("24 of 1000 changes"), "{table}");
-        assert!(table.contains("   0.0 s") && table.contains(" 199.8 s"), "{table}");
+        let rows: Vec<&str> = table.lines().skip(1).take(24).collect();
+        assert!(rows[0].starts_with("   0.0 s") && rows[23].starts_with(" 199.8 s"), "{table}");
         assert!(table.lines().all(|l| l.chars().count() < 100), "{table}");
     }
 

@@ -1,4 +1,4 @@
-//! The photos to send, and what is expected of each.
+//! The photos to upload, and the expected label of each.
 
 use std::{
     collections::HashMap,
@@ -9,25 +9,29 @@ use anyhow::{Context, bail, ensure};
 
 use crate::results::keys::stem;
 
-/// Formats that are sent; other files of the folder are passed over.
+/// Extensions of the files that are uploaded. Other files are skipped.
 const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 
 /// One photo of the folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Photo {
-    /// Path below the folder, with `/`.
-    pub relative: String,
-    pub path: PathBuf,
+pub(super) struct Photo {
+    /// Path below the folder, with `/` as separator.
+    pub(super) relative: String,
+    pub(super) path: PathBuf,
 }
 
 impl Photo {
-    pub fn file(&self) -> &str {
+    /// Returns the file name.
+    pub(super) fn file(&self) -> &str {
         self.relative.rsplit('/').next().unwrap_or(&self.relative)
     }
 }
 
-/// Every photo below `dir`, in the order of their relative paths, so that two runs send the same.
-pub fn collect(dir: &Path) -> anyhow::Result<Vec<Photo>> {
+/// Returns every photo below `dir`, ordered by relative path, so that every run uploads the same.
+///
+/// # Errors
+/// A folder cannot be read, or there is no photo.
+pub(super) fn collect(dir: &Path) -> anyhow::Result<Vec<Photo>> {
     let mut photos = Vec::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -35,7 +39,7 @@ pub fn collect(dir: &Path) -> anyhow::Result<Vec<Photo>> {
         for entry in entries {
             let entry = entry.with_context(|| format!("cannot read folder {}", folder.display()))?;
             let path = entry.path();
-            // The entry's own type, not its target's: a link to a folder above would never end.
+            // The type of the entry, not of its target: links to a parent folder must not be followed.
             if entry.file_type().is_ok_and(|t| t.is_dir()) {
                 folders.push(path);
             } else if is_photo(&path) {
@@ -55,18 +59,21 @@ fn is_photo(path: &Path) -> bool {
     EXTENSIONS.contains(&extension.as_str()) && path.is_file()
 }
 
-/// What each photo should be answered with.
+/// The expected labels.
 #[derive(Debug)]
-pub enum Expectations {
-    /// By the image as a list names it: relative path, file name, or stem.
+pub(super) enum Expectations {
+    /// Labels by relative path, file name, or stem.
     Listed(HashMap<String, String>),
-    /// The name of the folder the photo lies in.
+    /// The name of the folder that the photo is in.
     Folder,
 }
 
 impl Expectations {
-    /// Reads a list with the header `Image,Results`.
-    pub fn read(csv: &Path) -> anyhow::Result<Self> {
+    /// Reads a CSV file with the header `Image,Results`.
+    ///
+    /// # Errors
+    /// The file cannot be read, has another header, or gives an image two labels.
+    pub(super) fn read(csv: &Path) -> anyhow::Result<Self> {
         let reader = csv::ReaderBuilder::new()
             .trim(csv::Trim::All)
             .from_path(csv)
@@ -86,14 +93,14 @@ impl Expectations {
             let (name, label) = (row[image].to_owned(), row[result].to_owned());
             let before = labels.insert(name.clone(), label.clone());
             if let Some(before) = before.filter(|b| *b != label) {
-                bail!("{name} is expected to be both {before} and {label}; name it by its path below the folder");
+                bail!("{name} has two labels, {before} and {label}; name the images by their path below the folder");
             }
         }
         Ok(Self::Listed(labels))
     }
 
-    /// The label expected of a photo, if there is one.
-    pub fn of<'a>(&'a self, photo: &'a Photo) -> Option<&'a str> {
+    /// Returns the expected label of a photo, if there is one.
+    pub(super) fn of<'a>(&'a self, photo: &'a Photo) -> Option<&'a str> {
         match self {
             Self::Folder => photo.path.parent()?.file_name()?.to_str(),
             Self::Listed(labels) => {
@@ -104,8 +111,8 @@ impl Expectations {
     }
 }
 
-/// The label in a plain reply: `label`, or `stem:label` with the stem of the file that was sent.
-pub fn label_of<'a>(reply: &'a str, file: &str) -> &'a str {
+/// Returns the label in a reply to `POST /`: `label`, or `stem:label` with the stem of the uploaded file.
+pub(super) fn label_of<'a>(reply: &'a str, file: &str) -> &'a str {
     let line = reply.trim();
     line.strip_prefix(stem(file)).and_then(|rest| rest.strip_prefix(':')).unwrap_or(line).trim()
 }
@@ -124,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_names_images_with_or_without_extension_or_by_path() {
+    fn a_list_names_images_by_file_name_stem_or_path() {
         let e = listed("Image,Results\ntest_00,Paul\ntest_01.jpg, Ada \na/x.jpg,Bob\n").expect("valid");
         assert_eq!(e.of(&photo("test_00.jpg")), Some("Paul"));
         assert_eq!(e.of(&photo("deep/er/test_01.jpg")), Some("Ada"));
@@ -133,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_may_come_in_any_order_and_after_a_byte_order_mark() {
+    fn columns_may_be_in_any_order_and_after_a_byte_order_mark() {
         let e = listed("\u{feff}Results,Other,Image\nPaul,9,test_00\n").expect("valid");
         assert_eq!(e.of(&photo("test_00.png")), Some("Paul"));
     }
@@ -141,7 +148,7 @@ mod tests {
     #[test]
     fn a_list_that_contradicts_itself_or_has_another_header_is_refused() {
         let e = listed("Image,Results\nx,Paul\nx,Ada\n").expect_err("contradiction").to_string();
-        assert!(e.contains("x is expected to be both Paul and Ada"), "{e}");
+        assert!(e.contains("x has two labels, Paul and Ada"), "{e}");
         assert!(listed("Image,Results\nx,Paul\nx,Paul\n").is_ok());
         let e = listed("file,label\nx,Paul\n").expect_err("header").to_string();
         assert!(e.contains("Image,Results") && e.contains("file,label"), "{e}");
@@ -154,16 +161,16 @@ mod tests {
     }
 
     #[test]
-    fn both_styles_of_reply_are_understood() {
+    fn both_styles_of_reply_are_parsed() {
         assert_eq!(label_of("Ada\n", "x.jpg"), "Ada");
         assert_eq!(label_of("x:Ada\n", "x.jpg"), "Ada");
         assert_eq!(label_of("x.y:Ada", "x.y.jpg"), "Ada");
-        assert_eq!(label_of("y:Ada", "x.jpg"), "y:Ada", "the answer to another file is not taken for this one's");
+        assert_eq!(label_of("y:Ada", "x.jpg"), "y:Ada", "the prefix is another file's");
         assert_eq!(label_of("no face", "x.jpg"), "no face");
     }
 
     #[test]
-    fn photos_are_found_in_folders_in_one_order_and_other_files_passed_over() {
+    fn photos_are_collected_recursively_in_order_and_other_files_skipped() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         assert!(collect(dir.path()).is_err_and(|e| e.to_string().contains("no photo")));
         std::fs::create_dir_all(dir.path().join("b/c")).expect("writable");

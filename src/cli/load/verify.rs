@@ -1,5 +1,5 @@
-//! Whether everything that was answered is kept: asked of the server by each job's id, and looked up in the object
-//! store itself where that is within reach.
+//! Checks that what was answered is stored: asks the server for each job's result, and looks into the object store
+//! itself if it is on this machine.
 
 use std::{fmt::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
@@ -16,64 +16,66 @@ use crate::{
     settings,
 };
 
-/// Answers go out before results are stored; how long a result may take to appear, for all jobs together.
-const PATIENCE: Duration = Duration::from_secs(15);
-const PAUSE: Duration = Duration::from_millis(50);
-/// Jobs looked up at once.
-const AT_ONCE: usize = 16;
+/// Time until all results must be stored. Answers are sent before results are stored.
+const RESULT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Interval between requests for a result that is pending.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Jobs that are checked concurrently.
+const CONCURRENCY: usize = 16;
 /// Problems that are listed one by one.
-const LISTED: usize = 20;
+const MAX_LISTED: usize = 20;
 
 /// An upload that was answered.
 #[derive(Clone, Debug)]
-pub struct Answered {
-    pub id: JobId,
-    pub path: PathBuf,
-    pub label: String,
+pub(super) struct Answered {
+    pub(super) id: JobId,
+    pub(super) path: PathBuf,
+    pub(super) label: String,
 }
 
-/// What the server says of a job under its id; it says more.
+/// The part of a stored result that is checked.
 #[derive(Deserialize)]
-struct Kept {
+struct Stored {
     file: String,
     status: Status,
     label: Option<String>,
 }
 
-/// The object store, looked into directly.
-pub struct StoreProbe {
-    pub objects: Arc<dyn ObjectStore>,
-    pub buckets: settings::Store,
+/// Direct access to the object store.
+pub(super) struct StoreProbe {
+    pub(super) objects: Arc<dyn ObjectStore>,
+    pub(super) buckets: settings::Store,
 }
 
-/// What of the answered jobs is in the store.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoreCheck {
-    /// Jobs looked for.
-    pub jobs: usize,
-    /// Jobs whose result the server gives under their id, with the label that was answered.
-    pub results: usize,
-    /// Inputs with the bytes that were sent. Absent if the object store is out of reach.
-    pub inputs: Option<usize>,
+/// How much of the answered jobs is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct StoreCheck {
+    /// Jobs that were checked.
+    pub(super) jobs: usize,
+    /// Jobs whose result the server returns with the label that was answered.
+    pub(super) results: usize,
+    /// Inputs with the bytes that were uploaded. Absent without direct access to the object store.
+    pub(super) inputs: Option<usize>,
     /// Outputs with the label that was answered. Absent like `inputs`.
-    pub outputs: Option<usize>,
-    /// The first that are missing or differ, and how.
-    pub problems: Vec<String>,
+    pub(super) outputs: Option<usize>,
+    /// The first problems.
+    pub(super) problems: Vec<String>,
 }
 
 impl StoreCheck {
-    /// Everything that was looked for was found.
-    pub fn is_complete(&self) -> bool {
+    /// Returns whether everything is stored.
+    pub(super) fn is_complete(&self) -> bool {
         [Some(self.results), self.inputs, self.outputs].into_iter().flatten().all(|found| found == self.jobs)
     }
 
+    /// Formats the check as lines of the report.
     pub(super) fn text(&self) -> String {
         let jobs = self.jobs;
         let mut out = format!("store      {} of {jobs} results by id", self.results);
         // Writing to a String cannot fail.
         let _ = match (self.inputs, self.outputs) {
             (Some(inputs), Some(outputs)) => writeln!(out, ", {inputs} inputs, {outputs} outputs"),
-            _ => writeln!(out, "; inputs and outputs are out of reach (--data-dir)"),
+            _ => writeln!(out, "; inputs and outputs not checked (--data-dir)"),
         };
         for problem in &self.problems {
             let _ = writeln!(out, "           {problem}");
@@ -82,17 +84,17 @@ impl StoreCheck {
     }
 }
 
-/// Looks for every answered job. The objects are looked for once the job's record is there: it is written last.
-pub async fn check(client: &Client, store_probe: Option<&StoreProbe>, answered: Vec<Answered>) -> StoreCheck {
-    let until = Instant::now() + PATIENCE;
-    let count = store_probe.map(|_| 0);
-    let mut check = StoreCheck { jobs: answered.len(), inputs: count, outputs: count, ..StoreCheck::default() };
+/// Checks every answered job. The objects are read once the result is stored, because it is stored last.
+pub(super) async fn check(client: &Client, store_probe: Option<&StoreProbe>, answered: Vec<Answered>) -> StoreCheck {
+    let until = Instant::now() + RESULT_TIMEOUT;
+    let initial = store_probe.map(|_| 0);
+    let mut check = StoreCheck { jobs: answered.len(), inputs: initial, outputs: initial, ..StoreCheck::default() };
     let mut found = stream::iter(answered)
         .map(|job| async move {
             match result(client, &job, until).await {
-                Ok(kept) => {
+                Ok(stored) => {
                     let objects = match store_probe {
-                        Some(store_probe) => Some(objects(store_probe, &job, &kept.file).await),
+                        Some(store_probe) => Some(objects(store_probe, &job, &stored.file).await),
                         None => None,
                     };
                     (job.id, Ok(()), objects)
@@ -100,20 +102,20 @@ pub async fn check(client: &Client, store_probe: Option<&StoreProbe>, answered: 
                 Err(problem) => (job.id, Err(problem), None),
             }
         })
-        .buffer_unordered(AT_ONCE);
+        .buffer_unordered(CONCURRENCY);
     while let Some((id, result, objects)) = found.next().await {
-        let mut note = |what: Result<(), String>| match what {
+        let mut count = |found: Result<(), String>| match found {
             Ok(()) => 1,
             Err(problem) => {
-                if check.problems.len() < LISTED {
+                if check.problems.len() < MAX_LISTED {
                     check.problems.push(format!("{id}: {problem}"));
                 }
                 0
             }
         };
-        check.results += note(result);
+        check.results += count(result);
         if let Some((input, output)) = objects {
-            let (input, output) = (note(input), note(output));
+            let (input, output) = (count(input), count(output));
             check.inputs = check.inputs.map(|n| n + input);
             check.outputs = check.outputs.map(|n| n + output);
         }
@@ -122,43 +124,44 @@ pub async fn check(client: &Client, store_probe: Option<&StoreProbe>, answered: 
     check
 }
 
-/// The result of a finished job, waited for until `until`.
-async fn result(client: &Client, job: &Answered, until: Instant) -> Result<Kept, String> {
+/// Returns the result of a job once it is finished, at most until `until`.
+async fn result(client: &Client, job: &Answered, until: Instant) -> Result<Stored, String> {
     let url = client.at(&format!("/v1/recognitions/{}", job.id));
     loop {
-        let problem = match client.http.get(url.clone()).timeout(PATIENCE).send().await {
-            Err(e) => format!("the result could not be asked for: {e}"),
+        let problem = match client.http.get(url.clone()).timeout(RESULT_TIMEOUT).send().await {
+            Err(e) => format!("the result could not be requested: {e}"),
             Ok(r) if !r.status().is_success() => format!("no result: {}", r.status()),
-            Ok(r) => match r.json::<Kept>().await {
+            Ok(r) => match r.json::<Stored>().await {
                 Err(e) => format!("unreadable result: {e}"),
-                Ok(Kept { status: Status::Pending, .. }) => "still pending".to_owned(),
-                Ok(kept) => return same_label(kept, &job.label),
+                Ok(Stored { status: Status::Pending, .. }) => "still pending".to_owned(),
+                Ok(stored) => return same_label(stored, &job.label),
             },
         };
         if Instant::now() >= until {
             return Err(problem);
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-fn same_label(kept: Kept, answered: &str) -> Result<Kept, String> {
-    match &kept.label {
-        Some(label) if label == answered => Ok(kept),
-        Some(label) => Err(format!("{answered} was answered, {label} is kept")),
-        None => Err(format!("{answered} was answered, a failure is kept")),
+/// Returns the result if it has the label that was answered.
+fn same_label(stored: Stored, answered: &str) -> Result<Stored, String> {
+    match &stored.label {
+        Some(label) if label == answered => Ok(stored),
+        Some(label) => Err(format!("{answered} was answered, but {label} is stored")),
+        None => Err(format!("{answered} was answered, but a failure is stored")),
     }
 }
 
-/// Whether a job's input and output are there and right.
+/// Checks a job's input and output.
 async fn objects(store_probe: &StoreProbe, job: &Answered, file: &str) -> (Result<(), String>, Result<(), String>) {
     let StoreProbe { objects, buckets } = store_probe;
     let sent = tokio::fs::read(&job.path).await;
     let input_key = keys::input_key(buckets, job.id, file);
     let input = match (objects.get(&buckets.input, &input_key).await, sent) {
         (Ok(object), Ok(sent)) if object.bytes == sent => Ok(()),
-        (Ok(_), Ok(_)) => Err(format!("{}/{input_key} is not the photo that was sent", buckets.input)),
-        (Ok(_), Err(e)) => Err(format!("{} cannot be read any more: {e}", job.path.display())),
+        (Ok(_), Ok(_)) => Err(format!("{}/{input_key} is not the photo that was uploaded", buckets.input)),
+        (Ok(_), Err(e)) => Err(format!("{} can no longer be read: {e}", job.path.display())),
         (Err(e), _) => Err(missing(&buckets.input, &input_key, &e)),
     };
     let output_key = keys::output_key(buckets, job.id, file);

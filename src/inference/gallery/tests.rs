@@ -21,7 +21,7 @@ fn one(name: &str, embedding: &[f32]) -> Vec<Person> {
 
 proptest! {
     #[test]
-    fn the_nearest_is_the_one_that_brute_force_finds(people in people(), mut probe in vector()) {
+    fn the_nearest_is_that_of_brute_force(people in people(), mut probe in vector()) {
         let gallery = add(&Gallery::default(), &people).unwrap().unwrap();
         normalise(&mut probe);
         let cosine = |e: &Vec<f32>| e.iter().zip(&probe).map(|(a, b)| f64::from(a * b)).sum::<f64>();
@@ -33,7 +33,7 @@ proptest! {
     }
 
     #[test]
-    fn people_are_in_order_once_and_of_unit_length(people in people()) {
+    fn people_are_sorted_and_unique_and_embeddings_of_unit_length(people in people()) {
         let gallery = add(&Gallery::default(), &people).unwrap().unwrap();
         prop_assert!(gallery.people.windows(2).all(|w| w[0].name < w[1].name));
         for e in gallery.people.iter().flat_map(|p| &p.embeddings) {
@@ -48,7 +48,7 @@ proptest! {
     }
 
     #[test]
-    fn removing_takes_back_what_adding_brought(people in people(), embedding in vector()) {
+    fn removing_undoes_adding(people in people(), embedding in vector()) {
         let before = add(&Gallery::default(), &people).unwrap().unwrap();
         let after = add(&before, &one("zoe", &embedding)).unwrap().unwrap().without("zoe").unwrap();
         prop_assert_eq!(&after.people, &before.people);
@@ -58,7 +58,7 @@ proptest! {
 }
 
 #[test]
-fn names_that_cannot_be_told_apart_from_answers_or_paths_are_refused() {
+fn names_that_are_labels_or_paths_are_rejected() {
     let long = "x".repeat(101);
     for name in ["", " ", " Ada", "a/b", "a\nb", "..", "unknown", "Unknown", "no face", &long] {
         assert!(check_name(name).is_err(), "{name:?}");
@@ -78,7 +78,7 @@ fn a_gallery_holds_embeddings_of_one_length_until_it_is_empty() {
 }
 
 #[test]
-fn embeddings_without_direction_are_refused() {
+fn embeddings_without_direction_are_rejected() {
     for bad in [[0.0, 0.0], [f32::NAN, 1.0], [f32::INFINITY, 1.0]] {
         assert!(add(&Gallery::default(), &one("ada", &bad)).is_err());
     }
@@ -87,7 +87,7 @@ fn embeddings_without_direction_are_refused() {
 }
 
 #[test]
-fn limits_are_named_when_they_are_passed() {
+fn an_exceeded_limit_is_named() {
     let gallery = Gallery::default().with(&one("ada", &[1.0, 0.0]), 1, 1).unwrap().unwrap();
     assert!(gallery.with(&one("bob", &[1.0, 0.0]), 1, 1).unwrap_err().0.contains("gallery.max_people"));
     assert!(gallery.with(&one("ada", &[0.0, 1.0]), 1, 1).unwrap_err().0.contains("gallery.max_photos"));

@@ -1,0 +1,442 @@
+//! The routes on a real queue and store. No worker runs, so jobs stay pending unless a test finishes them.
+
+use std::io::Cursor;
+
+use actix_web::{
+    body::{MessageBody, to_bytes},
+    dev::ServiceResponse,
+    test::{TestRequest, call_service, init_service},
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use serde_json::Value;
+
+use super::*;
+use crate::{
+    actors::{guardian::Guardian, mailbox::Mailbox, queue_poller::QueuePoller, reply_router::ReplyRouter},
+    client::{JobClient, Options},
+    cloud::{CloudError, CloudResult, Delivery, Depth, Message, Queue, Receipt, local::LocalObjects},
+    fleet::view::FleetView,
+    inference::gallery_store::GalleryStore,
+    job::{Job, JobId},
+    results::ResultStore,
+    settings::Settings,
+    testing::World,
+    wire,
+    worker::Output,
+};
+
+/// A queue that cannot be reached.
+struct Unreachable;
+
+fn unreachable<T>() -> CloudResult<T> {
+    Err(CloudError::Unavailable("no route to 10.0.0.1".into()))
+}
+
+#[async_trait]
+impl Queue for Unreachable {
+    async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
+        batch.iter().map(|_| unreachable()).collect()
+    }
+    async fn receive(&self, _: usize, _: Duration) -> CloudResult<Vec<Delivery>> {
+        unreachable()
+    }
+    async fn delete(&self, batch: Vec<Receipt>) -> Vec<CloudResult<()>> {
+        batch.iter().map(|_| unreachable()).collect()
+    }
+    async fn extend(&self, batch: Vec<(Receipt, Duration)>) -> Vec<CloudResult<()>> {
+        batch.iter().map(|_| unreachable()).collect()
+    }
+    async fn depth(&self) -> CloudResult<Depth> {
+        unreachable()
+    }
+}
+
+/// Returns the state of a node with these settings, queue and results.
+fn state(world: &World, settings: Settings, requests: Arc<dyn Queue>, results: ResultStore) -> web::Data<State> {
+    state_with(world, settings, requests, results, PrometheusBuilder::new().build_recorder().handle())
+}
+
+fn state_with(
+    world: &World,
+    settings: Settings,
+    requests: Arc<dyn Queue>,
+    results: ResultStore,
+    metrics: PrometheusHandle,
+) -> web::Data<State> {
+    let mut guardian = Guardian::builder();
+    let router = guardian.mailbox::<ReplyRouter>("router");
+    let done = Mailbox::<QueuePoller>::new("nobody").sender();
+    guardian.supervise(&router, move |notice| ReplyRouter::new(done.clone(), None, notice));
+    guardian.start().expect("complete");
+    let ports =
+        crate::actors::web_request::Ports { requests, results, register: router.sender(), forget: router.sender() };
+    let options = Options {
+        max_waiting: settings.http.max_waiting,
+        max_memory: settings.http.max_upload_memory,
+        deadline: Duration::from_millis(50),
+        inline_limit: settings.queue.inline_limit,
+        reply_to: settings.queue.speaker.clone(),
+    };
+    let gallery = GalleryStore::new(world.objects.clone(), settings.store.state.clone(), settings.gallery.clone());
+    let (_, fleet) = watch::channel(Arc::new(FleetView::default()));
+    let (_, ending) = watch::channel(false);
+    web::Data::new(State {
+        web: WebTier::new(settings, JobClient::new(options, ports, None), gallery, fleet),
+        metrics,
+        ending,
+        streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+    })
+}
+
+fn node(world: &World) -> web::Data<State> {
+    state(world, world.settings.clone(), world.requests.clone(), world.results.clone())
+}
+
+/// Makes a server that answers requests in this process. A macro, because the type of the server has no name.
+macro_rules! server {
+    ($state:expr) => {
+        init_service(
+            App::new()
+                .app_data($state)
+                .wrap(middleware::from_fn(origin_guard::check))
+                .wrap(middleware::from_fn(metrics::observe))
+                .configure(configure),
+        )
+        .await
+    };
+}
+
+async fn text(response: ServiceResponse<impl MessageBody>) -> String {
+    let body = to_bytes(response.into_body()).await.ok().expect("a body");
+    String::from_utf8(body.into()).expect("UTF-8")
+}
+
+async fn json(response: ServiceResponse<impl MessageBody>) -> Value {
+    serde_json::from_str(&text(response).await).expect("JSON")
+}
+
+fn header<'a, B>(response: &'a ServiceResponse<B>, name: &str) -> Option<&'a str> {
+    response.headers().get(name).map(|value| value.to_str().expect("ASCII"))
+}
+
+fn image() -> Vec<u8> {
+    let mut png = Cursor::new(Vec::new());
+    image::GrayImage::new(8, 8).write_to(&mut png, image::ImageFormat::Png).expect("encoded");
+    png.into_inner()
+}
+
+/// A part of a form: its Content-Disposition after `form-data; `, and its content.
+type Part<'a> = (&'a str, &'a [u8]);
+
+fn upload(path: &str, parts: &[Part]) -> TestRequest {
+    let mut body = Vec::new();
+    for (disposition, content) in parts {
+        body.extend(format!("--x\r\nContent-Disposition: form-data; {disposition}\r\n\r\n").bytes());
+        body.extend(*content);
+        body.extend(b"\r\n");
+    }
+    body.extend(b"--x--\r\n");
+    TestRequest::post()
+        .uri(path)
+        .insert_header(("Content-Type", "multipart/form-data; boundary=x"))
+        .insert_header(("Content-Length", body.len()))
+        .set_payload(body)
+}
+
+const A: &str = r#"name="myfile"; filename="a.png""#;
+const B: &str = r#"name="myfile"; filename="b.png""#;
+
+#[actix::test]
+async fn a_node_is_ready_while_queue_and_store_can_be_reached() {
+    let world = World::new().await;
+    let settings = || world.settings.clone();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let lost = LocalObjects::open(folder.path()).expect("a store");
+    // A link to itself cannot be followed: reading the store is an error.
+    let objects = folder.path().join("objects");
+    std::fs::remove_dir_all(&objects).expect("removed");
+    std::os::unix::fs::symlink(&objects, &objects).expect("a link to itself");
+    let lost = ResultStore::new(Arc::new(lost), settings().store);
+    for (what, state, status) in [
+        ("both", node(&world), 200),
+        ("no queue", state(&world, settings(), Arc::new(Unreachable), world.results.clone()), 503),
+        ("no store", state(&world, settings(), world.requests.clone(), lost), 503),
+    ] {
+        let server = server!(state);
+        let ready = call_service(&server, TestRequest::get().uri("/readyz").to_request()).await;
+        assert_eq!(ready.status(), status, "{what}");
+        assert_eq!(header(&ready, "retry-after").is_some(), status == 503, "{what}");
+        let said = text(ready).await;
+        assert!(said.starts_with(if status == 200 { "ready" } else { "not ready: " }), "{what}: {said}");
+        let alive = call_service(&server, TestRequest::get().uri("/healthz").to_request()).await;
+        assert_eq!(alive.status(), 200, "{what}");
+    }
+}
+
+#[actix::test]
+async fn an_upload_without_a_queue_is_503_and_does_not_name_the_cause() {
+    let world = World::new().await;
+    let server = server!(state(&world, world.settings.clone(), Arc::new(Unreachable), world.results.clone()));
+    for prefer in ["", "respond-async"] {
+        let request = upload("/v1/recognitions", &[(A, &image())]).insert_header(("Prefer", prefer));
+        let refused = call_service(&server, request.to_request()).await;
+        assert_eq!((refused.status().as_u16(), header(&refused, "retry-after")), (503, Some("2")), "{prefer}");
+        let detail = json(refused).await["detail"].as_str().expect("a detail").to_owned();
+        assert!(!detail.contains("10.0.0.1"), "{detail}");
+    }
+}
+
+#[actix::test]
+async fn only_requests_that_change_state_are_bound_to_their_origin() {
+    let world = World::new().await;
+    let server = server!(node(&world));
+    let send = async |request: TestRequest, origin: &'static str| {
+        let request = request.insert_header(("Host", "localhost:8080")).insert_header(("Origin", origin));
+        call_service(&server, request.to_request()).await.status().as_u16()
+    };
+    let post = |path| upload(path, &[(A, b"not an image")]);
+    for path in ["/", "/v1/recognitions", "/v1/people"] {
+        assert_eq!(send(post(path), "http://evil.example").await, 403, "{path}");
+        assert_ne!(send(post(path), "http://localhost:8080").await, 403, "{path}");
+    }
+    let delete = || TestRequest::delete().uri("/v1/recognitions/01ARZ3NDEKTSV4RRFFQ69G5FAV");
+    assert_eq!(send(delete(), "http://evil.example").await, 403);
+    assert_eq!(send(delete(), "http://localhost:8080").await, 404);
+    assert_eq!(send(TestRequest::get().uri("/v1/fleet"), "http://evil.example").await, 200);
+    assert_eq!(world.requests.depth().await.expect("a depth").total(), 0, "nothing was queued");
+}
+
+#[actix::test]
+async fn other_host_names_are_refused_on_loopback_only() {
+    let world = World::new().await;
+    for (listen, status) in [("127.0.0.1:8080", 421), ("0.0.0.0:8080", 200)] {
+        let mut settings = world.settings.clone();
+        settings.http.listen = listen.parse().expect("an address");
+        let server = server!(state(&world, settings, world.requests.clone(), world.results.clone()));
+        let request = TestRequest::get().uri("/healthz").insert_header(("Host", "evil.example"));
+        assert_eq!(call_service(&server, request.to_request()).await.status(), status, "{listen}");
+    }
+}
+
+#[actix::test]
+async fn jobs_are_accepted_asynchronously_and_named_in_order() {
+    let world = World::new().await;
+    let server = server!(node(&world));
+    let send = async |parts: &[Part]| {
+        let request = upload("/v1/recognitions", parts).insert_header(("Prefer", "wait=5, respond-async"));
+        call_service(&server, request.to_request()).await
+    };
+    let accepted = send(&[(A, &image()), (r#"name="myfile"; filename="text.png""#, b"text"), (B, &image())]).await;
+    assert_eq!((accepted.status().as_u16(), header(&accepted, "preference-applied")), (202, Some("respond-async")));
+    assert_eq!(header(&accepted, "location"), None, "there are several results");
+    let ids = header(&accepted, "rollcall-id").expect("ids").to_owned();
+    let answer = json(accepted).await;
+    let (a, text, b) = (&answer["recognitions"][0], &answer["recognitions"][1], &answer["recognitions"][2]);
+    let id = |of: &Value| of["id"].as_str().expect("an id").to_owned();
+    assert_eq!(ids, format!("{},{}", id(a), id(b)));
+    assert_eq!((&a["file"], &a["status"], &b["file"]), (&"a.png".into(), &"pending".into(), &"b.png".into()));
+    assert_eq!((&text["status"], &text["problem"]["status"]), (&"failed".into(), &415.into()));
+    assert_eq!(world.requests.depth().await.expect("a depth").total(), 2);
+
+    let one = send(&[(A, &image())]).await;
+    let (location, ids) = (header(&one, "location").map(str::to_owned), header(&one, "rollcall-id").map(str::to_owned));
+    let id = id(&json(one).await);
+    assert_eq!((location, ids), (Some(format!("/v1/recognitions/{id}")), Some(id)));
+}
+
+/// Finishes the next job as a worker does, with a label.
+async fn finish(world: &World, label: &str) -> JobId {
+    let delivery = world.receive().await;
+    let job: Job = wire::from_bytes(&delivery.body).expect("a job");
+    let recognition = serde_json::json!({
+        "label": label, "faces": [], "classes": [], "width": 8, "height": 8, "gallery_version": 3,
+        "timings": {"decode_ms": 1.0, "detect_ms": 2.0, "embed_ms": 3.0},
+    });
+    let output = Output::json(&recognition, label.to_owned()).expect("JSON");
+    world.results.store_output(&job, Bytes::new(), &output, "i-1").await.expect("stored");
+    job.id
+}
+
+#[actix::test]
+async fn a_retry_with_the_same_key_finds_the_job_and_then_its_result() {
+    let world = World::new().await;
+    let server = server!(node(&world));
+    let send = async |prefer: &'static str| {
+        let request = upload("/v1/recognitions", &[(A, &image())]).insert_header(("Idempotency-Key", "order-7"));
+        json(call_service(&server, request.insert_header(("Prefer", prefer)).to_request()).await).await
+    };
+    let (first, again) = (send("respond-async").await, send("respond-async").await);
+    assert_eq!((&again["id"], &again["status"]), (&first["id"], &"pending".into()));
+    assert_eq!(world.requests.depth().await.expect("a depth").total(), 1, "one job");
+    let id = finish(&world, "Ada").await;
+    assert_eq!(first["id"], id.to_string());
+    for prefer in ["respond-async", "wait=5"] {
+        let found = send(prefer).await;
+        assert_eq!((&found["id"], &found["label"]), (&first["id"], &"Ada".into()), "{prefer}");
+    }
+}
+
+#[actix::test]
+async fn a_stored_result_has_the_times_of_its_job() {
+    let world = World::new().await;
+    let server = server!(node(&world));
+    let request = upload("/v1/recognitions", &[(A, &image())]).insert_header(("Prefer", "respond-async"));
+    let accepted = call_service(&server, request.to_request()).await;
+    let path = header(&accepted, "location").expect("a location").to_owned();
+    let get = async || json(call_service(&server, TestRequest::get().uri(&path).to_request()).await).await;
+    let pending = get().await;
+    assert_eq!((&pending["status"], pending.get("finished_ms")), (&"pending".into(), None));
+    assert!(pending["submitted_ms"].is_u64());
+    finish(&world, "Ada").await;
+    let done = get().await;
+    assert_eq!((&done["status"], &done["worker"]), (&"done".into(), &"i-1".into()));
+    assert!(done["finished_ms"].as_u64() >= done["submitted_ms"].as_u64() && done["submitted_ms"].is_u64(), "{done}");
+    assert_eq!((&done["timings"]["detect_ms"], done["timings"].get("worker_ms")), (&2.0.into(), None));
+}
+
+#[actix::test]
+async fn forms_are_read_within_their_limits() {
+    let world = World::new().await;
+    let mut settings = world.settings.clone();
+    (settings.http.max_files, settings.http.max_upload) = (2, 64 << 10);
+    let server = server!(state(&world, settings, world.requests.clone(), world.results.clone()));
+    let image = image();
+    let file: Part = (A, &image);
+    // What a browser sends if no file was chosen.
+    let none: Part = (r#"name="myfile"; filename="""#, b"");
+    let note: Part = (r#"name="note""#, b"hello");
+    let long = vec![b'x'; (4 << 10) + 1];
+    let big = vec![0xFF; 64 << 10];
+    for (what, parts, status) in [
+        ("no file was chosen", vec![none], 400),
+        ("one of two files was chosen", vec![none, file], 202),
+        ("32 text fields", [vec![note; 32], vec![file]].concat(), 202),
+        ("33 text fields", [vec![note; 33], vec![file]].concat(), 413),
+        ("a long text field", vec![(r#"name="note""#, &long), file], 413),
+        ("a text field that is not UTF-8", vec![(r#"name="note""#, b"\xFF"), file], 400),
+        ("two files", vec![file; 2], 202),
+        ("three files", vec![file; 3], 413),
+        ("an upload beyond the limit", vec![(A, &big)], 413),
+    ] {
+        let request = upload("/v1/recognitions", &parts).insert_header(("Prefer", "respond-async"));
+        let answer = call_service(&server, request.to_request()).await;
+        assert_eq!(answer.status(), status, "{what}");
+        if what == "one of two files was chosen" {
+            assert_eq!(json(answer).await["file"], "a.png", "an empty slot is no file");
+        }
+    }
+}
+
+#[actix::test]
+async fn a_method_that_a_path_does_not_have_is_405_with_those_that_it_has() {
+    let world = World::new().await;
+    let server = server!(node(&world));
+    for (path, allow) in [
+        ("/", "GET, HEAD, POST"),
+        ("/assets/page.css", "GET"),
+        ("/v1/recognitions", "POST"),
+        ("/v1/recognitions/x", "GET, DELETE"),
+        ("/v1/people", "GET, POST"),
+        ("/v1/people/Ada", "DELETE"),
+        ("/v1/fleet", "GET"),
+        ("/v1/fleet/decisions", "GET"),
+        ("/v1/events", "GET"),
+        ("/healthz", "GET, HEAD"),
+        ("/readyz", "GET, HEAD"),
+        ("/metrics", "GET"),
+    ] {
+        let refused = call_service(&server, TestRequest::patch().uri(path).to_request()).await;
+        assert_eq!((refused.status().as_u16(), header(&refused, "allow")), (405, Some(allow)), "{path}");
+        for method in allow.split(", ").filter(|method| *method != "POST") {
+            let request = TestRequest::with_uri(path).method(method.parse().expect("a method"));
+            assert_ne!(call_service(&server, request.to_request()).await.status(), 405, "{method} {path}");
+        }
+    }
+}
+
+#[actix::test]
+async fn assets_are_sent_again_only_when_they_have_changed() {
+    let world = World::new().await;
+    let server = server!(node(&world));
+    let get = async |path: &str, seen: &str| {
+        let request = TestRequest::get().uri(path).insert_header(("If-None-Match", seen.to_owned()));
+        call_service(&server, request.to_request()).await
+    };
+    for (path, kind) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/assets/page.css", "text/css; charset=utf-8"),
+        ("/assets/page.js", "text/javascript; charset=utf-8"),
+        ("/assets/icon.svg", "image/svg+xml"),
+    ] {
+        let first = get(path, "\"other\"").await;
+        assert_eq!((first.status().as_u16(), header(&first, "content-type")), (200, Some(kind)), "{path}");
+        assert_eq!(header(&first, "cache-control"), Some("no-cache"), "{path}");
+        let tag = header(&first, "etag").expect("an entity tag").to_owned();
+        let again = get(path, &tag).await;
+        assert_eq!((again.status().as_u16(), header(&again, "etag")), (304, Some(tag.as_str())), "{path}");
+        assert_eq!(text(again).await, "", "{path}");
+    }
+    assert_eq!(get("/assets/nothing.css", "\"x\"").await.status(), 404);
+}
+
+#[actix::test]
+async fn people_are_not_added_without_a_queue() {
+    let world = World::new().await;
+    let server = server!(state(&world, world.settings.clone(), Arc::new(Unreachable), world.results.clone()));
+    let parts: [Part; 3] = [
+        (r#"name="name""#, b"Ada"),
+        (r#"name="photos"; filename="text.jpg""#, b"text"),
+        (r#"name="photos"; filename="a.png""#, &image()),
+    ];
+    let refused = call_service(&server, upload("/v1/people", &parts).to_request()).await;
+    assert_eq!((refused.status().as_u16(), header(&refused, "retry-after")), (503, Some("2")));
+    let photos = json(refused).await["photos"].clone();
+    assert_eq!((&photos[0]["file"], &photos[0]["added"]), (&"text.jpg".into(), &false.into()));
+    assert!(photos[0]["problem"].as_str().expect("a problem").contains("not an image"), "{photos}");
+    assert!(photos[1]["problem"].as_str().expect("a problem").contains("unavailable"), "{photos}");
+
+    // Without the photo that could not be analysed, the reason is the photos.
+    let refused = call_service(&server, upload("/v1/people", &parts[..2]).to_request()).await;
+    assert_eq!(refused.status(), 422);
+    let list = call_service(&server, TestRequest::get().uri("/v1/people").to_request()).await;
+    assert_eq!(json(list).await, serde_json::json!({"version": 0, "people": []}));
+}
+
+#[actix::test]
+async fn metrics_are_by_route_and_have_the_documented_names() {
+    let world = World::new().await;
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _recording = ::metrics::set_default_local_recorder(&recorder);
+    let results = world.results.clone();
+    let state = state_with(&world, world.settings.clone(), world.requests.clone(), results, handle);
+    let server = server!(state);
+    for (method, path) in [
+        ("GET", "/v1/recognitions/01ARZ3NDEKTSV4RRFFQ69G5FAV"),
+        ("GET", "/v1/recognitions/01ARZ3NDEKTSV4RRFFQ69G5FAW"),
+        ("BREW", "/v1/fleet"),
+        ("GET", "/nothing/of/this/name"),
+    ] {
+        let request = TestRequest::with_uri(path).method(method.parse().expect("a method"));
+        call_service(&server, request.to_request()).await;
+    }
+    call_service(&server, upload("/", &[(A, b"12345")]).to_request()).await;
+    let counted = text(call_service(&server, TestRequest::get().uri("/metrics").to_request()).await).await;
+    for line in [
+        r#"rollcall_http_requests_total{route="/v1/recognitions/{id}",method="GET",status="404"} 2"#,
+        r#"rollcall_http_requests_total{route="/v1/fleet",method="other",status="405"} 1"#,
+        r#"rollcall_http_requests_total{route="unknown",method="GET",status="404"} 1"#,
+        r#"rollcall_http_request_seconds"#,
+        r#"rollcall_uploads_waiting 0"#,
+        r#"rollcall_demand_jobs 0"#,
+        r#"rollcall_target_instances 0"#,
+        r#"rollcall_queue_jobs{state="visible"} 0"#,
+        r#"rollcall_instances{state="running"} 0"#,
+    ] {
+        assert!(counted.contains(line), "{line} in {counted}");
+    }
+    let uploaded = counted.lines().find_map(|line| line.strip_prefix("rollcall_http_upload_bytes_total "));
+    assert!(uploaded.and_then(|bytes| bytes.parse::<usize>().ok()).is_some_and(|bytes| bytes > 5), "{counted}");
+}
