@@ -45,7 +45,7 @@ pub enum Cause {
     BootTimeout,
     /// Not stopped within `fleet.boot_timeout`.
     StopTimeout,
-    /// No sign of life for `fleet.silent_timeout`, while jobs waited or long after it should have stopped itself.
+    /// No job finished for `fleet.silent_timeout`, while jobs waited or long after it should have stopped itself.
     Silent,
     /// Requested before; the answer was lost, or the instance never showed.
     Again,

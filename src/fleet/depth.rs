@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Messages in a queue by what they are doing. Approximate on AWS.
+/// Number of messages in a queue by their state. Approximate on AWS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Depth {
     /// Messages that wait.
@@ -14,7 +14,7 @@ pub struct Depth {
 }
 
 impl Depth {
-    /// Work that exists: what waits, what is being done, what will appear.
+    /// Returns the number of jobs that exist: waiting, at work, or yet to appear.
     pub fn total(&self) -> u64 {
         self.visible + self.in_flight + self.delayed
     }

@@ -1,4 +1,4 @@
-//! What the core is told.
+//! What the core receives.
 
 use std::time::Duration;
 

@@ -9,7 +9,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    event::Event, explain::Decision, fleet_core::FleetCore, instance::Instance, rules::FleetRules, rules::Policy,
+    event::Event,
+    explain::Decision,
+    fleet_core::FleetCore,
+    instance::Instance,
+    rules::{FleetRules, Policy},
     timestamp::Timestamp,
 };
 

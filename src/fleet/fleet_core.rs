@@ -107,7 +107,7 @@ impl FleetCore {
 
     /// Returns the number of instances that count against the cap, including those that may exist.
     pub fn live(&self) -> usize {
-        self.instances.live() + self.launches.outstanding() + self.terminations.orphaned()
+        live_besides_launches(&self.instances, &self.terminations) + self.launches.outstanding()
     }
 
     pub(super) fn instances(&self) -> &Instances {
@@ -154,7 +154,7 @@ impl FleetCore {
             Event::Hint { waiting } => self.demand.hinted(now, waiting),
             Event::Served { worker, jobs, busy } => {
                 self.estimators.served(jobs, busy);
-                self.instances.heard(&worker, now);
+                self.instances.served(&worker, now);
             }
             Event::Changed => self.descriptions.hurry(now),
             Event::Depth(result) => self.demand.answered(now, result, &mut self.journal),
@@ -167,7 +167,7 @@ impl FleetCore {
                 }
             }
             Event::Launched { token, result } => {
-                let live = self.instances.live() + self.terminations.orphaned();
+                let live = live_besides_launches(&self.instances, &self.terminations);
                 self.launches.answered(now, &token, result, live, &mut self.journal);
                 self.descriptions.hurry(now);
             }
@@ -220,7 +220,7 @@ impl FleetCore {
         let shortage = Shortage {
             missing,
             serving: instances.serving(),
-            live: instances.live() + self.terminations.orphaned(),
+            live: live_besides_launches(instances, &self.terminations),
             not_before: self.terminations.launches_not_before(),
         };
         inputs.starting = instances.count(Role::Starting);
@@ -325,6 +325,11 @@ impl FleetCore {
             self.journal.explain(self.now, change, self.inputs());
         }
     }
+}
+
+/// Returns the number of instances that count against the cap, without launches that have not been observed.
+fn live_besides_launches(instances: &Instances, terminations: &Terminations) -> usize {
+    instances.live() + terminations.orphaned()
 }
 
 /// Returns what an instance did that the controller had not requested.

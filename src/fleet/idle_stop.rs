@@ -1,4 +1,4 @@
-//! When an idle worker stops its instance: a worker applies the rule, and the simulator.
+//! When an idle worker stops its instance. Workers and the simulator apply the rule.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use std::time::Duration;
 pub struct IdleStop {
     /// `worker.idle_stop`.
     pub idle: Duration,
-    /// What a start pays at least (`fleet.billing_minimum`; EC2 bills the first 60 s of each start in full, and by the
-    /// second after them).
+    /// What a start pays for at least (`fleet.billing_minimum`; EC2 bills the first 60 s of each start in full, and then by
+    /// the second).
     pub paid: Duration,
 }
 
 impl IdleStop {
-    /// How much longer a worker that is up for `up` and idle for `idle` waits for work; zero: it stops.
+    /// Returns how much longer a worker that has been up for `up` and idle for `idle` waits for a job; zero: it stops.
     ///
-    /// `max(idle limit − idle, paid − up)`: work that comes in time that is paid for costs nothing, so a worker never stops
-    /// within it, however short its idle limit; after it each second costs, and the idle limit alone decides.
+    /// `max(idle limit − idle, paid − up)`: a job that arrives within the time that is paid for costs nothing, so a worker
+    /// never stops within it, however short its idle limit. After it each second costs, and the idle limit alone decides.
     pub fn wait(&self, idle: Duration, up: Duration) -> Duration {
         self.idle.saturating_sub(idle).max(self.paid.saturating_sub(up))
     }

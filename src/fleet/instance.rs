@@ -37,7 +37,7 @@ impl InstanceState {
     pub const ALL: [Self; 6] =
         [Self::Pending, Self::Running, Self::Stopping, Self::Stopped, Self::ShuttingDown, Self::Terminated];
 
-    /// Whether an instance in this state counts against the cap.
+    /// Returns whether an instance in this state counts against the cap.
     pub fn counts(self) -> bool {
         match self {
             Self::Pending | Self::Running | Self::Stopping | Self::Stopped => true,
@@ -55,7 +55,7 @@ pub struct Instance {
     pub name: String,
     /// Its state.
     pub state: InstanceState,
-    /// The `ClientToken` it was launched with: ties it to the intent that asked for it.
+    /// The `ClientToken` it was launched with, which connects it to the launch that requested it.
     pub token: String,
     /// The worker's process, where instances are processes of this machine.
     pub pid: Option<u32>,

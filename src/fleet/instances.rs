@@ -101,10 +101,10 @@ impl Instances {
         tracked.instance
     }
 
-    /// Notes a sign of life of an instance's worker.
-    pub fn heard(&mut self, id: &InstanceId, now: Timestamp) {
+    /// Takes in that an instance's worker has finished a job.
+    pub fn served(&mut self, id: &InstanceId, now: Timestamp) {
         if let Some(key) = self.key(id) {
-            self.update(key, |tracked| tracked.heard = now);
+            self.update(key, |tracked| tracked.last_served = now);
         }
     }
 

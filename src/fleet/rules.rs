@@ -13,7 +13,7 @@ pub enum Policy {
     /// One instance per job.
     #[serde(alias = "report")]
     OnePerJob,
-    /// So many jobs per instance, with delays.
+    /// A number of jobs per instance, with a delay in each direction.
     Backlog,
     /// The fewest instances that finish the backlog in time.
     Deadline,
@@ -61,9 +61,8 @@ pub struct FleetRules {
     pub describe_every: Duration,
     /// Longest time the cloud takes to carry out a call and to show its effect.
     pub describe_lag: Duration,
-    /// A running worker without a sign of life for this long, while jobs wait or long after it should have stopped itself,
-    /// is dead. `None`: signs of life do not reach this process (the replies go to several web nodes), so no worker counts
-    /// as dead.
+    /// A running worker that finishes no job for this long, while jobs wait or long after it should have stopped itself, is
+    /// dead. `None`: this process does not see all replies (they go to several web nodes), so no worker counts as dead.
     pub silent_timeout: Option<Duration>,
     /// Of the policy `backlog`.
     pub jobs_per_instance: usize,

@@ -157,8 +157,8 @@ pub(super) struct Tracked {
     pub shown: u64,
     /// Descriptions in a row that did not show it, and when the first of them was called for.
     missed: Option<(u32, Timestamp)>,
-    /// The last sign of life of its worker.
-    pub heard: Timestamp,
+    /// When its worker last finished a job.
+    pub last_served: Timestamp,
     pub startup: Startup,
     pub termination: Option<Termination>,
 }
@@ -173,7 +173,7 @@ impl Tracked {
             since: now,
             shown: number,
             missed: None,
-            heard: Timestamp::START,
+            last_served: Timestamp::START,
             startup: Startup { boot, ..Startup::default() },
             termination: None,
         }
@@ -196,7 +196,7 @@ impl Tracked {
     /// requested, when that is due again.
     pub fn order(&self) -> Timestamp {
         match self.role() {
-            Role::Booting | Role::Running => self.since.max(self.heard),
+            Role::Booting | Role::Running => self.since.max(self.last_served),
             Role::Missing => self.missed.map_or(self.since, |(_, at)| at),
             Role::Starting => self.startup.start.map_or(self.since, |start| start.requested),
             Role::Terminating => self.termination.map_or(self.since, |termination| termination.due),

@@ -1,4 +1,4 @@
-//! Instances that take too long: to boot, to stop, or to give a sign of life.
+//! Instances that take too long: to boot, to stop, or to finish a job.
 //!
 //! Time alone proves nothing, because answers may be missing. An instance is given up on the evidence of a description (or
 //! of a reading of the queue) that was called for after its time was over, so that nothing is given up while the cloud
@@ -29,7 +29,9 @@ pub(super) fn removals(situation: &Situation, demand: &Demand, instances: &Insta
         overdue(Role::Stopping, Cause::StopTimeout, "not stopped"),
     ];
     if let Some(silence) = Silence::new(situation, demand) {
-        let dead = |(heard, _): &(Timestamp, Key)| (*heard).max(silence.since) + silence.limit <= demand.depth_as_of();
+        let dead = |(last_served, _): &(Timestamp, Key)| {
+            (*last_served).max(silence.since) + silence.limit <= demand.depth_as_of()
+        };
         let keys = instances.of(Role::Running).take_while(dead).map(|(_, key)| key).collect();
         let why = format!("nothing heard for {} s {}", silence.limit.as_secs(), silence.condition);
         removals.push(Removal { keys, cause: Cause::Silent, why });
@@ -39,7 +41,7 @@ pub(super) fn removals(situation: &Situation, demand: &Demand, instances: &Insta
 
 /// The condition under which a silent worker is dead.
 struct Silence {
-    /// Since when a living worker would have given a sign of life, or would have stopped itself.
+    /// Since when a living worker would have finished a job, or would have stopped itself.
     since: Timestamp,
     /// How long that may take.
     limit: Duration,

@@ -1,12 +1,12 @@
-//! The fleet core keeps its promises in generated histories, with everything in them that goes wrong in a cloud: pictures
-//! that are old, calls that are lost or carried out late, launches that fail in part or whole, machines that never come
-//! up, come up dead or vanish, and a controller that crashes and starts anew, at any step.
+//! The fleet's core keeps its promises in generated histories, with everything in them that goes wrong in a cloud:
+//! descriptions that are old, calls that are lost or carried out late, launches that fail in part or whole, machines that
+//! never come up, come up dead or vanish, and a controller that crashes at any step and starts again.
 
 use std::collections::BTreeMap;
 
 use crate::fleet_support::{bugs::Bug, plan::Plan, world::World};
 
-const HISTORIES: u64 = 100_000;
+const HISTORIES: u64 = 20_000;
 
 fn run(plan: &Plan, bug: Bug) -> Result<(), String> {
     World::new(plan.clone(), bug).run()
@@ -26,7 +26,7 @@ fn shrink(mut plan: Plan, bug: Bug) -> (Plan, String) {
 }
 
 #[test]
-fn a_hundred_thousand_histories_keep_every_promise() {
+fn generated_histories_keep_every_promise() {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get()) as u64;
     let failed = std::thread::scope(|scope| {
         let work = |first| {
@@ -37,10 +37,10 @@ fn a_hundred_thousand_histories_keep_every_promise() {
     });
     if let Some(seed) = failed {
         let (plan, problem) = shrink(Plan::new(seed), Bug::None);
-        let mut world = World::new(plan.clone(), Bug::None).telling();
+        let mut world = World::new(plan.clone(), Bug::None).logged();
         let _ = world.run();
-        let events = world.events.unwrap_or_default();
-        let last = &events[events.len().saturating_sub(150)..];
+        let log = world.env.log.unwrap_or_default();
+        let last = &log[log.len().saturating_sub(150)..];
         panic!("history {seed}: {problem}\n{plan:#?}\n{}", last.join("\n"));
     }
 }
@@ -48,17 +48,23 @@ fn a_hundred_thousand_histories_keep_every_promise() {
 #[test]
 fn everything_goes_wrong_in_them_often() {
     let mut seen = BTreeMap::<&str, u64>::new();
+    let (mut silent_off, mut scheduled, mut threads) = (0, 0, 0);
     for seed in 0..HISTORIES / 5 {
-        let mut world = World::new(Plan::new(seed), Bug::None);
+        let plan = Plan::new(seed);
+        silent_off += u64::from(plan.rules.silent_timeout.is_none());
+        scheduled += u64::from(!plan.rules.schedule.is_empty());
+        threads += u64::from(plan.rules.threads > 1);
+        let mut world = World::new(plan, Bug::None);
         world.run().expect("it keeps every promise");
-        for (what, times) in world.watch.seen {
+        for (what, times) in world.env.seen {
             *seen.entry(what).or_default() += times;
         }
     }
-    println!("{seen:#?}");
+    seen.extend([("silent_timeout off", silent_off), ("schedule", scheduled), ("several threads", threads)]);
     for what in [
         "answer lost",
         "call lost",
+        "no answer",
         "crash",
         "throttled",
         "no capacity",
@@ -76,8 +82,11 @@ fn everything_goes_wrong_in_them_often() {
         "stop timeout",
         "silent worker",
         "termination again",
+        "silent_timeout off",
+        "schedule",
+        "several threads",
     ] {
-        assert!(seen.get(what).is_some_and(|times| *times >= 50), "{what}: {seen:#?}");
+        assert!(seen.get(what).is_some_and(|times| *times >= 25), "{what}: {seen:#?}");
     }
 }
 

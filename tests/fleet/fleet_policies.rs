@@ -9,17 +9,13 @@ use rollcall::{
         policy::{Known, target},
         scheduled,
     },
-    settings::{Layers, Policy, Settings, Window},
+    settings::{Policy, Window},
 };
 
-const SECOND: Duration = Duration::from_secs(1);
+use crate::fleet_support::script::{self, SECOND};
 
 fn rules(policy: Policy) -> FleetRules {
-    let layers = Layers::load(None, Default::default()).expect("defaults");
-    let settings = Settings::from_layers(&layers, 4).expect("valid");
-    let mut rules = settings.fleet_rules(Duration::ZERO);
-    rules.policy = policy;
-    rules
+    FleetRules { policy, ..script::rules() }
 }
 
 fn ms(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
@@ -95,7 +91,7 @@ proptest! {
     }
 
     #[test]
-    fn report_wants_the_smaller_of_demand_and_cap(known in any_known()) {
+    fn one_per_job_wants_the_smaller_of_demand_and_cap(known in any_known()) {
         prop_assert_eq!(target(&known, &rules(Policy::OnePerJob)), (known.demand as usize).min(known.cap));
     }
 

@@ -1,70 +1,129 @@
-//! The record of a run, taken through the core again, gives the same decisions; by another policy it keeps within the cap.
+//! An event log that is replayed gives the same decisions, and by another policy those of a core with that policy.
 
-use crate::fleet_support::{bugs::Bug, plan::Plan, world::World};
 use rollcall::{
     fleet::{
-        event_log::{EventEncoder, replay},
-        explain::{Decision, Kind},
+        FleetCore, FleetRules,
+        event_log::{EventEncoder, Replayed, replay},
+        explain::{Decision, Decisions, Kind},
     },
     settings::Policy,
 };
 
-/// A generated history's last life, as it is recorded, and what was decided in it.
-fn recorded(seed: u64) -> (String, Vec<Decision>) {
-    let mut world = World::new(Plan::new(seed), Bug::None).keeping();
-    world.run().expect("its promises are kept");
-    let core = world.core().expect("a controller");
-    let mut recorder = EventEncoder::default();
-    let mut text = EventEncoder::epoch(core.epoch(), core.rules());
-    text.extend(world.heard.iter().map(|(at, event)| recorder.event(*at, event)));
-    (text, core.decisions().iter().map(|d| (**d).clone()).collect())
+use crate::fleet_support::{
+    bugs::Bug,
+    plan::Plan,
+    world::{Recording, World},
+};
+
+/// Written by the first version that had an event log.
+const OLD_LOG: &str = include_str!("fleet_support/old_event_log.jsonl");
+
+const HISTORIES: u64 = 300;
+
+fn recordings(seed: u64) -> Vec<Recording> {
+    World::new(Plan::new(seed), Bug::None).record()
+}
+
+/// The event log of a history's controllers, one epoch after the other.
+fn event_log(recordings: &[Recording]) -> String {
+    let mut text = String::new();
+    for recording in recordings {
+        let mut encoder = EventEncoder::default();
+        text += &EventEncoder::epoch(recording.epoch, &recording.rules);
+        text.extend(recording.events.iter().map(|(at, event)| encoder.event(*at, event)));
+    }
+    text
+}
+
+fn replayed(log: &str, policy: Option<Policy>) -> Vec<Replayed> {
+    replay(log.lines(), policy).expect("an event log")
+}
+
+fn list(decisions: &Decisions) -> Vec<Decision> {
+    decisions.iter().map(|d| (**d).clone()).collect()
+}
+
+/// What a core decides by `policy` on the same events.
+fn decided_by(policy: Policy, recording: &Recording) -> Vec<Decision> {
+    let rules = FleetRules { policy, ..recording.rules.clone() };
+    let mut core = FleetCore::new(rules, recording.epoch);
+    core.keep_all_decisions();
+    for (at, event) in &recording.events {
+        core.step(event.clone(), *at);
+    }
+    list(core.decisions())
 }
 
 #[test]
 fn the_same_policy_decides_the_same() {
     let mut decisions = 0;
-    for seed in 0..300 {
-        let (record, decided) = recorded(seed);
-        let lives = replay(record.lines(), None).expect("a record");
-        let again: Vec<Decision> = lives[0].decisions.iter().map(|d| (**d).clone()).collect();
-        assert_eq!(again, decided, "history {seed}");
-        decisions += decided.len();
+    for seed in 0..HISTORIES {
+        let recordings = recordings(seed);
+        let epochs = replayed(&event_log(&recordings), None);
+        assert_eq!(epochs.len(), recordings.len(), "history {seed}");
+        for (epoch, recording) in epochs.iter().zip(&recordings) {
+            let again: Vec<Decision> = epoch.decisions.iter().map(|d| (**d).clone()).collect();
+            assert_eq!(again, list(recording.core.decisions()), "history {seed}");
+            assert_eq!(epoch.policy, recording.rules.policy);
+            assert_eq!(epoch.events, recording.events.len() as u64, "history {seed}");
+            assert_eq!(u128::from(epoch.started_ms), recording.rules.started_at.as_millis());
+            decisions += again.len();
+        }
     }
     assert!(decisions > 1000, "{decisions} decisions are no test");
 }
 
 #[test]
-fn another_policy_decides_otherwise_within_the_cap() {
+fn another_policy_decides_what_it_would_have_decided() {
     let mut otherwise = 0;
-    for seed in 0..300 {
-        let (record, decided) = recorded(seed);
-        let cap = Plan::new(seed).rules.max_instances;
-        for (_, policy) in Policy::ALL {
-            let lives = replay(record.lines(), Some(policy)).expect("a record");
-            assert_eq!(lives[0].policy, policy);
-            for decision in &lives[0].decisions {
-                assert!(decision.inputs.target <= cap && decision.inputs.policy == policy);
-                assert!(decision.kind != Kind::Launch || decision.count <= cap, "{decision:?}");
+    for seed in 0..HISTORIES {
+        let recordings = recordings(seed);
+        let log = event_log(&recordings);
+        for policy in [Policy::OnePerJob, Policy::Backlog, Policy::Deadline] {
+            for (epoch, recording) in replayed(&log, Some(policy)).iter().zip(&recordings) {
+                let again: Vec<Decision> = epoch.decisions.iter().map(|d| (**d).clone()).collect();
+                assert_eq!(again, decided_by(policy, recording), "history {seed} by {policy:?}");
+                assert_eq!(epoch.policy, policy);
+                for decision in &again {
+                    let cap = recording.rules.max_instances;
+                    assert!(decision.inputs.target <= cap && decision.inputs.policy == policy);
+                    assert!(decision.kind != Kind::Launch || decision.count <= cap, "{decision:?}");
+                }
+                let targets = |all: &[Decision]| all.iter().map(|d| d.inputs.target).collect::<Vec<_>>();
+                otherwise += u64::from(targets(&again) != targets(&list(recording.core.decisions())));
             }
-            otherwise += usize::from(lives[0].decisions.len() != decided.len());
         }
     }
-    assert!(otherwise > 0, "all policies are alike");
+    assert!(otherwise > HISTORIES / 2, "policies differ in {otherwise} epochs only");
 }
 
 #[test]
-fn what_is_no_record_is_refused_with_its_line() {
-    let (record, decided) = recorded(1);
-    let cut = &record[..record.len() - 3];
-    assert!(replay(cut.lines(), None).is_ok_and(|lives| lives.len() == 1), "a cut-off end is left out");
-    let twice = format!("{cut}\n{record}");
-    let lives = replay(twice.lines(), None).expect("two lives");
-    assert_eq!(lives[1].decisions.len(), decided.len());
-    let damaged = record.replacen("\"event\"", "\"evnt\"", 1);
-    assert!(replay(damaged.lines(), None).expect_err("damaged").to_string().starts_with("line 2 "));
-    let headless = record.split_once('\n').expect("lines").1;
-    assert!(
-        replay(headless.lines(), None)
-            .is_err_and(|e| e.to_string().contains("line 1") || e.to_string().contains("1 comes before"))
-    );
+fn event_logs_of_earlier_versions_replay() {
+    let epochs = replayed(OLD_LOG, None);
+    let found: Vec<String> = epochs
+        .iter()
+        .flat_map(|epoch| &epoch.decisions)
+        .map(|d| format!("{} {:?} of {} {}", d.at_ms, d.kind, d.count, d.instances.join(" ")))
+        .collect();
+    let expected: Vec<&str> = include_str!("fleet_support/old_event_log.decisions").lines().collect();
+    assert_eq!(found, expected);
+    assert!(epochs.len() > 1 && expected.len() > 5);
+    assert_eq!(epochs[0].policy, Policy::OnePerJob, "`report` is an alias");
+}
+
+#[test]
+fn a_text_that_is_no_event_log_is_refused_with_its_line() {
+    let recordings = recordings(1);
+    let log = event_log(&recordings);
+    let epochs = recordings.len();
+    let problem = |text: &str| replay(text.lines(), None).expect_err("no event log").to_string();
+    let cut = &log[..log.len() - 3];
+    assert_eq!(replayed(cut, None).len(), epochs, "a cut-off end is left out");
+    let twice = replayed(&format!("{cut}\n{log}"), None);
+    assert_eq!(twice.len(), 2 * epochs);
+    let last = twice.last().map(|epoch| epoch.decisions.len());
+    assert_eq!(last, recordings.last().map(|recording| recording.core.decisions().len()));
+    assert!(problem(&log.replacen("\"event\"", "\"evnt\"", 1)).starts_with("line 2 "));
+    let headless = log.split_once('\n').expect("lines").1;
+    assert!(problem(headless).starts_with("line 1 comes before"));
 }

@@ -1,10 +1,13 @@
 //! Decisions of the fleet and the simulator, on virtual time: no network, no worker process, no clock.
 
+mod fleet_calls;
 mod fleet_histories;
-mod fleet_lost_answers;
+mod fleet_instances;
+mod fleet_learning;
 mod fleet_policies;
 mod fleet_replay;
 mod fleet_support;
+mod fleet_uncertain;
 mod simulate_cloud;
 mod simulate_command;
 mod simulate_determinism;

@@ -1,4 +1,4 @@
-//! Bugs put in on purpose, between the core and its world. The promises must catch each of them.
+//! Bugs put in on purpose between the core and its world. The promises must catch each of them.
 
 use std::time::Duration;
 
@@ -45,10 +45,6 @@ impl Bug {
         rules
     }
 
-    pub fn epoch(self, life: u64) -> u64 {
-        life
-    }
-
     pub fn event(self, event: Event) -> Event {
         match (self, event) {
             (Self::IntentsNotCounted, Event::Launched { token, result: Ok(_) }) => {
@@ -70,7 +66,7 @@ impl Bug {
         }
     }
 
-    pub fn actions(self, actions: Vec<Action>, n: u64) -> Vec<Action> {
+    pub fn actions(self, actions: Vec<Action>, n: u32) -> Vec<Action> {
         let change = |action| match (self, action) {
             (Self::LaunchesDoubled, Action::Launch { token, count }) => {
                 vec![Action::Launch { token: format!("{token}-again"), count }, Action::Launch { token, count }]

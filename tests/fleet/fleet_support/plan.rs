@@ -7,37 +7,15 @@ use rollcall::{
     settings::{Policy, Window},
 };
 
-use super::world::Ms;
+use super::{environment::Ms, rng::Rng};
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same everywhere.
-pub struct Rng(u64);
-
-impl Rng {
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From 0 to `n - 1`.
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-
-    pub fn percent(&mut self, percent: u32) -> bool {
-        self.below(100) < u64::from(percent)
-    }
-}
-
-/// Chances in percent. They end when the plan's calm begins.
+/// Chances in percent, until the plan's calm begins.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
+    /// The call or its answer is lost.
     pub lost: u32,
+    /// Of these: the controller does not even learn that there is no answer.
+    pub unanswered: u32,
     pub throttled: u32,
     pub no_capacity: u32,
     pub partial: u32,
@@ -52,10 +30,10 @@ pub struct Plan {
     pub seed: u64,
     pub arrivals: Vec<(Ms, u32)>,
     pub crashes: Vec<Ms>,
-    /// The controller also crashes right after so many steps, its calls under way.
+    /// The controller also crashes right after these steps, with its calls under way.
     pub crash_steps: Vec<u32>,
     pub faults: Faults,
-    /// No trouble begins from here on.
+    /// No fault begins from here on.
     pub calm: Ms,
     /// Longest time until a call is carried out, and until a description shows it.
     pub call_delay: Ms,
@@ -65,9 +43,19 @@ pub struct Plan {
     pub idle: Ms,
     pub stop_time: Ms,
     pub quota: Option<usize>,
-    /// The cloud says when something has changed.
+    /// The cloud reports changes.
     pub tells_changes: bool,
     pub rules: FleetRules,
+}
+
+/// Noon of a Sunday, as time since the Unix epoch.
+const NOON: Duration = Duration::from_secs(3 * 86_400 + 43_200);
+
+/// A window that is open at noon or a minute later, for a minute.
+fn schedule(rng: &mut Rng, cap: usize) -> Vec<Window> {
+    let least = 1 + rng.below(cap as u64 + 1);
+    let window = if rng.percent(50) { "sun 12:00-12:01" } else { "daily 12:01-12:02" };
+    vec![format!("{window} {least}").parse().expect("a window")]
 }
 
 /// Bursts at any time, and now and then a row of single jobs shortly after one another.
@@ -90,6 +78,7 @@ impl Plan {
         let mut chance = |percent: u64| if rng.percent(40) { rng.below(percent) as u32 } else { 0 };
         let faults = Faults {
             lost: chance(50),
+            unanswered: chance(60),
             throttled: chance(40),
             no_capacity: chance(60),
             partial: chance(80),
@@ -115,7 +104,7 @@ impl Plan {
             sweep_every: second * (1 + rng.below(8) as u32),
             keep_stopped: if rng.percent(50) { 0 } else { rng.below(cap as u64 + 1) as usize },
             sweep_cooldown: second * if rng.percent(20) { rng.below(3) as u32 } else { 0 },
-            // Whatever boots at all does so well within: boot, call, picture.
+            // Longer than any boot with its calls and the lag of descriptions.
             boot_timeout: 20 * second,
             poll_every: second * (2 + rng.below(6) as u32),
             describe_every: second * (1 + rng.below(8) as u32),
@@ -129,11 +118,24 @@ impl Plan {
             boot_warm: 3 * second,
             service_time: second,
             billing_minimum: second * if rng.percent(50) { 60 } else { 0 },
-            schedule: Vec::<Window>::new(),
+            schedule: Vec::new(),
             threads: 1,
             idle_stop: Duration::from_millis(idle),
             started_at: Duration::ZERO,
         };
+        let mut rules = rules;
+        let mut faults = faults;
+        if rng.percent(25) {
+            // The controller does not see replies, so it cannot distinguish a dead worker from a living one.
+            (rules.silent_timeout, faults.comes_up_dead) = (None, 0);
+        }
+        if rng.percent(25) {
+            rules.threads = 2 + rng.below(3) as usize;
+        }
+        if rng.percent(15) {
+            rules.schedule = schedule(&mut rng, cap);
+            rules.started_at = NOON + Duration::from_secs(rng.below(60));
+        }
         let stop_time = rng.below(4000);
         let quota = rng.percent(20).then(|| rng.below(cap as u64 + 1) as usize);
         let tells_changes = rng.percent(20);
@@ -183,6 +185,7 @@ impl Plan {
             });
         }
         with(&|p| p.faults.lost = 0);
+        with(&|p| p.faults.unanswered = 0);
         with(&|p| p.faults.throttled = 0);
         with(&|p| p.faults.no_capacity = 0);
         with(&|p| p.faults.partial = 0);
@@ -196,6 +199,8 @@ impl Plan {
         with(&|p| p.rules.launch_cooldown = Duration::ZERO);
         with(&|p| p.rules.sweep_cooldown = Duration::ZERO);
         with(&|p| p.rules.policy = Policy::OnePerJob);
+        with(&|p| p.rules.schedule.clear());
+        with(&|p| p.rules.threads = 1);
         all
     }
 }

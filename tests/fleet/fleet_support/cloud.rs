@@ -1,0 +1,125 @@
+//! The cloud's API, with its faults.
+
+use std::collections::BTreeMap;
+
+use rollcall::{
+    cloud::{CloudError, CloudResult, Depth, Instance, InstanceId, InstanceState},
+    fleet::{Action, Event},
+};
+
+use super::{cluster::Cluster, environment::Environment};
+
+#[derive(Default)]
+pub struct Cloud {
+    by_token: BTreeMap<String, Vec<InstanceId>>,
+}
+
+impl Cloud {
+    pub fn knows(&self, token: &str) -> bool {
+        self.by_token.contains_key(token)
+    }
+
+    /// Carries a call out and returns its answer.
+    pub fn carry_out(&mut self, action: &Action, cluster: &mut Cluster, env: &mut Environment) -> Event {
+        match action.clone() {
+            Action::ReadDepth => {
+                let (visible, in_flight) = (cluster.visible.into(), cluster.in_flight.into());
+                Event::Depth(Ok(Depth { visible, in_flight, delayed: 0 }))
+            }
+            Action::Describe { generation } => {
+                Event::Described { generation, result: Ok(Self::describe(cluster, env)) }
+            }
+            Action::Launch { token, count } => {
+                let result = self.launch(&token, count, cluster, env);
+                Event::Launched { token, result }
+            }
+            Action::Start { ids } => {
+                let results = ids.into_iter().map(|id| (id.clone(), Self::start(&id, cluster, env))).collect();
+                Event::Started { results }
+            }
+            Action::Terminate { ids, .. } => {
+                let results = ids.into_iter().map(|id| (id.clone(), Self::terminate(&id, cluster, env))).collect();
+                Event::Terminated { results }
+            }
+        }
+    }
+
+    /// The machines as they were some time ago.
+    fn describe(cluster: &Cluster, env: &mut Environment) -> Vec<Instance> {
+        let at = env.now - env.rng.below(env.plan.staleness + 1).min(env.now);
+        let shown = cluster.machines.iter().filter_map(|m| {
+            let (id, token, state) = (m.id.clone(), m.token.clone(), m.shown(at)?);
+            Some(Instance { name: id.0.clone(), id, state, token, pid: None, reason: None })
+        });
+        shown.collect()
+    }
+
+    fn launch(
+        &mut self,
+        token: &str,
+        count: usize,
+        cluster: &mut Cluster,
+        env: &mut Environment,
+    ) -> CloudResult<Vec<InstanceId>> {
+        if let Some(made) = self.by_token.get(token) {
+            return Ok(made.clone());
+        }
+        let faults = env.plan.faults;
+        if env.fault(faults.throttled) {
+            env.saw("throttled");
+            return Err(CloudError::Throttled);
+        }
+        if env.fault(faults.no_capacity) {
+            env.saw("no capacity");
+            return Err(CloudError::NoCapacity("none".into()));
+        }
+        let mut count = count;
+        if env.now < env.plan.calm {
+            if env.plan.quota.is_some_and(|quota| cluster.live() + count > quota) {
+                env.saw("quota");
+                return Err(CloudError::Quota("full".into()));
+            }
+            if count > 1 && env.rng.percent(faults.partial) {
+                env.saw("in part");
+                count = 1 + env.rng.below(count as u64 - 1) as usize;
+            }
+        }
+        let made: Vec<InstanceId> = (0..count).map(|_| cluster.create(token, env)).collect();
+        self.by_token.insert(token.to_owned(), made.clone());
+        Ok(made)
+    }
+
+    fn find(id: &InstanceId, cluster: &Cluster) -> CloudResult<usize> {
+        let found = cluster.machines.iter().position(|m| m.id == *id);
+        found.ok_or_else(|| CloudError::NotFound(id.to_string()))
+    }
+
+    fn start(id: &InstanceId, cluster: &mut Cluster, env: &mut Environment) -> CloudResult<()> {
+        let m = Self::find(id, cluster)?;
+        match cluster.machines[m].state {
+            InstanceState::Pending | InstanceState::Running => Ok(()),
+            InstanceState::Stopped => {
+                let faults = env.plan.faults;
+                if env.fault(faults.no_capacity) {
+                    return Err(CloudError::NoCapacity("none".into()));
+                }
+                if env.fault(faults.throttled) {
+                    return Err(CloudError::Throttled);
+                }
+                cluster.restart(m, env);
+                Ok(())
+            }
+            state => Err(CloudError::Conflict(format!("{state:?}"))),
+        }
+    }
+
+    fn terminate(id: &InstanceId, cluster: &mut Cluster, env: &mut Environment) -> CloudResult<()> {
+        let m = Self::find(id, cluster)?;
+        let throttled = env.plan.faults.throttled;
+        if env.fault(throttled) {
+            return Err(CloudError::Throttled);
+        }
+        cluster.terminate(m, env);
+        Ok(())
+    }
+}

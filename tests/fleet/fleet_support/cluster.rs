@@ -1,0 +1,235 @@
+//! The machines as they really are, their workers, and the queue of jobs.
+
+use std::time::Duration;
+
+use rollcall::{
+    cloud::{InstanceId, InstanceState},
+    fleet::Event,
+};
+
+use super::environment::{Environment, Happening, Ms};
+
+/// A machine.
+pub struct Machine {
+    pub id: InstanceId,
+    pub token: String,
+    pub state: InstanceState,
+    boot: u32,
+    /// Jobs at work.
+    busy: u32,
+    /// It came up and does nothing.
+    dead: bool,
+    idle_since: Ms,
+    /// States with the times they began; `None`: not listed any more.
+    past: Vec<(Ms, Option<InstanceState>)>,
+}
+
+impl Machine {
+    /// Its state as it was shown at `at`.
+    pub fn shown(&self, at: Ms) -> Option<InstanceState> {
+        self.past.iter().rev().find(|(since, _)| *since <= at)?.1
+    }
+}
+
+#[derive(Default)]
+pub struct Cluster {
+    pub machines: Vec<Machine>,
+    pub visible: u32,
+    pub in_flight: u32,
+    /// Workers that were terminated at work.
+    pub killed: Vec<InstanceId>,
+}
+
+impl Cluster {
+    pub fn live(&self) -> usize {
+        self.machines.iter().filter(|m| m.state.counts()).count()
+    }
+
+    pub fn stopped(&self) -> usize {
+        self.machines.iter().filter(|m| m.state == InstanceState::Stopped).count()
+    }
+
+    /// Whether every job is done and no machine is up or in between.
+    pub fn at_rest(&self) -> bool {
+        let resting = |m: &Machine| matches!(m.state, InstanceState::Stopped | InstanceState::Terminated);
+        self.visible + self.in_flight == 0 && self.machines.iter().all(resting)
+    }
+
+    fn set(&mut self, m: usize, state: InstanceState, env: &mut Environment) {
+        let machine = &mut self.machines[m];
+        machine.state = state;
+        machine.past.push((env.now, Some(state)));
+        env.say(|| format!("{} is {state:?}", machine.id));
+        if env.plan.tells_changes {
+            env.outbox.push(Event::Changed);
+        }
+    }
+
+    // ------------------------------------------------------------ what the cloud does
+
+    /// Makes a machine, which boots.
+    pub fn create(&mut self, token: &str, env: &mut Environment) -> InstanceId {
+        let m = self.machines.len();
+        let id = InstanceId(format!("i-{m}"));
+        self.machines.push(Machine {
+            id: id.clone(),
+            token: token.to_owned(),
+            state: InstanceState::Pending,
+            boot: 0,
+            busy: 0,
+            dead: false,
+            idle_since: 0,
+            past: vec![(env.now, Some(InstanceState::Pending))],
+        });
+        self.boot(m, env);
+        id
+    }
+
+    /// Starts a stopped machine.
+    pub fn restart(&mut self, m: usize, env: &mut Environment) {
+        self.set(m, InstanceState::Pending, env);
+        self.boot(m, env);
+    }
+
+    fn boot(&mut self, m: usize, env: &mut Environment) {
+        let machine = &mut self.machines[m];
+        machine.boot += 1;
+        (machine.busy, machine.dead) = (0, false);
+        let boot = machine.boot;
+        let after = 1 + env.rng.below(env.plan.boot);
+        if env.fault(env.plan.faults.never_up) {
+            env.saw("never up");
+            if env.rng.percent(50) {
+                env.later(after, Happening::Gone { machine: m }); // it ends by itself
+            }
+        } else {
+            env.later(after, Happening::Up { machine: m, boot });
+        }
+    }
+
+    pub fn terminate(&mut self, m: usize, env: &mut Environment) {
+        let machine = &self.machines[m];
+        if machine.busy > 0 && !machine.dead {
+            self.killed.push(machine.id.clone());
+        }
+        if machine.state.counts() {
+            self.return_jobs(m, env);
+            self.set(m, InstanceState::ShuttingDown, env);
+            let down = env.rng.below(env.plan.stop_time + 1);
+            env.later(down, Happening::Gone { machine: m });
+        }
+    }
+
+    pub fn gone(&mut self, m: usize, env: &mut Environment) {
+        self.set(m, InstanceState::Terminated, env);
+    }
+
+    /// A machine ends and is not listed any more.
+    pub fn vanish(&mut self, m: usize, env: &mut Environment) {
+        env.saw("vanished");
+        self.return_jobs(m, env);
+        self.set(m, InstanceState::Terminated, env);
+        if let Some(last) = self.machines[m].past.last_mut() {
+            last.1 = None;
+        }
+    }
+
+    pub fn down(&mut self, m: usize, boot: u32, env: &mut Environment) {
+        if self.machines[m].boot == boot && self.machines[m].state == InstanceState::Stopping {
+            self.set(m, InstanceState::Stopped, env);
+        }
+    }
+
+    // ------------------------------------------------------------ what workers do
+
+    pub fn arrive(&mut self, jobs: u32, env: &mut Environment) {
+        self.visible += jobs;
+        if self.machines.iter().any(|m| m.state == InstanceState::Stopping) {
+            env.saw("work during a drain");
+        }
+        self.hand_out(env);
+        let waiting = u64::from(self.visible + self.in_flight);
+        if env.rng.percent(70) {
+            env.outbox.push(Event::Hint { waiting });
+        }
+    }
+
+    fn hand_out(&mut self, env: &mut Environment) {
+        let threads = env.plan.rules.threads as u32;
+        for m in 0..self.machines.len() {
+            let machine = &mut self.machines[m];
+            while self.visible > 0 && machine.state == InstanceState::Running && machine.busy < threads && !machine.dead
+            {
+                self.visible -= 1;
+                self.in_flight += 1;
+                machine.busy += 1;
+                let service = 1 + env.rng.below(env.plan.service);
+                env.later(service, Happening::Finish { machine: m, boot: machine.boot });
+            }
+        }
+    }
+
+    pub fn up(&mut self, m: usize, boot: u32, env: &mut Environment) {
+        if self.machines[m].boot != boot || self.machines[m].state != InstanceState::Pending {
+            return;
+        }
+        self.set(m, InstanceState::Running, env);
+        let faults = env.plan.faults;
+        if env.fault(faults.comes_up_dead) {
+            env.saw("came up dead");
+            self.machines[m].dead = true;
+            return;
+        }
+        if env.fault(faults.vanish) {
+            let at = env.rng.below(5000);
+            env.later(at, Happening::Vanish { machine: m });
+        }
+        self.rest(m, env);
+        self.hand_out(env);
+    }
+
+    pub fn finish(&mut self, m: usize, boot: u32, env: &mut Environment) {
+        let machine = &mut self.machines[m];
+        if machine.boot != boot || machine.busy == 0 {
+            return;
+        }
+        machine.busy -= 1;
+        self.in_flight -= 1;
+        self.rest(m, env);
+        self.hand_out(env);
+        let worker = self.machines[m].id.clone();
+        let busy = Duration::from_millis(env.plan.service / 2);
+        env.outbox.push(Event::Served { worker, jobs: 1, busy });
+    }
+
+    fn rest(&mut self, m: usize, env: &mut Environment) {
+        let machine = &mut self.machines[m];
+        machine.idle_since = env.now;
+        env.later(env.plan.idle, Happening::Idle { machine: m, boot: machine.boot });
+    }
+
+    /// A worker that has been idle for long enough stops its machine.
+    pub fn idle(&mut self, m: usize, boot: u32, env: &mut Environment) {
+        let machine = &self.machines[m];
+        let idle = machine.busy == 0 && machine.idle_since + env.plan.idle <= env.now;
+        if machine.boot == boot && machine.state == InstanceState::Running && idle {
+            self.set(m, InstanceState::Stopping, env);
+            let down = env.rng.below(env.plan.stop_time + 1);
+            if env.fault(env.plan.faults.stop_stuck) {
+                env.saw("stop stuck");
+            } else {
+                env.later(down, Happening::Down { machine: m, boot });
+            }
+        }
+    }
+
+    /// The jobs of a machine that goes away are delivered again.
+    fn return_jobs(&mut self, m: usize, env: &mut Environment) {
+        let jobs = std::mem::take(&mut self.machines[m].busy);
+        self.in_flight -= jobs;
+        self.visible += jobs;
+        if jobs > 0 {
+            self.hand_out(env);
+        }
+    }
+}
