@@ -171,19 +171,34 @@ impl Held {
     }
 
     async fn renew(&mut self) -> CloudResult<()> {
-        let began = Instant::now();
-        let object = LeaseObject { renewal: self.object.renewal + 1, ..self.object.clone() };
-        let write = self.lease.write(&object, Precondition::Match(self.etag.clone()));
+        let (began, deadline) = (Instant::now(), self.deadline());
         let late = || CloudError::Unavailable("the store did not answer in time".into());
-        self.etag = tokio::time::timeout_at(self.deadline(), write).await.map_err(|_| late())??;
-        (self.object, self.renewed_at) = (object, began);
+        tokio::time::timeout_at(deadline, self.replace(false)).await.map_err(|_| late())??;
+        self.renewed_at = began;
+        Ok(())
+    }
+
+    /// Replaces the object by its next version.
+    ///
+    /// A write whose result this holder has not seen (the answer was lost, or the call was dropped) may have been applied.
+    /// A conflict with such a version is none: it has the epoch of this holder, and no other process writes that.
+    async fn replace(&mut self, released: bool) -> CloudResult<()> {
+        let mut object = LeaseObject { renewal: self.object.renewal + 1, released, ..self.object.clone() };
+        let mut written = self.lease.write(&object, Precondition::Match(self.etag.clone())).await;
+        if let Err(CloudError::Conflict(_)) = written
+            && let Some((etag, found)) = self.lease.read().await?
+            && (found.epoch, &found.holder) == (self.object.epoch, &self.object.holder)
+        {
+            object.renewal = found.renewal + 1; // or its bytes might be those that are there
+            written = self.lease.write(&object, Precondition::Match(etag)).await;
+        }
+        (self.etag, self.object) = (written?, object);
         Ok(())
     }
 
     /// Releases the lease, so that the next holder need not wait for its end.
-    pub async fn release(self) {
-        let object = LeaseObject { released: true, renewal: self.object.renewal + 1, ..self.object };
-        if let Err(error) = self.lease.write(&object, Precondition::Match(self.etag)).await {
+    pub async fn release(mut self) {
+        if let Err(error) = self.replace(true).await {
             tracing::warn!(%error, "the lease was not released: others wait until it ends");
         }
     }

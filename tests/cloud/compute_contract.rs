@@ -2,7 +2,6 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use futures_util::future::BoxFuture;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -12,9 +11,7 @@ use rollcall::cloud::{
     local::{Launcher, LocalCompute},
 };
 
-use crate::contract::compute::World;
-
-type Stop = Box<dyn Fn(&InstanceId) -> BoxFuture<'static, ()> + Send + Sync>;
+use crate::contract::compute::{Stop, World};
 
 async fn processes() -> World {
     let name_prefix = "contract-".to_owned();

@@ -1,11 +1,18 @@
-//! Of several controllers one acts at a time, and when it dies or gives up another takes over.
+//! Of several controllers only one acts at a time, and another takes over when it dies or releases the lease.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use futures_util::future::{join_all, select_all};
-use rollcall::cloud::{ObjectStore, Precondition, lease::Lease, local::LocalObjects};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::{join_all, pending, select_all};
+use rollcall::cloud::{
+    CloudError, CloudResult, ETag, Object, ObjectInfo, ObjectStore, Precondition, lease::Lease, local::LocalObjects,
+};
 use tempfile::TempDir;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 const TIME: Duration = Duration::from_secs(30);
 
@@ -19,14 +26,14 @@ fn leases(n: usize) -> (TempDir, Arc<LocalObjects>, Vec<Lease>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_contenders_at_the_same_time_one_acts() {
+async fn of_concurrent_contenders_one_acts() {
     let (_folder, _store, leases) = leases(8);
     let contenders: Vec<_> = leases.iter().map(|lease| Box::pin(lease.acquire())).collect();
     let (mut held, _, others) = select_all(contenders).await;
     tokio::select! {
         () = held.lost() => panic!("it renews for as long as it lives"),
         _ = select_all(others) => panic!("two act"),
-        () = tokio::time::sleep(20 * TIME) => {}
+        () = sleep(20 * TIME) => {}
     }
 }
 
@@ -49,38 +56,169 @@ async fn when_the_holder_dies_another_takes_over_within_the_time_and_with_a_high
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_given_up_is_taken_without_waiting_for_its_end() {
+async fn a_released_lease_is_taken_without_waiting_for_its_end() {
     let (_folder, _store, leases) = leases(2);
     let held = leases[0].acquire().await;
     let other = tokio::spawn({
         let lease = leases[1].clone();
         async move { lease.acquire().await }
     });
-    tokio::time::sleep(TIME / 2).await;
+    sleep(TIME / 2).await;
     let epoch = held.epoch();
     held.release().await;
-    let given_up = Instant::now();
+    let released = Instant::now();
     assert_eq!(other.await.expect("no panic").epoch(), epoch + 1);
-    assert!(given_up.elapsed() <= TIME / 3, "{:?}", given_up.elapsed());
+    assert!(released.elapsed() <= TIME / 3, "{:?}", released.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_holder_whose_lease_was_taken_learns_it() {
+async fn a_holder_whose_lease_was_taken_notices_it() {
     let (_folder, store, leases) = leases(1);
     let mut held = leases[0].acquire().await;
     store.put("state", "controller", "taken by force".into(), Precondition::Always).await.expect("written");
     timeout(TIME, held.lost()).await.expect("it notices at its next renewal");
 }
 
+/// How a call to the store goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Calls {
+    Work,
+    /// They return an error at once.
+    Fail,
+    /// They never return.
+    Hang,
+    /// They are carried out, and return an error.
+    LoseAnswers,
+}
+
+/// The way of one process to the store.
+struct Connection {
+    store: Arc<LocalObjects>,
+    calls: Mutex<Calls>,
+    /// When the last write that succeeded began.
+    written: Mutex<Instant>,
+}
+
+impl Connection {
+    fn new(store: Arc<LocalObjects>) -> Arc<Self> {
+        Arc::new(Self { store, calls: Mutex::new(Calls::Work), written: Mutex::new(Instant::now()) })
+    }
+
+    fn calls(&self, calls: Calls) {
+        *self.calls.lock().expect("no panic") = calls;
+    }
+
+    async fn call(&self) -> CloudResult<()> {
+        let calls = *self.calls.lock().expect("no panic");
+        match calls {
+            Calls::Work | Calls::LoseAnswers => Ok(()),
+            Calls::Fail => Err(CloudError::Unavailable("no network".into())),
+            Calls::Hang => pending().await,
+        }
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Connection {
+    async fn put(&self, bucket: &str, key: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag> {
+        self.call().await?;
+        let began = Instant::now();
+        let etag = self.store.put(bucket, key, bytes, when).await?;
+        *self.written.lock().expect("no panic") = began;
+        match *self.calls.lock().expect("no panic") {
+            Calls::LoseAnswers => Err(CloudError::Unavailable("the answer was lost".into())),
+            _ => Ok(etag),
+        }
+    }
+
+    async fn get(&self, bucket: &str, key: &str) -> CloudResult<Object> {
+        self.call().await?;
+        self.store.get(bucket, key).await
+    }
+
+    async fn get_if_changed(&self, bucket: &str, key: &str, etag: &ETag) -> CloudResult<Option<Object>> {
+        self.call().await?;
+        self.store.get_if_changed(bucket, key, etag).await
+    }
+
+    async fn list(&self, bucket: &str, prefix: &str) -> CloudResult<Vec<ObjectInfo>> {
+        self.call().await?;
+        self.store.list(bucket, prefix).await
+    }
+
+    async fn delete(&self, bucket: &str, key: &str) -> CloudResult<()> {
+        self.call().await?;
+        self.store.delete(bucket, key).await
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_holder_that_cannot_reach_the_store_gives_up_before_another_may_act() {
-    let (folder, _store, leases) = leases(1);
-    let mut held = leases[0].acquire().await;
-    let began = Instant::now();
-    // The store is gone: every write fails.
-    std::fs::remove_dir_all(folder.path()).expect("ours");
-    timeout(TIME, held.lost()).await.expect("it gives up in time");
-    assert!(began.elapsed() < TIME, "{:?}", began.elapsed());
+    for calls in [Calls::Fail, Calls::Hang] {
+        let (_folder, store, leases) = leases(1);
+        let connection = Connection::new(store);
+        let mut held = Lease::new(connection.clone(), "state", "controller", "cut off", TIME).acquire().await;
+        let epoch = held.epoch();
+        let other = tokio::spawn({
+            let lease = leases[0].clone();
+            async move { (lease.acquire().await.epoch(), Instant::now()) }
+        });
+        assert!(timeout(2 * TIME, held.lost()).await.is_err(), "{calls:?}: it renews while it can");
+        connection.calls(calls);
+        timeout(2 * TIME, held.lost()).await.unwrap_or_else(|_| panic!("{calls:?}: the holder never gives up"));
+
+        let gave_up = Instant::now();
+        let renewed = *connection.written.lock().expect("no panic");
+        assert!(gave_up < renewed + TIME, "{calls:?}: {:?} after its last renewal", gave_up - renewed);
+        assert!(!other.is_finished(), "{calls:?}: the other must wait");
+        let (next_epoch, taken) = timeout(2 * TIME, other).await.expect("it takes over").expect("no panic");
+        assert!(taken >= renewed + TIME, "{calls:?}: {:?} after the last renewal", taken - renewed);
+        assert_eq!(next_epoch, epoch + 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_keeps_the_lease_through_a_short_outage() {
+    let (_folder, store, leases) = leases(1);
+    let connection =
+        Arc::new(Connection { store, calls: Mutex::new(Calls::Work), written: Mutex::new(Instant::now()) });
+    let mut held = Lease::new(connection.clone(), "state", "controller", "node", TIME).acquire().await;
+    let other = tokio::spawn({
+        let lease = leases[0].clone();
+        async move { lease.acquire().await }
+    });
+    for _ in 0..5 {
+        connection.calls(Calls::Fail);
+        assert!(timeout(TIME / 3, held.lost()).await.is_err(), "it tries again");
+        connection.calls(Calls::Work);
+        assert!(timeout(TIME, held.lost()).await.is_err(), "it has renewed in time");
+    }
+    assert!(!other.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_without_an_answer_or_cut_short_is_known_to_be_ours() {
+    let (_folder, store, leases) = leases(1);
+    let connection = Connection::new(store);
+    let mut held = Lease::new(connection.clone(), "state", "controller", "node", TIME).acquire().await;
+    let epoch = held.epoch();
+    let other = tokio::spawn({
+        let lease = leases[0].clone();
+        async move { lease.acquire().await.epoch() }
+    });
+    for _ in 0..5 {
+        connection.calls(Calls::LoseAnswers);
+        assert!(timeout(TIME / 3, held.lost()).await.is_err(), "the versions that it finds are its own");
+        connection.calls(Calls::Work);
+        assert!(timeout(TIME, held.lost()).await.is_err(), "it goes on");
+    }
+    connection.calls(Calls::LoseAnswers);
+    assert!(timeout(TIME * 2 / 5, held.lost()).await.is_err(), "one more renewal without an answer");
+    connection.calls(Calls::Work);
+    assert!(!other.is_finished());
+    held.release().await;
+    let next = timeout(TIME / 3, other).await.expect("the release goes through").expect("no panic");
+    assert_eq!(next, epoch + 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,10 +228,10 @@ async fn epochs_only_rise() {
     for (n, lease) in leases.iter().cycle().take(9).enumerate() {
         if n == 5 {
             store.delete("state", "controller").await.expect("deleted");
-            while rollcall::clock::now_ms() <= last {} // a few takings took less than as many milliseconds
+            while rollcall::clock::now_ms() <= last {} // the epochs so far rose faster than the clock
         }
         let held = lease.acquire().await;
-        assert!(held.epoch() > last, "also after the lease was deleted");
+        assert!(held.epoch() > last, "also after its object was deleted");
         last = held.epoch();
         held.release().await;
     }

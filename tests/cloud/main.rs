@@ -3,8 +3,11 @@
 mod compute_contract;
 mod contract;
 mod controller_lease;
+mod data_folder;
 mod object_store_contract;
 mod queue_contract;
 mod queue_properties;
+mod queue_restarts;
 mod queue_survives_kill;
 mod worker_socket;
+mod worker_sockets;

@@ -1,23 +1,23 @@
-//! Every queue keeps the contract of `rollcall::cloud::Queue`: the broker in process, the broker as workers reach it, SQS.
+//! Every queue keeps the contract of `rollcall::cloud::Queue`: the broker in process, the broker over the socket, and SQS.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::contract::queue::World;
 use rollcall::cloud::local::Broker;
 
-/// Milliseconds are exact here; this leaves a busy machine time between two calls.
+/// Timers are exact to the millisecond; this leaves a busy machine time between two calls.
 const TICK: Duration = Duration::from_millis(500);
 
 async fn broker() -> World {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let broker = Arc::new(Broker::open(folder.path()).expect("a new broker"));
-    World { queues: broker.clone(), maker: broker, tick: TICK, tells_late_receipts: true, _keep: Box::new(folder) }
+    World { queues: broker.clone(), creator: broker, tick: TICK, reports_late_receipts: true, _keep: Box::new(folder) }
 }
 
 async fn socket() -> World {
     let parent = crate::worker_socket::Parent::start().await;
     let queues = parent.connect().await.queues;
-    World { queues, maker: parent.broker.clone(), tick: TICK, tells_late_receipts: true, _keep: Box::new(parent) }
+    World { queues, creator: parent.broker.clone(), tick: TICK, reports_late_receipts: true, _keep: Box::new(parent) }
 }
 
 #[cfg(feature = "aws")]
@@ -26,13 +26,13 @@ async fn sqs() -> World {
     let client =
         sqs_client(&rollcall_testing::emulators::sdk(&rollcall_testing::emulators::shared_ministack().await.url).await);
     let queues = Arc::new(SqsQueues::new(client, Duration::from_millis(5), "contract"));
-    // The emulator deletes in silence where AWS says that the receipt has run out, and the other way round.
-    let tells_late_receipts = false;
+    // The emulator deletes silently where AWS reports that the receipt has expired, and the other way round.
+    let reports_late_receipts = false;
     World {
         queues: queues.clone(),
-        maker: queues,
+        creator: queues,
         tick: Duration::from_secs(1),
-        tells_late_receipts,
+        reports_late_receipts,
         _keep: Box::new(()),
     }
 }

@@ -1,5 +1,6 @@
-//! The queue's index against a model that is plainly right: a list of messages, searched from the front each time. Any
-//! history of sends, receives, deletes, extensions and passing time must look the same from both.
+//! The index of the embedded queue against a model that is simple enough to be plainly right: a list of messages, searched
+//! from the front each time. Any history of sends, receives, deletes, extensions and passing time must give the same answers
+//! from both.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -24,7 +25,7 @@ enum Step {
     Receive {
         max: usize,
     },
-    /// Of the nth delivery so far, whether or not it still counts.
+    /// Of any delivery so far, whether or not its receipt is still valid.
     Delete {
         delivery: prop::sample::Index,
     },
@@ -53,7 +54,7 @@ struct Sent {
     seq: Seq,
     group: Option<u8>,
     receives: u32,
-    /// Hidden until then: delayed, or in the hands of the latest delivery.
+    /// Hidden until then: delayed, or in flight by the latest delivery.
     hidden_until: u64,
     latest: Option<Ticket>,
 }
@@ -65,9 +66,9 @@ struct Model {
 }
 
 impl Model {
-    /// Positions taken, with their receives, and positions that were dead instead.
+    /// Returns the delivered positions with their receives, and those that were exhausted instead.
     fn receive(&mut self, max: usize, now: u64) -> (Vec<(Seq, u32)>, Vec<Seq>) {
-        let (mut taken, mut dead) = (Vec::new(), Vec::new());
+        let (mut taken, mut exhausted) = (Vec::new(), Vec::new());
         let mut at = 0;
         while at < self.messages.len() && taken.len() < max {
             let message = &self.messages[at];
@@ -75,7 +76,7 @@ impl Model {
             if message.hidden_until > now || behind {
                 at += 1;
             } else if message.receives == MAX_RECEIVES {
-                dead.push(self.messages.remove(at).seq);
+                exhausted.push(self.messages.remove(at).seq);
                 at = 0; // the next of its group may be ready now
             } else {
                 let message = &mut self.messages[at];
@@ -85,7 +86,7 @@ impl Model {
                 at += 1;
             }
         }
-        (taken, dead)
+        (taken, exhausted)
     }
 
     fn depth(&self, now: u64) -> Depth {
@@ -135,10 +136,10 @@ fn same_from_both(steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::Receive { max } => {
                 let received = index.receive(max, now);
-                let (taken, dead) = model.receive(max, now);
+                let (taken, exhausted) = model.receive(max, now);
                 let seen: Vec<_> = received.taken.iter().map(|t| (t.ticket.seq, t.receives)).collect();
                 prop_assert_eq!(seen, taken);
-                prop_assert_eq!(received.dead, dead);
+                prop_assert_eq!(received.exhausted, exhausted);
                 for ticket in received.taken.iter().map(|t| t.ticket) {
                     prop_assert!(!deliveries.contains(&ticket), "each delivery has a ticket of its own");
                     deliveries.push(ticket);

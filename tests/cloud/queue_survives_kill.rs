@@ -16,7 +16,7 @@ use ulid::Ulid;
 
 /// Folder of the queue, for the process that is to be killed.
 const FOLDER: &str = "ROLLCALL_TEST_QUEUE_FOLDER";
-/// Lives of the process, and acknowledged sends after which each is killed.
+/// Number of processes, and of acknowledged sends after which each is killed.
 const KILLS: usize = 6;
 const SENDS: usize = 150;
 
@@ -43,13 +43,13 @@ async fn what_was_acknowledged_survives_kill_9() {
         let left = what_is_left(folder.path()).await;
         let lost: Vec<_> = seen.sent.difference(&seen.delete_begun).filter(|id| !left.contains(*id)).collect();
         assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
-        let risen: Vec<_> = seen.deleted.iter().filter(|id| left.contains(*id)).collect();
-        assert!(risen.is_empty(), "deleted and back: {risen:?}");
+        let returned: Vec<_> = seen.deleted.iter().filter(|id| left.contains(*id)).collect();
+        assert!(returned.is_empty(), "deleted and back: {returned:?}");
     }
     assert!(seen.sent.len() >= KILLS * SENDS && seen.deleted.len() > KILLS, "{} deletes", seen.deleted.len());
 }
 
-/// What the processes said they had done.
+/// What the processes have reported.
 #[derive(Default)]
 struct Seen {
     sent: HashSet<String>,
@@ -58,7 +58,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Reads what the process says, kills it in the middle, and reads what it had said until then.
+    /// Reads the reports of a process, kills it after some of them, and reads the rest.
     fn follow(&mut self, mut process: Child, sends: usize) {
         let mut out = BufReader::new(process.stdout.take().expect("a pipe"));
         let (mut line, mut acknowledged, mut killed) = (String::new(), 0, false);
@@ -119,8 +119,8 @@ fn id_of(body: &[u8]) -> String {
     text.split_once(':').expect("an id and a colon").0.to_owned()
 }
 
-/// Says each thing in a line of its own, in one write.
-fn say(what: &str, id: &str) {
+/// Reports one thing in one line with one write.
+fn report(what: &str, id: &str) {
     std::io::stdout().write_all(format!("{what} {id}\n").as_bytes()).expect("the parent reads");
 }
 
@@ -130,9 +130,9 @@ async fn send_and_delete_until_killed(folder: &Path) {
     let mut tasks = Vec::new();
     for fifo in [false, true] {
         let queue = broker.create(spec(fifo)).await.expect("a queue");
-        let last = if fifo { Way::SoonAndAgain } else { Way::Send };
-        for way in [Way::Send, Way::Send, Way::SoonAndFlush, last] {
-            tasks.push(tokio::spawn(send_for_ever(queue.clone(), fifo, way)));
+        let last = if fifo { Sending::BufferedAndAgain } else { Sending::Plain };
+        for sending in [Sending::Plain, Sending::Plain, Sending::BufferedAndFlush, last] {
+            tasks.push(tokio::spawn(send_for_ever(queue.clone(), fifo, sending)));
         }
         for _ in 0..2 {
             tasks.push(tokio::spawn(delete_for_ever(queue.clone())));
@@ -141,20 +141,20 @@ async fn send_and_delete_until_killed(folder: &Path) {
     join_all(tasks).await;
 }
 
-/// How a message comes to be acknowledged.
+/// How a message is sent until it is acknowledged.
 #[derive(Clone, Copy)]
-enum Way {
-    Send,
-    SoonAndFlush,
-    /// The second is a duplicate, which answers for the first.
-    SoonAndAgain,
+enum Sending {
+    Plain,
+    BufferedAndFlush,
+    /// The second send is a duplicate, whose result speaks for the first message.
+    BufferedAndAgain,
 }
 
 fn accepted(results: Vec<CloudResult<()>>) {
     results.into_iter().for_each(|result| result.expect("accepted"));
 }
 
-async fn send_for_ever(queue: Arc<dyn Queue>, fifo: bool, way: Way) {
+async fn send_for_ever(queue: Arc<dyn Queue>, fifo: bool, sending: Sending) {
     loop {
         let ids: Vec<String> = (0..4).map(|_| Ulid::generate().to_string()).collect();
         let batch = ids.iter().map(|id| Message {
@@ -164,19 +164,19 @@ async fn send_for_ever(queue: Arc<dyn Queue>, fifo: bool, way: Way) {
             delay: Duration::ZERO,
         });
         let batch: Vec<Message> = batch.collect();
-        match way {
-            Way::Send => accepted(queue.send(batch).await),
-            Way::SoonAndFlush => {
+        match sending {
+            Sending::Plain => accepted(queue.send(batch).await),
+            Sending::BufferedAndFlush => {
                 accepted(queue.send_buffered(batch).await);
                 queue.flush().await.expect("flushed");
             }
-            Way::SoonAndAgain => {
+            Sending::BufferedAndAgain => {
                 accepted(queue.send_buffered(batch.clone()).await);
                 accepted(queue.send(batch).await);
             }
         }
         for id in &ids {
-            say("sent", id);
+            report("sent", id);
         }
     }
 }
@@ -185,12 +185,12 @@ async fn delete_for_ever(queue: Arc<dyn Queue>) {
     loop {
         let deliveries = queue.receive(3, Duration::from_secs(1)).await.expect("a receive");
         for delivery in &deliveries {
-            say("deleting", &id_of(&delivery.body));
+            report("deleting", &id_of(&delivery.body));
         }
         let results = queue.delete(deliveries.iter().map(|d| d.receipt.clone()).collect()).await;
         for (delivery, result) in deliveries.iter().zip(results) {
             result.expect("deleted");
-            say("deleted", &id_of(&delivery.body));
+            report("deleted", &id_of(&delivery.body));
         }
     }
 }

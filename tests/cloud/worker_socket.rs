@@ -1,4 +1,4 @@
-//! A parent's socket, and connections of workers to it, without a whole Rollcall.
+//! The socket of a parent process, and connections of workers to it, without the rest of Rollcall.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -14,6 +14,7 @@ use rollcall_testing::wait_until;
 /// Longest time until a shell has started, on a busy machine.
 const START: Duration = Duration::from_secs(30);
 
+/// A parent process.
 pub struct Parent {
     pub broker: Arc<Broker>,
     compute: Arc<LocalCompute>,
@@ -25,7 +26,7 @@ impl Parent {
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let broker = Arc::new(Broker::open(folder.path()).expect("a new broker"));
-        // An instance that tells its secret, so that the test can say hello in its place.
+        // An instance that writes down its secret, so that the test can connect in its place.
         let script = format!("printf %s \"${SECRET_VARIABLE}\" > {}/$2; exec sleep 600", folder.path().display());
         let launcher = Launcher {
             program: PathBuf::from("/bin/sh"),
@@ -37,18 +38,24 @@ impl Parent {
         Self { broker, compute, server: tokio::spawn(server), folder }
     }
 
-    /// Launches an instance and connects as it.
-    pub async fn connect(&self) -> SocketCloud {
-        let id = self.compute.launch("test", 1).await.expect("launched").remove(0);
-        let secret = self.secret(&id).await;
-        SocketCloud::connect(&self.folder.path().join("socket"), id, secret).await.expect("connected")
-    }
-
-    async fn secret(&self, id: &InstanceId) -> String {
+    /// Launches an instance and returns its id and its secret.
+    pub async fn instance(&self, token: &str) -> (InstanceId, String) {
+        let id = self.compute.launch(token, 1).await.expect("launched").remove(0);
         let file = self.folder.path().join(&id.0);
         let read = || std::fs::read_to_string(&file).ok().filter(|secret| secret.len() == 32);
-        wait_until("an instance tells its secret", START, async || read().is_some()).await;
-        read().expect("it was there just now")
+        wait_until("an instance has written its secret", START, async || read().is_some()).await;
+        (id, read().expect("it was there just now"))
+    }
+
+    /// Launches an instance and connects as it.
+    pub async fn connect(&self) -> SocketCloud {
+        let (id, secret) = self.instance("test").await;
+        self.connect_as(id, secret).await.expect("connected")
+    }
+
+    /// Connects as that instance with that secret.
+    pub async fn connect_as(&self, id: InstanceId, secret: String) -> anyhow::Result<SocketCloud> {
+        SocketCloud::connect(&self.folder.path().join("socket"), id, secret).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! All embedded queues of one machine, on one journal.
+//! All embedded queues of one machine. They share one journal.
 
 use std::{
     collections::HashMap,
@@ -10,12 +10,13 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
+    clock::Clock,
     journal::Journal,
-    queue::{Clock, LocalQueue, closing},
+    queue::{LocalQueue, closing},
 };
 use crate::cloud::{CloudError, CloudResult, Polling, Queue, QueueSpec, Queues, queue_limits::check_visibility};
 
-/// All queues of this machine.
+/// The embedded queues of one machine.
 pub struct Broker {
     journal: Arc<Journal>,
     clock: Arc<Clock>,
@@ -24,10 +25,14 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Opens the journal in `dir`. Queues come back with what they held when they are created again.
+    /// Opens the journal in `dir`, a folder that exists, or creates one. A durable queue has its messages again as soon as
+    /// it is created again.
+    ///
+    /// # Errors
+    /// The file is open in another process, cannot be read or written, or is damaged.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         let journal = Journal::open(&dir.join("queues.redb"))?;
-        let last_seq = Arc::new(AtomicU64::new(journal.last()?));
+        let last_seq = Arc::new(AtomicU64::new(journal.last_seq()?));
         let clock = Arc::new(Clock::new());
         Ok(Self { journal: Arc::new(journal), clock, last_seq, queues: Mutex::default() })
     }
@@ -37,17 +42,17 @@ impl Broker {
     }
 
     /// Makes durable whatever was sent before, to any queue.
-    pub async fn flush(&self) -> CloudResult<()> {
+    pub(super) async fn flush(&self) -> CloudResult<()> {
         self.journal.flush().await.unwrap_or_else(|_| Err(closing()))
     }
 
-    /// The queue of that name, if it was made.
-    pub fn find(&self, name: &str) -> CloudResult<Arc<LocalQueue>> {
+    /// Returns the queue of that name, or `NotFound`.
+    pub(super) fn find(&self, name: &str) -> CloudResult<Arc<LocalQueue>> {
         self.queues().get(name).cloned().ok_or_else(|| CloudError::NotFound(format!("queue {name}")))
     }
 }
 
-/// Calls on this machine cost next to nothing; a few deletes share a commit of the journal.
+/// How the embedded queues are polled: a call costs next to nothing, and a few deletes share a commit of the journal.
 pub(super) const POLLING: Polling = Polling {
     delete_linger: Duration::from_millis(5),
     poll_linger: Duration::ZERO,
@@ -76,7 +81,7 @@ impl Queues for Broker {
                 queues
                     .get(name)
                     .cloned()
-                    .ok_or_else(|| CloudError::Invalid(format!("make the dead-letter queue {name} first")))?,
+                    .ok_or_else(|| CloudError::Invalid(format!("create the dead-letter queue {name} first")))?,
             ),
         };
         let shared = (self.clock.clone(), self.last_seq.clone());

@@ -1,4 +1,4 @@
-//! One sync of the file system for all who wait for one.
+//! Batches syncs of the file system: callers that wait at the same time share one.
 
 use std::{
     fs::File,
@@ -13,15 +13,16 @@ use std::{
 
 use tokio::{sync::Mutex, time::Instant};
 
-/// Shortest time between the starts of two syncs: a sync costs the same for one file and for hundreds, and nobody who
-/// waits here has a client waiting.
-const PACE: Duration = Duration::from_millis(200);
+/// Shortest time between the starts of two syncs. A sync costs the same for one file and for hundreds, and no client waits
+/// for it.
+const MIN_INTERVAL: Duration = Duration::from_millis(200);
 
-/// See the module.
-pub struct GroupSync {
+/// Syncs the file system of a folder; see the [module](self).
+pub(super) struct GroupSync {
     sync: Arc<dyn Fn() -> io::Result<()> + Send + Sync>,
-    /// Numbers of the last sync that has begun, and of the last that has ended.
+    /// Number of the last sync that has begun.
     begun: AtomicU64,
+    /// Number of the last sync that has ended.
     ended: AtomicU64,
     last: Mutex<Last>,
 }
@@ -30,37 +31,37 @@ pub struct GroupSync {
 struct Last {
     /// When the last sync began.
     at: Option<Instant>,
-    /// Number of the last sync that failed.
+    /// Number of the last sync that failed, or zero.
     failed: u64,
 }
 
 impl GroupSync {
-    /// Syncs the file system of a folder by `syncfs(2)`.
-    pub fn new(folder: &Path) -> io::Result<Self> {
+    /// Prepares to sync the file system of a folder by `syncfs(2)`.
+    pub(super) fn new(folder: &Path) -> io::Result<Self> {
         let folder = File::open(folder)?;
-        Ok(Self::by(move || Ok(nix::unistd::syncfs(&folder)?)))
+        Ok(Self::with(move || Ok(nix::unistd::syncfs(&folder)?)))
     }
 
-    fn by(sync: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Self {
+    fn with(sync: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Self {
         Self { sync: Arc::new(sync), begun: AtomicU64::new(0), ended: AtomicU64::new(0), last: Mutex::default() }
     }
 
-    /// Returns when a sync that began after this call has ended.
+    /// Waits for the end of a sync that began after this call.
     ///
     /// # Errors
-    /// That sync, or one that was under way at the time of the call, has failed: Linux reports data that could not be
-    /// written to one sync only, whoever's it was.
-    pub async fn sync(&self) -> io::Result<()> {
+    /// That sync, or one that was under way at the time of the call, has failed. Linux reports data that could not be
+    /// written to one sync only, whichever it is.
+    pub(super) async fn sync(&self) -> io::Result<()> {
         let (ended, begun) = (self.ended.load(Ordering::SeqCst), self.begun.load(Ordering::SeqCst));
         let mut last = self.last.lock().await;
         if last.failed > ended {
-            return Err(io::Error::other("a sync that others waited for as well has failed"));
+            return Err(io::Error::other("a shared sync has failed"));
         }
         if self.ended.load(Ordering::SeqCst) > begun {
-            return Ok(()); // somebody else's, begun while this call waited
+            return Ok(()); // one of another caller, begun while this call waited
         }
         if let Some(at) = last.at {
-            tokio::time::sleep_until(at + PACE).await;
+            tokio::time::sleep_until(at + MIN_INTERVAL).await;
         }
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         last.at = Some(Instant::now());
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn many_who_wait_share_few_syncs_and_each_gets_one_that_began_later() {
+    async fn concurrent_callers_share_few_syncs_and_each_gets_one_that_began_later() {
         let folder = tempfile::tempdir().expect("a folder");
         let group = GroupSync::new(folder.path()).expect("opened");
         let each = (0..200).map(|_| async {
@@ -95,14 +96,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sync_that_fails_fails_everybody_who_may_have_written_before_it_and_nobody_later() {
+    async fn a_failed_sync_is_the_error_of_every_caller_that_may_have_written_before_it_and_of_no_later_one() {
         let tries = AtomicU64::new(0);
-        let group = GroupSync::by(move || match tries.fetch_add(1, Ordering::SeqCst) {
+        let group = GroupSync::with(move || match tries.fetch_add(1, Ordering::SeqCst) {
             0 => Err(io::Error::other("the disk is gone")),
             _ => Ok(()),
         });
         let results = join_all((0..20).map(|_| group.sync())).await;
-        assert!(results.iter().all(Result::is_err), "the error is reported once, and is everybody's: {results:?}");
-        group.sync().await.expect("the next is not concerned");
+        assert!(results.iter().all(Result::is_err), "the system reports the error once: {results:?}");
+        group.sync().await.expect("the next one succeeds");
     }
 }

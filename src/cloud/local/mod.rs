@@ -1,10 +1,12 @@
 //! The embedded cloud of one machine: a durable queue, files as objects, child processes as instances.
 
 mod broker;
+mod clock;
 #[cfg(target_os = "linux")]
 mod group_sync;
 mod journal;
 mod objects;
+mod private_files;
 mod processes;
 mod queue;
 pub mod queue_index;
@@ -28,18 +30,18 @@ pub use objects::LocalObjects;
 pub use processes::{Launcher, LocalCompute, SECRET_VARIABLE};
 pub use socket::{SocketCloud, serve};
 
-/// Longest path of a Unix socket (`sun_path` of unix(7), with its zero byte).
+/// Longest path of a Unix socket in bytes: `sun_path` of unix(7) without its zero byte.
 const MAX_SOCKET_PATH: usize = 107;
 /// How long workers may take to end with their parent.
 const END_LIMIT: Duration = Duration::from_secs(8);
 
-/// All ports of one machine. One process a data folder.
+/// All ports of one machine. Only one process can have a data folder open.
 pub struct LocalCloud {
-    /// The queues.
+    /// The embedded queues.
     pub queues: Arc<dyn Queues>,
-    /// The objects.
+    /// Files as objects.
     pub objects: Arc<dyn ObjectStore>,
-    /// The instances.
+    /// Worker processes as instances.
     pub compute: Arc<dyn Compute>,
     broker: Arc<Broker>,
     processes: Arc<LocalCompute>,
@@ -49,12 +51,15 @@ pub struct LocalCloud {
 }
 
 impl LocalCloud {
-    /// Opens the data folder and starts to serve workers. They get the same configuration file.
+    /// Opens the data folder and starts to serve workers, which are started with the same configuration file.
+    ///
+    /// # Errors
+    /// The data folder is in use by another process or cannot be used, or the socket cannot be opened.
     pub async fn open(settings: &Settings, config: Option<PathBuf>) -> anyhow::Result<Self> {
         let dir = &settings.local.data_dir;
         let objects = LocalObjects::open(dir).with_context(|| format!("cannot use {}", dir.display()))?;
         let broker = Arc::new(Broker::open(dir)?);
-        objects.clean()?; // nobody else is here: the journal is ours
+        objects.remove_unfinished()?; // no other process is using the folder: this one has the journal
 
         let (socket, short_folder) = socket_path(dir)?;
         let mut args = vec!["worker".into(), "--socket".into(), socket.clone().into_os_string()];
@@ -77,18 +82,19 @@ impl LocalCloud {
         })
     }
 
-    /// Waits for the workers, which have been asked to end, writes what the queues still hold, and closes the socket.
+    /// Waits for the workers, which have been asked to end, writes what is buffered, and closes the socket.
     pub async fn close(self) {
         self.processes.all_ended(END_LIMIT).await;
         if let Err(error) = self.broker.flush().await {
-            tracing::error!(%error, "jobs that were waited for when this ended may be lost");
+            tracing::error!(%error, "buffered jobs may be lost");
         }
         self.server.abort();
-        let _ = std::fs::remove_file(&self.socket); // the next start replaces it as well
+        let _ = self.server.await; // aborted
+        let _ = std::fs::remove_file(&self.socket); // the next start replaces it otherwise
     }
 }
 
-/// The socket in the data folder, or, where that path is too long, in a folder of its own.
+/// Returns the path of the socket: in the data folder, or, where that path is too long, in a temporary folder.
 fn socket_path(dir: &Path) -> anyhow::Result<(PathBuf, Option<TempDir>)> {
     let path = std::path::absolute(dir)?.join("rollcall.sock");
     if path.as_os_str().len() <= MAX_SOCKET_PATH {
@@ -98,7 +104,10 @@ fn socket_path(dir: &Path) -> anyhow::Result<(PathBuf, Option<TempDir>)> {
     Ok((folder.path().join("rollcall.sock"), Some(folder)))
 }
 
-/// Makes this process die when the thread that started it does, whatever happens to the socket.
+/// Makes the system kill this process when the thread that started it ends. Linux only; no effect elsewhere.
+///
+/// # Errors
+/// The system refuses.
 pub fn die_with_parent() -> anyhow::Result<()> {
     #[cfg(target_os = "linux")]
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).context("PR_SET_PDEATHSIG")?;

@@ -1,10 +1,12 @@
-//! Files as objects: `objects/BUCKET/KEY` below the data folder. Writes are atomic and durable, conditional writes are
-//! safe between processes, keys cannot leave the folder, and only the owner can read (results may be personal data).
+//! Files as objects: `objects/BUCKET/KEY` below the data folder.
+//!
+//! Writes are atomic and durable, conditional writes are safe between processes, keys cannot leave the folder, and only the
+//! owner can read: what is stored is personal data.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io::{self, ErrorKind, Write as _},
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,15 +16,16 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
+use super::private_files::{create_private, create_private_folder};
 use crate::cloud::{
     CloudError, CloudResult, ETag, NewObject, Object, ObjectInfo, ObjectStore, Precondition,
     object_key::{check_bucket, check_key, check_prefix},
 };
 
-/// Conditional writes of different keys rarely wait for one another with this many locks.
+/// Number of lock files. Writers of different keys rarely share one of so many.
 const LOCKS: u8 = 64;
 
-/// See the module. Cheap to clone; several processes may use one folder.
+/// Files as objects; see the [module](self). Cheap to clone. Several processes may use one folder.
 #[derive(Clone)]
 pub struct LocalObjects {
     root: Arc<Path>,
@@ -30,21 +33,25 @@ pub struct LocalObjects {
     group: Arc<super::group_sync::GroupSync>,
 }
 
-/// Whether a write is on the disk when it returns.
+/// When a written object is on disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Durable {
+    /// When the write returns.
     Now,
-    /// With the next sync of the whole file system.
+    /// After the next sync of the whole file system.
     #[cfg(target_os = "linux")]
-    Soon,
+    Buffered,
 }
 
 impl LocalObjects {
-    /// The store in `data_dir`, made if it is absent.
+    /// Opens the store in `data_dir`. Creates what is missing, and makes the folder private.
+    ///
+    /// # Errors
+    /// The folder cannot be created, or belongs to another user.
     pub fn open(data_dir: &Path) -> io::Result<Self> {
         let root = data_dir.join("objects");
         for folder in [root.clone(), data_dir.join("unfinished"), data_dir.join("locks")] {
-            private_folder(&folder)?;
+            create_private_folder(&folder)?;
         }
         fs::set_permissions(data_dir, fs::Permissions::from_mode(0o700))?;
         Ok(Self {
@@ -54,8 +61,8 @@ impl LocalObjects {
         })
     }
 
-    /// Removes what interrupted writes have left. Only while no other process uses the folder.
-    pub fn clean(&self) -> io::Result<()> {
+    /// Removes what interrupted writes have left. Must not be called while another process uses the folder.
+    pub(super) fn remove_unfinished(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.beside("unfinished"))? {
             fs::remove_file(entry?.path())?;
         }
@@ -76,7 +83,7 @@ impl LocalObjects {
         Ok(self.bucket(bucket)?.join(key))
     }
 
-    /// Runs `work` off the event loop.
+    /// Runs `work` on a thread that may block.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> CloudResult<T> + Send + 'static,
@@ -114,17 +121,17 @@ impl LocalObjects {
         self.persist(file, path, durable).map_err(fail)
     }
 
-    /// Moves the finished file to its place. A delete may take the emptied folder away in between: then once more.
+    /// Moves the finished file to its place. Tries again if a delete removes the empty folder in between.
     fn persist(&self, mut file: NamedTempFile, path: &Path, durable: Durable) -> io::Result<()> {
         let Some(folder) = path.parent() else { return Err(ErrorKind::InvalidInput.into()) };
         for _ in 0..10 {
-            let made: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
-            private_folder(folder)?;
+            let created: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+            create_private_folder(folder)?;
             match file.persist(path) {
                 Ok(_) if durable == Durable::Now => {
                     File::open(folder)?.sync_all()?;
-                    // And the folders that have a new one in them.
-                    return made
+                    // The folders above have new entries as well.
+                    return created
                         .into_iter()
                         .filter_map(Path::parent)
                         .try_for_each(|above| File::open(above)?.sync_all());
@@ -137,17 +144,17 @@ impl LocalObjects {
         Err(ErrorKind::ResourceBusy.into())
     }
 
-    /// Excludes other writers of this key, in this and other processes, until the file is dropped.
+    /// Locks the key for writers in this and other processes, until the file is dropped.
     fn lock(&self, path: &Path) -> io::Result<File> {
         let stripe = Sha256::digest(path.as_os_str().as_encoded_bytes())[0] % LOCKS;
-        let file = File::create(self.beside("locks").join(format!("{stripe:02}")))?;
+        let file = create_private(&self.beside("locks").join(format!("{stripe:02}")))?;
         file.lock()?;
         Ok(file)
     }
 
     fn list_now(&self, bucket: &Path, prefix: &str) -> CloudResult<Vec<ObjectInfo>> {
         let mut out = Vec::new();
-        // Only the folder that the prefix names can hold matches.
+        // Every match is below the folder that the prefix names.
         let start = prefix.rsplit_once('/').map_or_else(|| bucket.to_owned(), |(folder, _)| bucket.join(folder));
         let mut folders = vec![start];
         while let Some(folder) = folders.pop() {
@@ -183,7 +190,7 @@ impl LocalObjects {
             }
             Err(e) => return Err(on_path(path, &e)),
         }
-        // Emptied folders go; one that is not empty says so by failing.
+        // Removes folders that are empty now; the call fails for the first one that is not.
         for folder in path.ancestors().skip(1).take_while(|a| *a != bucket) {
             if fs::remove_dir(folder).is_err() {
                 break;
@@ -209,7 +216,7 @@ impl ObjectStore for LocalObjects {
     async fn put_buffered(&self, objects: Vec<NewObject>) -> CloudResult<()> {
         self.blocking(move |this| {
             objects.into_iter().try_for_each(|NewObject { bucket, key, bytes }| {
-                this.put_now(&this.path(&bucket, &key)?, &bytes, &Precondition::Always, Durable::Soon)
+                this.put_now(&this.path(&bucket, &key)?, &bytes, &Precondition::Always, Durable::Buffered)
             })
         })
         .await
@@ -250,19 +257,15 @@ fn etag(bytes: &[u8]) -> ETag {
     ETag(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn private_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
 fn on_path(path: &Path, error: &io::Error) -> CloudError {
     match error.kind() {
         ErrorKind::NotFound => CloudError::NotFound(path.display().to_string()),
-        // A folder where a file should be, or the other way round: `a` and `a/b` cannot both be files.
+        // A folder in place of a file or the other way round: `a` and `a/b` cannot both be files.
         ErrorKind::IsADirectory
         | ErrorKind::NotADirectory
         | ErrorKind::AlreadyExists
         | ErrorKind::DirectoryNotEmpty => {
-            CloudError::Invalid(format!("{}: the beginning of another key", path.display()))
+            CloudError::Invalid(format!("{}: one key is a folder of another", path.display()))
         }
         ErrorKind::PermissionDenied => CloudError::Denied(format!("{}: {error}", path.display())),
         _ => CloudError::Unavailable(format!("{}: {error}", path.display())),

@@ -1,5 +1,5 @@
-//! Instances as child processes, with the life of EC2's: pending until ready, running, stopping, stopped, startable again
-//! under the same id, terminated.
+//! Instances as child processes, with the states of EC2: pending until they are ready, running, stopping, stopped (and
+//! startable again under the same id), terminated.
 
 use std::{
     collections::BTreeMap,
@@ -19,23 +19,23 @@ use tokio::{process::Command, sync::watch, time::Instant};
 
 use crate::cloud::{CloudError, CloudResult, Compute, Instance, InstanceId, InstanceState};
 
-/// How long a process may take to end after SIGTERM when it is terminated; then SIGKILL.
+/// How long a process that is terminated has from SIGTERM to SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long terminated instances are listed, and how many.
 const REMEMBERED: (Duration, usize) = (Duration::from_secs(600), 100);
 
-/// How a worker is started. The instance's id and secret are added as `--instance ID` and [`SECRET_VARIABLE`].
+/// How a worker is started.
 #[derive(Clone, Debug)]
 pub struct Launcher {
-    /// Path of the program.
+    /// The program of each instance.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Its arguments, which are followed by `--instance ID`. The secret is in its environment: see [`SECRET_VARIABLE`].
     pub args: Vec<OsString>,
-    /// Beginning of the instances' names.
+    /// What the names of instances begin with; a number follows.
     pub name_prefix: String,
 }
 
-/// Environment variable that carries an instance's secret: what says hello on the socket must know it.
+/// The environment variable with the secret of an instance, which a caller on the socket must know.
 pub const SECRET_VARIABLE: &str = "ROLLCALL_INSTANCE_SECRET";
 
 struct Entry {
@@ -50,7 +50,7 @@ struct Fleet {
     launched: usize,
 }
 
-/// See the module.
+/// Instances as child processes of this one; see the [module](self).
 pub struct LocalCompute {
     launcher: Launcher,
     fleet: Mutex<Fleet>,
@@ -58,7 +58,7 @@ pub struct LocalCompute {
 }
 
 impl LocalCompute {
-    /// Starts instances as `launcher` says. There are none yet.
+    /// Makes a cluster without instances.
     pub fn new(launcher: Launcher) -> Arc<Self> {
         Arc::new(Self { launcher, fleet: Mutex::default(), changes: watch::Sender::new(0) })
     }
@@ -74,12 +74,9 @@ impl LocalCompute {
         self.changes.send_modify(|n| *n += 1);
     }
 
-    /// Starts the process of an instance and watches over it.
-    fn spawn(self: &Arc<Self>, id: &InstanceId) -> CloudResult<()> {
-        let mut fleet = self.fleet();
-        let Some(entry) = fleet.instances.get_mut(id) else {
-            return Err(CloudError::NotFound(id.to_string()));
-        };
+    /// Starts the process of an instance and waits for its end in the background.
+    fn spawn(self: &Arc<Self>, entry: &mut Entry) -> CloudResult<()> {
+        let id = entry.instance.id.clone();
         let mut command = Command::new(&self.launcher.program);
         command.args(&self.launcher.args).arg("--instance").arg(&id.0);
         command.env(SECRET_VARIABLE, &entry.secret).stdin(Stdio::null()).kill_on_drop(true);
@@ -93,7 +90,7 @@ impl LocalCompute {
         };
         entry.instance.pid = child.id();
         self.set(entry, InstanceState::Pending, None);
-        let (this, id) = (self.clone(), id.clone());
+        let this = self.clone();
         tokio::spawn(async move {
             let status = child.wait().await;
             this.ended(&id, status.ok());
@@ -110,12 +107,12 @@ impl LocalCompute {
         self.set(entry, state, reason);
     }
 
-    /// Whether `secret` is that of the instance.
-    pub fn knows(&self, id: &InstanceId, secret: &str) -> bool {
+    /// Returns whether `secret` is that of the instance.
+    pub(super) fn knows(&self, id: &InstanceId, secret: &str) -> bool {
         self.fleet().instances.get(id).is_some_and(|e| e.secret == secret)
     }
 
-    /// The instance says that it serves.
+    /// Records that an instance has reported to be ready. Ignored unless it is pending.
     pub fn ready(&self, id: &InstanceId) {
         if let Some(entry) = self.fleet().instances.get_mut(id)
             && entry.instance.state == InstanceState::Pending
@@ -124,7 +121,10 @@ impl LocalCompute {
         }
     }
 
-    /// The instance says that it is about to stop; its process ends by itself.
+    /// Records that an instance has reported to be stopping. Its process ends by itself.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown instance, `Conflict` for one that is neither running nor ending.
     pub fn stopping(&self, id: &InstanceId) -> CloudResult<()> {
         let mut fleet = self.fleet();
         let entry = fleet.instances.get_mut(id).ok_or_else(|| CloudError::NotFound(id.to_string()))?;
@@ -141,6 +141,16 @@ impl LocalCompute {
     fn signal(&self, pid: Option<u32>, signal: Signal) {
         if let Some(pid) = pid {
             let _ = kill(Pid::from_raw(pid as i32), signal); // it may have ended already
+        }
+    }
+
+    fn start_one(self: &Arc<Self>, id: &InstanceId) -> CloudResult<()> {
+        let mut fleet = self.fleet();
+        let entry = fleet.instances.get_mut(id).ok_or_else(|| CloudError::NotFound(id.to_string()))?;
+        match entry.instance.state {
+            InstanceState::Stopped => self.spawn(entry),
+            InstanceState::Pending | InstanceState::Running => Ok(()),
+            state => Err(CloudError::Conflict(format!("{id} is {state:?} and cannot be started"))),
         }
     }
 
@@ -164,8 +174,8 @@ impl LocalCompute {
         Ok(())
     }
 
-    /// Waits until no instance has a process any more, at most `limit`.
-    pub async fn all_ended(&self, limit: Duration) {
+    /// Waits until no instance has a process any more, for at most `limit`.
+    pub(super) async fn all_ended(&self, limit: Duration) {
         let mut changes = self.changes.subscribe();
         let ended = async {
             while self.fleet().instances.values().any(|e| e.instance.pid.is_some()) {
@@ -180,7 +190,7 @@ impl LocalCompute {
     }
 }
 
-/// What an instance becomes when its process has ended.
+/// Returns the state of an instance whose process has ended, and the reason if nobody asked for it.
 fn after_end(state: InstanceState, status: Option<ExitStatus>) -> (InstanceState, Option<String>) {
     use std::os::unix::process::ExitStatusExt as _;
     let reason = match status.map(|s| (s.code(), s.signal())) {
@@ -192,51 +202,46 @@ fn after_end(state: InstanceState, status: Option<ExitStatus>) -> (InstanceState
     match state {
         InstanceState::Stopping | InstanceState::Stopped => (InstanceState::Stopped, None),
         InstanceState::ShuttingDown | InstanceState::Terminated => (InstanceState::Terminated, None),
-        // Nobody asked for it: unlike a machine, a process that is gone cannot be started again as it was.
+        // Unlike a machine that has stopped, a process that ended unasked has nothing that could be started again.
         InstanceState::Pending | InstanceState::Running => (InstanceState::Terminated, Some(reason)),
     }
 }
 
-/// 17 hex digits, as in EC2's ids.
+/// Returns an id with 17 hex digits, as EC2 has them.
 fn new_id() -> InstanceId {
     InstanceId(format!("i-{:017x}", rand::random::<u128>() >> 60))
 }
 
-/// `compute` as the port sees it: spawning needs the shared handle.
+// Implemented for the shared handle, which the tasks that wait for processes need.
 #[async_trait]
 impl Compute for Arc<LocalCompute> {
     async fn launch(&self, token: &str, count: usize) -> CloudResult<Vec<InstanceId>> {
-        let ids = {
-            let mut fleet = self.fleet();
-            let same = fleet.instances.values().filter(|e| e.instance.token == token);
-            let known: Vec<InstanceId> = same.map(|e| e.instance.id.clone()).collect();
-            if !known.is_empty() {
-                return Ok(known);
-            }
-            let mut ids = Vec::with_capacity(count);
-            for _ in 0..count {
-                fleet.launched += 1;
-                let instance = Instance {
-                    id: new_id(),
-                    name: format!("{}{}", self.launcher.name_prefix, fleet.launched),
-                    state: InstanceState::Pending,
-                    token: token.to_owned(),
-                    pid: None,
-                    reason: None,
-                };
-                let secret = format!("{:032x}", rand::random::<u128>());
-                ids.push(instance.id.clone());
-                fleet.instances.insert(instance.id.clone(), Entry { instance, secret, changed: Instant::now() });
-            }
-            ids
-        };
+        let mut fleet = self.fleet();
+        let same = fleet.instances.values().filter(|e| e.instance.token == token);
+        let known: Vec<InstanceId> = same.map(|e| e.instance.id.clone()).collect();
+        if !known.is_empty() {
+            return Ok(known);
+        }
         let mut launched = Vec::with_capacity(count);
         let mut failure = None;
-        for id in ids {
-            match self.spawn(&id) {
-                Ok(()) => launched.push(id),
+        for _ in 0..count {
+            fleet.launched += 1;
+            let instance = Instance {
+                id: new_id(),
+                name: format!("{}{}", self.launcher.name_prefix, fleet.launched),
+                state: InstanceState::Pending,
+                token: token.to_owned(),
+                pid: None,
+                reason: None,
+            };
+            let id = instance.id.clone();
+            let secret = format!("{:032x}", rand::random::<u128>());
+            let mut entry = Entry { instance, secret, changed: Instant::now() };
+            match self.spawn(&mut entry) {
+                Ok(()) => launched.push(id.clone()),
                 Err(error) => failure = Some(error),
             }
+            fleet.instances.insert(id, entry);
         }
         match failure.filter(|_| launched.is_empty()) {
             Some(error) => Err(error),
@@ -245,15 +250,7 @@ impl Compute for Arc<LocalCompute> {
     }
 
     async fn start(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>> {
-        let start = |id: &InstanceId| {
-            let state = self.fleet().instances.get(id).map(|e| e.instance.state);
-            match state.ok_or_else(|| CloudError::NotFound(id.to_string()))? {
-                InstanceState::Stopped => self.spawn(id),
-                InstanceState::Pending | InstanceState::Running => Ok(()),
-                state => Err(CloudError::Conflict(format!("{id} is {state:?} and cannot be started"))),
-            }
-        };
-        ids.iter().map(start).collect()
+        ids.iter().map(|id| self.start_one(id)).collect()
     }
 
     async fn terminate(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>> {
@@ -262,18 +259,57 @@ impl Compute for Arc<LocalCompute> {
 
     async fn describe(&self) -> CloudResult<Vec<Instance>> {
         let mut fleet = self.fleet();
-        let (age, most) = REMEMBERED;
+        let (max_age, max_count) = REMEMBERED;
         let ended = |e: &Entry| e.instance.state == InstanceState::Terminated;
         let mut times: Vec<Instant> = fleet.instances.values().filter(|e| ended(e)).map(|e| e.changed).collect();
         times.sort_unstable_by(|a, b| b.cmp(a));
-        let oldest = times.get(most).copied();
-        fleet
-            .instances
-            .retain(|_, e| !ended(e) || (e.changed.elapsed() < age && oldest.is_none_or(|oldest| e.changed > oldest)));
+        let oldest = times.get(max_count).copied();
+        fleet.instances.retain(|_, e| {
+            !ended(e) || (e.changed.elapsed() < max_age && oldest.is_none_or(|oldest| e.changed > oldest))
+        });
         Ok(fleet.instances.values().map(|e| e.instance.clone()).collect())
     }
 
     fn changes(&self) -> Option<watch::Receiver<u64>> {
         Some(self.changes.subscribe())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    #[test]
+    fn an_instance_is_stopped_or_terminated_by_what_it_did_before_its_process_ended() {
+        let code = |code: i32| Some(ExitStatus::from_raw(code << 8));
+        let signal = |signal: Signal| Some(ExitStatus::from_raw(signal as i32));
+        for status in [code(0), code(1), signal(Signal::SIGTERM), None] {
+            assert_eq!(after_end(InstanceState::Stopping, status), (InstanceState::Stopped, None));
+            assert_eq!(after_end(InstanceState::ShuttingDown, status), (InstanceState::Terminated, None));
+            for state in [InstanceState::Pending, InstanceState::Running] {
+                let (after, reason) = after_end(state, status);
+                assert_eq!(after, InstanceState::Terminated, "{state:?}, {status:?}");
+                assert!(reason.is_some(), "nobody asked for it: {state:?}, {status:?}");
+            }
+        }
+        let reason = |status| after_end(InstanceState::Running, status).1.expect("a reason");
+        assert_eq!(reason(code(0)), "exited");
+        assert_eq!(reason(code(70)), "exited with code 70");
+        assert_eq!(reason(signal(Signal::SIGKILL)), "killed by signal 9");
+    }
+
+    #[tokio::test]
+    async fn an_instance_whose_program_cannot_be_started_is_terminated_with_the_reason() {
+        let (program, name_prefix) = ("/no/such/program".into(), String::new());
+        let compute = LocalCompute::new(Launcher { program, args: vec![], name_prefix });
+        assert!(matches!(compute.launch("t", 2).await, Err(CloudError::NoCapacity(_))));
+        let instances = compute.describe().await.expect("described");
+        assert_eq!(instances.len(), 2);
+        for instance in instances {
+            assert_eq!(instance.state, InstanceState::Terminated);
+            assert!(instance.reason.expect("a reason").contains("/no/such/program"));
+        }
     }
 }

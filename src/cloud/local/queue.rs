@@ -1,6 +1,6 @@
-//! One embedded queue: an index in memory, bodies in memory or in the journal, long polls that wake at once.
+//! One embedded queue: an index in memory, bodies in memory or in the journal, and long polls that wake at once.
 //!
-//! A message can be received as soon as it is in the index; `send` answers when it is durable, `send_buffered` at once. See
+//! A message can be received as soon as it is in the index; `send` returns when it is durable, `send_buffered` at once. See
 //! `docs/adr/0002-deliver-before-durable.md` and `docs/adr/0015-promises-decide-what-is-durable.md`.
 
 use std::{
@@ -20,81 +20,66 @@ use tokio::{
 };
 
 use super::{
-    journal::{Journal, Kept},
+    clock::Clock,
+    journal::{Journal, StoredMessage},
     queue_index::{QueueIndex, Received, Seq, Ticket},
 };
-use crate::{
-    clock::now_ms,
-    cloud::{
-        CloudError, CloudResult, Delivery, Depth, Message, Queue, QueueSpec, Receipt,
-        queue_limits::{check_message, check_receive, check_visibility},
-    },
+use crate::cloud::{
+    CloudError, CloudResult, Delivery, Depth, Message, Queue, QueueSpec, Receipt,
+    queue_limits::{check_message, check_receive, check_visibility},
 };
 
-/// Bytes of bodies that a durable queue keeps in memory once they are on disk.
-const HOT_BYTES: usize = 64 << 20;
-
-/// Monotonic, but in milliseconds of the epoch, so that delays survive a restart.
-pub struct Clock {
-    start: Instant,
-    epoch_ms: u64,
-}
-
-impl Clock {
-    pub fn new() -> Self {
-        Self { start: Instant::now(), epoch_ms: now_ms() }
-    }
-
-    fn now(&self) -> u64 {
-        self.epoch_ms + self.start.elapsed().as_millis() as u64
-    }
-}
+/// How many bytes of bodies a durable queue keeps in memory once they are on disk.
+const MAX_CACHED_BYTES: usize = 64 << 20;
 
 struct State {
     index: QueueIndex,
     bodies: HashMap<Seq, Bytes>,
-    hot_bytes: usize,
+    cached_bytes: usize,
 }
 
 impl State {
     fn forget_body(&mut self, seq: Seq) {
         if let Some(body) = self.bodies.remove(&seq) {
-            self.hot_bytes -= body.len();
+            self.cached_bytes -= body.len();
         }
     }
 }
 
-/// One queue.
-pub struct LocalQueue {
+/// An embedded queue.
+pub(super) struct LocalQueue {
     name: Arc<str>,
     spec: QueueSpec,
     state: Mutex<State>,
-    /// Told once for each message that has become visible.
+    /// Notified once for each message that has become visible.
     arrived: Notify,
-    /// `None`: in memory only.
+    /// `None` for a queue in memory only.
     journal: Option<Arc<Journal>>,
     dead_letter: Option<Arc<LocalQueue>>,
     clock: Arc<Clock>,
     last_seq: Arc<AtomicU64>,
 }
 
-/// A message that was put into the index, and the answer of its commit, if it has one.
+/// A message that was put into the index, and the result of its commit to come, if it is awaited.
 struct Accepted {
     seq: Seq,
     dedup: Option<String>,
     durable: Option<oneshot::Receiver<CloudResult<()>>>,
 }
 
-/// When a message is written.
+/// How a message is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Durable {
+    /// With the next commit, which the sender awaits.
     Now,
-    Soon,
+    /// Some time later, unless it is deleted before.
+    Buffered,
 }
 
 impl LocalQueue {
-    /// The queue with what the journal holds of it. `shared`: the clock and the last position of all queues.
-    pub fn open(
+    /// Opens the queue with the messages that the journal has of it. `shared` is the clock and the last position of all
+    /// queues.
+    pub(super) fn open(
         spec: QueueSpec,
         dead_letter: Option<Arc<Self>>,
         journal: &Arc<Journal>,
@@ -103,9 +88,9 @@ impl LocalQueue {
         let (clock, last_seq) = shared;
         let mut index = QueueIndex::new(&spec);
         if spec.durable {
-            let kept = journal.load(&spec.name).map_err(|e| CloudError::Unavailable(format!("{e:#}")))?;
+            let stored = journal.messages(&spec.name).map_err(|e| CloudError::Unavailable(format!("{e:#}")))?;
             let now = clock.now();
-            for (seq, Kept { receives, visible_at, group, dedup }) in kept {
+            for (seq, StoredMessage { receives, visible_at, group, dedup }) in stored {
                 index.insert(seq, group, receives, visible_at, now);
                 if let Some(dedup) = dedup {
                     index.is_duplicate(&dedup, now);
@@ -114,7 +99,7 @@ impl LocalQueue {
         }
         Ok(Self {
             name: Arc::from(spec.name.as_str()),
-            state: Mutex::new(State { index, bodies: HashMap::new(), hot_bytes: 0 }),
+            state: Mutex::new(State { index, bodies: HashMap::new(), cached_bytes: 0 }),
             arrived: Notify::new(),
             journal: spec.durable.then(|| journal.clone()),
             dead_letter,
@@ -124,7 +109,8 @@ impl LocalQueue {
         })
     }
 
-    pub fn spec(&self) -> &QueueSpec {
+    /// Returns the settings that the queue was created with.
+    pub(super) fn spec(&self) -> &QueueSpec {
         &self.spec
     }
 
@@ -133,7 +119,7 @@ impl LocalQueue {
     }
 
     fn receipt(&self, ticket: Ticket) -> Receipt {
-        // The clock's start tells the deliveries of this process from those of the one before.
+        // The start of the clock distinguishes the deliveries of this process from those of earlier ones.
         Receipt(format!("{:x}-{:x}-{:x}", self.clock.epoch_ms, ticket.seq, ticket.delivery))
     }
 
@@ -141,51 +127,57 @@ impl LocalQueue {
         let mut parts = receipt.0.split('-').map(|part| u64::from_str_radix(part, 16).ok());
         match (parts.next().flatten(), parts.next().flatten(), parts.next().flatten()) {
             (Some(epoch), Some(seq), Some(delivery)) if epoch == self.clock.epoch_ms => Ok(Ticket { seq, delivery }),
-            (Some(_), Some(_), Some(_)) => Err(CloudError::Conflict("the receipt is from before a restart".into())),
+            (Some(_), Some(_), Some(_)) => Err(CloudError::Conflict("the receipt was given before a restart".into())),
             _ => Err(CloudError::Invalid("not a receipt of this queue".into())),
         }
     }
 
-    /// Puts a message into the index; `None` if it is a duplicate.
+    /// Adds a message to the index and starts to write it; returns `None` for a duplicate.
     fn accept(&self, message: Message, durable: Durable) -> CloudResult<Option<Accepted>> {
         check_message(&self.name, self.spec.fifo, &message)?;
         if let Some(journal) = &self.journal {
             journal.check()?;
         }
         let now = self.clock.now();
-        let kept = Kept {
+        let stored = StoredMessage {
             receives: 0,
             visible_at: now + message.delay.as_millis() as u64,
             group: message.group,
             dedup: message.dedup.filter(|_| self.spec.fifo),
         };
         let mut state = self.state();
-        if let Some(dedup) = &kept.dedup
+        if let Some(dedup) = &stored.dedup
             && state.index.is_duplicate(dedup, now)
         {
             return Ok(None);
         }
-        Ok(Some(self.store(&mut state, kept, message.body, (now, durable))))
+        Ok(Some(self.store(&mut state, stored, message.body, (now, durable))))
     }
 
-    fn store(&self, state: &mut State, kept: Kept, body: Bytes, (now, durable): (u64, Durable)) -> Accepted {
-        let seq = self.last_seq.fetch_add(1, Ordering::Relaxed) + 1;
-        state.hot_bytes += body.len();
-        state.bodies.insert(seq, body.clone());
-        state.index.insert(seq, kept.group.clone(), kept.receives, kept.visible_at, now);
-        let dedup = kept.dedup.clone();
+    fn store(&self, state: &mut State, stored: StoredMessage, body: Bytes, (now, durable): (u64, Durable)) -> Accepted {
+        let dedup = stored.dedup.clone();
+        let seq = self.add(state, &stored, body.clone(), now);
         let durable = self.journal.as_ref().and_then(|journal| match durable {
-            Durable::Now => Some(journal.put(&self.name, seq, kept, body)),
-            Durable::Soon => {
-                journal.put_buffered(&self.name, seq, kept, body);
+            Durable::Now => Some(journal.put(&self.name, seq, stored, body)),
+            Durable::Buffered => {
+                journal.put_buffered(&self.name, seq, stored, body);
                 None
             }
         });
-        self.arrived.notify_one();
         Accepted { seq, dedup, durable }
     }
 
-    /// Waits until an accepted message is durable; takes it back if it cannot be.
+    /// Adds a message in memory.
+    fn add(&self, state: &mut State, stored: &StoredMessage, body: Bytes, now: u64) -> Seq {
+        let seq = self.last_seq.fetch_add(1, Ordering::Relaxed) + 1;
+        state.cached_bytes += body.len();
+        state.bodies.insert(seq, body);
+        state.index.insert(seq, stored.group.clone(), stored.receives, stored.visible_at, now);
+        self.arrived.notify_one();
+        seq
+    }
+
+    /// Waits until an accepted message is durable; removes it if it cannot be.
     async fn durable(&self, accepted: Accepted) -> CloudResult<()> {
         let Accepted { seq, dedup, durable } = accepted;
         let Some(durable) = durable else { return Ok(()) };
@@ -197,26 +189,27 @@ impl LocalQueue {
                 state.index.forget_duplicate(&dedup);
             }
         }
-        if result.is_err() || state.hot_bytes > HOT_BYTES {
+        if result.is_err() || state.cached_bytes > MAX_CACHED_BYTES {
             state.forget_body(seq);
         }
         result
     }
 
-    /// One try: what can be received now, and when to look again if that is nothing.
+    /// Receives what is visible now. Also returns when the next message becomes visible by itself.
     fn take(&self, max: usize) -> CloudResult<(Vec<Delivery>, Option<u64>)> {
         let mut state = self.state();
         let now = self.clock.now();
-        let Received { taken, dead } = state.index.receive(max, now);
-        for seq in dead {
-            self.bury(&mut state, seq)?;
+        let Received { taken, exhausted } = state.index.receive(max, now);
+        for seq in exhausted {
+            self.move_to_dead_letter_queue(&mut state, seq)?;
         }
         let mut out = Vec::with_capacity(taken.len());
         for taken in taken {
             let seq = taken.ticket.seq;
             let body = self.body(&state, seq)?;
+            // The first receive is not written: most messages have only one. After a restart the count may be one too low.
             if let Some(journal) = self.journal.as_ref().filter(|_| taken.receives > 1) {
-                journal.receives(&self.name, seq, taken.receives);
+                journal.count_receives(&self.name, seq, taken.receives);
             }
             let receipt = self.receipt(taken.ticket);
             out.push(Delivery { body, receipt, receives: taken.receives });
@@ -232,25 +225,39 @@ impl LocalQueue {
         stored.ok_or_else(|| CloudError::Unavailable(format!("the body of message {seq} is gone")))
     }
 
-    /// Moves a message that was received too often to the dead-letter queue, if there is one.
-    fn bury(&self, state: &mut State, seq: Seq) -> CloudResult<()> {
+    /// Moves a message that was received too often to the dead-letter queue, or drops it if there is none.
+    fn move_to_dead_letter_queue(&self, state: &mut State, seq: Seq) -> CloudResult<()> {
         let body = self.body(state, seq)?;
-        if let Some(dead_letter) = &self.dead_letter {
-            tracing::warn!(queue = %self.name, to = %dead_letter.name, "a message was received too often: moved");
-            let now = self.clock.now();
-            let group = dead_letter.spec.fifo.then(|| seq.to_string());
-            let kept = Kept { receives: 0, visible_at: now, group, dedup: None };
-            dead_letter.store(&mut dead_letter.state(), kept, body, (now, Durable::Now));
-        }
-        if let Some(journal) = &self.journal {
-            journal.delete(&self.name, seq);
-        }
         state.forget_body(seq);
+        let Some(dead) = &self.dead_letter else {
+            tracing::warn!(queue = %self.name, "a message was received too often and is dropped");
+            self.forget(seq);
+            return Ok(());
+        };
+        tracing::warn!(queue = %self.name, to = %dead.name, "a message was received too often and moves");
+        let now = self.clock.now();
+        let group = dead.spec.fifo.then(|| seq.to_string());
+        let stored = StoredMessage { receives: 0, visible_at: now, group, dedup: None };
+        let mut dead_state = dead.state();
+        let moved = dead.add(&mut dead_state, &stored, body.clone(), now);
+        match (&self.journal, &dead.journal) {
+            (Some(journal), Some(_)) => journal.replace((&self.name, seq), (&dead.name, moved), stored, body),
+            (_, Some(journal)) => drop(journal.put(&dead.name, moved, stored, body)),
+            (_, None) => self.forget(seq),
+        }
         Ok(())
     }
 
-    /// Makes messages visible at once, because whoever received them has died.
-    pub fn release(&self, receipts: impl IntoIterator<Item = Receipt>) {
+    /// Deletes a message from the journal without waiting for it.
+    fn forget(&self, seq: Seq) {
+        if let Some(journal) = &self.journal {
+            drop(journal.delete(&self.name, seq));
+        }
+    }
+
+    /// Returns the messages of these deliveries to the queue, because their receiver has died. Receipts that are no longer
+    /// valid are ignored.
+    pub(super) fn release(&self, receipts: impl IntoIterator<Item = Receipt>) {
         for receipt in receipts {
             let Ok(ticket) = self.ticket(&receipt) else { continue };
             let now = self.clock.now();
@@ -261,8 +268,8 @@ impl LocalQueue {
     }
 }
 
-/// What becomes of calls when the queue closes.
-pub fn closing() -> CloudError {
+/// The error of calls that the journal can no longer answer.
+pub(super) fn closing() -> CloudError {
     CloudError::Unavailable("the queue is closing".into())
 }
 
@@ -274,7 +281,7 @@ impl Queue for LocalQueue {
         for accepted in accepted {
             out.push(match accepted {
                 Ok(Some(accepted)) => self.durable(accepted).await,
-                Ok(None) => self.flush().await, // the first may not be durable yet
+                Ok(None) => self.flush().await, // its first message may not be durable yet
                 Err(error) => Err(error),
             });
         }
@@ -282,10 +289,10 @@ impl Queue for LocalQueue {
     }
 
     async fn send_buffered(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
-        if self.state().hot_bytes > HOT_BYTES {
-            return self.send(batch).await; // what is on the disk need not be in memory
+        if self.state().cached_bytes > MAX_CACHED_BYTES {
+            return self.send(batch).await; // only what is on disk can leave the memory
         }
-        batch.into_iter().map(|message| self.accept(message, Durable::Soon).map(drop)).collect()
+        batch.into_iter().map(|message| self.accept(message, Durable::Buffered).map(drop)).collect()
     }
 
     async fn flush(&self) -> CloudResult<()> {
@@ -299,11 +306,11 @@ impl Queue for LocalQueue {
         check_receive(max, wait)?;
         let deadline = Instant::now() + wait;
         loop {
-            // Listening begins before the look, so that nothing that arrives in between is missed.
+            // Registered before the index is read, so that no message that arrives in between is missed.
             let arrived = self.arrived.notified();
             let (deliveries, timer) = self.take(max)?;
             if !deliveries.is_empty() {
-                // One call may have been woken for several messages: pass on that there may be more.
+                // One notification may stand for several messages: the next receiver looks for more.
                 self.arrived.notify_one();
                 return Ok(deliveries);
             }

@@ -1,5 +1,6 @@
-//! One queue's order and timing, pure: which message is next, who holds what until when. Bodies and disks are elsewhere.
-//! Time is milliseconds, passed in, and never goes back.
+//! The index of one queue: which message is delivered next, and which are hidden until when.
+//!
+//! It knows neither bodies nor disks. Time is in milliseconds, is passed in, and never goes back.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -11,39 +12,39 @@ use crate::cloud::{CloudError, CloudResult, Depth, QueueSpec};
 /// Position of a message; later sends have higher ones.
 pub type Seq = u64;
 
-/// How long a FIFO queue remembers deduplication ids (SQS's interval).
+/// How long a FIFO queue remembers deduplication ids: as long as SQS.
 const DEDUP_MS: u64 = 5 * 60 * 1000;
 
 /// One delivery of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
-    /// Position of the message.
+    /// The message.
     pub seq: Seq,
-    /// Number of the delivery.
+    /// Number of the delivery, unique in the queue.
     pub delivery: u64,
 }
 
-/// A message handed out.
+/// A delivered message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// The delivery.
+    /// This delivery.
     pub ticket: Ticket,
-    /// How often the message has been received, this time included.
+    /// How often the message has been received, including this time.
     pub receives: u32,
 }
 
-/// What a receive does: messages handed out, and messages received too often, which leave the queue.
+/// The outcome of a receive.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Received {
-    /// Messages handed out.
+    /// The messages that are delivered.
     pub taken: Vec<Taken>,
-    /// Messages received too often.
-    pub dead: Vec<Seq>,
+    /// The messages that had been received too often; they are no longer in the index.
+    pub exhausted: Vec<Seq>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
-    /// Visible, or waiting behind its group.
+    /// Visible, or behind an earlier message of its group.
     Waiting,
     Delayed {
         until: u64,
@@ -57,22 +58,22 @@ enum Place {
 struct Entry {
     place: Place,
     receives: u32,
-    /// The latest delivery, if there was one: only its receipt may delete.
+    /// The latest delivery, if there was one. Only its receipt is valid.
     delivery: Option<u64>,
     group: Option<String>,
 }
 
-/// See the module.
+/// The messages of one queue in order; see the [module](self).
 #[derive(Debug)]
 pub struct QueueIndex {
     visibility_ms: u64,
     max_receives: u32,
     entries: HashMap<Seq, Entry>,
-    /// Messages that a receive would hand out, first to last.
+    /// Messages that a receive would deliver, in this order.
     ready: BTreeSet<Seq>,
     /// When delayed and in-flight messages become visible.
     timers: BTreeSet<(u64, Seq)>,
-    /// Messages of each FIFO group. Only a group's first can be ready or in flight.
+    /// Messages of each group. Only the first of a group can be ready or in flight.
     groups: BTreeMap<String, BTreeSet<Seq>>,
     dedup: HashMap<String, u64>,
     dedup_order: VecDeque<(u64, String)>,
@@ -99,7 +100,8 @@ impl QueueIndex {
         }
     }
 
-    /// Whether a message with this deduplication id was sent within the last five minutes; remembers it if not.
+    /// Returns whether a message with this deduplication id was sent within the last five minutes, and remembers the id
+    /// for five minutes if not.
     pub fn is_duplicate(&mut self, dedup: &str, now: u64) -> bool {
         while let Some((until, _)) = self.dedup_order.front().filter(|(until, _)| *until <= now) {
             let until = *until;
@@ -117,12 +119,12 @@ impl QueueIndex {
         false
     }
 
-    /// Forgets a deduplication id, because its message was not accepted after all.
+    /// Forgets a deduplication id whose message was not accepted after all.
     pub fn forget_duplicate(&mut self, dedup: &str) {
         self.dedup.remove(dedup);
     }
 
-    /// Adds a message that is visible from `visible_at` on.
+    /// Adds a message that is visible from `visible_at` on. `receives` is how often it has been received before.
     pub fn insert(&mut self, seq: Seq, group: Option<String>, receives: u32, visible_at: u64, now: u64) {
         if let Some(group) = &group {
             self.groups.entry(group.clone()).or_default().insert(seq);
@@ -138,7 +140,7 @@ impl QueueIndex {
         self.refresh(seq);
     }
 
-    /// Puts the message among the ready ones if it is visible and first of its group.
+    /// Makes the message ready if it is visible and the first of its group.
     fn refresh(&mut self, seq: Seq) {
         let Some(entry) = self.entries.get(&seq) else { return };
         let first = entry.group.as_ref().is_none_or(|g| self.groups[g].first() == Some(&seq));
@@ -149,7 +151,7 @@ impl QueueIndex {
         }
     }
 
-    /// Makes every message visible whose time has come.
+    /// Makes every message visible whose timer has run out.
     fn expire(&mut self, now: u64) {
         while let Some(&(until, seq)) = self.timers.first().filter(|(until, _)| *until <= now) {
             self.timers.remove(&(until, seq));
@@ -168,17 +170,17 @@ impl QueueIndex {
         self.refresh(seq);
     }
 
-    /// Hands out up to `max` messages.
+    /// Delivers up to `max` messages, and removes those that it finds to have been received too often.
     pub fn receive(&mut self, max: usize, now: u64) -> Received {
         self.expire(now);
         let mut out = Received::default();
         while out.taken.len() < max
             && let Some(seq) = self.ready.pop_first()
         {
-            let entry = self.entries.get_mut(&seq).expect("every ready message has an entry"); // removed together
+            let entry = self.entries.get_mut(&seq).expect("ready messages have entries"); // both are removed together
             if entry.receives >= self.max_receives {
                 self.remove(seq);
-                out.dead.push(seq);
+                out.exhausted.push(seq);
                 continue;
             }
             self.deliveries += 1;
@@ -193,7 +195,10 @@ impl QueueIndex {
         out
     }
 
-    /// Deletes the message of a delivery; its position, or `None` if it was gone already.
+    /// Deletes the message of a delivery and returns its position, or `None` if it was gone already.
+    ///
+    /// # Errors
+    /// `Conflict` if the message has been delivered again since.
     pub fn delete(&mut self, ticket: Ticket) -> CloudResult<Option<Seq>> {
         match self.entries.get(&ticket.seq) {
             None => Ok(None),
@@ -205,7 +210,7 @@ impl QueueIndex {
         }
     }
 
-    /// Takes a message out, wherever it is.
+    /// Removes a message in whatever state it is.
     pub fn remove(&mut self, seq: Seq) {
         let Some(entry) = self.entries.remove(&seq) else { return };
         self.ready.remove(&seq);
@@ -231,12 +236,15 @@ impl QueueIndex {
         }
     }
 
-    /// Hides a message that is in flight for `visibility` from `now` on; zero makes it visible at once.
+    /// Hides a message that is in flight for `visibility` from `now` on. Zero makes it visible at once.
+    ///
+    /// # Errors
+    /// `Conflict` if this delivery is no longer in flight.
     pub fn extend(&mut self, ticket: Ticket, visibility: Duration, now: u64) -> CloudResult<()> {
         self.expire(now);
         let entry = self.entries.get_mut(&ticket.seq).filter(|e| e.delivery == Some(ticket.delivery));
         let Some(Entry { place: Place::InFlight { until }, .. }) = entry else {
-            return Err(CloudError::Conflict("the receipt has run out".into()));
+            return Err(CloudError::Conflict("the receipt is no longer valid".into()));
         };
         self.timers.remove(&(*until, ticket.seq));
         *until = now + visibility.as_millis() as u64;
@@ -248,14 +256,14 @@ impl QueueIndex {
         Ok(())
     }
 
-    /// Counts the messages at `now`.
+    /// Counts the messages by state.
     pub fn depth(&mut self, now: u64) -> Depth {
         self.expire(now);
         let all = self.entries.len() as u64;
         Depth { visible: all - self.in_flight - self.delayed, in_flight: self.in_flight, delayed: self.delayed }
     }
 
-    /// When the next delayed or in-flight message becomes visible.
+    /// Returns when the next delayed or in-flight message becomes visible.
     pub fn next_timer(&self) -> Option<u64> {
         self.timers.first().map(|(at, _)| *at)
     }

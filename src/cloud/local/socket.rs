@@ -1,5 +1,6 @@
-//! How a worker process reaches the queues and its own instance: calls over the parent's Unix socket. The socket is also
-//! the lifeline between the two: see `docs/adr/0004-workers-over-a-unix-socket.md`.
+//! The Unix socket by which a worker process reaches the queues and its own instance in the parent process.
+//!
+//! The connection also tells each side that the other one has died: see `docs/adr/0004-workers-over-a-unix-socket.md`.
 
 use std::{
     collections::HashSet,
@@ -30,15 +31,15 @@ use crate::cloud::{
     Queues, Receipt,
 };
 
-/// Largest frame: ten messages of 1 MiB, and then some for JSON.
+/// Largest frame in bytes: ten messages of the largest size, with room to spare.
 const MAX_FRAME: usize = 16 << 20;
-/// How long a call may take beyond the wait that it asks for.
+/// How long a call may take beyond the wait that it requests.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a worker may ask of its parent.
+/// The calls of a worker to its parent. They have the contracts of [`Queue`], [`Queues`] and [`Metadata`].
 #[tarpc::service]
-pub trait Parent {
-    /// Says who is calling. Everything else is `Denied` before.
+trait Parent {
+    /// Identifies the caller. All other calls are `Denied` before.
     async fn hello(instance: InstanceId, secret: String) -> CloudResult<()>;
     async fn ready() -> CloudResult<()>;
     async fn stopping() -> CloudResult<()>;
@@ -52,14 +53,17 @@ pub trait Parent {
 
 // ---------------------------------------------------------------- the parent's side
 
+/// Deliveries by queue and receipt.
+type InFlight = HashSet<(String, Receipt)>;
+
 /// One worker's connection.
 #[derive(Clone)]
 struct Connection {
     broker: Arc<Broker>,
     compute: Arc<LocalCompute>,
     instance: Arc<OnceLock<InstanceId>>,
-    /// Queue and receipt of what the worker has in hand.
-    held: Arc<Mutex<HashSet<(String, Receipt)>>>,
+    /// The messages that the worker has in flight; `None` once the connection is closed.
+    in_flight: Arc<Mutex<Option<InFlight>>>,
 }
 
 impl Connection {
@@ -72,13 +76,22 @@ impl Connection {
         self.broker.find(name)
     }
 
-    fn held(&self) -> MutexGuard<'_, HashSet<(String, Receipt)>> {
-        self.held.lock().unwrap_or_else(|e| e.into_inner())
+    fn in_flight(&self) -> MutexGuard<'_, Option<InFlight>> {
+        self.in_flight.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// The worker is gone: what it had in hand is for others.
+    /// Forgets deliveries that are no longer in flight.
+    fn done_with(&self, queue: &str, receipts: Vec<Receipt>) {
+        if let Some(in_flight) = &mut *self.in_flight() {
+            for receipt in receipts {
+                in_flight.remove(&(queue.to_owned(), receipt));
+            }
+        }
+    }
+
+    /// Returns the messages that the worker had in flight to their queues, because its connection has closed.
     fn closed(&self) {
-        for (queue, receipt) in self.held().drain() {
+        for (queue, receipt) in self.in_flight().take().into_iter().flatten() {
             if let Ok(queue) = self.broker.find(&queue) {
                 queue.release([receipt]);
             }
@@ -89,7 +102,7 @@ impl Connection {
 impl Parent for Connection {
     async fn hello(self, _: context::Context, instance: InstanceId, secret: String) -> CloudResult<()> {
         if !self.compute.knows(&instance, &secret) {
-            return Err(CloudError::Denied(format!("{instance} is no instance of this parent")));
+            return Err(CloudError::Denied(format!("{instance} is not an instance of this parent")));
         }
         self.instance.set(instance).map_err(|_| CloudError::Conflict("said hello twice".into()))
     }
@@ -118,8 +131,12 @@ impl Parent for Connection {
         max: usize,
         wait: Duration,
     ) -> CloudResult<Vec<Delivery>> {
-        let deliveries = self.queue(&queue)?.receive(max, wait).await?;
-        self.held().extend(deliveries.iter().map(|d| (queue.clone(), d.receipt.clone())));
+        let from = self.queue(&queue)?;
+        let deliveries = from.receive(max, wait).await?;
+        match &mut *self.in_flight() {
+            Some(in_flight) => in_flight.extend(deliveries.iter().map(|d| (queue.clone(), d.receipt.clone()))),
+            None => from.release(deliveries.iter().map(|d| d.receipt.clone())), // closed while this call ran
+        }
         Ok(deliveries)
     }
 
@@ -130,10 +147,7 @@ impl Parent for Connection {
         batch: Vec<Receipt>,
     ) -> CloudResult<Vec<CloudResult<()>>> {
         let results = self.queue(&queue)?.delete(batch.clone()).await;
-        let mut held = self.held();
-        for receipt in batch {
-            held.remove(&(queue.clone(), receipt));
-        }
+        self.done_with(&queue, batch);
         Ok(results)
     }
 
@@ -143,7 +157,11 @@ impl Parent for Connection {
         queue: String,
         batch: Vec<(Receipt, Duration)>,
     ) -> CloudResult<Vec<CloudResult<()>>> {
-        Ok(self.queue(&queue)?.extend(batch).await)
+        let returned = batch.iter().filter(|(_, visibility)| visibility.is_zero()).map(|(receipt, _)| receipt.clone());
+        let returned: Vec<Receipt> = returned.collect();
+        let results = self.queue(&queue)?.extend(batch).await;
+        self.done_with(&queue, returned);
+        Ok(results)
     }
 
     async fn depth(self, _: context::Context, queue: String) -> CloudResult<Depth> {
@@ -151,14 +169,18 @@ impl Parent for Connection {
     }
 }
 
-/// Serves workers on a socket of that path until the future is dropped. An old socket there is replaced.
+/// Opens a socket at that path, readable by its owner only, and returns a future that serves workers until it is dropped.
+/// Replaces a socket that an earlier parent has left.
+///
+/// # Errors
+/// The socket cannot be created.
 pub async fn serve(
     path: &Path,
     broker: Arc<Broker>,
     compute: Arc<LocalCompute>,
 ) -> std::io::Result<impl Future<Output = ()> + use<>> {
     if path.exists() {
-        fs::remove_file(path)?; // left by a parent that was killed: the journal's lock says that it is gone
+        fs::remove_file(path)?; // its parent has been killed: this one holds the journal
     }
     let mut incoming = tarpc::serde_transport::unix::listen(path, MessagePack::default).await?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
@@ -176,7 +198,7 @@ pub async fn serve(
                 broker: broker.clone(),
                 compute: compute.clone(),
                 instance: Arc::default(),
-                held: Arc::default(),
+                in_flight: Arc::new(Mutex::new(Some(HashSet::new()))),
             };
             tokio::spawn(async move {
                 let requests = BaseChannel::with_defaults(transport).execute(connection.clone().serve());
@@ -189,16 +211,20 @@ pub async fn serve(
 
 // ---------------------------------------------------------------- the worker's side
 
-/// The parent, as a worker sees it.
+/// The ports of a worker, which are calls to its parent.
 pub struct SocketCloud {
-    /// The parent's queues.
+    /// The parent's queues. Only the parent creates queues.
     pub queues: Arc<dyn Queues>,
-    /// What the instance can ask about itself.
+    /// The worker's own instance.
     pub metadata: Arc<dyn Metadata>,
 }
 
 impl SocketCloud {
-    /// Connects as `instance`, with the secret that its process was started with.
+    /// Connects as `instance`, with the secret that its process was started with. The connection is closed when all handles
+    /// are dropped.
+    ///
+    /// # Errors
+    /// There is no parent at that path, or it does not know the instance and the secret.
     pub async fn connect(path: &Path, instance: InstanceId, secret: String) -> anyhow::Result<Self> {
         let mut connect = tarpc::serde_transport::unix::connect(path, MessagePack::default);
         connect.config_mut().max_frame_length(MAX_FRAME);
@@ -206,7 +232,7 @@ impl SocketCloud {
         let tarpc::client::NewClient { client, dispatch } = ParentClient::new(Default::default(), transport);
         let (alive, lost) = watch::channel(());
         tokio::spawn(async move {
-            let _alive = alive; // dropped with the connection
+            let _alive = alive; // dropped when the connection ends
             if let Err(error) = dispatch.await {
                 tracing::debug!(%error, "connection to the parent ended");
             }
@@ -219,8 +245,8 @@ impl SocketCloud {
     }
 }
 
-/// A call's deadline: tarpc's own of ten seconds is shorter than a long poll.
-#[expect(clippy::disallowed_methods, reason = "tarpc's deadlines are of the system's clock")]
+/// Makes the context of a call: tarpc's own deadline of ten seconds is shorter than a long poll.
+#[expect(clippy::disallowed_methods, reason = "the deadlines of tarpc are of this clock")]
 fn within(wait: Duration) -> context::Context {
     let mut context = context::current();
     context.deadline = Instant::now() + wait + CALL_TIMEOUT;
@@ -231,7 +257,7 @@ fn flatten<T>(result: Result<CloudResult<T>, RpcError>) -> CloudResult<T> {
     result.unwrap_or_else(|e| Err(CloudError::Unavailable(format!("parent: {e}"))))
 }
 
-/// One result an entry, also when the call as a whole failed.
+/// Returns one result per entry, also when the call as a whole has failed.
 fn each<T: Clone>(n: usize, result: Result<CloudResult<Vec<CloudResult<T>>>, RpcError>) -> Vec<CloudResult<T>> {
     flatten(result).unwrap_or_else(|error| vec![Err(error); n])
 }
@@ -247,7 +273,7 @@ impl Queues for SocketQueues {
     }
 
     async fn create(&self, spec: QueueSpec) -> CloudResult<Arc<dyn Queue>> {
-        Err(CloudError::Denied(format!("queue {}: workers make no queues", spec.name)))
+        Err(CloudError::Denied(format!("queue {}: workers create no queues", spec.name)))
     }
 
     async fn open(&self, name: &str) -> CloudResult<Arc<dyn Queue>> {
@@ -314,5 +340,38 @@ impl Metadata for SocketMetadata {
     async fn lost(&self) {
         let mut lost = self.lost.clone();
         while lost.changed().await.is_ok() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cloud::local::processes::Launcher;
+
+    #[tokio::test]
+    async fn nothing_is_answered_before_hello() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("socket");
+        let broker = Arc::new(Broker::open(folder.path()).expect("a broker"));
+        let launcher = Launcher { program: "/bin/false".into(), args: vec![], name_prefix: String::new() };
+        let server = serve(&path, broker, LocalCompute::new(launcher)).await.expect("a socket");
+        let server = tokio::spawn(server);
+        let transport = tarpc::serde_transport::unix::connect(&path, MessagePack::default).await.expect("connected");
+        let client = ParentClient::new(Default::default(), transport).spawn();
+
+        fn denied<T>(result: Result<CloudResult<T>, RpcError>) -> bool {
+            matches!(result, Ok(Err(CloudError::Denied(_))))
+        }
+        let (context, queue) = (|| within(Duration::ZERO), || "jobs".to_owned());
+        assert!(denied(client.ready(context()).await));
+        assert!(denied(client.stopping(context()).await));
+        assert!(denied(client.open(context(), queue()).await));
+        assert!(denied(client.send(context(), queue(), vec![Message::default()]).await));
+        assert!(denied(client.receive(context(), queue(), 1, Duration::ZERO).await));
+        assert!(denied(client.delete(context(), queue(), vec![Receipt("1-1-1".into())]).await));
+        assert!(denied(client.extend(context(), queue(), vec![(Receipt("1-1-1".into()), Duration::ZERO)]).await));
+        assert!(denied(client.depth(context(), queue()).await));
+        assert!(denied(client.hello(context(), InstanceId("i-1".into()), String::new()).await));
+        server.abort();
     }
 }

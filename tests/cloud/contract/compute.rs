@@ -1,4 +1,4 @@
-//! What `Compute` promises, as cases that hold for every adapter. An adapter's test file makes a [`World`] and
+//! What `Compute` promises, as cases that hold for every adapter. The test file of an adapter makes a [`World`] and
 //! instantiates them with `compute_contract!`.
 
 use std::{any::Any, collections::BTreeSet, sync::Arc, time::Duration};
@@ -9,13 +9,13 @@ use ulid::Ulid;
 
 use rollcall_testing::wait_until;
 
-/// Longest time for anything that happens at all.
+/// Longest time for anything that is expected to happen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Does to an instance what needs its cloud's own calls.
+/// Stops an instance by the means of its cloud.
 pub type Stop = Box<dyn Fn(&InstanceId) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// An adapter, and what the cases must know of it.
+/// An adapter, and what the cases need to know of it.
 pub struct World {
     /// The adapter under test, with no instances yet.
     pub compute: Arc<dyn Compute>,
@@ -25,7 +25,7 @@ pub struct World {
     pub boot: Box<dyn Fn(&InstanceId) + Send + Sync>,
     /// Does what a running instance does to stop itself.
     pub stop: Stop,
-    /// What its instances' names begin with.
+    /// What the names of its instances begin with.
     pub name_prefix: String,
     /// What must live as long as the adapter.
     pub _keep: Box<dyn Any + Send + Sync>,
@@ -117,7 +117,7 @@ pub async fn a_stopped_instance_starts_again_as_itself(world: &World) {
     assert_eq!(world.compute.describe().await.expect("described").len(), 1);
 }
 
-pub async fn what_is_done_already_is_fine(world: &World) {
+pub async fn starting_and_terminating_are_idempotent(world: &World) {
     let running = world.instance(InstanceState::Running).await;
     all_ok(world.compute.start(std::slice::from_ref(&running)).await);
     assert_eq!(world.find(&running).await.expect("there").state, InstanceState::Running);
@@ -162,7 +162,7 @@ pub async fn each_id_has_its_own_result(world: &World) {
     world.becomes(&ids[0], InstanceState::Terminated).await;
 }
 
-pub async fn nothing_asked_is_nothing_done(world: &World) {
+pub async fn calls_on_no_instances_do_nothing(world: &World) {
     assert_eq!(world.compute.start(&[]).await, []);
     assert_eq!(world.compute.terminate(&[]).await, []);
     assert_eq!(world.compute.describe().await.expect("described"), []);
@@ -185,11 +185,11 @@ macro_rules! compute_contract {
             a_launch_makes_instances_that_start_to_run
             the_same_token_again_makes_nothing_new
             a_stopped_instance_starts_again_as_itself
-            what_is_done_already_is_fine
+            starting_and_terminating_are_idempotent
             an_instance_can_be_terminated_in_any_state
             a_terminated_instance_does_not_start
             each_id_has_its_own_result
-            nothing_asked_is_nothing_done
+            calls_on_no_instances_do_nothing
             another_clusters_instances_are_not_seen
         }
     };

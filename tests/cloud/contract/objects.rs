@@ -1,4 +1,4 @@
-//! What `ObjectStore` promises, as cases that hold for every adapter. An adapter's test file makes a [`World`] and
+//! What `ObjectStore` promises, as cases that hold for every adapter. The test file of an adapter makes a [`World`] and
 //! instantiates them with `object_store_contract!`.
 
 use std::{any::Any, sync::Arc};
@@ -9,7 +9,7 @@ use rollcall::cloud::{CloudError, ETag, NewObject, ObjectInfo, ObjectStore, Prec
 
 /// An adapter with an empty bucket of its own.
 pub struct World {
-    /// Two handles on one store: what one writes the other reads.
+    /// Two handles to one store: what one writes, the other reads.
     pub stores: [Arc<dyn ObjectStore>; 2],
     pub bucket: String,
     /// What must live as long as the adapter.
@@ -52,7 +52,7 @@ pub async fn bytes_come_back_as_they_were_put(world: &World) {
     }
 }
 
-pub async fn what_was_never_put_is_not_found(world: &World) {
+pub async fn an_object_that_was_never_put_is_not_found(world: &World) {
     let got = world.store().get(&world.bucket, "nothing").await;
     assert!(is_not_found(&got), "{got:?}");
     let got = world.store().get_if_changed(&world.bucket, "nothing", &ETag("x".into())).await;
@@ -75,7 +75,7 @@ pub async fn put_if_absent_writes_once(world: &World) {
     world.put("k", b"third", Precondition::Absent).await.expect("nothing is there again");
 }
 
-pub async fn put_if_match_writes_over_the_version_it_names_only(world: &World) {
+pub async fn put_if_match_replaces_only_that_version(world: &World) {
     let gone = world.put("k", b"x", Precondition::Match(ETag("00".into()))).await;
     assert!(is_conflict(&gone), "nothing to match: {gone:?}");
     let first = world.write("k", b"first").await;
@@ -102,19 +102,20 @@ pub async fn one_of_racing_writers_wins(world: &World) {
     }
 }
 
-pub async fn what_is_put_soon_is_seen_at_once_and_may_be_made_durable(world: &World) {
-    let soon = |key: String, bytes: &'static str| NewObject { bucket: world.bucket.clone(), key, bytes: bytes.into() };
+pub async fn buffered_objects_are_seen_at_once_and_may_be_made_durable(world: &World) {
+    let buffered =
+        |key: String, bytes: &'static str| NewObject { bucket: world.bucket.clone(), key, bytes: bytes.into() };
     for (n, bytes) in ["first", "second"].into_iter().enumerate() {
-        let objects = vec![soon("soon".into(), bytes), soon(format!("many/{n}"), "")];
+        let objects = vec![buffered("buffered".into(), bytes), buffered(format!("many/{n}"), "")];
         world.store().put_buffered(objects).await.expect("written");
-        assert_eq!(world.read("soon").await, bytes);
+        assert_eq!(world.read("buffered").await, bytes);
     }
     world.store().flush().await.expect("durable");
-    assert_eq!(world.read("soon").await, "second");
+    assert_eq!(world.read("buffered").await, "second");
     assert_eq!(world.store().list(&world.bucket, "many/").await.expect("a listing").len(), 2);
-    let etag = world.stores[1].get(&world.bucket, "soon").await.expect("there").etag;
-    world.put("soon", b"third", Precondition::Match(etag)).await.expect("it has a version like any other");
-    let wrong = world.store().put_buffered(vec![soon("../up".into(), "")]).await;
+    let etag = world.stores[1].get(&world.bucket, "buffered").await.expect("there").etag;
+    world.put("buffered", b"third", Precondition::Match(etag)).await.expect("it has a version like any other");
+    let wrong = world.store().put_buffered(vec![buffered("../up".into(), "")]).await;
     assert!(matches!(wrong, Err(CloudError::Invalid(_))), "{wrong:?}");
 }
 
@@ -196,7 +197,7 @@ pub async fn names_that_people_give_files_are_keys(world: &World) {
     }
 }
 
-pub async fn keys_that_are_no_relative_paths_are_refused(world: &World) {
+pub async fn keys_that_are_not_relative_paths_are_refused(world: &World) {
     let long = "x/".repeat(600) + "x";
     for key in ["", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", "a\nb", "a\0b", "\u{7f}", &long] {
         let wrong = |error: CloudError| matches!(error, CloudError::Invalid(_));
@@ -215,19 +216,19 @@ macro_rules! object_store_contract {
     ($how:ident, $adapter:ident, $world:path) => {
         $crate::contract_tests! { $how, objects, $adapter, $world,
             bytes_come_back_as_they_were_put
-            what_was_never_put_is_not_found
+            an_object_that_was_never_put_is_not_found
             a_later_put_replaces_the_object_and_its_version
             put_if_absent_writes_once
-            put_if_match_writes_over_the_version_it_names_only
+            put_if_match_replaces_only_that_version
             one_of_racing_writers_wins
-            what_is_put_soon_is_seen_at_once_and_may_be_made_durable
+            buffered_objects_are_seen_at_once_and_may_be_made_durable
             only_a_changed_object_is_fetched_again
             a_reader_sees_a_whole_object
             a_listing_has_every_key_with_the_prefix_in_order
             a_listing_has_more_than_a_page
             a_deleted_object_is_gone_and_deleting_nothing_is_fine
             names_that_people_give_files_are_keys
-            keys_that_are_no_relative_paths_are_refused
+            keys_that_are_not_relative_paths_are_refused
         }
     };
 }

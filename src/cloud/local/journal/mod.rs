@@ -1,0 +1,215 @@
+//! The journal: what the durable queues store, in one file with one writing thread.
+//!
+//! Changes gather in memory until the first of them is due, and go to disk in one transaction (group commit). A message that
+//! is deleted before it was written is never written.
+
+mod pending;
+mod tables;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use redb::Database;
+use tokio::sync::oneshot;
+
+pub(super) use self::pending::StoredMessage;
+use self::pending::{BUFFERED_LINGER, Changes, LINGER, Pending, Put};
+use super::queue_index::Seq;
+use crate::cloud::{CloudError, CloudResult};
+
+/// Changes that may wait for the writer; a caller beyond that blocks until it has caught up, some milliseconds.
+const MAX_PENDING: usize = 16_384;
+
+#[derive(Default)]
+struct Shared {
+    pending: Mutex<Pending>,
+    /// Notifies the writer that something is due earlier than it knew.
+    earlier: Condvar,
+    /// Notifies callers that the writer has taken changes.
+    room: Condvar,
+    broken: AtomicBool,
+}
+
+impl Shared {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn check(&self) -> CloudResult<()> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(CloudError::Unavailable("the queue's file cannot be written; see the log".into()));
+        }
+        Ok(())
+    }
+
+    /// Applies a change to what is pending, as of now.
+    fn change(&self, change: impl FnOnce(&mut Pending, Instant)) {
+        let mut pending = self.pending();
+        while pending.len() >= MAX_PENDING {
+            pending = self.room.wait(pending).unwrap_or_else(|e| e.into_inner());
+        }
+        let known = pending.due();
+        change(&mut pending, now());
+        if pending.due().is_some_and(|due| known.is_none_or(|known| due < known)) {
+            self.earlier.notify_one();
+        }
+    }
+
+    /// Waits for what the next commit must write; `None` when the journal is closed and everything is written.
+    fn next(&self) -> Option<Changes> {
+        let mut pending = self.pending();
+        loop {
+            let now = now();
+            match pending.due() {
+                _ if pending.closing() && pending.is_empty() => return None,
+                due if pending.closing() || due.is_some_and(|due| due <= now) => break,
+                Some(due) => {
+                    let waited = self.earlier.wait_timeout(pending, due - now);
+                    pending = waited.unwrap_or_else(|e| e.into_inner()).0;
+                }
+                None => pending = self.earlier.wait(pending).unwrap_or_else(|e| e.into_inner()),
+            }
+        }
+        let taken = pending.take(now());
+        self.room.notify_all();
+        Some(taken)
+    }
+}
+
+/// Handle to the journal. Dropping it writes what is pending and closes the file.
+pub(super) struct Journal {
+    db: Arc<Database>,
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Journal {
+    /// Opens the file, or creates it. Only one process can have it open.
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        let db = Arc::new(tables::open(path)?);
+        let shared = Arc::<Shared>::default();
+        let writer = std::thread::Builder::new().name("journal".into()).spawn({
+            let (db, shared) = (db.clone(), shared.clone());
+            move || write_all(&db, &shared)
+        })?;
+        Ok(Self { db, shared, writer: Some(writer) })
+    }
+
+    /// Returns all messages of a queue, in the order of their positions.
+    pub(super) fn messages(&self, queue: &str) -> anyhow::Result<Vec<(Seq, StoredMessage)>> {
+        tables::messages(&self.db, queue)
+    }
+
+    /// Returns the highest position in any queue, or zero.
+    pub(super) fn last_seq(&self) -> anyhow::Result<Seq> {
+        tables::last_seq(&self.db)
+    }
+
+    /// Returns the body of a message that was written.
+    pub(super) fn body(&self, queue: &str, seq: Seq) -> CloudResult<Option<Bytes>> {
+        tables::body(&self.db, queue, seq).map_err(unavailable)
+    }
+
+    /// Writes a message. The answer comes when it is durable, or deleted.
+    pub(super) fn put(
+        &self,
+        queue: &Arc<str>,
+        seq: Seq,
+        message: StoredMessage,
+        body: Bytes,
+    ) -> oneshot::Receiver<CloudResult<()>> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.change(|pending, now| {
+            let mut put = Put::new(queue.clone(), message, body, now, LINGER);
+            put.answer = Some(answer);
+            pending.put(seq, put);
+        });
+        answered
+    }
+
+    /// Writes a message half a second later, unless it is deleted before.
+    pub(super) fn put_buffered(&self, queue: &Arc<str>, seq: Seq, message: StoredMessage, body: Bytes) {
+        let queue = queue.clone();
+        self.shared.change(|pending, now| pending.put(seq, Put::new(queue, message, body, now, BUFFERED_LINGER)));
+    }
+
+    /// Writes `to` and deletes `from` in the same commit.
+    pub(super) fn replace(&self, from: (&Arc<str>, Seq), to: (&Arc<str>, Seq), message: StoredMessage, body: Bytes) {
+        let from = (from.0.clone(), from.1);
+        let queue = to.0.clone();
+        self.shared.change(|pending, now| pending.replace(from, to.1, Put::new(queue, message, body, now, LINGER)));
+    }
+
+    /// Deletes a message. The answer comes when that is durable.
+    pub(super) fn delete(&self, queue: &Arc<str>, seq: Seq) -> oneshot::Receiver<CloudResult<()>> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.change(|pending, now| pending.delete((queue.clone(), seq), answer, now));
+        answered
+    }
+
+    /// Writes, some time soon, how often a message has been received.
+    pub(super) fn count_receives(&self, queue: &Arc<str>, seq: Seq, receives: u32) {
+        self.shared.change(|pending, now| pending.count_receives((queue.clone(), seq), receives, now));
+    }
+
+    /// Writes everything at once. The answer comes when all that was put before is durable.
+    pub(super) fn flush(&self) -> oneshot::Receiver<CloudResult<()>> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.change(|pending, now| pending.flush(answer, now));
+        answered
+    }
+
+    /// Checks that writing has never failed. After a failure nothing is accepted any more.
+    pub(super) fn check(&self) -> CloudResult<()> {
+        self.shared.check()
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.shared.pending().close();
+        self.shared.earlier.notify_one();
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join(); // the panic hook has reported a panic
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a thread that waits for a condition variable has no other clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn unavailable(error: impl std::fmt::Display) -> CloudError {
+    CloudError::Unavailable(format!("queue file: {error}"))
+}
+
+fn write_all(db: &Database, shared: &Shared) {
+    while let Some(changes) = shared.next() {
+        // Callers wait for an answer, also when the database panics.
+        let committed = catch_unwind(AssertUnwindSafe(|| tables::commit(db, &changes).map_err(unavailable)));
+        let result = committed.unwrap_or_else(|_| Err(unavailable("the writer panicked")));
+        if let Err(error) = &result {
+            shared.broken.store(true, Ordering::Relaxed);
+            tracing::error!(%error, "the queues cannot be written: no more jobs are accepted");
+        }
+        let Changes { puts, deletes, receives: _, flushes } = changes;
+        let written = puts.into_values().filter_map(|put| put.answer);
+        for answer in written.chain(deletes.into_values().map(|(_, answer)| answer)) {
+            let _ = answer.send(result.clone()); // the caller may have stopped waiting
+        }
+        let flushed = shared.check(); // what was put before may be in an earlier commit that failed
+        for answer in flushes {
+            let _ = answer.send(flushed.clone());
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Who can read what Rollcall stores on one machine.
+
+use std::{
+    collections::HashMap,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::sys::stat::{Mode, umask};
+use rollcall::{
+    cloud::{Message, NewObject, Precondition, QueueSpec, local::LocalCloud},
+    settings::{Layers, Settings},
+};
+
+/// All files and folders below a folder, and itself, with their permissions.
+fn permissions(folder: &Path) -> HashMap<PathBuf, u32> {
+    let mut found = HashMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        found.insert(folder.clone(), fs::metadata(&folder).expect("a folder").permissions().mode() & 0o777);
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let entry = entry.expect("an entry");
+            let metadata = entry.metadata().expect("metadata");
+            if metadata.is_dir() {
+                folders.push(entry.path());
+            } else {
+                found.insert(entry.path(), metadata.permissions().mode() & 0o777);
+            }
+        }
+    }
+    found
+}
+
+async fn use_everything(settings: &Settings) -> LocalCloud {
+    let cloud = LocalCloud::open(settings, None).await.expect("opened");
+    let spec = QueueSpec {
+        name: "jobs".into(),
+        fifo: false,
+        visibility: Duration::from_secs(30),
+        max_receives: 5,
+        dead_letter: None,
+        durable: true,
+    };
+    let queue = cloud.queues.create(spec).await.expect("a queue");
+    assert_eq!(queue.send(vec![Message { body: "photo".into(), ..Message::default() }]).await, [Ok(())]);
+    let objects = &cloud.objects;
+    objects.put("input", "id/photo.jpg", "photo".into(), Precondition::Always).await.expect("written");
+    drop(objects.put("state", "lease", "holder".into(), Precondition::Absent).await); // the second time it is there
+    let buffered = NewObject { bucket: "output".into(), key: "deep/er/label".into(), bytes: "name".into() };
+    objects.put_buffered(vec![buffered]).await.expect("written");
+    cloud
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_data_folder_is_readable_by_its_owner_only() {
+    umask(Mode::empty()); // nothing is private by accident
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("not/there/yet");
+    let mut settings =
+        Settings::from_layers(&Layers::load(None, HashMap::new()).expect("the defaults"), 1).expect("valid");
+    settings.local.data_dir = data.clone();
+
+    let cloud = use_everything(&settings).await;
+    let found = permissions(&data);
+    let named = |name: &str| found.keys().any(|path| path.ends_with(name));
+    for name in ["queues.redb", "rollcall.sock", "id/photo.jpg", "deep/er/label", "locks", "unfinished"] {
+        assert!(named(name), "{name} is missing in {found:?}");
+    }
+    let private = |path: &Path, mode: u32| mode == if path.is_dir() { 0o700 } else { 0o600 };
+    let open: Vec<_> = found.iter().filter(|(path, mode)| !private(path, **mode)).collect();
+    assert!(open.is_empty(), "others can read {open:?}");
+    cloud.close().await;
+
+    // A folder that somebody else has prepared, and a file that an earlier version has written.
+    for (path, mode) in [(data.clone(), 0o755), (data.join("queues.redb"), 0o644)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+    }
+    let cloud = use_everything(&settings).await;
+    let open: Vec<_> = permissions(&data).into_iter().filter(|(path, mode)| !private(path, *mode)).collect();
+    assert!(open.is_empty(), "others can still read {open:?}");
+    cloud.close().await;
+}
