@@ -13,7 +13,7 @@ TEXTS = r"(?!tools/lint/vocabulary\.py$)(.*\.(rs|py|md|toml|js|html|css|yaml|sh|
 class Term(NamedTuple):
     """What not to write, as a regular expression; what to write instead; an example that it finds; and in which files.
 
-    A pattern without capital letters finds capitals as well. It is matched within one line.
+    A pattern without capital letters finds capitals as well.
     """
 
     pattern: str
@@ -86,6 +86,25 @@ ALLOWED = [
 ]
 
 
+# The end of a line, with the indentation and the comment's mark of the next one.
+BREAK = re.compile(r"[ \t]*\n[ \t]*(?:(?://[/!]?|#+|\*|>)(?=[ \t]))?[ \t]*")
+
+
+def phrases(pattern: re.Pattern, text: str) -> Iterator[tuple[int, str]]:
+    """Where the pattern matches, within one line or across the break between two lines of prose: the line, and the match."""
+    for match in pattern.finditer(text):
+        yield text.count("\n", 0, match.start()), match[0]
+    if " " not in pattern.pattern:
+        return
+    breaks = list(BREAK.finditer(text))
+    for line, (before, after) in enumerate(zip(breaks, [*breaks[1:], None])):
+        first = text.rfind("\n", 0, before.start()) + 1
+        left, right = text[first : before.start()], text[before.end() : after.start() if after else len(text)]
+        for match in pattern.finditer(f"{left} {right}"):
+            if match.start() <= len(left) < match.end() - 1:
+                yield text.count("\n", 0, first), match[0]
+
+
 def allowances(path: str, text: str) -> list[Allowed]:
     return [allowed for allowed in ALLOWED if re.match(allowed.path, path) and re.search(allowed.line, text)]
 
@@ -95,7 +114,8 @@ def example_path(term: Term) -> str:
 
 
 @check(
-    bad=[{example_path(term): term.example} for term in TERMS] + [{"docs/the-story.md": ""}],
+    bad=[{example_path(term): term.example} for term in TERMS] + [{"docs/the-story.md": ""}]
+    + [{"a.rs": "    // A last\n    // look"}, {"a.md": "the last\nlook"}],
     good=[
         {"a.md": "Turns the page.\nAsk for it.\nQuiet is kept. At the pace of AWS; worth it. A railroad."},
         {"a.rs": "let listener = TcpListener::bind(settings.queue.speaker);", "src/settings/a.rs": "speaker: l.text(1),"},
@@ -111,12 +131,11 @@ def terms_of_the_field(tree: Tree) -> Iterator[Finding]:
     for term in TERMS:
         pattern = term.compiled()
         for path, text in texts if not term.files else [pair for pair in texts if re.match(term.files, pair[0])]:
-            for match in pattern.finditer(text):
-                line = text.count("\n", 0, match.start())
+            for line, match in phrases(pattern, text):
                 allowed = allowances(path, text.splitlines()[line])
                 unused -= set(allowed)
                 if not allowed:
-                    yield Finding(path, max(line, 1), f'"{match[0].strip()}": say {term.instead}')
+                    yield Finding(path, max(line, 1), f'"{match.strip()}": say {term.instead}')
     if tree.has("tools/lint"):
         for allowed in unused:
             yield Finding("tools/lint/vocabulary.py", 1, f"nothing needs the allowance for {allowed.reason}: remove it")
