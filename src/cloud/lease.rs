@@ -1,9 +1,9 @@
 //! The controllers' lease: of several controllers, only the holder acts.
 //!
-//! The lease is an object in the store, taken and renewed by conditional writes. Clocks of different machines are never
-//! compared: a contender takes the lease when, by its own clock, the object has not changed for the whole duration of the
-//! lease, and the holder gives up before that much time has passed since its last successful renewal began. Each holder
-//! has a higher epoch than the one before; the epoch goes into the token of everything that the holder requests.
+//! The lease is an object in the store, acquired and renewed by conditional writes. Clocks of different machines are
+//! never compared: a standby acquires the lease once the object has not changed, by its own clock, for the duration of
+//! the lease, and the holder gives up before that much time has passed since its last successful renewal began. Each
+//! holder has a higher epoch than its predecessor; the epoch is part of the token of every launch.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,30 +14,30 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{CloudError, CloudResult, ETag, ObjectStore, Precondition};
 use crate::clock::now_ms;
 
-/// The content of the lease's object, in JSON.
+/// The content of the lease object, in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct LeaseObject {
     holder: String,
     epoch: u64,
-    /// Counts the renewals, which makes the bytes of each version, and so its tag, unique.
+    /// Counts the renewals, which makes the bytes of each version, and therefore its tag, unique.
     renewal: u64,
-    /// Whether the holder has released the lease: anybody may take it at once.
+    /// Whether the holder has released the lease: it can be acquired immediately.
     released: bool,
 }
 
-/// What a contender does about the lease in the state it was found in.
+/// What a standby does about the lease.
 #[derive(Debug, PartialEq, Eq)]
 enum Decision {
     Take { epoch: u64, when: Precondition },
     Wait,
 }
 
-/// The version that a contender saw last, and when it saw that version for the first time.
+/// The version that a standby saw last, and when it saw that version for the first time.
 #[derive(Default)]
 struct Observed(Option<(ETag, Instant)>);
 
 impl Observed {
-    /// Decides on what a read at `now` has found. `first_epoch` is the epoch of a lease that has no object.
+    /// Decides by the result of a read at `now`. `first_epoch` is the epoch if there is no object yet.
     fn decide(
         &mut self,
         found: Option<(ETag, LeaseObject)>,
@@ -72,29 +72,29 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Describes the lease at that object. `holder` names this process in logs and in the object. `duration` is how long
-    /// others wait for a holder that has died.
+    /// Creates a handle of the lease in that object. `holder` identifies this process in logs and in the object.
+    /// `duration` is how long others wait for a holder that has died.
     pub fn new(store: Arc<dyn ObjectStore>, bucket: &str, key: &str, holder: &str, duration: Duration) -> Self {
         Self { store, bucket: bucket.to_owned(), key: key.to_owned(), holder: holder.to_owned(), duration }
     }
 
-    /// Waits until this process holds the lease. Errors of the store are logged, and the call is tried again.
+    /// Waits until this process holds the lease. Errors of the store are logged and retried.
     pub async fn acquire(&self) -> Held {
         let mut observed = Observed::default();
         loop {
             match self.try_acquire(&mut observed).await {
                 Ok(Some(held)) => return held,
                 Ok(None) | Err(CloudError::Conflict(_)) => {}
-                Err(error) => tracing::warn!(%error, "the lease cannot be read or taken"),
+                Err(error) => tracing::warn!(%error, "the lease cannot be read or acquired"),
             }
             sleep(self.duration / 6).await;
         }
     }
 
-    /// Takes the lease if it has no holder; returns `None` at once if it has one, even one that may have died.
+    /// Acquires the lease if it has no holder; returns `None` immediately if it has one, which may be dead.
     ///
     /// # Errors
-    /// Those of the store, and `Invalid` if the object is not a lease.
+    /// The store's, and `Invalid` if the object is not a lease.
     pub async fn take_if_free(&self) -> CloudResult<Option<Held>> {
         match self.try_acquire(&mut Observed::default()).await {
             Err(CloudError::Conflict(_)) => Ok(None),
@@ -138,12 +138,12 @@ pub struct Held {
     lease: Lease,
     object: LeaseObject,
     etag: ETag,
-    /// When the last write that succeeded began.
+    /// When the last successful write began.
     renewed_at: Instant,
 }
 
 impl Held {
-    /// Returns the epoch of this holder, which is higher than that of every holder before.
+    /// Returns the epoch of this holder, which is higher than that of every earlier holder.
     pub fn epoch(&self) -> u64 {
         self.object.epoch
     }
@@ -153,10 +153,10 @@ impl Held {
         self.renewed_at + self.lease.duration * 5 / 6
     }
 
-    /// Renews the lease again and again, and returns when it is lost. Cancel safe.
+    /// Renews the lease periodically and returns when it is lost. Cancel safe.
     ///
-    /// It is lost when another process has taken it, and when the store has not confirmed a renewal in time. It returns
-    /// before anybody else can acquire the lease, even if the store hangs.
+    /// The lease is lost if another process has acquired it, or if the store has not confirmed a renewal in time. This
+    /// returns before another process can acquire the lease, even if the store hangs.
     pub async fn lost(&mut self) {
         loop {
             sleep_until(self.renewed_at + self.lease.duration / 3).await;
@@ -178,10 +178,11 @@ impl Held {
         Ok(())
     }
 
-    /// Replaces the object by its next version.
+    /// Replaces the object with its next version.
     ///
-    /// A write whose result this holder has not seen (the answer was lost, or the call was dropped) may have been applied.
-    /// A conflict with such a version is none: it has the epoch of this holder, and no other process writes that.
+    /// A write whose result this holder has not seen (the answer was lost, or the call was dropped) may have been
+    /// applied. A conflict with such a version is not a real one: it has this holder's epoch, which no other process
+    /// writes.
     async fn replace(&mut self, released: bool) -> CloudResult<()> {
         let mut object = LeaseObject { renewal: self.object.renewal + 1, released, ..self.object.clone() };
         let mut written = self.lease.write(&object, Precondition::Match(self.etag.clone())).await;
@@ -189,17 +190,17 @@ impl Held {
             && let Some((etag, found)) = self.lease.read().await?
             && (found.epoch, &found.holder) == (self.object.epoch, &self.object.holder)
         {
-            object.renewal = found.renewal + 1; // or its bytes might be those that are there
+            object.renewal = found.renewal + 1; // so that the bytes differ from those in the store
             written = self.lease.write(&object, Precondition::Match(etag)).await;
         }
         (self.etag, self.object) = (written?, object);
         Ok(())
     }
 
-    /// Releases the lease, so that the next holder need not wait for its end.
+    /// Releases the lease, so that the next holder need not wait for it to expire.
     pub async fn release(mut self) {
         if let Err(error) = self.replace(true).await {
-            tracing::warn!(%error, "the lease was not released: others wait until it ends");
+            tracing::warn!(%error, "the lease was not released: others wait until it expires");
         }
     }
 }

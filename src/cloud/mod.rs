@@ -1,12 +1,12 @@
-//! The ports: what Rollcall needs of a cloud, independent of any provider.
+//! The ports: what Rollcall needs from a cloud, independent of any provider.
 //!
-//! [`local`] is the embedded cloud of one machine; `aws` (a feature) is SQS, S3 and EC2. The contract of a port is written
-//! on its trait and holds for every adapter; `tests/cloud/contract` checks it.
+//! [`local`] is the embedded cloud of one machine; `aws` (a feature) is SQS, S3 and EC2. Each trait documents the
+//! contract of its port, which holds for every adapter; `tests/cloud/contract` checks it.
 //!
 //! # Errors
-//! Every call may also fail with an error of the transport ([`CloudError::Unavailable`], [`CloudError::Throttled`]), after
-//! which the call may or may not have been applied. [`CloudError::retryable`] says which errors may go away by themselves.
-//! Unless its documentation says otherwise, a call may be repeated safely after such an error.
+//! Every call may also fail with a transport error ([`CloudError::Unavailable`], [`CloudError::Throttled`]), after
+//! which the call may or may not have been applied. [`CloudError::retryable`] says which errors are transient. Unless
+//! documented otherwise, a call may be repeated safely after such an error.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ mod queue_limits;
 
 // ---------------------------------------------------------------- queues
 
-/// Largest `max` of [`Queue::receive`], and most entries in one call of SQS.
+/// Largest `max` of [`Queue::receive`], and the most entries in one SQS call.
 pub const MAX_BATCH: usize = 10;
 
 /// The settings of a queue.
@@ -46,8 +46,8 @@ pub struct QueueSpec {
     /// Name of the queue that takes messages received too often; it must exist. Without one, such messages are dropped,
     /// or, on SQS, delivered until their retention period ends.
     pub dead_letter: Option<String>,
-    /// Whether messages survive the death of the process. A reply queue need not be durable where the requests that wait
-    /// for its messages die with the process, too.
+    /// Whether messages survive a crash of the process. A reply queue need not be durable if the requests that wait for
+    /// its messages end with the same process.
     pub durable: bool,
 }
 
@@ -59,7 +59,8 @@ pub struct Message {
     /// Message group: required by FIFO queues, and not allowed on others. Messages of one group are delivered in order,
     /// and only while no earlier one of them is in flight.
     pub group: Option<String>,
-    /// Deduplication id; FIFO queues only. A second message with the same id within five minutes is accepted and dropped.
+    /// Deduplication id; FIFO queues only. A second message with the same id within five minutes is accepted and
+    /// dropped.
     pub dedup: Option<String>,
     /// Time until the first delivery; at most 15 minutes, and zero on FIFO queues.
     pub delay: Duration,
@@ -68,7 +69,7 @@ pub struct Message {
 /// The right to delete or extend one delivery of a message. Each delivery has its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Receipt(
-    /// Opaque text, made by the adapter.
+    /// Opaque text, created by the adapter.
     pub String,
 );
 
@@ -85,29 +86,29 @@ pub struct Delivery {
 
 /// One queue with at-least-once delivery and a receipt per delivery.
 ///
-/// Calls on batches take any number of entries and return one result per entry, in the same order: some entries may fail
-/// while others succeed. When a call fails as a whole, its error is the result of every entry.
+/// Calls on batches take any number of entries and return one result per entry, in the same order: some entries may
+/// fail while others succeed. When a call fails as a whole, its error is the result of every entry.
 #[async_trait]
 pub trait Queue: Send + Sync + 'static {
     /// Sends messages. `Ok` means that the message is stored, and on disk if the queue is durable.
     ///
-    /// A message may be delivered before its `send` has returned. Repeating a send may deliver the message twice, except
-    /// on a FIFO queue with a deduplication id.
+    /// A message may be delivered before its `send` has returned. Repeating a send may deliver the message twice,
+    /// except on a FIFO queue with a deduplication id.
     ///
     /// # Errors
     /// `Invalid` for a message that breaks the limits of [`Message`].
     async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>>;
 
-    /// Sends messages like [`Self::send`], except that `Ok` may come before a message is durable.
+    /// Sends messages like [`Self::send`], except that `Ok` may be returned before a message is durable.
     ///
-    /// The message becomes durable within a second, or when a [`Self::flush`] that began later has returned, unless it has
-    /// been deleted by then. Until that moment it is lost if the process dies: this is for senders that have not promised
-    /// anything yet. See `docs/adr/0015-promises-decide-what-is-durable.md`.
+    /// The message becomes durable within a second, or when a [`Self::flush`] that began later has returned, unless it
+    /// has been deleted by then. Until then it is lost if the process dies, so this is for senders that have not
+    /// promised anything yet. See `docs/adr/0015-promises-decide-what-is-durable.md`.
     async fn send_buffered(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
         self.send(batch).await
     }
 
-    /// Makes durable every message that was sent through this handle before. Idempotent.
+    /// Makes every message durable that was sent through this handle before. Idempotent.
     async fn flush(&self) -> CloudResult<()> {
         Ok(())
     }
@@ -115,8 +116,8 @@ pub trait Queue: Send + Sync + 'static {
     /// Receives up to `max` (1 to [`MAX_BATCH`]) messages, waiting up to `wait` (at most 20 s) for the first one.
     ///
     /// Returns as soon as there is a message, and nothing if there was none in time. The messages are hidden from other
-    /// receivers for the visibility of the queue. After an error, or when the future is dropped, messages may stay hidden
-    /// for that long; none is lost.
+    /// receivers for the visibility of the queue. After an error, or when the future is dropped, messages may stay
+    /// hidden for that long; none is lost.
     ///
     /// # Errors
     /// `Invalid` for a `max` or a `wait` out of range.
@@ -125,32 +126,34 @@ pub trait Queue: Send + Sync + 'static {
     /// Deletes the messages of deliveries. Idempotent: deleting a message that is gone is `Ok`.
     ///
     /// # Errors
-    /// `Conflict` for a receipt whose message has been delivered again since; nothing is deleted. SQS reports it for FIFO
-    /// queues only. `Invalid` or `Conflict` for a receipt of another queue.
+    /// `Conflict` for a receipt whose message has been delivered again since; nothing is deleted. SQS reports it for
+    /// FIFO queues only. `Invalid` or `Conflict` for a receipt of another queue.
     async fn delete(&self, batch: Vec<Receipt>) -> Vec<CloudResult<()>>;
 
-    /// Hides messages for the given time from now on (at most 12 hours). Zero returns the message to the queue: it is
-    /// visible at once. Idempotent, except that after zero the receipt is no longer valid.
+    /// Hides messages for the given time from now on (at most 12 hours). Zero returns the message to the queue: it
+    /// becomes visible immediately. Idempotent, except that after zero the receipt is no longer valid.
     ///
     /// # Errors
-    /// `Conflict` for a receipt whose visibility has ended, or whose message is gone. `Invalid` for too long a time.
+    /// `Conflict` for a receipt whose visibility has ended, or whose message is gone. `Invalid` for a time over the
+    /// limit.
     async fn extend(&self, batch: Vec<(Receipt, Duration)>) -> Vec<CloudResult<()>>;
 
-    /// Counts the messages without receiving them. The counts may lag behind by some seconds.
+    /// Counts the messages without receiving them. The counts may be some seconds old.
     async fn depth(&self) -> CloudResult<Depth>;
 }
 
-/// How the queues of a cloud are best polled: a call to a queue on the other side of a network takes time and is billed.
+/// How the queues of a cloud are best polled: a call to a remote queue takes time and is billed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Polling {
-    /// How long a delete waits for others to share its call; zero where the queue batches calls by itself.
+    /// How long a delete waits for others to share its call; zero if the queue batches calls itself.
     pub delete_linger: Duration,
-    /// How long the next poll waits for messages to share it, after one that brought fewer than it asked for.
+    /// How long the next poll is delayed after one that returned fewer messages than requested, so that it returns
+    /// several.
     pub poll_linger: Duration,
-    /// How long a received job may wait for a thread, so that one receive brings several.
+    /// How long a received job may wait for a thread, so that one receive returns several jobs.
     pub max_prefetch_delay: Duration,
-    /// Whether a poll under way must be awaited rather than dropped when draining: the messages that a dropped poll is
-    /// answered with stay hidden until their visibility timeout.
+    /// Whether a drain must wait for the poll under way instead of dropping it: messages in the answer to a dropped
+    /// poll stay hidden until their visibility timeout.
     pub finish_poll: bool,
 }
 
@@ -160,11 +163,11 @@ pub trait Queues: Send + Sync + 'static {
     /// Returns how these queues are best polled.
     fn polling(&self) -> Polling;
 
-    /// Creates the queue, or opens the one that exists. Idempotent for an equal spec.
+    /// Creates the queue, or opens it if it exists. Idempotent for an equal spec.
     ///
     /// # Errors
-    /// `Invalid` if the queue exists with another spec, if its dead-letter queue does not exist, or for a visibility over
-    /// 12 hours. `Denied` for a caller that may not create queues.
+    /// `Invalid` if the queue exists with another spec, if its dead-letter queue does not exist, or for a visibility
+    /// over 12 hours. `Denied` for a caller that may not create queues.
     async fn create(&self, spec: QueueSpec) -> CloudResult<Arc<dyn Queue>>;
 
     /// Opens a queue.
@@ -238,11 +241,11 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// `Conflict` if the condition does not hold, also for [`Precondition::Match`] on a key without an object.
     async fn put(&self, bucket: &str, key: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag>;
 
-    /// Writes objects one after the other, without a condition. Readers see each of them at once, but it is durable only
-    /// when a [`Self::flush`] that began later has returned.
+    /// Writes objects one after the other, without a condition. Each is immediately visible to readers, but durable
+    /// only once a [`Self::flush`] that began later has returned.
     ///
-    /// This is for many small objects, where a store can make many durable at the price of one. After an error, the
-    /// first ones may have been written. Idempotent.
+    /// This is for many small objects, if a store can make many durable at the price of one. After an error, the first
+    /// ones may have been written. Idempotent.
     async fn put_buffered(&self, objects: Vec<NewObject>) -> CloudResult<()> {
         for NewObject { bucket, key, bytes } in objects {
             self.put(&bucket, &key, bytes, Precondition::Always).await?;
@@ -250,8 +253,8 @@ pub trait ObjectStore: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Makes durable every object that was put through this store before. May linger so that other callers share the
-    /// work. After an error the objects must be put again.
+    /// Makes every object durable that was put through this store before. May linger so that other callers share the
+    /// work. After an error, the objects must be put again.
     async fn flush(&self) -> CloudResult<()> {
         Ok(())
     }
@@ -262,14 +265,14 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// `NotFound` if there is no object with this key.
     async fn get(&self, bucket: &str, key: &str) -> CloudResult<Object>;
 
-    /// Reads an object unless it still has this tag: then `None`.
+    /// Reads an object; returns `None` if it still has this tag.
     ///
     /// # Errors
     /// `NotFound` if there is no object with this key.
     async fn get_if_changed(&self, bucket: &str, key: &str, etag: &ETag) -> CloudResult<Option<Object>>;
 
-    /// Lists all objects whose key starts with `prefix`, in the order of their keys. A bucket without objects, or one that
-    /// does not exist yet, may list nothing instead of being `NotFound`.
+    /// Lists all objects whose key starts with `prefix`, ordered by key. For a bucket that is empty or does not exist
+    /// yet, the list may be empty instead of `NotFound`.
     async fn list(&self, bucket: &str, prefix: &str) -> CloudResult<Vec<ObjectInfo>>;
 
     /// Deletes an object. Idempotent: deleting an object that does not exist is `Ok`.
@@ -280,39 +283,39 @@ pub trait ObjectStore: Send + Sync + 'static {
 
 /// The instances of one cluster, and of no other.
 ///
-/// Calls on several instances return one result per id, in the same order. An id that is not an instance of this cluster
-/// is `NotFound`; so may be one that was launched a moment ago.
+/// Calls on several instances return one result per id, in the same order. An id that is not an instance of this
+/// cluster is `NotFound`; so may be an instance that was just launched.
 #[async_trait]
 pub trait Compute: Send + Sync + 'static {
     /// Launches `count` instances and returns the ids of those that were launched, which may be fewer.
     ///
-    /// Idempotent by `token`: a call with a token that was used before launches nothing and returns the same instances.
+    /// Idempotent by `token`: a repeated call with the same token launches nothing and returns the same instances.
     ///
     /// # Errors
     /// `NoCapacity` or `Quota` if no instance could be launched.
     async fn launch(&self, token: &str, count: usize) -> CloudResult<Vec<InstanceId>>;
 
-    /// Starts stopped instances. Idempotent: starting a pending or running one is `Ok`.
+    /// Starts stopped instances. Idempotent: starting a pending or running instance is `Ok`.
     ///
     /// # Errors
     /// `Conflict` for an instance in any other state.
     async fn start(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>>;
 
-    /// Terminates instances in any state. Idempotent: terminating a terminated one is `Ok`.
+    /// Terminates instances in any state. Idempotent: terminating a terminated instance is `Ok`.
     async fn terminate(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>>;
 
-    /// Lists every instance of the cluster, terminated ones for some time. May lag behind other calls: an instance that
-    /// is missing right after its launch may still exist.
+    /// Lists every instance of the cluster, including terminated ones for some time. May lag behind other calls: an
+    /// instance that is missing right after its launch may still exist.
     async fn describe(&self) -> CloudResult<Vec<Instance>>;
 
     /// Returns a counter that changes whenever an instance has changed, or `None` if callers must poll.
     fn changes(&self) -> Option<watch::Receiver<u64>>;
 }
 
-/// An announcement that this instance will be taken away.
+/// A notice that the cloud will reclaim this instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interruption {
-    /// What the cloud says about it, for the log.
+    /// The reason that the cloud gives, for the log.
     pub reason: String,
 }
 
@@ -331,9 +334,10 @@ pub trait Metadata: Send + Sync + 'static {
     /// Asks the cloud to stop this instance. Idempotent.
     ///
     /// # Errors
-    /// `Conflict` if the instance cannot be stopped in its present state.
+    /// `Conflict` if the instance cannot be stopped in its current state.
     async fn stop_self(&self) -> CloudResult<()>;
 
-    /// Resolves when the cloud is gone for good and the worker must end; never, for a cloud that cannot disappear.
+    /// Resolves when the cloud is gone for good and the worker must end; never resolves for a cloud that cannot
+    /// disappear.
     async fn lost(&self);
 }

@@ -1,10 +1,10 @@
-//! Which names buckets and objects may have. The rules are the same for every store.
+//! The rules for names of buckets and objects, which are the same for every store.
 
 use super::{CloudError, CloudResult};
 
 /// Longest key in bytes: S3's limit.
 const MAX_KEY: usize = 1024;
-/// Longest part between slashes in bytes: the limit of most file systems.
+/// Longest segment (between slashes) in bytes: the limit of most file systems.
 const MAX_SEGMENT: usize = 255;
 
 /// Checks that a key is a relative path whose segments are plain names.

@@ -1,5 +1,5 @@
-//! The limits of queues and their messages. They are those of SQS, and every adapter enforces them, so that what works on
-//! one machine works on AWS.
+//! The limits of queues and their messages. They are those of SQS. Every adapter enforces them, so that what works on
+//! one machine also works on AWS.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const MAX_DELAY: Duration = Duration::from_secs(15 * 60);
 /// Longest visibility timeout.
 const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
 
-/// Checks that the queue may take this message.
+/// Checks that the queue accepts this message.
 pub(crate) fn check_message(queue: &str, fifo: bool, message: &Message) -> CloudResult<()> {
     let size = message.body.len();
     if size > MAX_BODY {

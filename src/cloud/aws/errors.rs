@@ -24,7 +24,7 @@ where
         SdkError::ConstructionFailure(_) => {
             CloudError::Invalid(format!("{what}: the request cannot be built: {}", DisplayErrorContext(&error)))
         }
-        // No response: the call may have been applied.
+        // There is no response, so the call may have been applied.
         _ => CloudError::Unavailable(format!("{what}: {}", DisplayErrorContext(&error))),
     }
 }

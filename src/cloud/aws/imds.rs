@@ -1,4 +1,4 @@
-//! What an EC2 instance knows of itself, from the instance metadata service, version 2 (IMDSv2).
+//! What an EC2 instance knows about itself, from the instance metadata service, version 2 (IMDSv2).
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,16 +15,17 @@ use crate::{
 
 /// Time between two probes of whether the cloud can be reached.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
-/// Failed probes in a row after which the cloud counts as lost.
+/// Consecutive failed probes after which the cloud counts as lost.
 const MAX_FAILED_PROBES: u32 = 15;
-/// Retries of a call that an instance makes about itself, about two minutes in all. The EC2 client itself has none.
+/// Retries of a call that an instance makes about itself, about two minutes in total. The EC2 client itself does not
+/// retry.
 const RETRIES: usize = 7;
 
 fn backoff() -> ExponentialBuilder {
     ExponentialBuilder::default().with_jitter().with_max_times(RETRIES)
 }
 
-/// Whether the call may succeed later. EC2 is eventually consistent: a new instance is unknown at first.
+/// Returns whether the call may succeed later. EC2 is eventually consistent and does not know a new instance at first.
 fn is_transient(error: &CloudError) -> bool {
     error.retryable() || matches!(error, CloudError::NotFound(_))
 }
@@ -37,13 +38,13 @@ pub struct Ec2Metadata {
 }
 
 impl Ec2Metadata {
-    /// Creates the adapter. `probe` is any queue; [`Metadata::lost`] reads its depth to see whether the cloud can be
+    /// Creates the adapter. `probe` is any queue; [`Metadata::lost`] reads its depth to check that the cloud can be
     /// reached.
     pub fn new(imds: Imds, ec2: Ec2, probe: Arc<dyn Queue>) -> Self {
         Self { imds, ec2, probe }
     }
 
-    /// Gets the value of a path; `None` if there is none.
+    /// Reads the value at a path; `None` if there is none.
     async fn get(&self, path: &str) -> CloudResult<Option<String>> {
         match self.imds.get(format!("/latest/meta-data/{path}")).await {
             Ok(value) => Ok(Some(value.into())),
@@ -60,7 +61,7 @@ impl Ec2Metadata {
 impl Metadata for Ec2Metadata {
     async fn instance_id(&self) -> CloudResult<InstanceId> {
         let id = self.get("instance-id").await?;
-        id.map(InstanceId).ok_or_else(|| CloudError::NotFound("the instance's own id".into()))
+        id.map(InstanceId).ok_or_else(|| CloudError::NotFound("the id of this instance".into()))
     }
 
     async fn interruption(&self) -> CloudResult<Option<Interruption>> {
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
     use crate::cloud::{Delivery, Depth, Message, Receipt};
 
-    /// A queue that cannot be reached, but for every `n`th call where `answer` is `(n, what that call returns)`.
+    /// A queue that cannot be reached, except for every `n`th call if `answer` is `(n, result of that call)`.
     struct Probe {
         answer: Option<(u64, CloudResult<Depth>)>,
         calls: std::sync::atomic::AtomicU64,

@@ -41,7 +41,8 @@ pub struct AwsCloud {
 }
 
 impl AwsCloud {
-    /// Creates the adapters from AWS's own configuration and the settings. Makes no API call except for credentials.
+    /// Creates the adapters from AWS's own configuration and the settings. Makes no API calls except to get
+    /// credentials.
     ///
     /// `fix` makes [`SqsQueues`] correct the attributes of existing queues, see [`SqsQueues::fixing`].
     ///

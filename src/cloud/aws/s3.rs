@@ -27,7 +27,7 @@ pub enum Encryption {
     Kms(String),
 }
 
-/// All buckets of an account.
+/// Provides all buckets of an account.
 pub struct S3Objects {
     client: Client,
     encryption: Encryption,
@@ -55,7 +55,7 @@ impl S3Objects {
         match answer {
             Ok(PutObjectOutput { e_tag: Some(etag), .. }) => Ok(ETag(etag)),
             Ok(_) => Err(CloudError::Unavailable(format!("{}: no ETag in the answer", place()))),
-            // S3's answer to `If-Match` where there is no object.
+            // S3's answer to `If-Match` if the object does not exist.
             Err(error) if matches!(when, Precondition::Match(_)) && code(&error) == "NoSuchKey" => {
                 Err(CloudError::Conflict(format!("{} is gone", place())))
             }

@@ -1,8 +1,8 @@
 //! Names of the tags on what Rollcall creates.
 
-/// Tag of everything that a cluster owns: the cluster's name.
+/// Tag on everything that a cluster owns: the cluster's name.
 pub(super) const CLUSTER_TAG: &str = "rollcall:cluster";
-/// Tag of an instance: the token of the launch that created it.
+/// Tag on an instance: the token of the launch that created it.
 pub(super) const TOKEN_TAG: &str = "rollcall:token";
-/// Tag of an instance: when its worker was last ready, in seconds since the Unix epoch.
+/// Tag on an instance: when its worker last became ready, in seconds since the Unix epoch.
 pub const READY_TAG: &str = "rollcall:ready";

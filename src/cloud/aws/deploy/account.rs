@@ -1,4 +1,4 @@
-//! The account, region and cluster that the commands work on, with the SDK clients for it.
+//! The account, region and cluster that the commands work on, with their SDK clients.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const ATTEMPTS: u32 = 6;
 /// Longest time for one attempt of an upload: 200 MB at 2 Mbit/s.
 const UPLOAD: Duration = Duration::from_secs(800);
 
-/// Purposes of the template's buckets, which are part of their names.
+/// Purposes of the template's buckets. A bucket's name contains its purpose.
 pub(super) const BUCKETS: [&str; 3] = ["input", "output", "state"];
 /// Purpose of the bucket that exists while a bake runs.
 pub(super) const BAKE_BUCKET: &str = "bake";
@@ -38,7 +38,7 @@ impl Account {
     /// Finds the account that the credentials belong to.
     ///
     /// # Errors
-    /// There is no region, or the credentials are missing or not valid.
+    /// There is no region, or the credentials are missing or invalid.
     pub(crate) async fn connect(settings: &Settings) -> anyhow::Result<Self> {
         let sdk = sdk_config(settings).await?;
         let region = sdk.region().context("no AWS region")?.to_string();
@@ -72,7 +72,7 @@ impl Account {
     }
 }
 
-/// Builds a tag of EC2.
+/// Builds an EC2 tag.
 pub(super) fn tag(key: &str, value: &str) -> aws_sdk_ec2::types::Tag {
     aws_sdk_ec2::types::Tag::builder().key(key).value(value).build()
 }

@@ -1,5 +1,5 @@
-//! `rollcall aws bake`: creates the image of a cluster's machines. Everything else that it creates is removed at the end,
-//! also after an error or an interruption.
+//! `rollcall aws bake`: creates the image of a cluster's machines. Everything else that it creates is removed at the
+//! end, even after an error or an interruption.
 
 use std::{
     path::PathBuf,
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::cloud::{CloudError, CloudResult};
 
-/// Age from which a builder must be the leftover of a killed bake: no bake takes that long.
+/// Age beyond which a builder must be left over from a killed bake: no bake takes that long.
 const STALE_AFTER: Duration = Duration::from_secs(6 * 3600);
 
 /// What to bake.
@@ -51,11 +51,11 @@ pub(crate) struct Options {
     pub(crate) timeout: Duration,
 }
 
-/// A call that creates something and returns its id. It runs to completion even if nobody waits for it, so that what it
+/// A call that creates something and returns its id. It runs to completion even if it is not awaited, so that what it
 /// creates can be removed.
 type Call = JoinHandle<CloudResult<String>>;
 
-/// What has been created and must be removed in the end.
+/// What has been created and must be removed at the end.
 #[derive(Default)]
 struct Created {
     bucket: bool,
@@ -143,7 +143,7 @@ impl Bake {
         Ok(image)
     }
 
-    /// Waits for a call and records the id of what it created. `slots` are where call and id are kept.
+    /// Waits for a call and records the id of what it created. `slots` returns where call and id are kept.
     async fn finish(
         &self,
         call: Call,
@@ -182,7 +182,7 @@ impl Bake {
             .restrict_public_buckets(true);
         let call = s3.put_public_access_block().bucket(bucket).public_access_block_configuration(private.build());
         call.send().await.map_err(|e| classify(bucket, e))?;
-        // If this process is killed, S3 deletes what it has uploaded.
+        // S3 deletes the uploads if this process is killed.
         let all = LifecycleRuleFilter::builder().prefix("").build();
         let rule = LifecycleRule::builder().id("bake").status(ExpirationStatus::Enabled).filter(all);
         let rule = rule.expiration(LifecycleExpiration::builder().days(1).build()).build()?;
@@ -234,9 +234,9 @@ impl Bake {
                 }
             }
         });
-        available
-            .await?
-            .with_context(|| format!("the image {image} is not available in time: try a longer --timeout, such as 60m"))
+        available.await?.with_context(|| {
+            format!("the image {image} did not become available in time: try a longer --timeout, such as 60m")
+        })
     }
 
     /// Terminates the builders of bakes that were killed.

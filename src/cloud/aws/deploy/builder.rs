@@ -1,5 +1,5 @@
-//! The builder: an instance that installs a package at its first boot, reports the outcome, and shuts down. The image is
-//! created from it.
+//! The builder: an instance that installs a package at its first boot, reports the outcome, and shuts down. The image
+//! is created from it.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::cloud::{CloudError, CloudResult};
 
-/// Tag of a builder: the cluster's name. It differs from the cluster's own tag, because a controller regards every
-/// instance with that as a worker.
+/// Tag on a builder: the cluster's name. It differs from the cluster tag, because a controller regards every instance
+/// with that tag as a worker.
 const BAKE_TAG: &str = "rollcall:bake";
 
 const SCRIPT: &str = include_str!("../../../../deploy/builder.sh");
@@ -37,15 +37,16 @@ pub(crate) struct Machine {
 
 /// Presigned URLs with which a builder downloads its package and uploads its report.
 pub(super) struct Transfer {
-    /// URL to get the package from.
+    /// URL of the package, for GET.
     pub(super) package: String,
     /// SHA-256 digest of the package in hex.
     pub(super) sha256: String,
-    /// URL to put the report to.
+    /// URL of the report, for PUT.
     pub(super) report: String,
 }
 
-/// Returns the script of the builder's first boot. It shuts the machine down ten minutes after `timeout` at the latest.
+/// Returns the script that the builder runs at its first boot. It shuts down the machine at most ten minutes after
+/// `timeout`.
 pub(super) fn user_data(transfer: &Transfer, timeout: Duration) -> String {
     let minutes = timeout.as_secs().div_ceil(60) + 10;
     let Transfer { package, sha256, report } = transfer;
@@ -99,7 +100,7 @@ pub(super) async fn wait(
 ) -> anyhow::Result<()> {
     let reported = wait::until(timeout, async || {
         let state = state(account, id).await?;
-        let text = report().await?; // after the state: a stopped machine has reported
+        let text = report().await?; // read after the state, because a stopped machine has reported
         match (text, state) {
             (Some(text), _) => Ok(Some(text)),
             (None, None | Some(InstanceStateName::Pending | InstanceStateName::Running)) => Ok(None),
@@ -143,7 +144,7 @@ async fn state(account: &Account, id: &str) -> CloudResult<Option<InstanceStateN
     }
 }
 
-/// Returns the end of the instance's console output, for error messages. EC2 has it minutes late.
+/// Returns the end of the instance's console output, for error messages. EC2 provides it minutes late.
 async fn console(account: &Account, id: &str) -> String {
     let output = account.ec2.get_console_output().instance_id(id).send().await;
     let text = output.ok().and_then(|answer| BASE64_STANDARD.decode(answer.output?).ok());

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::cloud::CloudResult;
 
-/// What to delete besides machines and stack.
+/// What to delete in addition to machines and stack.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     /// Delete the buckets with all data.
@@ -40,7 +40,7 @@ pub(crate) async fn down(account: &Account, options: Options) -> anyhow::Result<
         eprintln!("terminating the web node {web}");
         terminate(account, vec![web], options.timeout).await?;
     }
-    // Again, because a launch may have been in flight.
+    // Repeated, because a launch may have been in flight.
     loop {
         let workers = workers(account).await?;
         if workers.is_empty() {

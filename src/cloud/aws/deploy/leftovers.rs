@@ -1,4 +1,4 @@
-//! Leftovers: what a cluster leaves in an account once its stack is deleted, images with their snapshots and buckets.
+//! Leftovers: what remains of a cluster once its stack is deleted, which is images with their snapshots, and buckets.
 
 use aws_sdk_ec2::types::Image as Ec2Image;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
@@ -17,7 +17,7 @@ const SNAPSHOT_GB_MONTH: f64 = 0.05;
 /// Price of S3 storage in US dollars per GB-month, from the same list.
 const S3_GB_MONTH: f64 = 0.023;
 const GB: f64 = (1u64 << 30) as f64;
-/// Objects of a bucket that are counted at most: listing takes an API call per thousand.
+/// Maximum number of objects that are counted in a bucket: listing takes one API call per thousand.
 const MAX_COUNTED: usize = 100_000;
 
 /// An image of the cluster's machines.
@@ -25,10 +25,10 @@ const MAX_COUNTED: usize = 100_000;
 pub(super) struct Image {
     pub(super) id: String,
     name: String,
-    /// Creation time as EC2 writes it, text that sorts by time.
+    /// Creation time as EC2 formats it: text that sorts by time.
     created: String,
     snapshots: Vec<String>,
-    /// Size of its disks. A snapshot is billed for the part in use, so at most for this.
+    /// Size of its disks. A snapshot is billed for the used part, which is at most this.
     gb: i32,
 }
 
@@ -124,7 +124,10 @@ pub(super) async fn delete_image(account: &Account, id: &str) -> CloudResult<()>
     Ok(())
 }
 
-/// Whether the bucket exists and may be accessed.
+/// Returns whether the bucket exists.
+///
+/// # Errors
+/// The bucket cannot be accessed.
 pub(super) async fn exists(account: &Account, name: &str) -> CloudResult<bool> {
     match account.s3.head_bucket().bucket(name).send().await {
         Ok(_) => Ok(true),
@@ -160,7 +163,7 @@ pub(super) async fn delete_bucket(account: &Account, name: &str) -> CloudResult<
     if !exists(account, name).await? {
         return Ok(());
     }
-    // Always the first page: its objects are gone at the next listing.
+    // Always reads the first page, because its objects are deleted before the next listing.
     loop {
         let page = account.s3.list_object_versions().bucket(name).send().await.map_err(|e| classify(name, e))?;
         let versions = page.versions().iter().map(|v| (v.key(), v.version_id()));

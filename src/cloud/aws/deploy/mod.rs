@@ -1,7 +1,7 @@
 //! Setting up a cluster on AWS and taking it down: the image of its machines (`bake`), the stack of everything else
 //! (`up`), and the removal of both (`down`).
 //!
-//! An operator runs these with credentials of their own; the services need none of these permissions.
+//! An operator runs these commands with their own credentials; the services need none of these permissions.
 
 mod account;
 pub(crate) mod bake;

@@ -1,4 +1,4 @@
-//! What is installed on the machines of a cluster, as one archive: the program, its data files, units and settings.
+//! The archive that is installed on a cluster's machines: the program, its data files, units and settings.
 
 use std::{
     io::{Read as _, Seek as _, Write},
@@ -28,8 +28,8 @@ pub(super) struct Package {
 }
 
 impl Package {
-    /// Builds the archive. `program` is installed as `rollcall`, each of `files` under the same relative path below the
-    /// installation's directory. `config` is the settings file of the machines, by default `config/aws.toml`.
+    /// Builds the archive. `program` is installed as `rollcall`, and each of `files` under the same relative path below
+    /// the installation directory. `config` is the settings file of the machines, by default `config/aws.toml`.
     ///
     /// # Errors
     /// A file cannot be read, or its path is not Unicode.

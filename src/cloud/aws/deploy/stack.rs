@@ -49,7 +49,7 @@ impl<'a> Stack<'a> {
         }
     }
 
-    /// Waits until the stack is not changing.
+    /// Waits until the stack is no longer changing.
     ///
     /// # Errors
     /// It is still changing after `timeout`, or cannot be described.
@@ -59,7 +59,7 @@ impl<'a> Stack<'a> {
             Ok(stack.stack_status().and_then(|status| outcome(status.as_str())))
         });
         outcome.await?.with_context(|| {
-            format!("the stack {} is still changing, and goes on by itself: run the command again later", self.name)
+            format!("the stack {} is still changing, without further help: run the command again later", self.name)
         })
     }
 
@@ -94,13 +94,13 @@ impl<'a> Stack<'a> {
             let failed = event.resource_status().is_some_and(|status| status.as_str().ends_with("_FAILED"));
             let why = event.resource_status_reason().unwrap_or("no reason given");
             let earlier = event.timestamp().is_some_and(|time| time.secs() < since);
-            // A failure of another resource, not the cause.
+            // Cancelled because another resource failed; not the cause.
             let cancelled = why.contains("cancelled");
             let name = event.logical_resource_id().unwrap_or("?");
             (failed && !earlier && !cancelled).then(|| format!("  {name}: {why}"))
         });
         let lines: Vec<String> = lines.collect();
-        if lines.is_empty() { "  CloudFormation names no failure".to_owned() } else { lines.join("\n") }
+        if lines.is_empty() { "  CloudFormation reports no failure".to_owned() } else { lines.join("\n") }
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
 
 const TEMPLATE: &str = include_str!("../../../../deploy/cloudformation.yaml");
 
-/// Parameters of the stack. `None` keeps the stack's value, or is the template's default for a new stack.
+/// Parameters of the stack. `None` keeps the stack's value; for a new stack it selects the template's default.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     /// Image of the machines; by default the cluster's newest.
@@ -26,7 +26,7 @@ pub(crate) struct Options {
     pub(crate) vpc: Option<String>,
     /// Subnet of the web node; by default the first default subnet.
     pub(crate) subnet: Option<String>,
-    /// Address range (CIDR) that uploads are accepted from.
+    /// Address range (CIDR) from which uploads are accepted.
     pub(crate) allow_from: Option<String>,
     /// Key pair for SSH.
     pub(crate) key: Option<String>,
@@ -34,7 +34,7 @@ pub(crate) struct Options {
     pub(crate) web_type: Option<String>,
     /// Instance type of the workers.
     pub(crate) worker_type: Option<String>,
-    /// Days that uploads are kept.
+    /// Number of days for which uploads are kept.
     pub(crate) retention_days: Option<u16>,
     /// Longest time for each change of the stack.
     pub(crate) timeout: Duration,
@@ -62,7 +62,7 @@ pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up
         // An update that was rolled back left the stack as it was before.
         Outcome::Failed(state) if state == "UPDATE_ROLLBACK_COMPLETE" => stack.describe().await?,
         Outcome::Failed(state) if failed_creation.contains(&state.as_str()) => {
-            eprintln!("deleting the stack {}, whose creation has failed before ({state})", stack.name);
+            eprintln!("deleting the stack {}, whose creation failed earlier ({state})", stack.name);
             stack.delete(timeout).await?;
             None
         }
@@ -102,7 +102,7 @@ pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up
 
 /// Starts the creation.
 async fn create(account: &Account, stack: &Stack<'_>, parameters: Vec<Parameter>) -> anyhow::Result<()> {
-    // No tags on the stack: its instances would inherit them, and a controller would take the web node for a worker.
+    // The stack has no tags: its instances would inherit them, and a controller would regard the web node as a worker.
     let call = account.cloudformation.create_stack().stack_name(&stack.name).template_body(TEMPLATE);
     let call = call.set_parameters(Some(parameters)).capabilities(Capability::CapabilityIam);
     call.send().await.map_err(|e| classify(&format!("stack {}", stack.name), e))?;
@@ -145,7 +145,7 @@ async fn parameters(
             subnet = Some(default_subnet(account, vpc.as_deref().unwrap_or_default()).await?);
         }
         for kind in BUCKETS {
-            // The leftover bucket of an earlier stack is used again, with its data.
+            // A bucket left over from an earlier stack is used again, with its data.
             let exists = leftovers::exists(account, &account.bucket(kind)).await?;
             let name = format!("Make{}{}", kind[..1].to_uppercase(), &kind[1..]);
             given.push((name, if exists { "no" } else { "yes" }.to_owned()));
@@ -188,7 +188,7 @@ async fn default_subnet(account: &Account, vpc: &str) -> anyhow::Result<String> 
     Ok(first.with_context(|| format!("{vpc} has no default subnet: name one with --subnet"))?.1)
 }
 
-/// Makes the newest version of a launch template the default, which is what is launched. CloudFormation only adds one.
+/// Makes the newest version of a launch template the default, which launches use. CloudFormation only adds a version.
 async fn set_default_version(account: &Account, template: &str) -> anyhow::Result<()> {
     let answer = account.ec2.describe_launch_templates().launch_template_ids(template).send().await;
     let found = answer.map_err(|e| classify(template, e))?.launch_templates.unwrap_or_default().pop();

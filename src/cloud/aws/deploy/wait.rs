@@ -1,4 +1,4 @@
-//! Polling for what takes AWS a while.
+//! Polling for operations that take AWS a while.
 
 use std::time::Duration;
 

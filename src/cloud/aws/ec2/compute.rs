@@ -1,7 +1,7 @@
 //! The instances of a cluster on EC2.
 //!
-//! Tags record which cluster owns an instance and which launch created it, so that a new controller knows its fleet from
-//! EC2 alone. The client makes no retries of its own: the controller, which keeps the launches, decides when to retry.
+//! Tags record which cluster owns an instance and which launch created it, so that a new controller learns its fleet
+//! from EC2 alone. The client does not retry: the controller, which keeps the launches, decides when to retry.
 
 use std::{
     collections::VecDeque,
@@ -44,7 +44,7 @@ struct Step {
     /// Index of the pool.
     pool: usize,
     count: usize,
-    /// Number in the name of the first instance.
+    /// Number in the first instance's name.
     number: usize,
     /// The instances launched; `None` until EC2 has answered.
     launched: Option<Vec<InstanceId>>,
@@ -70,7 +70,7 @@ pub struct Ec2Compute {
 }
 
 impl Ec2Compute {
-    /// Creates the adapter. `client` must make no retries of its own.
+    /// Creates the adapter. `client` must not retry.
     pub fn new(client: Client, options: Ec2Options) -> Self {
         let Launching { instance_types, subnets, spot, capacity_memory, .. } = &options.launch;
         let pools = Pools::new(instance_types, subnets, *spot, *capacity_memory);
@@ -86,7 +86,7 @@ impl Ec2Compute {
         self.launches.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Returns the launch of that token, begun or new.
+    /// Returns the launch with that token, which may be a new one.
     fn launch_of(&self, token: &str) -> Launch {
         let mut launches = self.launches();
         if let Some((_, launch)) = launches.iter().find(|(t, _)| t == token) {
@@ -100,7 +100,8 @@ impl Ec2Compute {
         launch
     }
 
-    /// Asks pool after pool until there are enough instances. After an error, the same token continues with that step.
+    /// Tries one pool after another until there are enough instances. After an error, the same token resumes at that
+    /// step.
     async fn advance(&self, token: &str, count: usize, steps: &mut Vec<Step>) -> CloudResult<Vec<InstanceId>> {
         let mut launched: Vec<InstanceId> = Vec::new();
         let mut refusal = "no instances were requested".to_owned();
@@ -157,7 +158,7 @@ impl Ec2Compute {
         Request { token, pool_index: step.pool, pool, count: step.count, name: self.name(step.number) }
     }
 
-    /// Checks that a launch is permitted and that what it names exists. Launches nothing.
+    /// Checks that a launch is permitted and that the resources it refers to exist. Launches nothing.
     ///
     /// # Errors
     /// What [`Compute::launch`] would return.
@@ -176,18 +177,18 @@ impl Ec2Compute {
         format!("{}{number}", self.options.name_prefix)
     }
 
-    /// Names all but the first instance: RunInstances gives all the same name. Names are for people only.
+    /// Names all instances but the first: RunInstances gives all of them the same name. Names are only for display.
     async fn name_others(&self, ids: &[InstanceId], number: usize) {
         let name = |(at, id): (usize, &InstanceId)| {
             let tag = Tag::builder().key("Name").value(self.name(number + at)).build();
             self.client.create_tags().resources(&id.0).tags(tag).send()
         };
         for error in join_all(ids.iter().enumerate().skip(1).map(name)).await.into_iter().filter_map(Result::err) {
-            tracing::warn!(error = %classify("name", error), "an instance keeps another's name");
+            tracing::warn!(error = %classify("name", error), "an instance keeps the name of another");
         }
     }
 
-    /// Changes all instances with as few calls as possible. A call that fails because of one of them is bisected.
+    /// Changes all instances with as few calls as possible. A call that fails because of a single instance is bisected.
     async fn change_each(&self, change: Change, ids: &[InstanceId]) -> Vec<CloudResult<()>> {
         let mut results = vec![Ok(()); ids.len()];
         let mut todo: Vec<Range<usize>> = Vec::from_iter((!ids.is_empty()).then_some(0..ids.len()));
@@ -219,7 +220,7 @@ impl Ec2Compute {
         }
     }
 
-    /// Continues the numbers of names after those in use.
+    /// Makes the numbering of names continue after `name`.
     fn observe_name(&self, name: &str) {
         if let Some(number) = name.strip_prefix(&self.options.name_prefix).and_then(|n| n.parse().ok()) {
             self.last_number.fetch_max(number, Ordering::Relaxed);
@@ -234,7 +235,7 @@ impl Compute for Ec2Compute {
         let mut steps = launch.lock().await;
         let result = self.advance(token, count, &mut steps).await;
         if let Err(CloudError::NoCapacity(_)) = &result {
-            steps.clear(); // nothing was launched: the same token may ask every pool again
+            steps.clear(); // nothing was launched, so the same token may try every pool again
         }
         result
     }

@@ -5,10 +5,10 @@ use aws_sdk_ec2::types::{Instance as Ec2Instance, InstanceStateName};
 use super::super::tags::{READY_TAG, TOKEN_TAG};
 use crate::cloud::{Instance, InstanceId, InstanceState};
 
-/// Converts an instance; `None` if EC2 reports no id or a state that is not known here.
+/// Converts an instance; `None` if EC2 reports no id or an unknown state.
 ///
-/// An instance that EC2 calls running is pending until its worker has tagged it as ready, and a start counts as a launch:
-/// a tag from before the latest launch does not count.
+/// An instance that EC2 reports as running is pending until its worker has tagged it as ready. A start counts as a
+/// launch: a tag that is older than the latest launch does not count.
 pub(super) fn convert(instance: Ec2Instance) -> Option<Instance> {
     let tag = |key: &str| instance.tags().iter().find(|t| t.key() == Some(key)).and_then(|t| t.value());
     let reason = instance.state_reason().and_then(|r| r.message()).or(instance.state_transition_reason());

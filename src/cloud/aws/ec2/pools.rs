@@ -14,7 +14,7 @@ pub(super) struct Pool {
     pub(super) subnet: Option<String>,
 }
 
-/// All pools that instances may be launched in.
+/// All pools in which instances may be launched.
 #[derive(Debug)]
 pub(super) struct Pools {
     all: Vec<Pool>,
@@ -23,8 +23,8 @@ pub(super) struct Pools {
 }
 
 impl Pools {
-    /// Creates the pools of each type in each subnet. A better type precedes a better subnet, and with `spot` every spot
-    /// pool precedes every on-demand pool. A pool without capacity is avoided for `memory`.
+    /// Creates the pools of each type in each subnet. A better type precedes a better subnet, and with `spot` every
+    /// spot pool precedes every on-demand pool. A pool without capacity is avoided for `memory`.
     pub(super) fn new(types: &[String], subnets: &[String], spot: bool, memory: Duration) -> Self {
         let optional = |list: &[String]| -> Vec<Option<String>> {
             if list.is_empty() { vec![None] } else { list.iter().cloned().map(Some).collect() }
@@ -49,7 +49,7 @@ impl Pools {
     /// Returns the index of the best pool that is not in `tried` and not known to be empty.
     ///
     /// If all are empty and none has been tried, returns the one that has been empty the longest, so that every launch
-    /// asks at least one pool. The caller decides how often to launch.
+    /// tries at least one pool. The caller decides how often to launch.
     pub(super) fn next(&self, tried: &[usize], now: Instant) -> Option<usize> {
         let empty = |at: &usize| self.empty_until.get(at).is_some_and(|until| *until > now);
         let promising = (0..self.all.len()).find(|at| !tried.contains(at) && !empty(at));
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(pools.next(&[], now + memory), Some(0));
 
         pools.mark_empty(1, now + memory / 4);
-        assert_eq!(pools.next(&[], now + memory / 2), Some(0), "all are empty: the one that was so first");
+        assert_eq!(pools.next(&[], now + memory / 2), Some(0), "all are empty: the one marked first");
         pools.mark_empty(0, now + memory / 2);
         assert_eq!(pools.next(&[], now + memory / 2), Some(1));
         assert_eq!(pools.next(&[1], now + memory / 2), None, "only one is tried");

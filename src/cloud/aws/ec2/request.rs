@@ -26,7 +26,7 @@ pub struct Ec2Options {
     pub name_prefix: String,
     /// Image, types, subnets and the like.
     pub launch: Launching,
-    /// Script of an instance's first boot, as plain text. At most 16 KiB.
+    /// Script that an instance runs at its first boot, as plain text. At most 16 KiB.
     pub user_data: Option<String>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// Builds the call. The same request builds the same call, as its `ClientToken` requires.
+    /// Builds the call. Equal requests build equal calls, as the `ClientToken` requires.
     pub(super) fn build(self, client: &Client, options: &Ec2Options) -> RunInstancesFluentBuilder {
         let (launch, pool) = (&options.launch, self.pool);
         let tags = |kind| {
@@ -93,9 +93,9 @@ impl Request<'_> {
     }
 }
 
-/// Returns the `ClientToken` of a launch in one pool, 64 characters, the most that EC2 takes.
+/// Returns the `ClientToken` of a launch in one pool: 64 characters, the most that EC2 accepts.
 ///
-/// EC2 rejects a token that comes again with other parameters, so each pool has its own.
+/// EC2 rejects a token that is reused with other parameters, so each pool has its own.
 fn client_token(cluster: &str, token: &str, pool_index: usize) -> String {
     let digest = Sha256::digest(format!("{cluster}\0{token}\0{pool_index}"));
     digest.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -17,7 +17,7 @@ pub(super) struct Mismatch {
     present: Option<String>,
 }
 
-/// Returns the attributes of `wanted` that `present` lacks or has another value for.
+/// Returns the attributes of `wanted` that are missing from `present` or have a different value there.
 pub(super) fn mismatches(wanted: &Attributes, present: &Attributes) -> Vec<Mismatch> {
     let differ = wanted.iter().filter(|(name, value)| !same(name, present.get(name), value));
     let mismatch = |(name, value): (&QueueAttributeName, &String)| Mismatch {
@@ -28,7 +28,7 @@ pub(super) fn mismatches(wanted: &Attributes, present: &Attributes) -> Vec<Misma
     differ.map(mismatch).collect()
 }
 
-/// Whether SQS can set the attribute of an existing queue.
+/// Returns whether SQS can set the attribute on an existing queue.
 pub(super) fn can_be_set(mismatch: &Mismatch) -> bool {
     mismatch.name != QueueAttributeName::FifoQueue
 }
@@ -54,7 +54,7 @@ pub(super) fn redrive_policy(arn: &str, max_receives: u32) -> String {
     serde_json::json!({ "deadLetterTargetArn": arn, "maxReceiveCount": max_receives.to_string() }).to_string()
 }
 
-/// Whether a present attribute has the wanted value. Redrive policies are JSON, which has many forms.
+/// Returns whether a present attribute has the wanted value. Redrive policies are compared as JSON.
 fn same(name: &QueueAttributeName, present: Option<&String>, wanted: &str) -> bool {
     let Some(present) = present else { return false };
     if *name != QueueAttributeName::RedrivePolicy {

@@ -1,4 +1,4 @@
-//! The batch calls of SQS. Each returns one result per entry, whatever the outcome of the call.
+//! The batch calls of SQS. Each returns one result per entry, even if the call as a whole fails.
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,8 +37,8 @@ impl BatchCalls {
         Arc::new(move |batch| Box::pin(make(self.clone(), batch)))
     }
 
-    /// Sends a batch. Halves it where SQS accepts less per call than documented, as older regions and other
-    /// implementations do.
+    /// Sends a batch. Splits it in half if the service accepts less per call than documented, as older regions and
+    /// other implementations do.
     pub(super) async fn send(self, mut batch: Vec<Message>) -> Vec<CloudResult<()>> {
         let answer = match entries(batch.iter().cloned(), send_entry) {
             Err(error) => Err(error),
@@ -104,7 +104,7 @@ impl BatchCalls {
     }
 }
 
-/// Turns the answer to a batch of `n` entries into one result per entry. Ids are positions in the batch.
+/// Converts the answer to a batch of `n` entries into one result per entry. An entry's id is its position in the batch.
 fn results(
     queue: &str,
     n: usize,

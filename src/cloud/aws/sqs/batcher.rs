@@ -1,7 +1,7 @@
 //! Batches the entries of concurrent callers into few API calls, with an adaptive linger.
 //!
-//! The first entry of a batch lingers for others, as Kafka's `linger.ms` does, but only where others have been arriving
-//! lately. A lone caller waits [`MIN_LINGER`], not the whole batching window.
+//! The first entry of a batch lingers for others, as with Kafka's `linger.ms`, but only if others have been arriving
+//! recently. A lone caller waits [`MIN_LINGER`], not the whole batching window.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,13 +15,13 @@ use crate::cloud::{CloudError, CloudResult};
 
 /// Entries that may wait for a batch; beyond that, callers wait to submit.
 const MAX_WAITING: usize = 1_024;
-/// Calls in flight at once; beyond that, batches wait.
+/// Calls in flight at the same time; beyond that, batches wait.
 const MAX_CALLS: usize = 32;
-/// Share of recent batches that others must have joined for the full linger to pay.
+/// Share of recent batches that others must have joined for the full linger to pay off.
 const MIN_HIT_RATE: f32 = 0.25;
-/// Hit rate that is assumed before there are observations.
+/// Hit rate assumed before there are observations.
 const FIRST_HIT_RATE: f32 = 0.5;
-/// Linger where no other caller is expected: long enough for the rest of the caller's own entries.
+/// Linger when no other caller is expected: long enough for the rest of the caller's own entries.
 const MIN_LINGER: Duration = Duration::from_millis(1);
 
 /// Limits of one call.
@@ -29,7 +29,7 @@ const MIN_LINGER: Duration = Duration::from_millis(1);
 pub(super) struct Limits {
     /// Entries per call.
     pub(super) entries: usize,
-    /// Sum of the entries' weights, in bytes. A single entry is sent whatever its weight.
+    /// Sum of the entries' weights, in bytes. A single entry is sent regardless of its weight.
     pub(super) weight: usize,
     /// Batching window: how long the first entry of a batch waits for others.
     pub(super) linger: Duration,
@@ -46,7 +46,7 @@ struct Waiting<T> {
 
 /// Estimates how often the first entry of a batch is joined by another within the batching window.
 ///
-/// The estimate is an exponential moving average with weight 1/8 for the latest batch, as the round-trip estimate of
+/// The estimate is an exponential moving average with weight 1/8 for the latest batch, like the round-trip estimate of
 /// RFC 6298. A batch that did not linger counts as a hit if the next entry arrived within its window.
 struct ArrivalEstimator {
     hit_rate: f32,
@@ -85,7 +85,8 @@ pub(super) struct Batcher<T> {
 }
 
 impl<T: Send + 'static> Batcher<T> {
-    /// Starts a batcher; must be called within a Tokio runtime. `weigh` returns the weight that [`Limits::weight`] adds up.
+    /// Starts a batcher; must be called within a Tokio runtime. `weigh` returns an entry's weight for
+    /// [`Limits::weight`].
     pub(super) fn new(limits: Limits, weigh: fn(&T) -> usize, call: Call<T>) -> Self {
         let (entries, inbox) = mpsc::channel(MAX_WAITING);
         tokio::spawn(collect(limits, inbox, call));
@@ -98,7 +99,7 @@ impl<T: Send + 'static> Batcher<T> {
         for entry in batch {
             let (done, result) = oneshot::channel();
             let weight = (self.weigh)(&entry);
-            let _ = self.entries.send(Waiting { entry, weight, done }).await; // on failure `done` drops, which is a result
+            let _ = self.entries.send(Waiting { entry, weight, done }).await; // on failure, dropping `done` yields a result
             results.push(result);
         }
         let ended = || CloudError::Unavailable("the program is ending".into());
@@ -137,7 +138,7 @@ async fn collect<T: Send + 'static>(limits: Limits, mut inbox: mpsc::Receiver<Wa
             let _permit = permit;
             let (entries, waiting): (Vec<T>, Vec<_>) = batch.into_iter().map(|w| (w.entry, w.done)).unzip();
             for (done, result) in waiting.into_iter().zip(call(entries).await) {
-                let _ = done.send(result); // the caller may have gone
+                let _ = done.send(result); // the caller may be gone
             }
         });
         if next.is_none() && open {

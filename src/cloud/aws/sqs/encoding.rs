@@ -1,4 +1,4 @@
-//! How SQS carries what the port speaks of: bodies are base64 text, times whole seconds.
+//! Encoding of the port's values for SQS: bodies are base64 text, times are whole seconds.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub(super) fn encode(body: &Bytes) -> String {
     BASE64.encode(body)
 }
 
-/// Returns the length in bytes of a message's body as [`encode`] makes it.
+/// Returns the length in bytes of a message's body as encoded by [`encode`].
 pub(super) fn encoded_len(message: &Message) -> usize {
     message.body.len().div_ceil(3) * 4
 }
@@ -29,7 +29,7 @@ pub(super) fn decode(message: SqsMessage) -> Delivery {
     let receives = attributes.get(&MessageSystemAttributeName::ApproximateReceiveCount).and_then(|n| n.parse().ok());
     let body = message.body.unwrap_or_default();
     Delivery {
-        // A body that is not base64 is not Rollcall's; its reader reports that.
+        // A body that is not base64 was not sent by Rollcall; the receiver reports it.
         body: BASE64.decode(&body).unwrap_or(body.into_bytes()).into(),
         receipt: Receipt(message.receipt_handle.unwrap_or_default()),
         receives: receives.unwrap_or(1),

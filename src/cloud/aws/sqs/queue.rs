@@ -31,7 +31,7 @@ pub(super) struct SqsQueue {
     sends: Batcher<Message>,
     deletes: Batcher<Receipt>,
     extensions: Batcher<(Receipt, Duration)>,
-    /// Sends a batch past the batcher, for messages whose order matters.
+    /// Sends a batch without the batcher, for messages whose order matters.
     send_batch: Call<Message>,
 }
 
@@ -86,7 +86,7 @@ fn batches(messages: Vec<Message>) -> Vec<Vec<Message>> {
     batches
 }
 
-/// Whether two messages belong to one group, so that their order matters.
+/// Returns whether two messages belong to the same group, so that their order matters.
 fn share_a_group(messages: &[Message]) -> bool {
     let mut seen = HashSet::new();
     messages.iter().any(|m| m.group.is_some() && !seen.insert(&m.group))
@@ -159,7 +159,7 @@ mod tests {
     /// The sizes of calls.
     type Sizes = Arc<Mutex<Vec<usize>>>;
 
-    /// A queue that makes no calls, but records those through the batcher and those past it.
+    /// A queue that makes no calls, but records those through the batcher and those that bypass it.
     fn recorded() -> (SqsQueue, [Sizes; 2]) {
         let config = aws_sdk_sqs::Config::builder().behavior_version(aws_config::BehaviorVersion::latest());
         let client = Client::from_conf(config.build());

@@ -1,8 +1,8 @@
 //! All queues of an account and region on SQS.
 //!
-//! FIFO queues are created for high throughput: deduplication and throughput limit are per message group, because each
-//! job is a group of its own. SQS does not drop a message for being received too often: without a dead-letter queue it is
-//! delivered again until it is four days old, SQS's default retention.
+//! FIFO queues are created for high throughput: deduplication and the throughput limit apply per message group, because
+//! each job is a group of its own. SQS does not drop messages that are received too often: without a dead-letter queue,
+//! a message is redelivered until it is four days old, SQS's default retention.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::cloud::{CloudError, CloudResult, Polling, Queue, QueueSpec, Queues, queue_limits::check_visibility};
 
-/// All queues of an account and region.
+/// Provides all queues of an account and region.
 pub struct SqsQueues {
     client: Client,
     linger: Duration,
@@ -33,7 +33,8 @@ impl SqsQueues {
         Self { client, linger, tags, fix: false }
     }
 
-    /// Makes [`Queues::create`] correct the attributes of existing queues, where SQS can, instead of returning an error.
+    /// Makes [`Queues::create`] correct the attributes of existing queues, where SQS can, instead of returning an
+    /// error.
     pub fn fixing(self) -> Self {
         Self { fix: true, ..self }
     }
@@ -65,7 +66,7 @@ impl SqsQueues {
         if let Some(dead_letter) = &spec.dead_letter {
             let url = self.url(dead_letter).await.map_err(|error| match error {
                 CloudError::NotFound(_) => {
-                    CloudError::Invalid(format!("make the dead-letter queue {dead_letter} first"))
+                    CloudError::Invalid(format!("create the dead-letter queue {dead_letter} first"))
                 }
                 error => error,
             })?;
@@ -93,7 +94,7 @@ impl SqsQueues {
         Ok(())
     }
 
-    /// Checks that the queue exists with the attributes that the spec requires. Changes nothing.
+    /// Checks that the queue exists and has the attributes that the spec requires. Changes nothing.
     ///
     /// # Errors
     /// `NotFound` if it does not exist, `Invalid` if an attribute differs.
@@ -103,7 +104,7 @@ impl SqsQueues {
         if mismatches.is_empty() { Ok(()) } else { Err(refusal(&spec.name, &mismatches)) }
     }
 
-    /// Deletes a queue and its messages. `Ok` if there is none.
+    /// Deletes a queue and its messages. `Ok` if it does not exist.
     pub async fn delete(&self, name: &str) -> CloudResult<()> {
         let deleted = async {
             let url = self.url(name).await?;
@@ -125,7 +126,7 @@ impl SqsQueues {
 impl Queues for SqsQueues {
     fn polling(&self) -> Polling {
         Polling {
-            delete_linger: Duration::ZERO, // calls are batched in the queue itself
+            delete_linger: Duration::ZERO, // the queue itself batches calls
             poll_linger: self.linger,
             max_prefetch_delay: self.linger,
             finish_poll: true,
