@@ -1,5 +1,5 @@
-//! Rebuilds a dead actor from its factory, within a budget. Beyond it the process ends non-zero, because an actor that
-//! keeps dying is better served by a fresh process than by another try.
+//! Rebuilds a dead actor from its factory, within a budget. Beyond the budget, the process exits with an error, because
+//! an actor that keeps dying is more likely to recover in a fresh process.
 
 use std::{cell::Cell, collections::VecDeque, time::Duration};
 
@@ -14,15 +14,15 @@ pub const EXIT_SOFTWARE: i32 = 70;
 const BUDGET: usize = 5;
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// A field of every guarded actor: notifies the guardian when the actor is dropped. A panic in a handler drops the actor
-/// without calling `stopped`, so only a destructor sees every death.
+/// Notifies the guardian when the actor that owns it is dropped. Every guarded actor has one as a field. A panic in a
+/// handler drops the actor without calling `stopped`, so only a destructor sees every death.
 pub struct DeathNotice {
     name: &'static str,
     guardian: Addr<Guardian>,
 }
 
 impl DeathNotice {
-    /// Reports that the process is ending: the guardian rebuilds nothing any more.
+    /// Reports that the process is ending: the guardian stops rebuilding actors.
     pub fn stand_down(&self) {
         self.guardian.do_send(StandDown);
     }
@@ -34,7 +34,7 @@ impl Drop for DeathNotice {
     }
 }
 
-/// Starts an actor and puts it into its mailbox.
+/// Starts an actor and sets it in its mailbox.
 type Factory = Box<dyn Fn(DeathNotice)>;
 
 struct Supervised {
@@ -51,13 +51,13 @@ pub struct GuardianBuilder {
 }
 
 impl GuardianBuilder {
-    /// Makes the mailbox of an actor that must be added before [`Self::start`].
+    /// Creates the mailbox of an actor, which must be added before [`Self::start`].
     pub fn mailbox<A: Actor<Context = Context<A>>>(&mut self, name: &'static str) -> Mailbox<A> {
         self.mailboxes.push(name);
         Mailbox::new(name)
     }
 
-    /// Adds an actor that is rebuilt by `make` when it dies.
+    /// Adds an actor. `make` rebuilds it when it dies.
     pub fn supervise<A: Actor<Context = Context<A>>>(
         &mut self,
         mailbox: &Mailbox<A>,
@@ -67,8 +67,8 @@ impl GuardianBuilder {
         self.add(mailbox.name(), Box::new(move |notice| place.set(make(notice).start())));
     }
 
-    /// Adds an actor that must not be rebuilt, because what it had in hand would be lost with nobody to report it. Its
-    /// death ends the process, and others do its work.
+    /// Adds an actor that must not be rebuilt, because the work it had in hand would be lost unnoticed. Its death ends
+    /// the process, and other processes do the work.
     pub fn fail_fast<A: Actor<Context = Context<A>>>(
         &mut self,
         mailbox: &Mailbox<A>,
@@ -78,7 +78,7 @@ impl GuardianBuilder {
         let factory = move |notice| match make.take() {
             Some(make) => place.set(make(notice).start()),
             None => {
-                tracing::error!("it cannot be rebuilt: the process ends, and others do its work");
+                tracing::error!("the actor cannot be rebuilt: exiting, so that other processes do its work");
                 System::current().stop_with_code(EXIT_SOFTWARE);
             }
         };
@@ -92,7 +92,7 @@ impl GuardianBuilder {
     /// Starts the guardian and, in the order in which they were added, its actors.
     ///
     /// # Errors
-    /// A mailbox was made and no actor was added for it: its messages would be lost.
+    /// A mailbox has no actor, so its messages would be lost.
     pub fn start(self) -> anyhow::Result<Addr<Guardian>> {
         let added = |name: &&str| self.supervised.iter().any(|actor| actor.name == *name);
         if let Some(name) = self.mailboxes.iter().find(|name| !added(name)) {
@@ -125,14 +125,14 @@ impl Actor for Guardian {
     }
 }
 
-/// To the guardian: an actor is gone, by stopping or by a panic.
+/// To the guardian: an actor has stopped or panicked.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Died {
     name: &'static str,
 }
 
-/// To the guardian: the process is ending, rebuild nothing any more.
+/// To the guardian: the process is ending; stop rebuilding actors.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct StandDown;
@@ -153,16 +153,16 @@ impl Handler<Died> for Guardian {
         }
         let now = Instant::now();
         if within_budget(&mut actor.deaths, now) {
-            tracing::error!(actor = name, deaths = actor.deaths.len(), "actor died, rebuilding it");
+            tracing::error!(actor = name, deaths = actor.deaths.len(), "actor died: rebuilding it");
             (actor.factory)(DeathNotice { name, guardian: ctx.address() });
         } else {
-            tracing::error!(actor = name, deaths = BUDGET + 1, window = ?WINDOW, "actor keeps dying, giving up");
+            tracing::error!(actor = name, deaths = BUDGET + 1, window = ?WINDOW, "actor keeps dying: exiting");
             System::current().stop_with_code(EXIT_SOFTWARE);
         }
     }
 }
 
-/// Records a death; whether there were at most [`BUDGET`] within [`WINDOW`].
+/// Records a death and returns whether there were at most [`BUDGET`] within [`WINDOW`].
 fn within_budget(deaths: &mut VecDeque<Instant>, now: Instant) -> bool {
     deaths.push_back(now);
     while deaths.front().is_some_and(|first| now.duration_since(*first) > WINDOW) {
@@ -237,7 +237,7 @@ mod tests {
     async fn a_role_does_not_start_while_a_mailbox_has_no_actor() {
         let mut guardian = Guardian::builder();
         let sender = guardian.mailbox::<Fragile>("fragile").sender::<Poke>();
-        assert!(!sender.tell(Poke { panic: false }), "nobody is there");
+        assert!(!sender.tell(Poke { panic: false }), "there is no actor yet");
         let error = guardian.start().expect_err("an actor was forgotten");
         assert!(error.to_string().contains("fragile"), "{error}");
     }

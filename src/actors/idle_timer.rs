@@ -16,7 +16,7 @@ pub struct Busy;
 #[rtype(result = "()")]
 pub struct Idle;
 
-/// From the idle timer: there has been no job for as long as the rule says.
+/// From the idle timer: there has been no job for as long as the rule requires.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct IdleExpired;
@@ -32,12 +32,13 @@ pub struct IdleTimer {
 }
 
 impl IdleTimer {
-    /// Counts idle time from now on. `born`: when the instance came up, as far as it can know.
+    /// Creates a timer that counts idle time from now on. `born` is when the instance came up, as far as is known.
     pub fn new(rule: IdleStop, born: Instant, expired: Sender<IdleExpired>, notice: DeathNotice) -> Self {
         Self { rule, born, in_hand: 0, idle_since: Instant::now(), expired, _notice: notice }
     }
 
-    /// Compares deadlines instead of restarting a timer per job: a full mailbox is emptied before timers fire.
+    /// Reports if the idle time is over, and schedules the next check. Deadlines are compared instead of restarting a
+    /// timer per job, because a full mailbox is emptied before timers fire.
     fn check(&mut self, ctx: &mut Context<Self>) {
         let wait = match self.in_hand {
             0 => self.rule.wait(self.idle_since.elapsed(), self.born.elapsed()),
@@ -46,7 +47,7 @@ impl IdleTimer {
         if wait.is_zero() {
             self.expired.tell(IdleExpired);
         }
-        // The supervisor may not be able to stop now: ask again later.
+        // The supervisor may not be able to stop now, so this is reported again later.
         let next = if wait.is_zero() { self.rule.idle } else { wait };
         ctx.run_later(next, Self::check);
     }

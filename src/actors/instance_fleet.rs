@@ -1,5 +1,5 @@
-//! Runs the pure core of the fleet: events in, actions out. Every call to the cloud runs on owned data beside the actor
-//! and comes back as an event.
+//! Runs the pure core of the fleet: events in, actions out. Every call to the cloud runs concurrently with the actor,
+//! on owned data, and its answer is an event.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,8 @@ use crate::{
     fleet_log::EventRecorder,
 };
 
-/// To the fleet: uploads that wait in this process now. Sent with each upload, so that growing never waits for a poll.
+/// To the fleet: the number of uploads that wait in this process. Sent with each upload, so that the fleet grows
+/// without waiting for a poll.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct DemandHint {
@@ -30,11 +31,11 @@ pub struct Served {
     pub worker: InstanceId,
     /// How many jobs.
     pub jobs: u64,
-    /// How long they took in all.
+    /// How long they took in total.
     pub busy: Duration,
 }
 
-/// To the fleet: the process is ending, launch and start nothing any more.
+/// To the fleet: the process is ending; launch and start no more instances.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Retire;
@@ -51,14 +52,15 @@ pub struct InstanceFleet {
     requests: Arc<dyn Queue>,
     shown: Arc<watch::Sender<Arc<FleetView>>>,
     wake: Option<SpawnHandle>,
-    /// When the view was last shown, and whether it will be again without another event.
+    /// When the view was last published, and whether it is due again without another event.
     showed: Option<Instant>,
     show_due: bool,
     _notice: DeathNotice,
 }
 
 impl InstanceFleet {
-    /// `core` counts its time from now on. Its events go to `recorder`; its view is published to `shown`.
+    /// Creates the actor. The time of `core` counts from now on. Its events go to `recorder`; its view is published to
+    /// `shown`.
     pub fn new(
         core: FleetCore,
         recorder: Option<EventRecorder>,
@@ -107,8 +109,8 @@ impl InstanceFleet {
         }
     }
 
-    /// Shows the fleet as it is, at once if it was not shown just before: with thousands of jobs a second it changes far
-    /// more often than anybody can look.
+    /// Publishes the view of the fleet, at most once per [`SHOW_EVERY`]: with thousands of jobs per second it changes
+    /// far more often than a client can display it.
     fn show_soon(&mut self, ctx: &mut Context<Self>) {
         let wait = self.showed.map_or(Duration::ZERO, |at| SHOW_EVERY.saturating_sub(at.elapsed()));
         if wait.is_zero() {
@@ -146,7 +148,7 @@ impl InstanceFleet {
         ctx.spawn(done.into_actor(self).map(|event, act, ctx| act.step(event, ctx)));
     }
 
-    /// Looks again whenever the cloud says that something has changed, where it can say so.
+    /// Steps the core whenever the cloud reports a change, if it can report changes.
     fn follow_changes(&mut self, ctx: &mut Context<Self>) {
         let Some(mut changes) = self.compute.changes() else { return };
         let next = async move { changes.changed().await.is_ok() }.into_actor(self);
@@ -189,7 +191,7 @@ impl Handler<Retire> for InstanceFleet {
     }
 }
 
-/// The instances a process owns, ended with it.
+/// Terminates all instances, for a process that owns them and is ending.
 pub async fn end_all(compute: &dyn Compute) {
     match compute.describe().await {
         Ok(instances) => {

@@ -1,8 +1,8 @@
-//! Root of a worker's actors: takes jobs from the poller, has them run, replied and persisted, and ends when there has
-//! been nothing to do, on a signal, or when the cloud takes the instance away.
+//! The root of a worker's actors: takes jobs from the poller, runs them, and ends the worker when it has been idle, on
+//! a signal, or when the cloud reclaims the instance.
 //!
-//! The reply goes out before the result is persisted, because somebody waits for it; the job is deleted after both, so a
-//! death in between repeats the job instead of losing its result.
+//! The reply is sent before the result is persisted, because a client waits for it. The job is deleted after both, so a
+//! crash in between repeats the job instead of losing its result.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -31,13 +31,13 @@ use crate::{
 
 /// Exit code of a worker that could not finish its jobs in `worker.drain_timeout` (`EX_TEMPFAIL` of sysexits.h).
 pub const EXIT_UNFINISHED: i32 = 75;
-/// Exit code of a worker that has lost its cloud, or could not have its instance stopped (`EX_UNAVAILABLE` of sysexits.h).
-/// Its unit on AWS powers the machine off then.
+/// Exit code of a worker that has lost its cloud or could not stop its instance (`EX_UNAVAILABLE` of sysexits.h). On
+/// AWS, its systemd unit then powers off the machine.
 pub const EXIT_UNAVAILABLE: i32 = 69;
 /// How often the interruption notice is read (EC2 gives two minutes).
 const INTERRUPTION_EVERY: Duration = Duration::from_secs(5);
-/// Finished jobs per thread whose reply or result may be being written: bounds how far execution runs ahead of a slow
-/// store.
+/// Limit of finished jobs per thread whose reply or result is still being written: bounds how far execution runs ahead
+/// of a slow store.
 const UNPERSISTED: usize = 8;
 
 /// Senders to the other actors of the worker.
@@ -68,11 +68,11 @@ impl Peers {
 /// Why an instance ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndReason {
-    /// Nothing to do for `worker.idle_stop`.
+    /// There was no job for `worker.idle_stop`.
     Idle,
-    /// SIGTERM, SIGINT.
+    /// SIGTERM or SIGINT.
     Signal,
-    /// The cloud announced that it takes the instance away.
+    /// The cloud announced that it will reclaim the instance.
     Interrupted(String),
 }
 
@@ -81,7 +81,7 @@ pub enum EndReason {
 #[rtype(result = "()")]
 pub struct End(pub EndReason);
 
-/// How a worker works.
+/// Limits of a worker.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Threads of the job runner.
@@ -92,7 +92,7 @@ pub struct Limits {
     pub drain_timeout: Duration,
 }
 
-/// The poller's request for capacity, until there is room.
+/// The poller's request for capacity, kept until there is capacity.
 struct CapacityRequest {
     batch_was_full: bool,
     answer: oneshot::Sender<usize>,
@@ -104,21 +104,22 @@ pub struct InstanceSupervisor {
     metadata: Arc<dyn Metadata>,
     peers: Peers,
     limits: Limits,
-    /// Jobs so far: numbers those in hand.
+    /// Number of jobs received so far, which numbers the next one.
     jobs: u64,
-    /// Jobs in hand that have not been begun; those that are being done, and since when.
+    /// Received jobs that wait for a thread; jobs on a thread, each with its start.
     waiting: HashSet<u64>,
     begun: HashMap<u64, Instant>,
     /// Finished jobs whose reply or result is being written.
     unpersisted: usize,
     capacity_request: Option<CapacityRequest>,
-    /// When the request is decided again, at the latest.
+    /// Timer for the next decision on the request.
     decide_later: Option<SpawnHandle>,
     ending: Option<EndReason>,
     notice: DeathNotice,
 }
 
 impl InstanceSupervisor {
+    /// Creates the supervisor of a worker whose jobs are run by `runner`.
     pub fn new(
         runner: Arc<JobRunner>,
         limits: Limits,
@@ -142,7 +143,7 @@ impl InstanceSupervisor {
         }
     }
 
-    /// Answers the poller's request if there is room, or decides again when there may be.
+    /// Answers the poller's request if there is capacity; otherwise decides again when there may be.
     fn answer_poller(&mut self, ctx: &mut Context<Self>) {
         if let Some(later) = self.decide_later.take() {
             ctx.cancel_future(later);
@@ -168,7 +169,7 @@ impl InstanceSupervisor {
         }
     }
 
-    /// Has a job run, replied and persisted, and its message deleted or returned to the queue.
+    /// Runs a job: sends the reply, persists the result, and deletes the message or returns it to the queue.
     fn take(&mut self, delivery: Delivery, ctx: &mut Context<Self>) {
         let (job, receipt) = (self.jobs, delivery.receipt.clone());
         self.jobs += 1;
@@ -198,7 +199,7 @@ impl InstanceSupervisor {
             persisted.into_actor(act)
         });
         let durable = persisted.then(|persisted, act, ctx| {
-            // The disk may be slow: nothing of the payload is held any more, and execution goes on.
+            // The disk may be slow: the payload has been released, and execution continues.
             act.unpersisted -= 1;
             act.answer_poller(ctx);
             let runner = act.runner.clone();
@@ -214,7 +215,7 @@ impl InstanceSupervisor {
             match durable {
                 Ok(()) => act.peers.done.tell(Done(receipt)),
                 Err(error) => {
-                    tracing::error!(%error, "job not finished: it will be done again");
+                    tracing::error!(%error, "job not finished: it will be redelivered");
                     act.peers.nack.tell(Nack(receipt))
                 }
             };
@@ -231,7 +232,7 @@ impl InstanceSupervisor {
         self.notice.stand_down();
         self.peers.drain.tell(Drain);
         ctx.run_later(self.limits.drain_timeout, |_, _| {
-            tracing::error!("jobs in hand did not finish in time: leaving them to others");
+            tracing::error!("jobs in hand did not finish in time: leaving them to other workers");
             System::current().stop_with_code(EXIT_UNFINISHED);
         });
     }
@@ -302,7 +303,7 @@ impl Handler<Drained> for InstanceSupervisor {
             let code = match result {
                 Ok(()) => 0,
                 Err(error) => {
-                    tracing::error!(%error, "the cloud was not told that this instance stops");
+                    tracing::error!(%error, "this instance could not be stopped");
                     EXIT_UNAVAILABLE
                 }
             };

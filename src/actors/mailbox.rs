@@ -1,7 +1,7 @@
-//! The place of an actor, which stays the same when the actor is rebuilt.
+//! Mailboxes: stable references to actors that may be rebuilt.
 //!
-//! There is one mailbox per actor. Whoever sends to the actor takes a [`Sender`] of the message from its mailbox, which
-//! does not compile unless the actor handles that message; and a role does not start while a mailbox has no actor
+//! There is one mailbox per actor. A component that sends to the actor takes a [`Sender`] of the message from its
+//! mailbox, which compiles only if the actor handles that message. A role does not start while a mailbox has no actor
 //! (see [`GuardianBuilder`](super::guardian::GuardianBuilder)).
 
 use std::sync::{Arc, RwLock};
@@ -9,7 +9,7 @@ use std::sync::{Arc, RwLock};
 use actix::{Actor, Addr, Context, Handler, MailboxError, Message};
 use futures_util::future::BoxFuture;
 
-/// The place of an actor of type `A`: holds whichever address is the present one.
+/// Holds the current address of an actor of type `A`.
 pub struct Mailbox<A: Actor>(Arc<Slot<A>>);
 
 struct Slot<A: Actor> {
@@ -24,7 +24,7 @@ impl<A: Actor> Clone for Mailbox<A> {
 }
 
 impl<A: Actor<Context = Context<A>>> Mailbox<A> {
-    /// Makes the place of an actor that will be started. `name` is for log lines.
+    /// Creates the mailbox of an actor that will be started. `name` is for log lines.
     pub fn new(name: &'static str) -> Self {
         Self(Arc::new(Slot { name, address: RwLock::new(None) }))
     }
@@ -34,7 +34,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         self.0.name
     }
 
-    /// Returns a sender of `M` to whichever actor is in this place.
+    /// Returns a sender of `M` to the actor behind this mailbox.
     pub fn sender<M>(&self) -> Sender<M>
     where
         A: Handler<M>,
@@ -43,7 +43,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         Sender(self.0.clone())
     }
 
-    /// Puts an actor that has been started into its place.
+    /// Sets the address of an actor that has been started.
     pub(super) fn set(&self, address: Addr<A>) {
         *self.0.address.write().unwrap_or_else(|e| e.into_inner()) = Some(address);
     }
@@ -81,7 +81,7 @@ where
     }
 }
 
-/// Sends messages of one type to one place, whichever actor is there. Cheap to clone.
+/// Sends messages of one type to the actor behind a mailbox. Cheap to clone.
 pub struct Sender<M: Message>(Arc<dyn Route<M>>);
 
 impl<M: Message> Clone for Sender<M> {
@@ -91,7 +91,7 @@ impl<M: Message> Clone for Sender<M> {
 }
 
 impl<M: Message> Sender<M> {
-    /// Sends without waiting. Returns `false` if the actor is dead at the moment and the message is lost.
+    /// Sends without waiting. Returns `false` if the actor is currently dead and the message is lost.
     pub fn tell(&self, message: M) -> bool {
         self.0.tell(message)
     }
@@ -99,7 +99,7 @@ impl<M: Message> Sender<M> {
     /// Sends and waits for the answer.
     ///
     /// # Errors
-    /// `Closed` if the actor is dead or dies meanwhile.
+    /// `Closed` if the actor is dead or dies before it answers.
     pub async fn ask(&self, message: M) -> Result<M::Result, MailboxError> {
         self.0.ask(message).await
     }

@@ -1,7 +1,8 @@
-//! Receives messages for an owner, and deletes, extends or returns them as the owner says.
+//! Receives messages for an owner, extends them while they are in hand, and deletes them or returns them to the queue
+//! at the owner's request.
 //!
-//! There is one long poll at a time, never for more messages than the owner has capacity for: how long a process holds a
-//! job that another could do is up to the owner.
+//! There is one long poll at a time, never for more messages than the owner has capacity for. The owner thereby decides
+//! how long a process holds a job that another could do.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -15,34 +16,34 @@ use crate::cloud::{CloudError, CloudResult, Delivery, MAX_BATCH, Queue, Receipt}
 
 /// Longest wait of one long poll (SQS's limit).
 const LONG_POLL: Duration = Duration::from_secs(20);
-/// Pauses between polls that failed: from the first, doubled each time, up to the second.
+/// Shortest and longest pause after a failed poll; each failure doubles the pause.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
-/// From a poller to its owner: messages received. Each receipt is owed a [`Done`] or a [`Nack`].
+/// From a poller to its owner: received messages. The owner must answer each receipt with [`Done`] or [`Nack`].
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Deliveries(pub Vec<Delivery>);
 
-/// From a poller to its owner: how many messages may the next poll bring (1 to [`MAX_BATCH`])? Answered when there is
-/// room.
+/// From a poller to its owner: how many messages may the next poll return (1 to [`MAX_BATCH`])? Answered when there is
+/// capacity.
 #[derive(Message)]
 #[rtype(result = "usize")]
 pub struct RequestCapacity {
-    /// The last poll brought as many as it asked for.
+    /// The last poll returned as many messages as requested.
     pub batch_was_full: bool,
 }
 
-/// From a poller to its owner: nothing is in hand, and a final poll brought nothing. It receives no more.
+/// From a poller to its owner: no message is in hand, and a final poll returned none. It has stopped polling.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct QueueEmpty;
 
-/// From a poller to its owner: it has drained, and holds nothing any more.
+/// From a poller to its owner: it has drained and holds no more messages.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Drained;
 
-/// To a poller: the message is done with and can be deleted.
+/// To a poller: the message has been handled and can be deleted.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Done(pub Receipt);
@@ -52,12 +53,12 @@ pub struct Done(pub Receipt);
 #[rtype(result = "()")]
 pub struct Nack(pub Receipt);
 
-/// To a poller: poll once more, and report [`QueueEmpty`] if that brings nothing.
+/// To a poller: poll once more, and report [`QueueEmpty`] if that returns no message.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct FinalPoll;
 
-/// To a poller: receive no more, delete what is done, then report [`Drained`].
+/// To a poller: stop polling, delete the messages that are done, then report [`Drained`].
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Drain;
@@ -65,16 +66,16 @@ pub struct Drain;
 /// How a poller treats its queue.
 #[derive(Clone, Debug)]
 pub struct PollerOptions {
-    /// The queue's visibility timeout: messages in hand are extended by it, every third of it.
+    /// The queue's visibility timeout. Messages in hand are extended to it, every third of that time.
     pub visibility: Duration,
     /// How long a delete may wait for others to share its call.
     pub delete_linger: Duration,
-    /// How long the next poll waits for messages to share it, after one that brought some, but fewer than it asked for.
+    /// How long the next poll is delayed after one that returned some messages, but fewer than requested.
     pub poll_linger: Duration,
     /// Longest long poll, at most [`LONG_POLL`].
     pub wait: Duration,
-    /// Whether a drain waits for the poll under way instead of dropping it: the messages that a dropped poll is answered
-    /// with stay hidden until their visibility runs out, where the queue is on the other side of a network.
+    /// Whether a drain waits for the poll under way instead of dropping it: messages in the answer of a remote queue to
+    /// a dropped poll stay hidden until their visibility timeout.
     pub finish_poll: bool,
 }
 
@@ -90,7 +91,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Makes the owner of a poller that polls until its process ends.
+    /// Returns the owner of a poller that polls until its process ends.
     pub fn of_endless<A>(mailbox: &Mailbox<A>) -> Self
     where
         A: Actor<Context = Context<A>> + Handler<RequestCapacity> + Handler<Deliveries>,
@@ -99,7 +100,7 @@ impl Owner {
         Self { capacity, deliveries, queue_empty: None, drained: None }
     }
 
-    /// Makes the owner of a poller that drains.
+    /// Returns the owner of a poller that drains.
     pub fn of_draining<A>(mailbox: &Mailbox<A>) -> Self
     where
         A: Actor<Context = Context<A>>
@@ -117,10 +118,10 @@ impl Owner {
 pub struct QueuePoller {
     queue: Arc<dyn Queue>,
     options: PollerOptions,
-    /// What leads to the next poll: a pause, then the request for capacity.
+    /// The pause and the request for capacity before the next poll.
     next: Option<SpawnHandle>,
     poll: Option<SpawnHandle>,
-    /// The last poll brought as many as it asked for.
+    /// The last poll returned as many messages as requested.
     batch_was_full: bool,
     failures: u32,
     in_hand: HashSet<Receipt>,
@@ -128,7 +129,7 @@ pub struct QueuePoller {
     delete_due: bool,
     /// Deletes and returns under way.
     calls: usize,
-    /// The poll under way, or else the next one, is the final poll.
+    /// The poll under way, or otherwise the next one, is the final poll.
     final_poll: bool,
     draining: bool,
     owner: Owner,
@@ -136,7 +137,7 @@ pub struct QueuePoller {
 }
 
 impl QueuePoller {
-    /// Polls `queue` for `owner` as soon as it is started.
+    /// Creates a poller that polls `queue` for `owner` as soon as it is started.
     pub fn new(queue: Arc<dyn Queue>, options: PollerOptions, owner: Owner, notice: DeathNotice) -> Self {
         Self {
             queue,
@@ -166,7 +167,7 @@ impl QueuePoller {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            // The owner may be being rebuilt.
+            // This fails while the owner is being rebuilt.
             capacity.ask(RequestCapacity { batch_was_full }).await.unwrap_or(0)
         };
         self.next = Some(ctx.spawn(asked.into_actor(self).map(|capacity, act, ctx| {
@@ -179,7 +180,7 @@ impl QueuePoller {
     }
 
     fn receive(&mut self, max: usize, ctx: &mut Context<Self>) {
-        // The final poll of a queue nearby does not wait.
+        // The final poll of a local queue does not wait.
         let wait = if self.final_poll && !self.options.finish_poll { Duration::ZERO } else { self.options.wait };
         let (queue, wait) = (self.queue.clone(), wait.min(LONG_POLL));
         let received = async move { queue.receive(max, wait).await }.into_actor(self);
@@ -199,7 +200,7 @@ impl QueuePoller {
         match result {
             Ok(batch) if batch.is_empty() && final_poll && self.in_hand.is_empty() => {
                 if let Some(owner) = &self.owner.queue_empty {
-                    owner.tell(QueueEmpty); // and not another poll: a drain follows
+                    owner.tell(QueueEmpty); // no further poll, because a drain follows
                 }
             }
             Ok(batch) => {
@@ -209,7 +210,7 @@ impl QueuePoller {
                     return self.poll_after(Duration::ZERO, ctx);
                 }
                 if final_poll {
-                    tracing::info!("the final poll brought jobs: going on");
+                    tracing::info!("the final poll returned jobs: continuing");
                 }
                 let receipts: Vec<Receipt> = batch.iter().map(|d| d.receipt.clone()).collect();
                 if self.owner.deliveries.tell(Deliveries(batch)) {
@@ -243,7 +244,7 @@ impl QueuePoller {
                 for (receipt, error) in failed {
                     tracing::warn!(%error, "extend failed");
                     if let CloudError::Conflict(_) | CloudError::NotFound(_) = error {
-                        act.in_hand.remove(&receipt); // it has expired: the message is another's now
+                        act.in_hand.remove(&receipt); // it has expired: another receiver may have the message
                     }
                 }
             }));
@@ -274,7 +275,7 @@ impl QueuePoller {
         }
     }
 
-    /// Makes messages visible again. If that fails, the visibility timeout does.
+    /// Makes messages visible again. If this fails, they become visible after the visibility timeout.
     fn return_to_queue(&mut self, receipts: Vec<Receipt>, ctx: &mut Context<Self>) {
         let queue = self.queue.clone();
         self.call(ctx, async move {
@@ -331,9 +332,9 @@ impl Handler<FinalPoll> for QueuePoller {
     type Result = ();
     fn handle(&mut self, _: FinalPoll, ctx: &mut Self::Context) {
         if self.draining || !self.in_hand.is_empty() {
-            return; // jobs came in the meantime
+            return; // jobs have arrived in the meantime
         }
-        self.final_poll = true; // what it brings is kept
+        self.final_poll = true; // its messages are kept
         if !self.options.finish_poll
             && let Some(poll) = self.poll.take()
         {

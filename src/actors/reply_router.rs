@@ -1,5 +1,5 @@
 //! Routes each reply to the requests that wait for its job. There is one router per web node, so each reply is received
-//! once.
+//! only once.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,13 +20,13 @@ use crate::{
     wire,
 };
 
-/// To the router: `to` waits for the reply to job `id`. Answered once it is registered, so that the job may be sent.
+/// To the router: `to` waits for the reply to job `id`. Answered once registered, so that the job can be sent.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Register {
     /// The job.
     pub id: JobId,
-    /// Who waits.
+    /// The request that waits.
     pub to: Recipient<Routed>,
 }
 
@@ -36,7 +36,7 @@ pub struct Register {
 pub struct Forget {
     /// The job.
     pub id: JobId,
-    /// Who waited.
+    /// The request that waited.
     pub to: Recipient<Routed>,
 }
 
@@ -47,7 +47,7 @@ pub struct Routed(pub Reply);
 
 /// See the module.
 pub struct ReplyRouter {
-    /// Several requests may wait for one id: a client that retries with its own key does not end its first request.
+    /// Several requests may wait for one id, because a client's retry with the same key does not end its first request.
     waiting: HashMap<JobId, Vec<Recipient<Routed>>>,
     done: Sender<Done>,
     served: Option<Sender<Served>>,
@@ -55,23 +55,23 @@ pub struct ReplyRouter {
 }
 
 impl ReplyRouter {
-    /// Sends the receipts of routed replies to `done`, and to `served`, where the fleet is in this process, how long the
-    /// workers took.
+    /// Creates a router that sends the receipts of routed replies to `done`, and reports the workers' service times to
+    /// `served` if the fleet is in this process.
     pub fn new(done: Sender<Done>, served: Option<Sender<Served>>, notice: DeathNotice) -> Self {
         Self { waiting: HashMap::new(), done, served, _notice: notice }
     }
 
     fn route(&mut self, reply: Reply) {
         metrics::histogram!("rollcall_worker_seconds").record(f64::from(reply.worker_ms) / 1e3);
-        // Nobody waits: an asynchronous upload, one past its deadline, or a second delivery. The store has the result.
+        // No request waits for an asynchronous upload, after the deadline, or on redelivery. The store has the result.
         for to in self.waiting.remove(&reply.id).unwrap_or_default() {
             to.do_send(Routed(reply.clone()));
         }
     }
 }
 
-/// Returns the time a worker reports, which may be anything: what is no time counts as none, and no job takes longer
-/// than a visibility can be extended.
+/// Returns the service time that a worker reports, sanitised: an invalid duration counts as zero, and no job takes
+/// longer than the longest visibility timeout.
 fn worker_time(reply: &Reply) -> Duration {
     const MOST: Duration = Duration::from_secs(12 * 3600);
     Duration::try_from_secs_f32(reply.worker_ms / 1e3).unwrap_or_default().min(MOST)
@@ -102,7 +102,7 @@ impl Handler<Forget> for ReplyRouter {
 
 impl Handler<RequestCapacity> for ReplyRouter {
     type Result = usize;
-    /// Replies are routed as they come: the request was in the mailbox behind those before.
+    /// Always grants a full batch: earlier replies have been routed by the time this is handled.
     fn handle(&mut self, _: RequestCapacity, _: &mut Self::Context) -> usize {
         MAX_BATCH
     }
@@ -120,7 +120,7 @@ impl Handler<Deliveries> for ReplyRouter {
                     *busy = busy.saturating_add(worker_time(&reply));
                     self.route(reply);
                 }
-                Err(error) => tracing::warn!(%error, "unreadable reply dropped"),
+                Err(error) => tracing::warn!(%error, "reply dropped: it cannot be decoded"),
             }
             self.done.tell(Done(delivery.receipt));
         }

@@ -1,7 +1,7 @@
-//! Submits one job and waits for its reply, or for its deadline.
+//! Submits one job and waits for its reply or its deadline.
 //!
-//! It registers with the router before the job is sent, so that no reply can come too early. The answer goes out through
-//! a oneshot channel; when the client is gone, the actor stops ([`HangUp`]), and the job goes on.
+//! It registers with the router before it sends the job, so that no reply can arrive too early. The answer is sent
+//! through a oneshot channel. If the client disconnects, the actor stops ([`HangUp`]) and the job continues.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,17 +18,17 @@ use crate::{
     results::ResultStore,
 };
 
-/// How often a retried request reads the store for a result. The queue drops its job as a duplicate, and the reply may
-/// have gone to the first request already, before its result was stored.
+/// How often a retried request looks for the result in the store. The queue drops its job as a duplicate, and the reply
+/// may already have gone to the first request.
 const READ_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a job was not submitted, or has no reply yet.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// There is no room: 503 with `Retry-After`.
+    /// There is no capacity: 503 with `Retry-After`.
     #[error("busy: {what}; try again in {} s", retry_after.as_secs())]
     Overloaded {
-        /// What there is too much of.
+        /// The resource that is exhausted.
         what: &'static str,
         /// When to try again.
         retry_after: Duration,
@@ -36,23 +36,23 @@ pub enum SubmitError {
     /// The queue or the store failed: 503.
     #[error("the queue or the store failed: {0}")]
     Cloud(#[from] CloudError),
-    /// The deadline has passed: 504. The job goes on; its result will be found under the id.
+    /// The deadline has passed: 504. The job continues; its result will be available under the id.
     #[error("no answer within {} s; ask for the result by its id {id}", waited.as_secs())]
     Deadline {
         /// The job.
         id: JobId,
-        /// How long was waited.
+        /// How long the request waited.
         waited: Duration,
     },
-    /// The server is shutting down: 503. The job goes on.
-    #[error("this server is shutting down; the job {id} goes on")]
+    /// The server is shutting down: 503. The job continues.
+    #[error("this server is shutting down; the job {id} continues")]
     Closed {
         /// The job.
         id: JobId,
     },
 }
 
-/// What a request needs of its node.
+/// What a request needs from its node.
 #[derive(Clone)]
 pub struct Ports {
     /// The request queue.
@@ -71,16 +71,16 @@ pub struct WebRequest {
     pub id: JobId,
     /// The job as a message; taken when it is sent.
     pub message: Option<Message>,
-    /// File name, for the pending result of a job that outlives its request.
+    /// File name, for the pending result if the job outlives the request.
     pub file: String,
     /// How long to wait for the reply.
     pub deadline: Duration,
-    /// Whether a result may be stored already, or while this waits: then the store is read before sending, and now and
-    /// then.
+    /// Whether an earlier request may have submitted the job: if so, the store is read before sending and periodically
+    /// after.
     pub retried: bool,
-    /// The node's.
+    /// The ports of the node.
     pub ports: Ports,
-    /// Where the answer goes; taken when it is given.
+    /// Receives the answer; taken when it is sent.
     pub answer: Option<oneshot::Sender<Result<Reply, SubmitError>>>,
 }
 
@@ -103,7 +103,7 @@ impl WebRequest {
             if retried && let Some(reply) = ports.results.reply(id).await? {
                 return Ok(Some(reply));
             }
-            // Until there is an answer the client knows nothing of the job: it need not be durable yet.
+            // The client has not been promised anything before its answer, so the job need not be durable yet.
             let result = ports.requests.send_buffered(vec![message]).await.pop();
             result.unwrap_or_else(|| Err(CloudError::Unavailable("the queue did not answer".into())))?;
             Ok(None)
@@ -132,8 +132,8 @@ impl WebRequest {
         }));
     }
 
-    /// The reply may have been lost while its result was stored: reads the store once, then stores that the job is
-    /// pending, so that whoever asks for the id does not hear that there is no such job.
+    /// Answers at the deadline. The reply may have been lost after its result was stored, so this reads the store
+    /// first. If there is no result, it stores that the job is pending, so that the id is known from then on.
     fn expire(&mut self, ctx: &mut Context<Self>) {
         let (id, waited) = (self.id, self.deadline);
         let (results, file) = (self.ports.results.clone(), self.file.clone());
@@ -175,7 +175,7 @@ impl Handler<Routed> for WebRequest {
     }
 }
 
-/// To a request: its client is gone.
+/// To a request: its client has disconnected.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 pub struct HangUp;

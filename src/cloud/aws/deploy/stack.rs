@@ -59,7 +59,10 @@ impl<'a> Stack<'a> {
             Ok(stack.stack_status().and_then(|status| outcome(status.as_str())))
         });
         outcome.await?.with_context(|| {
-            format!("the stack {} is still changing, without further help: run the command again later", self.name)
+            format!(
+                "the stack {} is still changing; CloudFormation continues on its own: run the command again later",
+                self.name
+            )
         })
     }
 

@@ -99,7 +99,8 @@ impl<T: Send + 'static> Batcher<T> {
         for entry in batch {
             let (done, result) = oneshot::channel();
             let weight = (self.weigh)(&entry);
-            let _ = self.entries.send(Waiting { entry, weight, done }).await; // on failure, dropping `done` yields a result
+            // If this fails, dropping `done` yields a result.
+            let _ = self.entries.send(Waiting { entry, weight, done }).await;
             results.push(result);
         }
         let ended = || CloudError::Unavailable("the program is ending".into());
