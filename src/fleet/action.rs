@@ -1,10 +1,10 @@
-//! What the core wants done.
+//! The actions that the core requests.
 
 use serde::{Deserialize, Serialize};
 
 use super::instance::InstanceId;
 
-/// A call to make. There is none that stops a running instance: workers stop themselves.
+/// A call to make. No action stops a running instance: workers stop themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Reads the depth of the request queue.
@@ -14,7 +14,7 @@ pub enum Action {
         /// Number of the description.
         generation: u64,
     },
-    /// Launches instances. Idempotent by token: the same token again makes no further instances.
+    /// Launches instances. Idempotent by token: a repeated token launches no further instances.
     Launch {
         /// Token of the launch.
         token: String,
@@ -45,8 +45,8 @@ pub enum Cause {
     BootTimeout,
     /// Not stopped within `fleet.boot_timeout`.
     StopTimeout,
-    /// No job finished for `fleet.silent_timeout`, while jobs waited or long after it should have stopped itself.
+    /// Finished no job for `fleet.silent_timeout`, while jobs waited or long after it should have stopped itself.
     Silent,
-    /// Requested before; the answer was lost, or the instance never showed.
+    /// Requested before; the answer was lost, or the instance was never shown.
     Again,
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::timestamp::Timestamp;
 
-/// Activities kept.
+/// Number of activities kept.
 const KEPT: usize = 500;
 
 /// A decision, a change of state or an error.

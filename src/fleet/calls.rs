@@ -5,32 +5,32 @@ use std::time::Duration;
 use super::timestamp::Timestamp;
 use crate::error::CloudError;
 
-/// Shortest time between two reads of one kind.
+/// Shortest time between two reads of the same kind.
 const MIN_READ_INTERVAL: Duration = Duration::from_millis(50);
 /// A call without an answer for this long counts as lost.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// First and longest pause between attempts of a call that failed.
+/// Shortest and longest pause after a failed call.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
-/// Calls of one kind that may be made at once, and the time after which one more may follow: EC2's limits of RunInstances
-/// and StartInstances ("Request throttling for the Amazon EC2 API": bucket of 5, 2 a second).
+/// Burst of calls of one kind, and the time after which one more is allowed: EC2's limits for RunInstances and
+/// StartInstances ("Request throttling for the Amazon EC2 API": a bucket of 5, refilled at 2 per second).
 const BURST: u32 = 5;
 const REFILL: Duration = Duration::from_millis(500);
 
-/// Most instances of one call to start or to terminate, so that no step takes long: EC2 advises small batches, and takes no
-/// more than 1,000 ("StartInstances", "TerminateInstances").
+/// Most instances per start or termination, so that no step takes long: EC2 recommends small batches and accepts at
+/// most 1,000 ("StartInstances", "TerminateInstances").
 pub(super) const BATCH: usize = 1_000;
 
-/// Returns the exponential pause after `failures` failures in a row.
+/// Returns the exponential pause after `failures` consecutive failures.
 pub(super) fn backoff(failures: u32) -> Duration {
     BACKOFF.0.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(BACKOFF.1)
 }
 
-/// Returns whether a failed call may have been applied all the same.
+/// Returns whether a failed call may nevertheless have been applied.
 pub(super) fn may_have_been_applied(error: &CloudError) -> bool {
     matches!(error, CloudError::Unavailable(_))
 }
 
-/// A periodic call that reads something, of which at most one is under way.
+/// A periodic read, with at most one call under way.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PeriodicRead {
     /// When the call under way was made.
@@ -40,12 +40,12 @@ pub(super) struct PeriodicRead {
 }
 
 impl PeriodicRead {
-    /// Returns whether the call is to be made now.
+    /// Returns whether the call is due.
     pub fn ready(&self, now: Timestamp) -> bool {
         self.next() <= now
     }
 
-    /// Makes the call; the next one is due `every` later.
+    /// Records that the call is made now; the next one is due `every` later.
     pub fn call(&mut self, now: Timestamp, every: Duration) {
         *self = Self { called: Some(now), due: now + every, last: Some(now) };
     }
@@ -55,7 +55,7 @@ impl PeriodicRead {
         self.due = now;
     }
 
-    /// Ends the call under way and returns when it was made.
+    /// Records that the call under way has ended, and returns when it was made.
     pub fn answered(&mut self) -> Option<Timestamp> {
         self.called.take()
     }

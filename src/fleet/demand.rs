@@ -1,4 +1,4 @@
-//! The demand: how many jobs there are, and were lately.
+//! The demand: how many jobs there are now, and have been recently.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -13,16 +13,16 @@ use super::{
 };
 use crate::error::CloudResult;
 
-/// How long the queue's counts may not show what was sent: SQS's are "approximate" and lag behind by a few seconds. A
-/// reading that began within this time of an upload does not contradict the upload.
+/// How long a sent message may be missing from the queue's counts: SQS's counts are "approximate" and lag by a few
+/// seconds. A reading that began within this time after an upload does not contradict the upload.
 const COUNT_LAG: Duration = Duration::from_secs(5);
 
-/// The extreme of a quantity over the last `window`, in amortized constant time per change: values that a newer one beats
-/// are dropped at once (a monotonic queue).
+/// The extreme of a quantity over the last `window`, in amortized constant time per change: values that are beaten by a
+/// newer one are dropped (a monotonic queue).
 #[derive(Clone, Debug)]
 struct Extreme {
     window: Duration,
-    /// Whether the first value beats the second.
+    /// Returns whether the first value beats the second.
     beats: fn(u64, u64) -> bool,
     /// Earlier values that may still be the extreme, each with the time at which it was replaced.
     replaced: VecDeque<(Timestamp, u64)>,
@@ -45,7 +45,7 @@ impl Extreme {
         self.current = value;
     }
 
-    /// Drops values that were replaced before the window.
+    /// Drops values that were replaced before the window began.
     fn expire(&mut self, now: Timestamp) {
         while self.changes_at().is_some_and(|at| at <= now) {
             self.replaced.pop_front();
@@ -56,7 +56,7 @@ impl Extreme {
         self.replaced.front().map_or(self.current, |(_, value)| *value)
     }
 
-    /// Returns when the extreme changes if the quantity does not.
+    /// Returns when the extreme changes if the quantity stays the same.
     fn changes_at(&self) -> Option<Timestamp> {
         self.replaced.front().map(|(at, _)| *at + self.window)
     }
@@ -72,9 +72,9 @@ pub(super) struct Demand {
     hint: Option<(Timestamp, u64)>,
     low: Extreme,
     high: Extreme,
-    /// Since when every reading of the queue has shown jobs that no worker has taken.
+    /// Since when every reading of the queue has shown visible jobs.
     backlog_since: Option<Timestamp>,
-    /// Since when every reading of the queue has shown no job at all.
+    /// Since when every reading of the queue has shown no jobs.
     empty_since: Option<Timestamp>,
 }
 
@@ -92,7 +92,7 @@ impl Demand {
         }
     }
 
-    /// Returns the queue's depth when last read.
+    /// Returns the queue's depth as last read.
     pub fn depth(&self) -> Depth {
         self.depth
     }
@@ -110,7 +110,7 @@ impl Demand {
         self.empty_since
     }
 
-    /// Returns the uploads that wait in this process, if the queue's depth may not show them yet.
+    /// Returns the number of uploads that wait in this process, if the depth may not include them yet.
     pub fn hint(&self) -> u64 {
         self.hint.filter(|(at, _)| *at + COUNT_LAG >= self.depth_as_of).map_or(0, |(_, waiting)| waiting)
     }
@@ -120,18 +120,19 @@ impl Demand {
         self.depth.total().max(self.hint())
     }
 
-    /// Returns the lowest demand of the last `up_delay` and the highest of the last `down_delay`, as of the last decision.
+    /// Returns the lowest demand of the last `up_delay` and the highest of the last `down_delay`, as of the last
+    /// decision.
     pub fn extremes(&self) -> (u64, u64) {
         (self.low.get(), self.high.get())
     }
 
-    /// Takes in the number of uploads that wait in this process.
+    /// Records the number of uploads that wait in this process.
     pub fn hinted(&mut self, now: Timestamp, waiting: u64) {
         self.hint = Some((now, waiting));
         self.update_extremes(now);
     }
 
-    /// Takes in the answer to a reading.
+    /// Records the answer to a reading.
     pub fn answered(&mut self, now: Timestamp, result: CloudResult<Depth>, journal: &mut Journal) {
         let called = self.call.answered().unwrap_or(now);
         match result {
@@ -151,7 +152,7 @@ impl Demand {
         self.high.set(now, jobs);
     }
 
-    /// Reads the depth when that is due.
+    /// Reads the depth when a reading is due.
     pub fn decide(&mut self, now: Timestamp, rules: &FleetRules) -> Step {
         let mut step = Step::default();
         if self.call.ready(now) {

@@ -1,4 +1,4 @@
-//! Descriptions of the cluster's instances: when to call for them, and what they prove.
+//! Descriptions of the cluster's instances: when to request them, and what they prove.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ pub(super) struct Descriptions {
     call: PeriodicRead,
     /// Number of the latest call.
     generation: u64,
-    /// When the call for the last description that was taken in was made.
+    /// When the latest description was requested.
     as_of: Option<Timestamp>,
 }
 
 impl Descriptions {
-    /// Returns when the call for the latest description was made: it shows nothing older than `describe_lag` before that.
+    /// Returns when the latest description was requested: it shows no state older than `describe_lag` before that.
     /// `None` before the first description.
     pub fn as_of(&self) -> Option<Timestamp> {
         self.as_of
@@ -25,7 +25,7 @@ impl Descriptions {
         self.generation
     }
 
-    /// Returns whether the latest description is sure to show whatever an earlier controller epoch requested.
+    /// Returns whether the latest description is sure to show everything that earlier controller epochs requested.
     pub fn show_earlier_epochs(&self, describe_lag: Duration) -> bool {
         self.as_of.is_some_and(|as_of| as_of >= Timestamp::START + describe_lag)
     }
@@ -35,18 +35,18 @@ impl Descriptions {
         self.call.hurry(now);
     }
 
-    /// Takes in that call `generation` was answered. Returns when it was made, or `None` for an answer that a newer call
-    /// has overtaken.
+    /// Records that call `generation` was answered. Returns when it was made, or `None` if a newer call has overtaken
+    /// it.
     pub fn answered(&mut self, generation: u64) -> Option<Timestamp> {
         if generation == self.generation { self.call.answered() } else { None }
     }
 
-    /// Takes in that a description called for at `as_of` has been observed.
+    /// Records that a description requested at `as_of` has been observed.
     pub fn observed(&mut self, as_of: Timestamp) {
         self.as_of = Some(as_of);
     }
 
-    /// Describes when that is due.
+    /// Describes the instances when a description is due.
     pub fn decide(&mut self, now: Timestamp, rules: &FleetRules) -> Step {
         let mut step = Step::default();
         if self.call.ready(now) {
@@ -58,8 +58,8 @@ impl Descriptions {
         step
     }
 
-    /// The first launch waits for a description that shows what earlier epochs requested, so that one is called for as soon
-    /// as it can.
+    /// Returns the time until the next description. The first launch waits for a description that shows everything that
+    /// earlier epochs requested, so that one is requested as soon as possible.
     fn interval(now: Timestamp, rules: &FleetRules) -> Duration {
         let left = (Timestamp::START + rules.describe_lag).saturating_since(now);
         if left.is_zero() { rules.describe_every } else { left.min(rules.describe_every) }

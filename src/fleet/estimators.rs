@@ -4,16 +4,17 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{learned_times::LearnedTimes, tracked::BootKind};
 
-/// Observations kept of a kind. Few, so that a change of image or instance type is followed within a burst or two.
+/// Observations kept for each kind. They are few, so that a change of image or instance type is learned within a burst
+/// or two.
 const WINDOW: usize = 15;
-/// The prior stands in for those missing of this many observations, so that a single odd one does not move the plan.
+/// The prior fills up to this many missing observations, so that a single outlier does not change the plan.
 const TRUSTED: usize = 3;
-/// Jobs after which older ones count half.
+/// Number of jobs after which older ones count half.
 const HALF_LIFE: u64 = 128;
-/// Jobs that the prior of the service time counts for.
+/// Number of jobs as which the prior of the service time counts.
 const PRIOR_JOBS: u64 = 4;
 
-/// The median of the last [`WINDOW`] durations: a single slow boot must not spoil the plan for the others.
+/// The median of the last [`WINDOW`] durations: a single slow boot must not change the plan for the others.
 #[derive(Clone, Debug)]
 struct MedianEstimator {
     prior: Duration,
@@ -75,7 +76,7 @@ pub(super) struct TimeEstimators {
 }
 
 impl TimeEstimators {
-    /// Begins with priors; that of a stop is the one of a warm boot.
+    /// Creates estimators with their priors. The prior of a stop is that of a warm boot.
     pub fn new(boot_cold: Duration, boot_warm: Duration, service: Duration) -> Self {
         Self {
             cold_boot: MedianEstimator::new(boot_cold),
@@ -85,7 +86,7 @@ impl TimeEstimators {
         }
     }
 
-    /// Takes in the time from a launch or a start until the instance was seen running.
+    /// Records the time from a launch or a start until the instance was seen running.
     pub fn booted(&mut self, kind: BootKind, took: Duration) {
         match kind {
             BootKind::Cold => self.cold_boot.add(took),
@@ -93,12 +94,12 @@ impl TimeEstimators {
         }
     }
 
-    /// Takes in the time from when an instance was seen stopping until it was seen stopped.
+    /// Records the time from when an instance was seen stopping until it was seen stopped.
     pub fn stopped(&mut self, took: Duration) {
         self.stop.add(took);
     }
 
-    /// Takes in that `jobs` jobs took `busy` in all.
+    /// Records that `jobs` jobs took `busy` in total.
     pub fn served(&mut self, jobs: u64, busy: Duration) {
         self.service.add(jobs, busy);
     }
@@ -111,7 +112,7 @@ impl TimeEstimators {
         }
     }
 
-    /// Returns how long a boot still takes that has taken `elapsed`.
+    /// Returns the remaining time of a boot that has taken `elapsed`.
     pub fn boot_remaining(&self, kind: BootKind, elapsed: Duration) -> Duration {
         match kind {
             BootKind::Cold => remaining(self.cold_boot.median, elapsed),
@@ -119,14 +120,14 @@ impl TimeEstimators {
         }
     }
 
-    /// Returns how long a stop still takes that has taken `elapsed`.
+    /// Returns the remaining time of a stop that has taken `elapsed`.
     pub fn stop_remaining(&self, elapsed: Duration) -> Duration {
         remaining(self.stop.median, elapsed)
     }
 }
 
-/// Returns how much longer something takes that usually takes `usual` and has taken `elapsed`: the rest, or if it is late,
-/// as much again as it is late.
+/// Returns the remaining time of an operation that usually takes `usual` and has taken `elapsed`. An operation that is
+/// late is expected to be as late again.
 fn remaining(usual: Duration, elapsed: Duration) -> Duration {
     usual.abs_diff(elapsed)
 }

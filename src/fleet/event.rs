@@ -1,4 +1,4 @@
-//! What the core receives.
+//! The events that the core receives.
 
 use std::time::Duration;
 
@@ -10,31 +10,30 @@ use super::{
 };
 use crate::error::CloudResult;
 
-/// Something that happened.
+/// An input of the core.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     /// Time has passed.
     Tick,
-    /// Number of uploads that wait in this process now.
+    /// Reports the number of uploads that wait in this process.
     Hint {
         /// Jobs that wait.
         waiting: u64,
     },
-    /// A worker has finished `jobs`, which took it `busy` in all (the sum over the jobs, each from its receive to its
-    /// reply). It shows how long a job takes, and that this worker is alive.
+    /// A worker has finished jobs. This shows how long a job takes, and that the worker is alive.
     Served {
         /// The worker's instance.
         worker: InstanceId,
         /// How many jobs.
         jobs: u64,
-        /// How long they took in all.
+        /// How long they took in total, each from its receive to its reply.
         busy: Duration,
     },
-    /// The cloud reports that some instance has changed.
+    /// The cloud reports that an instance has changed.
     Changed,
     /// Answer to [`super::Action::ReadDepth`].
     Depth(CloudResult<Depth>),
-    /// Answer to [`super::Action::Describe`]: the instances as they were at some time after the call was made.
+    /// Answer to [`super::Action::Describe`].
     Described {
         /// Number of the description.
         generation: u64,

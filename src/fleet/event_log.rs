@@ -1,8 +1,8 @@
-//! The event log: every event of a controller, from which its decisions can be made again. JSON, one line per entry.
+//! The event log: every event of a controller, from which its decisions can be replayed. JSON, one line per entry.
 //!
-//! A controller epoch begins with its rules; its events follow with their times. The core is pure, so the same events give
-//! the same decisions. Another policy shows what it would have decided on the same observations; these are observations of
-//! what really happened, so for the consequences of other decisions, simulate.
+//! A controller epoch begins with its rules, followed by its events with their times. The core is pure, so the same
+//! events give the same decisions. Replayed with another policy, the log shows what that policy would have decided on
+//! the same observations, but not the consequences of those decisions; for that, simulate.
 
 use std::sync::Arc;
 
@@ -29,14 +29,15 @@ pub enum Entry {
         /// Its rules.
         rules: Box<FleetRules>,
     },
-    /// It receives an event.
+    /// The controller receives an event.
     Event {
         /// When.
         at: Timestamp,
         /// What happened.
         event: Event,
     },
-    /// It receives a description that equals the last one, which is by far the most frequent and the longest event.
+    /// The controller receives a description that equals the last one. Descriptions are by far the most frequent and
+    /// the longest events.
     Same {
         /// When.
         at: Timestamp,
@@ -70,13 +71,13 @@ impl EventEncoder {
 }
 
 fn line(entry: &Entry) -> String {
-    // Serialization cannot fail: an entry consists of numbers, strings, lists and enums, and has no map.
+    // Serialization cannot fail: an entry consists of numbers, strings, lists and enums, without maps.
     let mut text = serde_json::to_string(entry).expect("an entry is JSON");
     text.push('\n');
     text
 }
 
-/// One controller epoch, decided again.
+/// One replayed controller epoch.
 #[derive(Debug)]
 pub struct Replayed {
     /// The policy that decided.
@@ -100,13 +101,13 @@ pub enum EventLogError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A line that belongs to no epoch.
+    /// A line does not belong to an epoch.
     #[error("line {0} comes before the beginning of a controller epoch")]
     NoEpoch(usize),
 }
 
-/// Steps the core through an event log, with its own policy or with another one. The last line of an epoch may have been
-/// cut off by a crash; it is left out.
+/// Replays an event log through the core, with the recorded policy or with another one. The last line of an epoch may
+/// have been cut off by a crash; it is skipped in that case.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Decisions with what they were made on, so that "why seven instances?" and "why did this one stop?" have answers.
+//! Decisions with their inputs, which answer "why seven instances?" and "why did this instance stop?".
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use super::{counts::Counts, depth::Depth, learned_times::LearnedTimes, rules::Policy};
 
-/// What happened to instances.
+/// A kind of decision or change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// New ones were requested.
+    /// New instances were requested.
     Launch,
-    /// Stopped ones were requested to start.
+    /// Starts of stopped instances were requested.
     Start,
-    /// One stopped, by itself or by another's hand: the controller stops none.
+    /// An instance stopped, by itself or at the request of another: the controller stops none.
     Stop,
-    /// The controller had them terminated.
+    /// The controller terminated instances.
     Terminate,
-    /// One ended unrequested, or the cloud does not show it any more.
+    /// An instance ended without a request, or the cloud no longer lists it.
     Lost,
 }
 
@@ -35,18 +35,18 @@ impl Kind {
     }
 }
 
-/// The numbers a decision was made on.
+/// The numbers on which a decision is based.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Inputs {
     /// The policy.
     pub policy: Policy,
-    /// The request queue when last read.
+    /// The depth of the request queue as last read.
     pub depth: Depth,
-    /// Uploads waiting in this process, if newer than the depth.
+    /// Uploads that wait in this process, if newer than the depth.
     pub hint: u64,
     /// Jobs known to exist.
     pub demand: u64,
-    /// The most instances there may be.
+    /// The maximum number of instances.
     pub cap: usize,
     /// Instances wanted.
     pub target: usize,
@@ -54,11 +54,11 @@ pub struct Inputs {
     pub scheduled: usize,
     /// Instances by state, as last seen.
     pub counts: Counts,
-    /// New instances that were requested and not seen.
+    /// New instances that were requested and not seen yet.
     pub launching: usize,
-    /// Stopped instances whose start was requested and not seen.
+    /// Stopped instances whose start was requested and not seen yet.
     pub starting: usize,
-    /// Times that were planned with.
+    /// The learned times.
     pub learned: LearnedTimes,
 }
 
@@ -66,7 +66,7 @@ impl Inputs {
     /// Returns the most important numbers as text.
     pub(super) fn summary(&self) -> String {
         format!(
-            "demand {}, target {} by {}, cap {}; {} pending, {} running, {} asked for, {} stopping, {} stopped",
+            "demand {}, target {} by {}, cap {}; {} pending, {} running, {} requested, {} stopping, {} stopped",
             self.demand,
             self.target,
             self.policy.name(),
@@ -80,24 +80,24 @@ impl Inputs {
     }
 }
 
-/// What happened to instances, and why.
+/// A decision or change, with its reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
-    /// Counts up from 0 in one controller epoch.
+    /// Counts up from 0 within a controller epoch.
     pub number: u64,
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// What was decided.
+    /// The kind.
     pub kind: Kind,
-    /// Ids; empty while a launch has not been answered.
+    /// Ids of the instances; empty while a launch has not been answered.
     pub instances: Vec<String>,
     /// How many instances.
     pub count: usize,
-    /// One sentence.
+    /// The reason in words.
     pub reason: String,
-    /// The numbers it was decided on.
+    /// The numbers on which it is based.
     pub inputs: Inputs,
-    /// Of a launch.
+    /// The token of a launch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! The core: distributes events to the phases and has them decide, one after the other.
+//! The core: passes events to the phases and lets them decide, one after the other.
 
 use std::time::Duration;
 
@@ -43,7 +43,8 @@ pub struct FleetCore {
 }
 
 impl FleetCore {
-    /// Returns a controller that knows nothing yet. `epoch` makes its launch tokens differ from those of other controllers.
+    /// Creates a controller without any observations. `epoch` makes its launch tokens differ from those of other
+    /// controllers.
     pub fn new(rules: FleetRules, epoch: u64) -> Self {
         Self {
             now: Timestamp::START,
@@ -70,7 +71,7 @@ impl FleetCore {
         &self.rules
     }
 
-    /// Keeps all decisions instead of the latest thousand.
+    /// Keeps all decisions instead of only the latest thousand.
     pub fn keep_all_decisions(&mut self) {
         self.journal.keep_all();
     }
@@ -85,12 +86,12 @@ impl FleetCore {
         self.demand.jobs()
     }
 
-    /// Returns the depth of the request queue when last read.
+    /// Returns the depth of the request queue as last read.
     pub fn depth(&self) -> Depth {
         self.demand.depth()
     }
 
-    /// Returns the most instances there may be: the configured cap, or a lower one that the cloud has taught.
+    /// Returns the maximum number of instances: the configured cap, or a lower one learned from a refused launch.
     pub fn cap(&self) -> usize {
         self.launches.cap(self.rules.max_instances, self.now)
     }
@@ -100,7 +101,7 @@ impl FleetCore {
         self.target
     }
 
-    /// Returns the number of instances that work or soon will.
+    /// Returns the number of instances that are serving or soon will be.
     pub fn serving(&self) -> usize {
         self.instances.serving() + self.launches.outstanding()
     }
@@ -118,7 +119,7 @@ impl FleetCore {
         &self.journal
     }
 
-    /// Returns the numbers that a decision made now is made on.
+    /// Returns the inputs of a decision made now.
     pub(super) fn inputs(&self) -> Inputs {
         Inputs {
             policy: self.rules.policy,
@@ -140,7 +141,7 @@ impl FleetCore {
         self.rules.started_at + self.now.since_start()
     }
 
-    /// Takes in an event and decides. `now` never goes back.
+    /// Processes an event and decides. `now` must not decrease.
     pub fn step(&mut self, event: Event, now: Timestamp) -> Step {
         self.now = now.max(self.now);
         self.take_in(event);
@@ -192,7 +193,7 @@ impl FleetCore {
         step
     }
 
-    /// Has the phases decide that change something.
+    /// Lets the phases decide that change instances.
     fn decide_changes(&mut self, described_as_of: Timestamp) -> Step {
         let situation = Situation {
             now: self.now,
@@ -228,7 +229,7 @@ impl FleetCore {
         step
     }
 
-    /// Returns what the policy decides on.
+    /// Returns the input of the policy.
     fn known(&self) -> Known {
         let (low_demand, high_demand) = self.demand.extremes();
         let booting = match self.rules.policy {
@@ -249,7 +250,7 @@ impl FleetCore {
         }
     }
 
-    /// Takes in a description that was called for at `as_of`.
+    /// Processes a description that was requested at `as_of`.
     fn observe(&mut self, as_of: Timestamp, described: Vec<Instance>) {
         let (number, shown, known) = (self.descriptions.generation(), described.len(), self.instances.len());
         let mut new = 0;
@@ -273,7 +274,8 @@ impl FleetCore {
 
     fn observe_new(&mut self, instance: Instance) {
         self.journal.state_change(self.now, None, &instance);
-        // Without a launch of that token it comes from an earlier controller epoch, and belongs to the cluster all the same.
+        // An instance without a known launch comes from an earlier controller epoch, and belongs to the cluster as
+        // well.
         let launched = self.launches.observe(&instance.token, &instance.id);
         self.terminations.observe(&instance.id);
         let mut tracked = Tracked::new(self.now, self.descriptions.generation(), instance, launched);
@@ -309,30 +311,31 @@ impl FleetCore {
             let idle = humantime::format_duration(self.rules.idle_stop);
             format!("{name} stopped{cloud}: a worker stops itself after {idle} without a job (worker.idle_stop)")
         } else {
-            format!("{name} ended without being asked{cloud}")
+            format!("{name} ended unexpectedly{cloud}")
         }
     }
 
-    /// A list may lag, so an instance that is not shown holds capacity for a while.
+    /// Processes that a description did not show the instance. Descriptions may lag, so the instance holds capacity for
+    /// a while.
     fn observe_missing(&mut self, key: Key, as_of: Timestamp) {
         if !self.instances.miss(key, as_of, self.rules.describe_lag) {
             return;
         }
         let instance = self.instances.remove(key);
         if instance.state.counts() {
-            let reason = format!("{} is not shown by the cloud any more", instance.name);
+            let reason = format!("{} is no longer listed by the cloud", instance.name);
             let change = Change { kind: Kind::Lost, instances: vec![instance.id], count: 1, reason, token: None };
             self.journal.explain(self.now, change, self.inputs());
         }
     }
 }
 
-/// Returns the number of instances that count against the cap, without launches that have not been observed.
+/// Returns the number of instances that count against the cap, except launches that have not been observed.
 fn live_besides_launches(instances: &Instances, terminations: &Terminations) -> usize {
     instances.live() + terminations.orphaned()
 }
 
-/// Returns what an instance did that the controller had not requested.
+/// Returns the kind of an instance's end that the controller did not request; `None` if it has not ended.
 fn unrequested_end(before: InstanceState, now: InstanceState) -> Option<Kind> {
     use InstanceState::{Pending, Running, ShuttingDown, Stopped, Stopping, Terminated};
     match (before, now) {

@@ -1,4 +1,4 @@
-//! When instances on their way will be up.
+//! When booting and stopping instances will be available.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use super::{
     tracked::{Boot, BootKind, Role},
 };
 
-/// Returns how long it takes until the instances on their way run, and how many those are. Neighbours with the same time
-/// are one entry.
+/// Returns the remaining times until the instances on their way run, each with the number of such instances. Neighbours
+/// with the same time are merged.
 pub(super) fn booting(
     now: Timestamp,
     instances: &Instances,
@@ -35,7 +35,7 @@ pub(super) fn booting(
     groups
 }
 
-/// Returns the number of stopping instances that will have stopped and started before a new one would be up.
+/// Returns the number of stopping instances that will have stopped and restarted before a new instance would be up.
 pub(super) fn soon_restartable(now: Timestamp, instances: &Instances, estimators: &TimeEstimators) -> usize {
     let learned = estimators.learned();
     let Some(spare) = learned.boot_cold.checked_sub(learned.boot_warm) else { return 0 };

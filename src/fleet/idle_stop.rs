@@ -1,4 +1,4 @@
-//! When an idle worker stops its instance. Workers and the simulator apply the rule.
+//! The rule by which an idle worker stops its instance. Workers and the simulator apply it.
 
 use std::time::Duration;
 
@@ -7,16 +7,18 @@ use std::time::Duration;
 pub struct IdleStop {
     /// `worker.idle_stop`.
     pub idle: Duration,
-    /// What a start pays for at least (`fleet.billing_minimum`; EC2 bills the first 60 s of each start in full, and then by
-    /// the second).
+    /// The minimum time billed per start (`fleet.billing_minimum`; EC2 bills the first 60 s of each start in full, and
+    /// then by the second).
     pub paid: Duration,
 }
 
 impl IdleStop {
-    /// Returns how much longer a worker that has been up for `up` and idle for `idle` waits for a job; zero: it stops.
+    /// Returns how much longer a worker that has been up for `up` and idle for `idle` waits for a job. At zero it
+    /// stops.
     ///
-    /// `max(idle limit − idle, paid − up)`: a job that arrives within the time that is paid for costs nothing, so a worker
-    /// never stops within it, however short its idle limit. After it each second costs, and the idle limit alone decides.
+    /// `max(idle limit − idle, paid − up)`: a job that arrives within the billed minimum costs nothing, so a worker
+    /// never stops within it, however short its idle limit is. After that each second costs, and only the idle limit
+    /// counts.
     pub fn wait(&self, idle: Duration, up: Duration) -> Duration {
         self.idle.saturating_sub(idle).max(self.paid.saturating_sub(up))
     }

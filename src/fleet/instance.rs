@@ -28,12 +28,12 @@ pub enum InstanceState {
     Stopped,
     /// On its way to terminated.
     ShuttingDown,
-    /// Gone.
+    /// Terminated; the cloud still lists it for some time.
     Terminated,
 }
 
 impl InstanceState {
-    /// All states, in the order of an instance's life.
+    /// All states, in the order of the instance lifecycle.
     pub const ALL: [Self; 6] =
         [Self::Pending, Self::Running, Self::Stopping, Self::Stopped, Self::ShuttingDown, Self::Terminated];
 
@@ -46,19 +46,19 @@ impl InstanceState {
     }
 }
 
-/// An instance as the cloud sees it.
+/// An instance as described by the cloud.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     /// The instance's id.
     pub id: InstanceId,
-    /// For people: `app-tier-instance-3`.
+    /// Display name, such as `app-tier-instance-3`.
     pub name: String,
     /// Its state.
     pub state: InstanceState,
-    /// The `ClientToken` it was launched with, which connects it to the launch that requested it.
+    /// The token of the launch that requested it.
     pub token: String,
-    /// The worker's process, where instances are processes of this machine.
+    /// The worker's process id, if instances are processes of this machine.
     pub pid: Option<u32>,
-    /// Why it is in this state, where the cloud says so.
+    /// Why it is in this state, if the cloud reports a reason.
     pub reason: Option<String>,
 }

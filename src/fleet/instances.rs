@@ -1,7 +1,8 @@
-//! Every instance of the cluster.
+//! The registry of the cluster's instances.
 //!
-//! Each instance has one [`Role`], by which it is kept in an ordered set, so that a decision costs the same with ten
-//! instances as with ten thousand: counts are sizes of sets, and the next to time out is the first of its set.
+//! Each instance has one [`Role`] and is kept in the ordered set of that role. A decision therefore costs the same with
+//! ten instances as with ten thousand: counts are the sizes of sets, and the next instance to time out is the first of
+//! its set.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -27,7 +28,7 @@ pub(super) struct Instances {
     by_id: HashMap<InstanceId, Key>,
     by_role: [BTreeSet<(Timestamp, Key)>; Role::COUNT],
     by_state: [usize; InstanceState::ALL.len()],
-    /// The keys in the order of the last description: the next one is likely to have the same order.
+    /// The keys in the order of the last description. The next description is likely to have the same order.
     described: Vec<Key>,
 }
 
@@ -66,7 +67,7 @@ impl Instances {
         self.len() - self.count(Role::Gone)
     }
 
-    /// Returns the number of instances that work or soon will.
+    /// Returns the number of instances that are serving or soon will be.
     pub fn serving(&self) -> usize {
         self.count(Role::Booting) + self.count(Role::Running) + self.count(Role::Starting)
     }
@@ -101,19 +102,19 @@ impl Instances {
         tracked.instance
     }
 
-    /// Takes in that an instance's worker has finished a job.
+    /// Records that an instance's worker has finished a job.
     pub fn served(&mut self, id: &InstanceId, now: Timestamp) {
         if let Some(key) = self.key(id) {
             self.update(key, |tracked| tracked.last_served = now);
         }
     }
 
-    /// Changes what the phase of starts knows of an instance.
+    /// Changes the part of an instance's state that the starts phase owns.
     pub fn update_startup(&mut self, key: Key, change: impl FnOnce(&mut Startup)) {
         self.update(key, |tracked| change(&mut tracked.startup));
     }
 
-    /// Changes what the phase of terminations knows of an instance.
+    /// Changes the part of an instance's state that the terminations phase owns.
     pub fn update_termination(&mut self, key: Key, change: impl FnOnce(&mut Option<Termination>)) {
         self.update(key, |tracked| change(&mut tracked.termination));
     }
@@ -136,7 +137,7 @@ impl Instances {
         self.update(key, |tracked| tracked.miss(as_of, describe_lag))
     }
 
-    /// Changes an instance, and its places in the sets.
+    /// Changes an instance and updates the sets.
     fn update<R>(&mut self, key: Key, change: impl FnOnce(&mut Tracked) -> R) -> R {
         let tracked = &mut self.tracked[key];
         let before = (tracked.role(), tracked.order(), tracked.instance.state);
@@ -151,8 +152,8 @@ impl Instances {
         result
     }
 
-    /// Compares a description with what is known and returns the instances that are new or have changed. Instances that
-    /// come in the order of the last description are found without a lookup.
+    /// Compares a description with the registry and returns the instances that are new or have changed. Instances in
+    /// the order of the last description are found without a lookup.
     pub fn compare(&mut self, number: u64, described: Vec<Instance>) -> Vec<(Option<Key>, Instance)> {
         let last = std::mem::take(&mut self.described);
         self.described.reserve(described.len());

@@ -1,4 +1,4 @@
-//! Keeps the latest decisions and activities.
+//! The journal: the latest decisions and activities.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -9,10 +9,10 @@ use super::{
     timestamp::Timestamp,
 };
 
-/// Decisions kept by default.
+/// Number of decisions kept by default.
 const KEPT: usize = 1000;
 
-/// What happened to instances, for [`Journal::explain`].
+/// A decision or change, for [`Journal::explain`].
 #[derive(Clone, Debug)]
 pub(super) struct Change {
     pub kind: Kind,
@@ -22,7 +22,7 @@ pub(super) struct Change {
     pub token: Option<String>,
 }
 
-/// See the module. Every phase writes to it.
+/// Keeps the latest decisions and activities. Every phase writes to it.
 #[derive(Clone, Debug)]
 pub(super) struct Journal {
     started_at: Duration,
@@ -33,7 +33,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Returns an empty journal of a controller that started at `started_at`, as time since the Unix epoch.
+    /// Creates the journal of a controller that started at `started_at`, as time since the Unix epoch.
     pub fn new(started_at: Duration) -> Self {
         Self {
             started_at,
@@ -44,7 +44,7 @@ impl Journal {
         }
     }
 
-    /// Keeps all decisions instead of the latest thousand.
+    /// Keeps all decisions instead of only the latest thousand.
     pub fn keep_all(&mut self) {
         self.kept = usize::MAX;
     }
@@ -65,7 +65,7 @@ impl Journal {
         self.note(now, "error", text);
     }
 
-    /// Notes that an instance has changed its state, or was seen for the first time.
+    /// Records that an instance has changed its state, or was seen for the first time.
     pub fn state_change(&mut self, now: Timestamp, before: Option<InstanceState>, instance: &Instance) {
         let word = |state: InstanceState| format!("{state:?}").to_lowercase();
         let from = before.map_or_else(String::new, |old| format!("{} → ", word(old)));
@@ -73,7 +73,7 @@ impl Journal {
         self.note(now, "state", format!("{} {from}{}{reason}", instance.name, word(instance.state)));
     }
 
-    /// Keeps a decision with what it was made on.
+    /// Records a decision with its inputs.
     pub fn explain(&mut self, now: Timestamp, change: Change, inputs: Inputs) {
         let Change { kind, instances, count, reason, token } = change;
         self.note(now, kind.name(), reason.clone());
@@ -95,7 +95,7 @@ impl Journal {
         ring.push_back(Arc::new(decision));
     }
 
-    /// Completes the decision of the launch with `token` by the instances it made.
+    /// Adds the launched instances to the decision of the launch with `token`.
     pub fn launched(&mut self, token: &str, ids: &[InstanceId]) {
         let ring = Arc::make_mut(&mut self.decisions);
         if let Some(decision) = ring.iter_mut().rev().find(|d| d.token.as_deref() == Some(token)) {

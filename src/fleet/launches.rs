@@ -1,7 +1,7 @@
 //! Launching new instances.
 //!
-//! A launch is an uncertain operation until its instances have been observed or it is sure that none will be. Meanwhile it
-//! holds capacity: it counts against the cap.
+//! A launch is an uncertain operation until its instances have been observed, or until it is certain that none will be.
+//! In the meantime it holds capacity: it counts against the cap.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,33 +20,33 @@ use super::{
 };
 use crate::error::{CloudError, CloudResult};
 
-/// How long a learned quota is believed before the configured cap is tried again.
+/// How long a learned quota is trusted before the configured cap is tried again.
 const QUOTA_MEMORY: Duration = Duration::from_secs(300);
 
-/// One launch that has not been observed in full.
+/// One launch that has not been fully observed.
 #[derive(Clone, Debug, Default)]
 struct Launch {
-    /// Instances requested.
+    /// Number of instances requested.
     count: usize,
     requested: Timestamp,
     /// When the call under way was made.
     called: Option<Timestamp>,
     /// When to call again with the same token, because the last answer was lost or the call was throttled.
     retry_at: Option<Timestamp>,
-    /// The last time that an answer was lost: the launch may have been carried out.
+    /// When an answer was last lost: the launch may have been carried out.
     uncertain_since: Option<Timestamp>,
-    /// The cloud refused a later call. The uncertain one may still have made instances.
+    /// The cloud refused a later call. The uncertain call may still have launched instances.
     refused: bool,
-    /// When the cloud said what it made.
+    /// When the cloud returned the launched instances.
     accepted: Option<Timestamp>,
-    /// Of these instances, those not observed yet.
+    /// The returned instances that have not been observed yet.
     unseen: BTreeSet<InstanceId>,
     /// Observed instances with this token.
     seen: BTreeSet<InstanceId>,
 }
 
 impl Launch {
-    /// Returns the number of instances that may exist or come to exist by this launch and have not been observed.
+    /// Returns the number of instances that this launch may have created or may still create, except those observed.
     fn outstanding(&self) -> usize {
         if self.accepted.is_some() { self.unseen.len() } else { self.count.saturating_sub(self.seen.len()) }
     }
@@ -63,37 +63,37 @@ impl Launch {
     }
 }
 
-/// A cap that the cloud has taught.
+/// A cap learned from a refused launch.
 #[derive(Clone, Copy, Debug)]
 struct Quota {
     cap: usize,
     believed_until: Timestamp,
 }
 
-/// What the launches need to know of the other phases.
+/// What the launches need to know from the other phases.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shortage {
-    /// Instances to launch.
+    /// Number of instances to launch.
     pub missing: usize,
-    /// Instances of other phases that work or soon will.
+    /// Instances of other phases that are serving or soon will be.
     pub serving: usize,
     /// Instances of other phases that count against the cap.
     pub live: usize,
-    /// No launch before, by the sweep's cooldown.
+    /// No launch before this time, because of the sweep's cooldown.
     pub not_before: Timestamp,
 }
 
 /// Launches instances. See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Launches {
-    /// Makes the tokens differ from those of other controllers.
+    /// The controller epoch, which makes the tokens differ from those of other controllers.
     epoch: u64,
     sequence: u64,
     by_token: BTreeMap<String, Launch>,
     bucket: TokenBucket,
-    /// No new launch before: cooldown, and backoff after failures.
+    /// No new launch before this time: cooldown, and backoff after failures.
     not_before: Timestamp,
-    /// Calls in a row that failed.
+    /// Consecutive failed calls.
     failures: u32,
     quota: Option<Quota>,
 }
@@ -115,39 +115,39 @@ impl Launches {
         self.epoch
     }
 
-    /// Returns the number of instances that were requested and have not been observed.
+    /// Returns the number of instances that were requested and have not been observed yet.
     pub fn outstanding(&self) -> usize {
         self.by_token.values().map(Launch::outstanding).sum()
     }
 
-    /// Iterates over the launches: when each was requested, and how many instances of it have not been observed.
+    /// Iterates over the launches: when each was requested, and how many of its instances have not been observed.
     pub fn iter(&self) -> impl Iterator<Item = (Timestamp, usize)> {
         self.by_token.values().map(|launch| (launch.requested, launch.outstanding()))
     }
 
-    /// Returns the most instances there may be: `configured`, or a lower cap that the cloud has taught.
+    /// Returns the maximum number of instances: `configured`, or a lower cap learned from a refused launch.
     pub fn cap(&self, configured: usize, now: Timestamp) -> usize {
         let quota = self.quota.filter(|quota| quota.believed_until > now);
         quota.map_or(configured, |quota| quota.cap.min(configured))
     }
 
-    /// Takes in that an instance with `token` was observed. Returns when it was requested, if by this controller.
+    /// Records that an instance with `token` was observed. Returns when it was requested, if by this controller.
     pub fn observe(&mut self, token: &str, id: &InstanceId) -> Option<Timestamp> {
         let launch = self.by_token.get_mut(token)?;
         launch.observe(id);
         Some(launch.requested)
     }
 
-    /// Takes in that a description called for at `as_of` has been observed: a launch that was refused after an uncertain
-    /// call has failed if the cloud has had the time to show its instances.
+    /// Records that a description requested at `as_of` has been observed. A launch that was refused after an uncertain
+    /// call has failed if the cloud has had enough time to show its instances.
     pub fn observed(&mut self, as_of: Timestamp, describe_lag: Duration) {
         let patience = CALL_TIMEOUT.max(describe_lag);
         let failed = |launch: &Launch| launch.refused && launch.uncertain_since.is_none_or(|at| at + patience <= as_of);
         self.by_token.retain(|_, launch| !failed(launch) && launch.outstanding() > 0);
     }
 
-    /// Gives up launches that the cloud accepted `timeout` before `as_of` and whose instances were not observed. Returns
-    /// these instances.
+    /// Gives up launches that the cloud accepted `timeout` before `as_of` and whose instances were not observed, and
+    /// returns these instances.
     pub fn give_up(&mut self, as_of: Timestamp, timeout: Duration) -> Vec<InstanceId> {
         let mut orphaned = Vec::new();
         self.by_token.retain(|_, launch| {
@@ -160,7 +160,7 @@ impl Launches {
         orphaned
     }
 
-    /// Takes in the answer to a launch. `live` is the number of instances of other phases that count against the cap.
+    /// Records the answer to a launch. `live` is the number of instances of other phases that count against the cap.
     pub fn answered(
         &mut self,
         now: Timestamp,
@@ -201,7 +201,7 @@ impl Launches {
                     self.by_token.remove(token);
                 }
                 if let CloudError::Quota(_) = error {
-                    // With no instance alive somebody else has used the quota up; then only time helps.
+                    // At least one, because others may have used up the quota: then only retrying helps.
                     let cap = (live + self.outstanding()).max(1);
                     self.quota = Some(Quota { cap, believed_until: now + QUOTA_MEMORY });
                 }
@@ -209,14 +209,14 @@ impl Launches {
         }
     }
 
-    /// Calls again where an answer was lost, and launches the instances that are missing, as far as the cap allows.
+    /// Retries launches whose answers were lost, and launches the missing instances, within the cap.
     pub fn decide(&mut self, situation: &Situation, shortage: Shortage, inputs: Inputs, journal: &mut Journal) -> Step {
         let now = situation.now;
         let not_before = self.not_before.max(shortage.not_before);
         let mut step = Step::default();
         self.retry(now, &mut step);
         let count = shortage.missing.min(inputs.cap.saturating_sub(shortage.live + self.outstanding()));
-        // Until the cloud shows what earlier epochs requested, launches of theirs may still appear.
+        // Before that description, launches of earlier epochs may still appear.
         if count > 0 && not_before <= now && self.bucket.ready(now) && situation.shows_earlier_epochs {
             step.actions.push(self.launch(now, count, inputs, journal));
             self.not_before = now + situation.rules.launch_cooldown;

@@ -1,37 +1,38 @@
-//! The fleet's decisions: how many instances there are, and what is done about it.
+//! The fleet's decisions: how many instances there should be, and how to get there.
 //!
-//! [`FleetCore::step`] takes an event and the time and returns a [`Step`]: actions, and the time at which it wants an
-//! [`Event::Tick`] if no other event comes before. Everything here is a pure function of these arguments. What is *observed*
-//! of instances and what is *intended* for them are separate: an intent counts as an instance until it has been observed,
-//! has failed, or has taken too long.
+//! [`FleetCore::step`] takes an event and the time and returns a [`Step`]: actions, and the time at which it needs an
+//! [`Event::Tick`] if no other event arrives earlier. Everything here is a pure function of these arguments. The
+//! *observed* state of instances and the *intended* one are separate: an intent counts as an instance until it has been
+//! observed, has failed, or has taken too long.
 //!
 //! # Phases
 //!
-//! Each phase owns its state, and its `decide` returns a [`Step`] of its own, so that a rule and its time are written once.
-//! A phase reads what it needs of the others. In the order of a step:
+//! Each phase owns its state, and its `decide` returns its own [`Step`], so that a rule and its wake-up are in one
+//! place. A phase reads what it needs from the others. In the order of a step:
 //!
 //! - `demand` reads the queue's depth; `policy` turns the demand into a target;
-//! - `terminations` terminates what is `unhealthy` and what the `sweep` chooses;
-//! - `starts` starts stopped instances, `launches` launches new ones, up to the target;
-//! - `descriptions` describes the instances; what they show is kept in `instances`.
+//! - `terminations` terminates instances that are `unhealthy` or chosen by the `sweep`;
+//! - `starts` starts stopped instances, and `launches` launches new ones, up to the target;
+//! - `descriptions` describes the instances; the result is kept in `instances`.
 //!
-//! `estimators` learns times for the policies, `journal` keeps decisions for people, and `event_log` encodes events so that
-//! they can be replayed.
+//! `estimators` learns times for the policies, `journal` keeps decisions for display, and `event_log` encodes events
+//! for replay.
 //!
 //! # Promises
 //!
 //! At every step:
 //!
 //! - live and intended instances never exceed the cap;
-//! - no working instance is stopped or terminated: workers stop themselves, and an action can only launch, start, or
-//!   terminate what is stopped, did not come up, or is dead;
-//! - every demand is served in the end;
+//! - no working instance is stopped or terminated: workers stop themselves, and actions can only launch, start, or
+//!   terminate instances that are stopped, did not come up, or are dead;
+//! - every demand is served eventually;
 //! - calls to the cloud are bounded in time, however many events arrive.
 //!
-//! They assume that the cloud carries out and shows whatever it is asked within `fleet.describe_lag` of its answer; that an
-//! instance that boots at all boots within `fleet.boot_timeout`; and that no job takes `fleet.silent_timeout`. A new
-//! controller epoch knows nothing of the calls that its predecessor had under way. It may start stopped instances at once,
-//! but it launches and sweeps only after `describe_lag`, when their effects are sure to show.
+//! They assume that the cloud carries out each request and shows its effect within `fleet.describe_lag` of its answer;
+//! that an instance that boots at all boots within `fleet.boot_timeout`; and that no job takes as long as
+//! `fleet.silent_timeout`. A new controller epoch does not know which calls its predecessor had under way. It may start
+//! stopped instances immediately, but launches and sweeps only after `describe_lag`, when the effects of those calls
+//! are certain to be visible.
 
 mod action;
 mod activity_log;

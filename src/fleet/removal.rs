@@ -7,6 +7,6 @@ use super::{action::Cause, instances::Key};
 pub(super) struct Removal {
     pub keys: Vec<Key>,
     pub cause: Cause,
-    /// The reason, for people.
+    /// The reason in words.
     pub why: String,
 }

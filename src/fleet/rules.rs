@@ -1,4 +1,4 @@
-//! The thresholds that decisions follow.
+//! The thresholds of decisions.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ pub enum Policy {
     OnePerJob,
     /// A number of jobs per instance, with a delay in each direction.
     Backlog,
-    /// The fewest instances that finish the backlog in time.
+    /// The smallest number of instances that finish the backlog in time.
     Deadline,
 }
 
 impl Policy {
-    /// The policies by name, as in the configuration; `report` is an alias that older configurations use.
+    /// The policies by name, as in the configuration; `report` is an alias for older configurations.
     pub const ALL: [(&str, Self); 4] = [
         ("one-per-job", Self::OnePerJob),
         ("backlog", Self::Backlog),
@@ -59,10 +59,11 @@ pub struct FleetRules {
     pub poll_every: Duration,
     /// `fleet.describe_every`.
     pub describe_every: Duration,
-    /// Longest time the cloud takes to carry out a call and to show its effect.
+    /// Longest time that the cloud takes to carry out a call and to show its effect.
     pub describe_lag: Duration,
-    /// A running worker that finishes no job for this long, while jobs wait or long after it should have stopped itself, is
-    /// dead. `None`: this process does not see all replies (they go to several web nodes), so no worker counts as dead.
+    /// A running worker that finishes no job for this long, while jobs wait or long after it should have stopped
+    /// itself, is dead. `None` if this process does not see all replies, because there are several web nodes; then no
+    /// worker counts as dead.
     pub silent_timeout: Option<Duration>,
     /// Of the policy `backlog`.
     pub jobs_per_instance: usize,
@@ -78,7 +79,7 @@ pub struct FleetRules {
     pub boot_warm: Duration,
     /// `deadline`: `fleet.service_time`.
     pub service_time: Duration,
-    /// What a start pays for at least.
+    /// Minimum time billed per start.
     pub billing_minimum: Duration,
     /// `fleet.schedule`.
     pub schedule: Vec<Window>,

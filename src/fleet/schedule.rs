@@ -12,11 +12,11 @@ const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 /// One line of the schedule, such as `mon-fri 08:00-18:00 2`. Times are UTC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    /// Days on which it begins, Monday first.
+    /// Days on which the window begins, Monday first.
     pub days: [bool; 7],
     /// First minute, counted from midnight.
     pub from: u32,
-    /// First minute after the window. A window whose end is not after its beginning ends on the next day.
+    /// First minute after the window. If it is not after the first minute, the window ends on the next day.
     pub to: u32,
     /// Minimum number of instances.
     pub least: usize,
@@ -75,7 +75,7 @@ fn minute(text: &str) -> Result<u32, NoWindow> {
     if h <= 24 && m < 60 && minute <= DAY { Ok(minute) } else { Err(NoWindow) }
 }
 
-/// Returns the largest minimum of the windows that are open at `clock` (time since the Unix epoch; days and hours are UTC).
+/// Returns the largest minimum of the windows that are open at `clock`, the time since the Unix epoch.
 pub fn scheduled(schedule: &[Window], clock: Duration) -> usize {
     let minutes = clock.as_secs() / 60;
     let (day, minute) = (minutes / (24 * 60), (minutes % (24 * 60)) as u32);

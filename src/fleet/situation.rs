@@ -1,15 +1,15 @@
-//! What every phase may read.
+//! The input that all phases share.
 
 use super::{rules::FleetRules, timestamp::Timestamp};
 
-/// What a step has established before the phases decide.
+/// What a step has determined before the phases decide.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Situation<'a> {
     pub now: Timestamp,
     pub rules: &'a FleetRules,
-    /// When the call for the latest description was made.
+    /// When the latest description was requested.
     pub described_as_of: Timestamp,
-    /// Whether that description shows whatever an earlier controller epoch requested.
+    /// Whether that description is sure to show everything that earlier controller epochs requested.
     pub shows_earlier_epochs: bool,
     /// Instances wanted.
     pub target: usize,

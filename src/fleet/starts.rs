@@ -14,14 +14,14 @@ use super::{
 };
 use crate::error::{CloudError, CloudResult};
 
-/// Starts instances. What is known of the start of each instance is its [`Startup`], which only this phase changes.
+/// Starts instances. The state of each instance's start is its [`Startup`], which only this phase changes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Starts {
     bucket: TokenBucket,
 }
 
 impl Starts {
-    /// Takes in the answer to a start.
+    /// Records the answer to a start.
     pub fn answered(
         &mut self,
         now: Timestamp,
@@ -67,8 +67,8 @@ impl Starts {
         }
     }
 
-    /// Calls again where an answer was lost, and starts up to `wanted` instances. Also returns how many of these remain
-    /// for new instances, because too few are stopped.
+    /// Retries starts whose answers were lost, and starts up to `wanted` instances. Also returns how many of these must
+    /// be launched, because too few are stopped.
     pub fn decide(
         &mut self,
         situation: &Situation,
@@ -80,12 +80,12 @@ impl Starts {
         let now = situation.now;
         let mut step = Step::default();
         self.retry(now, instances, &mut step);
-        // The latest stopped first: its host is the most likely to have the image cached.
+        // The latest stopped first, because its host is the most likely to have the image cached.
         let startable = instances.of(Role::Startable).rev().map(|(_, key)| key);
         let startable = startable.filter(|key| instances.get(*key).startup.not_before <= now);
         let mut keys: Vec<Key> = startable.take(wanted).collect();
         let missing = wanted - keys.len();
-        keys.truncate(BATCH); // the others follow with the next call
+        keys.truncate(BATCH); // the rest follows with the next call
         if !keys.is_empty() && self.bucket.ready(now) {
             step.actions.push(self.start(now, &keys, instances, inputs, journal));
         }

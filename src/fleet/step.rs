@@ -1,4 +1,4 @@
-//! What a decision returns: actions, and when to decide again.
+//! The result of a decision: actions, and when to decide again.
 
 use super::{action::Action, timestamp::Timestamp};
 
@@ -7,13 +7,13 @@ use super::{action::Action, timestamp::Timestamp};
 pub struct Step {
     /// Calls to make now. They may run concurrently.
     pub actions: Vec<Action>,
-    /// When the core wants an [`Event::Tick`](super::Event::Tick) if no other event comes before; always later than the
-    /// step. What depends on the answer to a call needs none, because the answer is an event.
+    /// When the core needs an [`Event::Tick`](super::Event::Tick) if no other event arrives earlier; always later than
+    /// the step. Waiting for the answer to a call needs no wake-up, because the answer is an event.
     pub wake_at: Option<Timestamp>,
 }
 
 impl Step {
-    /// Asks to be woken at `at`, unless that is not after `now`.
+    /// Requests a wake-up at `at`, if that is later than `now`.
     pub(super) fn wake(&mut self, now: Timestamp, at: Timestamp) {
         if at > now {
             self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));

@@ -10,14 +10,14 @@ use super::{
     tracked::Role,
 };
 
-/// Starts in a row that must fail before a stopped instance is not worth keeping.
+/// Consecutive failed starts after which a stopped instance is not worth keeping.
 const USELESS: u32 = 3;
 
 /// Chooses the stopped instances to terminate. See the module.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sweep {
     next: Timestamp,
-    /// No launch before: `fleet.sweep_cooldown`.
+    /// No launch before this time, because of `fleet.sweep_cooldown`.
     launches_not_before: Timestamp,
 }
 
@@ -31,13 +31,13 @@ impl Sweep {
         self.next
     }
 
-    /// Returns when the cooldown after the last sweep ends, before which nothing is launched.
+    /// Returns when the cooldown after the last sweep ends. Nothing is launched before that.
     pub fn launches_not_before(&self) -> Timestamp {
         self.launches_not_before
     }
 
-    /// Returns the stopped instances to terminate, if a sweep is due. `serving` is the number of instances that work or
-    /// soon will.
+    /// Returns the stopped instances to terminate, if a sweep is due. `serving` is the number of instances that are
+    /// serving or soon will be.
     pub fn removals(&mut self, situation: &Situation, instances: &Instances, serving: usize) -> Vec<Removal> {
         let (now, rules) = (situation.now, situation.rules);
         if now < self.next || !situation.shows_earlier_epochs {
@@ -46,8 +46,8 @@ impl Sweep {
         self.next = now + rules.sweep_every;
         let needed = situation.target.saturating_sub(serving);
         let keep = rules.keep_stopped.max(needed);
-        // An old description may show an instance stopped that has been started since. So only instances are swept that
-        // have been stopped for as long as a description can be old.
+        // An instance that an old description shows as stopped may have been started since. Therefore only instances
+        // are swept that have been stopped for at least the maximum age of a description.
         let sure = |(since, _): &(Timestamp, Key)| *since + rules.describe_lag <= situation.described_as_of;
         let stopped = instances.of(Role::Startable).take_while(sure).map(|(_, key)| key);
         let (useless, mut surplus): (Vec<Key>, Vec<Key>) =
@@ -55,7 +55,7 @@ impl Sweep {
         let usable = instances.count(Role::Startable) - useless.len();
         surplus.truncate(usable.saturating_sub(keep)); // the oldest
         if surplus.len().max(useless.len()) > BATCH {
-            self.next = now; // the others follow with the next call
+            self.next = now; // the rest follows with the next call
         }
         if !surplus.is_empty() || !useless.is_empty() {
             self.launches_not_before = now + rules.sweep_cooldown;

@@ -1,7 +1,7 @@
-//! Terminating instances: stopped ones that are not kept, and those that are broken. No working instance is terminated.
+//! Terminating instances: stopped ones beyond those that are kept, and broken ones. No working instance is terminated.
 //!
-//! A termination is an uncertain operation until it has been observed. Meanwhile the instance holds capacity and is not
-//! started.
+//! A termination is an uncertain operation until it has been observed. Until then the instance holds capacity and is
+//! not started.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -24,20 +24,21 @@ use super::{
 };
 use crate::error::{CloudError, CloudResult};
 
-/// Calls again for a termination that was refused, as if after so many failures.
+/// Number of failures by which the backoff after a refused termination is computed.
 const REFUSED: u32 = 3;
 
-/// Terminates instances. What is known of the termination of each instance is its [`Termination`], which this phase
-/// requests and only an observation withdraws.
+/// Terminates instances. The state of each instance's termination is its [`Termination`], which this phase creates and
+/// only an observation removes.
 #[derive(Clone, Debug)]
 pub(super) struct Terminations {
     sweep: Sweep,
-    /// Launched instances that were never observed, and when to call (again) for their termination, in case they exist.
+    /// Launched instances that were never observed, each with the time of the next call to terminate it in case it
+    /// exists.
     orphaned: BTreeMap<InstanceId, Timestamp>,
     bucket: TokenBucket,
-    /// No call before: backoff after failures.
+    /// No call before this time, because of the backoff after failures.
     not_before: Timestamp,
-    /// Calls in a row that failed.
+    /// Consecutive failed calls.
     failures: u32,
 }
 
@@ -57,7 +58,7 @@ impl Terminations {
         self.orphaned.len()
     }
 
-    /// Returns when nothing prevents a launch any more, as far as the sweep is concerned.
+    /// Returns the earliest time of the next launch, as far as the sweep is concerned.
     pub fn launches_not_before(&self) -> Timestamp {
         self.sweep.launches_not_before()
     }
@@ -67,12 +68,12 @@ impl Terminations {
         self.orphaned.extend(ids.into_iter().map(|id| (id, now)));
     }
 
-    /// Takes in that an instance was observed, so that it is not orphaned.
+    /// Records that an instance was observed, so that it is not orphaned.
     pub fn observe(&mut self, id: &InstanceId) {
         self.orphaned.remove(id);
     }
 
-    /// Takes in the answer to a termination.
+    /// Records the answer to a termination.
     pub fn answered(
         &mut self,
         now: Timestamp,
@@ -110,7 +111,7 @@ impl Terminations {
     fn fail(now: Timestamp, termination: &mut Option<Termination>, error: &CloudError) {
         let Some(requested) = termination else { return };
         if may_have_been_applied(error) {
-            // It may still be carried out: the instance must not be started in between.
+            // It may still be carried out, so the instance must not be started until then.
             requested.lost_answers += 1;
             requested.due = now + backoff(requested.lost_answers);
         } else if requested.lost_answers > 0 {
@@ -120,8 +121,8 @@ impl Terminations {
         }
     }
 
-    /// Terminates unhealthy instances and those that the sweep chooses, each cause by a call of its own, and calls again
-    /// where a termination is not observed in time. `launching` is the number of launched instances not observed yet.
+    /// Terminates unhealthy instances and those chosen by the sweep, with one call per cause, and retries terminations
+    /// that are not observed in time. `launching` is the number of launched instances not observed yet.
     pub fn decide(
         &mut self,
         situation: &Situation,
@@ -156,7 +157,7 @@ impl Terminations {
         self.bucket.next().max(self.not_before)
     }
 
-    /// Returns how long a termination may take to be answered and to show; after that it was lost.
+    /// Returns how long a termination may take to be answered and shown. After that it counts as lost.
     fn patience(rules: &FleetRules) -> Duration {
         CALL_TIMEOUT + rules.describe_lag
     }
@@ -188,7 +189,7 @@ impl Terminations {
         Some(Action::Terminate { ids, cause })
     }
 
-    /// Calls again for terminations that are due, and for orphaned launches.
+    /// Retries terminations that are due, and terminates orphaned launches.
     fn retry(&mut self, now: Timestamp, due_again: Timestamp, instances: &mut Instances) -> Option<Action> {
         let due = instances.of(Role::Terminating).take_while(|(due, _)| *due <= now);
         let keys: Vec<Key> = due.map(|(_, key)| key).take(BATCH).collect();

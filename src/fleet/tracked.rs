@@ -1,4 +1,4 @@
-//! What is known of one instance: what was last observed of it, and what is intended for it.
+//! The state of one instance: what was last observed, and what is intended.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use super::{
     timestamp::Timestamp,
 };
 
-/// An instance that this many descriptions in a row did not show no longer serves; it may still exist.
+/// Consecutive descriptions without an instance after which it no longer counts as serving; it may still exist.
 const MISSED: u32 = 3;
-/// Descriptions that must still show an instance stopped before its start counts as failed.
+/// Number of descriptions that must still show an instance as stopped before its start counts as failed.
 const STILL_STOPPED: u32 = 3;
 
-/// How an instance comes up.
+/// The kind of a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BootKind {
-    /// New.
+    /// Of a new instance.
     Cold,
-    /// Stopped before.
+    /// Of a stopped instance.
     Warm,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Boot {
     pub requested: Timestamp,
 }
 
-/// A start of a stopped instance, requested and not observed.
+/// A start of a stopped instance that was requested and has not been observed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Start {
     pub requested: Timestamp,
@@ -40,14 +40,14 @@ pub(super) struct Start {
     pub retry_at: Option<Timestamp>,
     /// When the cloud accepted it.
     pub accepted: Option<Timestamp>,
-    /// Calls in a row that failed.
+    /// Consecutive failed calls.
     pub failures: u32,
-    /// Descriptions, called for after the acceptance, that still showed the instance stopped.
+    /// Number of descriptions, requested after the acceptance, that still showed the instance as stopped.
     still_stopped: u32,
 }
 
 impl Start {
-    /// Returns a start whose first call is made now.
+    /// Creates a start whose first call is made now.
     pub fn new(now: Timestamp) -> Self {
         Self { requested: now, called: Some(now), retry_at: None, accepted: None, failures: 0, still_stopped: 0 }
     }
@@ -57,8 +57,8 @@ impl Start {
         self.retry_at.or(self.called.map(|called| called + CALL_TIMEOUT))
     }
 
-    /// Takes in that a description called for at `as_of` shows the instance still stopped. Returns whether that proves that
-    /// the start has failed: the cloud has had the time to show it.
+    /// Records that a description requested at `as_of` still shows the instance as stopped. Returns whether this proves
+    /// that the start has failed: the cloud has had enough time to show it.
     fn still_stopped(&mut self, as_of: Timestamp, describe_lag: Duration) -> bool {
         let Some(accepted) = self.accepted else { return false };
         if self.called.is_none() && accepted < as_of {
@@ -68,18 +68,18 @@ impl Start {
     }
 }
 
-/// What is known of an instance's way up. Owned by the phase of starts.
+/// The state of an instance's boots and starts. Owned by the starts phase.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Startup {
-    /// The boot under way, if it was requested from here.
+    /// The boot under way, if this controller requested it.
     pub boot: Option<Boot>,
     pub start: Option<Start>,
-    /// Starts in a row that failed.
+    /// Consecutive failed starts.
     pub failures: u32,
-    /// No start before.
+    /// No start before this time.
     pub not_before: Timestamp,
-    /// When a start was given up: until the cloud has shown the instance stopped for long enough since, it may yet have
-    /// been carried out.
+    /// When a start was given up. It may still be carried out until the cloud has since shown the instance as stopped
+    /// for long enough.
     pub uncertain_since: Timestamp,
 }
 
@@ -90,7 +90,7 @@ impl Startup {
         self.boot = Some(Boot { kind: BootKind::Warm, requested: now });
     }
 
-    /// Gives the start up. A later one may succeed, and a new instance may be launched meanwhile.
+    /// Gives up the start. A later start may succeed, and a new instance may be launched in the meantime.
     pub fn fail(&mut self, now: Timestamp) {
         (self.start, self.boot) = (None, None);
         self.failures += 1;
@@ -99,18 +99,18 @@ impl Startup {
     }
 }
 
-/// A termination, requested and not observed.
+/// A termination that was requested and has not been observed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Termination {
-    /// When to call again, if it is not observed before.
+    /// When to call again, unless it is observed earlier.
     pub due: Timestamp,
-    /// Answers that were lost: it may have been carried out.
+    /// Number of lost answers; after one, it may have been carried out.
     pub lost_answers: u32,
-    /// It is wanted although the instance runs.
+    /// Whether it stays requested although the instance is running.
     pub though_running: bool,
 }
 
-/// What an instance is to the decisions.
+/// How decisions treat an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// Pending.
@@ -123,7 +123,7 @@ pub(super) enum Role {
     Stopping,
     /// With a termination requested: it holds capacity and does nothing.
     Terminating,
-    /// Not shown any more: it holds capacity and does nothing.
+    /// No longer shown: it holds capacity and does nothing.
     Missing,
     /// Shutting down or terminated.
     Gone,
@@ -134,16 +134,16 @@ impl Role {
     pub const COUNT: usize = 8;
 }
 
-/// What an observation means to the phases that learn from it.
+/// What the phases learn from an observation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Observed {
     /// The state before, if it has changed.
     pub before: Option<InstanceState>,
     /// Whether the controller had requested its termination.
     pub terminating: bool,
-    /// How long the stop took that has ended.
+    /// Duration of a stop that has ended.
     pub stop_took: Option<Duration>,
-    /// How long the boot took that has ended.
+    /// Duration of a boot that has ended.
     pub boot_took: Option<(BootKind, Duration)>,
 }
 
@@ -155,7 +155,7 @@ pub(super) struct Tracked {
     pub since: Timestamp,
     /// Number of the last description that showed it.
     pub shown: u64,
-    /// Descriptions in a row that did not show it, and when the first of them was called for.
+    /// Number of consecutive descriptions that did not show it, and when the first of them was requested.
     missed: Option<(u32, Timestamp)>,
     /// When its worker last finished a job.
     pub last_served: Timestamp,
@@ -164,8 +164,8 @@ pub(super) struct Tracked {
 }
 
 impl Tracked {
-    /// Returns an instance that description `number` shows for the first time. `launched` is when it was requested, if it
-    /// was launched by this controller.
+    /// Creates an instance that description `number` shows for the first time. `launched` is when it was requested, if
+    /// this controller launched it.
     pub fn new(now: Timestamp, number: u64, instance: Instance, launched: Option<Timestamp>) -> Self {
         let boot = launched.map(|requested| Boot { kind: BootKind::Cold, requested });
         Self {
@@ -192,8 +192,8 @@ impl Tracked {
         }
     }
 
-    /// Returns the time by which instances of its role are ordered: since when it has the role; with a termination
-    /// requested, when that is due again.
+    /// Returns the time by which the instances of a role are ordered: when the instance took on the role, or, if its
+    /// termination is requested, when the next call is due.
     pub fn order(&self) -> Timestamp {
         match self.role() {
             Role::Booting | Role::Running => self.since.max(self.last_served),
@@ -205,7 +205,7 @@ impl Tracked {
         }
     }
 
-    /// Returns whether a description that shows `instance` says nothing new.
+    /// Returns whether a description that shows `instance` contains nothing new.
     pub fn is_as(&self, instance: &Instance) -> bool {
         self.instance.state == instance.state
             && self.instance.reason == instance.reason
@@ -214,7 +214,7 @@ impl Tracked {
             && self.startup.start.is_none()
     }
 
-    /// Takes in description `number`, called for at `as_of`, which shows the instance as `instance`.
+    /// Records description `number`, requested at `as_of`, which shows the instance as `instance`.
     pub fn observe(
         &mut self,
         now: Timestamp,
@@ -236,13 +236,13 @@ impl Tracked {
         self.shown = number;
         self.instance = instance;
         if state != InstanceState::Stopped {
-            self.startup.start = None; // it shows
+            self.startup.start = None; // its effect is visible
         } else if let Some(start) = &mut self.startup.start
             && start.still_stopped(as_of, describe_lag)
         {
             self.startup.fail(now);
         }
-        // Somebody has started an instance that was to be terminated: it may be at work.
+        // The instance was started although it was to be terminated, so it may be at work.
         if state == InstanceState::Running && self.termination.is_some_and(|t| !t.though_running) {
             self.termination = None;
         }
@@ -250,7 +250,7 @@ impl Tracked {
         observed
     }
 
-    /// Ends the boot under way once its outcome shows. Returns how long it took if the instance runs.
+    /// Ends the boot under way once its outcome is visible. Returns its duration if the instance is running.
     pub fn end_boot(&mut self, now: Timestamp) -> Option<(BootKind, Duration)> {
         match self.instance.state {
             InstanceState::Pending | InstanceState::Stopped => None,
@@ -266,8 +266,8 @@ impl Tracked {
         }
     }
 
-    /// Takes in that a description called for at `as_of` did not show the instance. Returns whether the cloud has had the
-    /// time to show it, so that it is gone.
+    /// Records that a description requested at `as_of` did not show the instance. Returns whether the instance is gone,
+    /// because the cloud has had enough time to show it.
     pub fn miss(&mut self, as_of: Timestamp, describe_lag: Duration) -> bool {
         let (times, first) = self.missed.map_or((1, as_of), |(times, first)| (times + 1, first));
         self.missed = Some((times, first));

@@ -1,8 +1,8 @@
-//! Instances that take too long: to boot, to stop, or to finish a job.
+//! Instances that take too long to boot, to stop, or to finish a job.
 //!
-//! Time alone proves nothing, because answers may be missing. An instance is given up on the evidence of a description (or
-//! of a reading of the queue) that was called for after its time was over, so that nothing is given up while the cloud
-//! does not answer.
+//! A timeout alone proves nothing, because answers may be missing. An instance is given up only on a description (or a
+//! reading of the queue) that was requested after its timeout, so that nothing is given up while the cloud does not
+//! answer.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::{
     tracked::Role,
 };
 
-/// Returns the instances whose time is over.
+/// Returns the instances whose timeout has passed.
 pub(super) fn removals(situation: &Situation, demand: &Demand, instances: &Instances) -> Vec<Removal> {
     let timeout = situation.rules.boot_timeout;
     let overdue = |role, cause, what: &str| {
@@ -33,7 +33,7 @@ pub(super) fn removals(situation: &Situation, demand: &Demand, instances: &Insta
             (*last_served).max(silence.since) + silence.limit <= demand.depth_as_of()
         };
         let keys = instances.of(Role::Running).take_while(dead).map(|(_, key)| key).collect();
-        let why = format!("nothing heard for {} s {}", silence.limit.as_secs(), silence.condition);
+        let why = format!("silent for {} s {}", silence.limit.as_secs(), silence.condition);
         removals.push(Removal { keys, cause: Cause::Silent, why });
     }
     removals
@@ -41,9 +41,9 @@ pub(super) fn removals(situation: &Situation, demand: &Demand, instances: &Insta
 
 /// The condition under which a silent worker is dead.
 struct Silence {
-    /// Since when a living worker would have finished a job, or would have stopped itself.
+    /// The start of the time in which a live worker would have finished a job or stopped itself.
     since: Timestamp,
-    /// How long that may take.
+    /// The length of that time.
     limit: Duration,
     condition: &'static str,
 }
@@ -57,6 +57,6 @@ impl Silence {
         }
         let since = demand.empty_since()?;
         let limit = limit + rules.idle_stop.max(rules.billing_minimum);
-        Some(Self { since, limit, condition: "while there was nothing to do" })
+        Some(Self { since, limit, condition: "while the queue was empty" })
     }
 }

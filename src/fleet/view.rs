@@ -7,7 +7,7 @@ use super::{
     learned_times::LearnedTimes, timestamp::Timestamp, tracked::Tracked,
 };
 
-/// The fleet as it is shown.
+/// The state of the fleet, for display.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FleetView {
     /// Milliseconds since the Unix epoch.
@@ -16,23 +16,23 @@ pub struct FleetView {
     pub max_instances: usize,
     /// The policy's name.
     pub policy: String,
-    /// The request queue when last read.
+    /// The depth of the request queue as last read.
     pub depth: Depth,
-    /// Jobs known to exist: the depth, or the uploads waiting in this process if they are more.
+    /// Jobs known to exist: the depth, or the number of uploads that wait in this process if that is larger.
     pub demand: u64,
     /// Instances wanted.
     pub target: usize,
     /// Launches and starts that were requested and not yet seen.
     pub intents: usize,
-    /// Times that policies plan with.
+    /// The learned times.
     pub learned: LearnedTimes,
     /// Instances by state.
     pub counts: Counts,
-    /// By name; terminated ones for a while.
+    /// The instances, ordered by name, including terminated ones for some time.
     pub instances: Vec<InstanceView>,
-    /// Most recent last.
+    /// The latest activities, newest last.
     pub events: Vec<LoggedEvent>,
-    /// Shown by `/v1/fleet/decisions`.
+    /// The latest decisions, for `/v1/fleet/decisions`.
     #[serde(skip)]
     pub decisions: Decisions,
 }
@@ -46,27 +46,27 @@ pub struct InstanceView {
     pub name: String,
     /// Its state.
     pub state: InstanceState,
-    /// Its worker's process, on one machine.
+    /// Process id of its worker, on one machine.
     pub pid: Option<u32>,
-    /// Milliseconds since the Unix epoch at which this state was first seen.
+    /// When this state was first seen, in milliseconds since the Unix epoch.
     pub since_ms: u64,
-    /// Why it is in this state, where the cloud says so.
+    /// Why it is in this state, if the cloud reports a reason.
     pub reason: Option<String>,
 }
 
-/// A decision, a change of state or an error, for people.
+/// A decision, a change of state or an error, for display.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoggedEvent {
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
     /// `launch`, `start`, `stop`, `terminate`, `lost`, `state` or `error`.
     pub kind: String,
-    /// One sentence with the numbers it was decided on.
+    /// One sentence; for a decision, with its inputs.
     pub text: String,
 }
 
 impl FleetView {
-    /// Returns the view of `core`; `unix_ms` is `now` as milliseconds since the Unix epoch.
+    /// Creates the view of `core`; `unix_ms` is `now` in milliseconds since the Unix epoch.
     pub fn new(core: &FleetCore, now: Timestamp, unix_ms: u64) -> Self {
         let ms = |at: Timestamp| unix_ms.saturating_sub(now.saturating_since(at).as_millis() as u64);
         let show = |tracked: &Tracked| InstanceView {

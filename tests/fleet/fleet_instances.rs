@@ -82,14 +82,14 @@ fn silent(rules: FleetRules, visible: u64) -> Option<(f64, String)> {
 #[test]
 fn a_worker_that_is_silent_while_jobs_wait_is_terminated() {
     let (at, reason) = silent(rules(), 1).expect("it is dead");
-    assert_eq!((at, reason.as_str()), (70.0, "terminate 1: nothing heard for 60 s while jobs waited"));
+    assert_eq!((at, reason.as_str()), (70.0, "terminate 1: silent for 60 s while jobs waited"));
 }
 
 #[test]
 fn a_worker_that_is_silent_long_after_it_should_have_stopped_is_terminated() {
     let idle = FleetRules { idle_stop: 30 * SECOND, billing_minimum: 20 * SECOND, ..rules() };
     let (at, reason) = silent(idle.clone(), 0).expect("it is dead");
-    assert_eq!((at, reason.as_str()), (100.0, "terminate 1: nothing heard for 90 s while there was nothing to do"));
+    assert_eq!((at, reason.as_str()), (100.0, "terminate 1: silent for 90 s while the queue was empty"));
     let paid = FleetRules { billing_minimum: 50 * SECOND, ..idle };
     assert_eq!(silent(paid, 0).expect("it is dead").0, 120.0, "it does not stop within what is paid for");
 }

@@ -168,7 +168,7 @@ fn every_launch_start_stop_termination_and_loss_is_explained_with_its_numbers() 
     assert_eq!(launch.token.as_deref(), Some(token.as_str()));
     assert_eq!(launch.instances, ["i-8", "i-9"], "they are named once the cloud has answered");
     assert_eq!((launch.inputs.starting, launch.inputs.launching, launch.inputs.depth.visible), (1, 0, 5));
-    assert!(launch.reason.contains("1 asked for"), "{}", launch.reason);
+    assert!(launch.reason.contains("1 requested"), "{}", launch.reason);
     assert_eq!(launch.at_ms, 1_000_000 + (script.launches()[0].0 * 1000.0) as u64);
 
     let [stop] = of(&script, Kind::Stop)[..] else { panic!("one stop, though it was seen stopping and stopped") };
@@ -177,7 +177,7 @@ fn every_launch_start_stop_termination_and_loss_is_explained_with_its_numbers() 
     let [lost] = of(&script, Kind::Lost)[..] else { panic!("one loss") };
     assert_eq!(
         (lost.instances.as_slice(), lost.reason.as_str()),
-        (["i-0".to_owned()].as_slice(), "i-0 ended without being asked")
+        (["i-0".to_owned()].as_slice(), "i-0 ended unexpectedly")
     );
     for terminate in of(&script, Kind::Terminate) {
         assert!(terminate.reason.contains("(fleet.keep_stopped)"), "{}", terminate.reason);

@@ -9,9 +9,9 @@ use crate::fleet::rules::FleetRules;
 /// - `down = want(highest demand of the last down_delay)`: demand that may come back,
 /// - `target = min(max(previous, up), down, cap)`.
 ///
-/// It rises when demand has been higher for `up_delay`, falls when it has been lower for `down_delay`, and stays
-/// otherwise (Kubernetes' HorizontalPodAutoscaler calls the two delays stabilization windows). The core stops no running
-/// instance; a target that stays up means that an instance that stops itself meanwhile is started again.
+/// It rises when demand has been higher for `up_delay`, falls when demand has been lower for `down_delay`, and
+/// otherwise stays (Kubernetes' HorizontalPodAutoscaler calls the two delays stabilization windows). The core stops no
+/// running instance; while the target stays up, an instance that stops itself is started again.
 pub fn target(known: &Known, rules: &FleetRules) -> usize {
     let want = |demand: u64| saturating(demand.div_ceil(rules.jobs_per_instance as u64));
     known.previous.max(want(known.low_demand)).min(want(known.high_demand)).min(known.cap)

@@ -10,19 +10,19 @@ fn jobs(within: Duration, service: Duration, threads: u64) -> u64 {
     u64::try_from(within.as_nanos() / service.as_nanos()).unwrap_or(u64::MAX).saturating_mul(threads)
 }
 
-/// With `s` the service time, `c` the threads of an instance, `L` the target latency and `D` the demand, an instance that
-/// serves in `r` (0 if it runs) finishes `jobs(H, r) = c · floor((H − r) / s)` jobs within the horizon `H`.
+/// Let `s` be the service time, `c` the threads per instance, `L` the target latency and `D` the demand. An instance
+/// that runs after `r` (0 if it is running) finishes `jobs(H, r) = c · floor((H − r) / s)` jobs within the horizon `H`.
 ///
-/// `target` is the smallest number of instances, taken in the order running, on their way (soonest first), stopped, new,
-/// whose jobs reach `D`.
+/// `target` is the smallest number of instances, taken in the order running, on their way (soonest first), stopped,
+/// new, whose jobs reach `D`.
 ///
-/// The horizon is `L`, unless instances that must be started boot too slowly for that. They then get half of `L` (or the
-/// time of one job) to work: `H = max(L, boot + max(L/2, s))`, with the warm boot while stopped instances are enough and
-/// the cold boot otherwise. So from zero the backlog is finished within `L/2` of the first boot, and no instance is started
-/// that would come up only to find the work done.
+/// The horizon is `L`, unless instances that must be started boot too slowly for that. They then get half of `L`, or
+/// the time of one job, to work: `H = max(L, boot + max(L/2, s))`, with the warm boot if stopped instances are enough
+/// and the cold boot otherwise. From zero, the backlog is therefore finished within `L/2` of the first boot, and no
+/// instance is started that would come up after the work is done.
 ///
-/// A start pays for at least `billing_minimum` (EC2: 60 s). As many instances as the backlog keeps busy for that long,
-/// `floor(D · s / (c · billing_minimum))`, cost no more than fewer would, so the target is at least that.
+/// A start is billed for at least `billing_minimum` (EC2: 60 s). As many instances as the backlog keeps busy for that
+/// long, `floor(D · s / (c · billing_minimum))`, cost no more than fewer would, so the target is at least that number.
 pub fn target(known: &Known, rules: &FleetRules) -> usize {
     if known.demand == 0 {
         return 0;
@@ -38,13 +38,13 @@ pub fn target(known: &Known, rules: &FleetRules) -> usize {
     let wanted = if with_warm <= have.saturating_add(known.startable) {
         with_warm
     } else {
-        // Too few are stopped: the others are new and take a cold boot. Those that exist are needed in any case.
+        // Too few are stopped: the rest are new and take a cold boot. The stopped ones are needed in any case.
         plan(known, horizon(cold).max(horizon(warm)), cold, service, threads).max(have.saturating_add(known.startable))
     };
     wanted.max(filled(known.demand, service, threads, rules.billing_minimum)).min(known.cap)
 }
 
-/// Returns the number of instances that finish the demand within `horizon`: running and booting ones first, then others
+/// Returns the number of instances that finish the demand within `horizon`: first running and booting ones, then others
 /// that boot in `boot`.
 fn plan(known: &Known, horizon: Duration, boot: Duration, service: Duration, threads: u64) -> usize {
     let mut left = known.demand;
@@ -69,7 +69,7 @@ fn plan(known: &Known, horizon: Duration, boot: Duration, service: Duration, thr
     count
 }
 
-/// Returns the number of instances that `demand` keeps busy for the whole minimum that a start pays for.
+/// Returns the number of instances that `demand` keeps busy for the whole minimum billed per start.
 fn filled(demand: u64, service: Duration, threads: u64, minimum: Duration) -> usize {
     if minimum.is_zero() {
         return 0;

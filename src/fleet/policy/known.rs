@@ -1,4 +1,4 @@
-//! What a policy decides on.
+//! The input of a policy.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::fleet::learned_times::LearnedTimes;
 /// The input of a policy, as the core sees it at the time of the decision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Known {
-    /// Jobs visible + in flight + delayed, or the uploads that wait in this process if they are more.
+    /// Number of jobs visible, in flight and delayed, or of uploads that wait in this process if that is larger.
     pub demand: u64,
     /// The lowest demand of the last `fleet.up_delay`.
     pub low_demand: u64,
@@ -15,16 +15,16 @@ pub struct Known {
     pub high_demand: u64,
     /// The target before this decision.
     pub previous: usize,
-    /// The most instances there may be.
+    /// The maximum number of instances.
     pub cap: usize,
     /// Running instances.
     pub running: usize,
-    /// Instances on their way (pending, or requested and not seen): the time until they run, and their number. Only for
-    /// the policy that plans with it.
+    /// Instances on their way (pending, or requested and not seen): the time until they run, and their number. Only set
+    /// for the policy that uses it.
     pub booting: Vec<(Duration, usize)>,
     /// Stopped instances that can be started.
     pub startable: usize,
-    /// Times learned from what happened.
+    /// The learned times.
     pub learned: LearnedTimes,
     /// Time since the Unix epoch.
     pub clock: Duration,

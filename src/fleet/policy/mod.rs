@@ -1,7 +1,6 @@
-//! The number of instances wanted: pure functions of what is known. One file per policy, each with its formula.
+//! The policies: pure functions that compute how many instances are wanted. One file per policy, each with its formula.
 //!
-//! The core starts and launches up to the target and stops no running instance: workers stop themselves when they have
-//! been idle.
+//! The core starts and launches up to the target and stops no running instance: idle workers stop themselves.
 
 mod backlog;
 mod deadline;
@@ -15,8 +14,7 @@ use crate::fleet::{
 
 pub use known::Known;
 
-/// Returns the number of instances wanted, never more than `known.cap`: the policy's answer, raised to the schedule's
-/// minimum.
+/// Returns the number of instances wanted, at most `known.cap`: the policy's result, raised to the schedule's minimum.
 pub fn target(known: &Known, rules: &FleetRules) -> usize {
     let wanted = match rules.policy {
         Policy::OnePerJob => one_per_job::target(known),
