@@ -1,5 +1,5 @@
-//! Submits jobs and waits for their replies: the way into the runtime for HTTP, the command line and programs of one's
-//! own.
+//! Submits jobs and waits for their replies: the entry point of the runtime for HTTP, the command line and other
+//! programs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,27 +21,27 @@ use crate::{
     wire,
 };
 
-/// When to try again after a refusal. A worker finishes tens of jobs a second, so room comes soon.
+/// When to retry after a refusal. A worker finishes tens of jobs per second, so capacity is available soon.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Memory for payloads is counted in pages of this many bytes: a semaphore counts in 32 bits.
 const PAGE: usize = 4096;
 
-/// What a client may use, and where its replies go.
+/// Limits of a client, and where its replies go.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Jobs that may wait at once.
+    /// Number of jobs that may wait at the same time.
     pub max_waiting: usize,
-    /// Bytes of payloads that may be held at once.
+    /// Bytes of payloads that may be held at the same time.
     pub max_memory: usize,
     /// Longest wait for a reply.
     pub deadline: Duration,
-    /// Payloads of more bytes go through the store.
+    /// Size in bytes above which payloads go through the store.
     pub inline_limit: usize,
-    /// Name of the queue that takes the replies.
+    /// Name of the reply queue.
     pub reply_to: String,
 }
 
-/// A place among the waiting jobs, given back when dropped.
+/// A place among the waiting jobs, released when dropped.
 pub struct Admission {
     _place: OwnedSemaphorePermit,
     memory: Option<OwnedSemaphorePermit>,
@@ -52,22 +52,22 @@ pub struct Admission {
 pub struct Submission {
     /// Identifies the job.
     pub id: JobId,
-    /// What is to be done.
+    /// What to do.
     pub kind: JobKind,
-    /// What is kept of it; must be what the worker's handler says of the kind.
+    /// What is kept of it; must agree with the worker's handler.
     pub retention: Retention,
-    /// Name of the file that the payload came as, made safe: one segment of a path.
+    /// Sanitised file name of the payload: a single path segment.
     pub file: String,
     /// The bytes to work on.
     pub payload: Bytes,
-    /// Version of the handler's shared data that the worker must have at least; 0 where there is none.
+    /// Minimum version of the handler's shared data that the worker must have; 0 if there is none.
     pub min_version: u64,
 }
 
 struct Shared {
     options: Options,
     ports: Ports,
-    /// The fleet, where it is in this process.
+    /// The fleet, if it is in this process.
     hint: Option<Sender<DemandHint>>,
     places: Arc<Semaphore>,
     memory: Arc<Semaphore>,
@@ -77,7 +77,7 @@ struct Shared {
 #[derive(Clone)]
 pub struct JobClient(Arc<Shared>);
 
-/// Notifies the request that its client is gone, when the client's future is dropped.
+/// Notifies the request that its client is gone, when dropped with the client's future.
 struct HangUpOnDrop(Addr<WebRequest>);
 
 impl Drop for HangUpOnDrop {
@@ -87,7 +87,7 @@ impl Drop for HangUpOnDrop {
 }
 
 impl JobClient {
-    /// Makes a client of the actors behind `ports`; `hint` tells the fleet of each job at once.
+    /// Creates a client of the actors behind `ports`; `hint` notifies the fleet of each job immediately.
     pub fn new(options: Options, ports: Ports, hint: Option<Sender<DemandHint>>) -> Self {
         let places = Arc::new(Semaphore::new(options.max_waiting));
         let memory = Arc::new(Semaphore::new(options.max_memory / PAGE));
@@ -99,7 +99,7 @@ impl JobClient {
         &self.0.ports.results
     }
 
-    /// Returns how many jobs hold a place now.
+    /// Returns how many jobs currently hold a place.
     pub fn waiting(&self) -> usize {
         self.0.options.max_waiting - self.0.places.available_permits()
     }
@@ -118,7 +118,7 @@ impl JobClient {
     /// Takes `bytes` of the memory for payloads, held by the admission.
     ///
     /// # Errors
-    /// `Overloaded` if there are not as many.
+    /// `Overloaded` if not enough are left.
     pub fn reserve(&self, admission: &mut Admission, bytes: usize) -> Result<(), SubmitError> {
         admission.reserved += bytes;
         let held = admission.memory.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
@@ -135,8 +135,8 @@ impl JobClient {
         Ok(())
     }
 
-    /// Submits a job and waits for its reply. `retried`: the id came from a caller who may have submitted the job before,
-    /// so a stored result is answered if there is one.
+    /// Submits a job and waits for its reply. `retried` means that the caller may have submitted the job with this id
+    /// before, so that a stored result is returned if there is one.
     ///
     /// # Errors
     /// The job was not submitted, or has no reply yet.
@@ -178,7 +178,7 @@ impl JobClient {
         Ok(())
     }
 
-    /// Makes a message of a job. A payload over the limit goes to the store first (claim check).
+    /// Creates the message of a job. A payload over the limit is stored first (claim check).
     async fn message(&self, submission: Submission) -> Result<Message, SubmitError> {
         let Submission { id, kind, retention, file, payload, min_version } = submission;
         let payload = if payload.len() <= self.0.options.inline_limit {
@@ -189,7 +189,7 @@ impl JobClient {
         let reply_to = self.0.options.reply_to.clone();
         let job = Job { id, kind, reply_to, file, payload, min_version, submitted_ms: now_ms() };
         let body = wire::to_bytes(&job).map_err(|e| CloudError::Invalid(e.to_string()))?;
-        // One group per job: a shared group would be worked on by one worker at a time.
+        // One group per job: jobs of a shared group would be processed one at a time.
         let id = id.to_string();
         Ok(Message { body, group: Some(id.clone()), dedup: Some(id), delay: Duration::ZERO })
     }
@@ -203,7 +203,7 @@ impl JobClient {
     /// Checks that the queue and the store can be reached.
     ///
     /// # Errors
-    /// Why this process cannot take jobs.
+    /// The queue's or the store's.
     pub async fn ready(&self) -> Result<(), CloudError> {
         self.0.ports.requests.depth().await?;
         self.results().check().await

@@ -1,9 +1,9 @@
-//! Reads the system clock: the one place that does, besides log lines and measurements of a command.
+//! The only reader of the system clock, apart from logging and the measurements of commands.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Returns the milliseconds since the Unix epoch; 0 for a clock set before it.
-#[expect(clippy::disallowed_methods, reason = "the one reader of the system clock; everything else is told the time")]
+/// Returns the milliseconds since the Unix epoch; 0 if the clock is set before it.
+#[expect(clippy::disallowed_methods, reason = "the only reader of the system clock")]
 pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }

@@ -1,14 +1,14 @@
-//! The errors of every port of a cloud.
+//! The errors of the cloud's ports.
 
 use serde::{Deserialize, Serialize};
 
-/// What a cloud can answer instead of what was asked.
+/// Why a call to a cloud failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum CloudError {
-    /// The named thing is not there (now: right after its making this proves nothing).
+    /// The resource was not found. Right after its creation this proves nothing.
     #[error("{0} not found")]
     NotFound(String),
-    /// A precondition did not hold, or a receipt is no longer valid: somebody else was first.
+    /// A precondition did not hold, or a receipt is no longer valid.
     #[error("conflict: {0}")]
     Conflict(String),
     /// The request itself is wrong; the same request will never succeed.
@@ -17,22 +17,22 @@ pub enum CloudError {
     /// Credentials or permissions are missing.
     #[error("denied: {0}")]
     Denied(String),
-    /// Too many calls; try later.
+    /// There were too many calls; try again later.
     #[error("throttled")]
     Throttled,
-    /// The cloud has no machine of the wanted kind at the moment.
+    /// The cloud currently has no capacity for the requested instances.
     #[error("no capacity: {0}")]
     NoCapacity(String),
     /// An account limit is reached.
     #[error("quota reached: {0}")]
     Quota(String),
-    /// A fault on the way or on the other side; the call may or may not have been applied.
+    /// The transport or the service failed; the call may or may not have been applied.
     #[error("unavailable: {0}")]
     Unavailable(String),
 }
 
 impl CloudError {
-    /// Whether the same call may succeed later.
+    /// Returns whether the same call may succeed later.
     pub fn retryable(&self) -> bool {
         match self {
             Self::Throttled | Self::NoCapacity(_) | Self::Quota(_) | Self::Unavailable(_) => true,
@@ -41,5 +41,5 @@ impl CloudError {
     }
 }
 
-/// What a call to a cloud returns.
+/// The result of a call to a cloud.
 pub type CloudResult<T> = Result<T, CloudError>;

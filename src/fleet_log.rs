@@ -1,4 +1,4 @@
-//! The file of the fleet's event log (`fleet.record`). It is written by a thread of its own: a slow disk must not hold up
+//! The file of the fleet's event log (`fleet.record`). A separate thread writes it, so that a slow disk does not delay
 //! decisions.
 
 use std::{
@@ -10,9 +10,9 @@ use std::{
 
 use crate::fleet::{Event, FleetCore, Timestamp, event_log::EventEncoder};
 
-/// Most bytes of an event log. A log with a gap could not be replayed, so a full one ends where it is.
+/// Maximum size of an event log in bytes. A log with a gap could not be replayed, so recording ends when it is full.
 const MAX_BYTES: u64 = 64 << 20;
-/// Lines that may wait for the disk.
+/// Number of lines that may wait for the disk.
 const MAX_WAITING: usize = 10_000;
 
 /// Records the events of a controller. See the module.
@@ -24,7 +24,7 @@ pub struct EventRecorder {
 }
 
 impl EventRecorder {
-    /// Begins the epoch of `core` at the end of the file, or of a new file if more than half of the space is used up.
+    /// Begins the epoch of `core` at the end of the file, or in a new file if more than half of the space is used up.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl EventRecorder {
         std::thread::Builder::new().name("fleet-record".into()).spawn(move || write(file, waiting))?;
         let left = MAX_BYTES - if anew { 0 } else { used };
         let mut recorder = Self { encoder: EventEncoder::default(), lines: Some(lines), left };
-        // Ends a line of an earlier epoch that was cut off.
+        // Terminates the last line of an earlier epoch, which may have been cut off.
         if used > 0 && !anew && !ends_with_newline(path)? {
             recorder.send("\n".to_owned());
         }
@@ -48,7 +48,7 @@ impl EventRecorder {
         Ok(recorder)
     }
 
-    /// Records an event that the core receives at `at`. After a failure the recording has ended, and this does nothing.
+    /// Records an event that the core receives at `at`. Does nothing once recording has ended because of a failure.
     pub fn record(&mut self, at: Timestamp, event: &Event) {
         if self.lines.is_some() {
             let line = self.encoder.event(at, event);
@@ -77,7 +77,7 @@ fn write(mut file: File, lines: std::sync::mpsc::Receiver<String>) {
     for line in lines {
         if let Err(error) = file.write_all(line.as_bytes()) {
             tracing::warn!(%error, "the fleet's event log cannot be written");
-            return; // the sender notices
+            return; // the sender sees a closed channel
         }
     }
 }

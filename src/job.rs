@@ -1,7 +1,7 @@
-//! Jobs and replies, as they cross the queues.
+//! Jobs and replies, as sent through the queues.
 //!
-//! To the runtime a job is bytes with a kind: what they mean, and what is made of them, is up to the
-//! [`JobHandler`](crate::worker::JobHandler) of the workers.
+//! To the runtime a job is bytes with a kind; the workers' [`JobHandler`](crate::worker::JobHandler) gives it a
+//! meaning.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use ulid::Ulid;
 pub struct JobId(pub u128);
 
 impl JobId {
-    /// Makes a fresh id of the time and 80 random bits, so that nobody can guess it.
+    /// Creates a new id from the time and 80 random bits, so that it cannot be guessed.
     #[allow(clippy::new_without_default)] // each call differs
     pub fn new() -> Self {
         Self(Ulid::generate().0)
@@ -32,21 +32,21 @@ impl std::str::FromStr for JobId {
     }
 }
 
-/// Says what is to be done with a job's payload. Each handler gives numbers to its kinds; those under 1,000 are
+/// Determines what to do with a job's payload. Each handler assigns numbers to its kinds; those below 1,000 are
 /// reserved for the handlers of this crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct JobKind(pub u32);
 
-/// Says what is kept of a job when it is done.
+/// Determines what is kept of a job when it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retention {
     /// The payload, the summary and the result stay in the store.
     Keep,
-    /// Nothing stays: the reply is all there is.
+    /// Nothing is kept; there is only the reply.
     Discard,
 }
 
-/// The bytes of a job: in the message, or in the store where they are too large for one (claim check).
+/// The bytes of a job: in the message, or in the store if they are too large for a message (claim check).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Payload {
     /// In the message.
@@ -60,20 +60,20 @@ pub enum Payload {
     },
 }
 
-/// One job, as it crosses the request queue.
+/// One job, as sent through the request queue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// Identifies the job.
     pub id: JobId,
-    /// What is to be done.
+    /// What to do.
     pub kind: JobKind,
-    /// Name of the queue that takes the reply.
+    /// Name of the reply queue.
     pub reply_to: String,
-    /// Name of the file that the payload came as, made safe.
+    /// Sanitised file name of the payload.
     pub file: String,
     /// The bytes to work on.
     pub payload: Payload,
-    /// Version of the handler's shared data that the sender has seen: a worker with an older one reads it anew first.
+    /// Version of the handler's shared data that the sender has seen. A worker with an older version reloads it first.
     pub min_version: u64,
     /// When the job was submitted, in milliseconds since the Unix epoch.
     pub submitted_ms: u64,
@@ -92,17 +92,17 @@ pub struct Reply {
     pub worker_ms: f32,
 }
 
-/// Says why a job has no result; each kind has its HTTP status.
+/// The kinds of failure, each with its HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureKind {
-    /// The payload is of a format that is not read: 415.
+    /// The payload's format is not supported: 415.
     Unsupported,
-    /// The payload is broken: 422.
+    /// The payload is damaged: 422.
     Damaged,
     /// The payload needs more memory than is allowed: 413.
     TooLarge,
-    /// A fault of this program or of its surroundings: 500.
+    /// A fault of this program or its environment: 500.
     Internal,
 }
 
@@ -117,7 +117,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Makes a failure.
+    /// Creates a failure.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }

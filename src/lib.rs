@@ -1,29 +1,30 @@
-//! A queue-driven cluster that grows from zero and shrinks back to zero, as one program; recognising faces is its first
+//! A queue-driven cluster that grows from zero and shrinks back to zero, in one program. Face recognition is its first
 //! kind of job.
 //!
 //! # Components
 //!
-//! | module | what it is |
+//! | module | contents |
 //! |---|---|
-//! | [`job`], [`client`] | jobs and replies, and the way to submit them |
-//! | [`worker`] | what a worker does with a job: prefetch, the [`JobHandler`](worker::JobHandler) that gives jobs a meaning, persisting |
-//! | [`fleet`] | how many instances there are: pure decisions, events and time in, actions and the next wake-up out |
-//! | [`cloud`] | the ports (queues, objects, machines, metadata) and their adapters: the embedded cloud, and AWS |
+//! | [`job`], [`client`] | jobs and replies, and how to submit them |
+//! | [`worker`] | how a worker processes a job: prefetch, the [`JobHandler`](worker::JobHandler) that gives jobs a meaning, persisting |
+//! | [`fleet`] | how many instances there should be: pure decisions, events and time in, actions and the next wake-up out |
+//! | [`cloud`] | the ports (queues, objects, instances, metadata) and their adapters: the embedded cloud, and AWS |
 //! | [`app`] | the composition root: a [`Cluster`](app::Cluster) and the roles of the program |
 //! | [`inference`], [`recognition`] | the first job handler: decode, detect, align, embed, name |
-//! | [`settings`] | what is tunable, and where each value came from |
-//! | [`simulator`] | the fleet's decisions on virtual time, against arrivals of a trace |
+//! | [`settings`] | the settings, and the origin of each value |
+//! | [`simulator`] | the fleet's decisions on virtual time, for the arrivals of a trace |
 //! | [`cli`] | the command line |
 //!
 //! # Actors
 //!
-//! Each runs on an actix arbiter, is reached through the mailbox of its place, and is rebuilt by a guardian when it dies.
+//! Each runs on an actix arbiter and is reached through its mailbox. A guardian rebuilds it when it dies, or ends the
+//! process if it must not be rebuilt.
 //!
 //! | actor | one per | receives | sends |
 //! |---|---|---|---|
-//! | `WebRequest` | job that is waited for | `Routed`, `HangUp`, its deadline | `Register`, `Forget` |
+//! | `WebRequest` | job whose client waits | `Routed`, `HangUp`, its deadline | `Register`, `Forget` |
 //! | `ReplyRouter` | node with clients | `Register`, `Forget`, `Deliveries`, `RequestCapacity` | `Routed`, `Done`, `Served` |
-//! | `QueuePoller` | queue that is received from | `Done`, `Nack`, `FinalPoll`, `Drain` | `RequestCapacity`, `Deliveries`, `QueueEmpty`, `Drained` |
+//! | `QueuePoller` | polled queue | `Done`, `Nack`, `FinalPoll`, `Drain` | `RequestCapacity`, `Deliveries`, `QueueEmpty`, `Drained` |
 //! | `InstanceSupervisor` | worker | `Deliveries`, `RequestCapacity`, `IdleExpired`, `QueueEmpty`, `Drained`, `End` | `Done`, `Nack`, `FinalPoll`, `Drain`, `Busy`, `Idle` |
 //! | `IdleTimer` | worker | `Busy`, `Idle` | `IdleExpired` |
 //! | `InstanceFleet` | controller | `DemandHint`, `Served`, `Retire` | calls to the cloud |
@@ -31,7 +32,7 @@
 //!
 //! # A job of your own
 //!
-//! A handler makes one executor per thread; an executor makes an output of a job's payload:
+//! A handler creates one executor per thread; an executor turns a job's payload into an output:
 //!
 //! ```
 //! use rollcall::{
@@ -61,8 +62,8 @@
 //! # anyhow::Ok(())
 //! ```
 //!
-//! `examples/checksum.rs` runs such a handler on a cluster: `cargo run --example checksum -- sum FILE…` starts workers
-//! because of its jobs, prints the answers, and ends when the workers have gone away.
+//! `examples/checksum.rs` runs such a handler on a cluster: `cargo run --example checksum -- sum FILE…` submits jobs,
+//! for which workers start, prints the answers, and ends when the workers have stopped.
 #![warn(missing_docs)]
 
 mod actors;
@@ -86,6 +87,6 @@ mod testing;
 mod wire;
 pub mod worker;
 
-/// For every program that links this library, so that benchmarks measure what runs.
+/// Set for every program that links this library, so that benchmarks measure the allocator in use.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,4 +1,4 @@
-//! Parses the command, runs it, and turns its outcome into an exit code.
+//! Parses the command, runs it, and converts its outcome to an exit code.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Encodes what crosses a queue and what is kept in binary: a version byte, then bincode. No other file uses bincode.
+//! Encodes values for queues and binary storage: a version byte, then bincode. No other file uses bincode.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bytes::Bytes;
@@ -6,9 +6,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::job::{Job, Reply};
 
-/// A value that crosses a queue or is kept in binary.
+/// A value that is sent through a queue or stored in binary.
 pub trait Wire: Serialize + DeserializeOwned {
-    /// First byte of the encoded value. Raised when the type changes shape.
+    /// First byte of the encoded value. Incremented when the type changes shape.
     const VERSION: u8 = 1;
 }
 
@@ -18,14 +18,14 @@ impl Wire for Reply {
     const VERSION: u8 = 2; // 1 carried the result itself instead of its bytes
 }
 
-/// Upper bound for one decoded value. Without it, ten hostile bytes can ask for terabytes.
+/// Upper bound for one decoded value. Without it, ten hostile bytes can allocate terabytes.
 const MAX_BYTES: usize = 64 << 20;
 
 /// Why bytes cannot be decoded, or a value cannot be encoded.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// The bytes are not an encoded value.
-    #[error("unreadable message: {0}")]
+    #[error("malformed message: {0}")]
     Malformed(String),
     #[error("message has format {found}, this program reads {expected}: upgrade the older side")]
     Version {
@@ -51,10 +51,10 @@ pub fn to_bytes<T: Wire>(value: &T) -> Result<Bytes, WireError> {
     Ok(out.into())
 }
 
-/// Decodes a value, of which every byte must be used.
+/// Decodes a value. All bytes must be used.
 ///
 /// # Errors
-/// The bytes are of another version, are no such value, or are more than one.
+/// The bytes have another version, are not a valid value, or continue after it.
 pub fn from_bytes<T: Wire>(bytes: &[u8]) -> Result<T, WireError> {
     let (&version, rest) = bytes.split_first().ok_or_else(|| WireError::Malformed("empty".into()))?;
     if version != T::VERSION {
@@ -63,7 +63,7 @@ pub fn from_bytes<T: Wire>(bytes: &[u8]) -> Result<T, WireError> {
     let (value, used) =
         bincode::serde::decode_from_slice(rest, format()).map_err(|e| WireError::Malformed(e.to_string()))?;
     if used != rest.len() {
-        return Err(WireError::Malformed(format!("{} bytes too many", rest.len() - used)));
+        return Err(WireError::Malformed(format!("{} trailing bytes", rest.len() - used)));
     }
     Ok(value)
 }

@@ -22,8 +22,8 @@ use crate::{
     settings::{CloudKind, Settings},
 };
 
-/// A running cluster, as the process that submits jobs sees it: on the embedded cloud or, with the feature `aws`, on
-/// SQS, S3 and EC2.
+/// A running cluster, from the point of view of the process that submits jobs: on the embedded cloud or, with the
+/// feature `aws`, on SQS, S3 and EC2.
 pub struct Cluster {
     client: JobClient,
     fleet: watch::Receiver<Arc<FleetView>>,
@@ -37,12 +37,12 @@ enum Kind {
 }
 
 impl Cluster {
-    /// Starts the controller and what a client of it needs. No worker runs until there is a job: on one machine workers
-    /// are processes of this program (`PROGRAM worker --socket … --instance …`; see [`worker`](super::worker)).
-    /// `config`: the settings file, which workers receive as `--config`.
+    /// Starts the controller and the client's actors. No worker runs until there is a job. On one machine, workers are
+    /// processes of this program (`PROGRAM worker --socket … --instance …`; see [`worker`](super::worker)). `config` is
+    /// the settings file, which workers receive as `--config`.
     ///
     /// # Errors
-    /// The data folder or AWS cannot be used; says what to do.
+    /// The data folder or AWS cannot be used; the message names a remedy.
     pub async fn start(settings: &Settings, config: Option<PathBuf>) -> anyhow::Result<Self> {
         match settings.cloud.kind {
             CloudKind::Local => {
@@ -68,19 +68,19 @@ impl Cluster {
         &self.client
     }
 
-    /// Returns the fleet, as it changes.
+    /// Returns a receiver of the fleet's view.
     pub fn fleet(&self) -> watch::Receiver<Arc<FleetView>> {
         self.fleet.clone()
     }
 
-    /// Waits until there is no job, and no instance is starting, running or stopping any more.
+    /// Waits until there are no jobs and no instance is starting, running or stopping.
     pub async fn wait_until_idle(&self) {
-        let since = now_ms(); // an older view may not show what was submitted just before
+        let since = now_ms(); // an older view may not show recently submitted jobs
         let idle = |view: &Arc<FleetView>| {
             let c = &view.counts;
             view.at_ms >= since && view.demand == 0 && view.intents + c.pending + c.running + c.stopping == 0
         };
-        let _ = self.fleet.clone().wait_for(idle).await; // the fleet lives as long as this
+        let _ = self.fleet.clone().wait_for(idle).await; // the sender lives as long as this cluster
     }
 
     /// Ends the controller and, on one machine, the workers.
@@ -113,7 +113,7 @@ impl LocalCluster {
         let client = add_client(&mut guardian, settings, &queues, cloud.objects.clone(), Some(&controller));
         let (compute, requests) = (cloud.compute.clone(), queues.requests.clone());
         let ports = ControllerPorts { compute, requests, view: Arc::new(view) };
-        // A time stamp makes launch tokens of one epoch differ from those of the epoch before.
+        // The time stamp makes the launch tokens differ from those of earlier epochs.
         add_controller(&mut guardian, &controller, settings, ports, now_ms, SeesReplies::All);
         let guardian = guardian.start()?;
         Ok(Self { client, fleet, cloud, guardian, retire: controller.sender() })
@@ -126,7 +126,7 @@ impl LocalCluster {
     pub async fn stop(self) {
         self.guardian.do_send(StandDown);
         if self.retire.ask(Retire).await.is_err() {
-            tracing::warn!("the fleet had died before it was retired");
+            tracing::warn!("the fleet actor had died before it was retired");
         }
         end_all(&*self.cloud.compute).await;
         self.cloud.close().await;

@@ -1,4 +1,4 @@
-//! Log lines of a process.
+//! Logging.
 
 use std::io::IsTerminal as _;
 
@@ -7,13 +7,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::settings::{Log, LogFormat};
 
-/// `info` without what these libraries log at each start, which is for their developers. A filter shows it.
+/// `info`, except for what these libraries log at each start for their developers. An explicit filter shows it.
 const QUIET_INFO: &str = "info,ort=warn,actix_server=warn";
 
-/// Sends log lines to standard error, as `log.level` and `log.format` say. Once per process.
+/// Sends log lines to standard error, according to `log.level` and `log.format`. Called once per process.
 ///
 /// # Errors
-/// `log.level` is no filter.
+/// `log.level` is not a valid filter.
 pub fn to_stderr(log: &Log) -> anyhow::Result<()> {
     let directives = if log.level == "info" { QUIET_INFO } else { &log.level };
     let filter = EnvFilter::try_new(directives).with_context(|| format!("log.level = {:?}", log.level))?;

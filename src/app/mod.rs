@@ -38,7 +38,7 @@ pub fn environment() -> HashMap<String, String> {
     std::env::vars_os().filter_map(text).collect()
 }
 
-/// Returns the number of cores, which "auto" of some settings goes by.
+/// Returns the number of cores, on which the "auto" of some settings depends.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -46,7 +46,7 @@ pub fn cores() -> usize {
 /// Reads the settings: the defaults, then `file`, then the environment.
 ///
 /// # Errors
-/// A setting that is not allowed; says where it is and what is allowed.
+/// A setting is not allowed; the message names its origin and what is allowed.
 pub fn settings(file: Option<&Path>) -> Result<Settings, SettingsError> {
     Settings::from_layers(&Layers::load(file, environment())?, cores())
 }

@@ -23,8 +23,8 @@ use crate::{
     settings::Settings,
 };
 
-/// Adds the reply router and the reply poller, and returns a client of them. `fleet`: the controller's actor, where it
-/// is in this process.
+/// Adds the reply router and the reply poller, and returns a client that uses them. `fleet` is the controller's actor,
+/// if it is in this process.
 pub(super) fn add_client(
     guardian: &mut GuardianBuilder,
     settings: &Settings,
@@ -59,7 +59,7 @@ pub(super) fn add_client(
     JobClient::new(options, ports, fleet.map(Mailbox::sender))
 }
 
-/// Which replies of its workers a controller sees: those to other nodes' jobs go elsewhere.
+/// Which of its workers' replies a controller sees: replies to other nodes' jobs go to other queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SeesReplies {
     All,
@@ -67,12 +67,12 @@ pub(super) enum SeesReplies {
     OwnOnly,
 }
 
-/// What a controller acts on.
+/// What a controller needs.
 #[derive(Clone)]
 pub(super) struct ControllerPorts {
     pub compute: Arc<dyn Compute>,
     pub requests: Arc<dyn crate::cloud::Queue>,
-    /// Where the fleet is shown.
+    /// Receives the fleet's view.
     pub view: Arc<watch::Sender<Arc<FleetView>>>,
 }
 
@@ -89,12 +89,12 @@ pub(super) fn add_controller(
     guardian.supervise(fleet, move |notice| {
         let mut rules = settings.fleet_rules(Duration::from_millis(now_ms()));
         if sees != SeesReplies::All {
-            rules.silent_timeout = None; // silence proves nothing
+            rules.silent_timeout = None; // a worker may be serving other nodes
         }
         let core = FleetCore::new(rules, epoch());
         let log = settings.fleet.record.as_ref().and_then(|path| {
             let opened = EventRecorder::open(path, &core);
-            opened.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "no event log of the fleet")).ok()
+            opened.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "event log not opened")).ok()
         });
         let ControllerPorts { compute, requests, view } = ports.clone();
         InstanceFleet::new(core, log, compute, requests, view, notice)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::cloud::{Metadata, ObjectStore, Queues};
 
-/// What a worker reaches of its cloud.
+/// The ports that a worker uses.
 pub(super) struct WorkerPorts {
     pub queues: Arc<dyn Queues>,
     pub objects: Arc<dyn ObjectStore>,

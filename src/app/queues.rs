@@ -10,10 +10,10 @@ use crate::{
     settings::Settings,
 };
 
-/// Longest poll of a queue that has nothing: as long as any may be.
+/// Longest poll of an empty queue: the longest that is allowed.
 const LONGEST_POLL: Duration = Duration::from_secs(20);
 
-/// Describes the queues of a cluster: dead letters, requests, replies. The first has to be created first.
+/// Returns the specs of a cluster's queues: dead letters, requests, replies. They must be created in this order.
 pub(crate) fn specs(settings: &Settings) -> [QueueSpec; 3] {
     let q = &settings.queue;
     let dead_letters = QueueSpec {
@@ -34,14 +34,14 @@ pub(crate) fn specs(settings: &Settings) -> [QueueSpec; 3] {
     [dead_letters, requests, replies]
 }
 
-/// The queues that the tiers talk over.
+/// The queues between the tiers.
 pub(super) struct ClusterQueues {
     pub requests: Arc<dyn Queue>,
     pub replies: Arc<dyn Queue>,
     pub polling: Polling,
 }
 
-/// Creates the queues of a cluster, or opens them where they exist.
+/// Creates the queues of a cluster, or opens them if they exist.
 pub(super) async fn create(settings: &Settings, queues: &dyn Queues) -> anyhow::Result<ClusterQueues> {
     let [dead_letters, requests, replies] = specs(settings);
     queues.create(dead_letters).await.context("dead-letter queue")?;
@@ -50,7 +50,7 @@ pub(super) async fn create(settings: &Settings, queues: &dyn Queues) -> anyhow::
     Ok(ClusterQueues { requests, replies, polling: queues.polling() })
 }
 
-/// Returns how a poller treats a queue of this cloud.
+/// Returns the options of a poller of this cloud's queues.
 pub(super) fn poller_options(settings: &Settings, polling: Polling) -> PollerOptions {
     PollerOptions {
         visibility: settings.queue.visibility,
@@ -61,7 +61,7 @@ pub(super) fn poller_options(settings: &Settings, polling: Polling) -> PollerOpt
     }
 }
 
-/// The error of a program that was built without the feature `aws` and is asked to use it.
+/// Returns the error for a use of AWS in a program that was built without the feature `aws`.
 #[cfg(not(feature = "aws"))]
 pub(crate) fn without_aws() -> anyhow::Error {
     anyhow::anyhow!("this program was built without AWS: build it with `cargo build --release --features aws`")

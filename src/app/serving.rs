@@ -1,4 +1,4 @@
-//! HTTP of a node with the web tier: begun before its actors' first upload, ended after its last.
+//! The HTTP server of a node with the web tier: started before the first upload, stopped after the last.
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -14,17 +14,17 @@ use crate::{
     settings::Settings,
 };
 
-/// How long uploads that wait may go on after the process was asked to end.
+/// How long waiting uploads may continue after the process was asked to end.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Takes the address to serve on, before anything else is begun.
+/// Binds the address to serve on, before anything else is started.
 pub(super) fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
     let address = settings.http.listen;
     TcpListener::bind(address)
         .with_context(|| format!("cannot listen on {address}: is something else running there? Set http.listen"))
 }
 
-/// A server that runs.
+/// A running server.
 pub(super) struct Serving {
     handle: actix_web::dev::ServerHandle,
     ending: watch::Sender<bool>,
@@ -44,12 +44,12 @@ pub(super) fn serve(
     let http::Serving { server, ending } = http::serve(web, listener, metrics)?;
     let handle = server.handle();
     actix::spawn(server);
-    println!("rollcall is serving on http://{}/ (Ctrl-C ends it)", settings.http.listen);
+    println!("rollcall is serving on http://{}/ (press Ctrl-C to stop)", settings.http.listen);
     Ok(Serving { handle, ending })
 }
 
 impl Serving {
-    /// Lets uploads that wait have their answers, for some seconds, and stops.
+    /// Stops, after waiting some seconds for uploads to be answered.
     pub async fn stop(self) {
         self.ending.send_replace(true);
         if tokio::time::timeout(GRACE, self.handle.stop(true)).await.is_err() {

@@ -3,10 +3,10 @@
 use actix::System;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Exit code of a process that was asked to end twice (128 + SIGINT, as shells have it).
+/// Exit code of a process that was asked to end twice (128 + SIGINT, by the convention of shells).
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// Waits for a signal; a second one stops the system at once.
+/// Waits for a signal; a second one stops the system immediately.
 pub(super) async fn wait_to_end() {
     wait_for_signal().await;
     actix::spawn(async {
@@ -15,7 +15,7 @@ pub(super) async fn wait_to_end() {
     });
 }
 
-/// Waits for a signal; a second one ends the process at once.
+/// Waits for a signal; a second one ends the process immediately.
 #[cfg(feature = "aws")]
 pub(crate) async fn asked_to_end() {
     wait_for_signal().await;
@@ -27,7 +27,7 @@ pub(crate) async fn asked_to_end() {
 
 /// Waits for SIGTERM or SIGINT.
 pub(super) async fn wait_for_signal() {
-    // Signals can be listened to on every Unix; without them the process could not be ended properly.
+    // Every Unix supports signal handlers; without them the process could not shut down cleanly.
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         return std::future::pending().await;
     };

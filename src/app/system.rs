@@ -1,4 +1,4 @@
-//! The actix system that a command or a role runs in.
+//! The actix system in which a command or a role runs.
 
 use actix::System;
 
@@ -7,7 +7,7 @@ pub fn block_on<T>(command: impl Future<Output = T>) -> T {
     System::new().block_on(command)
 }
 
-/// Starts actors and runs them until one of them, or a signal, stops the system. Returns its exit code.
+/// Starts actors and runs them until an actor or a signal stops the system. Returns its exit code.
 ///
 /// # Errors
 /// The actors cannot be started.

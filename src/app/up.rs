@@ -22,7 +22,7 @@ pub(crate) async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::R
     let serving = serve(listener, &settings, client, objects, fleet)?;
     actix::spawn(async move {
         wait_to_end().await;
-        tracing::info!("ending: finishing uploads, then the workers");
+        tracing::info!("shutting down: first uploads, then workers");
         serving.stop().await;
         cluster.stop().await;
         System::current().stop_with_code(0);

@@ -28,12 +28,11 @@ use crate::{
     },
 };
 
-/// How long before a thread is usually free the next job is asked for, so that it is there when it can be begun: the time
-/// of a receive from a queue nearby.
+/// How long before a thread is expected to be free the next job is requested: the time of a receive from a local queue,
+/// so that the job is there when the thread is free.
 const LEAD: Duration = Duration::from_millis(5);
 
-/// The command line of a worker: an instance of the embedded cloud is started with both, on AWS the metadata service
-/// knows.
+/// The command line of a worker. The embedded cloud passes both options; on AWS neither is needed.
 #[derive(clap::Args)]
 pub struct WorkerArgs {
     /// Socket of the `rollcall up` that this instance belongs to; not on AWS
@@ -44,11 +43,11 @@ pub struct WorkerArgs {
     instance: Option<String>,
 }
 
-/// Runs one worker until it is idle, receives a signal, or loses its cloud. `handler` makes what it does jobs with.
-/// Returns the process's exit code.
+/// Runs one worker until it is idle, receives a signal, or loses its cloud. `handler` creates its job handler. Returns
+/// the process's exit code.
 ///
 /// # Errors
-/// The worker cannot start; says what to do.
+/// The worker cannot start; the message names a remedy.
 pub fn worker<H: JobHandler>(
     settings: Settings,
     args: WorkerArgs,
@@ -76,7 +75,7 @@ pub fn worker<H: JobHandler>(
     Ok(ExitCode::from(code as u8))
 }
 
-/// Reaches the parent over its socket, and ends this process when the parent is gone.
+/// Connects to the parent's socket, and ends this process when the parent is gone.
 async fn connect_to_parent(settings: &Settings, socket: PathBuf, instance: InstanceId) -> anyhow::Result<WorkerPorts> {
     let secret = std::env::var(SECRET_VARIABLE);
     let secret = secret.with_context(|| format!("{SECRET_VARIABLE}: workers are started by `rollcall up`"))?;
@@ -85,8 +84,8 @@ async fn connect_to_parent(settings: &Settings, socket: PathBuf, instance: Insta
         let metadata = metadata.clone();
         async move {
             metadata.lost().await;
-            tracing::warn!("the parent is gone: ending");
-            // Nothing can be acknowledged any more; whatever is in hand will be delivered again.
+            tracing::warn!("the parent is gone: exiting");
+            // Nothing can be acknowledged any longer; messages in hand will be redelivered.
             std::process::exit(0);
         }
     });
@@ -94,7 +93,7 @@ async fn connect_to_parent(settings: &Settings, socket: PathBuf, instance: Insta
     Ok(WorkerPorts { queues, objects, metadata })
 }
 
-/// Warms the handler, reports that the instance is ready, and starts the actors.
+/// Warms up the handler, reports that the instance is ready, and starts the actors.
 async fn serve(settings: Settings, ports: WorkerPorts, handler: Arc<dyn JobHandler>) -> anyhow::Result<()> {
     let born = Instant::now();
     let WorkerPorts { queues, objects, metadata } = ports;
@@ -123,7 +122,7 @@ async fn serve(settings: Settings, ports: WorkerPorts, handler: Arc<dyn JobHandl
     Ok(())
 }
 
-/// Starts the three actors of a worker under a guardian, and returns the way to end them.
+/// Starts the three actors of a worker under a guardian, and returns a sender that ends them.
 fn start_actors(
     settings: &Settings,
     born: Instant,
@@ -146,15 +145,15 @@ fn start_actors(
         drain_timeout: settings.worker.drain_timeout,
     };
     let peers = Peers::new(&poller, &timer);
-    // Were it rebuilt, the poller would hold messages of jobs that went with it.
+    // If it were rebuilt, the poller would still hold the messages of jobs that died with it.
     guardian.fail_fast(&supervisor, move |notice| {
         InstanceSupervisor::new(Arc::new(runner), limits, metadata, peers, notice)
     });
 
     let options = PollerOptions {
-        // A drain that waits for a poll must still end in its time.
+        // A drain that waits for a poll must still end within its timeout.
         wait: settings.worker.idle_stop.min(settings.worker.drain_timeout / 2),
-        poll_linger: Duration::ZERO, // it prefetches
+        poll_linger: Duration::ZERO, // prefetching batches receives instead
         ..poller_options(settings, polling)
     };
     let owner = Owner::of_draining(&supervisor);

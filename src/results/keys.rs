@@ -4,12 +4,12 @@ use std::path::Path;
 
 use crate::{job::JobId, settings::Store};
 
-/// Returns the key of a job's payload in the input bucket. `file`: the name of its file, made safe.
+/// Returns the key of a job's payload in the input bucket. `file` is its sanitised file name.
 pub fn input_key(store: &Store, id: JobId, file: &str) -> String {
     render(&store.input_key, id, file)
 }
 
-/// Returns the key of a job's summary in the output bucket. `file`: the name of its file, made safe.
+/// Returns the key of a job's summary in the output bucket. `file` is its sanitised file name.
 pub fn output_key(store: &Store, id: JobId, file: &str) -> String {
     render(&store.output_key, id, file)
 }
@@ -19,12 +19,12 @@ pub fn result_key(id: JobId) -> String {
     format!("recognitions/{id}.json")
 }
 
-/// Returns the key, in the state bucket, of a large payload that is not kept, until its job is done.
+/// Returns the temporary key, in the state bucket, of a large payload that is not kept.
 pub fn claim_key(id: JobId) -> String {
     format!("claims/{id}")
 }
 
-/// One pass over the template, so that a file called `{id}.jpg` keeps its name.
+/// Renders a template in one pass, so that a file called `{id}.jpg` keeps its name.
 fn render(template: &str, id: JobId, file: &str) -> String {
     let mut key = String::with_capacity(template.len() + file.len() + 26);
     let mut rest = template;

@@ -1,5 +1,5 @@
-//! What is kept of jobs: the payload in the input bucket, the summary in the output bucket, and the full result under
-//! its id in the state bucket, where every node finds it, after any restart.
+//! What is kept of each job: the payload in the input bucket, the summary in the output bucket, and the full result
+//! under the job's id in the state bucket, where every node finds it, even after a restart.
 
 pub mod keys;
 
@@ -17,16 +17,16 @@ use crate::{
     worker::Output,
 };
 
-/// What is kept of a job under its id.
+/// The stored result of a job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct JobResult {
     /// The job's id.
     pub id: String,
-    /// Name of the file that the payload came as, made safe.
+    /// Sanitised file name of the payload.
     pub file: String,
-    /// How far the job is.
+    /// The status of the job.
     pub status: Status,
-    /// The result as the handler wrote it: JSON. The field keeps the name that the first stored results have.
+    /// The handler's output: JSON. The serialised name is that of the first stored results.
     #[serde(rename = "recognition")]
     pub output: Option<Box<RawValue>>,
     /// Why there is no result.
@@ -39,19 +39,19 @@ pub struct JobResult {
     pub finished_ms: Option<u64>,
 }
 
-/// How far a job is.
+/// The status of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
-    /// Accepted, and not done yet.
+    /// Accepted and not done yet.
     Pending,
-    /// Done, with a result.
+    /// Done with a result.
     Done,
-    /// Done, without a result.
+    /// Done without a result.
     Failed,
 }
 
-/// Keeps, finds and deletes the results of jobs. Cheap to clone.
+/// Stores, finds and deletes the results of jobs. Cheap to clone.
 #[derive(Clone)]
 pub struct ResultStore {
     store: Arc<dyn ObjectStore>,
@@ -59,15 +59,15 @@ pub struct ResultStore {
 }
 
 impl ResultStore {
-    /// Keeps results in the buckets of `buckets` in `store`.
+    /// Creates a result store on `store`, with the names in `buckets`.
     pub fn new(store: Arc<dyn ObjectStore>, buckets: settings::Store) -> Self {
         Self { store, buckets }
     }
 
-    /// Returns what is kept of a job; `None` if nothing is.
+    /// Returns the stored result of a job, if there is one.
     ///
     /// # Errors
-    /// The store's; `Invalid` for an object that is no result.
+    /// The store's; `Invalid` if the object is not a result.
     pub async fn get(&self, id: JobId) -> CloudResult<Option<JobResult>> {
         match self.store.get(&self.buckets.state, &keys::result_key(id)).await {
             Ok(object) => serde_json::from_slice(&object.bytes)
@@ -78,7 +78,7 @@ impl ResultStore {
         }
     }
 
-    /// Returns the stored result of a finished job as the reply it was; `None` for a job that is not finished.
+    /// Returns the stored result of a finished job as a reply; `None` if the job is not finished.
     ///
     /// # Errors
     /// As [`Self::get`].
@@ -92,7 +92,7 @@ impl ResultStore {
         Ok(Some(Reply { id, outcome, worker: result.worker.unwrap_or_default(), worker_ms: 0.0 }))
     }
 
-    /// Stores that a job was accepted, unless something is stored of it already.
+    /// Stores that a job was accepted, unless a result of it is already stored.
     ///
     /// # Errors
     /// The store's.
@@ -114,7 +114,8 @@ impl ResultStore {
         }
     }
 
-    /// Stores a payload that is too large for a message: where it will stay if it is kept, apart from that otherwise.
+    /// Stores a payload that is too large for a message: under its final key if it is kept, otherwise under a temporary
+    /// one.
     ///
     /// # Errors
     /// The store's.
@@ -144,7 +145,7 @@ impl ResultStore {
         }
     }
 
-    /// Deletes a payload that waited in the store for its job.
+    /// Deletes the payload of a job from the store, if it was not part of the message.
     ///
     /// # Errors
     /// The store's.
@@ -155,11 +156,11 @@ impl ResultStore {
         }
     }
 
-    /// Stores a job's payload, its summary and then its result, so that whoever finds the result finds the others.
+    /// Stores a job's payload, its summary and then its result, so that the result never exists without the others.
     /// Durable after [`Self::flush`].
     ///
     /// # Errors
-    /// The store's; then the job must be done again.
+    /// The store's; the job must then be done again.
     pub async fn store_output(&self, job: &Job, payload: Bytes, output: &Output, worker: &str) -> CloudResult<()> {
         let mut objects = Vec::with_capacity(3);
         if let Payload::Inline(_) = job.payload {
@@ -175,13 +176,13 @@ impl ResultStore {
     /// Stores that a job failed, and deletes its payload. Durable after [`Self::flush`].
     ///
     /// # Errors
-    /// The store's; then the job must be done again.
+    /// The store's; the job must then be done again.
     pub async fn store_failure(&self, job: &Job, failure: &Failure, worker: &str) -> CloudResult<()> {
         self.delete_payload(job).await?;
         self.store.put_buffered(vec![self.finished(job, worker, Err(failure))?]).await
     }
 
-    /// Stores that a job failed before a last attempt, which may take this process with it. A result replaces it.
+    /// Stores a failure before the last attempt at a job, which may kill this process. A result replaces it.
     ///
     /// # Errors
     /// The store's.
@@ -192,7 +193,7 @@ impl ResultStore {
     fn finished(&self, job: &Job, worker: &str, outcome: Result<&Bytes, &Failure>) -> CloudResult<NewObject> {
         let output = outcome.ok().map(|json| serde_json::from_slice::<Box<RawValue>>(json)).transpose();
         let output =
-            output.map_err(|e| CloudError::Invalid(format!("the result of job {} is no JSON: {e}", job.id)))?;
+            output.map_err(|e| CloudError::Invalid(format!("the result of job {} is not JSON: {e}", job.id)))?;
         let result = JobResult {
             id: job.id.to_string(),
             file: job.file.clone(),
@@ -207,7 +208,7 @@ impl ResultStore {
         Ok(NewObject { bucket, key, bytes: to_json(&result)? })
     }
 
-    /// Makes durable what was stored so far: before its job leaves the queue.
+    /// Makes everything durable that has been stored so far, before the jobs leave the queue.
     ///
     /// # Errors
     /// The store's.
@@ -222,7 +223,7 @@ impl ResultStore {
     pub async fn delete(&self, id: JobId) -> CloudResult<bool> {
         let Some(result) = self.get(id).await? else { return Ok(false) };
         if result.status == Status::Pending {
-            return Err(CloudError::Conflict(format!("{id} is still being worked on; delete it when it is done")));
+            return Err(CloudError::Conflict(format!("job {id} is pending; delete it when it is done")));
         }
         self.store.delete(&self.buckets.input, &keys::input_key(&self.buckets, id, &result.file)).await?;
         self.store.delete(&self.buckets.output, &keys::output_key(&self.buckets, id, &result.file)).await?;

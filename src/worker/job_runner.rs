@@ -1,4 +1,4 @@
-//! Takes one job from its message to its stored result.
+//! Processes a job from its message to its stored result.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -18,9 +18,9 @@ use crate::{
     wire,
 };
 
-/// What a worker needs to do jobs.
+/// What a worker needs to run jobs.
 pub struct Options {
-    /// Does the jobs.
+    /// Handles the jobs.
     pub handler: Arc<dyn JobHandler>,
     /// Threads that the handler uses.
     pub threads: usize,
@@ -28,11 +28,11 @@ pub struct Options {
     pub results: ResultStore,
     /// Opens reply queues.
     pub queues: Arc<dyn Queues>,
-    /// Replies go to queues of this name or beginning with it: a job cannot send elsewhere.
+    /// Name, or prefix of the names, of the queues that replies may go to.
     pub reply_prefix: String,
-    /// Id of this instance, with which it signs replies.
+    /// Id of this instance, which its replies contain.
     pub instance: String,
-    /// After so many receives the queue gives a job up.
+    /// Number of receives after which the queue gives up a job.
     pub max_receives: u32,
 }
 
@@ -45,7 +45,7 @@ pub struct JobRunner {
     replies: tokio::sync::Mutex<HashMap<String, Arc<dyn Queue>>>,
 }
 
-/// A job that has been run, but whose outcome nobody knows yet.
+/// A job that has been run, but not yet replied to or persisted.
 pub struct Finished {
     job: Arc<Job>,
     payload: Bytes,
@@ -54,10 +54,10 @@ pub struct Finished {
 }
 
 impl JobRunner {
-    /// Starts the threads and returns when the handler is ready on every one.
+    /// Starts the threads and returns when the handler is ready on all of them.
     ///
     /// # Errors
-    /// The handler's, which say what to do.
+    /// The handler's, which name a remedy.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let handler = options.handler.clone();
         let factory = Arc::new(move || {
@@ -74,14 +74,14 @@ impl JobRunner {
         &self.service_time
     }
 
-    /// Runs the job of a delivery and notifies `begun` when a thread begins with it. `None`: the message is no job, and
-    /// there is nobody to reply to.
+    /// Runs the job of a delivery and notifies `begun` when a thread begins with it. Returns `None` if the message is
+    /// not a job, so that there is no one to reply to.
     pub async fn run(&self, delivery: Delivery, begun: oneshot::Sender<()>) -> Option<Finished> {
         let received = Instant::now();
         let job: Arc<Job> = match wire::from_bytes(&delivery.body) {
             Ok(job) => Arc::new(job),
             Err(error) => {
-                tracing::error!(%error, "unreadable job dropped");
+                tracing::error!(%error, "job dropped: it cannot be decoded");
                 return None;
             }
         };
@@ -109,8 +109,8 @@ impl JobRunner {
         finished.outcome
     }
 
-    /// A job on its last receive has taken several workers with it. If it takes this one too, whoever asks for it finds
-    /// this failure; if it succeeds, the result replaces it.
+    /// Stores a provisional failure for a job on its last receive, which may have killed several workers. If it kills
+    /// this one too, the failure remains; if it succeeds, the result replaces it.
     async fn store_provisional_failure(&self, job: &Job, receives: u32) {
         let message = format!("{receives} workers died or gave up while they worked on this job");
         let failure = Failure::new(FailureKind::Internal, message);
@@ -120,10 +120,10 @@ impl JobRunner {
         }
     }
 
-    /// Makes durable what was persisted, so that the jobs can leave the queue.
+    /// Makes persisted outcomes durable, so that their jobs can be deleted.
     ///
     /// # Errors
-    /// The store's; then the jobs must be done again.
+    /// The store's; the jobs must then be done again.
     pub async fn flush(&self) -> CloudResult<()> {
         self.options.results.flush().await
     }
@@ -131,8 +131,8 @@ impl JobRunner {
     /// Replies, then persists the outcome.
     ///
     /// # Errors
-    /// The job must be done again. Calls are repeated for some seconds first: the store or the queue may be away for a
-    /// moment, and the work is done.
+    /// The job must be done again. Calls are retried for some seconds first, because the work is done and the store or
+    /// the queue may be unavailable only briefly.
     pub async fn persist(&self, finished: Finished) -> CloudResult<()> {
         let backoff = ExponentialBuilder::default().with_jitter().with_max_times(5);
         let reply = || self.reply(&finished);

@@ -1,4 +1,5 @@
-//! What a worker does with a job: when it receives it, who handles it, and what is kept of it. No actors, no HTTP.
+//! How a worker processes a job: when it receives the job, how the job is handled, and what is kept of it. No actors,
+//! no HTTP.
 
 mod handler;
 pub mod job_runner;

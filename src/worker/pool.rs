@@ -1,4 +1,4 @@
-//! Threads that do work which blocks or uses the CPU, each with what it needs for it.
+//! A pool of threads for work that blocks or uses the CPU, each with its own task.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -11,13 +11,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::job::{Failure, FailureKind};
 
-/// What one thread works with. Made on the thread that uses it, so it need not be `Send`.
+/// The task of one thread. Created on the thread that uses it, so it need not be `Send`.
 pub type Task<I, O> = Box<dyn FnMut(I) -> Result<O, Failure>>;
 
-/// Makes a thread's task, warmed up, so that the first input is done as fast as the next.
+/// Creates a thread's task, warmed up, so that the first input is processed as fast as later ones.
 pub type Factory<I, O> = Arc<dyn Fn() -> anyhow::Result<Task<I, O>> + Send + Sync>;
 
-/// What came of one input.
+/// The outcome of one input.
 #[derive(Debug)]
 pub struct Finished<O> {
     /// The output, or why there is none.
@@ -47,10 +47,10 @@ impl<I, O> Clone for Pool<I, O> {
 }
 
 impl<I: Send + 'static, O: Send + 'static> Pool<I, O> {
-    /// Starts `threads` threads and returns when every one has made its task.
+    /// Starts `threads` threads and returns when each has created its task.
     ///
     /// # Errors
-    /// The first task that could not be made; the threads end.
+    /// The error of the first task that could not be created; the threads end.
     pub async fn start(threads: usize, factory: Factory<I, O>) -> anyhow::Result<Self> {
         let (sender, receiver) = mpsc::channel(threads);
         let requests = Arc::new(Mutex::new(receiver));
@@ -72,8 +72,9 @@ impl<I: Send + 'static, O: Send + 'static> Pool<I, O> {
 
     /// Runs `input` on the next free thread and notifies `begun` when a thread begins with it.
     ///
-    /// A panic is an `Internal` failure; the thread goes on with a new task. As many inputs as there are threads may
-    /// wait inside; more wait here, in order. An input whose future is dropped before a thread takes it is not run.
+    /// A panic is an `Internal` failure; the thread continues with a new task. The channel holds one waiting input per
+    /// thread; further callers wait here, in order. An input whose future is dropped before a thread takes it is not
+    /// run.
     pub async fn run(&self, input: I, begun: Option<oneshot::Sender<()>>) -> Finished<O> {
         let (answer, answered) = oneshot::channel();
         if self.requests.send(Request { input, begun, answer }).await.is_ok()
@@ -92,7 +93,7 @@ fn serve<I, O>(factory: &Factory<I, O>, requests: &Requests<I, O>, started: ones
     let mut task = match make(factory) {
         Ok(task) => Some(task),
         Err(error) => {
-            // Nobody listens if another thread has failed before: one error is enough.
+            // The receiver is gone if another thread has failed before: one error is enough.
             let _ = started.send(Err(error));
             return;
         }
@@ -105,12 +106,12 @@ fn serve<I, O>(factory: &Factory<I, O>, requests: &Requests<I, O>, started: ones
             continue;
         }
         if let Some(begun) = begun {
-            let _ = begun.send(()); // nobody need listen
+            let _ = begun.send(()); // the receiver may be gone
         }
         let start = Instant::now();
         let outcome = match task.take().map_or_else(|| make(factory), Ok) {
             Ok(mut ready) => {
-                // A task that has panicked is thrown away, so nothing half done is used again.
+                // A task that has panicked is dropped, so that no inconsistent state is used again.
                 let outcome = catch_unwind(AssertUnwindSafe(|| ready(input)));
                 task = outcome.is_ok().then_some(ready);
                 outcome.unwrap_or_else(|_| Err(panicked()))
@@ -120,14 +121,14 @@ fn serve<I, O>(factory: &Factory<I, O>, requests: &Requests<I, O>, started: ones
                 Err(Failure::new(FailureKind::Internal, "the job handler could not be rebuilt after a fault"))
             }
         };
-        // The caller may have gone meanwhile.
+        // The caller may be gone.
         let _ = answer.send(Finished { outcome, took: start.elapsed() });
     }
 }
 
 /// Waits for the next request; idle threads queue for the lock. `None` when every handle is dropped.
 fn next<I, O>(requests: &Requests<I, O>) -> Option<Request<I, O>> {
-    // Receiving does not panic, so the lock is never left poisoned with something half done.
+    // Receiving does not panic, so a poisoned lock has no inconsistent state.
     requests.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
 }
 
@@ -137,5 +138,5 @@ fn make<I, O>(factory: &Factory<I, O>) -> anyhow::Result<Task<I, O>> {
 
 fn panicked() -> Failure {
     tracing::error!("a job panicked");
-    Failure::new(FailureKind::Internal, "the job failed by a fault of this program; the next one starts afresh")
+    Failure::new(FailureKind::Internal, "the job failed because of a fault in this program")
 }

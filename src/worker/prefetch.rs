@@ -1,10 +1,10 @@
-//! Decides when a worker receives jobs, and how many: so early that its threads do not wait for the queue, so late that
-//! it holds nothing that an idle worker could do.
+//! Decides when a worker receives jobs, and how many: early enough that its threads do not wait for the queue, and late
+//! enough that it holds no job that an idle worker could do.
 //!
-//! A full batch says that jobs wait in the queue, so no worker is idle. Then a worker polls a little before a thread is
-//! free, and for as many jobs as its threads will begin within [`Prefetch::max_prefetch_delay`] if each takes the usual
-//! service time: one call for several jobs. After a batch that was not full it polls when a thread is free, for one job
-//! per free thread. It prefetches nothing behind a job that already takes longer than jobs usually do.
+//! A full batch shows that jobs are waiting in the queue, so no worker is idle. The worker then polls shortly before a
+//! thread is free, for as many jobs as its threads will begin within [`Prefetch::max_prefetch_delay`] if each takes the
+//! usual service time: one call for several jobs. After a batch that was not full, it polls when a thread is free, for
+//! one job per free thread. It prefetches nothing behind a job that already takes longer than usual.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
@@ -13,41 +13,41 @@ use tokio::time::Instant;
 use super::service_time::ServiceTime;
 use crate::cloud::MAX_BATCH;
 
-/// Jobs per thread that may wait in hand: if they turn out to take long, no thread has more of them before it.
+/// Limit of waiting jobs per thread, in case they turn out to take long.
 const PER_THREAD: usize = 2;
 
 /// How far ahead jobs may be received.
 #[derive(Clone, Copy, Debug)]
 pub struct Prefetch {
-    /// How long before a thread is free the queue is polled: the time of one receive, there and back.
+    /// How long before a thread is free the queue is polled: the round-trip time of one receive.
     pub lead: Duration,
-    /// How long a received job waits for a thread at most, if jobs take their usual time. At least `lead`.
+    /// Longest time that a received job waits for a thread if jobs take their usual time. At least `lead`.
     pub max_prefetch_delay: Duration,
 }
 
-/// What a worker is doing.
+/// The load of a worker.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// Threads that do jobs.
+    /// Number of threads.
     pub threads: usize,
     /// How long jobs take; `None` before the first.
     pub service_time: Option<ServiceTime>,
-    /// When each job that is being done was begun.
+    /// When each job that is on a thread was begun.
     pub begun: Vec<Instant>,
     /// Jobs in hand that have not been begun.
     pub waiting: usize,
-    /// The last poll brought as many jobs as it asked for.
+    /// The last poll returned as many jobs as requested.
     pub batch_was_full: bool,
 }
 
-/// What to do about the queue.
+/// Whether to poll the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PollDecision {
-    /// Poll for so many jobs, 1 to [`MAX_BATCH`].
+    /// Poll for this many jobs, 1 to [`MAX_BATCH`].
     Now(usize),
-    /// Decide again then.
+    /// Decide again at this time.
     At(Instant),
-    /// Decide again when a job has been begun or is done.
+    /// Decide again when a job has been begun or finished.
     Later,
 }
 
@@ -68,16 +68,16 @@ impl Prefetch {
     }
 }
 
-/// The times at which threads will begin further jobs, in order.
+/// Iterates over the times at which threads will begin further jobs, in order.
 struct Starts {
-    /// When each thread is free; those of which that is not known are left out.
+    /// When each thread is free; threads for which this is unknown are omitted.
     free: BinaryHeap<Reverse<Instant>>,
     mean: Option<Duration>,
 }
 
 impl Starts {
     fn new(load: &Load, now: Instant) -> Self {
-        let estimate = load.service_time.filter(|_| load.batch_was_full); // otherwise only a thread that is free counts
+        let estimate = load.service_time.filter(|_| load.batch_was_full); // otherwise only free threads count
         let idle = load.threads.saturating_sub(load.begun.len());
         let end = |usual: ServiceTime, begun: Instant| {
             (now <= begun + usual.upper_bound).then(|| now.max(begun + usual.mean))
@@ -85,7 +85,7 @@ impl Starts {
         let ends = load.begun.iter().filter_map(|begun| end(estimate?, *begun));
         let free = std::iter::repeat_n(now, idle).chain(ends).map(Reverse).collect();
         let mut starts = Self { free, mean: estimate.map(|usual| usual.mean) };
-        starts.by_ref().take(load.waiting).for_each(drop); // those are in hand already
+        starts.by_ref().take(load.waiting).for_each(drop); // for jobs already in hand
         starts
     }
 }

@@ -14,19 +14,19 @@ pub struct ServiceTime {
     pub upper_bound: Duration,
 }
 
-/// Keeps exponential averages of the service time, in which the latest job counts an eighth, and of its deviation, a
-/// quarter: as RFC 6298 does for the round-trip time.
+/// Keeps exponential averages of the service time (the latest job has weight 1/8) and of its deviation (1/4), like RFC
+/// 6298 for the round-trip time.
 #[derive(Debug, Default)]
 pub struct ServiceTimeEstimator(Mutex<Option<(Duration, Duration)>>);
 
 impl ServiceTimeEstimator {
-    /// Returns the present estimate; `None` before the first job.
+    /// Returns the current estimate; `None` before the first job.
     pub fn get(&self) -> Option<ServiceTime> {
         let (mean, deviation) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
         Some(ServiceTime { mean, upper_bound: mean + 4 * deviation })
     }
 
-    /// Adds a job that took so long.
+    /// Records the service time of a job.
     pub fn add(&self, took: Duration) {
         let mut estimate = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *estimate = Some(match *estimate {

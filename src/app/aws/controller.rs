@@ -22,12 +22,12 @@ use crate::{
 /// Key of the controller's lease, in the state bucket.
 const LEASE_KEY: &str = "controller-lease";
 
-/// Makes the lease of the cluster's controller, for the process called `node_name`.
+/// Creates the handle of the controller lease, for the process named `node_name`.
 pub(super) fn lease(cloud: &AwsCloud, settings: &Settings, node_name: &str) -> Lease {
     Lease::new(cloud.objects.clone(), &settings.store.state, LEASE_KEY, node_name, settings.fleet.lease)
 }
 
-/// What a controller needs of its node.
+/// What a controller needs from its node.
 pub(super) struct ControllerNode {
     pub settings: Settings,
     pub mailbox: Mailbox<InstanceFleet>,
@@ -42,29 +42,29 @@ impl ControllerNode {
         loop {
             let mut held: Held = tokio::select! {
                 held = lease.acquire() => held,
-                () = self.views.follow() => return, // never
+                () = self.views.follow() => return, // never returns
                 _ = ended.wait_for(|ended| *ended) => return,
             };
             let epoch = held.epoch();
             let mut guardian = Guardian::builder();
             let (ports, sees) = (self.ports.clone(), SeesReplies::OwnOnly);
             add_controller(&mut guardian, &self.mailbox, &self.settings, ports, move || epoch, sees);
-            let Ok(guardian) = guardian.start() else { return }; // it has no mailbox of its own that could lack an actor
+            let Ok(guardian) = guardian.start() else { return }; // cannot fail: it has no mailbox without an actor
             let lost = tokio::select! {
                 () = held.lost() => true,
-                () = self.reply_queues.collect() => true, // never
-                () = self.views.publish() => true, // never
+                () = self.reply_queues.collect() => true, // never returns
+                () = self.views.publish() => true, // never returns
                 _ = ended.wait_for(|ended| *ended) => false,
             };
             guardian.do_send(StandDown);
             if self.mailbox.sender().ask(Retire).await.is_err() {
-                tracing::warn!("the fleet had died before it was retired");
+                tracing::warn!("the fleet actor had died before it was retired");
             }
             if !lost {
                 held.release().await;
                 return;
             }
-            tracing::warn!("another controller may act: waiting for the lease");
+            tracing::warn!("the lease was lost: waiting for it");
         }
     }
 }

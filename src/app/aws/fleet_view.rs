@@ -1,4 +1,5 @@
-//! The fleet as it is shown by nodes whose controller does not act: what the acting one last wrote into the state bucket.
+//! The view of the fleet on nodes without the active controller: what the active controller last wrote to the state
+//! bucket.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +13,7 @@ use crate::{
     settings::Settings,
 };
 
-/// What a node shows of the fleet, and what it writes for others.
+/// Reads and writes the view of the fleet in the state bucket.
 pub(super) struct Views {
     objects: Arc<dyn ObjectStore>,
     bucket: String,
@@ -32,12 +33,12 @@ impl Views {
         Self { objects: cloud.objects.clone(), bucket, every, view, fleet }
     }
 
-    /// Writes the view of this node's controller, for as long as this is polled.
+    /// Writes the view of this node's controller, while this future is polled.
     pub async fn publish(&self) {
         publish(&*self.objects, &self.bucket, self.fleet.clone(), self.every).await;
     }
 
-    /// Shows what another node's controller has written, for as long as this is polled.
+    /// Shows the view written by another node's controller, while this future is polled.
     pub async fn follow(&self) {
         follow(&*self.objects, &self.bucket, &self.view, self.every).await;
     }
@@ -53,13 +54,14 @@ struct Written {
     decisions: Vec<Decision>,
 }
 
-/// Returns whether nothing runs and nothing is asked for: what is shown of such a fleet does not change.
+/// Returns whether nothing is running and nothing is requested: the view of such a fleet does not change.
 fn at_rest(view: &FleetView) -> bool {
     let c = &view.counts;
     c.pending + c.running + c.stopping + c.shutting_down + view.intents == 0 && view.demand == 0
 }
 
-/// Writes the view, for as long as this is polled; a fleet at rest is written once, and costs nothing more.
+/// Writes the view, while this future is polled. The view of a fleet at rest is written once and causes no further
+/// calls.
 async fn publish(store: &dyn ObjectStore, bucket: &str, shown: watch::Receiver<Arc<FleetView>>, every: Duration) {
     let mut rested = false;
     loop {
@@ -71,16 +73,16 @@ async fn publish(store: &dyn ObjectStore, bucket: &str, shown: watch::Receiver<A
         }
         let decisions = view.decisions.iter().map(|decision| Decision::clone(decision)).collect();
         let written = Written { view: FleetView::clone(&view), decisions };
-        // A view is made of numbers and strings alone: it is always JSON.
+        // A view consists of numbers and strings, so it can always be serialised.
         let bytes = Bytes::from(serde_json::to_vec(&written).expect("a view is JSON"));
         match store.put(bucket, KEY, bytes, Precondition::Always).await {
             Ok(_) => rested = rests,
-            Err(error) => tracing::warn!(%error, "the fleet's state is not written"),
+            Err(error) => tracing::warn!(%error, "the view of the fleet was not written"),
         }
     }
 }
 
-/// Shows what was written, for as long as this is polled.
+/// Shows the written view, while this future is polled.
 async fn follow(store: &dyn ObjectStore, bucket: &str, shown: &watch::Sender<Arc<FleetView>>, every: Duration) {
     let mut seen: Option<ETag> = None;
     loop {
@@ -96,12 +98,12 @@ async fn follow(store: &dyn ObjectStore, bucket: &str, shown: &watch::Sender<Arc
                         view.decisions = Arc::new(decisions.into_iter().map(Arc::new).collect());
                         shown.send_replace(Arc::new(view));
                     }
-                    // Of another version of this program.
-                    Err(error) => tracing::warn!(%error, key = KEY, "the fleet's state cannot be read"),
+                    // Written by another version of this program.
+                    Err(error) => tracing::warn!(%error, key = KEY, "the view of the fleet cannot be decoded"),
                 }
                 seen = Some(object.etag);
             }
-            Err(error) => tracing::warn!(%error, "the fleet's state is not there"),
+            Err(error) => tracing::warn!(%error, "the view of the fleet was not read"),
         }
         sleep(every).await;
     }

@@ -1,5 +1,5 @@
-//! The roles on AWS. Queues, objects and machines are AWS's, so the tiers share no memory: a web node knows its own
-//! reply queue, the controller knows its fleet from EC2, and of several controllers the one with the lease acts.
+//! The roles on AWS. The tiers share no memory: a web node has its own reply queue, the controller learns its fleet
+//! from EC2, and of several controllers the one with the lease is active.
 
 mod controller;
 mod fleet_view;
@@ -34,7 +34,7 @@ use crate::{
     settings::Settings,
 };
 
-/// What a process runs beside the actors that every role has.
+/// The tiers that a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tiers {
     pub web: bool,
@@ -54,7 +54,7 @@ pub(super) struct AwsNode {
 }
 
 impl AwsNode {
-    /// `fix`: put settings of queues right instead of refusing them.
+    /// `fix` corrects the attributes of existing queues instead of returning an error.
     pub async fn start(mut settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Result<Self> {
         let node_name = node_name();
         let cloud = Arc::new(AwsCloud::connect(&settings, fix).await?);
@@ -70,7 +70,7 @@ impl AwsNode {
 
         let (view, fleet) = watch::channel(Arc::new(FleetView::default()));
         let view = Arc::new(view);
-        // The controller's actor comes and goes with the lease; its mailbox stays.
+        // The controller's actor lives while the lease is held; its mailbox always exists.
         let mailbox = Mailbox::<InstanceFleet>::new("instance fleet");
         let mut web = None;
         if tiers.web {
@@ -94,17 +94,18 @@ impl AwsNode {
         Ok(Self { cloud, settings, fleet, reply_queues, web, controller, end })
     }
 
-    /// Returns the client, where the node has the web tier.
+    /// Returns the client, if the node has the web tier.
     pub fn client(&self) -> Option<JobClient> {
         self.web.as_ref().map(|(client, _)| client.clone())
     }
 
-    /// Returns the fleet, as it changes.
+    /// Returns a receiver of the fleet's view.
     pub fn fleet(&self) -> watch::Receiver<Arc<FleetView>> {
         self.fleet.clone()
     }
 
-    /// Leaves the cluster: the reply queue, then the lease. Workers go on: they are not this process's.
+    /// Leaves the cluster: deletes the reply queue, then releases the lease. Workers are separate machines and
+    /// continue.
     pub async fn stop(self) {
         if let Some((_, guardian)) = self.web {
             guardian.do_send(StandDown);
@@ -134,7 +135,7 @@ pub(crate) async fn run(settings: Settings, tiers: Tiers, fix: bool) -> anyhow::
     }
     actix::spawn(async move {
         wait_to_end().await;
-        tracing::info!("ending; workers go on until they are idle");
+        tracing::info!("shutting down; workers continue until they are idle");
         if let Some(serving) = serving {
             serving.stop().await;
         }
@@ -144,7 +145,7 @@ pub(crate) async fn run(settings: Settings, tiers: Tiers, fix: bool) -> anyhow::
     Ok(())
 }
 
-/// Connects the worker on the instance that this is, and ends the process when AWS cannot be reached any more.
+/// Connects the worker on this instance, and ends the process when AWS can no longer be reached.
 pub(super) async fn worker_ports(settings: &Settings) -> anyhow::Result<WorkerPorts> {
     let cloud = AwsCloud::connect(settings, false).await?;
     let requests = cloud.queues.open(&settings.queue.listener).await.context("request queue")?;
@@ -153,14 +154,14 @@ pub(super) async fn worker_ports(settings: &Settings) -> anyhow::Result<WorkerPo
         let metadata = metadata.clone();
         async move {
             metadata.lost().await;
-            tracing::error!("AWS cannot be reached: giving up, so that the machine is shut down and costs nothing");
+            tracing::error!("AWS cannot be reached: exiting, so that the machine shuts down and is not billed");
             System::current().stop_with_code(EXIT_UNAVAILABLE);
         }
     });
     Ok(WorkerPorts { queues: cloud.queues, objects: cloud.objects, metadata })
 }
 
-/// Names this process among those of the cluster, fit for a queue's name.
+/// Returns a name for this process, unique in the cluster and valid as part of a queue's name.
 fn node_name() -> String {
     ulid::Ulid::generate().to_string().to_lowercase()
 }

@@ -1,7 +1,8 @@
-//! The reply queues of web nodes, so that no node receives the replies to another's jobs.
+//! The reply queues of web nodes: each node has its own, so that it does not receive the replies to another node's
+//! jobs.
 //!
-//! A node holds a lease beside its queue for as long as it lives. The first node uses the configured queue itself; others
-//! create queues of their own, which the controller deletes when their lease has expired.
+//! A node holds a lease on its queue while it runs. The first node uses the configured queue; other nodes create queues
+//! of their own, which the controller deletes when their leases have expired.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,9 +17,9 @@ use crate::{
     settings::Settings,
 };
 
-/// Prefix of the leases' keys in the state bucket; the queue's name follows.
+/// Prefix of the keys of leases in the state bucket; the queue's name follows.
 const PREFIX: &str = "web-nodes/";
-/// A node's lease lasts so many times as long as a controller's: nothing is urgent here.
+/// Factor by which a node's lease lasts longer than a controller's: deleting its queue is not urgent.
 const LEASE_FACTOR: u32 = 10;
 
 /// The reply queues of a cluster.
@@ -27,7 +28,7 @@ pub struct ReplyQueues {
     bucket: String,
     /// The configured queue.
     shared: String,
-    /// Name of the holder of the leases taken here.
+    /// Holder of the leases acquired here.
     node: String,
     time: Duration,
 }
@@ -43,8 +44,8 @@ impl ReplyQueues {
         Lease::new(self.cloud.objects.clone(), &self.bucket, &format!("{PREFIX}{queue}"), &self.node, self.time)
     }
 
-    /// Returns the reply queue for this node: the configured one if it is free and the node may use it, otherwise one of
-    /// its own.
+    /// Returns the reply queue for this node: the configured queue if it is free and the node may use it, otherwise a
+    /// new one.
     pub async fn choose(&self, may_share: bool) -> CloudResult<(String, Held)> {
         if may_share && let Some(held) = self.lease(&self.shared).take_if_free().await? {
             return Ok((self.shared.clone(), held));
@@ -54,7 +55,7 @@ impl ReplyQueues {
         Ok((own, held))
     }
 
-    /// Keeps the lease of the queue, for as long as this is polled.
+    /// Keeps the lease of the queue, while this future is polled.
     pub async fn keep(&self, queue: &str, mut held: Held) {
         loop {
             held.lost().await;
@@ -63,7 +64,7 @@ impl ReplyQueues {
         }
     }
 
-    /// Deletes a node's lease, and its queue if that is its own.
+    /// Deletes a node's lease, and its queue unless that is the configured one.
     pub async fn leave(&self, queue: &str) -> CloudResult<()> {
         if queue != self.shared {
             self.cloud.queues.delete(queue).await?;
@@ -71,7 +72,7 @@ impl ReplyQueues {
         self.cloud.objects.delete(&self.bucket, &format!("{PREFIX}{queue}")).await
     }
 
-    /// Deletes the queues of nodes that are gone, again and again, for as long as this is polled.
+    /// Periodically deletes the queues of nodes that are gone, while this future is polled.
     pub async fn collect(&self) {
         loop {
             match self.cloud.objects.list(&self.bucket, PREFIX).await {
@@ -85,14 +86,14 @@ impl ReplyQueues {
         }
     }
 
-    /// A node is gone when its lease can be taken.
+    /// Deletes the queue of a node if the node is gone, which is the case once its lease can be acquired.
     async fn delete_if_gone(&self, queue: &str) {
         if tokio::time::timeout(2 * self.time, self.lease(queue).acquire()).await.is_err() {
             return;
         }
         match self.leave(queue).await {
-            Ok(()) => tracing::info!(queue, "a web node is gone: its reply queue is deleted"),
-            Err(error) => tracing::warn!(%error, queue, "the reply queue of a web node that is gone is not deleted"),
+            Ok(()) => tracing::info!(queue, "a web node is gone: its reply queue was deleted"),
+            Err(error) => tracing::warn!(%error, queue, "the reply queue of a web node that is gone was not deleted"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A job is replied to before its outcome is persisted, is kept as its kind says, and does not send elsewhere.
+//! A job is replied to before its outcome is persisted, kept according to its kind, and cannot send replies elsewhere.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ async fn a_job_that_fails_is_replied_to_and_its_failure_is_kept() {
     assert_eq!(world.replies().await[0].outcome, Err(Failure::new(FailureKind::Damaged, "it is bad")));
     let result = world.results.get(JobId(1)).await.expect("read").expect("a result");
     assert_eq!((result.status, world.everything().await.len()), (Status::Failed, 1));
-    assert_eq!(runner.service_time().get(), None, "a failure says nothing of the service time");
+    assert_eq!(runner.service_time().get(), None, "a failure says nothing about the service time");
 }
 
 #[tokio::test]
