@@ -1,4 +1,4 @@
-//! What the value "auto" depends on, and what it comes to.
+//! What the value "auto" depends on, and how it is resolved.
 
 /// Where the settings take effect.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,7 @@ impl Place {
     }
 }
 
-/// What "auto" comes to, and why.
+/// A resolved "auto", with the reason.
 #[derive(Clone, Debug)]
 pub(super) struct Auto<T> {
     pub value: T,

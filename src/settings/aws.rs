@@ -12,13 +12,13 @@ use super::{
 pub struct Aws {
     /// Region of every service.
     pub region: Option<String>,
-    /// Longest time that a queue call waits for others to share it.
+    /// Batching window: longest time that an entry of a queue call waits for others.
     pub linger: Duration,
-    /// Puts the bucket's name into the path of a request instead of the host name.
+    /// Whether the bucket's name is in the path of a request instead of the host name.
     pub s3_path_style: bool,
     /// Id, ARN or alias of the KMS key that encrypts objects.
     pub kms_key: Option<String>,
-    /// File with the script that an instance runs at its first boot.
+    /// File of the script that an instance runs at its first boot.
     pub user_data: Option<PathBuf>,
     /// How instances are launched.
     pub launch: Launching,
@@ -27,7 +27,7 @@ pub struct Aws {
 /// How instances are launched.
 #[derive(Clone, Debug, Default)]
 pub struct Launching {
-    /// Id (`lt-…`) or name of the launch template. The other settings override what it says.
+    /// Id (`lt-…`) or name of the launch template. The other settings override it.
     pub launch_template: Option<String>,
     /// Id of the image (`ami-…`).
     pub image: Option<String>,
@@ -39,9 +39,9 @@ pub struct Launching {
     pub security_groups: Vec<String>,
     /// Name of the profile that gives instances their permissions.
     pub instance_profile: Option<String>,
-    /// Asks for spot instances first.
+    /// Whether spot instances are tried first.
     pub spot: bool,
-    /// How long a type is not asked for in a subnet where it had no capacity.
+    /// How long a type is avoided in a subnet where it had no capacity.
     pub capacity_memory: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! `[fleet]`: what the controller follows.
+//! `[fleet]`: the rules of the controller.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -11,20 +11,20 @@ use super::{
 };
 use crate::fleet::{FleetRules, Policy, Window};
 
-/// `[fleet]`. Unless something else is said, a duration is the time between two events of the same kind.
+/// `[fleet]`.
 #[derive(Clone, Debug)]
 pub struct Fleet {
     /// How the number of wanted instances is decided.
     pub policy: Policy,
-    /// Most instances, pending, stopping and stopped ones included.
+    /// Maximum number of instances, including pending, stopping and stopped ones.
     pub max_instances: usize,
-    /// Beginning of the name of each instance.
+    /// Prefix of each instance's name.
     pub name_prefix: String,
     /// Shortest time between two launches.
     pub launch_cooldown: Duration,
     /// Time between two sweeps, which terminate stopped instances.
     pub sweep_every: Duration,
-    /// Stopped instances that a sweep leaves; at most `max_instances`.
+    /// Number of stopped instances that a sweep keeps; at most `max_instances`.
     pub keep_stopped: usize,
     /// Shortest time between a sweep that terminated instances and the next launch.
     pub sweep_cooldown: Duration,
@@ -36,7 +36,7 @@ pub struct Fleet {
     pub describe_every: Duration,
     /// How long the lease of a controller that has died remains valid.
     pub lease: Duration,
-    /// Longest time that the cloud takes to carry out a request and to show it.
+    /// Longest time that the cloud takes to carry out a request and to show its effect.
     pub describe_lag: Duration,
     /// Silence after which a running worker counts as dead.
     pub silent_timeout: Duration,

@@ -12,9 +12,9 @@ use super::{
 pub struct Gallery {
     /// How often a worker looks for a new version of the gallery.
     pub refresh: Duration,
-    /// Most people.
+    /// Maximum number of people.
     pub max_people: usize,
-    /// Most photos of one person.
+    /// Maximum number of photos per person.
     pub max_photos: usize,
 }
 

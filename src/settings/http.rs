@@ -28,15 +28,15 @@ pub struct Http {
     pub deadline: Duration,
     /// Largest upload in bytes, all its files together.
     pub max_upload: usize,
-    /// Longest time in which an upload may arrive.
+    /// Longest time to receive an upload.
     pub upload_timeout: Duration,
-    /// Most uploads that wait for a reply at once.
+    /// Maximum number of uploads that wait for a reply at the same time.
     pub max_waiting: usize,
-    /// Memory for the uploads that are arriving, in bytes; at least `max_upload`.
+    /// Memory for uploads that are being received, in bytes; at least `max_upload`.
     pub max_upload_memory: usize,
     /// Threads that serve HTTP.
     pub threads: usize,
-    /// Most files in one upload.
+    /// Maximum number of files in one upload.
     pub max_files: usize,
 }
 

@@ -11,7 +11,7 @@ use config::{Config, ConfigError, Environment, File, FileFormat, Value, ValueKin
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 /// Origin of values that nothing has overridden.
 const DEFAULT_ORIGIN: &str = "default";
-/// Origin of values from the environment, as the library names it.
+/// Origin of values from the environment, as named by the library.
 const ENVIRONMENT: &str = "the environment";
 
 /// A setting that cannot be used. The message names the origin of the value, the key and what is allowed.
@@ -23,16 +23,16 @@ pub struct SettingsError {
     problem: String,
 }
 
-/// One setting, for people to read.
+/// One setting, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// `section.name`.
     pub key: String,
-    /// The value as it would be written in a file.
+    /// The value in the syntax of a settings file.
     pub value: String,
     /// A file's path, an environment variable, or `default`.
     pub origin: String,
-    /// Why "auto" has this value, if "auto" is what was set. Completes the sentence "it has this value …".
+    /// Why "auto" has this value, if the setting is "auto". Completes the sentence "it has this value …".
     pub auto: Option<&'static str>,
 }
 
@@ -45,7 +45,7 @@ impl Layers {
     /// Merges the defaults, `file` if given, and the variables `ROLLCALL__SECTION__KEY` of `env`.
     ///
     /// # Errors
-    /// A file that cannot be read or parsed, or a key that does not exist.
+    /// The file cannot be read or parsed, or a key does not exist.
     pub fn load(file: Option<&Path>, env: HashMap<String, String>) -> Result<Self, SettingsError> {
         let defaults = || File::from_str(DEFAULTS, FileFormat::Toml);
         let known = flatten(build(Config::builder().add_source(defaults()), DEFAULT_ORIGIN)?);
@@ -93,7 +93,7 @@ impl Layers {
     /// Returns the raw value of a key of `config/default.toml`.
     ///
     /// # Panics
-    /// For any other key, which is an error in this program.
+    /// For any other key, which is a bug in this program.
     pub(super) fn get(&self, key: &str) -> &Value {
         self.values.get(key).unwrap_or_else(|| panic!("config/default.toml lacks {key}"))
     }
@@ -138,7 +138,7 @@ fn display(value: &Value) -> String {
     }
 }
 
-/// Returns the known key that differs least, by at most 4 edits.
+/// Returns the most similar known key, at a distance of at most 4 edits.
 fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> Option<&'a String> {
     known.map(|k| (strsim::damerau_levenshtein(key, k), k)).filter(|(d, _)| *d <= 4).min().map(|(_, k)| k)
 }

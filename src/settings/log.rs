@@ -1,13 +1,13 @@
-//! `[log]`: log lines.
+//! `[log]`: logging.
 
 use tracing_subscriber::EnvFilter;
 
 use super::{layers::SettingsError, reader::Reader};
 
-/// How a log line is written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for human readers.
     Text,
     /// One JSON object per line.
     Json,
@@ -16,9 +16,9 @@ pub enum LogFormat {
 /// `[log]`.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// A level, or a filter that `tracing-subscriber` parses.
+    /// A level, or a filter in the syntax of `tracing-subscriber`.
     pub level: String,
-    /// How a line is written.
+    /// The format of log lines.
     pub format: LogFormat,
 }
 

@@ -1,4 +1,4 @@
-//! The settings: one file per section with its type, its checks and the rules of "auto".
+//! The settings: one file per section, with its type, its checks and the meaning of "auto".
 //!
 //! `config/default.toml` has the defaults and the documentation of every key. [`Layers`] merges it with a file and the
 //! environment and keeps the origin of each value; the sections read their values from there.
@@ -41,14 +41,14 @@ pub use simulate::{Boot, Faults, Simulate};
 pub use store::Store;
 pub use worker::Worker;
 
-/// All settings, checked.
+/// All settings, validated.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where the cluster runs.
     pub cloud: Cloud,
     /// The embedded cloud.
     pub local: Local,
-    /// What only AWS needs.
+    /// Settings that only AWS needs.
     pub aws: Aws,
     /// The web tier.
     pub http: Http,
@@ -58,31 +58,31 @@ pub struct Settings {
     pub store: Store,
     /// The enrolled people.
     pub gallery: Gallery,
-    /// What the controller follows.
+    /// The rules of the controller.
     pub fleet: Fleet,
-    /// What an instance does.
+    /// The workers.
     pub worker: Worker,
     /// Models and thresholds.
     pub recognition: Recognition,
-    /// Log lines.
+    /// Logging.
     pub log: Log,
-    /// What the simulator assumes.
+    /// The simulator's assumptions.
     pub simulate: Simulate,
-    /// What the simulator calculates costs with.
+    /// The prices for the simulator's costs.
     pub prices: Prices,
 }
 
 impl Settings {
-    /// Checks the merged values. `cores` is the number of this machine's, on which "auto" depends.
+    /// Validates the merged values. `cores` is this machine's number of cores, on which "auto" depends.
     ///
     /// # Errors
-    /// A value that is not allowed; names its source, its key and what is allowed.
+    /// A value is not allowed; the message names its origin, its key and what is allowed.
     pub fn from_layers(layers: &Layers, cores: usize) -> Result<Self, SettingsError> {
         Self::here(&Reader::new(layers), cores)
     }
 
-    /// Checks the merged values for the simulator, for which "auto" means what it means on AWS with one core per
-    /// instance, so that a simulation has the same result on every machine.
+    /// Validates the merged values for the simulator. "auto" is resolved as on AWS with one core per instance, so that
+    /// a simulation has the same result on every machine.
     ///
     /// # Errors
     /// As [`Self::from_layers`].
@@ -91,7 +91,7 @@ impl Settings {
         Self::read(&r, Cloud::read(&r)?, Place { local: false, cores: 1 })
     }
 
-    /// Returns every key with its origin and the value that [`Self::from_layers`] gives it, also where "auto" is set.
+    /// Returns every key with its origin and its value in [`Self::from_layers`], with "auto" resolved.
     ///
     /// # Errors
     /// As [`Self::from_layers`].
@@ -112,7 +112,7 @@ impl Settings {
         Self::read(r, cloud, Place { local, cores })
     }
 
-    /// Reads every section. Each checks itself; a check that needs several sections belongs here.
+    /// Reads every section. Each section validates itself; checks across sections belong here.
     fn read(r: &Reader<'_>, cloud: Cloud, place: Place) -> Result<Self, SettingsError> {
         let local = Local::read(r)?;
         let fleet = Fleet::read(r, place, &local)?;

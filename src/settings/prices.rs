@@ -1,4 +1,4 @@
-//! `[prices]`: what the simulator calculates costs with.
+//! `[prices]`: the prices for the simulator's costs.
 
 use super::{layers::SettingsError, reader::Reader};
 
@@ -9,7 +9,7 @@ pub struct Prices {
     pub instance_hour: f64,
     /// One GB of disk for one month of 30 days.
     pub disk_gb_month: f64,
-    /// Disk of one instance in GB, paid for from its launch to its termination.
+    /// Disk of one instance in GB, billed from its launch to its termination.
     pub disk_gb: f64,
     /// One million calls to a queue.
     pub queue_million_calls: f64,

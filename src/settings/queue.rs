@@ -7,7 +7,7 @@ use super::{
     reader::{HOUR, KIB, Reader, SECOND},
 };
 
-/// Longest name of a queue in SQS, `.fifo` included.
+/// Longest name of a queue in SQS, including `.fifo`.
 const MAX_NAME: usize = 80;
 
 /// `[queue]`.
@@ -15,11 +15,11 @@ const MAX_NAME: usize = 80;
 pub struct Queue {
     /// Name of the request queue, which is FIFO.
     pub listener: String,
-    /// Name of the reply queue, which is standard; with several web nodes, the beginning of the name of each one's.
+    /// Name of the reply queue, which is standard; with several web nodes, the prefix of the name of each node's queue.
     pub speaker: String,
     /// Name of the dead-letter queue of `listener`.
     pub dead_letter: String,
-    /// How long a received job stays hidden unless that is extended.
+    /// How long a received job stays hidden unless it is extended.
     pub visibility: Duration,
     /// Receives after which a job moves to the dead-letter queue.
     pub max_receives: u32,
@@ -48,7 +48,7 @@ fn fifo_name(r: &Reader<'_>, key: &'static str) -> Result<String, SettingsError>
     })
 }
 
-/// Returns whether SQS allows these characters, of which there must be some.
+/// Returns whether the text is not empty and SQS allows its characters.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }

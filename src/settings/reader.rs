@@ -1,4 +1,4 @@
-//! Typed and checked reading of raw settings, key by key.
+//! Typed and validated reading of raw settings, key by key.
 
 use std::{
     cell::RefCell, collections::BTreeMap, collections::BTreeSet, fmt::Display, ops::RangeInclusive, path::PathBuf,
@@ -20,10 +20,10 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
-/// Reads the values of [`Layers`], and notes which keys it has read and what "auto" came to.
+/// Reads the values of [`Layers`], and records which keys it has read and how "auto" was resolved.
 ///
-/// Every method fails with the source of the value, its key and what is allowed if the value is of another type or out
-/// of its range. Numbers and lists may also be given as text, since the environment holds nothing else.
+/// If a value has the wrong type or is out of range, each method returns an error that names its origin, its key and
+/// what is allowed. Numbers and lists may also be given as text, because environment variables are text.
 pub(super) struct Reader<'a> {
     layers: &'a Layers,
     read: RefCell<BTreeSet<&'static str>>,
@@ -35,13 +35,14 @@ impl<'a> Reader<'a> {
         Self { layers, read: RefCell::default(), resolved: RefCell::default() }
     }
 
-    /// Returns the keys that nothing has read so far.
+    /// Returns the keys that have not been read so far.
     pub fn unread(&self) -> Vec<String> {
         let read = self.read.borrow();
         self.layers.entries().map(|e| e.key).filter(|key| !read.contains(key.as_str())).collect()
     }
 
-    /// Returns every key in order with its origin and its effective value: for "auto", what it came to and why.
+    /// Returns every key, in order, with its origin and its effective value: for "auto", the resolved value and the
+    /// reason.
     pub fn effective(&self) -> Vec<Entry> {
         let resolved = self.resolved.borrow();
         let effective = |entry: Entry| match resolved.get(entry.key.as_str()) {
@@ -88,14 +89,14 @@ impl<'a> Reader<'a> {
         flag.ok_or_else(|| self.invalid(key, "true or false"))
     }
 
-    /// Reads the name of one of `choices`.
+    /// Reads one of the names in `choices`.
     pub fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> Result<T, SettingsError> {
         let allowed = choices.iter().map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(" or ");
         let value = self.string(key, &allowed)?;
         choices.iter().find(|(name, _)| *name == value).map(|(_, c)| *c).ok_or_else(|| self.invalid(key, &allowed))
     }
 
-    /// Reads text that `T` parses; `allowed` describes it.
+    /// Reads text that is parsed as `T`; `allowed` describes the syntax.
     pub fn parsed<T: FromStr>(&self, key: &'static str, allowed: &str) -> Result<T, SettingsError> {
         self.string(key, allowed)?.parse().map_err(|_| self.invalid(key, allowed))
     }
@@ -155,7 +156,7 @@ impl<'a> Reader<'a> {
         self.ranged(key, float(self.get(key)), &range, &allowed)
     }
 
-    /// Reads three numbers: a list, or text with commas.
+    /// Reads three numbers, from a list or comma-separated text.
     pub fn triple(&self, key: &'static str, range: RangeInclusive<f64>) -> Result<[f32; 3], SettingsError> {
         let numbers: Option<Vec<f64>> = match &self.get(key).kind {
             ValueKind::String(s) => s.split(',').map(|n| n.trim().parse().ok()).collect(),
@@ -167,18 +168,18 @@ impl<'a> Reader<'a> {
         triple.ok_or_else(|| self.invalid(key, &format!("three numbers from {} to {}", range.start(), range.end())))
     }
 
-    /// Reads a list of texts, or text with commas. Empty texts are left out.
+    /// Reads texts, from a list or comma-separated text. Empty texts are omitted.
     pub fn texts(&self, key: &'static str) -> Result<Vec<String>, SettingsError> {
         self.split(key, ',')
     }
 
-    /// Reads a list of texts that `T` parses, or text with semicolons.
+    /// Reads texts that are parsed as `T`, from a list or semicolon-separated text.
     pub fn list<T: FromStr<Err: Display>>(&self, key: &'static str) -> Result<Vec<T>, SettingsError> {
         let texts = self.split(key, ';')?;
         texts.iter().map(|t| t.parse().map_err(|e: T::Err| self.invalid(key, &e.to_string()))).collect()
     }
 
-    /// Reads a name that suits a tag, a bucket and a folder, of at most `max` characters.
+    /// Reads a name of at most `max` characters that is valid as a tag, a bucket and a folder.
     pub fn name(&self, key: &'static str, max: usize) -> Result<String, SettingsError> {
         let allowed = format!("1 to {max} of a-z 0-9 and -, beginning with a letter or digit");
         self.checked(key, &allowed, |name| {
@@ -187,7 +188,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Reads text that passes `check`; `allowed` describes it.
+    /// Reads text that passes `check`; `allowed` describes the syntax.
     pub fn checked(
         &self,
         key: &'static str,
@@ -207,7 +208,7 @@ impl<'a> Reader<'a> {
         matches!(&self.get(key).kind, ValueKind::String(s) if s == "auto")
     }
 
-    /// Notes what the "auto" of `key` came to, as it would be written in a file.
+    /// Records how the "auto" of `key` was resolved, in the syntax of a settings file.
     fn resolve<T>(&self, key: &'static str, auto: Auto<T>, written: impl Fn(&T) -> String) -> T {
         self.resolved.borrow_mut().insert(key, Auto::new(written(&auto.value), auto.reason));
         auto.value

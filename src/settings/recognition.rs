@@ -18,7 +18,7 @@ pub enum RecogniserKind {
 pub struct Recognition {
     /// What is recognised.
     pub kind: RecogniserKind,
-    /// Cosine similarity from which a face has the nearest person's name, -1 to 1.
+    /// Cosine similarity from which a face gets the nearest person's name, -1 to 1.
     pub threshold: f32,
     /// ONNX Runtime's shared library.
     pub runtime: PathBuf,
@@ -32,7 +32,7 @@ pub struct Recognition {
     pub detector_nms: f32,
     /// Longer side in pixels to which a larger image is scaled for detection.
     pub detector_side: u32,
-    /// Most faces in the result of one image, largest first.
+    /// Maximum number of faces in the result of one image, largest first.
     pub max_faces: usize,
     /// Largest image in pixels.
     pub max_pixels: u64,
@@ -44,7 +44,7 @@ pub struct Recognition {
     pub classifier_mean: [f32; 3],
     /// Standard deviation of the classifier's input for red, green and blue, in units of the full scale.
     pub classifier_std: [f32; 3],
-    /// Classes in a result, best first.
+    /// Number of classes in a result, best first.
     pub classifier_top: usize,
 }
 

@@ -1,4 +1,4 @@
-//! `[simulate]`: what the simulator assumes of the cloud and of the work. `docs/simulator.md` has the sources of the
+//! `[simulate]`: the simulator's assumptions about the cloud and the work. `docs/simulator.md` has the sources of the
 //! defaults.
 
 use std::time::Duration;
@@ -19,9 +19,9 @@ pub struct Simulate {
     pub shutting_down: Duration,
     /// Round trip of a call to EC2; each way takes half of it.
     pub call_latency: Duration,
-    /// Greatest age of what a description of the instances shows.
+    /// Maximum age of what a description of the instances shows.
     pub describe_lag: Duration,
-    /// Greatest age of a queue's message counts.
+    /// Maximum age of a queue's message counts.
     pub count_lag: Duration,
     /// Round trip of a call to a queue.
     pub queue_latency: Duration,
@@ -35,7 +35,7 @@ pub struct Simulate {
     pub cron: Duration,
     /// Time in which a worker loads its libraries and its model.
     pub worker_start: Duration,
-    /// The web tier tells the controller of each upload, as in one process.
+    /// Whether the web tier notifies the controller of each upload, as in a single process.
     pub hints: bool,
     /// Stopped instances at the beginning.
     pub warm: usize,
@@ -64,11 +64,11 @@ pub struct Boot {
 /// How often something fails, as shares from 0 to 1.
 #[derive(Clone, Debug)]
 pub struct Faults {
-    /// Launches and starts that find no capacity; a launch may get a part of what it asked for.
+    /// Launches and starts that find no capacity; a launch may be filled in part.
     pub capacity: f64,
     /// Launched or started instances that never become ready.
     pub boot: f64,
-    /// Changes that EC2 makes, but whose answer is lost.
+    /// Changes that EC2 applies, but whose answer is lost.
     pub lost_answers: f64,
     /// Jobs during which the instance is lost.
     pub crash: f64,

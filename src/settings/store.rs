@@ -32,7 +32,8 @@ impl Store {
     }
 }
 
-/// Reads a relative key with `{id}`, `{file}` or `{stem}` in it, so that no two objects share one.
+/// Reads a template of relative keys. It must contain `{id}`, `{file}` or `{stem}`, so that keys differ between
+/// uploads.
 fn key_template(r: &Reader<'_>, key: &'static str) -> Result<String, SettingsError> {
     let allowed = "a key such as {id}/{file}, of {id}, {file}, {stem} and text, with at least one of them";
     r.checked(key, allowed, |template| {

@@ -1,4 +1,4 @@
-//! `[worker]`: what an instance does.
+//! `[worker]`: the workers.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::fleet::Policy;
 pub struct Worker {
     /// Time without a job after which a worker stops its instance.
     pub idle_stop: Duration,
-    /// Threads that do jobs.
+    /// Number of inference threads.
     pub threads: usize,
-    /// Longest time in which a worker that ends may finish its jobs.
+    /// Longest time that an ending worker may take to finish its jobs.
     pub drain_timeout: Duration,
 }
 

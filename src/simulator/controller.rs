@@ -3,12 +3,12 @@
 use super::Time;
 use crate::fleet::{Action, Event, FleetCore, FleetRules, Step, Timestamp};
 
-/// What a controller decides on an event.
+/// A controller's decision on an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     /// API calls to make now, in this order.
     pub actions: Vec<Action>,
-    /// When the controller wants an [`Event::Tick`], if no event comes before.
+    /// When the controller needs an [`Event::Tick`], if no event arrives earlier.
     pub wake_at: Option<Time>,
 }
 

@@ -1,10 +1,10 @@
 //! The baseline: a control loop that tracks the backlog per instance, like cluster autoscalers.
 //!
-//! Every 30 seconds it reads the queue and the instances, and wants ⌈(visible + in flight) / 5⌉ instances, at most the cap.
-//! It launches missing instances at once. It scales in only to the maximum that any poll of the last 300 seconds wanted:
-//! it terminates the newest instances, each of which finishes its jobs first. These are the defaults of KEDA:
-//! `pollingInterval` 30, `cooldownPeriod` 300, `queueLength` 5. The loop keeps no stopped instances, and retries a failed
-//! launch at the next poll.
+//! Every 30 seconds it reads the queue and the instances, and wants ⌈(visible + in flight) / 5⌉ instances, at most the
+//! cap. It launches missing instances immediately. It scales in only to the maximum that any poll of the last 300
+//! seconds wanted: it terminates the newest instances, each of which finishes its jobs first. These are the defaults of
+//! KEDA: `pollingInterval` 30, `cooldownPeriod` 300, `queueLength` 5. The loop keeps no stopped instances, and retries
+//! a failed launch at the next poll.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -74,7 +74,7 @@ impl CooldownLoop {
         vec![Action::ReadDepth, Action::Describe { generation: self.generation }]
     }
 
-    /// Decides when both answers of a poll are there.
+    /// Decides once both answers of a poll have arrived.
     fn decide(&mut self, now: Time) -> Vec<Action> {
         let Some(demand) = self.demand.take() else { return Vec::new() };
         let wanted = usize::try_from(demand.div_ceil(JOBS_PER_INSTANCE)).unwrap_or(usize::MAX).min(self.cap);
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::fleet::Depth;
 
-    /// The loop with what it launches and terminates, on a cloud that answers at once.
+    /// The loop on a cloud that answers immediately, with the launched and terminated instances.
     struct Cluster {
         control: CooldownLoop,
         live: Vec<InstanceId>,
@@ -120,7 +120,7 @@ mod tests {
             Self { control: CooldownLoop::new(cap), live: Vec::new(), created: 0 }
         }
 
-        /// Polls at `at` seconds with so many jobs, and returns the number of instances after that.
+        /// Polls at `at` seconds with this number of jobs, and returns the resulting number of instances.
         fn poll(&mut self, at: u64, jobs: u64) -> usize {
             let now = Time::from_secs(at);
             let poll = self.control.step(Event::Tick, now);

@@ -3,7 +3,7 @@
 use super::{Time, instances::BootId, traces::JobIndex};
 use crate::fleet::{Action, Event, InstanceState};
 
-/// What can happen in the simulated cloud.
+/// An event in the simulated cloud.
 ///
 /// An event with a [`BootId`] is ignored if the instance has been booted again or shut down since it was scheduled.
 pub enum SimEvent {

@@ -1,4 +1,4 @@
-//! What happened in a run, for the report and the plots.
+//! The history of a run, for the report and the plots.
 
 use super::{Time, traces::JobIndex};
 use crate::fleet::Depth;
@@ -8,20 +8,20 @@ use crate::fleet::Depth;
 pub struct JobTimes {
     /// When it was uploaded.
     pub arrived: Time,
-    /// When a thread took it up, for the last time.
+    /// When a thread last began it.
     pub began: Option<Time>,
     /// When it was answered.
     pub answered: Option<Time>,
 }
 
-/// The queue and the fleet from `at` to the next sample. Counts of jobs and of instances by state.
+/// The state of the queue and the fleet from `at` to the next sample: numbers of jobs, and of instances by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
-    /// From when on.
+    /// The time from which the counts hold.
     pub at: Time,
-    /// Jobs that wait.
+    /// Waiting jobs.
     pub waiting: u64,
-    /// Jobs that are being done.
+    /// Jobs on a thread.
     pub in_work: u64,
     /// Instances.
     pub pending: usize,
@@ -36,9 +36,9 @@ pub struct Sample {
 /// The course of a run. Times count from the start of the trace; earlier times are zero.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// By their index in the trace.
+    /// The jobs, by their index in the trace.
     pub jobs: Vec<JobTimes>,
-    /// One per change, in order of time.
+    /// One sample per change, in order of time.
     pub samples: Vec<Sample>,
     /// Maximum number of instances pending or running at the same time.
     pub peak: usize,

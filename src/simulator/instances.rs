@@ -1,4 +1,4 @@
-//! Simulated EC2 instances: their states, descriptions that lag, and what is billed.
+//! Simulated EC2 instances: their states, lagging descriptions, and billed time.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -34,12 +34,12 @@ pub struct SimInstance {
 }
 
 impl SimInstance {
-    /// Returns the state now.
+    /// Returns the current state.
     pub fn state(&self) -> InstanceState {
         self.past.last().map_or(InstanceState::Terminated, |(_, state)| *state)
     }
 
-    /// Returns the time from which the present state holds.
+    /// Returns the time from which the current state holds.
     pub fn since(&self) -> Time {
         self.past.last().map_or(Time::ZERO, |(since, _)| *since)
     }
@@ -121,7 +121,7 @@ impl Instances {
         self.current_boot(boot.instance) == boot
     }
 
-    /// Changes an instance's state and bills the time in the state before.
+    /// Changes an instance's state and bills the time in its previous state.
     pub fn set_state(&mut self, instance: InstanceIndex, to: InstanceState, now: Time, usage: &mut Usage) {
         if !self.all[instance].past.is_empty() {
             self.counts[self.all[instance].state() as usize] -= 1;

@@ -1,8 +1,8 @@
 //! Runs a controller against a simulated cloud: a discrete-event simulation on virtual time.
 //!
-//! [`simulate`] takes the [`Parameters`], a [`ControllerKind`], a [`Trace`] of arrivals and a seed, and returns a [`Run`]:
-//! a [`Report`] with the figures, and a [`History`] to draw plots from. The run is deterministic: virtual time is the only
-//! clock, every random number comes from the seed, and no iteration order is left to chance.
+//! [`simulate`] takes the [`Parameters`], a [`ControllerKind`], a [`Trace`] of arrivals and a seed, and returns a
+//! [`Run`]: a [`Report`] with the figures, and a [`History`] for plots. The run is deterministic: virtual time is the
+//! only clock, every random number comes from the seed, and every iteration order is defined.
 //!
 //! `docs/simulator.md` describes the model. The layers, each of which uses only those before it: the parameters and the
 //! random streams; the queue, the instances and the rate limits; the state of the cloud (`state`) with its events

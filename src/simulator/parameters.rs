@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::fleet::{FleetRules, IdleStop};
 
-/// What a run depends on besides its trace and its seed.
+/// What a run depends on in addition to its trace and its seed.
 #[derive(Clone, Debug)]
 pub struct Parameters {
     /// The cloud and the work.
     pub cloud: CloudModel,
-    /// What things cost.
+    /// The prices.
     pub prices: Prices,
     /// The rules of the controller. The simulator sets `started_at` itself.
     pub rules: FleetRules,
@@ -20,11 +20,11 @@ pub struct Parameters {
 /// The model of the cloud, of the workers and of the work.
 #[derive(Clone, Debug)]
 pub struct CloudModel {
-    /// How instances boot.
+    /// Boot times.
     pub boot: Boot,
-    /// How long jobs take.
+    /// Service times of jobs.
     pub service: Service,
-    /// What goes wrong.
+    /// Faults.
     pub faults: Faults,
     /// Median time from the call that stops an instance to `stopped`.
     pub stopping: Duration,

@@ -88,7 +88,7 @@ mod tests {
         assert_eq!([9, 10, 11, 12, 13].map(|at| counts(&queue, at)), [(0, 0), (1, 0), (1, 0), (2, 0), (1, 1)]);
         queue.delete(s(17));
         assert_eq!([12, 13, 16, 17].map(|at| counts(&queue, at)), [(2, 0), (1, 1), (1, 1), (1, 0)]);
-        assert_eq!(queue.past.len(), 3, "what is older than the longest lag is forgotten");
+        assert_eq!(queue.past.len(), 3, "counts older than the longest lag are dropped");
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Random numbers, with one stream per purpose.
 //!
-//! Two policies with the same seed see the same jobs, and draw their boots from the same numbers, however many API calls
-//! each of them makes.
+//! Two policies with the same seed see the same jobs, and draw their boots from the same numbers, however many API
+//! calls each of them makes.
 
 use std::time::Duration;
 
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha12Rng};
 use rand_distr::{Distribution as _, LogNormal};
 
-/// What a stream is for. Its number is part of the meaning of every seed: a number must not be reused.
+/// The purpose of a stream. Its number is part of the meaning of every seed and must not be reused.
 #[derive(Clone, Copy, Debug)]
 pub enum Purpose {
     Arrivals = 1,
@@ -21,7 +21,8 @@ pub enum Purpose {
     Clock = 8,
 }
 
-/// A stream of random numbers. ChaCha12 is a fixed algorithm: it gives the same numbers with every version of the library.
+/// A stream of random numbers. ChaCha12 is a fixed algorithm: it gives the same numbers with every version of the
+/// library.
 pub struct Random(ChaCha12Rng);
 
 impl Random {
@@ -64,7 +65,7 @@ impl Random {
 
     /// Draws from the log-normal distribution with median 1.
     pub fn log_normal_factor(&mut self, sigma: f64) -> f64 {
-        // Only a sigma that is not finite is refused, and the settings allow none.
+        // Only a sigma that is not finite is rejected, and the settings do not allow that.
         LogNormal::new(0.0, sigma).map_or(1.0, |d| d.sample(&mut self.0))
     }
 }

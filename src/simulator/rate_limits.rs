@@ -2,7 +2,7 @@
 
 use super::Time;
 
-/// Kinds of calls that have a bucket of their own.
+/// Kinds of calls, each with its own bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallKind {
     Launch,
@@ -46,7 +46,7 @@ impl RateLimits {
         Self(limits.map(|(capacity, per_second)| TokenBucket::new(capacity, per_second)))
     }
 
-    /// Takes a token. False: the call is throttled.
+    /// Takes a token. Returns `false` if the call is throttled.
     pub fn take(&mut self, kind: CallKind, now: Time) -> bool {
         self.0[kind as usize].take(now)
     }

@@ -43,7 +43,8 @@ impl Quantiles {
     }
 }
 
-/// The figures of a run: an element of the list that `rollcall simulate --json` prints. `docs/simulator.md` describes it.
+/// The figures of a run: an element of the list that `rollcall simulate --json` prints. `docs/simulator.md` describes
+/// it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Name of the run within a comparison.

@@ -19,8 +19,8 @@ use super::{
 };
 use crate::fleet::Event;
 
-/// The controller has been up for this time when the trace begins, plus a random time up to as long again: at which point
-/// of a poll, sweep or cron interval the trace begins is random.
+/// The controller has been up for this time when the trace begins, plus a random time up to as long again: at which
+/// point of a poll, sweep or cron interval the trace begins is random.
 const WARM_UP: Duration = Duration::from_secs(30);
 /// Each trace begins at this Monday, 00:00 UTC (since the Unix epoch): `fleet.schedule` follows it.
 const MONDAY: Duration = Duration::from_secs(4 * 86_400);
@@ -31,7 +31,7 @@ const CUT_OFF: Duration = Duration::from_secs(6 * 3600);
 pub struct Run {
     /// The figures.
     pub report: Report,
-    /// What happened.
+    /// The history of the run.
     pub history: History,
 }
 
@@ -141,7 +141,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Gives the controller an event, sends the calls it decides on, and schedules its wake-up.
+    /// Passes an event to the controller, sends the calls that it decides on, and schedules its wake-up.
     fn step_controller(&mut self, event: Event) {
         let decision = self.controller.step(event, self.cloud.now());
         for action in decision.actions {

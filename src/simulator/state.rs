@@ -34,7 +34,7 @@ pub enum AfterDrain {
 
 /// A worker that is up.
 pub struct Worker {
-    /// The jobs in work, at most one per thread.
+    /// The jobs on its threads, at most one per thread.
     pub jobs: Vec<JobIndex>,
     pub idle_since: Time,
     /// Set once it drains: it takes no more jobs.
@@ -138,7 +138,7 @@ impl<'a> CloudState<'a> {
         self.instances.set_state(instance, to, self.events.now(), &mut self.usage);
     }
 
-    /// Adds the present counts to the history.
+    /// Adds the current counts to the history.
     pub fn sample(&mut self) {
         let at = self.since_origin(self.now());
         let states = [InstanceState::Pending, InstanceState::Running, InstanceState::Stopping, InstanceState::Stopped];

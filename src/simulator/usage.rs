@@ -1,4 +1,4 @@
-//! What a run used, and what that costs.
+//! The usage of a run, and its cost.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ impl Cost {
 }
 
 impl Usage {
-    /// Returns what this usage costs.
+    /// Returns the cost of this usage.
     pub fn cost(&self, prices: &Prices) -> Cost {
         let ApiCalls { depth, send, receive, delete, .. } = self.calls;
         Cost {

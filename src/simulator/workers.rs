@@ -11,7 +11,7 @@ use super::{
     traces::JobIndex,
 };
 
-/// Starts the worker of an instance whose operating system is up: at once, or at the next run of cron.
+/// Starts the worker of an instance whose operating system is up: immediately, or at the next run of cron.
 pub fn booted(cloud: &mut CloudState, boot: BootId) {
     if !is_running(cloud, boot) {
         return;
@@ -37,7 +37,7 @@ pub fn ready(cloud: &mut CloudState, boot: BootId) {
     dispatch(cloud);
 }
 
-/// Gives waiting jobs to workers that have a free thread, each to a random one.
+/// Assigns waiting jobs to workers with a free thread, each to a random one.
 pub fn dispatch(cloud: &mut CloudState) {
     let now = cloud.now();
     while !cloud.free.is_empty() && !cloud.queue.is_empty() {
@@ -130,7 +130,7 @@ pub fn idle_check(cloud: &mut CloudState, boot: BootId, idle_since: Time) {
     }
 }
 
-/// Drains a worker: it takes no more jobs, and ends when those in work are finished.
+/// Drains a worker: it takes no more jobs, and ends when its current jobs are finished.
 pub fn drain(cloud: &mut CloudState, instance: InstanceIndex, then: AfterDrain) {
     let Some(worker) = cloud.workers.get_mut(&instance) else { return };
     if worker.draining.is_none() {

@@ -166,7 +166,7 @@ mod tests {
     }
 
     proptest! {
-        /// Jobs that take as long as usual, from a queue that never runs dry and answers at once.
+        /// Jobs that take the usual time, from a queue that is never empty and answers immediately.
         #[test]
         fn no_job_waits_longer_than_the_prefetch_delay_and_no_thread_waits(
             threads in 1usize..9, usual in 1u64..80, step in 1u64..3, steps in 50usize..200,

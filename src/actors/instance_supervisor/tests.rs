@@ -17,7 +17,7 @@ use crate::{
     worker::{Output, job_runner::Options},
 };
 
-/// What the cloud says to the instance.
+/// How the cloud treats the instance.
 #[derive(Default)]
 struct Cloud {
     /// It refuses to stop the instance.
@@ -111,7 +111,7 @@ async fn start(world: &World, cloud: Arc<Cloud>, idle: Duration) -> Worker {
     Worker { gate, end: supervisor.sender() }
 }
 
-/// Waits until the queue has so many visible and in-flight jobs.
+/// Waits until the queue has these numbers of visible and in-flight jobs.
 async fn depth(queue: &dyn Queue, visible: u64, in_flight: u64) {
     for _ in 0..1_000 {
         let depth = queue.depth().await.expect("a depth");
@@ -123,7 +123,7 @@ async fn depth(queue: &dyn Queue, visible: u64, in_flight: u64) {
     panic!("not {visible} visible and {in_flight} in flight: {:?}", queue.depth().await);
 }
 
-/// Runs a system in which `scenario` plays; returns its exit code.
+/// Runs a system with `scenario` and returns its exit code.
 fn run(scenario: impl Future<Output = ()> + 'static) -> i32 {
     let system = System::new();
     system.block_on(scenario);
@@ -137,7 +137,7 @@ fn a_job_leaves_the_queue_when_it_is_done_and_not_when_it_is_received() {
         let worker = start(&world, Arc::default(), Duration::from_secs(60)).await;
         world.send(&world.job(1, "x")).await;
         depth(&*world.requests, 0, 1).await;
-        // The thread holds the job: whoever kills this process now gets it again.
+        // The thread holds the job: if this process died now, the job would be delivered again.
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(world.requests.depth().await.expect("a depth").in_flight, 1);
         assert!(world.results.get(JobId(1)).await.expect("read").is_none());
@@ -224,7 +224,7 @@ fn the_machine_is_powered_off_after_a_stop_that_failed() {
         Box::leak(Box::new(world));
     });
     assert_eq!(code, EXIT_UNAVAILABLE);
-    // The unit of the image ends at that code, instead of starting the worker again, and powers the machine off.
+    // On this code, the systemd unit powers off the machine instead of restarting the worker.
     let unit = include_str!("../../../deploy/rollcall-worker.service");
     assert!(unit.lines().any(|line| line == format!("RestartPreventExitStatus={EXIT_UNAVAILABLE}")));
     assert!(unit.lines().any(|line| line == "FailureAction=poweroff"));

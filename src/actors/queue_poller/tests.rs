@@ -1,4 +1,4 @@
-//! A worker that has had nothing to do polls once more before it ends: jobs that come meanwhile are done.
+//! An idle worker polls once more before it ends, and does the jobs that have arrived in the meantime.
 
 use std::sync::Mutex;
 
@@ -12,7 +12,7 @@ use crate::{
     cloud::{Depth, Message},
 };
 
-/// A queue whose polls end when the test says so, with what the test says.
+/// A queue whose polls are answered by the test.
 #[derive(Default)]
 struct ByHand {
     polls: Mutex<Vec<Duration>>,
@@ -63,7 +63,7 @@ impl Queue for ByHand {
     }
 }
 
-/// What the poller reported.
+/// The poller's reports.
 #[derive(Debug, PartialEq)]
 enum Said {
     Took(usize),

@@ -1,4 +1,4 @@
-//! Each reply goes to everybody who waits for it, and to nobody else.
+//! Each reply goes to every request that waits for it, and to no other.
 
 use actix::ActorContext;
 use tokio::sync::mpsc;
@@ -125,7 +125,7 @@ async fn the_fleet_hears_of_each_worker_once_per_batch() {
     tokio::task::yield_now().await;
     world.deliver(&[(1, "i-1", 10.0), (2, "i-2", 5.0), (3, "i-1", 20.0), (4, "i-2", f32::NAN), (5, "i-2", -3.0)]);
     assert_eq!(world.served.recv().await.as_deref(), Some("i-1 served 2 in 30 ms"));
-    assert_eq!(world.served.recv().await.as_deref(), Some("i-2 served 3 in 5 ms"), "what is no time counts as none");
+    assert_eq!(world.served.recv().await.as_deref(), Some("i-2 served 3 in 5 ms"), "an invalid time counts as zero");
     world.deliver(&[(6, "i-3", 1e12)]);
     let longest = 12 * 3_600_000;
     assert_eq!(world.served.recv().await, Some(format!("i-3 served 1 in {longest} ms")));

@@ -1,4 +1,4 @@
-//! A retry is answered although the queue drops it as a duplicate and the reply has gone to the first try.
+//! A retry is answered even if the queue drops it as a duplicate and the reply has gone to the first request.
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -87,8 +87,8 @@ fn range(documentation: &str) -> Option<(Bound, Bound)> {
     ranges.flatten().last()
 }
 
-/// The value just below (`up` = false) or above a bound, in TOML, and the bound itself; of three numbers where a list is
-/// wanted.
+/// The value just below (`up` = false) or above a bound, in TOML, and the bound itself; of three numbers where a list
+/// is wanted.
 fn beside(at: Bound, up: bool, default: &ValueKind) -> (Option<String>, String) {
     let step = |n: f64| match (default, up) {
         (ValueKind::Float(_) | ValueKind::Array(_), true) => n + n.abs().max(1.0) * 1e-3,

@@ -35,7 +35,7 @@ fn the_controller_is_woken_when_it_asked_for_it_last() {
     let cloud = CloudState::new(&model, None, &trace, Time::ZERO, 1);
     let (history, _) = Simulation::new(cloud, Box::new(Ticker(Rc::clone(&ticks)))).run();
     let ticks = ticks.take();
-    assert_eq!(ticks[..6], [0, 10, 24, 34, 48, 58].map(s), "an upload replaces the wake-up asked for before it");
+    assert_eq!(ticks[..6], [0, 10, 24, 34, 48, 58].map(s), "an upload replaces the wake-up requested before it");
     assert_eq!(history.end, s(60 + 6 * 3600 + 8), "a run without answers is cut off six hours after its trace");
 }
 

@@ -1,7 +1,7 @@
 //! Arrivals from a CSV file: seconds since the start of the trace, and optionally seconds on a thread.
 //!
-//! A first line that does not begin with a number is a header. Lines that begin with `#` are comments. The lines may be in
-//! any order.
+//! A first line that does not begin with a number is a header. Lines that begin with `#` are comments. The lines may be
+//! in any order.
 
 use std::{path::Path, time::Duration};
 
@@ -15,7 +15,7 @@ const MAX_SERVICE_S: f64 = 86_400.0;
 /// Reads the arrivals, in order of time.
 ///
 /// # Errors
-/// The file cannot be read, has no arrivals or too many, or a line has something other than seconds within the limits.
+/// The file cannot be read, has no arrivals or too many, or a line does not consist of seconds within the limits.
 pub fn read(path: &Path) -> Result<Vec<(Time, Option<Duration>)>, TraceError> {
     let unreadable = |source| TraceError::Unreadable { file: path.to_owned(), source };
     let mut reader = csv::ReaderBuilder::new()

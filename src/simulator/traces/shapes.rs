@@ -1,11 +1,11 @@
-//! The traces that have a name. `docs/simulator.md` describes their parameters.
+//! The named traces. `docs/simulator.md` describes their parameters.
 
 use super::{
     super::{Time, random::Random},
     MAX_ARRIVALS,
 };
 
-/// The names, besides `report-N`.
+/// The names, in addition to `report-N`.
 pub const NAMES: [&str; 4] = ["poisson", "on-off", "diurnal", "bursty"];
 
 const fn minutes(n: u64) -> Time {
@@ -28,8 +28,8 @@ mod on_off {
     pub const MEAN_GAP: Time = Time::from_secs(1);
 }
 
-/// `diurnal`: two days. The rate follows a cosine from its minimum at 02:00 to its maximum at 14:00; at 20:00 of the second
-/// day there is a flash crowd of ten minutes.
+/// `diurnal`: two days. The rate follows a cosine from its minimum at 02:00 to its maximum at 14:00; at 20:00 of the
+/// second day there is a flash crowd of ten minutes.
 mod diurnal {
     use super::{DAY, Time, hours, minutes};
     pub const LENGTH: Time = hours(48);
@@ -49,8 +49,8 @@ mod diurnal {
     }
 }
 
-/// `bursty`: four days. The gap before each burst is five minutes plus an exponential time; a burst has a log-normal number
-/// of jobs in quick succession.
+/// `bursty`: four days. The gap before each burst is five minutes plus an exponential time; a burst has a log-normal
+/// number of jobs in quick succession.
 mod bursty {
     use super::{Time, hours, minutes};
     pub const LENGTH: Time = hours(96);

@@ -24,11 +24,11 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Returns a trace by its name, or from a CSV file. Service times that the trace does not give are drawn from
+    /// Returns a trace by its name, or from a CSV file. Service times that are missing from the trace are drawn from
     /// `service`.
     ///
     /// # Errors
-    /// `name` is neither a name nor a file, or the file cannot be read or contains something other than arrivals.
+    /// `name` is neither a trace nor a file, or the file cannot be read or is malformed.
     pub fn named(name: &str, service: Service, seed: u64) -> Result<Self, TraceError> {
         let mut arrivals = Random::new(seed, Purpose::Arrivals);
         if let Some((length, times)) = shapes::times(name, &mut arrivals) {

@@ -99,7 +99,7 @@ async fn a_job_cannot_send_its_reply_to_another_queue() {
     let runner = runner(&world).await;
     world.send(&Job { reply_to: world.settings.queue.listener.clone(), ..world.job(1, "x") }).await;
     assert!(matches!(do_next(&world, &runner).await, Err(CloudError::Invalid(_))));
-    assert_eq!(world.everything().await, [""; 0], "and is not kept, since nobody was answered");
+    assert_eq!(world.everything().await, [""; 0], "and is not kept, since there was no reply");
 }
 
 #[tokio::test]
