@@ -7,7 +7,8 @@ use super::{learned_times::LearnedTimes, tracked::BootKind};
 /// Observations kept for each kind. They are few, so that a change of image or instance type is learned within a burst
 /// or two.
 const WINDOW: usize = 15;
-/// The prior fills up to this many missing observations, so that a single outlier does not change the plan.
+/// Number of observations below which the prior fills in for the missing ones, so that an outlier does not change the
+/// plan.
 const TRUSTED: usize = 3;
 /// Number of jobs after which older ones count half.
 const HALF_LIFE: u64 = 128;
