@@ -17,8 +17,8 @@
 //!
 //! # Actors
 //!
-//! Each runs on an actix arbiter and is reached through its mailbox. A guardian rebuilds it when it dies, or ends the
-//! process if it must not be rebuilt.
+//! Each runs on an actix arbiter. All except `WebRequest` and `Guardian` are reached through mailboxes, and a guardian
+//! rebuilds them when they die, or ends the process if they must not be rebuilt.
 //!
 //! | actor | one per | receives | sends |
 //! |---|---|---|---|
