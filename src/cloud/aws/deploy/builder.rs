@@ -115,7 +115,8 @@ pub(super) async fn wait(
         let console = console(account, id).await;
         let minutes = timeout.as_secs() / 60;
         anyhow::bail!(
-            "no report from the builder {id} within {minutes} minutes: does its subnet have a route to the internet? {console}"
+            "no report from the builder {id} within {minutes} minutes: does its subnet have a route to the internet? \
+             {console}"
         );
     };
     let (first, log) = text.split_once('\n').unwrap_or((&text, ""));
