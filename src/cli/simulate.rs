@@ -24,21 +24,22 @@ pub use parameters::parameters;
 
 /// Run the controller against a simulated cloud, and report latency and cost.
 ///
-/// The same arguments give the same report, byte for byte. `[simulate]` and `[prices]` of the configuration describe the
-/// cloud and what it charges; "auto" has the value that it has on AWS. Nothing is started and nothing is paid.
+/// The same arguments give the same report, byte for byte. `[simulate]` and `[prices]` of the configuration describe
+/// the cloud and what it charges; "auto" has the value that it has on AWS. Nothing is started and nothing is paid.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Arrivals: report-N (N at once), poisson, on-off, diurnal, bursty, or a CSV file (seconds, service seconds)
     #[arg(long, value_name = "TRACE")]
     pub trace: String,
-    /// Policy instead of the configuration's, or cooldown-loop (a control loop with 30 s polls and a cooldown of 300 s, as
-    /// a baseline); may be given several times
+    /// Policy instead of the configuration's, or cooldown-loop (a control loop with 30 s polls and a cooldown of 300 s,
+    /// as a baseline); may be given several times
     #[arg(long, value_name = "NAME")]
     pub policy: Vec<String>,
     /// Configurations to compare, each with its own policy and cloud, after the runs of --config and --policy
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub compare: Vec<PathBuf>,
-    /// Run all in the same cloud: `[simulate]` and `[prices]` of --config, or the defaults, apply to every configuration
+    /// Run all in the same cloud: `[simulate]` and `[prices]` of --config, or the defaults, apply to every
+    /// configuration
     #[arg(long)]
     pub same_cloud: bool,
     /// Number of stopped instances at the start, instead of `simulate.warm`

@@ -210,7 +210,7 @@ impl From<CloudError> for Problem {
         }
         // The cause is logged and not sent, because it may name internals of the set-up.
         tracing::warn!(%error, "queue or store failed");
-        Self::busy("queue or store is unavailable; try again", RETRY_AFTER)
+        Self::busy("the queue or the store is unavailable; try again", RETRY_AFTER)
     }
 }
 
@@ -250,8 +250,8 @@ mod tests {
         for (problem, status, detail) in [
             (Problem::from(GalleryError::Refused("a name has".into())), 422, "a name has"),
             (Problem::from(GalleryError::Store(conflict())), 409, "others keep changing the gallery"),
-            (Problem::from(GalleryError::Store(away())), 503, "queue or store is unavailable; try again"),
-            (Problem::from(SubmitError::Cloud(away())), 503, "queue or store is unavailable; try again"),
+            (Problem::from(GalleryError::Store(away())), 503, "the queue or the store is unavailable; try again"),
+            (Problem::from(SubmitError::Cloud(away())), 503, "the queue or the store is unavailable; try again"),
         ] {
             assert_eq!((problem.status.as_u16(), problem.detail.as_str()), (status, detail));
             assert_eq!(header(&problem.respond(Style::Problem), header::RETRY_AFTER).is_some(), status == 503);

@@ -176,8 +176,9 @@ fn prefers_async(prefer: &str) -> bool {
         .any(|p| p.trim().eq_ignore_ascii_case("respond-async"))
 }
 
-/// Returns the id of the job that a client's key and image stand for: the first 128 bits of the SHA-256 of the key, a zero byte
-/// (which no key holds) and the image. The same key with another image is another job, never another's answer.
+/// Returns the id of the job that a client's key and image stand for: the first 128 bits of the SHA-256 of the key, a
+/// zero byte (which no key holds) and the image. The same key with another image is another job, never another's
+/// answer.
 fn job_id_of_key(key: &[u8], image: &[u8]) -> Result<JobId, Problem> {
     if key.is_empty() || key.len() > MAX_KEY || !key.iter().all(u8::is_ascii_graphic) {
         return Err(Problem::bad_request(format!("an Idempotency-Key is 1 to {MAX_KEY} visible ASCII characters")));

@@ -171,7 +171,8 @@ async fn collect<E>(
         let chunk = chunk.map_err(&problem)?;
         let needed = bytes.len() + chunk.len();
         if bytes.capacity() < needed {
-            // Doubled, but not beyond the largest upload: one that is allowed fits where there is memory for a single one.
+            // Doubled, but not beyond the largest upload: one that is allowed fits where there is memory for a single
+            // one.
             let capacity = needed.max((2 * bytes.len()).max(FIRST_BYTES).min(web.settings().http.max_upload));
             web.reserve(admission, capacity - bytes.capacity())?;
             bytes.reserve_exact(capacity - bytes.len());

@@ -1,5 +1,5 @@
-//! The rules of the fleet on EC2 with a hundred uploads at once: the cap is reached and never exceeded, stopped instances
-//! are started before any is launched, and the sweep terminates stopped ones.
+//! The rules of the fleet on EC2 with a hundred uploads at once: the cap is reached and never exceeded, stopped
+//! instances are started before any is launched, and the sweep terminates stopped ones.
 
 use std::{collections::BTreeSet, time::Duration};
 

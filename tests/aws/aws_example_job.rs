@@ -1,4 +1,5 @@
-//! The example's job, which is no recognition, runs on the emulated cloud from nothing to an answer and back to nothing.
+//! The example's job, which is no recognition, runs on the emulated cloud from nothing to an answer and back to
+//! nothing.
 
 use std::process::Stdio;
 

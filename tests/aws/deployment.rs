@@ -1,5 +1,5 @@
-//! The CloudFormation template: it passes cfn-lint, its queues and buckets are such as Rollcall accepts, and its machines
-//! are told what they need.
+//! The CloudFormation template: it passes cfn-lint, its queues and buckets are such as Rollcall accepts, and its
+//! machines are told what they need.
 
 use std::{collections::BTreeMap, process::Command, time::Duration};
 

@@ -1,4 +1,5 @@
-//! Every queue keeps the contract of `rollcall::cloud::Queue`: the broker in process, the broker over the socket, and SQS.
+//! Every queue keeps the contract of `rollcall::cloud::Queue`: the broker in process, the broker over the socket, and
+//! SQS.
 
 use std::{sync::Arc, time::Duration};
 

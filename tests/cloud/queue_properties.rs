@@ -1,6 +1,6 @@
-//! The index of the embedded queue against a model that is simple enough to be plainly right: a list of messages, searched
-//! from the front each time. Any history of sends, receives, deletes, extensions and passing time must give the same answers
-//! from both.
+//! The index of the embedded queue against a model that is simple enough to be plainly right: a list of messages,
+//! searched from the front each time. Any history of sends, receives, deletes, extensions and passing time must give
+//! the same answers from both.
 
 use std::{collections::HashMap, time::Duration};
 

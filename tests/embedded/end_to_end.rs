@@ -1,5 +1,5 @@
-//! From the upload to the answer, with real worker processes: names are right, bad uploads are refused in words, the fleet
-//! grows from nothing and goes away, and no accepted job is lost when processes are killed.
+//! From the upload to the answer, with real worker processes: names are right, bad uploads are refused in words, the
+//! fleet grows from nothing and goes away, and no accepted job is lost when processes are killed.
 
 use std::{path::Path, time::Duration};
 

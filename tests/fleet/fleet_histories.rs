@@ -1,6 +1,6 @@
 //! The fleet's core keeps its promises in generated histories, with everything in them that goes wrong in a cloud:
-//! descriptions that are old, calls that are lost or carried out late, launches that fail in part or whole, machines that
-//! never come up, come up dead or vanish, and a controller that crashes at any step and starts again.
+//! descriptions that are old, calls that are lost or carried out late, launches that fail in part or whole, machines
+//! that never come up, come up dead or vanish, and a controller that crashes at any step and starts again.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The default policy has lower latency and lower cost than `one-per-job`, than the design that this policy comes from, and
-//! than a common control loop; and the table in the documentation is what the command writes.
+//! The default policy has lower latency and lower cost than `one-per-job`, than the design that this policy comes from,
+//! and than a common control loop; and the table in the documentation is what the command writes.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! The simulator agrees with the measurements of the Python design on AWS, and Rollcall's controller is close to the best
-//! possible makespan under the same boot model.
+//! The simulator agrees with the measurements of the Python design on AWS, and Rollcall's controller is close to the
+//! best possible makespan under the same boot model.
 
 use crate::simulation::{report, settings};
 use rollcall::{settings::Settings, simulator::ControllerKind};

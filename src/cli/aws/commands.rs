@@ -40,8 +40,8 @@ enum Action {
 
 #[derive(clap::Args)]
 struct Bake {
-    /// Base image (ami-... or resolve:ssm:...): a Linux with systemd, curl, and a C library no older than this machine's
-    /// [default: Ubuntu 24.04]
+    /// Base image (ami-... or resolve:ssm:...): a Linux with systemd, curl, and a C library no older than this
+    /// machine's [default: Ubuntu 24.04]
     #[arg(long)]
     base: Option<String>,
     /// Instance type of the builder [default: t3.small, or t4g.small on arm64]
@@ -102,7 +102,8 @@ struct Down {
     timeout: Duration,
 }
 
-/// Runs the subcommand. Prints to standard output what a script needs: the image's id, the stack's outputs, the leftovers.
+/// Runs the subcommand. Prints to standard output what a script needs: the image's id, the stack's outputs, the
+/// leftovers.
 ///
 /// # Errors
 /// The credentials are not valid, or a step failed.

@@ -153,8 +153,8 @@ fn labels<'b: 'a, 'a>(chart: &mut Chart<'a, 'b>) -> Result<()> {
     Ok(())
 }
 
-/// Returns a step function that holds each value until the next. A long run is divided into equal intervals, each of which
-/// shows its maximum, so that no peak is lost.
+/// Returns a step function that holds each value until the next. A long run is divided into equal intervals, each of
+/// which shows its maximum, so that no peak is lost.
 fn steps(history: &History, value: impl Fn(&Sample) -> f64) -> Vec<(f64, f64)> {
     let end = history.end.as_secs_f64();
     let mut points: Vec<(f64, f64)> = history.samples.iter().map(|s| (s.at.as_secs_f64(), value(s))).collect();

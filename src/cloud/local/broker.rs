@@ -25,8 +25,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Opens the journal in `dir`, a folder that exists, or creates one. A durable queue has its messages again as soon as
-    /// it is created again.
+    /// Opens the journal in `dir`, a folder that exists, or creates one. A durable queue has its messages again as soon
+    /// as it is created again.
     ///
     /// # Errors
     /// The file is open in another process, cannot be read or written, or is damaged.

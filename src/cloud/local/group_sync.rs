@@ -13,8 +13,8 @@ use std::{
 
 use tokio::{sync::Mutex, time::Instant};
 
-/// Shortest time between the starts of two syncs. A sync costs the same for one file and for hundreds, and no client waits
-/// for it.
+/// Shortest time between the starts of two syncs. A sync costs the same for one file and for hundreds, and no client
+/// waits for it.
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Syncs the file system of a folder; see the [module](self).

@@ -1,7 +1,7 @@
 //! Files as objects: `objects/BUCKET/KEY` below the data folder.
 //!
-//! Writes are atomic and durable, conditional writes are safe between processes, keys cannot leave the folder, and only the
-//! owner can read: what is stored is personal data.
+//! Writes are atomic and durable, conditional writes are safe between processes, keys cannot leave the folder, and only
+//! the owner can read: what is stored is personal data.
 
 use std::{
     fs::{self, File},

@@ -1,7 +1,7 @@
 //! One embedded queue: an index in memory, bodies in memory or in the journal, and long polls that wake at once.
 //!
-//! A message can be received as soon as it is in the index; `send` returns when it is durable, `send_buffered` at once. See
-//! `docs/adr/0002-deliver-before-durable.md` and `docs/adr/0015-promises-decide-what-is-durable.md`.
+//! A message can be received as soon as it is in the index; `send` returns when it is durable, `send_buffered` at once.
+//! See `docs/adr/0002-deliver-before-durable.md` and `docs/adr/0015-promises-decide-what-is-durable.md`.
 
 use std::{
     collections::HashMap,
@@ -207,7 +207,8 @@ impl LocalQueue {
         for taken in taken {
             let seq = taken.ticket.seq;
             let body = self.body(&state, seq)?;
-            // The first receive is not written: most messages have only one. After a restart the count may be one too low.
+            // The first receive is not written: most messages have only one. After a restart the count may be one too
+            // low.
             if let Some(journal) = self.journal.as_ref().filter(|_| taken.receives > 1) {
                 journal.count_receives(&self.name, seq, taken.receives);
             }
@@ -255,8 +256,8 @@ impl LocalQueue {
         }
     }
 
-    /// Returns the messages of these deliveries to the queue, because their receiver has died. Receipts that are no longer
-    /// valid are ignored.
+    /// Returns the messages of these deliveries to the queue, because their receiver has died. Receipts that are no
+    /// longer valid are ignored.
     pub(super) fn release(&self, receipts: impl IntoIterator<Item = Receipt>) {
         for receipt in receipts {
             let Ok(ticket) = self.ticket(&receipt) else { continue };

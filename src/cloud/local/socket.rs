@@ -169,8 +169,8 @@ impl Parent for Connection {
     }
 }
 
-/// Opens a socket at that path, readable by its owner only, and returns a future that serves workers until it is dropped.
-/// Replaces a socket that an earlier parent has left.
+/// Opens a socket at that path, readable by its owner only, and returns a future that serves workers until it is
+/// dropped. Replaces a socket that an earlier parent has left.
 ///
 /// # Errors
 /// The socket cannot be created.
@@ -220,8 +220,8 @@ pub struct SocketCloud {
 }
 
 impl SocketCloud {
-    /// Connects as `instance`, with the secret that its process was started with. The connection is closed when all handles
-    /// are dropped.
+    /// Connects as `instance`, with the secret that its process was started with. The connection is closed when all
+    /// handles are dropped.
     ///
     /// # Errors
     /// There is no parent at that path, or it does not know the instance and the secret.

@@ -1,5 +1,5 @@
-//! What `Queue` and `Queues` promise, as cases that hold for every adapter. The test file of an adapter makes a [`World`] and
-//! instantiates them with `queue_contract!`.
+//! What `Queue` and `Queues` promise, as cases that hold for every adapter. The test file of an adapter makes a
+//! [`World`] and instantiates them with `queue_contract!`.
 
 mod groups;
 mod limits;
@@ -27,8 +27,8 @@ pub struct World {
     pub creator: Arc<dyn Queues>,
     /// Shortest visibility and delay that the adapter supports.
     pub tick: Duration,
-    /// Whether calls with a receipt that is no longer valid return the errors of the contract. An emulator's may differ;
-    /// such a receipt must have no effect in any case.
+    /// Whether calls with a receipt that is no longer valid return the errors of the contract. An emulator's may
+    /// differ; such a receipt must have no effect in any case.
     pub reports_late_receipts: bool,
     /// What must live as long as the adapter.
     pub _keep: Box<dyn Any + Send + Sync>,

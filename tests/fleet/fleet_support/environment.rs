@@ -12,7 +12,8 @@ use super::{plan::Plan, rng::Rng};
 /// Milliseconds of virtual time.
 pub type Ms = u64;
 
-/// What will happen. A machine's `boot` changes with each boot, so that nothing planned for the last one happens to this.
+/// What will happen. A machine's `boot` changes with each boot, so that nothing planned for the last one happens to
+/// this.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Happening {
     Arrive {

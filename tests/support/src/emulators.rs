@@ -26,8 +26,8 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Runs a Python module or file, and waits until `path` answers. Arguments and environment may name two free ports, as
-    /// `{port}` and `{control}`.
+    /// Runs a Python module or file, and waits until `path` answers. Arguments and environment may name two free ports,
+    /// as `{port}` and `{control}`.
     pub async fn start(module: &str, arguments: &[&str], environment: &[(&str, &str)], path: &str) -> Self {
         Self::start_on(free_port(), module, arguments, environment, path).await
     }

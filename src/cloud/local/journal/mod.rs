@@ -1,7 +1,7 @@
 //! The journal: what the durable queues store, in one file with one writing thread.
 //!
-//! Changes gather in memory until the first of them is due, and go to disk in one transaction (group commit). A message that
-//! is deleted before it was written is never written.
+//! Changes gather in memory until the first of them is due, and go to disk in one transaction (group commit). A message
+//! that is deleted before it was written is never written.
 
 mod pending;
 mod tables;

@@ -15,7 +15,8 @@ use crate::cloud::{CloudResult, local::queue_index::Seq};
 const MAX_PUTS: usize = 64;
 /// How long a message whose sender waits lingers, so that others share its commit.
 pub(super) const LINGER: Duration = Duration::from_millis(2);
-/// How long deletes and counts of receives linger: nobody waits for them alone, and most find a message to share a commit.
+/// How long deletes and counts of receives linger: nobody waits for them alone, and most find a message to share a
+/// commit.
 const LAZY_LINGER: Duration = Duration::from_millis(50);
 /// How long a buffered message lingers; most are deleted before that, and never written.
 pub(super) const BUFFERED_LINGER: Duration = Duration::from_millis(500);
@@ -40,7 +41,8 @@ pub(super) struct Put {
     pub(super) queue: Arc<str>,
     pub(super) message: StoredMessage,
     pub(super) body: Bytes,
-    /// Deleted by the commit that writes this message, so that a message that moves is never lost and never in two queues.
+    /// Deleted by the commit that writes this message, so that a message that moves is never lost and never in two
+    /// queues.
     pub(super) replaces: Option<Key>,
     pub(super) answer: Option<Answer>,
     due: Instant,
@@ -153,7 +155,8 @@ impl Pending {
         self.due = Some(self.due.map_or(due, |known| known.min(due)));
     }
 
-    /// Takes what one commit writes at `now`: all deletes and counts, and at most [`MAX_PUTS`] of the messages that are due.
+    /// Takes what one commit writes at `now`: all deletes and counts, and at most [`MAX_PUTS`] of the messages that are
+    /// due.
     pub(super) fn take(&mut self, now: Instant) -> Changes {
         let all = self.closing || !self.changes.flushes.is_empty();
         let due = self.changes.puts.extract_if(.., |_, put| all || put.due <= now);
