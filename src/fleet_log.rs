@@ -136,5 +136,7 @@ mod tests {
         while events_of(&path, 2).await != [1, 2] {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        let text = std::fs::read_to_string(&path).expect("the event log");
+        assert!(text.contains(r#""epoch":1"#) && text.contains(r#""epoch":2"#), "{text}");
     }
 }

@@ -274,3 +274,30 @@ impl Tracked {
         times >= MISSED && first + describe_lag <= as_of
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::instance::InstanceId, *};
+
+    #[test]
+    fn a_description_is_new_when_anything_that_may_change_has_changed() {
+        let instance = Instance {
+            id: InstanceId("i-1".into()),
+            name: "app-tier-instance-1".into(),
+            state: InstanceState::Running,
+            token: "t".into(),
+            pid: Some(1),
+            reason: None,
+        };
+        let tracked = Tracked::new(Timestamp::START, 1, instance.clone(), None);
+        assert!(tracked.is_as(&instance));
+        assert!(!tracked.is_as(&Instance { state: InstanceState::Stopped, ..instance.clone() }));
+        assert!(!tracked.is_as(&Instance { pid: Some(2), ..instance.clone() }));
+        assert!(!tracked.is_as(&Instance { reason: Some("exit code 1".into()), ..instance.clone() }));
+        let missed = Tracked { missed: Some((1, Timestamp::START)), ..tracked.clone() };
+        assert!(!missed.is_as(&instance), "it is there again");
+        let mut starting = tracked;
+        starting.startup.begin(Timestamp::START);
+        assert!(!starting.is_as(&instance), "its start is over");
+    }
+}

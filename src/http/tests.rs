@@ -412,7 +412,7 @@ async fn metrics_are_by_route_and_have_the_documented_names() {
     let _recording = ::metrics::set_default_local_recorder(&recorder);
     let results = world.results.clone();
     let state = state_with(&world, world.settings.clone(), world.requests.clone(), results, handle);
-    let server = server!(state);
+    let server = server!(state.clone());
     for (method, path) in [
         ("GET", "/v1/recognitions/01ARZ3NDEKTSV4RRFFQ69G5FAV"),
         ("GET", "/v1/recognitions/01ARZ3NDEKTSV4RRFFQ69G5FAW"),
@@ -423,13 +423,14 @@ async fn metrics_are_by_route_and_have_the_documented_names() {
         call_service(&server, request.to_request()).await;
     }
     call_service(&server, upload("/", &[(A, b"12345")]).to_request()).await;
+    let _admission = state.web.admit().expect("a place");
     let counted = text(call_service(&server, TestRequest::get().uri("/metrics").to_request()).await).await;
     for line in [
         r#"rollcall_http_requests_total{route="/v1/recognitions/{id}",method="GET",status="404"} 2"#,
         r#"rollcall_http_requests_total{route="/v1/fleet",method="other",status="405"} 1"#,
         r#"rollcall_http_requests_total{route="unknown",method="GET",status="404"} 1"#,
         r#"rollcall_http_request_seconds"#,
-        r#"rollcall_uploads_waiting 0"#,
+        r#"rollcall_uploads_waiting 1"#,
         r#"rollcall_demand_jobs 0"#,
         r#"rollcall_target_instances 0"#,
         r#"rollcall_queue_jobs{state="visible"} 0"#,

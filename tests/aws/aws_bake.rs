@@ -67,9 +67,15 @@ async fn an_image_has_all_that_machines_need_and_is_the_clusters() {
     let machines = ec2.describe_instances().send().await.expect("a list");
     assert!(!is_ours(machines.reservations()[0].instances()[0].tags()));
 
-    // Another one beside it.
+    // Another one beside it, while the bucket has an object of a third.
+    let (s3, bucket) = (account.s3().await, "rollcall-bake-000000000000");
+    s3.create_bucket().bucket(bucket).send().await.expect("a bucket");
+    s3.put_object().bucket(bucket).key("third/package.tar.gz").send().await.expect("an object");
     assert_ne!(account.run(&bake(&program, &[])).done().trim(), id);
     assert_eq!(images(&account).await, 2);
+    let objects = s3.list_objects_v2().bucket(bucket).send().await.expect("the bucket is left to the third");
+    let keys: Vec<_> = objects.contents().iter().filter_map(|object| object.key()).collect();
+    assert_eq!(keys, ["third/package.tar.gz"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,6 +96,7 @@ async fn a_builder_that_does_not_report_is_given_up_with_what_it_has_printed() {
     let slow = program(folder.path(), "sleep 3");
     let why = account.run(&bake(&slow, &["--timeout", "1s"])).failed();
     assert!(why.contains("no report from the builder") && why.contains("route to the internet"), "{why}");
+    assert!(why.contains("console output"), "{why}");
     nothing_is_left(&account).await;
 
     let quick = program(folder.path(), "touch \"$MACHINE/off\"; sleep 1000");

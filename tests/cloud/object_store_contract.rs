@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::contract::objects::World;
-use rollcall::cloud::local::LocalObjects;
+use rollcall::cloud::{ObjectStore as _, Precondition, local::LocalObjects};
 
 async fn files() -> World {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -26,3 +26,14 @@ async fn s3() -> World {
 crate::object_store_contract!(each, on_files, crate::object_store_contract::files);
 #[cfg(feature = "aws")]
 crate::object_store_contract!(at_once, on_s3, crate::object_store_contract::s3);
+
+#[tokio::test]
+async fn a_listing_leaves_out_a_file_that_is_deleted_meanwhile() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = LocalObjects::open(folder.path()).expect("a store");
+    store.put("bucket", "kept", "bytes".into(), Precondition::Always).await.expect("written");
+    // An entry of the folder without a file behind it, as the reader of a folder sees it when the file is just gone.
+    std::os::unix::fs::symlink("gone", folder.path().join("objects/bucket/deleted")).expect("a link");
+    let listed = store.list("bucket", "").await.expect("a listing");
+    assert_eq!(listed.into_iter().map(|object| object.key).collect::<Vec<_>>(), ["kept"]);
+}

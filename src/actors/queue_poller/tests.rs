@@ -19,6 +19,8 @@ struct ByHand {
     answers: Mutex<Vec<Vec<Delivery>>>,
     answered: Notify,
     returned_to_queue: Mutex<usize>,
+    /// The number of messages of each call that deletes.
+    deletes: Mutex<Vec<usize>>,
 }
 
 impl ByHand {
@@ -52,6 +54,7 @@ impl Queue for ByHand {
         }
     }
     async fn delete(&self, batch: Vec<Receipt>) -> Vec<CloudResult<()>> {
+        self.deletes.lock().expect("no panic").push(batch.len());
         batch.iter().map(|_| Ok(())).collect()
     }
     async fn extend(&self, batch: Vec<(Receipt, Duration)>) -> Vec<CloudResult<()>> {
@@ -123,6 +126,10 @@ impl World {
 
 /// A poller that has begun its first poll.
 async fn world(finish_poll: bool) -> World {
+    world_with(finish_poll, Duration::ZERO).await
+}
+
+async fn world_with(finish_poll: bool, delete_linger: Duration) -> World {
     let (tell, said) = mpsc::channel(16);
     let mut guardian = Guardian::builder();
     let owner = guardian.mailbox::<Recorder>("owner");
@@ -131,7 +138,7 @@ async fn world(finish_poll: bool) -> World {
     let queue = Arc::new(ByHand::default());
     let options = PollerOptions {
         visibility: Duration::from_secs(30),
-        delete_linger: Duration::ZERO,
+        delete_linger,
         poll_linger: Duration::ZERO,
         wait: Duration::from_secs(10),
         finish_poll,
@@ -185,4 +192,24 @@ async fn after_an_empty_final_poll_the_queue_is_reported_empty_and_no_further_po
         world.drain();
         assert_eq!(world.said.recv().await, Some(Said::Drained));
     }
+}
+
+#[actix::test]
+async fn a_full_batch_of_deletes_does_not_wait_for_more_and_neither_does_one_while_draining() {
+    let mut world = world_with(true, Duration::from_secs(3600)).await;
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"];
+    world.queue.answer(&names);
+    assert_eq!(world.said.recv().await, Some(Said::Took(names.len())));
+    let done = |name: &str| assert!(world.poller.sender().tell(Done(Receipt(name.into()))));
+    let deletes = || world.queue.deletes.lock().expect("no panic").clone();
+    names[..MAX_BATCH - 1].iter().for_each(|name| done(name));
+    run_actors().await;
+    assert!(deletes().is_empty(), "they wait for more");
+    done(names[MAX_BATCH - 1]);
+    run_actors().await;
+    assert_eq!(deletes(), [MAX_BATCH]);
+    world.drain();
+    done(names[MAX_BATCH]);
+    run_actors().await;
+    assert_eq!(deletes(), [MAX_BATCH, 1]);
 }

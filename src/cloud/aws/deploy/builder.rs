@@ -145,11 +145,14 @@ async fn state(account: &Account, id: &str) -> CloudResult<Option<InstanceStateN
     }
 }
 
-/// Returns the end of the instance's console output, for error messages. EC2 provides it minutes late.
+/// Describes the end of the instance's console output, for error messages. EC2 provides it minutes late.
 async fn console(account: &Account, id: &str) -> String {
     let output = account.ec2.get_console_output().instance_id(id).send().await;
-    let text = output.ok().and_then(|answer| BASE64_STANDARD.decode(answer.output?).ok());
-    match text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).filter(|text| !text.trim().is_empty()) {
+    describe_console(output.ok().and_then(|answer| BASE64_STANDARD.decode(answer.output?).ok()))
+}
+
+fn describe_console(output: Option<Vec<u8>>) -> String {
+    match output.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).filter(|text| !text.trim().is_empty()) {
         None => "AWS has no console output yet.".to_owned(),
         Some(text) => format!("Its console output ends:\n{}", tail(&text)),
     }
@@ -201,5 +204,13 @@ mod tests {
         let log: String = (0..100).map(|n| format!("line {n}\n")).collect();
         assert!(tail(&log).starts_with("line 60\n") && tail(&log).ends_with("line 99"));
         assert_eq!(tail("short"), "short");
+    }
+
+    #[test]
+    fn a_console_without_output_is_described_as_such() {
+        for silent in [None, Some(Vec::new()), Some(b" \n".to_vec())] {
+            assert_eq!(describe_console(silent), "AWS has no console output yet.");
+        }
+        assert_eq!(describe_console(Some(b"no space left".to_vec())), "Its console output ends:\nno space left");
     }
 }
