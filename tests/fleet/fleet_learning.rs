@@ -159,7 +159,9 @@ fn every_launch_start_stop_termination_and_loss_is_explained_with_its_numbers() 
     let [start, ..] = of(&script, Kind::Start)[..] else { panic!("no start") };
     assert_eq!((start.instances.as_slice(), start.count, start.number), (["i-2".to_owned()].as_slice(), 1, 0));
     assert!(
-        start.reason.starts_with("start 1: demand 5, target 5 by one-per-job, cap 10; 0 pending, 2 running, 0 asked")
+        start
+            .reason
+            .starts_with("start 1: demand 5, target 5 by one-per-job, cap 10; 0 pending, 2 running, 0 requested")
     );
     assert_eq!((start.inputs.demand, start.inputs.target, start.inputs.scheduled), (5, 5, 1));
     assert_eq!((start.inputs.counts.running, start.inputs.starting, start.inputs.launching), (2, 0, 0));
