@@ -203,3 +203,6 @@ pub async fn end_all(compute: &dyn Compute) {
         Err(error) => tracing::warn!(%error, "instances not described"),
     }
 }
+
+#[cfg(test)]
+mod tests;

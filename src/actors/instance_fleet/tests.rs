@@ -1,0 +1,112 @@
+//! The actor on a cloud that accepts every launch and shows none.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::{
+    actors::{guardian::Guardian, mailbox::Mailbox},
+    cloud::{CloudResult, Delivery, Depth, Instance, Message as QueueMessage, Receipt},
+    testing::settings,
+};
+
+/// The cloud's API and the request queue.
+#[derive(Default)]
+struct Cloud {
+    /// Number of instances of each launch.
+    launches: Mutex<Vec<usize>>,
+}
+
+impl Cloud {
+    fn launched(&self) -> usize {
+        self.launches.lock().expect("no panic").iter().sum()
+    }
+}
+
+#[async_trait]
+impl Compute for Cloud {
+    async fn launch(&self, token: &str, count: usize) -> CloudResult<Vec<InstanceId>> {
+        self.launches.lock().expect("no panic").push(count);
+        Ok((0..count).map(|n| InstanceId(format!("{token}-{n}"))).collect())
+    }
+    async fn start(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>> {
+        ids.iter().map(|_| Ok(())).collect()
+    }
+    async fn terminate(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>> {
+        ids.iter().map(|_| Ok(())).collect()
+    }
+    async fn describe(&self) -> CloudResult<Vec<Instance>> {
+        Ok(Vec::new())
+    }
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
+}
+
+#[async_trait]
+impl Queue for Cloud {
+    async fn send(&self, batch: Vec<QueueMessage>) -> Vec<CloudResult<()>> {
+        batch.iter().map(|_| Ok(())).collect()
+    }
+    async fn receive(&self, _: usize, _: Duration) -> CloudResult<Vec<Delivery>> {
+        Ok(Vec::new())
+    }
+    async fn delete(&self, batch: Vec<Receipt>) -> Vec<CloudResult<()>> {
+        batch.iter().map(|_| Ok(())).collect()
+    }
+    async fn extend(&self, batch: Vec<(Receipt, Duration)>) -> Vec<CloudResult<()>> {
+        batch.iter().map(|_| Ok(())).collect()
+    }
+    async fn depth(&self) -> CloudResult<Depth> {
+        Ok(Depth::default())
+    }
+}
+
+struct World {
+    cloud: Arc<Cloud>,
+    fleet: Mailbox<InstanceFleet>,
+    shown: watch::Receiver<Arc<FleetView>>,
+}
+
+/// A fleet that has started, on the paused clock.
+async fn world() -> World {
+    tokio::time::pause();
+    let cloud = Arc::new(Cloud::default());
+    let (show, shown) = watch::channel(Arc::new(FleetView::default()));
+    let mut guardian = Guardian::builder();
+    let fleet = guardian.mailbox::<InstanceFleet>("fleet");
+    let (compute, show) = (cloud.clone(), Arc::new(show));
+    guardian.supervise(&fleet, move |notice| {
+        let core = FleetCore::new(settings().fleet_rules(Duration::ZERO), 1);
+        InstanceFleet::new(core, None, compute.clone(), compute.clone(), show.clone(), notice)
+    });
+    guardian.start().expect("complete");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    World { cloud, fleet, shown }
+}
+
+#[actix::test]
+async fn the_latest_view_is_shown_although_nothing_happens_after_it() {
+    let mut world = world().await;
+    for waiting in [3, 4, 5] {
+        assert!(world.fleet.sender().tell(DemandHint { waiting }));
+    }
+    let began = Instant::now();
+    world.shown.wait_for(|view| view.demand == 5).await.expect("the fleet lives");
+    assert!(began.elapsed() <= 2 * SHOW_EVERY, "{:?}", began.elapsed());
+}
+
+#[actix::test]
+async fn a_fleet_that_is_retired_launches_nothing_more() {
+    let world = world().await;
+    assert_eq!(world.cloud.launched(), 0);
+    assert!(world.fleet.sender().tell(DemandHint { waiting: 1 }));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let launched = world.cloud.launched();
+    assert!(launched > 0);
+    assert!(world.fleet.sender().tell(Retire));
+    world.fleet.sender().tell(DemandHint { waiting: 100 });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.cloud.launched(), launched);
+}
