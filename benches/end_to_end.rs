@@ -37,10 +37,10 @@ const ROUND: Duration = Duration::from_secs(5);
 const DEPTH: usize = 4;
 /// Single requests per photo.
 const SINGLES: usize = 40;
-/// Time until all workers must run.
+/// Longest time until all workers are running.
 const START: Duration = Duration::from_secs(60);
 
-/// The defaults.
+/// Returns the default settings.
 fn settings() -> Settings {
     let layers = Layers::load(None, HashMap::new()).expect("the defaults");
     Settings::from_layers(&layers, 2).expect("the defaults are allowed")
@@ -145,7 +145,7 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// Returns the median time of single requests, in milliseconds: of the bare loop and end to end.
+/// Returns the median time of single requests in milliseconds, for the bare loop and end to end.
 async fn singles(bare: &Bare, client: &Client, url: &str, forms: &[Bytes]) -> (f64, f64) {
     let histogram = || Histogram::<u64>::new(3).expect("3 digits");
     let (mut alone, mut whole) = (histogram(), histogram());

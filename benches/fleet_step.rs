@@ -1,5 +1,5 @@
-//! Measures a decision with 1,000 and with 10,000 instances: each kind of event, for a fleet that serves. Run with
-//! `cargo bench --bench fleet_step`.
+//! Measures a decision with 1,000 and with 10,000 instances, for each kind of event. Run with `cargo bench --bench
+//! fleet_step`.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn instances(n: usize, tick: usize) -> Vec<Instance> {
     let instance = |i: usize| Instance {
         id: InstanceId(format!("i-{i:017x}")),
         name: format!("app-tier-instance-{i}"),
-        // A hundredth changes from one description to the next.
+        // One in a hundred changes from one description to the next.
         state: if tick % 2 == 1 && i % 100 == 4 { InstanceState::Stopping } else { state(i) },
         token: format!("18c2d-{:x}", i / 10),
         pid: None,
@@ -70,13 +70,13 @@ impl Fleet {
 
     fn describe(&mut self, instances: Vec<Instance>) {
         self.step(Event::Described { generation: self.generation, result: Ok(instances) });
-        // The next one is called for.
+        // Requests the next description.
         self.now = self.now + Duration::from_secs(60);
         self.step(Event::Changed);
     }
 }
 
-/// As many jobs as instances: nothing is to be done.
+/// Returns a depth of as many jobs as instances.
 fn depth(n: usize) -> Depth {
     Depth { visible: n as u64 / 2, in_flight: n as u64 / 2, delayed: 0 }
 }
@@ -116,7 +116,7 @@ fn described_with_changes(bencher: Bencher, n: usize) {
     bencher.with_inputs(make).bench_local_values(|instances| fleet.describe(instances));
 }
 
-/// Jobs for the whole fleet arrive while all instances are stopped: all are to be started.
+/// Jobs for the whole fleet arrive while all instances are stopped: all must be started.
 #[divan::bench(args = SIZES)]
 fn start_all(bencher: Bencher, n: usize) {
     let make = || {

@@ -1,5 +1,5 @@
-# First boot of the builder, the instance that the image is created from. `rollcall aws bake` sets these variables above:
-# package, sha256, report, minutes.
+# First boot of the builder, the instance from which the image is created. `rollcall aws bake` sets these variables
+# above: package, sha256, report, minutes.
 
 # Whatever happens, the instance shuts down.
 shutdown -P "+$minutes"
@@ -13,7 +13,7 @@ log=/var/log/rollcall-bake.log
     sh rollcall/install.sh
     cd /
     rm -rf "$OLDPWD"
-    # Each instance of the image generates its own.
+    # Emptied, so that each instance of the image generates its own id.
     : > /etc/machine-id
 ) > "$log" 2>&1
 code=$?

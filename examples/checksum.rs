@@ -3,7 +3,7 @@
 //!     cargo run --example checksum -- sum FILE…
 //!
 //! starts a cluster on this machine (or, with `ROLLCALL__CLOUD__KIND=aws`, on SQS, S3 and EC2), submits each file as a
-//! job, prints the answers, and waits until the workers that this started have gone away.
+//! job, prints the answers, and waits until the workers that it started have ended.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -51,7 +51,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Sum { files } => app::block_on(async {
             let cluster = Cluster::start(&settings, None).await?;
             let result = sum(&cluster, files).await;
-            println!("done; waiting until the workers have gone away");
+            println!("done; waiting until the workers have ended");
             cluster.wait_until_idle().await;
             cluster.stop().await;
             result.map(|()| ExitCode::SUCCESS)

@@ -1,6 +1,6 @@
 // Requests to the server. Errors carry the server's message.
 
-/** Pause before a retry if the server has no Retry-After, in seconds. */
+/** Pause before a retry if the answer has no Retry-After, in seconds. */
 const PAUSE = 2;
 /** Attempts before the page gives up on a busy server. */
 const MAX_TRIES = 60;

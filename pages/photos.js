@@ -98,9 +98,9 @@ async function send(file, card) {
     say(card, 'waiting', 'recognising…');
     return await callUntilAccepted('/v1/recognitions', options, (why) => say(card, 'waiting', why));
   } catch (error) {
-    // The job goes on: its result is stored under its id.
+    // The job continues: its result will be stored under its id.
     if (!error.body?.id || ![503, 504].includes(error.status)) throw error;
-    say(card, 'waiting', 'this takes longer than usual…');
+    say(card, 'waiting', 'this is taking longer than usual…');
     return await poll(error.body.id);
   }
 }

@@ -21,7 +21,8 @@ use crate::{
     wire,
 };
 
-/// When to retry after a refusal. A worker finishes tens of jobs per second, so capacity is available soon.
+/// Time after which a client that was refused may retry. A worker finishes tens of jobs per second, so there is soon
+/// capacity again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Memory for payloads is counted in pages of this many bytes: a semaphore counts in 32 bits.
 const PAGE: usize = 4096;
@@ -77,7 +78,7 @@ struct Shared {
 #[derive(Clone)]
 pub struct JobClient(Arc<Shared>);
 
-/// Notifies the request that its client is gone, when dropped with the client's future.
+/// Notifies the request that its client is gone. Dropped together with the client's future.
 struct HangUpOnDrop(Addr<WebRequest>);
 
 impl Drop for HangUpOnDrop {
@@ -135,8 +136,8 @@ impl JobClient {
         Ok(())
     }
 
-    /// Submits a job and waits for its reply. `retried` means that the caller may have submitted the job with this id
-    /// before, so that a stored result is returned if there is one.
+    /// Submits a job and waits for its reply. `retried` means that a job with this id may have been submitted before; a
+    /// stored result of it is then returned.
     ///
     /// # Errors
     /// The job was not submitted, or has no reply yet.
@@ -164,7 +165,7 @@ impl JobClient {
         answered.await.unwrap_or(Err(SubmitError::Closed { id }))
     }
 
-    /// Submits a job and returns when it is durable in the queue.
+    /// Submits a job and returns once it is durable in the queue.
     ///
     /// # Errors
     /// The job was not submitted.

@@ -24,7 +24,8 @@ pub struct EventRecorder {
 }
 
 impl EventRecorder {
-    /// Begins the epoch of `core` at the end of the file, or in a new file if more than half of the space is used up.
+    /// Begins the epoch of `core` at the end of the file. Empties the file first if it exceeds half of its maximum
+    /// size.
     ///
     /// # Errors
     ///
@@ -48,7 +49,7 @@ impl EventRecorder {
         Ok(recorder)
     }
 
-    /// Records an event that the core receives at `at`. Does nothing once recording has ended because of a failure.
+    /// Records an event that the core receives at `at`. Does nothing once recording has ended.
     pub fn record(&mut self, at: Timestamp, event: &Event) {
         if self.lines.is_some() {
             let line = self.encoder.event(at, event);
@@ -68,7 +69,7 @@ impl EventRecorder {
             (_, Some(Err(TrySendError::Full(_)))) => "the disk is too slow",
             (_, _) => "it cannot be written",
         };
-        tracing::warn!("the fleet's event log ends here: {problem}; it continues when the server restarts");
+        tracing::warn!("recording of the fleet's event log has ended: {problem}; it resumes when the server restarts");
         self.lines = None;
     }
 }

@@ -63,7 +63,7 @@
 //! ```
 //!
 //! `examples/checksum.rs` runs such a handler on a cluster: `cargo run --example checksum -- sum FILE…` submits jobs,
-//! for which workers start, prints the answers, and ends when the workers have stopped.
+//! which start workers, prints the answers, and ends when the workers have stopped.
 #![warn(missing_docs)]
 
 mod actors;

@@ -1,4 +1,4 @@
-//! The recognition of an image: the first kind of job, and the words that inference, HTTP and the command line share.
+//! The recognition of an image: the first kind of job, and the types that inference, HTTP and the command line share.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,12 +9,12 @@ pub const RECOGNISE: JobKind = JobKind(0);
 /// Answers with the embeddings of the faces in an image, and keeps nothing.
 pub const EMBED: JobKind = JobKind(1);
 
-/// The label of a person nobody in the gallery resembles enough.
+/// The label of a face that resembles no person of the gallery enough.
 pub const UNKNOWN: &str = "unknown";
 /// The label of an image without a face.
 pub const NO_FACE: &str = "no face";
 
-/// One face. Coordinates are pixels of the original image as it is looked at (EXIF orientation applied).
+/// One face. Coordinates are in pixels of the upright image (EXIF orientation applied).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Face {
     /// `[x, y, width, height]`.
@@ -40,7 +40,7 @@ pub struct Class {
     pub probability: f32,
 }
 
-/// Everything seen in one image.
+/// Everything recognised in one image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recognition {
     /// The name of the largest face, `unknown`, `no face`, or the first class of a classifier.
@@ -49,23 +49,23 @@ pub struct Recognition {
     pub faces: Vec<Face>,
     /// A classifier's best classes, best first.
     pub classes: Vec<Class>,
-    /// Pixels of the original image as it is looked at.
+    /// Width of the upright image, in pixels.
     pub width: u32,
-    /// Pixels of the original image as it is looked at.
+    /// Height of the upright image, in pixels.
     pub height: u32,
     /// Version of the gallery that named the faces.
     pub gallery_version: u64,
-    /// Milliseconds spent decoding, detecting, and aligning + embedding + naming.
+    /// How long each step took.
     pub timings: Timings,
 }
 
-/// Where the time of a recognition went.
+/// How long the steps of a recognition took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timings {
-    /// Milliseconds of decoding.
+    /// Milliseconds spent decoding.
     pub decode_ms: f32,
-    /// Milliseconds of finding faces, or of classifying.
+    /// Milliseconds spent detecting faces, or classifying.
     pub detect_ms: f32,
-    /// Milliseconds of aligning, embedding and naming.
+    /// Milliseconds spent aligning, embedding and naming.
     pub embed_ms: f32,
 }

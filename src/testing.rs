@@ -16,7 +16,7 @@ use crate::{
     worker::{Executor, JobHandler},
 };
 
-/// The default settings of a machine with two cores.
+/// Returns the default settings of a machine with two cores.
 pub fn settings() -> Settings {
     let layers = Layers::load(None, Default::default()).expect("the defaults");
     Settings::from_layers(&layers, 2).expect("the defaults are valid")
@@ -53,7 +53,7 @@ impl World {
         Self { settings, queues, objects, results, requests, replies, _folder: folder }
     }
 
-    /// A job with the payload in its message.
+    /// Returns a job with the payload in its message.
     pub fn job(&self, id: u128, payload: &'static str) -> Job {
         Job {
             id: JobId(id),
@@ -84,19 +84,19 @@ impl World {
         self.requests.receive(1, wait).await.expect("received").pop().expect("a job")
     }
 
-    /// Receives the replies that are there.
+    /// Receives the replies that have arrived.
     pub async fn replies(&self) -> Vec<Reply> {
         let received = self.replies.receive(10, std::time::Duration::ZERO).await.expect("received");
         received.iter().map(|delivery| wire::from_bytes(&delivery.body).expect("a reply")).collect()
     }
 
-    /// All objects of a bucket, by key.
+    /// Returns the keys of all objects of a bucket.
     pub async fn keys(&self, bucket: &str) -> Vec<String> {
         let objects = self.objects.list(bucket, "").await.expect("listed");
         objects.into_iter().map(|object| object.key).collect()
     }
 
-    /// All objects of the three buckets, as `bucket/key`.
+    /// Returns all objects of the three buckets, as `bucket/key`.
     pub async fn everything(&self) -> Vec<String> {
         let store = &self.settings.store;
         let mut all = Vec::new();
@@ -107,7 +107,7 @@ impl World {
     }
 }
 
-/// Does jobs by a function of the payload.
+/// Handles jobs with a function of the payload.
 pub struct Handler<F>(pub F);
 
 impl<F> JobHandler for Handler<F>
@@ -124,5 +124,5 @@ where
     }
 }
 
-/// A kind of which [`Handler`] keeps nothing.
+/// A kind of job of which [`Handler`] keeps nothing.
 pub const DISCARDED: JobKind = JobKind(1_001);

@@ -1,4 +1,4 @@
-"""Checks that each test that tests/README.md names for a promise exists, and that what it calls missing does not.
+"""Checks that each test that tests/README.md names for a promise exists, unless it is marked as missing there.
 
     check_promises.py
 
@@ -14,12 +14,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "tests/README.md"
 MISSING = "*(missing)*"
-# A function, or a test that a macro makes of its first identifiers.
+# A function, or a test that a macro generates from its first identifiers.
 TEST = r"\bfn {0}\s*\(|\w+_contract!\(\s*\w+,\s*{0}\b"
 
 
 def sources(path: list[str]) -> list[Path]:
-    """The files that may hold a test with that path of modules."""
+    """Returns the files that may contain a test with that module path."""
     place = "/".join(path)
     integration = list((ROOT / "tests").glob(f"*/{place}.rs"))
     unit = [ROOT / f"src/{place}.rs", ROOT / f"src/{place}/mod.rs", ROOT / f"src/{place}/tests.rs"]
@@ -41,9 +41,9 @@ def problems() -> list[str]:
         promise, tests = (cell.strip() for cell in row.strip("|").rsplit("|", 1))
         for name in re.findall(r"`([\w:]+::\w+)`", tests):
             if MISSING in tests and exists(name):
-                found.append(f"{name} is there: take {MISSING} out of the row of: {promise}")
+                found.append(f"{name} exists: remove {MISSING} from the row: {promise}")
             elif MISSING not in tests and not exists(name):
-                found.append(f"there is no test {name}, which is named for: {promise}")
+                found.append(f"there is no test {name}, which the row names: {promise}")
     return found
 
 

@@ -1,13 +1,13 @@
-"""Turns a block-quantised ONNX model into plain fp32 ONNX with the same function.
+"""Converts a block-quantised ONNX model into a plain fp32 one that computes the same function.
 
     convert_models.py detector|embedder IN.onnx OUT.onnx          (needs onnx and numpy)
 
 ONNX Runtime does not load OpenCV Zoo's `int8bq` files: the detector has a blocked DequantizeLinear with a scalar
-scale, the embedder graph inputs that nothing feeds. Plain fp32 files of the Zoo need none of this.
+scale, and the embedder has graph inputs that nothing feeds. Plain fp32 files of the Zoo need none of this.
 
-The steps, each of which leaves the function as it was:
+The steps, none of which changes the function:
   1. compute every DequantizeLinear and constant Reshape now, so that weights are plain initialisers
-  2. drop Dropout, which does nothing when a model is run
+  2. drop Dropout, which does nothing at inference
   3. fold BatchNormalization into the Conv or Gemm before it
   4. write PRelu as a*x + (1-a)*Relu(x), which ONNX Runtime computes about twice as fast on a CPU
   5. keep the inputs and initialisers that are still used, and let the image size or the batch size vary
@@ -24,14 +24,14 @@ IR_VERSION = 8
 
 
 def attributes(node):
-    """The attributes of a node by name."""
+    """Returns the attributes of a node by name."""
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
 def dequantise(node, values):
-    """The weights that a DequantizeLinear stands for: (quantised - zero point) * scale.
+    """Returns the weights that a DequantizeLinear represents: (quantised - zero point) * scale.
 
-    A scale holds for the whole tensor, for each index of `axis`, or for blocks of `block_size` along `axis`.
+    A scale applies to the whole tensor, for each index of `axis`, or for blocks of `block_size` along `axis`.
     """
     quantised, scale = values[node.input[0]], values[node.input[1]]
     zero = values[node.input[2]] if len(node.input) > 2 else np.zeros_like(scale, dtype=quantised.dtype)
@@ -49,7 +49,7 @@ def dequantise(node, values):
 
 
 def compute_constants(graph):
-    """The initialisers as arrays by name, and the nodes that depend on the image."""
+    """Returns the initialisers as arrays by name, and the nodes that depend on the image."""
     values = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
     renamed, nodes = {}, []
     for node in graph.node:
@@ -68,7 +68,7 @@ def compute_constants(graph):
 
 
 def fold_batch_norm(values, nodes):
-    """Folds each BatchNormalization into the Conv or Gemm that alone feeds it; cleans the others of old attributes."""
+    """Folds each BatchNormalization into the Conv or Gemm that feeds only it; removes stale attributes from others."""
     producer = {name: node for node in nodes for name in node.output}
     uses = [name for node in nodes for name in node.input]
     kept = []
@@ -97,7 +97,7 @@ def fold_batch_norm(values, nodes):
 
 
 def expand_prelu(values, nodes):
-    """PRelu(x) = a*x + (1-a)*Relu(x)."""
+    """Replaces PRelu(x) by a*x + (1-a)*Relu(x)."""
     expanded = []
     for node in nodes:
         if node.op_type != "PRelu":
@@ -117,7 +117,7 @@ def expand_prelu(values, nodes):
 
 
 def free_dimensions(kind, inputs, outputs):
-    """The detector takes one image of any size, the embedder any number of faces."""
+    """Lets the detector take one image of any size, and the embedder any number of faces."""
     if kind == "detector":
         image = inputs[0].type.tensor_type.shape.dim
         image[2].dim_param, image[3].dim_param = "height", "width"

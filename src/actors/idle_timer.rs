@@ -11,7 +11,7 @@ use crate::fleet::IdleStop;
 #[rtype(result = "()")]
 pub struct Busy;
 
-/// To the idle timer: one job less is in hand.
+/// To the idle timer: one job fewer is in hand.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Idle;
@@ -37,7 +37,7 @@ impl IdleTimer {
         Self { rule, born, in_hand: 0, idle_since: Instant::now(), expired, _notice: notice }
     }
 
-    /// Reports if the idle time is over, and schedules the next check. Deadlines are compared instead of restarting a
+    /// Reports when the idle time is over, and schedules the next check. Deadlines are compared instead of restarting a
     /// timer per job, because a full mailbox is emptied before timers fire.
     fn check(&mut self, ctx: &mut Context<Self>) {
         let wait = match self.in_hand {

@@ -1,5 +1,5 @@
 //! Runs the pure core of the fleet: events in, actions out. Every call to the cloud runs concurrently with the actor,
-//! on owned data, and its answer is an event.
+//! on owned data, and its answer arrives as an event.
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,7 +40,7 @@ pub struct Served {
 #[rtype(result = "()")]
 pub struct Retire;
 
-/// Shortest time between two views.
+/// Shortest time between two publications of the view.
 const SHOW_EVERY: Duration = Duration::from_millis(20);
 
 /// See the module.
@@ -59,7 +59,7 @@ pub struct InstanceFleet {
 }
 
 impl InstanceFleet {
-    /// Creates the actor. The time of `core` counts from now on. Its events go to `recorder`; its view is published to
+    /// Creates the actor. The clock of `core` starts now. Its events go to `recorder`, and its view is published to
     /// `shown`.
     pub fn new(
         core: FleetCore,

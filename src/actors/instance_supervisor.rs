@@ -1,8 +1,8 @@
 //! The root of a worker's actors: takes jobs from the poller, runs them, and ends the worker when it has been idle, on
 //! a signal, or when the cloud reclaims the instance.
 //!
-//! The reply is sent before the result is persisted, because a client waits for it. The job is deleted after both, so a
-//! crash in between repeats the job instead of losing its result.
+//! The reply is sent before the result is persisted, because a client is waiting for it. The job is deleted after both,
+//! so a crash in between repeats the job instead of losing its result.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -34,9 +34,9 @@ pub const EXIT_UNFINISHED: i32 = 75;
 /// Exit code of a worker that has lost its cloud or could not stop its instance (`EX_UNAVAILABLE` of sysexits.h). On
 /// AWS, its systemd unit then powers off the machine.
 pub const EXIT_UNAVAILABLE: i32 = 69;
-/// How often the interruption notice is read (EC2 gives two minutes).
+/// How often the interruption notice is read (EC2 gives two minutes' notice).
 const INTERRUPTION_EVERY: Duration = Duration::from_secs(5);
-/// Limit of finished jobs per thread whose reply or result is still being written: bounds how far execution runs ahead
+/// Limit on finished jobs per thread whose reply or result is still being written: bounds how far execution runs ahead
 /// of a slow store.
 const UNPERSISTED: usize = 8;
 

@@ -1,8 +1,8 @@
 //! Mailboxes: stable references to actors that may be rebuilt.
 //!
-//! There is one mailbox per actor. A component that sends to the actor takes a [`Sender`] of the message from its
-//! mailbox, which compiles only if the actor handles that message. A role does not start while a mailbox has no actor
-//! (see [`GuardianBuilder`](super::guardian::GuardianBuilder)).
+//! There is one mailbox per actor. A component that sends messages of a type to the actor takes a [`Sender`] of that
+//! type from the mailbox; this compiles only if the actor handles such messages. A role does not start while a mailbox
+//! has no actor (see [`GuardianBuilder`](super::guardian::GuardianBuilder)).
 
 use std::sync::{Arc, RwLock};
 
@@ -24,7 +24,8 @@ impl<A: Actor> Clone for Mailbox<A> {
 }
 
 impl<A: Actor<Context = Context<A>>> Mailbox<A> {
-    /// Creates the mailbox of an actor that will be started. `name` is for log lines.
+    /// Creates the mailbox of an actor that will be started. `name` identifies the actor to its guardian and in log
+    /// lines.
     pub fn new(name: &'static str) -> Self {
         Self(Arc::new(Slot { name, address: RwLock::new(None) }))
     }

@@ -66,7 +66,7 @@ pub struct Drain;
 /// How a poller treats its queue.
 #[derive(Clone, Debug)]
 pub struct PollerOptions {
-    /// The queue's visibility timeout. Messages in hand are extended to it, every third of that time.
+    /// The queue's visibility timeout. Every third of it, the messages in hand are hidden for that long again.
     pub visibility: Duration,
     /// How long a delete may wait for others to share its call.
     pub delete_linger: Duration,
@@ -74,8 +74,8 @@ pub struct PollerOptions {
     pub poll_linger: Duration,
     /// Longest long poll, at most [`LONG_POLL`].
     pub wait: Duration,
-    /// Whether a drain waits for the poll under way instead of dropping it: messages in the answer of a remote queue to
-    /// a dropped poll stay hidden until their visibility timeout.
+    /// Whether a drain or a final poll lets the poll under way finish instead of dropping it: the messages that a
+    /// remote queue returns to a dropped poll stay hidden until their visibility timeout.
     pub finish_poll: bool,
 }
 
@@ -127,7 +127,7 @@ pub struct QueuePoller {
     in_hand: HashSet<Receipt>,
     to_delete: Vec<Receipt>,
     delete_due: bool,
-    /// Deletes and returns under way.
+    /// Calls under way that delete messages or return them to the queue.
     calls: usize,
     /// The poll under way, or otherwise the next one, is the final poll.
     final_poll: bool,

@@ -55,7 +55,7 @@ pub struct ReplyRouter {
 }
 
 impl ReplyRouter {
-    /// Creates a router that sends the receipts of routed replies to `done`, and reports the workers' service times to
+    /// Creates a router that sends the receipts of handled replies to `done`, and reports the workers' service times to
     /// `served` if the fleet is in this process.
     pub fn new(done: Sender<Done>, served: Option<Sender<Served>>, notice: DeathNotice) -> Self {
         Self { waiting: HashMap::new(), done, served, _notice: notice }
@@ -63,15 +63,16 @@ impl ReplyRouter {
 
     fn route(&mut self, reply: Reply) {
         metrics::histogram!("rollcall_worker_seconds").record(f64::from(reply.worker_ms) / 1e3);
-        // No request waits for an asynchronous upload, after the deadline, or on redelivery. The store has the result.
+        // No request is waiting if the upload was asynchronous, the deadline has passed, or the job was redelivered.
+        // The result is then read from the store.
         for to in self.waiting.remove(&reply.id).unwrap_or_default() {
             to.do_send(Routed(reply.clone()));
         }
     }
 }
 
-/// Returns the service time that a worker reports, sanitised: an invalid duration counts as zero, and no job takes
-/// longer than the longest visibility timeout.
+/// Returns the service time that a worker reports, sanitised: an invalid duration counts as zero, and a longer one than
+/// the longest visibility timeout counts as that timeout.
 fn worker_time(reply: &Reply) -> Duration {
     const MOST: Duration = Duration::from_secs(12 * 3600);
     Duration::try_from_secs_f32(reply.worker_ms / 1e3).unwrap_or_default().min(MOST)

@@ -57,7 +57,7 @@ pub enum SubmitError {
 pub struct Ports {
     /// The request queue.
     pub requests: Arc<dyn Queue>,
-    /// Where results are found.
+    /// The stored results.
     pub results: ResultStore,
     /// The router.
     pub register: Sender<Register>,
@@ -103,7 +103,7 @@ impl WebRequest {
             if retried && let Some(reply) = ports.results.reply(id).await? {
                 return Ok(Some(reply));
             }
-            // The client has not been promised anything before its answer, so the job need not be durable yet.
+            // Nothing is promised to the client before it is answered, so the job need not be durable yet.
             let result = ports.requests.send_buffered(vec![message]).await.pop();
             result.unwrap_or_else(|| Err(CloudError::Unavailable("the queue did not answer".into())))?;
             Ok(None)
@@ -148,7 +148,7 @@ impl WebRequest {
                 }
                 Err(error) => tracing::warn!(%error, %id, "result not read"),
             }
-            requests.flush().await?; // the id is a promise
+            requests.flush().await?; // the client is promised a result under this id
             Err(SubmitError::Deadline { id, waited })
         };
         ctx.spawn(read.into_actor(self).map(|answer, act, ctx| act.finish(answer, ctx)));

@@ -113,7 +113,7 @@ impl LocalCluster {
         let client = add_client(&mut guardian, settings, &queues, cloud.objects.clone(), Some(&controller));
         let (compute, requests) = (cloud.compute.clone(), queues.requests.clone());
         let ports = ControllerPorts { compute, requests, view: Arc::new(view) };
-        // The time stamp makes the launch tokens differ from those of earlier epochs.
+        // The timestamp makes the launch tokens differ from those of earlier epochs.
         add_controller(&mut guardian, &controller, settings, ports, now_ms, SeesReplies::All);
         let guardian = guardian.start()?;
         Ok(Self { client, fleet, cloud, guardian, retire: controller.sender() })

@@ -59,7 +59,7 @@ pub(super) fn add_client(
     JobClient::new(options, ports, fleet.map(Mailbox::sender))
 }
 
-/// Which of its workers' replies a controller sees: replies to other nodes' jobs go to other queues.
+/// Which replies of its workers a controller sees: replies to the jobs of other nodes go to other queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SeesReplies {
     All,

@@ -21,7 +21,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
     let address = settings.http.listen;
     TcpListener::bind(address)
-        .with_context(|| format!("cannot listen on {address}: is something else running there? Set http.listen"))
+        .with_context(|| format!("cannot listen on {address}: if another program uses it, set http.listen"))
 }
 
 /// A running server.

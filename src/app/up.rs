@@ -11,7 +11,7 @@ use super::{
 };
 use crate::settings::Settings;
 
-/// Runs until a signal. Workers receive the same configuration file.
+/// Runs until a signal ends it. Workers receive the same configuration file.
 ///
 /// # Errors
 /// The address is taken, or the data folder cannot be used.

@@ -28,17 +28,17 @@ use crate::{
     },
 };
 
-/// How long before a thread is expected to be free the next job is requested: the time of a receive from a local queue,
-/// so that the job is there when the thread is free.
+/// How long before a thread is expected to be free a worker requests the next job: the time of a receive from a local
+/// queue, so that the job has arrived when the thread is free.
 const LEAD: Duration = Duration::from_millis(5);
 
 /// The command line of a worker. The embedded cloud passes both options; on AWS neither is needed.
 #[derive(clap::Args)]
 pub struct WorkerArgs {
-    /// Socket of the `rollcall up` that this instance belongs to; not on AWS
+    /// Socket of the `rollcall up` that this instance belongs to; not used on AWS
     #[arg(long, requires = "instance")]
     socket: Option<PathBuf>,
-    /// This instance's id; on AWS the metadata service knows it
+    /// This instance's id; on AWS, the metadata service provides it
     #[arg(long, requires = "socket")]
     instance: Option<String>,
 }

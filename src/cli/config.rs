@@ -14,14 +14,14 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Each key, its value, and the file or variable it came from; for "auto", what it came to and why
+    /// Show each key, its value, and the file or variable that set it; for "auto", the resolved value and the reason
     Show,
 }
 
 /// Prints every setting with its effective value and its origin. `cores` is what "auto" depends on.
 ///
 /// # Errors
-/// A value that is not allowed.
+/// A value is not allowed.
 pub fn run(args: Args, layers: &Layers, cores: usize) -> Result<(), SettingsError> {
     match args.action {
         Action::Show => print!("{}", table(&Settings::effective(layers, cores)?)),
@@ -29,12 +29,12 @@ pub fn run(args: Args, layers: &Layers, cores: usize) -> Result<(), SettingsErro
     Ok(())
 }
 
-/// One line per setting: key, value, origin.
+/// Formats one line per setting: key, value, origin.
 fn table(entries: &[Entry]) -> String {
     let mut table = String::new();
     for Entry { key, value, origin, auto } in entries {
         let auto = auto.map(|reason| format!(" (\"auto\": {reason})")).unwrap_or_default();
-        writeln!(table, "{key:<36} {value:<34} {origin}{auto}").expect("a string takes all text");
+        writeln!(table, "{key:<36} {value:<34} {origin}{auto}").expect("writing to a string cannot fail");
     }
     table
 }

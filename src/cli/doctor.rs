@@ -1,4 +1,5 @@
-//! `rollcall doctor`: checks a set-up before it runs, and names a remedy for each fault. It leaves nothing behind.
+//! `rollcall doctor`: checks a set-up before it runs, and names a remedy for each fault. It deletes the objects that it
+//! writes.
 
 #[cfg(feature = "aws")]
 mod aws;

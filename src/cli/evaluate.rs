@@ -1,4 +1,4 @@
-//! `rollcall evaluate`: measures the accuracy of the models and the threshold on photos of one's own.
+//! `rollcall evaluate`: measures the accuracy of the models and the threshold on your own photos.
 
 use std::{
     path::{Path, PathBuf},

@@ -25,7 +25,7 @@ pub(super) struct Args {
 /// The server to query.
 #[derive(clap::Args)]
 struct Server {
-    /// Server to query; by default the one that this configuration starts
+    /// Address of the server; by default http.listen of this configuration
     #[arg(long)]
     url: Option<String>,
     /// Print the server's answer unchanged, as JSON
@@ -42,7 +42,7 @@ enum Action {
     },
     /// Explain why instances were launched, started, stopped and terminated
     Explain {
-        /// Only decisions on this instance, by id or name
+        /// Only decisions about this instance, by id or name
         instance: Option<String>,
         #[command(flatten)]
         server: Server,
@@ -86,7 +86,7 @@ impl Server {
     /// Returns the server's answer to GET `path`, parsed.
     async fn get<T: DeserializeOwned>(&self, path: &str, settings: &Settings) -> anyhow::Result<T> {
         let text = self.ask(path, settings).await?;
-        serde_json::from_str(&text).context("the answer is not that of a Rollcall server of this version")
+        serde_json::from_str(&text).context("the answer is not from a Rollcall server of this version")
     }
 }
 
@@ -130,7 +130,7 @@ async fn explain(instance: Option<String>, server: &Server, settings: &Settings)
         let named = view.instances.into_iter().find(|i| i.name == wanted).map(|i| i.id);
         let id = named.unwrap_or(wanted);
         decisions.retain(|decision| decision.instances.contains(&id));
-        anyhow::ensure!(!decisions.is_empty(), "none of the latest 1000 decisions is on {id}");
+        anyhow::ensure!(!decisions.is_empty(), "none of the latest 1000 decisions is about {id}");
     }
     if server.json {
         println!("{}", serde_json::to_string(&decisions)?);

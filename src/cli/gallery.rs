@@ -28,7 +28,7 @@ pub(super) struct Args {
 
 #[derive(clap::Subcommand, Debug)]
 enum Command {
-    /// List people and the number of their photos.
+    /// List people and how many photos each has.
     List,
     /// Remove a person and all of their embeddings.
     Remove {
@@ -39,7 +39,7 @@ enum Command {
     Import {
         /// The file.
         file: PathBuf,
-        /// Remove everybody else, to switch to another model.
+        /// Remove all other people, to switch to another model.
         #[arg(long)]
         replace: bool,
     },
@@ -135,7 +135,7 @@ fn csv_entry(record: &csv::StringRecord) -> Result<Entry, String> {
     Ok(Entry { name, embedding: fields.map(number).collect::<Result<_, _>>()? })
 }
 
-/// Returns the entry if a gallery can hold it together with the entries before it. `dimension` is their length.
+/// Returns the entry if a gallery can hold it together with the entries before it, whose length is `dimension`.
 fn checked(entry: Entry, dimension: &mut Option<usize>) -> Result<Entry, String> {
     check_name(&entry.name).map_err(|e| e.to_string())?;
     let length = entry.embedding.len();

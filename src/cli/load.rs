@@ -37,7 +37,7 @@ use verify::{Answered, StoreProbe};
 /// every result was found in the store; otherwise 1.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Args {
-    /// Address to upload to; by default that of the server that this configuration starts
+    /// Address to upload to; by default http.listen of this configuration
     #[arg(long)]
     url: Option<String>,
     /// Number of uploads; by default one per photo
@@ -89,7 +89,7 @@ fn positive(text: &str) -> Result<usize, String> {
 ///
 /// # Errors
 /// The arguments cannot be used: there are no photos, the list of labels cannot be read or names none of the photos, or
-/// the address is not one.
+/// the address is invalid.
 pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitCode> {
     let report = measure(&args, settings).await?;
     if args.json {

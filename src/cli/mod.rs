@@ -58,7 +58,7 @@ enum Command {
     Controller(serve::Args),
     /// Run one worker (instances start it themselves)
     Worker(app::WorkerArgs),
-    /// Add people to the gallery from a folder with one folder of photos per person
+    /// Add people to the gallery from a folder with one subfolder of photos per person
     Enroll(enroll::Args),
     /// List, remove, import and export people
     Gallery(gallery::Args),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::app::{self, aws::Tiers};
 use crate::settings::{CloudKind, Settings};
 
-/// Arguments of each of the three.
+/// Arguments of each of the three commands.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Correct the attributes of existing queues instead of refusing to start

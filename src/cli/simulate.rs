@@ -25,14 +25,15 @@ pub use parameters::parameters;
 /// Run the controller against a simulated cloud, and report latency and cost.
 ///
 /// The same arguments give the same report, byte for byte. `[simulate]` and `[prices]` of the configuration describe
-/// the cloud and what it charges; "auto" has the value that it has on AWS. Nothing is started and nothing is paid.
+/// the cloud and what it charges; "auto" has the value that it has on AWS. No real instance is launched, and nothing is
+/// billed.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Arrivals: report-N (N at once), poisson, on-off, diurnal, bursty, or a CSV file (seconds, service seconds)
     #[arg(long, value_name = "TRACE")]
     pub trace: String,
-    /// Policy instead of the configuration's, or cooldown-loop (a control loop with 30 s polls and a cooldown of 300 s,
-    /// as a baseline); may be given several times
+    /// Policy to use instead of the configuration's, or cooldown-loop (a control loop with 30 s polls and a cooldown of
+    /// 300 s, as a baseline); may be given several times
     #[arg(long, value_name = "NAME")]
     pub policy: Vec<String>,
     /// Configurations to compare, each with its own policy and cloud, after the runs of --config and --policy
@@ -100,7 +101,7 @@ fn settings(file: Option<&Path>, env: &HashMap<String, String>) -> Result<Settin
     Settings::for_simulation(&Layers::load(file, env.clone())?)
 }
 
-/// Runs one configuration. `main` gives `[simulate]` and `[prices]` instead of the file, if it is there.
+/// Runs one configuration. If `main` is given, its `[simulate]` and `[prices]` apply instead of the file's.
 fn one(
     args: &Args,
     file: Option<&Path>,

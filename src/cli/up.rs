@@ -7,7 +7,7 @@ use crate::{
     settings::{CloudKind, Settings},
 };
 
-/// Runs until a signal. Workers get the same configuration file.
+/// Runs until a signal ends it. Workers receive the same configuration file.
 pub(super) fn run(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let local = settings.cloud.kind == CloudKind::Local;
     anyhow::ensure!(

@@ -2,8 +2,8 @@
 //!
 //! The lease is an object in the store, acquired and renewed by conditional writes. Clocks of different machines are
 //! never compared: a standby acquires the lease once the object has not changed, by its own clock, for the duration of
-//! the lease, and the holder gives up before that much time has passed since its last successful renewal began. Each
-//! holder has a higher epoch than its predecessor; the epoch is part of the token of every launch.
+//! the lease, and the holder stops acting before that much time has passed since its last successful renewal began.
+//! Each holder has a higher epoch than its predecessor; the epoch is part of the token of every launch.
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,7 +37,7 @@ enum Decision {
 struct Observed(Option<(ETag, Instant)>);
 
 impl Observed {
-    /// Decides by the result of a read at `now`. `first_epoch` is the epoch if there is no object yet.
+    /// Decides from the result of a read at `now`. `first_epoch` is the epoch if there is no object yet.
     fn decide(
         &mut self,
         found: Option<(ETag, LeaseObject)>,
@@ -72,8 +72,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Creates a handle of the lease in that object. `holder` identifies this process in logs and in the object.
-    /// `duration` is how long others wait for a holder that has died.
+    /// Creates a handle to the lease that is kept in that object. `holder` identifies this process in logs and in the
+    /// object. `duration` is how long others wait for a holder that has died.
     pub fn new(store: Arc<dyn ObjectStore>, bucket: &str, key: &str, holder: &str, duration: Duration) -> Self {
         Self { store, bucket: bucket.to_owned(), key: key.to_owned(), holder: holder.to_owned(), duration }
     }
@@ -148,7 +148,7 @@ impl Held {
         self.object.epoch
     }
 
-    /// Returns when the holder gives up, with a margin for calls under way.
+    /// Returns when the holder must stop acting, with a margin for calls under way.
     fn deadline(&self) -> Instant {
         self.renewed_at + self.lease.duration * 5 / 6
     }

@@ -41,10 +41,11 @@ pub struct QueueSpec {
     pub fifo: bool,
     /// How long a received message stays hidden unless its receipt is extended or deleted; at most 12 hours.
     pub visibility: Duration,
-    /// How often a message is delivered. Instead of one more delivery it moves to `dead_letter`.
+    /// How often a message is delivered at most. After that, it moves to `dead_letter` instead of being delivered
+    /// again.
     pub max_receives: u32,
     /// Name of the queue that takes messages received too often; it must exist. Without one, such messages are dropped,
-    /// or, on SQS, delivered until their retention period ends.
+    /// or, on SQS, redelivered until their retention period ends.
     pub dead_letter: Option<String>,
     /// Whether messages survive a crash of the process. A reply queue need not be durable if the requests that wait for
     /// its messages end with the same process.
@@ -108,16 +109,16 @@ pub trait Queue: Send + Sync + 'static {
         self.send(batch).await
     }
 
-    /// Makes every message durable that was sent through this handle before. Idempotent.
+    /// Makes durable every message that has been sent through this handle so far. Idempotent.
     async fn flush(&self) -> CloudResult<()> {
         Ok(())
     }
 
     /// Receives up to `max` (1 to [`MAX_BATCH`]) messages, waiting up to `wait` (at most 20 s) for the first one.
     ///
-    /// Returns as soon as there is a message, and nothing if there was none in time. The messages are hidden from other
-    /// receivers for the visibility of the queue. After an error, or when the future is dropped, messages may stay
-    /// hidden for that long; none is lost.
+    /// Returns as soon as there is a message, or with no message if none has arrived in time. The messages are hidden
+    /// from other receivers for the visibility of the queue. After an error, or when the future is dropped, messages
+    /// may stay hidden for that long; none is lost.
     ///
     /// # Errors
     /// `Invalid` for a `max` or a `wait` out of range.
@@ -152,8 +153,8 @@ pub struct Polling {
     pub poll_linger: Duration,
     /// How long a received job may wait for a thread, so that one receive returns several jobs.
     pub max_prefetch_delay: Duration,
-    /// Whether a drain must wait for the poll under way instead of dropping it: messages in the answer to a dropped
-    /// poll stay hidden until their visibility timeout.
+    /// Whether a drain must wait for the poll under way instead of dropping it: the messages that are returned to a
+    /// dropped poll stay hidden until their visibility timeout.
     pub finish_poll: bool,
 }
 
@@ -182,7 +183,7 @@ pub trait Queues: Send + Sync + 'static {
 /// An opaque tag of one version of an object. Equal bytes may have equal tags.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ETag(
-    /// Opaque text, made by the adapter.
+    /// Opaque text, created by the adapter.
     pub String,
 );
 
@@ -244,7 +245,7 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// Writes objects one after the other, without a condition. Each is immediately visible to readers, but durable
     /// only once a [`Self::flush`] that began later has returned.
     ///
-    /// This is for many small objects, if a store can make many durable at the price of one. After an error, the first
+    /// This is for many small objects, if a store can make many durable at the cost of one. After an error, the first
     /// ones may have been written. Idempotent.
     async fn put_buffered(&self, objects: Vec<NewObject>) -> CloudResult<()> {
         for NewObject { bucket, key, bytes } in objects {
@@ -253,8 +254,8 @@ pub trait ObjectStore: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Makes every object durable that was put through this store before. May linger so that other callers share the
-    /// work. After an error, the objects must be put again.
+    /// Makes durable every object that has been put through this store so far. May linger so that other callers share
+    /// the work. After an error, the objects must be put again.
     async fn flush(&self) -> CloudResult<()> {
         Ok(())
     }
@@ -283,8 +284,8 @@ pub trait ObjectStore: Send + Sync + 'static {
 
 /// The instances of one cluster, and of no other.
 ///
-/// Calls on several instances return one result per id, in the same order. An id that is not an instance of this
-/// cluster is `NotFound`; so may be an instance that was just launched.
+/// Calls on several instances return one result per id, in the same order. An id that belongs to no instance of this
+/// cluster is `NotFound`; an instance that was just launched may be `NotFound`, too.
 #[async_trait]
 pub trait Compute: Send + Sync + 'static {
     /// Launches `count` instances and returns the ids of those that were launched, which may be fewer.

@@ -39,7 +39,7 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
-    /// Stopped, and more than `fleet.keep_stopped`, or never started successfully.
+    /// Stopped, and either in excess of `fleet.keep_stopped`, or its last starts have all failed.
     Sweep,
     /// Not running within `fleet.boot_timeout`.
     BootTimeout,
@@ -47,6 +47,6 @@ pub enum Cause {
     StopTimeout,
     /// Finished no job for `fleet.silent_timeout`, while jobs waited or long after it should have stopped itself.
     Silent,
-    /// Requested before; the answer was lost, or the instance was never shown.
+    /// Requested before, but not shown in time; or an orphaned launch.
     Again,
 }

@@ -16,8 +16,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 const BURST: u32 = 5;
 const REFILL: Duration = Duration::from_millis(500);
 
-/// Most instances per start or termination, so that no step takes long: EC2 recommends small batches and accepts at
-/// most 1,000 ("StartInstances", "TerminateInstances").
+/// Maximum number of instances per start or termination, so that no step takes long: EC2 recommends small batches and
+/// accepts at most 1,000 ("StartInstances", "TerminateInstances").
 pub(super) const BATCH: usize = 1_000;
 
 /// Returns the exponential pause after `failures` consecutive failures.

@@ -72,9 +72,9 @@ pub(super) struct Demand {
     hint: Option<(Timestamp, u64)>,
     low: Extreme,
     high: Extreme,
-    /// Since when every reading of the queue has shown visible jobs.
+    /// The time since which every reading of the queue has shown visible jobs.
     backlog_since: Option<Timestamp>,
-    /// Since when every reading of the queue has shown no jobs.
+    /// The time since which every reading of the queue has shown no jobs.
     empty_since: Option<Timestamp>,
 }
 
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Compares with the definition: the extreme over every value that held at some time of the window.
+        /// Compares with the definition: the extreme over every value that held at some time in the window.
         #[test]
         fn extremes_are_those_of_the_window(changes in prop::collection::vec((0u64..5, 0u64..20), 1..60), window in 0u64..12) {
             let s = Duration::from_secs;

@@ -30,7 +30,7 @@ impl Descriptions {
         self.as_of.is_some_and(|as_of| as_of >= Timestamp::START + describe_lag)
     }
 
-    /// Describes as soon as possible.
+    /// Makes the next description due now.
     pub fn hurry(&mut self, now: Timestamp) {
         self.call.hurry(now);
     }
@@ -59,7 +59,7 @@ impl Descriptions {
     }
 
     /// Returns the time until the next description. The first launch waits for a description that shows everything that
-    /// earlier epochs requested, so that one is requested as soon as possible.
+    /// earlier epochs requested, so that description is requested as soon as possible.
     fn interval(now: Timestamp, rules: &FleetRules) -> Duration {
         let left = (Timestamp::START + rules.describe_lag).saturating_since(now);
         if left.is_zero() { rules.describe_every } else { left.min(rules.describe_every) }

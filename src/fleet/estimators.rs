@@ -12,7 +12,7 @@ const WINDOW: usize = 15;
 const TRUSTED: usize = 3;
 /// Number of jobs after which older ones count half.
 const HALF_LIFE: u64 = 128;
-/// Number of jobs as which the prior of the service time counts.
+/// Number of jobs that the prior of the service time counts as.
 const PRIOR_JOBS: u64 = 4;
 
 /// The median of the last [`WINDOW`] durations: a single slow boot must not change the plan for the others.
@@ -128,7 +128,7 @@ impl TimeEstimators {
 }
 
 /// Returns the remaining time of an operation that usually takes `usual` and has taken `elapsed`. An operation that is
-/// late is expected to be as late again.
+/// already late is expected to take as much longer as it is late.
 fn remaining(usual: Duration, elapsed: Duration) -> Duration {
     usual.abs_diff(elapsed)
 }

@@ -2,7 +2,7 @@
 //!
 //! A controller epoch begins with its rules, followed by its events with their times. The core is pure, so the same
 //! events give the same decisions. Replayed with another policy, the log shows what that policy would have decided on
-//! the same observations, but not the consequences of those decisions; for that, simulate.
+//! the same observations, but not the consequences of those decisions; the simulator shows those.
 
 use std::sync::Arc;
 
@@ -90,10 +90,10 @@ pub struct Replayed {
     pub decisions: Vec<Arc<Decision>>,
 }
 
-/// A text is not an event log.
+/// Why a text is not an event log.
 #[derive(Debug, thiserror::Error)]
 pub enum EventLogError {
-    /// A line is wrong.
+    /// A line is malformed.
     #[error("line {number} is not a line of an event log: {problem}")]
     Line {
         /// Number of the line.

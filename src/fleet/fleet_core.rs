@@ -193,7 +193,7 @@ impl FleetCore {
         step
     }
 
-    /// Lets the phases decide that change instances.
+    /// Lets the phases that change instances decide.
     fn decide_changes(&mut self, described_as_of: Timestamp) -> Step {
         let situation = Situation {
             now: self.now,
@@ -315,8 +315,8 @@ impl FleetCore {
         }
     }
 
-    /// Processes that a description did not show the instance. Descriptions may lag, so the instance holds capacity for
-    /// a while.
+    /// Processes a description that does not show the instance. Descriptions may lag, so the instance holds capacity
+    /// for a while.
     fn observe_missing(&mut self, key: Key, as_of: Timestamp) {
         if !self.instances.miss(key, as_of, self.rules.describe_lag) {
             return;

@@ -10,8 +10,8 @@ use super::{
     tracked::{Boot, BootKind, Role},
 };
 
-/// Returns the remaining times until the instances on their way run, each with the number of such instances. Neighbours
-/// with the same time are merged.
+/// Returns the remaining times until the instances on their way are running, each with the number of such instances.
+/// Neighbours with the same time are merged.
 pub(super) fn booting(
     now: Timestamp,
     instances: &Instances,

@@ -1,8 +1,7 @@
 //! The registry of the cluster's instances.
 //!
-//! Each instance has one [`Role`] and is kept in the ordered set of that role. A decision therefore costs the same with
-//! ten instances as with ten thousand: counts are the sizes of sets, and the next instance to time out is the first of
-//! its set.
+//! Each instance has one [`Role`] and is kept in the ordered set of that role. A decision therefore does not look at
+//! every instance: counts are the sizes of sets, and the next instance to time out is the first of its set.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -18,7 +17,7 @@ use super::{
     tracked::{Observed, Role, Startup, Termination, Tracked},
 };
 
-/// Handle of an instance, valid until the instance is removed.
+/// Handle to an instance, valid until the instance is removed.
 pub(super) type Key = usize;
 
 /// The registry of instances. See the module.

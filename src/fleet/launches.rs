@@ -216,7 +216,7 @@ impl Launches {
         let mut step = Step::default();
         self.retry(now, &mut step);
         let count = shortage.missing.min(inputs.cap.saturating_sub(shortage.live + self.outstanding()));
-        // Before that description, launches of earlier epochs may still appear.
+        // Until descriptions show everything that earlier epochs requested, instances of theirs may still appear.
         if count > 0 && not_before <= now && self.bucket.ready(now) && situation.shows_earlier_epochs {
             step.actions.push(self.launch(now, count, inputs, journal));
             self.not_before = now + situation.rules.launch_cooldown;

@@ -65,13 +65,13 @@ pub struct FleetRules {
     /// itself, is dead. `None` if this process does not see all replies, because there are several web nodes; then no
     /// worker counts as dead.
     pub silent_timeout: Option<Duration>,
-    /// Of the policy `backlog`.
+    /// `backlog`: `fleet.jobs_per_instance`.
     pub jobs_per_instance: usize,
     /// `backlog`: `fleet.up_delay`.
     pub up_delay: Duration,
     /// `backlog`: `fleet.down_delay`.
     pub down_delay: Duration,
-    /// Of the policy `deadline`.
+    /// `deadline`: `fleet.target_latency`.
     pub target_latency: Duration,
     /// `deadline`: `fleet.boot_cold`.
     pub boot_cold: Duration,

@@ -16,7 +16,7 @@ pub struct Window {
     pub days: [bool; 7],
     /// First minute, counted from midnight.
     pub from: u32,
-    /// First minute after the window. If it is not after the first minute, the window ends on the next day.
+    /// First minute after the window. If it is not after `from`, the window ends on the next day.
     pub to: u32,
     /// Minimum number of instances.
     pub least: usize,

@@ -80,7 +80,7 @@ impl Starts {
         let now = situation.now;
         let mut step = Step::default();
         self.retry(now, instances, &mut step);
-        // The latest stopped first, because its host is the most likely to have the image cached.
+        // The most recently stopped first, because its host is the most likely to have the image cached.
         let startable = instances.of(Role::Startable).rev().map(|(_, key)| key);
         let startable = startable.filter(|key| instances.get(*key).startup.not_before <= now);
         let mut keys: Vec<Key> = startable.take(wanted).collect();

@@ -47,7 +47,7 @@ impl Sweep {
         let needed = situation.target.saturating_sub(serving);
         let keep = rules.keep_stopped.max(needed);
         // An instance that an old description shows as stopped may have been started since. Therefore only instances
-        // are swept that have been stopped for at least the maximum age of a description.
+        // that have been stopped for at least the maximum age of a description are swept.
         let sure = |(since, _): &(Timestamp, Key)| *since + rules.describe_lag <= situation.described_as_of;
         let stopped = instances.of(Role::Startable).take_while(sure).map(|(_, key)| key);
         let (useless, mut surplus): (Vec<Key>, Vec<Key>) =

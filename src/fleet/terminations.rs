@@ -24,7 +24,7 @@ use super::{
 };
 use crate::error::{CloudError, CloudResult};
 
-/// Number of failures by which the backoff after a refused termination is computed.
+/// Number of failures from which the backoff after a refused termination is computed.
 const REFUSED: u32 = 3;
 
 /// Terminates instances. The state of each instance's termination is its [`Termination`], which this phase creates and
@@ -121,7 +121,7 @@ impl Terminations {
         }
     }
 
-    /// Terminates unhealthy instances and those chosen by the sweep, with one call per cause, and retries terminations
+    /// Terminates unhealthy instances and those chosen by the sweep, with one call per reason, and retries terminations
     /// that are not observed in time. `launching` is the number of launched instances not observed yet.
     pub fn decide(
         &mut self,

@@ -104,7 +104,7 @@ impl Startup {
 pub(super) struct Termination {
     /// When to call again, unless it is observed earlier.
     pub due: Timestamp,
-    /// Number of lost answers; after one, it may have been carried out.
+    /// Number of lost answers; if there is one, the termination may have been carried out.
     pub lost_answers: u32,
     /// Whether it stays requested although the instance is running.
     pub though_running: bool,

@@ -13,7 +13,7 @@ use crate::{
 /// One file's answer.
 #[derive(Debug, Serialize)]
 pub struct Answer {
-    /// Absent where the file was refused before it became a job.
+    /// Absent if the file was refused before it became a job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     pub file: String,
@@ -23,7 +23,7 @@ pub struct Answer {
     /// Why there is no recognition: problem details.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<Value>,
-    /// The instance that did it.
+    /// The instance that ran the job.
     #[serde(skip_serializing_if = "Option::is_none")]
     worker: Option<String>,
     #[serde(flatten)]
@@ -45,7 +45,7 @@ struct Seen {
 struct SeenTimings {
     #[serde(flatten)]
     stages: Timings,
-    /// Milliseconds from the worker's receive to its reply; not kept.
+    /// Milliseconds from the worker's receive to its reply; not stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     worker_ms: Option<f32>,
 }
@@ -70,17 +70,17 @@ struct Times {
 }
 
 impl Answer {
-    /// Makes the answer of a job that is queued.
+    /// Creates the answer for a job that is queued.
     pub fn pending(id: JobId, file: String) -> Self {
         Self::new(Some(id.to_string()), file, Status::Pending)
     }
 
-    /// Makes the answer of a file that was refused or whose job has failed.
+    /// Creates the answer for a file that was refused or whose job has failed.
     pub fn failed(file: String, problem: &Problem) -> Self {
         Self { problem: Some(problem.to_json()), ..Self::new(None, file, Status::Failed) }
     }
 
-    /// Makes the answer of a worker's reply.
+    /// Creates the answer for a worker's reply.
     ///
     /// # Errors
     /// The job has failed.
@@ -94,10 +94,10 @@ impl Answer {
         })
     }
 
-    /// Makes the answer of a stored result.
+    /// Creates the answer for a stored result.
     ///
     /// # Errors
-    /// The stored result is no recognition.
+    /// The stored result is not a recognition.
     pub fn stored(result: JobResult) -> Result<Self, Problem> {
         let seen = result.output.map(|json| recognition(json.get().as_bytes())).transpose()?;
         Ok(Self {
@@ -109,7 +109,7 @@ impl Answer {
         })
     }
 
-    /// Returns the line that `POST /` answers; `None` unless the job is done.
+    /// Returns the label, which is the line that `POST /` answers with; `None` unless the job is done.
     pub fn label(&self) -> Option<&str> {
         self.seen.as_ref().map(|seen| seen.label.as_str())
     }
@@ -122,11 +122,11 @@ impl Answer {
 /// Reads the result of a recognition job.
 ///
 /// # Errors
-/// It is none: the worker is of another version, or has other handlers.
+/// It is not a recognition: the worker runs another version, or another handler.
 pub fn recognition(json: &[u8]) -> Result<Recognition, Failure> {
     serde_json::from_slice(json).map_err(|error| {
-        tracing::error!(%error, "the result of a job is no recognition");
-        Failure::new(FailureKind::Internal, "the result of the job is no recognition; is a worker of another version?")
+        tracing::error!(%error, "the result of a job is not a recognition");
+        Failure::new(FailureKind::Internal, "the result is not a recognition; do all workers run this version?")
     })
 }
 

@@ -15,7 +15,7 @@ use futures_util::{Stream, StreamExt};
 /// How much is read and discarded after an early answer, so that a client that is still sending receives the answer
 /// instead of a connection reset.
 const DRAIN_BYTES: usize = 64 << 20;
-/// How long it is read.
+/// How long it is read and discarded.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// A body with a size limit. Clones share it, so that a body that was handed to a parser can still be counted and

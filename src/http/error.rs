@@ -156,7 +156,7 @@ pub(super) fn location(id: JobId) -> String {
     format!("/v1/recognitions/{id}")
 }
 
-/// Replaces control characters by spaces, so that the text is one line.
+/// Replaces control characters with spaces, so that the text is one line.
 pub(super) fn one_line(text: &str) -> String {
     text.replace(|c: char| c.is_control(), " ")
 }

@@ -16,12 +16,12 @@ use crate::fleet::{explain::Decision, view::FleetView};
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
 /// Interval between comments on an idle stream, which keep proxies from closing it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Newest entries of the event log in an event. `/v1/fleet` has all of them.
+/// Number of activities in an event: the newest ones. `/v1/fleet` has all of them.
 const LOG_ENTRIES: usize = 40;
 /// `Retry-After` of a stream that is rejected.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// `GET /v1/fleet`: the fleet and all of its event log.
+/// `GET /v1/fleet`: the view of the fleet, with all activities.
 pub(super) async fn show(state: web::Data<State>) -> HttpResponse {
     let view = state.web.fleet().borrow().clone();
     HttpResponse::Ok().json(&*view)
@@ -34,7 +34,8 @@ pub(super) async fn decisions(state: web::Data<State>) -> HttpResponse {
     HttpResponse::Ok().json(decisions)
 }
 
-/// `GET /v1/events`: server-sent events; `fleet` has the fleet, at once and after each change.
+/// `GET /v1/events`: server-sent events. The event `fleet` has the view of the fleet, and is sent immediately and after
+/// each change.
 pub(super) async fn events(state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let place = state
         .streams

@@ -1,5 +1,5 @@
-//! HTTP: uploads in, answers out; people, fleet, health and the page. Reaches the actors through [`WebTier`] alone.
-//! The reference is `docs/api.md`.
+//! HTTP: uploads and their answers, people, the fleet, health, and the page. The handlers reach the actors only through
+//! [`WebTier`]. The reference is `docs/api.md`.
 
 mod answer;
 mod body;
@@ -27,23 +27,24 @@ use error::{Problem, Style};
 use state::State;
 pub use web_tier::WebTier;
 
-/// A client has this long to send a request's head: idle connections do not pile up.
+/// How long a client may take to send a request's head, so that idle connections do not pile up.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// An idle connection that has had an answer is kept for this long.
+/// How long an idle connection is kept after an answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// Requests still running this long after the server was asked to stop are dropped; their jobs go on.
+/// Requests that are still running this long after the server was asked to stop are dropped; their jobs continue.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections beyond the waiting uploads: pages, event streams, idle ones.
+/// Connections in addition to those of waiting uploads: pages, event streams, idle ones.
 const SPARE_CONNECTIONS: usize = 4096;
-/// Event streams open at once; each page holds one. More get 503 and poll.
+/// Maximum number of event streams. Each open page holds one; beyond that, pages get 503 and poll instead.
 const MAX_STREAMS: usize = 256;
-/// Histograms keep raw samples until this task folds them, whether or not anybody asks for `/metrics`.
+/// Interval of the task that aggregates the raw samples of histograms; without it, they would pile up until `/metrics`
+/// is requested.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
-/// A server that runs when awaited, and the way to end its endless answers.
+/// A server that runs when awaited, and a switch that ends its event streams.
 pub struct Serving {
     pub server: Server,
-    /// `true` ends the event streams, which would otherwise outlast any grace.
+    /// `true` ends the event streams, which would otherwise last until the shutdown timeout.
     pub ending: watch::Sender<bool>,
 }
 
@@ -86,7 +87,7 @@ pub fn serve(web: WebTier, listener: TcpListener, metrics: PrometheusHandle) -> 
     Ok(Serving { server, ending })
 }
 
-/// Every route. Needs the shared state that [`serve`] sets.
+/// Configures every route. Needs the shared state that [`serve`] sets.
 pub fn configure(cfg: &mut web::ServiceConfig) {
     cfg.service(
         resource("/", "GET, HEAD, POST")
@@ -112,10 +113,10 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
     .default_service(web::to(unknown_route));
 }
 
-/// A resource that answers other methods than `allow` with 405.
+/// Creates a resource that answers methods other than `allow` with 405.
 fn resource(path: &'static str, allow: &'static str) -> actix_web::Resource {
     web::resource(path).default_service(web::to(move |req: HttpRequest| async move {
-        Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} is not for {}; use {allow}", req.path(), req.method()))
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} has no {}; use {allow}", req.path(), req.method()))
             .allow(allow)
             .respond(Style::of(req.path()))
     }))
@@ -125,7 +126,8 @@ async fn unknown_route(req: HttpRequest) -> HttpResponse {
     Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", req.path())).respond(Style::of(req.path()))
 }
 
-/// The page loads nothing from elsewhere and is framed by nobody; answers are not stored unless they say so.
+/// Returns the default headers: the page loads nothing from other origins and cannot be framed; answers are not cached
+/// unless they say otherwise.
 fn security_headers() -> middleware::DefaultHeaders {
     middleware::DefaultHeaders::new()
         .add((
@@ -139,7 +141,8 @@ fn security_headers() -> middleware::DefaultHeaders {
         .add(("Cache-Control", "no-store"))
 }
 
-/// Each waiting upload holds a connection, and the usual soft limit of 1,024 files is fewer than they may be.
+/// Raises the soft limit of open files to the hard one: each waiting upload holds a connection, and there may be more
+/// of them than the usual soft limit of 1,024 files.
 fn raise_open_files() {
     let raised =
         getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));

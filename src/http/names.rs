@@ -2,10 +2,10 @@
 
 /// Name of a file without a usable name.
 pub(super) const UNNAMED: &str = "upload";
-/// Longest name, bytes. Leaves room for an id and a prefix in a key of 1,024 bytes, and in the 255 bytes of file
+/// Longest name, in bytes. Leaves room for an id and a prefix in a key of 1,024 bytes, and in the 255 bytes of file
 /// systems.
 const MAX_BYTES: usize = 128;
-/// Longest extension, with its dot, bytes.
+/// Longest extension with its dot, in bytes.
 const MAX_EXTENSION: usize = 9;
 
 /// Returns the last segment of `raw` (after a slash or backslash), without control and bidirectional characters,

@@ -1,5 +1,5 @@
-//! `/v1/people`: who is known. Photos of a new person go through the queue like any other; their embeddings
-//! join the gallery and are never answered.
+//! `/v1/people`: the people in the gallery. The photos of a new person go through the queue like any other; their
+//! embeddings are added to the gallery and never returned to clients.
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use futures_util::future::join_all;
@@ -21,12 +21,12 @@ use crate::{
 
 const HOW_TO_ADD: &str = "e.g. curl -F name=Ada -F photos=@ada_1.jpg -F photos=@ada_2.jpg";
 
-/// What became of one photo of a person to add.
+/// The outcome for one photo of a new person.
 #[derive(Debug, Serialize)]
 struct Photo {
     file: String,
     added: bool,
-    /// Faces found; the largest is taken.
+    /// Number of faces found; the largest one is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     faces: Option<usize>,
     /// Why it was not added.
@@ -34,7 +34,7 @@ struct Photo {
     problem: Option<String>,
 }
 
-/// `GET /v1/people`.
+/// `GET /v1/people`: lists the people.
 pub async fn list(state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let gallery = state.web.gallery().load().await?;
     let people: Vec<_> =
@@ -42,7 +42,7 @@ pub async fn list(state: web::Data<State>) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(json!({ "version": gallery.version, "people": people })))
 }
 
-/// `POST /v1/people`: a form with `name` and one or more photos.
+/// `POST /v1/people`: adds a person from a form with `name` and one or more photos.
 pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let received = receive(&req, payload, &state.web).await?;
     if state.web.settings().recognition.kind != RecogniserKind::Face {
@@ -92,7 +92,7 @@ pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State
     })))
 }
 
-/// `DELETE /v1/people/{name}`.
+/// `DELETE /v1/people/{name}`: removes a person.
 pub async fn remove(path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let name = path.into_inner();
     let Some(gallery) = state.web.gallery().remove(&name).await? else {
@@ -102,7 +102,7 @@ pub async fn remove(path: web::Path<String>, state: web::Data<State>) -> Result<
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// The faces of a photo with their embeddings, largest first.
+/// Returns the name of the file, and the faces in it with their embeddings, largest first.
 async fn embed(state: &State, file: ReceivedFile) -> (String, Result<Vec<Face>, Problem>) {
     let name = file.name.clone();
     let faces = async {

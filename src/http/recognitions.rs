@@ -27,7 +27,7 @@ struct Outcome {
     result: Result<Answer, Problem>,
 }
 
-/// `POST /`: answers one line of text per file.
+/// `POST /`: answers with one line of text per file.
 pub async fn plain(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
     let outcomes = async {
         let (received, key) = receive_all(&req, payload, &state).await?;
@@ -43,7 +43,7 @@ pub async fn plain(req: HttpRequest, payload: web::Payload, state: web::Data<Sta
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").insert_header((ID_HEADER, ids)).body(lines.join("\n"))
 }
 
-/// `POST /v1/recognitions`: answers one object for one file, `{"recognitions": […]}` for several.
+/// `POST /v1/recognitions`: answers with one object for one file, and with `{"recognitions": […]}` for several.
 pub async fn create(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let (received, key) = receive_all(&req, payload, &state).await?;
     let wait = !prefers_async(header_text(&req, header::HeaderName::from_static("prefer")));
@@ -177,8 +177,8 @@ fn prefers_async(prefer: &str) -> bool {
 }
 
 /// Returns the id of the job that a client's key and image stand for: the first 128 bits of the SHA-256 of the key, a
-/// zero byte (which no key holds) and the image. The same key with another image is another job, never another's
-/// answer.
+/// zero byte (which no key contains) and the image. The same key with another image is another job, so it never gets
+/// the answer for the first image.
 fn job_id_of_key(key: &[u8], image: &[u8]) -> Result<JobId, Problem> {
     if key.is_empty() || key.len() > MAX_KEY || !key.iter().all(u8::is_ascii_graphic) {
         return Err(Problem::bad_request(format!("an Idempotency-Key is 1 to {MAX_KEY} visible ASCII characters")));
@@ -189,7 +189,7 @@ fn job_id_of_key(key: &[u8], image: &[u8]) -> Result<JobId, Problem> {
 }
 
 fn parse_id(text: &str) -> Result<JobId, Problem> {
-    text.parse().map_err(|_| Problem::bad_request(format!("{text:?} is not an id: 26 letters and digits, as answered")))
+    text.parse().map_err(|_| Problem::bad_request(format!("{text:?} is not an id: an id is 26 letters and digits")))
 }
 
 fn no_such_job(id: JobId) -> Problem {

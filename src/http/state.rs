@@ -1,4 +1,4 @@
-//! What every handler shares.
+//! The state that every handler shares.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use tokio::sync::{Semaphore, watch};
 
 use super::web_tier::WebTier;
 
-/// What every handler shares.
+/// The state that every handler shares.
 pub(super) struct State {
-    /// The way to the workers, the gallery and the fleet.
+    /// Access to the workers, the gallery and the fleet.
     pub web: WebTier,
-    /// What has been counted.
+    /// Renders the metrics.
     pub metrics: PrometheusHandle,
     /// `true` when the server is ending.
     pub ending: watch::Receiver<bool>,

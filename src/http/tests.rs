@@ -94,7 +94,8 @@ fn node(world: &World) -> web::Data<State> {
     state(world, world.settings.clone(), world.requests.clone(), world.results.clone())
 }
 
-/// Makes a server that answers requests in this process. A macro, because the type of the server has no name.
+/// Creates a server that answers requests in this process. It is a macro, because the type of the server cannot be
+/// named.
 macro_rules! server {
     ($state:expr) => {
         init_service(
@@ -397,7 +398,7 @@ async fn people_are_not_added_without_a_queue() {
     assert!(photos[0]["problem"].as_str().expect("a problem").contains("not an image"), "{photos}");
     assert!(photos[1]["problem"].as_str().expect("a problem").contains("unavailable"), "{photos}");
 
-    // Without the photo that could not be analysed, the reason is the photos.
+    // Without the photo that could not be queued, the photos themselves are the reason.
     let refused = call_service(&server, upload("/v1/people", &parts[..2]).to_request()).await;
     assert_eq!(refused.status(), 422);
     let list = call_service(&server, TestRequest::get().uri("/v1/people").to_request()).await;

@@ -24,25 +24,25 @@ use crate::{client::Admission, inference::decode, settings::Http};
 
 /// Fields that hold a file even if the part has no file name.
 const FILE_FIELDS: [&str; 2] = ["myfile", "inputFile"];
-/// First step in which memory for a file grows; then it doubles.
+/// Memory that is allocated for a file at first; after that, it doubles.
 const FIRST_BYTES: usize = 16 << 10;
-/// A form's text field.
+/// Longest text field of a form, in bytes.
 const MAX_TEXT: usize = 4 << 10;
-/// Text fields in one form.
+/// Maximum number of text fields in one form.
 const MAX_TEXTS: usize = 32;
 const HOW_TO_SEND: &str = "send the photo as multipart/form-data in the field `myfile`, \
                            e.g. curl -F myfile=@photo.jpg, or raw with Content-Type: image/jpeg";
 
 /// A file in memory, with its place among the waiting uploads.
 pub struct ReceivedFile {
-    /// Made safe.
+    /// File name, made safe.
     pub name: String,
     pub bytes: Bytes,
     pub admission: Admission,
 }
 
 impl ReceivedFile {
-    /// Looks at the image's head, so that what cannot be recognised is not queued.
+    /// Checks the image's header, so that a file that cannot be decoded is not queued.
     pub fn check(&self, max_pixels: u64) -> Result<(), Problem> {
         if self.bytes.is_empty() {
             return Err(Problem::bad_request(format!("the file {} is empty", self.name)));
@@ -52,7 +52,7 @@ impl ReceivedFile {
     }
 }
 
-/// A request's body, read.
+/// The content of a request's body.
 #[derive(Default)]
 pub struct Received {
     /// In the order of the form; at least one.
@@ -61,7 +61,7 @@ pub struct Received {
     pub texts: Vec<(String, String)>,
 }
 
-/// Reads the body. On any error what the client still sends is drained within bounds.
+/// Reads the body. After an error other than a timeout, drains what the client is still sending, within bounds.
 pub async fn receive(req: &HttpRequest, payload: web::Payload, web: &WebTier) -> Result<Received, Problem> {
     let http = &web.settings().http;
     let body = Body::new(payload, http.max_upload);
@@ -93,7 +93,7 @@ async fn read(req: &HttpRequest, mut body: Body, web: &WebTier, http: &Http) -> 
             None => empty_body(),
             Some(_) => Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                format!("an upload is not sent as Content-Type {content_type:?}; {HOW_TO_SEND}"),
+                format!("uploads with Content-Type {content_type:?} are not supported; {HOW_TO_SEND}"),
             ),
         });
     }
@@ -144,7 +144,7 @@ async fn read_form(
     Ok(received)
 }
 
-/// The client's file name if the part is a file: it has one, or its field is one of ours.
+/// Returns the client's file name if the part is a file: if it has a file name, or its field is one of [`FILE_FIELDS`].
 fn part_file_name(field: &Field) -> Option<String> {
     choose_file(field.content_disposition()?)
 }
@@ -159,7 +159,7 @@ fn file_name(disposition: &ContentDisposition) -> Option<String> {
     extended.or_else(|| disposition.get_filename().map(str::to_owned))
 }
 
-/// All bytes of a stream. Memory is reserved before it is allocated.
+/// Collects all bytes of a stream. Memory is reserved before it is allocated.
 async fn collect<E>(
     mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin,
     web: &WebTier,
@@ -171,8 +171,8 @@ async fn collect<E>(
         let chunk = chunk.map_err(&problem)?;
         let needed = bytes.len() + chunk.len();
         if bytes.capacity() < needed {
-            // Doubled, but not beyond the largest upload: one that is allowed fits where there is memory for a single
-            // one.
+            // Doubles, but not beyond the largest upload: a permitted upload then fits if there is memory for one of
+            // the largest size.
             let capacity = needed.max((2 * bytes.len()).max(FIRST_BYTES).min(web.settings().http.max_upload));
             web.reserve(admission, capacity - bytes.capacity())?;
             bytes.reserve_exact(capacity - bytes.len());
@@ -199,7 +199,7 @@ fn header_value(req: &HttpRequest, name: header::HeaderName) -> header::HeaderVa
     req.headers().get(name).cloned().unwrap_or_else(|| header::HeaderValue::from_static(""))
 }
 
-/// A header's value, or "" if it is absent or not ASCII.
+/// Returns a header's value, or "" if it is absent or not ASCII.
 pub fn header_text(req: &HttpRequest, name: header::HeaderName) -> &str {
     req.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
@@ -215,7 +215,7 @@ fn over_limit(http: &Http) -> Problem {
 fn payload_problem(error: &PayloadError, http: &Http) -> Problem {
     match error {
         PayloadError::Overflow => over_limit(http),
-        other => Problem::bad_request(format!("the upload broke off: {other}")),
+        other => Problem::bad_request(format!("the upload was cut off: {other}")),
     }
 }
 
@@ -223,7 +223,7 @@ fn form_problem(error: MultipartError, http: &Http) -> Problem {
     match error {
         MultipartError::Payload(error) => payload_problem(&error, http),
         MultipartError::Incomplete => Problem::bad_request("the form ends before its closing boundary; send it again"),
-        other => Problem::bad_request(format!("the body is not a form that can be read ({other}); {HOW_TO_SEND}")),
+        other => Problem::bad_request(format!("the form cannot be read ({other}); {HOW_TO_SEND}")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What every handler shares: the way to the workers, the gallery and the fleet. Cheap to clone.
+//! Gives the handlers access to the workers, the gallery and the fleet. Cheap to clone.
 
 use std::sync::{
     Arc,
@@ -34,7 +34,7 @@ pub struct WebTier(Arc<Shared>);
 pub struct Upload {
     /// Identifies the job.
     pub id: JobId,
-    /// What is to be done.
+    /// What to do with the image.
     pub kind: JobKind,
     /// File name, made safe.
     pub file: String,
@@ -43,7 +43,7 @@ pub struct Upload {
 }
 
 impl WebTier {
-    /// Serves uploads through `client`.
+    /// Creates the web tier of a node, which submits uploads through `client`.
     pub fn new(
         settings: Settings,
         client: JobClient,
@@ -74,7 +74,7 @@ impl WebTier {
     }
 
     /// Submits an upload and waits for the reply, at most `http.deadline`. `retried`: the id came from the client
-    /// (Idempotency-Key), so a stored result may exist already and is answered.
+    /// (Idempotency-Key), so a stored result may already exist; it is then returned.
     pub async fn submit(&self, admission: Admission, upload: Upload, retried: bool) -> Result<Reply, SubmitError> {
         self.0.client.submit(admission, self.submission(upload), retried).await
     }
@@ -89,7 +89,7 @@ impl WebTier {
         Submission { id, kind, retention: retention(kind), file, payload: image, min_version }
     }
 
-    /// Returns what is kept of a job, on any node, after any restart.
+    /// Returns what is kept of a job, whichever node accepted it.
     pub async fn result(&self, id: JobId) -> Result<Option<JobResult>, CloudError> {
         self.0.client.results().get(id).await
     }
@@ -104,12 +104,12 @@ impl WebTier {
         &self.0.gallery
     }
 
-    /// Has jobs submitted from now on ask for at least this version of the gallery.
+    /// Makes jobs that are submitted from now on require at least this version of the gallery.
     pub fn saw_gallery(&self, version: u64) {
         self.0.gallery_version.fetch_max(version, Ordering::Relaxed);
     }
 
-    /// Returns the fleet, as it changes.
+    /// Returns a receiver that follows the view of the fleet.
     pub fn fleet(&self) -> watch::Receiver<Arc<FleetView>> {
         self.0.fleet.clone()
     }

@@ -1,8 +1,8 @@
-//! Aligns a face: turns, scales and moves it to where the embedder expects it.
+//! Aligns a face: rotates, scales and moves it to where the embedder expects it.
 
 use image::RgbImage;
 
-/// Width and height of an aligned face, pixels.
+/// Width and height of an aligned face, in pixels.
 pub(super) const SIDE: usize = 112;
 
 /// Positions of right eye, left eye, nose, right and left corner of the mouth in an aligned face: the template of
@@ -17,9 +17,9 @@ pub(super) struct Similarity {
     a: f64,
     /// Scale times the sine of the angle.
     b: f64,
-    /// Translation to the right, pixels.
+    /// Translation to the right, in pixels.
     tx: f64,
-    /// Translation down, pixels.
+    /// Translation down, in pixels.
     ty: f64,
 }
 
@@ -27,8 +27,8 @@ impl Similarity {
     /// Returns the transform that maps `from` to `to` with the least sum of squared distances. `None` if all points of
     /// `from` coincide, or a coordinate is not finite.
     ///
-    /// Umeyama 1991 ("Least-squares estimation of transformation parameters between two point patterns"). In the
-    /// plane its singular value decomposition has a closed form: with points as complex numbers about their means,
+    /// Umeyama 1991 ("Least-squares estimation of transformation parameters between two point patterns"). In the plane,
+    /// its singular value decomposition has a closed form: with points as complex numbers about their means,
     /// scale·e^(i·angle) = Σ conj(from)·to / Σ |from|². The result is never a reflection.
     fn fit(from: &[[f32; 2]; 5], to: &[[f32; 2]; 5]) -> Option<Self> {
         let (from_x, from_y) = mean(from);
@@ -52,7 +52,7 @@ impl Similarity {
         [self.a * x - self.b * y + self.tx, self.b * x + self.a * y + self.ty]
     }
 
-    /// Returns the inverse. `None` if all points are mapped to one.
+    /// Returns the inverse. `None` if all points are mapped to the same one.
     fn inverse(&self) -> Option<Self> {
         let norm = self.a * self.a + self.b * self.b;
         let (a, b) = (self.a / norm, -self.b / norm);
@@ -67,8 +67,8 @@ fn mean(points: &[[f32; 2]; 5]) -> (f64, f64) {
     (sum.0 / 5.0, sum.1 / 5.0)
 }
 
-/// Writes the face at `landmarks` to `out`, as planar RGB from 0 to 255 of shape [3, SIDE, SIDE]. Returns `None` if the
-/// landmarks have no similarity to a face.
+/// Writes the face at `landmarks` to `out`, as planar RGB from 0 to 255 of shape [3, SIDE, SIDE]. Returns `None` if no
+/// similarity transform maps the landmarks to [`TEMPLATE`].
 ///
 /// Samples as `cv2.warpAffine` does with `INTER_LINEAR` and a black border: a pixel's coordinates are those of its
 /// centre, neighbours outside the image count as 0, and the result is rounded to whole levels.

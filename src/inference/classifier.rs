@@ -1,4 +1,4 @@
-//! Classifies images by any ONNX classifier with a labels file.
+//! Classifies images with any ONNX classifier that has a labels file.
 
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ use crate::{
     settings,
 };
 
-/// Width and height of the input for a model that takes any size: that of ImageNet classifiers.
+/// Width and height of the input for a model that takes any size: those of ImageNet classifiers.
 const DEFAULT_SIDE: u32 = 224;
 /// Size of the centre crop as a fraction of the shorter side: classifiers are evaluated on the central 224 pixels of an
 /// image whose shorter side is 256.

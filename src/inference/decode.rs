@@ -20,7 +20,7 @@ pub struct ImageInfo {
 
 /// Memory for a decoded image, in bytes per allowed pixel: enough for 8-bit RGBA. Deeper images may have fewer pixels.
 const BYTES_PER_PIXEL: u64 = 4;
-/// Memory that a decoder may use in addition (colour profiles, compressed text), bytes.
+/// Memory that a decoder may use in addition (colour profiles, compressed text), in bytes.
 const DECODER_SPARE: u64 = 16 << 20;
 
 /// Checks format and size from the header, and that a JPEG is complete. Decodes no pixels.
@@ -82,7 +82,8 @@ fn open(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> Result<impl Image
     Ok(decoder)
 }
 
-/// Checks the number of pixels. Images with more than [`BYTES_PER_PIXEL`] are allowed proportionally fewer.
+/// Checks the number of pixels. Images with more bytes per pixel than [`BYTES_PER_PIXEL`] may have proportionally
+/// fewer.
 fn check_size(width: u32, height: u32, bytes_per_pixel: u8, max_pixels: u64) -> Result<(), Failure> {
     let pixels = u64::from(width) * u64::from(height);
     let allowed = max_pixels * BYTES_PER_PIXEL / u64::from(bytes_per_pixel).max(BYTES_PER_PIXEL);

@@ -27,7 +27,7 @@ pub(super) struct Detection {
 }
 
 impl Detection {
-    /// Returns the area of the box, square pixels.
+    /// Returns the area of the box, in square pixels.
     fn area(&self) -> f32 {
         self.bbox[2] * self.bbox[3]
     }

@@ -26,8 +26,8 @@ impl Embedder {
         Ok(Self { session, input: vec![0.0; 3 * align::SIDE * align::SIDE] })
     }
 
-    /// Returns the embedding of the face at `landmarks`, of unit length. `None` if the landmarks have no similarity to
-    /// a face, or the embedding has no direction.
+    /// Returns the embedding of the face at `landmarks`, of unit length. `None` if the landmarks cannot be aligned, or
+    /// the embedding is zero or not finite.
     ///
     /// # Errors
     /// The model fails.

@@ -55,7 +55,7 @@ pub struct Verification {
 /// and `probes`.
 ///
 /// # Errors
-/// A gallery rejects a name or an embedding.
+/// The gallery rejects a name or an embedding.
 pub fn evaluate(known: &[Sample], probes: &[Sample], strangers: &[Sample], threshold: f32) -> Result<Report, Refused> {
     let enrolled: Vec<Person> =
         known.iter().map(|s| Person { name: s.person.clone(), embeddings: vec![s.embedding.clone()] }).collect();

@@ -1,4 +1,4 @@
-//! Recognises faces: detects, aligns and embeds them, and names them by the gallery.
+//! Recognises faces: detects, aligns and embeds them, and names them from the gallery.
 
 use std::time::Instant;
 
@@ -38,7 +38,7 @@ impl FaceRecogniser {
     }
 }
 
-/// Returns the name and the similarity of a face by its nearest person.
+/// Returns the name and the similarity of a face, given its nearest person.
 fn named(nearest: Option<(&str, f32)>, threshold: f32) -> (String, Option<f32>) {
     match nearest {
         Some((name, similarity)) if similarity >= threshold => (name.to_owned(), Some(similarity)),

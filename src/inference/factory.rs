@@ -1,4 +1,4 @@
-//! Which recogniser the settings ask for.
+//! Builds the recogniser that the settings select.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ impl RecogniserFactory for BySettings {
     }
 }
 
-/// Builds recognisers as `recognition.*` says. Nothing is loaded before the first is built; a missing library or
-/// model is then an error that says what to do.
+/// Returns a factory of the recogniser that `recognition.*` selects. Nothing is loaded before the first one is built; a
+/// missing library or model is then an error that says what to do.
 pub fn factory(settings: &settings::Recognition) -> Arc<dyn RecogniserFactory> {
     Arc::new(BySettings(settings.clone()))
 }

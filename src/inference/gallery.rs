@@ -11,8 +11,8 @@ use crate::{
 
 /// Longest name, in characters.
 const MAX_NAME: usize = 100;
-/// Cosine similarity above which two embeddings are of the same photo: they differ by rounding alone. Different photos
-/// of a person are far below.
+/// Cosine similarity above which two embeddings are of the same photo: they differ by rounding only. The similarity of
+/// different photos of a person is far below.
 const SAME_PHOTO: f32 = 0.9999;
 
 /// A person's name and the embeddings (unit length) of their photos.

@@ -1,4 +1,4 @@
-//! A reader that keeps the gallery in memory and follows the store.
+//! A cache that keeps the gallery in memory and follows the store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,44 +13,44 @@ use super::{
 };
 use crate::cloud::{CloudError, ETag};
 
-/// After the store had no version as new as was wanted, it is not asked again for that or a newer one for this long.
+/// How long the store is not read again for a version that it did not have, or for a newer one.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The newest gallery seen. Share it in an `Arc`.
 pub struct GalleryCache {
     store: GalleryStore,
     current: watch::Sender<Arc<Gallery>>,
-    /// Held while the store is asked: one request at a time.
+    /// Held while the store is read: one read at a time.
     reading: Mutex<Reading>,
 }
 
 #[derive(Default)]
 struct Reading {
     etag: Option<ETag>,
-    /// A version that was asked for and not there, and when.
+    /// A version that the store did not have, and when it was read.
     missing: Option<(u64, Instant)>,
 }
 
 impl GalleryCache {
-    /// Starts empty; the first [`Self::refresh`] reads.
+    /// Creates an empty cache; the first [`Self::refresh`] reads the store.
     pub fn new(store: GalleryStore) -> Self {
         Self { store, current: watch::Sender::new(Arc::default()), reading: Mutex::default() }
     }
 
-    /// What was last seen; asks nobody.
+    /// Returns the gallery as last read, without reading the store.
     pub fn current(&self) -> Arc<Gallery> {
         self.current.borrow().clone()
     }
 
-    /// A gallery of at least `version`, read at once if the one seen is older. An older one if the store has none
-    /// as new (its gallery was deleted) or cannot be read, which is logged.
+    /// Returns a gallery of at least `version`, and reads the store if the cached one is older. Returns an older one if
+    /// the store has none as new (its gallery was deleted), or if it cannot be read, which is logged.
     pub async fn at_least(&self, version: u64) -> Arc<Gallery> {
         if self.current().version < version {
             let mut reading = self.reading.lock().await;
             let known_missing = reading.missing.is_some_and(|(v, at)| version >= v && at.elapsed() < PATIENCE);
             if self.current().version < version && !known_missing {
                 if let Err(error) = self.read(&mut reading).await {
-                    tracing::warn!(%error, wanted = version, "gallery not read, an older one is used");
+                    tracing::warn!(%error, wanted = version, "gallery not read: using an older one");
                 }
                 if self.current().version < version {
                     reading.missing = Some((version, Instant::now()));
@@ -60,7 +60,7 @@ impl GalleryCache {
         self.current()
     }
 
-    /// Takes over the store's gallery if it has changed. An error leaves the present one in use.
+    /// Reads the store's gallery if it has changed. After an error, the cached one stays in use.
     pub async fn refresh(&self) -> Result<Arc<Gallery>, GalleryError> {
         self.read(&mut *self.reading.lock().await).await?;
         Ok(self.current())

@@ -1,5 +1,5 @@
-//! The gallery in the object store: one snapshot, replaced by conditional put, so that no writer overwrites the change
-//! of another. Only the newest is stored, so that nothing remains of a person who was removed.
+//! The gallery in the object store: one snapshot, replaced by conditional puts, so that no writer overwrites the change
+//! of another. Only the newest snapshot is stored, so that nothing remains of a person who was removed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,14 +13,14 @@ use crate::{
 
 /// Key of the snapshot in the state bucket.
 pub const KEY: &str = "gallery/current";
-/// Largest snapshot, bytes. Below the limit of [`wire::from_bytes`].
+/// Largest snapshot, in bytes. Below the limit of [`wire::from_bytes`].
 const MAX_SNAPSHOT: usize = 60 << 20;
 /// Attempts to write while others write at the same time. With the pauses below, they take some seconds.
 const MAX_ATTEMPTS: u32 = 20;
 const MIN_BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_millis(500);
 
-/// The gallery was not read or changed.
+/// Why the gallery was not read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum GalleryError {
     /// The change is invalid; the message says what is allowed.
@@ -46,7 +46,7 @@ pub struct GalleryStore {
 }
 
 impl GalleryStore {
-    /// Stores the gallery in `bucket` of `store`, within `limits`.
+    /// Creates a handle to the gallery in `bucket` of `store`. Changes are subject to `limits`.
     pub fn new(store: Arc<dyn ObjectStore>, bucket: String, limits: settings::Gallery) -> Self {
         Self { store, bucket, limits }
     }
@@ -69,7 +69,7 @@ impl GalleryStore {
         self.update(change).await.map(Outcome::gallery)
     }
 
-    /// Replaces everybody by `people`. Returns the new gallery, or the current one if it is the same.
+    /// Replaces everybody with `people`. Returns the new gallery, or the current one if it is the same.
     pub async fn replace(&self, people: Vec<Person>) -> Result<Arc<Gallery>, GalleryError> {
         let (max_people, max_photos) = (self.limits.max_people, self.limits.max_photos);
         let change = move |gallery: &Gallery| {
@@ -79,7 +79,7 @@ impl GalleryStore {
         self.update(change).await.map(Outcome::gallery)
     }
 
-    /// Removes a person with all embeddings, and returns the new gallery; `None` if there is nobody of that name.
+    /// Removes a person with all their embeddings, and returns the new gallery; `None` if there is nobody of that name.
     pub async fn remove(&self, name: &str) -> Result<Option<Arc<Gallery>>, GalleryError> {
         let name = name.to_owned();
         match self.update(move |gallery| Ok(gallery.without(&name))).await? {

@@ -11,12 +11,12 @@ use crate::{
     worker::{Executor, JobHandler, Output},
 };
 
-/// Returns what is stored of a job: nothing of [`EMBED`], everything of others.
+/// Returns what is stored of a job: nothing if its kind is [`EMBED`], otherwise everything.
 pub fn retention(kind: JobKind) -> Retention {
     if kind == EMBED { Retention::Discard } else { Retention::Keep }
 }
 
-/// Recognises the images of jobs by the newest gallery.
+/// Recognises the images of jobs with the newest gallery.
 pub struct RecognitionHandler {
     recognisers: Arc<dyn RecogniserFactory>,
     gallery: Arc<GalleryCache>,

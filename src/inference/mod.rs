@@ -21,7 +21,7 @@ use gallery::Gallery;
 
 /// Recognises images with a model. Each thread has its own, because sessions are not shared.
 pub trait Recogniser: Send {
-    /// Recognises an encoded image (JPEG, PNG or WebP) and names its faces by `gallery`. With `embeddings`, each face
+    /// Recognises an encoded image (JPEG, PNG or WebP) and names its faces from `gallery`. With `embeddings`, each face
     /// has its embedding.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::{
 pub struct Work {
     /// The encoded image.
     pub image: Bytes,
-    /// Who is known.
+    /// The known people.
     pub gallery: Arc<Gallery>,
     /// Whether each face carries its embedding.
     pub embeddings: bool,
@@ -26,7 +26,7 @@ pub type Pool = pool::Pool<Work, Recognition>;
 /// Starts `threads` threads and returns when every one has built and warmed its recogniser.
 ///
 /// # Errors
-/// The first recogniser that could not be built.
+/// The error of the first recogniser that could not be built.
 pub async fn start(threads: usize, recognisers: Arc<dyn RecogniserFactory>) -> anyhow::Result<Pool> {
     let factory = move || {
         let mut recogniser = recognisers.build()?;

@@ -39,8 +39,8 @@ fn environment(library: &Path) -> anyhow::Result<Environment> {
     Ok(environment)
 }
 
-/// Creates a session of one thread, without spinning: one session per thread gives the highest throughput, and an idle
-/// worker uses no processor. `key` is the setting that names the model, for the error.
+/// Creates a session with one thread, without spinning: one session per worker thread gives the highest throughput, and
+/// an idle worker uses no CPU time. `key` is the setting that names the model, for the error.
 pub(super) fn session(library: &Path, model: &Path, key: &str) -> anyhow::Result<Session> {
     let environment = environment(library)?;
     if !model.is_file() {

@@ -92,7 +92,7 @@ impl ResultStore {
         Ok(Some(Reply { id, outcome, worker: result.worker.unwrap_or_default(), worker_ms: 0.0 }))
     }
 
-    /// Stores that a job was accepted, unless a result of it is already stored.
+    /// Stores a pending result for a job that was accepted, unless a result of it is already stored.
     ///
     /// # Errors
     /// The store's.
@@ -173,7 +173,7 @@ impl ResultStore {
         self.store.put_buffered(objects).await
     }
 
-    /// Stores that a job failed, and deletes its payload. Durable after [`Self::flush`].
+    /// Stores the failure of a job, and deletes its payload. Durable after [`Self::flush`].
     ///
     /// # Errors
     /// The store's; the job must then be done again.
@@ -208,7 +208,7 @@ impl ResultStore {
         Ok(NewObject { bucket, key, bytes: to_json(&result)? })
     }
 
-    /// Makes everything durable that has been stored so far, before the jobs leave the queue.
+    /// Makes durable everything that has been stored so far. Jobs leave the queue only after that.
     ///
     /// # Errors
     /// The store's.

@@ -14,7 +14,7 @@ fn failure() -> Failure {
     Failure::new(FailureKind::Damaged, "cut off")
 }
 
-/// A job whose payload lies in the store.
+/// Returns a job whose payload is in the store.
 async fn claimed(world: &World, id: u128, retention: Retention) -> Job {
     let payload = world.results.store_payload(JobId(id), retention, "a.txt", "large".into()).await.expect("stored");
     Job { payload, ..world.job(id, "") }

@@ -10,7 +10,7 @@ use super::{
 /// `[gallery]`.
 #[derive(Clone, Debug)]
 pub struct Gallery {
-    /// How often a worker looks for a new version of the gallery.
+    /// How often a worker checks for a new version of the gallery.
     pub refresh: Duration,
     /// Maximum number of people.
     pub max_people: usize,

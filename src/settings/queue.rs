@@ -31,7 +31,7 @@ impl Queue {
     pub(super) fn read(r: &Reader<'_>) -> Result<Self, SettingsError> {
         Ok(Self {
             listener: fifo_name(r, "queue.listener")?,
-            speaker: r.checked("queue.speaker", "1 to 80 of A-Z a-z 0-9 - _ without .fifo at the end", |name| {
+            speaker: r.checked("queue.speaker", "1 to 80 characters of A-Z a-z 0-9 - _, without .fifo", |name| {
                 is_name(name) && name.len() <= MAX_NAME
             })?,
             dead_letter: fifo_name(r, "queue.dead_letter")?,
@@ -43,7 +43,7 @@ impl Queue {
 }
 
 fn fifo_name(r: &Reader<'_>, key: &'static str) -> Result<String, SettingsError> {
-    r.checked(key, "1 to 80 of A-Z a-z 0-9 - _ ending in .fifo", |name| {
+    r.checked(key, "1 to 80 characters of A-Z a-z 0-9 - _, ending in .fifo", |name| {
         name.strip_suffix(".fifo").is_some_and(is_name) && name.len() <= MAX_NAME
     })
 }

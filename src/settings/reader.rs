@@ -168,12 +168,12 @@ impl<'a> Reader<'a> {
         triple.ok_or_else(|| self.invalid(key, &format!("three numbers from {} to {}", range.start(), range.end())))
     }
 
-    /// Reads texts, from a list or comma-separated text. Empty texts are omitted.
+    /// Reads strings, from a list or comma-separated text. Empty strings are omitted.
     pub fn texts(&self, key: &'static str) -> Result<Vec<String>, SettingsError> {
         self.split(key, ',')
     }
 
-    /// Reads texts that are parsed as `T`, from a list or semicolon-separated text.
+    /// Reads strings that are parsed as `T`, from a list or semicolon-separated text.
     pub fn list<T: FromStr<Err: Display>>(&self, key: &'static str) -> Result<Vec<T>, SettingsError> {
         let texts = self.split(key, ';')?;
         texts.iter().map(|t| t.parse().map_err(|e: T::Err| self.invalid(key, &e.to_string()))).collect()
@@ -181,7 +181,7 @@ impl<'a> Reader<'a> {
 
     /// Reads a name of at most `max` characters that is valid as a tag, a bucket and a folder.
     pub fn name(&self, key: &'static str, max: usize) -> Result<String, SettingsError> {
-        let allowed = format!("1 to {max} of a-z 0-9 and -, beginning with a letter or digit");
+        let allowed = format!("1 to {max} characters of a-z 0-9 and -, beginning with a letter or digit");
         self.checked(key, &allowed, |name| {
             let known = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
             known && (1..=max).contains(&name.len()) && !name.starts_with('-')
@@ -241,7 +241,7 @@ impl<'a> Reader<'a> {
             ValueKind::Array(a) => a.iter().map(text).collect(),
             _ => None,
         };
-        let texts = texts.ok_or_else(|| self.invalid(key, "a list of texts"))?;
+        let texts = texts.ok_or_else(|| self.invalid(key, "a list of strings"))?;
         Ok(texts.iter().map(|t| t.trim().to_owned()).filter(|t| !t.is_empty()).collect())
     }
 }

@@ -35,7 +35,7 @@ impl Store {
 /// Reads a template of relative keys. It must contain `{id}`, `{file}` or `{stem}`, so that keys differ between
 /// uploads.
 fn key_template(r: &Reader<'_>, key: &'static str) -> Result<String, SettingsError> {
-    let allowed = "a key such as {id}/{file}, of {id}, {file}, {stem} and text, with at least one of them";
+    let allowed = "a key such as {id}/{file}: text with {id}, {file} and {stem}, at least one of them";
     r.checked(key, allowed, |template| {
         let rest = template.replace("{id}", "").replace("{file}", "").replace("{stem}", "");
         rest.len() < template.len()

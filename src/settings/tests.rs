@@ -133,8 +133,8 @@ fn names_have_only_the_characters_and_the_length_that_suit_all_clouds() {
         load(Some(&file(key, &format!("'{value}'"))), &[]).unwrap_or_else(|e| panic!("{e}"));
     }
     let refused = [
-        ("cloud.cluster", name(33), "1 to 32 of a-z 0-9 and -"),
-        ("cloud.cluster", String::new(), "1 to 32 of a-z 0-9 and -"),
+        ("cloud.cluster", name(33), "1 to 32 characters of a-z 0-9 and -"),
+        ("cloud.cluster", String::new(), "1 to 32 characters of a-z 0-9 and -"),
         ("cloud.cluster", "-a".into(), "beginning with a letter or digit"),
         ("cloud.cluster", "A".into(), "a-z"),
         ("cloud.cluster", "a_b".into(), "a-z"),

@@ -150,7 +150,7 @@ fn start(cloud: &mut CloudState, instance: InstanceIndex) -> CloudResult<()> {
 
 fn terminate(cloud: &mut CloudState, instance: InstanceIndex) -> CloudResult<()> {
     match cloud.instances.get(instance).state() {
-        // The operating system asks a running worker to end first, which finishes its jobs.
+        // The operating system first asks a running worker to end, and the worker finishes its jobs.
         InstanceState::Running if cloud.workers.contains_key(&instance) => {
             drain(cloud, instance, AfterDrain::Terminate);
         }

@@ -20,7 +20,7 @@ use crate::fleet::{Action, Cause, Event, Instance, InstanceId, InstanceState};
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
 const COOLDOWN: Duration = Duration::from_secs(300);
 const JOBS_PER_INSTANCE: u64 = 5;
-/// A launched instance that is still not described after this is assumed not to exist.
+/// A launched instance that is still not described after this long is assumed not to exist.
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The control loop; see the module.

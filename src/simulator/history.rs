@@ -23,13 +23,13 @@ pub struct Sample {
     pub waiting: u64,
     /// Jobs on a thread.
     pub in_work: u64,
-    /// Instances.
+    /// Pending instances.
     pub pending: usize,
-    /// Instances.
+    /// Running instances.
     pub running: usize,
-    /// Instances.
+    /// Stopping instances.
     pub stopping: usize,
-    /// Instances.
+    /// Stopped instances.
     pub stopped: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The life cycle of an instance: boot, stop, shutdown.
+//! The lifecycle of an instance: boot, stop, shutdown.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::fleet::InstanceState;
 
-/// A worker whose call to stop its instance was throttled tries again after this.
+/// How long a worker waits before it repeats a throttled call to stop its instance.
 const STOP_RETRY: Duration = Duration::from_secs(1);
 
 /// Boots an instance: it is pending, then running, then its operating system is up. A failed boot stays pending.

@@ -40,7 +40,7 @@ pub struct CloudModel {
     pub queue_latency: Duration,
     /// Maximum time until a free worker receives a waiting job.
     pub poll_delay: Duration,
-    /// Interval of the cron job that starts the worker. Zero: the worker starts with its instance.
+    /// Interval of the cron job that starts the worker. Zero: the worker starts as soon as the operating system is up.
     pub cron: Duration,
     /// Median time that the worker needs to load its libraries and its model.
     pub worker_start: Duration,
@@ -52,11 +52,11 @@ pub struct CloudModel {
     pub threads: usize,
     /// Visibility timeout of the queue: when the job of a crashed instance becomes visible again.
     pub visibility: Duration,
-    /// Instances are named by this prefix and a number.
+    /// Instance names are this prefix followed by a number.
     pub name_prefix: String,
 }
 
-/// The time from the call that starts an instance to a worker that takes jobs: log-normal, with a slow tail.
+/// The time from the call that starts an instance until its operating system is up: log-normal, with a slow tail.
 #[derive(Clone, Debug)]
 pub struct Boot {
     /// Median for a new instance.

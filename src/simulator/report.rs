@@ -49,7 +49,7 @@ impl Quantiles {
 pub struct Report {
     /// Name of the run within a comparison.
     pub label: String,
-    /// Who controlled the fleet.
+    /// Name of the policy, or of the baseline, that controlled the fleet.
     pub policy: String,
     /// Name of the trace.
     pub trace: String,
@@ -71,7 +71,7 @@ pub struct Report {
     pub stopped_hours: f64,
     /// In the currency of the prices.
     pub cost: f64,
-    /// Its parts.
+    /// The parts of the cost.
     pub cost_parts: Cost,
     /// Instances launched.
     pub launches: u64,

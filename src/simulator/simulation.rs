@@ -19,10 +19,10 @@ use super::{
 };
 use crate::fleet::Event;
 
-/// The controller has been up for this time when the trace begins, plus a random time up to as long again: at which
-/// point of a poll, sweep or cron interval the trace begins is random.
+/// When the trace begins, the controller has been up for this time plus a random time of up to as much again, so that
+/// the trace begins at a random point of the poll, sweep and cron intervals.
 const WARM_UP: Duration = Duration::from_secs(30);
-/// Each trace begins at this Monday, 00:00 UTC (since the Unix epoch): `fleet.schedule` follows it.
+/// Each trace begins at this time since the Unix epoch, a Monday at 00:00 UTC. `fleet.schedule` follows this clock.
 const MONDAY: Duration = Duration::from_secs(4 * 86_400);
 /// A run that does not end by itself is cut off this long after its trace.
 const CUT_OFF: Duration = Duration::from_secs(6 * 3600);

@@ -62,7 +62,7 @@ pub struct Cost {
     pub instances: f64,
     /// Disks of all instances.
     pub disks: f64,
-    /// Calls of the queues.
+    /// Calls to the queues.
     pub queues: f64,
 }
 

@@ -1,4 +1,4 @@
-//! The trait that gives jobs a meaning.
+//! The trait by which an application processes jobs.
 
 use async_trait::async_trait;
 use bytes::Bytes;

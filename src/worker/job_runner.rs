@@ -69,13 +69,13 @@ impl JobRunner {
         Ok(Self { options, pool, service_time: ServiceTimeEstimator::default(), replies: Default::default() })
     }
 
-    /// Estimates how long a job takes on a thread.
+    /// Returns the estimator of how long a job takes on a thread.
     pub fn service_time(&self) -> &ServiceTimeEstimator {
         &self.service_time
     }
 
-    /// Runs the job of a delivery and notifies `begun` when a thread begins with it. Returns `None` if the message is
-    /// not a job, so that there is no one to reply to.
+    /// Runs the job of a delivery and notifies `begun` when a thread begins it. Returns `None` if the message is not a
+    /// job, so that there is no one to reply to.
     pub async fn run(&self, delivery: Delivery, begun: oneshot::Sender<()>) -> Option<Finished> {
         let received = Instant::now();
         let job: Arc<Job> = match wire::from_bytes(&delivery.body) {
@@ -92,7 +92,7 @@ impl JobRunner {
             Ok(payload) => (payload.clone(), self.execute(&job, payload, begun).await),
             Err(error) => {
                 tracing::error!(%error, id = %job.id, "payload of the job not read");
-                let message = format!("the stored image could not be read: {error}");
+                let message = format!("the stored payload could not be read: {error}");
                 (Bytes::new(), Err(Failure::new(FailureKind::Internal, message)))
             }
         };
@@ -109,8 +109,8 @@ impl JobRunner {
         finished.outcome
     }
 
-    /// Stores a provisional failure for a job on its last receive, which may have killed several workers. If it kills
-    /// this one too, the failure remains; if it succeeds, the result replaces it.
+    /// Stores a provisional failure for a job on its last receive, because the job may have killed several workers. If
+    /// it kills this one too, the failure remains; if it succeeds, the result replaces it.
     async fn store_provisional_failure(&self, job: &Job, receives: u32) {
         let message = format!("{receives} workers died or gave up while they worked on this job");
         let failure = Failure::new(FailureKind::Internal, message);

@@ -35,7 +35,7 @@ struct Request<I, O> {
 
 type Requests<I, O> = Arc<Mutex<mpsc::Receiver<Request<I, O>>>>;
 
-/// A handle to the threads; dropping the last one ends them after their current input.
+/// A handle to the threads; dropping the last handle ends them after their current input.
 pub struct Pool<I, O> {
     requests: mpsc::Sender<Request<I, O>>,
 }
@@ -70,7 +70,7 @@ impl<I: Send + 'static, O: Send + 'static> Pool<I, O> {
         Ok(Self { requests: sender })
     }
 
-    /// Runs `input` on the next free thread and notifies `begun` when a thread begins with it.
+    /// Runs `input` on the next free thread and notifies `begun` when the thread begins it.
     ///
     /// A panic is an `Internal` failure; the thread continues with a new task. The channel holds one waiting input per
     /// thread; further callers wait here, in order. An input whose future is dropped before a thread takes it is not

@@ -4,7 +4,8 @@
 //! A full batch shows that jobs are waiting in the queue, so no worker is idle. The worker then polls shortly before a
 //! thread is free, for as many jobs as its threads will begin within [`Prefetch::max_prefetch_delay`] if each takes the
 //! usual service time: one call for several jobs. After a batch that was not full, it polls when a thread is free, for
-//! one job per free thread. It prefetches nothing behind a job that already takes longer than usual.
+//! one job per free thread. It prefetches nothing behind a job that has already taken longer than
+//! [`ServiceTime::upper_bound`].
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use super::service_time::ServiceTime;
 use crate::cloud::MAX_BATCH;
 
-/// Limit of waiting jobs per thread, in case they turn out to take long.
+/// Limit on waiting jobs per thread, in case they turn out to be long.
 const PER_THREAD: usize = 2;
 
 /// How far ahead jobs may be received.
@@ -179,7 +180,8 @@ mod tests {
                 let begin = |begun: &mut Vec<Instant>, waiting: &mut Vec<Instant>| {
                     while begun.len() < threads && !waiting.is_empty() {
                         let received = waiting.remove(0);
-                        // A step is how late this notices that a thread is free, each time one before it was.
+                        // This loop notices up to one step late that a thread is free, and so once for each job that
+                        // the thread begins before this one.
                         let late = ms(step) * (1 + PREFETCH.max_prefetch_delay.as_millis() as u32 / usual as u32);
                         assert!(now - received <= PREFETCH.max_prefetch_delay + late, "held for {:?}", now - received);
                         begun.push(now);

@@ -1,4 +1,4 @@
-//! `rollcall aws bake`: the image is what it should be, and whatever happens nothing else is left.
+//! `rollcall aws bake`: the image is complete, and whatever happens, nothing else is left behind.
 
 use std::{process::Stdio, time::Duration};
 
@@ -10,14 +10,14 @@ use nix::{
 use rollcall_testing::wait_until;
 
 const BASE: [&str; 4] = ["aws", "bake", "--base", "ami-12345678"];
-/// Longest time for anything that happens at all.
+/// Longest wait for anything that is expected to happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn bake<'a>(program: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&BASE[..], &["--program", program], more].concat()
 }
 
-/// No machine runs or is kept, and no bucket is there.
+/// Checks that every machine is terminated and no bucket exists.
 async fn nothing_is_left(account: &Account) {
     wait_until("the builder is terminated", PATIENCE, async || {
         account.states().await.iter().all(|state| state == "terminated")
@@ -63,11 +63,11 @@ async fn an_image_has_all_that_machines_need_and_is_the_clusters() {
     let snapshots = ec2.describe_snapshots().snapshot_ids(snapshot).send().await.expect("the snapshot");
     assert!(is_ours(snapshots.snapshots()[0].tags()), "{snapshots:?}");
 
-    // The machine that it was made on is nobody's worker.
+    // The builder is not tagged as a worker.
     let machines = ec2.describe_instances().send().await.expect("a list");
     assert!(!is_ours(machines.reservations()[0].instances()[0].tags()));
 
-    // Another one beside it, while the bucket has an object of a third.
+    // A second image, while the bucket contains an object of a third bake.
     let (s3, bucket) = (account.s3().await, "rollcall-bake-000000000000");
     s3.create_bucket().bucket(bucket).send().await.expect("a bucket");
     s3.put_object().bucket(bucket).key("third/package.tar.gz").send().await.expect("an object");
@@ -142,7 +142,7 @@ async fn asked_to_end_it_cleans_up_first() {
     wait_until("there is a builder", PATIENCE, async || account.states().await == ["running"]).await;
     interrupt(command).await;
 
-    // The same while the image is being made.
+    // The same while the image is being created.
     account.ec2.set("/delays", serde_json::json!({ "image": 1000 })).await;
     let command = start(&account::program(folder.path(), "exit 0"));
     wait_until("there is an image", PATIENCE, async || images(&account).await == 1).await;

@@ -1,4 +1,4 @@
-//! What a thousand images cost in calls: SQS's are shared by many images, and EC2's do not depend on the uploads.
+//! API calls per image: many images share a call to SQS, and the number of calls to EC2 does not depend on the uploads.
 
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 const IMAGES: usize = 1_000;
 const CONCURRENCY: usize = 100;
-/// As two of the default type.
+/// Like two instances of the default type.
 const WORKERS: usize = 2;
 const THREADS: usize = 2;
 const DESCRIBE_EVERY: Duration = Duration::from_millis(300);
@@ -23,7 +23,7 @@ const DESCRIBE_EVERY: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the cluster at rest is watched.
 const REST: Duration = Duration::from_secs(60);
-/// Calls that carry images and replies; the others are the controller's, at its own pace.
+/// Calls that carry images and replies; the others are the controller's, at fixed intervals.
 const CARRIERS: [&str; 4] =
     ["SendMessageBatch", "ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch"];
 
@@ -37,7 +37,7 @@ async fn a_thousand_images_take_at_most_two_calls_of_sqs_each() {
         let answer = client.post(&url).multipart(form(&[(&format!("{n}.png"), &image)])).send().await;
         assert_eq!(said(answer.expect("an answer")).await.0, 200, "image {n}");
     };
-    stream::iter(0..CONCURRENCY).for_each_concurrent(CONCURRENCY, &upload).await; // the pace is learned
+    stream::iter(0..CONCURRENCY).for_each_concurrent(CONCURRENCY, &upload).await; // a warm-up
     let counts = || [cluster.node_calls.counts(), cluster.worker_calls.counts()];
     let (before, described) = (counts(), describes(&cluster).await);
     let began = Instant::now();
@@ -59,7 +59,7 @@ async fn a_thousand_images_take_at_most_two_calls_of_sqs_each() {
     assert!(described as f64 <= by_the_clock + 2.0, "{described} descriptions in {took:?}");
 }
 
-/// A cluster whose workers are all ready and have seen such an image, and its node.
+/// Starts a cluster whose workers are all ready and have processed such an image. Returns it with its node.
 async fn busy_cluster(image: &[u8]) -> (Cluster, Node) {
     let cluster = Cluster::start(&[
         ("ROLLCALL__WORKER__THREADS", &THREADS.to_string()),
@@ -85,11 +85,11 @@ async fn busy_cluster(image: &[u8]) -> (Cluster, Node) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_worker_holds_a_job_that_an_idle_one_could_do() {
-    // Each takes several times as long as the emulator lets a waiting receive sleep (0.1 s).
+    // Each job takes several times as long as the emulator sleeps in a waiting receive (0.1 s).
     let image = faceless(6_000, 6_000);
     let (_cluster, node) = busy_cluster(&image).await;
     for round in 0..4 {
-        // As many as there are threads.
+        // As many uploads as there are threads.
         let uploads = (0..WORKERS * THREADS).map(|n| {
             let (url, image) = (node.url("/v1/recognitions"), &image);
             async move {
@@ -106,7 +106,7 @@ async fn no_worker_holds_a_job_that_an_idle_one_could_do() {
     }
 }
 
-/// Calls between two counts, those of S3 without their bucket.
+/// Returns the number of calls between two counts by action, those to S3 without their bucket.
 fn by_kind(before: &[BTreeMap<String, usize>; 2], after: &[BTreeMap<String, usize>; 2]) -> BTreeMap<String, usize> {
     let mut kinds = BTreeMap::new();
     for (before, after) in before.iter().zip(after) {
@@ -120,22 +120,23 @@ fn by_kind(before: &[BTreeMap<String, usize>; 2], after: &[BTreeMap<String, usiz
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_at_rest_calls_at_its_own_pace() {
-    // The pace of AWS, not that of tests.
+    // The intervals of AWS, not the shorter ones of tests.
     let cluster =
         Cluster::start(&[("ROLLCALL__FLEET__POLL_EVERY", "auto"), ("ROLLCALL__FLEET__DESCRIBE_EVERY", "auto")]).await;
     let node = cluster.node("serve").await;
     let counts = || [cluster.node_calls.counts(), cluster.worker_calls.counts()];
-    tokio::time::sleep(Duration::from_secs(5)).await; // what a start costs is no rest
+    tokio::time::sleep(Duration::from_secs(5)).await; // the calls at the start do not count
     let (before, described, began) = (counts(), describes(&cluster).await, Instant::now());
     tokio::time::sleep(REST).await;
     let (after, took) = (counts(), began.elapsed().as_secs_f64());
     let mut calls = by_kind(&before, &after);
     calls.insert("DescribeInstances".into(), (describes(&cluster).await - described) as usize);
     println!("at rest for {took:.0} s: {calls:?}");
-    // What each may be called in an hour; one more for where the time began.
+    // The number of calls allowed per hour. One more is allowed, because the measurement begins at any point of an
+    // interval.
     for (call, n) in &calls {
         let allowed = match call.as_str() {
-            "GetQueueAttributes" => 900.0, // the depth, each 5 s and no oftener than once in four
+            "GetQueueAttributes" => 900.0, // the depth: every 5 s, and at most every 4 s
             "ReceiveMessage" => 200.0,     // long polls
             "DescribeInstances" => 260.0,
             "PutObject" => 420.0, // leases

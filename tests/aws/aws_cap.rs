@@ -35,7 +35,7 @@ async fn calls(cluster: &Cluster, action: &str) -> u64 {
 
 async fn with_cap(cap: usize) {
     let text = cap.to_string();
-    // Recognition that takes next to nothing: as many workers as this on the cores of a test machine.
+    // A classifier, which takes next to no CPU time: all these workers share the cores of the test machine.
     let cluster = Cluster::start(&[
         ("ROLLCALL__RECOGNITION__KIND", "classifier"),
         ("ROLLCALL__RECOGNITION__CLASSIFIER", "tests/models/colour_classifier.onnx"),
@@ -60,7 +60,7 @@ async fn with_cap(cap: usize) {
     assert_eq!(calls(&cluster, "RunInstances").await, launched, "nothing was launched while some could be started");
     assert!(calls(&cluster, "StartInstances").await > started);
 
-    // Another controller knows them, and its sweep terminates them.
+    // Another controller adopts them, and its sweep terminates them.
     node.end();
     let node = cluster.node_with("serve", &[("ROLLCALL__FLEET__SWEEP_EVERY", "2s")]).await;
     wait_until("the sweep terminates stopped instances", PATIENCE, async || {

@@ -1,4 +1,4 @@
-//! Machines on EC2 when EC2 has its moods: lost capacity, throttling, quotas, lost answers, interruption notices.
+//! Instances on EC2 under adverse conditions: missing capacity, throttling, quotas, lost answers, interruption notices.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use rollcall::{
 use rollcall_testing::{Emulator, wait_until};
 use serde_json::json;
 
-/// Longest time for anything that happens at all.
+/// Longest wait for anything that is expected to happen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn launching() -> Launching {
@@ -143,7 +143,7 @@ async fn spot_comes_first_and_on_demand_where_there_is_none() {
         machines.as_array().expect("a list").iter().all(|machine| machine["state"] != "pending")
     })
     .await;
-    // EC2 does not stop spot instances: they terminate themselves.
+    // EC2 does not stop one-time spot instances: they terminate themselves.
     for instance in compute.describe().await.expect("described") {
         assert_eq!(metadata(&ec2, &instance.id).await.stop_self().await, Ok(()));
     }
@@ -158,7 +158,7 @@ async fn spot_comes_first_and_on_demand_where_there_is_none() {
     }
 }
 
-/// What an instance of that EC2 knows of itself.
+/// Returns the metadata of an instance on that emulator.
 async fn metadata(ec2: &Emulator, id: &InstanceId) -> Ec2Metadata {
     let queues = SqsQueues::new(
         sqs_client(&rollcall_testing::emulators::sdk(&rollcall_testing::emulators::shared_ministack().await.url).await),
@@ -199,7 +199,7 @@ async fn an_instance_knows_itself_its_notice_and_how_to_stop() {
     let notice = metadata.interruption().await.expect("asked").expect("a notice");
     assert!(notice.reason.contains("terminate"), "{notice:?}");
 
-    // When a whole fleet goes to rest at once, AWS throttles; an instance that gave up would run, and cost, for ever.
+    // When a whole fleet stops at once, AWS throttles; an instance that gave up would run, and cost money, for ever.
     let throttled = json!([{"action": "StopInstances", "code": "RequestLimitExceeded", "status": 503, "times": 2}]);
     ec2.set("/faults", throttled).await;
     assert_eq!(metadata.stop_self().await, Ok(()));

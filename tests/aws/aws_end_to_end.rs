@@ -19,7 +19,7 @@ use rollcall_testing::wait_until;
 const PATIENCE: Duration = Duration::from_secs(120);
 const ALIVE: [&str; 4] = ["pending", "running", "stopping", "stopped"];
 
-/// `n` uploads at the same time; all are answered, and rightly.
+/// Sends `n` uploads at the same time, and checks that all are answered correctly.
 async fn upload(node: &Node, n: usize) {
     let url = node.url("/");
     let photos = [(photo(MACRON), "Emmanuel_Macron"), (photo(ARDERN), "Jacinda_Ardern")];
@@ -123,7 +123,7 @@ async fn two_nodes_that_serve_do_not_take_each_others_replies() {
     let cluster = Cluster::start(&[("ROLLCALL__FLEET__MAX_INSTANCES", "1")]).await;
     cluster.enroll(KNOWN);
     let nodes = [cluster.node("serve").await, cluster.node("serve").await];
-    // A reply that went astray would be found in the store, but only after the deadline of two minutes.
+    // A reply to the wrong node would be found in the store, but only after the deadline of two minutes.
     let uploads = async { tokio::join!(upload(&nodes[0], 20), upload(&nodes[1], 20)) };
     tokio::time::timeout(PATIENCE / 2, uploads).await.expect("no upload waits for its deadline");
 }
@@ -192,7 +192,7 @@ async fn when_ec2_refuses_launches_it_is_not_hammered_and_the_uploads_wait_for_i
         let began = std::time::Instant::now();
         let moody = async {
             wait_until("it was refused and asked again", PATIENCE, async || launches().await >= before + 3).await;
-            // The rate that AWS publishes for RunInstances: five at once, and two a second.
+            // The rate limit that AWS publishes for RunInstances: a burst of five, then two per second.
             let allowed = 5.0 + 2.0 * began.elapsed().as_secs_f64();
             let asked = launches().await - before;
             assert!(asked as f64 <= allowed, "{code}: {asked} launches where {allowed:.0} are allowed");
@@ -202,7 +202,7 @@ async fn when_ec2_refuses_launches_it_is_not_hammered_and_the_uploads_wait_for_i
         wait_until("idle instances stop", PATIENCE, async || cluster.count(&["running", "pending"]).await == 0).await;
         let gone: Vec<String> = cluster.instances().await.into_iter().map(|(id, _)| id).collect();
         for id in gone {
-            cluster.ec2.set("/kill", serde_json::json!({ "id": id })).await; // the next round begins from nothing
+            cluster.ec2.set("/kill", serde_json::json!({ "id": id })).await; // the next round begins with no instances
         }
     }
 }

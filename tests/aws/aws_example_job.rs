@@ -1,5 +1,5 @@
-//! The example's job, which is no recognition, runs on the emulated cloud from nothing to an answer and back to
-//! nothing.
+//! The example's job, which is not a recognition, runs on the emulated cloud: from no instances to an answer, and back
+//! to none.
 
 use std::process::Stdio;
 

@@ -1,4 +1,5 @@
-//! Calls that fail, are throttled, break off, or are applied without an answer: nothing is lost, nothing is done twice.
+//! Calls that fail, are throttled, are cut off, or are applied without an answer: nothing is lost, nothing is done
+//! twice.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -71,7 +72,7 @@ async fn every_message_arrives_and_none_stays_when_a_third_of_all_calls_go_wrong
             Ok(deliveries) => {
                 let receipts = deliveries.iter().map(|d| d.receipt.clone()).collect();
                 seen.extend(deliveries.into_iter().map(|d| d.body));
-                queue.delete(receipts).await; // what fails comes again
+                queue.delete(receipts).await; // a message whose delete fails is delivered again
             }
             Err(error) => assert!(error.retryable(), "{error:?}"),
         }

@@ -12,7 +12,7 @@ use rollcall_testing::wait_until;
 const PATIENCE: Duration = Duration::from_secs(120);
 const BUCKETS: [&str; 3] = ["input", "output", "state"];
 
-/// What the template grants between two of its lines: actions, those of S3 with the bucket they are granted on.
+/// Returns the actions that the template grants between two of its lines, those of S3 with their bucket.
 fn granted(from: &str, to: &str) -> BTreeSet<String> {
     let template = std::fs::read_to_string("deploy/cloudformation.yaml").expect("the template");
     let role = template.split_once(from).expect("the role").1.split_once(to).expect("its end").0;
@@ -34,8 +34,8 @@ fn granted(from: &str, to: &str) -> BTreeSet<String> {
     granted
 }
 
-/// What the recorded calls of SQS and S3 need: a batch needs what its single call needs, a queue with tags the right to
-/// tag, and a listing of objects has another name among rights.
+/// Returns the permissions that the recorded calls to SQS and S3 need: a batch needs that of the single call, creating
+/// a queue with tags also needs that to tag, and that to list objects has another name than the call.
 fn rights(calls: &BTreeMap<String, usize>) -> BTreeSet<String> {
     let mut rights = BTreeSet::new();
     for call in calls.keys() {
@@ -51,13 +51,13 @@ fn rights(calls: &BTreeMap<String, usize>) -> BTreeSet<String> {
     if rights.contains("sqs:CreateQueue") {
         rights.insert("sqs:TagQueue".into());
     }
-    // Of an object that is missing S3 says that it is denied, unless its bucket may be listed.
+    // S3 reports a missing object as denied, unless the caller may list its bucket.
     let read: Vec<String> = rights.iter().filter_map(|r| r.strip_prefix("s3:GetObject ").map(str::to_owned)).collect();
     rights.extend(read.iter().map(|bucket| format!("s3:ListBucket {bucket}")));
     rights
 }
 
-/// What the calls of EC2 that were made with that access key need.
+/// Returns the permissions that the calls to EC2 with that access key need.
 async fn ec2(cluster: &Cluster, key: &str) -> BTreeSet<String> {
     let callers = cluster.ec2.ask("/callers").await;
     let actions = callers.as_object().expect("an object").iter();
@@ -76,7 +76,7 @@ async fn upload(node: &Node, n: usize) {
     futures_util::future::join_all(uploads).await;
 }
 
-/// Both ways: what is granted is used, and what is used is granted.
+/// Returns what is granted but not used, and what is used but not granted.
 fn differences(role: &str, granted: &BTreeSet<String>, used: &BTreeSet<String>) -> Vec<String> {
     let unused = granted.difference(used).map(|right| format!("{role}: {right} is granted and not used"));
     let missing = used.difference(granted).map(|right| format!("{role}: {right} is used and not granted"));
@@ -87,10 +87,10 @@ async fn get(node: &Node, path: &str) -> serde_json::Value {
     reqwest::get(node.url(path)).await.expect("an answer").json().await.expect("JSON")
 }
 
-/// Whatever makes a node or a worker call AWS.
+/// Sends every kind of request that makes a node or a worker call AWS.
 async fn all_that_http_offers(web: &Node) {
     let client = reqwest::Client::new();
-    // A photo that is too large for a message, and one for which nobody waits.
+    // A photo that is too large for a message, and one whose client does not wait.
     let large = uploads::encode(noise(), image::ImageFormat::Png);
     assert!(large.len() > 200 << 10);
     let answer = post(&web.url("/v1/recognitions"), form(&[("large.png", &large)])).await;
@@ -103,7 +103,7 @@ async fn all_that_http_offers(web: &Node) {
     wait_until("it is done", PATIENCE, async || get(web, &path).await["status"] == "done").await;
     let deleted = client.delete(web.url(&path)).send().await.expect("an answer");
     assert_eq!(deleted.status(), 204);
-    // A person comes and goes.
+    // A person is added and removed.
     let person = reqwest::multipart::Form::new().text("name", "Ada").part("photos", uploads::file("a.jpg", &photo));
     assert_eq!(post(&web.url("/v1/people"), person).await.status(), 201);
     let large = reqwest::multipart::Form::new().text("name", "Ada").part("photos", uploads::file("a.png", &large));
@@ -111,7 +111,7 @@ async fn all_that_http_offers(web: &Node) {
     assert_eq!(client.delete(web.url("/v1/people/Ada")).send().await.expect("an answer").status(), 204);
 }
 
-/// An image that no format makes small.
+/// Returns an image that no format compresses well.
 fn noise() -> image::DynamicImage {
     let mut x = 1u32;
     let image = image::RgbImage::from_fn(400, 300, |_, _| {
@@ -126,11 +126,11 @@ async fn the_roles_grant_what_a_run_uses_and_nothing_else() {
     let cluster =
         Cluster::start(&[("ROLLCALL__FLEET__MAX_INSTANCES", "2"), ("ROLLCALL__FLEET__SWEEP_EVERY", "10s")]).await;
     cluster.enroll(KNOWN);
-    cluster.node_calls.clear(); // that was a person with rights of their own
+    cluster.node_calls.clear(); // those calls were an operator's, with permissions of their own
     let controller = cluster.node("controller").await;
     let web = cluster.node("web").await;
     upload(&web, 8).await;
-    // Work must come before the sweep does.
+    // The work must arrive before the sweep.
     wait_until("an idle instance stops and is started again", PATIENCE, async || {
         if cluster.count(&["stopped"]).await > 0 {
             upload(&web, 8).await;
@@ -153,17 +153,17 @@ async fn the_roles_grant_what_a_run_uses_and_nothing_else() {
 
     let mut worker = rights(&cluster.worker_calls.counts());
     worker.extend(ec2(&cluster, "ASIAEMULATOR").await);
-    // How a spot instance ends itself; there were none.
+    // A spot instance terminates itself; there were none.
     worker.insert("ec2:TerminateInstances".into());
-    // Asked when the cloud seems to be gone; it was not.
+    // Probes every minute whether the cloud can be reached; a worker may have ended earlier.
     worker.insert("sqs:GetQueueAttributes".into());
-    // Extends a job that takes long; none did.
+    // Extends the visibility of a long job; there was none.
     worker.insert("sqs:ChangeMessageVisibility".into());
     let of_worker = differences("worker", &granted("\n  WorkerRole:", "\n  WorkerProfile:"), &worker);
 
     let mut node = rights(&cluster.node_calls.counts());
     node.extend(ec2(&cluster, "test").await);
-    // Returns replies to the queue whose router was being rebuilt; it was not.
+    // Returns replies to the queue while the router is being rebuilt; it was not.
     node.insert("sqs:ChangeMessageVisibility".into());
     let of_web = differences("web", &granted("\n  WebRole:", "\n  WebProfile:"), &node);
     assert_eq!([of_worker, of_web].concat(), Vec::<String>::new());

@@ -7,7 +7,7 @@ use rollcall_testing::uploads::{KNOWN, MACRON, form, photo, post};
 use rollcall_testing::wait_until;
 
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What no file may hold: of a node's credentials, and of a worker's from its metadata service.
+/// Secrets that must appear nowhere: those of a node's credentials, and that of a worker's, from its metadata service.
 const OF_NODE: &str = "NODESECRETwJalrXUtnFEMIK7MDENG";
 const TOKEN_OF_NODE: &str = "NODETOKENIQoJb3JpZ2luX2VjEJr";
 const OF_WORKER: &str = "WORKERSECRETbPxRfiCYzEXAMPLE";
@@ -44,7 +44,7 @@ async fn no_secret_is_in_any_log_object_or_answer() {
     let node = cluster.node_with("serve", &credentials).await;
     let photo = photo(MACRON);
     assert_eq!(post(&node.url("/"), form(&[("x.jpg", &photo)])).await.status(), 200);
-    // Calls that fail are the ones that are written down.
+    // Failed calls are the ones that are logged.
     let refused =
         serde_json::json!([{ "action": "DescribeInstances", "code": "AuthFailure", "status": 401, "times": 3 }]);
     cluster.ec2.set("/faults", refused).await;

@@ -1,4 +1,4 @@
-//! Uploads from end to end, while a part of all calls to AWS fails in every way that calls fail.
+//! Uploads from end to end, while a share of all calls to AWS fails in every way that calls can fail.
 
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
@@ -24,8 +24,8 @@ const UPLOADS: usize = 60;
 const CONCURRENCY: usize = 20;
 const CAP: usize = 3;
 
-/// Throttled, failed, cut off, applied without an answer, late. Rules are tried in order, each for its share of
-/// what is left.
+/// Returns rules by which calls are throttled, fail, are cut off, are applied without an answer, or are late. Rules are
+/// tried in order, each for its share of the calls that are left.
 fn storm(service: &str, throttled: &str, status: u16) -> Vec<Value> {
     vec![
         json!({ "service": service, "probability": 0.04, "error": { "code": throttled, "status": status } }),
@@ -36,7 +36,7 @@ fn storm(service: &str, throttled: &str, status: u16) -> Vec<Value> {
     ]
 }
 
-/// The rates that AWS publishes: calls at once, and calls a second.
+/// Returns the rate limit that AWS publishes: the burst, and calls per second.
 fn allowed(action: &str) -> (f64, f64) {
     match action {
         "RunInstances" | "StartInstances" => (5.0, 2.0),
@@ -46,7 +46,7 @@ fn allowed(action: &str) -> (f64, f64) {
     }
 }
 
-/// Whether a bucket of tokens that is filled at these rates would have let every call pass.
+/// Checks that token buckets with these limits would have admitted every call.
 fn within_rates(calls: &[(Instant, String)]) {
     let mut buckets: BTreeMap<&str, (f64, Instant)> = BTreeMap::new();
     for (at, action) in calls {
@@ -58,7 +58,7 @@ fn within_rates(calls: &[(Instant, String)]) {
     }
 }
 
-/// One upload as a careful client makes it: asked again, under one key, while there is no answer or a busy one.
+/// Uploads a photo as a careful client does: repeats the request with the same key while the server is busy.
 async fn upload(node: &Node, n: usize, photo: &[u8]) {
     let (client, key) = (reqwest::Client::new(), format!("upload-{n}"));
     let began = Instant::now();

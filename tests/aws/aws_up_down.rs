@@ -84,7 +84,7 @@ async fn said_again_they_go_on_from_what_is_there() {
     let account = Account::start(&[]).await;
     let up = [&UP[..], &["--image", "ami-12345678"]].concat();
 
-    // A stack that fails is said with its reason, and the next try makes it anew.
+    // A stack whose creation fails is reported with the reason, and the next attempt creates it again.
     let faults = json!([{ "action": "RunInstances", "code": "VcpuLimitExceeded", "status": 400, "times": 1 }]);
     account.ec2.set("/faults", faults).await;
     let why = account.run(&up).failed();
@@ -98,7 +98,7 @@ async fn said_again_they_go_on_from_what_is_there() {
     let again = account.run(&["aws", "up"]);
     assert!(again.well && again.err.contains("nothing to change"), "{}", again.err);
 
-    // A change reaches the workers: what is launched by default is the newest version.
+    // A change reaches the workers: the newest version of the launch template becomes the default.
     account.run(&["aws", "up", "--worker-type", "c7i.xlarge"]).done();
     let ec2 = account.ec2().await;
     let templates = ec2.describe_launch_templates().send().await.expect("a list");
@@ -113,7 +113,7 @@ async fn said_again_they_go_on_from_what_is_there() {
     let there = s3.list_objects_v2().bucket(&buckets()[0]).send().await.expect("a list");
     assert_eq!(there.contents().len(), 1);
 
-    // Workers of the cluster end with it, others do not.
+    // The cluster's workers are terminated with it; others are not.
     let launch = |cluster: &str| {
         let tag = aws_sdk_ec2::types::Tag::builder().key("rollcall:cluster").value(cluster).build();
         let tags = aws_sdk_ec2::types::TagSpecification::builder().tags(tag);

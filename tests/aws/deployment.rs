@@ -1,5 +1,5 @@
-//! The CloudFormation template: it passes cfn-lint, its queues and buckets are such as Rollcall accepts, and its
-//! machines are told what they need.
+//! The CloudFormation template: it passes cfn-lint, Rollcall accepts its queues and buckets, and its machines get the
+//! settings that they need.
 
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
@@ -27,7 +27,7 @@ fn the_template_passes_cfn_lint() {
     );
 }
 
-/// The `NAME=value` lines that user data writes.
+/// Returns the variables that user data writes as `NAME=value` lines.
 fn variables(user_data: &str) -> BTreeMap<String, String> {
     let text = String::from_utf8(BASE64_STANDARD.decode(user_data).expect("base64")).expect("text");
     let (_, lines) = text.split_once("<<END\n").expect("a file that is written");
@@ -69,7 +69,7 @@ async fn rollcall_accepts_what_the_template_makes() {
         store.put(&bucket, "trial", "x".into(), Precondition::Absent).await.expect("the template made it");
     }
 
-    // The web instance, and what it says of the cluster, is in the same words as the workers'.
+    // The web instance has the same settings of the cluster as the workers.
     let ec2 = account.ec2().await;
     let machines = ec2.describe_instances().send().await.expect("a list");
     let web = &machines.reservations()[0].instances()[0];
@@ -94,7 +94,7 @@ async fn rollcall_accepts_what_the_template_makes() {
     assert!(profile.contains("WorkerProfile"), "{profile}");
     assert_eq!(variables(launched.user_data().expect("user data")), of_web);
 
-    // Each is a setting that there is.
+    // Each variable is a setting that exists.
     let settings = account.command(&["config", "show"]).envs(&of_web).output().expect("the program starts");
     let shown = String::from_utf8_lossy(&settings.stdout).into_owned();
     assert!(settings.status.success(), "{}", String::from_utf8_lossy(&settings.stderr));

@@ -3,7 +3,7 @@
 use crate::support::aws_cluster::Cluster;
 use serde_json::{Value, json};
 
-/// What the doctor says, with these variables set (or, with `None`, removed).
+/// Returns the findings of `rollcall doctor` with these variables set or, for `None`, removed.
 fn findings(cluster: &Cluster, env: &[(&str, Option<&str>)]) -> Vec<Value> {
     let mut command = cluster.command(&["doctor", "--json"]);
     for (key, value) in env {

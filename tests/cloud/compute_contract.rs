@@ -1,4 +1,4 @@
-//! Every cloud of machines keeps the contract of `rollcall::cloud::Compute`.
+//! Every adapter of `rollcall::cloud::Compute` keeps its contract.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -23,12 +23,12 @@ async fn processes() -> World {
         })
     };
     let (compute, other) = (fleet(), fleet());
-    // A worker says over the socket that it is ready; these have none.
+    // A worker reports over the socket that it is ready; these processes have no socket.
     let boot = {
         let compute = compute.clone();
         Box::new(move |id: &_| compute.ready(id))
     };
-    // A worker that stops says so and ends.
+    // A worker that stops reports it and ends.
     let stop: Stop = {
         let compute = compute.clone();
         Box::new(move |id: &InstanceId| {
@@ -71,7 +71,7 @@ async fn ec2() -> World {
             Box::pin(async move { drop(call.send().await.expect("it stops")) })
         })
     };
-    // What a worker says of itself when it is ready.
+    // A worker tags its instance when it is ready.
     let boot: Box<dyn Fn(&InstanceId) + Send + Sync> = Box::new(move |id| {
         let now = (rollcall::clock::now_ms() / 1000).to_string();
         let tag = aws_sdk_ec2::types::Tag::builder().key(READY_TAG).value(now).build();

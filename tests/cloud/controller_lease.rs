@@ -79,7 +79,7 @@ async fn a_holder_whose_lease_was_taken_notices_it() {
     timeout(TIME, held.lost()).await.expect("it notices at its next renewal");
 }
 
-/// How a call to the store goes.
+/// How calls to the store behave.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Calls {
     Work,
@@ -91,7 +91,7 @@ enum Calls {
     LoseAnswers,
 }
 
-/// The way of one process to the store.
+/// The connection of one process to the store.
 struct Connection {
     store: Arc<LocalObjects>,
     calls: Mutex<Calls>,

@@ -14,7 +14,7 @@ use rollcall::{
     settings::{Layers, Settings},
 };
 
-/// All files and folders below a folder, and itself, with their permissions.
+/// Returns the permissions of a folder, and of all files and folders below it.
 fn permissions(folder: &Path) -> HashMap<PathBuf, u32> {
     let mut found = HashMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -47,7 +47,7 @@ async fn use_everything(settings: &Settings) -> LocalCloud {
     assert_eq!(queue.send(vec![Message { body: "photo".into(), ..Message::default() }]).await, [Ok(())]);
     let objects = &cloud.objects;
     objects.put("input", "id/photo.jpg", "photo".into(), Precondition::Always).await.expect("written");
-    drop(objects.put("state", "lease", "holder".into(), Precondition::Absent).await); // the second time it is there
+    drop(objects.put("state", "lease", "holder".into(), Precondition::Absent).await); // the second time it exists
     let buffered = NewObject { bucket: "output".into(), key: "deep/er/label".into(), bytes: "name".into() };
     objects.put_buffered(vec![buffered]).await.expect("written");
     cloud

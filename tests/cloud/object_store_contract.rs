@@ -32,7 +32,7 @@ async fn a_listing_leaves_out_a_file_that_is_deleted_meanwhile() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = LocalObjects::open(folder.path()).expect("a store");
     store.put("bucket", "kept", "bytes".into(), Precondition::Always).await.expect("written");
-    // An entry of the folder without a file behind it, as the reader of a folder sees it when the file is just gone.
+    // A directory entry without a file behind it, which is what a reader sees if the file has just been deleted.
     std::os::unix::fs::symlink("gone", folder.path().join("objects/bucket/deleted")).expect("a link");
     let listed = store.list("bucket", "").await.expect("a listing");
     assert_eq!(listed.into_iter().map(|object| object.key).collect::<Vec<_>>(), ["kept"]);

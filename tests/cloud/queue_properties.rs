@@ -1,4 +1,4 @@
-//! The index of the embedded queue against a model that is simple enough to be plainly right: a list of messages,
+//! The index of the embedded queue against a model that is simple enough to be obviously correct: a list of messages,
 //! searched from the front each time. Any history of sends, receives, deletes, extensions and passing time must give
 //! the same answers from both.
 

@@ -42,7 +42,7 @@ impl Process {
         }
     }
 
-    /// The next job, which must be visible now.
+    /// Receives the next job, which must be visible now.
     async fn receive(&self) -> Delivery {
         self.jobs.receive(1, Duration::ZERO).await.expect("a receive").pop().expect("a message")
     }

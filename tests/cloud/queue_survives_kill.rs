@@ -96,7 +96,7 @@ fn start(folder: &Path) -> Child {
         .expect("this program starts")
 }
 
-/// Bodies of all messages that a new process finds.
+/// Returns the ids of all messages that a new process finds.
 async fn what_is_left(folder: &Path) -> HashSet<String> {
     let broker = Broker::open(folder).expect("the queue opens again");
     let mut left = HashSet::new();
@@ -113,18 +113,18 @@ async fn what_is_left(folder: &Path) -> HashSet<String> {
     left
 }
 
-/// Bodies are an id and some kilobytes, as jobs are.
+/// Returns the id of a body. Bodies are an id and some kilobytes, about the size of jobs.
 fn id_of(body: &[u8]) -> String {
     let text = str::from_utf8(body).expect("text");
     text.split_once(':').expect("an id and a colon").0.to_owned()
 }
 
-/// Reports one thing in one line with one write.
+/// Writes a report as one line, with one write.
 fn report(what: &str, id: &str) {
     std::io::stdout().write_all(format!("{what} {id}\n").as_bytes()).expect("the parent reads");
 }
 
-/// Several senders and several receivers, on both kinds of queue.
+/// Runs several senders and several receivers on both kinds of queue.
 async fn send_and_delete_until_killed(folder: &Path) {
     let broker = Arc::new(Broker::open(folder).expect("the queue opens"));
     let mut tasks = Vec::new();
@@ -146,7 +146,7 @@ async fn send_and_delete_until_killed(folder: &Path) {
 enum Sending {
     Plain,
     BufferedAndFlush,
-    /// The second send is a duplicate, whose result speaks for the first message.
+    /// The second send is a duplicate, whose result applies to the first message.
     BufferedAndAgain,
 }
 

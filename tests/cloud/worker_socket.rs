@@ -26,7 +26,7 @@ impl Parent {
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let broker = Arc::new(Broker::open(folder.path()).expect("a new broker"));
-        // An instance that writes down its secret, so that the test can connect in its place.
+        // The instance writes its secret to a file, so that the test can connect in its place.
         let script = format!("printf %s \"${SECRET_VARIABLE}\" > {}/$2; exec sleep 600", folder.path().display());
         let launcher = Launcher {
             program: PathBuf::from("/bin/sh"),

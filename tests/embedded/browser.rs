@@ -74,7 +74,7 @@ impl Browser {
         self.client.find(Locator::Css(css)).await.expect(css).click().await.expect(css);
     }
 
-    /// For people to look at: `target/tmp/NAME.png`.
+    /// Saves a screenshot for people to look at, as `target/tmp/NAME.png`.
     async fn picture(&self, name: &str) {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let png = self.client.screenshot().await.expect("a picture");
@@ -126,7 +126,7 @@ async fn photos_come_back_with_names_while_workers_appear() {
     .await;
     assert!(browser.texts("#events li").await.iter().any(|line| line.contains("launch")));
 
-    // The photo is on the canvas, and a box in the colour of the known is on the photo.
+    // The photo is on the canvas, and a box in the colour of known people is on the photo.
     let drawn = "const card = [...document.querySelectorAll('.card')].find((c) => c.textContent.includes('Macron'));
                  const canvas = card.querySelector('canvas');
                  const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
@@ -154,7 +154,7 @@ async fn the_empty_gallery_says_how_to_add_people_and_the_page_adds_and_removes_
     browser.choose("#file", &[STRANGER]).await;
     browser.wait_for_labels(vec!["unknown"]).await;
 
-    // A name is text, whatever is in it.
+    // A name is displayed as text, whatever it contains.
     let name = "<b>Zoë";
     let field = browser.client.find(Locator::Css("#person-name")).await.expect("a field");
     field.send_keys(name).await.expect("types");
@@ -189,7 +189,7 @@ async fn the_page_fits_a_phone_and_says_errors_in_words() {
             && browser.texts(".card .label.known").await == ["Emmanuel_Macron"]
     })
     .await;
-    // Without the DevTools no window of Chromium is narrower than 500 px: the page is made so.
+    // Without DevTools, no Chromium window is narrower than 500 px, so the page itself is made narrower.
     browser.js("document.documentElement.style.width = '360px'; document.body.style.width = '360px';").await;
     let overflow =
         "return [...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > 361)

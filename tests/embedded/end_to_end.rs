@@ -1,5 +1,5 @@
-//! From the upload to the answer, with real worker processes: names are right, bad uploads are refused in words, the
-//! fleet grows from nothing and goes away, and no accepted job is lost when processes are killed.
+//! From the upload to the answer, with real worker processes: names are right, bad uploads are refused with a reason,
+//! the fleet grows from zero and shrinks back to zero, and no accepted job is lost when processes are killed.
 
 use std::{path::Path, time::Duration};
 
@@ -20,7 +20,7 @@ async fn send(server: &Rollcall, name: &str, bytes: &[u8]) -> Response {
     post(&server.url("/"), form(&[(name, bytes)])).await
 }
 
-/// Every worker process, whatever its instance's state.
+/// Returns the ids of all worker processes, whatever the states of their instances.
 async fn workers(server: &Rollcall) -> Vec<u64> {
     let fleet = server.fleet().await;
     fleet["instances"].as_array().into_iter().flatten().filter_map(|i| i["pid"].as_u64()).collect()

@@ -1,5 +1,5 @@
-//! The example's job, which is no recognition, runs on the embedded cloud from nothing to an answer and back to
-//! nothing.
+//! The example's job, which is not a recognition, runs on the embedded cloud: from no instances to an answer, and back
+//! to none.
 
 use std::process::Command;
 
@@ -24,8 +24,8 @@ fn a_job_of_another_kind_runs_on_worker_processes_from_nothing_and_back() {
         let sum: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         assert!(text.lines().any(|line| line.contains(&sum) && line.ends_with(file)), "{file}: {text}");
     }
-    // The controller's event log says what became of the fleet: nothing, then workers, then none that the end of the
-    // program had to stop.
+    // The controller's event log shows the fleet over time: first no instances, then workers, and in the end none that
+    // the program had to stop.
     let log = std::fs::read_to_string(data.path().join("fleet.jsonl")).expect("an event log");
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     let described: Vec<Vec<String>> = lines

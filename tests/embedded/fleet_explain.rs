@@ -1,5 +1,5 @@
 //! Why seven instances, and why did this one stop? Every launch, start, stop and termination of a running Rollcall is
-//! explained with what it was decided on, and its record makes the same decisions again.
+//! explained with the inputs of the decision, and a replay of the event log makes the same decisions.
 
 use std::{process::Command, time::Duration};
 
@@ -62,7 +62,7 @@ async fn every_change_is_explained_and_the_record_decides_the_same_again() {
     let in_words = run(&["fleet", "explain", id, "--url", &server.url("")]);
     assert!(in_words.contains("launch 1: demand 1") && in_words.contains(id), "{in_words}");
 
-    // Whatever has been decided until now is decided again from the events.
+    // A replay of the events makes every decision so far again.
     let record = server.data_dir().join("fleet.jsonl");
     let record = record.to_str().expect("UTF-8");
     wait_until("the event log has it all", PATIENCE, async || {

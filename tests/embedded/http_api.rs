@@ -1,4 +1,4 @@
-//! What HTTP promises: every endpoint of `docs/api.md`, on a whole Rollcall.
+//! The HTTP API: every endpoint of `docs/api.md`, on a whole Rollcall.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -228,7 +228,7 @@ async fn a_late_answer_is_found_under_the_id_and_a_full_house_says_when_to_come_
     assert_eq!(workers.len(), 1);
     signal_all(&workers, Signal::SIGSTOP);
 
-    // One place: whichever of two comes first waits until the deadline, the other is refused.
+    // There is one place: the first of two uploads waits until the deadline, and the other is refused.
     let url = server.url("/v1/recognitions");
     let both = join_all((0..2).map(|_| post(&url, form(&[("photo.jpg", &bytes)])))).await;
     let (mut refused, mut late): (Vec<_>, Vec<_>) = both.into_iter().partition(|answer| answer.status() == 503);

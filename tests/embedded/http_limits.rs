@@ -15,7 +15,7 @@ use tokio::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const MIB: usize = 1 << 20;
-/// What the parent's peak may grow by over one good upload: far less than what is thrown at it.
+/// How much the parent's peak memory may grow beyond that of one good upload: far less than the tests send.
 const GROWTH: usize = 160 * MIB;
 
 async fn start() -> Rollcall {
@@ -28,7 +28,7 @@ async fn assert_still_works(server: &Rollcall) {
     assert_eq!(answer, (200, "Jacinda_Ardern".to_owned()));
 }
 
-/// Most memory the parent ever held, in bytes.
+/// Returns the parent's peak memory, in bytes.
 fn peak(server: &Rollcall) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the process lives");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
@@ -36,10 +36,10 @@ fn peak(server: &Rollcall) -> usize {
     kib * 1024
 }
 
-/// A PNG whose head claims `side` × `side` pixels.
+/// Returns a PNG whose header claims `side` × `side` pixels.
 fn png_claiming(side: u32) -> Vec<u8> {
     let mut png = encode(GrayImage::new(8, 8).into(), ImageFormat::Png);
-    // Signature 8, length 4, "IHDR" 4, then width and height, and 17 bytes from the type on a CRC.
+    // Signature 8, length 4, "IHDR" 4, then width and height. The CRC is that of the 17 bytes from the type on.
     png[16..20].copy_from_slice(&side.to_be_bytes());
     png[20..24].copy_from_slice(&side.to_be_bytes());
     let crc = crc32(&png[12..29]);
@@ -47,14 +47,14 @@ fn png_claiming(side: u32) -> Vec<u8> {
     png
 }
 
-/// CRC-32 of PNG (ISO 3309).
+/// Returns the CRC-32 of PNG (ISO 3309).
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { 0xEDB8_8320 ^ (crc >> 1) } else { crc >> 1 })
     })
 }
 
-/// A multipart body of `size` bytes that does not say its length.
+/// Returns a multipart body of `size` bytes without a Content-Length.
 fn endless(size: usize) -> Body {
     let head = "--x\r\nContent-Disposition: form-data; name=\"myfile\"; filename=\"big.jpg\"\r\n\r\n";
     let chunk = bytes::Bytes::from(vec![7; 64 << 10]);
@@ -63,7 +63,7 @@ fn endless(size: usize) -> Body {
     Body::wrap_stream(stream::iter(body))
 }
 
-/// Sends bytes as they are and answers with all that comes back.
+/// Sends bytes as they are, and returns everything that comes back.
 async fn raw(server: &Rollcall, bytes: &[u8]) -> String {
     let address = server.url("").trim_start_matches("http://").to_owned();
     let mut stream = TcpStream::connect(&address).await.expect("connects");

@@ -1,4 +1,4 @@
-//! What the server refuses, and how it says so, where nothing is wrong with the upload itself.
+//! Requests that the server refuses although nothing is wrong with the upload itself, and its answers.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server whose workers never start: whatever is accepted stays pending.
+/// Starts a server whose workers never start: accepted jobs stay pending.
 async fn without_workers() -> Rollcall {
     Rollcall::start(RollcallOptions::default().env("ROLLCALL__RECOGNITION__DETECTOR", "nowhere.onnx")).await
 }
@@ -86,7 +86,7 @@ async fn readyz_is_503_when_the_store_is_away() {
     assert_eq!(ready().await.status(), StatusCode::OK, "it heals by itself");
 }
 
-/// Begins an upload and holds it before its end.
+/// Begins an upload, and withholds its last byte.
 fn begin_upload(server: &Rollcall, bytes: usize) -> TcpStream {
     let address = server.url("").trim_start_matches("http://").to_owned();
     let mut stream = TcpStream::connect(&address).expect("connected");
@@ -108,7 +108,7 @@ async fn max_upload_memory_is_enforced() {
         let request = Client::new().post(server.url("/")).header("Content-Type", "image/jpeg");
         request.body(vec![0xFF; 400_000]).send().await.expect("an answer")
     };
-    // An upload as large as may be fits.
+    // An upload of nearly the largest size fits.
     let mut held = begin_upload(&server, 1_000_000);
     wait_until("it holds the memory, and a second upload is refused", PATIENCE, async || {
         let answer = another().await;

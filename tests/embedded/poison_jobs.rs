@@ -1,4 +1,4 @@
-//! A job that takes every worker with it is given up, and whoever asks for it learns that.
+//! A job that kills every worker becomes a dead letter, and its result says that it has failed.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn a_job_that_kills_every_worker_ends_as_a_dead_letter_with_a_failed_resul
 
     // The first worker is stopped before the job comes: it receives the job and never begins it.
     send(&server.worker_pids().await, Signal::SIGSTOP);
-    // Decoding so many pixels takes a worker long enough to be killed meanwhile.
+    // Decoding so many pixels takes a worker long enough to be killed in the meantime.
     let large = encode(DynamicImage::from(RgbImage::new(7_000, 7_000)), ImageFormat::Png);
     let request = Client::new().post(server.url("/v1/recognitions")).header("Prefer", "respond-async");
     let accepted = request.multipart(form(&[("poison.png", &large)])).send().await.expect("an answer");
@@ -51,7 +51,7 @@ async fn a_job_that_kills_every_worker_ends_as_a_dead_letter_with_a_failed_resul
     assert_eq!(result().await["status"], "pending");
     send(&server.worker_pids().await, Signal::SIGKILL);
 
-    // The next worker has the job's last receive: it leaves a failure behind before it begins, and is killed at that.
+    // The next worker has the job's last receive: it stores a provisional failure before it begins, and is killed then.
     let killed = async {
         while result().await["status"] != "failed" {
             tokio::task::yield_now().await;

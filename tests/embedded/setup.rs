@@ -11,14 +11,14 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The interpreter itself: what is called python3 in the PATH may be a script that needs the PATH.
+/// Returns the path of the interpreter itself: python3 in the PATH may be a script that needs the PATH.
 fn python() -> PathBuf {
     let name = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
     let output = Command::new(&name).args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
 
-/// `tools/setup.py` with pip cut off from the network.
+/// Returns a command that runs `tools/setup.py` with pip cut off from the network.
 fn setup(assets: &Path, steps: &[&str]) -> Command {
     let mut command = Command::new(python());
     command.arg("-B").arg(root().join("tools/setup.py")).args(steps);
@@ -27,7 +27,7 @@ fn setup(assets: &Path, steps: &[&str]) -> Command {
     command
 }
 
-/// A pip of which `main` is all there is: PYTHONPATH puts it before the real one.
+/// Creates a pip that consists of `main` alone. PYTHONPATH puts it before the real one.
 fn fake_pip(main: &str) -> TempDir {
     let folder = TempDir::new().unwrap();
     fs::create_dir(folder.path().join("pip")).unwrap();
@@ -36,7 +36,7 @@ fn fake_pip(main: &str) -> TempDir {
     folder
 }
 
-/// The one line of a set-up that failed.
+/// Returns the only line of a set-up that failed.
 #[track_caller]
 fn failure(output: &Output) -> String {
     let error = String::from_utf8(output.stderr.clone()).unwrap();
@@ -129,7 +129,7 @@ fn an_absent_tool_is_named_with_what_to_do() {
     let output = setup(assets.path(), &["browser"]).env("PATH", tools.path()).output().unwrap();
     assert!(failure(&output).contains("chromium or chromedriver is missing"), "{output:?}");
 
-    // -S: a Python without the packages that are installed for it, pip among them.
+    // -S: Python without its installed packages, such as pip.
     let mut without_pip = Command::new(python());
     without_pip.args(["-S", "-B"]).arg(root().join("tools/setup.py")).env("ROLLCALL_ASSETS", assets.path());
     let output = without_pip.env_remove("PYTHONPATH").output().unwrap();
@@ -144,7 +144,7 @@ fn an_absent_tool_is_named_with_what_to_do() {
     assert!(error.starts_with("setup: no-such-python is missing: install Python"), "{error}");
 }
 
-/// A pip that has fetched half of what it should when its set-up gets a signal.
+/// Creates a pip that has downloaded half of a file when its set-up gets a signal.
 fn pip_interrupted_by(signal: &str) -> TempDir {
     fake_pip(&format!(
         "import os, pathlib, signal, sys

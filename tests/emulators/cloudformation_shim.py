@@ -1,8 +1,8 @@
 """ministack for tests, with the machines of its stacks on another emulator: $AWS_ENDPOINT_URL_EC2.
 
-ministack's CloudFormation knows no instances, and its launch templates are known to nobody else. Here a stack's security
-groups, launch templates and instances are made by calls of EC2, so that what a template says of machines is what they
-get. Instance profiles get a namesake without a role over there: what roles grant is checked elsewhere.
+ministack's CloudFormation has no instances, and no other service sees its launch templates. Here a stack's security
+groups, launch templates and instances are created by calls to EC2, so that machines get what the template specifies.
+For an instance profile, one of the same name without a role is created there: what roles grant is checked elsewhere.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def make_group(name, properties, stack):
 
 
 def profile(reference):
-    """The name of an instance profile, of which there is then one on the other emulator."""
+    """Returns the name of an instance profile, and creates it on the other emulator."""
     name = reference.rsplit("/", 1)[-1]
     try:
         iam.create_instance_profile(InstanceProfileName=name)
@@ -67,7 +67,7 @@ def make_template(name, properties, stack):
 
 
 def update_template(id, old, new, stack):
-    """A new version; the default stays, as CloudFormation leaves it."""
+    """Adds a version. The default version stays the same, as with CloudFormation."""
     ec2.create_launch_template_version(LaunchTemplateId=id, LaunchTemplateData=template_data(new))
     return template_answer(id)
 
@@ -85,7 +85,7 @@ def make_instance(name, properties, stack):
 
 
 def update_instance(id, old, new, stack):
-    """Any change is a replacement."""
+    """Replaces the instance, whatever has changed."""
     made = make_instance("", new, stack)
     ec2.terminate_instances(InstanceIds=[id])
     return made

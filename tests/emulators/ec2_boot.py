@@ -1,7 +1,7 @@
-"""What a machine of the emulated EC2 does of its own: it runs its user data, and then the unit that this has enabled.
+"""What a machine of the emulated EC2 does by itself: it runs its user data, and then the unit that this has enabled.
 
-Each machine has a folder that stands for its disk, copied from its image's. Paths of /etc, /opt and /var in scripts and
-units are taken below it, and the few commands that only a whole machine can carry out are stood for by short scripts:
+Each machine has a folder as its disk, copied from that of its image. Paths in /etc, /opt and /var in scripts and units
+are relative to it, and the few commands that only a whole machine can carry out are replaced by short scripts:
 `shutdown -P now`, `systemctl enable --now UNIT` and `useradd`. Everything else is done for real.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"}
 STUBS = {
-    # Scripts that a script starts speak of the same disk.
+    # Scripts that a script starts use the same disk.
     "sh": """
 case "$1" in *.sh) sed -E -i "s#(^|[ =\\"'])/(etc|opt|var)/#\\\\1$MACHINE/\\\\2/#g" "$1" ;; esac
 exec /bin/sh "$@"
@@ -40,7 +40,7 @@ class Disk:
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         for name, text in STUBS.items():
             stub = self.folder / "bin" / name
-            stub.unlink(missing_ok=True)  # not the image's: files are shared
+            stub.unlink(missing_ok=True)  # do not write to the image's file, which is the same by a hard link
             stub.write_text(f"#!/bin/sh\n{text}\n")
             stub.chmod(0o755)
         script = self.folder / "user-data"
@@ -65,14 +65,14 @@ class Disk:
             )  # fmt: skip
 
     def switched_off(self) -> bool:
-        """Whether it has just switched itself off."""
+        """Returns whether it has just switched itself off."""
         off = self.folder / "off"
         was = off.exists()
         off.unlink(missing_ok=True)
         return was
 
     def unit(self) -> tuple[list[str], dict[str, str], str] | None:
-        """Command, environment and folder of the enabled unit."""
+        """Returns the command, environment and folder of the enabled unit."""
         enabled = self.folder / "enabled"
         if not enabled.exists():
             return None
@@ -83,7 +83,7 @@ class Disk:
         keys = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
         lines = Path(keys["EnvironmentFile"]).read_text().splitlines()
         variables = dict(line.split("=", 1) for line in lines if "=" in line)
-        # What a test says of all its machines stands before what the stack says, but for credentials: those are its role's.
+        # A test's settings for all machines override the stack's. Credentials are not passed on: those are the role's.
         environment = {key: value for key, value in os.environ.items() if key not in CREDENTIALS}
         environment |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
         return shlex.split(keys["ExecStart"]), variables | environment, keys["WorkingDirectory"]

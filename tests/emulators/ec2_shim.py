@@ -1,19 +1,19 @@
-"""EC2 for tests: moto's server with the life of EC2's instances, their metadata service, and real worker processes.
+"""EC2 for tests: moto's server with the lifecycle of instances, their metadata service, and real worker processes.
 
     ec2_shim.py PORT CONTROL_PORT
 
-moto changes states at once, ignores ClientToken and MaxCount, and lets anything be started. Here an instance takes its
-time from state to state, a call from the wrong state is refused, a ClientToken is honoured, capacity can be lost, and
-each instance has a metadata service (IMDSv2) of its own. With $EC2_SHIM_WORKER (a command, as a JSON list) a process is
-started when an instance turns running and ended when it stops, so that a test's fleet does real work. With
-$EC2_SHIM_DISKS (a folder) instances run their own user data instead, see ec2_boot.py.
+moto changes states at once, ignores ClientToken and MaxCount, and lets anything be started. Here changes of state take
+time, a call in the wrong state is refused, a ClientToken is honoured, capacity can be missing, and each instance has a
+metadata service (IMDSv2) of its own. With $EC2_SHIM_WORKER (a command, as a JSON list), a process is started when an
+instance becomes running and ended when it stops, so that a test's fleet does real work. With $EC2_SHIM_DISKS (a
+folder), instances run their own user data instead: see ec2_boot.py.
 
 The control port takes JSON:
     POST /delays   {"pending": 0.5, "stopping": 0.5, "shutting-down": 0.5, "image": 0.5}: seconds in these states
-    POST /faults   [{"action": "RunInstances", "code": ..., "status": 500, "times": 2, "instance_type": ...}, ...]: answers
-                   instead of the next calls (of that type); with "capacity": n, fills launches up to n instead
+    POST /faults   [{"action": "RunInstances", "code": ..., "status": 500, "times": 2, "instance_type": ...}, ...]:
+                   returns errors for the next calls (of that type); with "capacity": n, fills launches up to n instead
     POST /notice   {"id": ..., "notice": {"action": "terminate", "time": ...}}: announces a spot interruption
-    POST /kill     {"id": ...}: the machine is gone
+    POST /kill     {"id": ...}: ends the machine at once
     GET /instances [{"id", "state", "pid", "metadata": URL}, ...]
     GET /calls     {"RunInstances": 3, ...}: how often each action was called
     GET /callers   {"RunInstances": ["test"], ...}: with which access keys
@@ -49,7 +49,7 @@ from moto.ec2.responses import EC2Response
 sys.path.insert(0, str(Path(__file__).parent))
 from ec2_boot import Disk  # noqa: E402
 
-# One lock for everything: instances change under calls, under the clock and under the control port.
+# One lock for everything: instances are changed by calls, by the clock and by the control port.
 LOCK = threading.RLock()
 CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 NEXT = {"pending": "running", "stopping": "stopped", "shutting-down": "terminated"}
@@ -59,7 +59,7 @@ CALLS: collections.Counter[str] = collections.Counter()
 CALLERS: dict[str, set[str]] = collections.defaultdict(set)
 MACHINES: dict[str, Machine] = {}
 WORKER = json.loads(os.environ.get("EC2_SHIM_WORKER", "null"))
-# Where machines write what they say; None: where this program does.
+# The log of all machines. None: they write to the output of this program.
 LOG = open(os.environ["EC2_SHIM_LOG"], "ab") if "EC2_SHIM_LOG" in os.environ else None  # noqa: SIM115
 DISKS = Path(os.environ["EC2_SHIM_DISKS"]) if "EC2_SHIM_DISKS" in os.environ else None
 SECRET = os.environ.get("EC2_SHIM_SECRET", "emulator")
@@ -68,7 +68,7 @@ WORKER_GRACE, WORKER_RESTART = 10.0, 0.5
 
 
 class Machine:
-    """What moto does not know of an instance: since when it is in its state, its process, its metadata service."""
+    """What moto does not track of an instance: when it entered its state, its process, and its metadata service."""
 
     def __init__(self, instance: Instance, has_profile: bool):
         self.instance = instance
@@ -122,7 +122,7 @@ class Machine:
                 os.killpg(self.boot.pid, signal.SIGKILL)  # a script that was still running
 
     def command(self) -> tuple[list[str], dict[str, str], str | None] | None:
-        """What runs on it now: command, environment, folder."""
+        """Returns what runs on it now: command, environment and folder."""
         if WORKER:
             return WORKER, dict(os.environ), None
         user_data = base64.b64decode(str(self.instance.user_data or "")).decode()
@@ -157,11 +157,11 @@ def refuse(code: str, message: str) -> EC2ClientError:
     return EC2ClientError(code, message)
 
 
-# What EC2 does with calls. moto's own methods keep network interfaces and reasons; the state afterwards is set here.
+# How EC2 handles calls. moto's own methods update network interfaces and reasons; the resulting state is set here.
 
 
 def changed(instance: Instance, own, state: str, may: set[str], done: set[str], verb: str):
-    """Runs moto's method `own` and enters `state`; nothing where it is `done`; refused where it `may` not."""
+    """Runs moto's method `own` and enters `state`. Does nothing in a state of `done`; refuses in one not in `may`."""
     before = copy.copy(instance._state)
     if before.name in done:
         return before
@@ -227,7 +227,7 @@ def run_instances(self, image_id, count, user_data, security_group_names, **kwar
 
 
 def all_or_none(own, check):
-    """A call that one of its instances refuses changes none."""
+    """Makes a call change no instance if one of them refuses it."""
 
     def call(self, instance_ids):
         with LOCK:
@@ -252,7 +252,7 @@ moto_image = AmiBackend.create_image
 
 
 def create_image(self, instance_id, name, description, tag_specifications):
-    """With tags for snapshots, which moto refuses, and some time until it is available."""
+    """Creates an image with tags for snapshots, which moto refuses. It takes some time to become available."""
     snapshots = [s for s in tag_specifications if s["ResourceType"] == "snapshot"]
     others = [s for s in tag_specifications if s["ResourceType"] != "snapshot"]
     ami = moto_image(self, instance_id, name, description, others)
@@ -346,7 +346,7 @@ class MetadataHandler(JsonHandler):
         if self.tokens.get(self.headers.get("X-aws-ec2-metadata-token", ""), 0) < time.monotonic():
             return self.answer(401)
         machine: Machine = self.server.machine
-        # Workers that a test names have a role without more ado.
+        # Workers that a test starts directly always have a role.
         has_role = machine.has_profile or WORKER is not None
         values = {
             "instance-id": machine.instance.id,

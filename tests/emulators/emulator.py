@@ -2,7 +2,8 @@
 
     emulator.py MODULE|FILE.py [ARGUMENT]...
 
-Whoever starts it holds the other end of the pipe, so it cannot be left behind, and neither can what it has started.
+The process that starts it holds the other end of the pipe, so neither this program nor what it has started is left
+behind.
 """
 
 import os

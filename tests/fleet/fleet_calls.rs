@@ -1,4 +1,4 @@
-//! Calls to the cloud are bounded in time, and made again when they are lost (docs/fleet.md).
+//! Calls to the cloud are bounded in time, and repeated when they are lost (docs/fleet.md).
 
 use rollcall::{
     cloud::{CloudError, InstanceState},

@@ -1,6 +1,6 @@
-//! The fleet's core keeps its promises in generated histories, with everything in them that goes wrong in a cloud:
-//! descriptions that are old, calls that are lost or carried out late, launches that fail in part or whole, machines
-//! that never come up, come up dead or vanish, and a controller that crashes at any step and starts again.
+//! The fleet's core keeps its promises in generated histories that contain everything that can go wrong in a cloud:
+//! stale descriptions, calls that are lost or carried out late, launches that fail partly or completely, machines that
+//! never come up, come up dead or vanish, and a controller that crashes at any step and starts again.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ fn run(plan: &Plan, bug: Bug) -> Result<(), String> {
     World::new(plan.clone(), bug).run()
 }
 
-/// The simplest plan found that breaks a promise as well.
+/// Returns the simplest plan found that also breaks a promise, and the problem.
 fn shrink(mut plan: Plan, bug: Bug) -> (Plan, String) {
     loop {
         match plan.simpler().into_iter().find(|p| run(p, bug).is_err()) {

@@ -66,7 +66,7 @@ fn a_running_instance_is_left_alone() {
     assert!(script.terminations().is_empty(), "this controller does not see all replies: silent_timeout is off");
 }
 
-/// When a worker that finishes its last job at 10 s is terminated, and the reason.
+/// Returns when a worker that finishes its last job at 10 s is terminated, and the reason.
 fn silent(rules: FleetRules, visible: u64) -> Option<(f64, String)> {
     let mut script = Script::with(FleetRules { silent_timeout: Some(60 * SECOND), ..rules }, &[Running]);
     script.jobs(visible);
@@ -108,7 +108,8 @@ fn a_silent_worker_is_not_dead_unless_jobs_waited_or_none_was_there_all_the_time
 
 #[test]
 fn a_stopping_instance_is_awaited_if_it_will_be_back_sooner_than_a_new_one() {
-    // A stop takes as long as a warm boot until one was seen: 15 s, and then 15 s to start; a new one takes 25 s.
+    // Until a stop has been observed, it is assumed to take as long as a warm boot: 15 s. The start then takes 15 s,
+    // and a new instance 25 s.
     let mut script = Script::with(rules(), &[Stopping]);
     script.run_until(4.0);
     script.jobs(1);
@@ -163,7 +164,7 @@ fn the_sweep_terminates_the_oldest_stopped_beyond_keep_stopped() {
     assert_eq!(script.terminations()[1..], [(120.0, Cause::Sweep, vec!["i-4"])], "each sweep_every");
 }
 
-/// Starts that fail, one for each instance of the last call.
+/// Makes every start of the last call fail.
 fn fail_starts(script: &mut Script) {
     let started: Vec<String> =
         script.starts().last().expect("a start").1.iter().map(|name| (*name).to_owned()).collect();

@@ -15,7 +15,7 @@ use crate::fleet_support::script::{SECOND, Script, rules};
 
 use InstanceState::{Pending, Running, Stopped, Stopping, Terminated};
 
-/// Whether a time is as expected, but for the 50 ms between two descriptions.
+/// Returns whether a time is as expected, within a tolerance for the interval between two descriptions.
 fn close(time: Duration, expected: Duration) -> bool {
     time.abs_diff(expected) <= SECOND / 5
 }
@@ -83,7 +83,7 @@ fn boots_are_learned_from_the_request_until_the_instance_runs_each_kind_by_itsel
 
 #[test]
 fn stops_are_learned_from_stopping_to_stopped() {
-    // Stops take 40 s: then a stopping instance is not worth waiting for, until 30 s have passed.
+    // Stops take 40 s, so a stopping instance is not worth waiting for until 30 s have passed.
     let waits = |seconds: f64| {
         let mut script = Script::with(rules(), &[Stopping; 3]);
         script.run_until(40.0);
@@ -116,7 +116,7 @@ fn the_service_time_is_learned_from_replies() {
 #[test]
 fn deadline_counts_each_instance_on_its_way_and_expects_a_late_one_to_be_late() {
     let deadline = FleetRules { policy: Policy::Deadline, target_latency: 30 * SECOND, ..rules() };
-    // 30 jobs in 30 s by an instance that boots in 25 s: the horizon is 40 s, and two of them do 15 each.
+    // 30 jobs within 30 s, on instances that boot in 25 s: the horizon is 40 s, and two instances do 15 jobs each.
     let mut script = Script::new(deadline);
     script.jobs(30);
     assert_eq!(script.core.target(), 2);

@@ -1,4 +1,4 @@
-//! What each policy promises: never above the cap, never fewer for more work, and its own formula.
+//! What each policy promises: never above the cap, never fewer instances for more work, and its own formula.
 
 use std::time::Duration;
 
@@ -46,13 +46,14 @@ prop_compose! {
         (boot_cold, boot_warm, service) in (ms(1..90_000), ms(1..90_000), ms(0..20_000)),
     ) -> Known {
         let learned = LearnedTimes { boot_cold, boot_warm, service };
-        // The lowest and the highest of the last while are around what is now.
+        // The current demand lies between the recent lowest and highest.
         let (low_demand, high_demand) = (low.min(demand), high.max(demand));
         Known { demand, low_demand, high_demand, previous, cap, running, booting, startable, learned, clock: Duration::ZERO }
     }
 }
 
-/// Jobs that are done by `horizon`, each thread taking one after the other from when its instance is ready.
+/// Returns the number of jobs done by `horizon`, if each thread takes one after the other as soon as its instance is
+/// ready.
 fn done_by(horizon: Duration, ready: &[Duration], threads: usize, service: Duration) -> u64 {
     let mut done = 0;
     for ready in ready {
@@ -112,7 +113,7 @@ proptest! {
         prop_assert_eq!(target(&steady, &rules), want(steady.demand).min(steady.cap), "one for so many jobs");
     }
 
-    /// By brute force: with so many instances the work is done in time, and with one fewer it is not.
+    /// Checks by brute force that the work is done in time with so many instances, and not with one fewer.
     #[test]
     fn deadline_wants_the_fewest_that_finish_in_time(
         demand in 1u64..400,
@@ -132,12 +133,13 @@ proptest! {
             running,
             booting: booting.iter().map(|left| (*left, 1)).collect(),
             startable: if warm == 1 { 100_000 } else { 0 },
-            // Alike, so that it is one horizon.
+            // Equal, so that there is only one horizon.
             learned: LearnedTimes { boot_cold: boot, boot_warm: boot, service },
             ..Known::default()
         };
         let wanted = target(&known, &rules);
-        // If nothing new could help in time, what is started has half of the target latency, or a job's time, to work.
+        // If no new instance could help in time, the instances that are started have half of the target latency, or a
+        // job's time, to work.
         let horizon = target_latency.max(boot + (target_latency / 2).max(service));
         let ready = |n: usize| -> Vec<Duration> {
             let there = std::iter::repeat_n(Duration::ZERO, running).chain(booting.iter().copied());
@@ -176,7 +178,7 @@ fn deadline_plans_with_the_boot_that_is_to_come() {
     assert_eq!(target(&known(20, 1, 19), &rules), 1, "the one that runs is done when another would be up");
     assert_eq!(target(&known(10, 1, 19), &rules), 1, "in time");
     assert_eq!(target(&known(31, 1, 19), &rules), 4, "eleven jobs are left for new ones, five each");
-    // One on its way that is overdue does not count on for ever.
+    // An overdue instance on its way does not count for ever.
     let late = Known { booting: vec![(60 * SECOND, 1)], ..known(1, 0, 0) };
     assert_eq!(target(&late, &rules), 2, "another is started beside the one that does not come");
 }

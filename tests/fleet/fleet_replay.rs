@@ -1,4 +1,5 @@
-//! An event log that is replayed gives the same decisions, and by another policy those of a core with that policy.
+//! A replay of an event log gives the same decisions, and a replay with another policy gives those of a core with that
+//! policy.
 
 use rollcall::{
     fleet::{
@@ -24,7 +25,7 @@ fn recordings(seed: u64) -> Vec<Recording> {
     World::new(Plan::new(seed), Bug::None).record()
 }
 
-/// The event log of a history's controllers, one epoch after the other.
+/// Returns the event log of a history's controllers, one epoch after the other.
 fn event_log(recordings: &[Recording]) -> String {
     let mut text = String::new();
     for recording in recordings {
@@ -43,7 +44,7 @@ fn list(decisions: &Decisions) -> Vec<Decision> {
     decisions.iter().map(|d| (**d).clone()).collect()
 }
 
-/// What a core decides by `policy` on the same events.
+/// Returns the decisions of a core with `policy` on the same events.
 fn decided_by(policy: Policy, recording: &Recording) -> Vec<Decision> {
     let rules = FleetRules { policy, ..recording.rules.clone() };
     let mut core = FleetCore::new(rules, recording.epoch);

@@ -15,12 +15,13 @@ fn no_answer() -> CloudError {
     CloudError::Unavailable("no answer".into())
 }
 
-/// Rules of a cloud that shows everything within 10 s.
+/// Returns the rules for a cloud that shows everything within 10 s.
 fn lagging() -> FleetRules {
     FleetRules { describe_lag: 10 * SECOND, max_instances: 2, ..rules() }
 }
 
-/// A controller that has just requested two instances, after what its predecessors requested would show.
+/// Returns a controller that has just requested two instances, at a time when everything that its predecessors
+/// requested must have been shown.
 fn launching(rules: FleetRules) -> (Script, String) {
     let mut script = Script::new(rules);
     script.run_until(20.0);
@@ -199,7 +200,7 @@ fn an_instance_whose_start_was_given_up_is_swept_only_describe_lag_later() {
     assert_eq!(script.terminations().len(), 1);
 }
 
-/// A controller with one stopped instance, whose termination by the sweep was just answered by `error`.
+/// Returns a controller with one stopped instance, whose termination by the sweep was just answered with `error`.
 fn sweep_answered(error: CloudError) -> Script {
     let rules = FleetRules { keep_stopped: 0, sweep_every: 10 * SECOND, ..rules() };
     let mut script = Script::with(rules, &[Stopped]);

@@ -51,7 +51,7 @@ fn a_worker_is_not_stopped_while_it_works_and_all_stop_in_the_end() {
     }
 }
 
-/// Wait and latency follow from the model: no upload is answered before a boot and the time of its job.
+/// Wait and latency follow from the model: no upload is answered before a boot and the time of its job have passed.
 #[test]
 fn the_first_answer_takes_a_boot_and_the_work() {
     let keys = [("simulate.boot_sigma", "0"), ("simulate.boot_slow_share", "0"), ("simulate.service_sigma", "0")];
@@ -99,7 +99,7 @@ fn the_schedule_follows_the_clock_of_the_trace() {
     assert_eq!([24 * 60 + 62, 24 * 60 + 90].map(running), [0, 0], "not on Tuesday");
 }
 
-/// Two policies on the same seed differ in what they do, not in what they are given.
+/// Two policies with the same seed differ in what they do, not in the jobs that they get.
 #[test]
 fn all_controllers_see_the_same_jobs() {
     let settings = settings(None, &[]);

@@ -12,7 +12,7 @@ fn makespans(settings: &Settings, uploads: usize) -> Vec<f64> {
     SEEDS.map(|seed| report(settings, ControllerKind::Fleet, &format!("report-{uploads}"), seed).makespan_s).collect()
 }
 
-/// One model for all three sizes. At which point of its minute cron stands is random, so single runs differ.
+/// One model for all three sizes. The trace begins at a random point of cron's minute, so single runs differ.
 #[test]
 fn the_python_design_takes_as_long_as_measured() {
     let settings = settings(Some("config/report.toml"), &[]);

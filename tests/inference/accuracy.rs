@@ -1,5 +1,5 @@
-//! `rollcall evaluate` reaches the accuracy that an independent implementation of the same models measured on the
-//! same photos of LFW, within 0.3 points. Where those are absent, it still names the people of the sample photos.
+//! `rollcall evaluate` reaches the accuracy that an independent implementation of the same models measured on the same
+//! photos of LFW, within 0.3 points. Without those photos, it is still checked on the sample photos.
 
 use std::path::PathBuf;
 
@@ -46,8 +46,8 @@ async fn accuracy_on_lfw_is_that_of_the_reference() {
 async fn a_lower_threshold_names_as_many_strangers_of_lfw_as_the_reference_says() {
     let Some(lfw) = lfw() else { return };
     let Evaluation { report, .. } = evaluated(lfw, 0.40).await;
-    // JPEG decoders differ by some levels, which moves a similarity at the threshold to its other side: one of the
-    // 120 strangers may.
+    // JPEG decoders differ by some levels, which may move a similarity across the threshold. This is allowed for one of
+    // the 120 strangers.
     let named = (report.strangers_named.unwrap() * 120.0).round();
     assert!((2.0..=4.0).contains(&named), "{named} strangers named at 0.40, the reference has 3");
     assert_near("known named right at 0.40", report.known_named_right, 100.0);

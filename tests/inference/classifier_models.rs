@@ -1,4 +1,4 @@
-//! Any ONNX image classifier with a labels file is served in the place of the face models.
+//! Any ONNX image classifier with a labels file is served in place of the face models.
 
 use std::{io::Cursor, path::Path};
 

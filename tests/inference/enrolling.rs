@@ -1,4 +1,4 @@
-//! `rollcall enroll` keeps what it can of a folder and says what it could not use.
+//! `rollcall enroll` enrolls the usable photos of a folder and reports the others.
 
 use std::{path::Path, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! The gallery changes in versions: no writer loses another's change, readers follow without a restart, and who is
-//! removed is gone.
+//! The gallery changes in versions: no writer overwrites another's change, readers follow without a restart, and a
+//! person who is removed is gone.
 
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
@@ -16,14 +16,14 @@ use rollcall::{
     settings::{Layers, Settings},
 };
 
-/// A store without models: the gallery is all there is.
+/// Returns an empty store, and the gallery in it.
 fn gallery() -> (Arc<MemoryStore>, GalleryStore) {
     let settings = Settings::from_layers(&Layers::load(None, HashMap::new()).unwrap(), 1).unwrap();
     let store = Arc::new(MemoryStore::default());
     (store.clone(), GalleryStore::new(store, "state".into(), settings.gallery))
 }
 
-/// A unit vector of its own for each number below 64.
+/// Returns a different unit vector for each number below 64.
 fn embedding(number: usize) -> Vec<f32> {
     (0..64).map(|i| f32::from(u8::from(i == number))).collect()
 }
@@ -80,7 +80,7 @@ async fn an_import_is_all_or_nothing() {
     assert!(matches!(refused, Err(GalleryError::Refused(why)) if why.contains("no face")));
     assert_eq!(store.writes(), 0);
     gallery.add_people(vec![person("Ada", embedding(1)), person("Bob", embedding(2))]).await.unwrap();
-    // Embeddings of another model go in only in the place of all others.
+    // Embeddings of another model are accepted only if they replace all others.
     assert!(matches!(gallery.add("Eve", vec![vec![1.0, 0.0]]).await, Err(GalleryError::Refused(_))));
     let other = gallery.replace(vec![person("Eve", vec![1.0, 0.0])]).await.unwrap();
     assert_eq!((names(&other), other.version), (vec!["Eve"], 2));
@@ -118,7 +118,7 @@ async fn a_reader_that_is_told_of_a_newer_version_has_it_at_once() {
     let before = store.reads();
     let seen = join_all((0..20).map(|_| cache.at_least(wanted))).await;
     assert!(seen.iter().all(|gallery| gallery.version == wanted));
-    // One request serves all who wait.
+    // One read serves all callers that wait.
     assert_eq!(store.reads() - before, 1);
     assert_eq!(cache.at_least(wanted).await.version, wanted);
     assert_eq!(store.reads() - before, 1);
@@ -133,7 +133,7 @@ async fn a_version_that_is_not_there_is_asked_for_at_most_every_50_ms() {
         assert_eq!(cache.at_least(7).await.version, 0);
         tokio::task::yield_now().await;
     }
-    // However slow the machine, the second and the third request each waited for their time.
+    // However slow the machine, the second and the third read each waited for 50 ms.
     assert!(start.elapsed() >= std::time::Duration::from_millis(100));
 }
 

@@ -1,9 +1,10 @@
 //! Faces agree with an independent implementation of the same pipeline (numpy, OpenCV, onnxruntime in Python): the
 //! same boxes and landmarks within 1.5 pixels, and embeddings with a cosine of at least 0.999.
 //!
-//! That holds on the same pixels. JPEG decoders may differ (ITU-T T.83), and ours and the reference's do: by up to 5
-//! levels, 0.1 on average. It moves landmarks by a third of a pixel, and embeddings with them; so the photos as their
-//! JPEGs are held to 0.995, and so are faces of LFW under 70 pixels, which are enlarged to the embedder's 112.
+//! That holds for identical pixels. JPEG decoders may differ (ITU-T T.83), and ours differs from the reference's by up
+//! to 5 levels, 0.1 on average. That moves landmarks by a third of a pixel, and embeddings with them. The limit is
+//! therefore 0.995 for the sample photos decoded from JPEG, and for faces of LFW under 70 pixels, which are enlarged to
+//! the embedder's 112.
 
 use std::path::{Path, PathBuf};
 
@@ -64,7 +65,7 @@ fn sample_golden() -> Vec<Golden> {
     golden(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/faces.jsonl"))
 }
 
-/// Names are relative to the assets' photos, whatever the folder they were made in.
+/// Returns a name relative to the folder of the sample photos, whatever folder it was made in.
 fn under_photos(name: &str) -> &str {
     name.split_once("photos/").map_or(name, |(_, rest)| rest)
 }
@@ -80,7 +81,8 @@ fn faces_of_the_sample_photos_agree_with_the_reference() {
     assert_agreement(sample_golden(), |name| asset("photos").join(under_photos(name)), |_| 0.995);
 }
 
-/// The reference's answers for LFW lie beside its photos, not in the project: they are of people who gave no leave.
+/// The reference's answers for LFW are stored beside its photos, not in the project: they are of people who have not
+/// consented.
 #[test]
 fn faces_of_lfw_agree_with_the_reference() {
     let Some(lfw) = lfw() else { return };

@@ -1,5 +1,5 @@
-//! Photos as phones and cameras write them are read; what is not a photo, is broken or is too large gets an answer
-//! that says so.
+//! Photos as phones and cameras write them are decoded; a file that is not a photo, is damaged or is too large is
+//! refused with the reason.
 
 use std::io::Cursor;
 
@@ -28,7 +28,7 @@ fn kind(result: Result<impl Sized, Failure>) -> FailureKind {
     result.err().expect("a failure").kind
 }
 
-/// A JPEG with an EXIF segment that holds this orientation and nothing else.
+/// Returns a JPEG with an EXIF segment that contains this orientation and nothing else.
 fn oriented(image: &DynamicImage, orientation: u8) -> Vec<u8> {
     let mut jpeg = Vec::new();
     codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 97).encode_image(image).unwrap();
@@ -124,7 +124,7 @@ fn a_damaged_byte_never_panics() {
 
 #[test]
 fn too_many_pixels_are_refused_from_the_header_with_the_limit_named() {
-    // 10,000 x 10,000 pixels in a few kilobytes: what a bomb looks like.
+    // 10,000 x 10,000 pixels in a few kilobytes, like a decompression bomb.
     let mut png = encoded(&gradient(1, 1), ImageFormat::Png);
     png[16..24].copy_from_slice(&[0, 0, 0x27, 0x10, 0, 0, 0x27, 0x10]);
     let checksum = crc32(&png[12..29]).to_be_bytes();
@@ -138,7 +138,7 @@ fn too_many_pixels_are_refused_from_the_header_with_the_limit_named() {
         assert!(failure.message.contains("10000 x 10000") && failure.message.contains("50000000"), "{failure}");
         assert_eq!(kind(decode(&bytes, MAX_PIXELS)), FailureKind::TooLarge);
     }
-    // Sixteen bits a channel take twice the memory, so half the pixels are allowed.
+    // Sixteen bits per channel take twice the memory, so half the pixels are allowed.
     let deep = encoded(&DynamicImage::from(gradient(100, 80).to_rgba16()), ImageFormat::Png);
     assert_eq!(kind(inspect(&deep, 10_000)), FailureKind::TooLarge);
     assert!(decode(&deep, 16_000).is_ok());
@@ -164,7 +164,7 @@ fn a_colour_profile_takes_no_more_memory_than_is_allowed() {
     let png = [&png[..33], &chunk, &png[33..]].concat();
     drop((black, compressed));
 
-    // Resets the peak (proc(5)). The process runs no other test.
+    // Resets the peak (proc(5)). With cargo-nextest, the process runs no other test.
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = memory("VmRSS");
     assert!(decode(&png, 10_000).is_ok(), "the profile is not used");
@@ -172,14 +172,14 @@ fn a_colour_profile_takes_no_more_memory_than_is_allowed() {
     assert!(peak < 48 << 20, "{peak} bytes for 64 pixels");
 }
 
-/// A size of this process, bytes (proc(5), `/proc/pid/status`).
+/// Returns a memory size of this process, in bytes (proc(5), `/proc/pid/status`).
 fn memory(name: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
 }
 
-/// The checksum of PNG chunks (PNG specification, annex D).
+/// Returns the checksum of a PNG chunk (PNG specification, annex D).
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |c, _| if c & 1 == 1 { 0xEDB8_8320 ^ (c >> 1) } else { c >> 1 })
@@ -268,8 +268,8 @@ fn images_without_a_face_and_of_odd_shapes_say_no_face() {
 
 #[test]
 fn a_detector_of_one_size_finds_the_same_faces() {
-    // The same model with its input fixed to 640 x 640, as OpenCV Zoo publishes it: in ONNX's encoding a dimension's
-    // name gives way to the number 640, written as long as the name was.
+    // The same model with its input fixed to 640 x 640, as OpenCV Zoo publishes it: in ONNX's encoding, the number 640
+    // takes the place of a dimension's name, padded to the length of the name.
     let mut settings = settings();
     let mut model = std::fs::read(&settings.recognition.detector).unwrap();
     for name in ["height", "width"] {
@@ -306,6 +306,6 @@ fn the_first_frame_of_an_animation_is_looked_at() {
     let decoder = codecs::webp::WebPDecoder::new(Cursor::new(&animated)).unwrap();
     assert!(decoder.has_animation() && decoder.dimensions() == (16, 16));
     let (first, wanted) = (decode(&animated, MAX_PIXELS).unwrap(), gradient(16, 16).to_rgb8());
-    // Drawing the frame on its background rounds.
+    // Drawing the frame on its background causes rounding.
     assert!(first.as_raw().iter().zip(wanted.as_raw()).all(|(a, b)| a.abs_diff(*b) <= 1));
 }

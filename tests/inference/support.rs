@@ -24,7 +24,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The defaults, with the models wherever the test runs.
+/// Returns the defaults, with the paths of the installed models.
 pub fn settings() -> Settings {
     let layers = Layers::load(None, HashMap::new()).unwrap();
     let mut settings = Settings::from_layers(&layers, 2).unwrap();
@@ -34,7 +34,7 @@ pub fn settings() -> Settings {
     settings
 }
 
-/// Returns the folder of LFW photos, if it is there: they have no licence to be part of the project.
+/// Returns the folder of the LFW photos if it exists: they are not part of the project, because they have no licence.
 /// Tests that need them have `lfw` in their name, so that the runner shows what they print.
 pub fn lfw() -> Option<PathBuf> {
     let path = std::env::var_os("ROLLCALL_LFW").map_or_else(|| root().join("../shared/photos/lfw"), PathBuf::from);
@@ -49,7 +49,7 @@ pub fn recogniser(settings: &Settings) -> Box<dyn Recogniser> {
     factory(&settings.recognition).build().unwrap()
 }
 
-/// Everything in an image, with embeddings, by an empty gallery.
+/// Recognises an image with an empty gallery, and returns everything in it, with embeddings.
 pub fn see(recogniser: &mut dyn Recogniser, image: &[u8]) -> Result<Recognition, Failure> {
     recogniser.recognise(image, &Gallery::default(), true)
 }

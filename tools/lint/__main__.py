@@ -1,9 +1,9 @@
-"""Checks of Rollcall's architecture, documents and words: what the compiler and clippy do not know.
+"""Checks Rollcall's architecture, documents and vocabulary: what the compiler and clippy cannot check.
 
-    python3 tools/lint                  prints what is wrong, with what to do about it; exit code 1 if anything is
-    python3 tools/lint --self-test      proves that each check finds what it is for
+    python3 tools/lint                  prints each finding with a remedy; exit code 1 if there are any
+    python3 tools/lint --self-test      verifies that each check finds what it is meant to find
 
-Each check is a function whose comment says the rule and its reason.
+Each check is a function whose docstring states the rule and its reason.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def self_test() -> list[str]:
-    """What the checks miss in the small trees that they come with, or find there without reason."""
+    """Returns what the checks miss in their bad trees, and what they find in their good trees."""
     wrong = []
     for check in CHECKS:
         name = check.run.__name__
@@ -27,13 +27,13 @@ def self_test() -> list[str]:
         wrong += [f"{name} finds nothing in {files}" for files, findings in zip(check.bad, found) if not findings]
         false_alarms = [finding for files in check.good for finding in check.run(Tree.made_of(files))]
         wrong += [f"{name} finds in a good tree: {finding}" for finding in false_alarms]
-        wrong += [] if check.bad else [f"{name} has no tree to find something in"]
+        wrong += [] if check.bad else [f"{name} has no bad tree"]
     return wrong
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="tools/lint", description="Checks architecture, documents and words.")
-    parser.add_argument("--self-test", action="store_true", help="check the checks")
+    parser = argparse.ArgumentParser(prog="tools/lint", description="Checks architecture, documents and vocabulary.")
+    parser.add_argument("--self-test", action="store_true", help="test the checks")
     parser.add_argument("root", nargs="?", type=Path, default=ROOT, help="the repository (default: this one)")
     args = parser.parse_args()
     tree = None if args.self_test else Tree.of_repository(args.root)

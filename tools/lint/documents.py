@@ -1,4 +1,4 @@
-"""The documents name only what exists."""
+"""Checks that the documents refer only to what exists."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
     good=[{"README.md": "`src/a/`, `src/a/b.rs`, `src/a/b.rs:3`, `ORT/src/x`", "src/a/b.rs": ""}],
 )
 def named_paths_exist(tree: Tree) -> Iterator[Finding]:
-    """A path in backticks or at the head of a code block's line leads to a file or a folder: a document that names what was moved misleads its reader."""
+    """A path in backticks, or at the start of a line of a code block, is that of a file or a folder.
+
+    A document that names what was moved misleads its reader.
+    """
     for path, line, text in tree.lines(DOCUMENTS):
         for match in NAMED.finditer(text):
             if not tree.has(match[1].rstrip("/.")):
-                yield Finding(path, line, f"{match[1]} does not exist: name where it is now")
+                yield Finding(path, line, f"{match[1]} does not exist: correct the path")
 
 
 @check(
@@ -32,9 +35,9 @@ def named_paths_exist(tree: Tree) -> Iterator[Finding]:
     good=[{"docs/adr/a.md": "[b](../b.md#part) [c](https://example.org/c) [d](#d)", "docs/b.md": ""}],
 )
 def links_resolve(tree: Tree) -> Iterator[Finding]:
-    """A relative link leads to a file or a folder of the repository."""
+    """A relative link refers to a file or a folder of the repository."""
     for path, line, text in tree.lines(r".*\.md$"):
         for match in LINK.finditer(text):
             target = posixpath.normpath(posixpath.join(posixpath.dirname(path), match[1]))
             if not re.match(r"\w+:", match[1]) and not tree.has(target):
-                yield Finding(path, line, f"the link leads to {target}, which does not exist")
+                yield Finding(path, line, f"the link refers to {target}, which does not exist")

@@ -1,4 +1,4 @@
-"""No import circles: which file of src/ imports which, and where that goes round."""
+"""Finds import cycles between the files of src/."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Modules:
         self.file = {module_of(path): path for path in self.sources}
 
     def defines(self, module: Segments, name: str) -> bool:
-        """Whether the module's file has an item of that name outside of any block."""
+        """Returns whether the module's file has an item of that name outside of any block."""
         kinds = r"(?:fn|struct|enum|trait|type|const|static|union|macro_rules!)"
         item = rf"^(?:pub(?:\([^)]*\))? )?(?:(?:async|const|unsafe) )*{kinds} {re.escape(name)}\b"
         return re.search(item, self.sources[self.file[module]].code, re.MULTILINE) is not None
 
     def imported(self, module: Segments, name: str, seen: frozenset) -> str | None:
-        """The file that defines what the module has imported under that name, by name or through a glob."""
+        """Returns the file that defines what the module has imported under that name, by name or through a glob."""
         uses = self.sources[self.file[module]].uses
         named = [use.path for use in uses if use.alias == name]
         globs = [use.path + (name,) for use in uses if use.alias == "*"]
@@ -36,7 +36,7 @@ class Modules:
         return next((file for file in found if file), None)
 
     def resolve(self, path: Segments, module: Segments, depth: int = 0, seen: frozenset = frozenset()) -> str | None:
-        """The file that defines what a path, as written in `module`, names; `None` for other crates and modules."""
+        """Returns the file that defines what a path in `module` refers to; `None` for other crates and modules."""
         if (path, module) in seen:
             return None
         seen |= {(path, module)}
@@ -60,9 +60,9 @@ class Modules:
         return None
 
     def imports(self, path: str) -> Iterator[tuple[str, int]]:
-        """The files that a file imports from, with the line of each import.
+        """Yields the files that a file imports from, with the line of each import.
 
-        A module that only passes on what its children define does not import it; one that also uses it does.
+        A module that only re-exports what its children define does not import it; one that also uses it does.
         """
         source, module = self.sources[path], module_of(path)
         for use in source.uses:
@@ -87,7 +87,7 @@ class Modules:
 
 
 def components(graph: Graph) -> Iterator[list[str]]:
-    """The groups of files of which each reaches each other (Tarjan's strongly connected components)."""
+    """Yields the groups of files that all reach each other (Tarjan's strongly connected components)."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
@@ -128,9 +128,9 @@ def components(graph: Graph) -> Iterator[list[str]]:
     ],
 )
 def no_import_circles(tree: Tree) -> Iterator[Finding]:
-    """Files do not import each other, not even through others: whoever reads one of a circle has to read them all.
+    """Files do not import each other, not even through others: a reader of one file in a cycle must read them all.
 
-    Tests count as a part of nothing: they may import what they like.
+    Test code is ignored and may import anything.
     """
     graph = Modules(tree).graph()
     for files in components(graph):
@@ -138,5 +138,5 @@ def no_import_circles(tree: Tree) -> Iterator[Finding]:
             circle = set(files)
             steps = [(a, line, b) for a in sorted(files) for b, line in graph[a].items() if b in circle]
             listed = "".join(f"\n    {a}:{line} imports {b}" for a, line, b in sorted(steps))
-            advice = "move what several need into a file that imports none of them"
-            yield Finding(steps[0][0], steps[0][1], f"import circle of {len(files)} files; {advice}:{listed}")
+            advice = "move what several of them need into a file that imports none of them"
+            yield Finding(steps[0][0], steps[0][1], f"import cycle of {len(files)} files; {advice}:{listed}")

@@ -1,4 +1,4 @@
-"""Who may use what: the pure core, the layers of the runtime, the job behind its handler, and the length of files."""
+"""Checks which code may use what: the pure core, the layers, jobs without their meaning. Also the length of files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tree import Finding, Tree, check
 
 MAX_LINES = 450
 
-# What reaches the world outside, or reads its time.
+# Crates and paths that do I/O, spawn threads or read the clock, or that depend on such code.
 IMPURE_CRATES = r"actix\w*|tokio\w*|aws_\w+|reqwest|redb|tarpc"
 IMPURE_PATHS = [
     *(("crate", name) for name in ("actors", "app", "cli", "client", "clock", "cloud", "http", "settings", "simulator")),
@@ -21,9 +21,9 @@ IMPURE_PATHS = [
 
 
 def named(tree: Tree, path: str, tests: bool) -> Iterator[tuple[Segments, int]]:
-    """Every path that a file names, whole: from `crate`, or from the name of another crate.
+    """Yields every path that a file names, in full: from `crate`, or from the name of another crate.
 
-    A path that begins with an imported name is given with what that name was imported as. A glob has "*" as its end.
+    An imported name at the start of a path is replaced by the path from which it was imported. A glob ends with "*".
     """
     source, module = Source(tree.text(path), tests), module_of(path)
     alias = {use.alias: use.path for use in source.uses}
@@ -41,7 +41,7 @@ def named(tree: Tree, path: str, tests: bool) -> Iterator[tuple[Segments, int]]:
 
 
 def reaches(segments: Segments, forbidden: Segments) -> bool:
-    """Whether the path is the forbidden one, is below it, or is a glob that brings it into scope."""
+    """Returns whether the path is the forbidden one, is below it, or is a glob that brings it into scope."""
     if segments[-1] == "*" and forbidden[: len(segments) - 1] == segments[:-1]:
         return True
     return segments[: len(forbidden)] == forbidden
@@ -65,8 +65,8 @@ def reaches(segments: Segments, forbidden: Segments) -> bool:
 def pure_core(tree: Tree) -> Iterator[Finding]:
     """The fleet's core and its simulator are functions of their arguments: no runtime, no I/O, no clock, no adapters.
 
-    So the same decisions run on AWS, on child processes and in the simulator, and every history can be replayed. Tests
-    may prepare what they read.
+    The same decisions therefore run on AWS, with child processes and in the simulator, and every history can be
+    replayed. Tests may read files.
     """
     for path in tree.matching(r"src/(fleet|simulator)\b(?!.*\btests\.rs).*\.rs$"):
         own = {("crate", "simulator")} if path.startswith("src/simulator") else set()
@@ -86,7 +86,7 @@ def pure_core(tree: Tree) -> Iterator[Finding]:
     good=[{"src/cli/simulate/text.rs": "use crate::simulator::Report;", "src/lib.rs": "pub mod simulator;"}],
 )
 def nothing_depends_on_the_simulator(tree: Tree) -> Iterator[Finding]:
-    """The simulator is a tool beside the program: only its command uses it, so that it can change freely."""
+    """Only `rollcall simulate` uses the simulator, so that it can change freely."""
     for path in tree.matching(r"src/(?!simulator\b|cli/simulate\b|lib\.rs).*\.rs$"):
         for segments, line in named(tree, path, tests=True):
             if reaches(segments, ("crate", "simulator")):
@@ -98,7 +98,7 @@ def nothing_depends_on_the_simulator(tree: Tree) -> Iterator[Finding]:
     good=[{"src/worker/pool.rs": "//! An interface of surfaces."}, {"src/inference/face.rs": "struct Face;"}],
 )
 def job_is_not_the_face(tree: Tree) -> Iterator[Finding]:
-    """Actors, fleet, cloud and worker know jobs, not faces: another handler must run on them without a change."""
+    """Actors, fleet, cloud and worker know of jobs, not of faces: another handler must run on them without a change."""
     subject = re.compile(r"galler|embedding|recogniser|recognition|\bfaces?\b", re.IGNORECASE)
     for path, line, text in tree.lines(r"src/(actors|fleet|cloud|worker)\b.*\.rs$"):
         if match := subject.search(text):
@@ -125,7 +125,7 @@ OWNERS = [
     ],
 )
 def crates_stay_in_their_layer(tree: Tree) -> Iterator[Finding]:
-    """actix, the AWS SDK and bincode each have one layer, so that each can be replaced there. Tests run where they like."""
+    """actix, the AWS SDK and bincode are each used in one layer, so that each can be replaced. Tests may use them."""
     for path in tree.matching(r"src/(?!.*\btests\.rs).*\.rs$"):
         for segments, line in named(tree, path, tests=False):
             for crate, files, place in OWNERS:
@@ -138,7 +138,7 @@ def crates_stay_in_their_layer(tree: Tree) -> Iterator[Finding]:
     good=[{"src/actors/a.rs": "impl Actor for A {}", "src/actors/a/tests.rs": "", "src/actors/mailbox.rs": ""}],
 )
 def actors_folder_holds_actors(tree: Tree) -> Iterator[Finding]:
-    """Each file of src/actors is an actor with its messages; what needs no mailbox is easier to use and test elsewhere."""
+    """Each file of src/actors has an actor with its messages; code without one is easier to use and test elsewhere."""
     for path in tree.matching(r"src/actors/(?!(.*/)?(mod|mailbox|tests)\.rs$).*\.rs$"):
         if not re.search(r"\bimpl(<.*>)? (actix::)?Actor for\b", tree.text(path)):
             yield Finding(path, 1, "no actor in this file: move it to the component that it belongs to")

@@ -1,4 +1,4 @@
-"""What the checks know of Rust: code without comments, `use` declarations, and the paths that a file names."""
+"""Parses as much Rust as the checks need: code without comments, `use` declarations, the paths that a file names."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Use(NamedTuple):
 
 
 def blank(text: str) -> str:
-    """As many lines, with nothing on them."""
+    """Returns the text with everything except line breaks replaced by spaces."""
     return re.sub(r"[^\n]", " ", text)
 
 
 def code(text: str) -> str:
-    """The text with comments, strings and characters blanked, so that lines and positions stay."""
+    """Returns the text with comments, strings and characters blanked, so that lines and positions stay the same."""
     return NOT_CODE.sub(lambda match: blank(match[0]), text)
 
 
 def block_end(text: str, start: int) -> int:
-    """The position behind the block whose `{` is the first at or behind `start`."""
+    """Returns the position after the block whose `{` is the first at or after `start`."""
     depth = 0
     for brace in re.compile(r"[{}]").finditer(text, start):
         depth += 1 if brace[0] == "{" else -1
@@ -46,7 +46,7 @@ def block_end(text: str, start: int) -> int:
 
 
 def without_tests(text: str) -> str:
-    """Code with each item under `#[cfg(test)]` blanked."""
+    """Returns the code with each item under `#[cfg(test)]` blanked."""
     while match := TEST_ITEM.search(text):
         end = re.compile(r"use\b[^;]*;|[;{]").search(text, match.end())
         stop = len(text) if end is None else block_end(text, end.start()) if end[0] == "{" else end.end()
@@ -55,7 +55,7 @@ def without_tests(text: str) -> str:
 
 
 def split_at_commas(tree: str) -> Iterator[str]:
-    """The parts of a `use` tree's braces, at the commas of the outermost level."""
+    """Splits the content of a `use` tree's braces at the commas of the outermost level."""
     depth, begin = 0, 0
     for i, char in enumerate(tree):
         depth += {"{": 1, "}": -1}.get(char, 0)
@@ -66,7 +66,7 @@ def split_at_commas(tree: str) -> Iterator[str]:
 
 
 def expand(tree: str, prefix: Segments = ()) -> Iterator[tuple[Segments, str]]:
-    """Path and alias of each name of a `use` tree: `a::{self, b as c, d::*}`."""
+    """Yields the path and the alias of each name of a `use` tree such as `a::{self, b as c, d::*}`."""
     tree = tree.strip()
     if tree.endswith("}"):
         head, braces = tree.split("{", 1)
@@ -102,12 +102,12 @@ class Source:
         return self.code.count("\n", 0, position) + 1
 
     def inline_depth(self, position: int) -> int:
-        """How many modules within the file the position is in."""
+        """Returns how many inline modules the position is in."""
         return sum(start < position < end for start, end in self._inline)
 
 
 def module_of(path: str) -> Segments:
-    """The module of a file below src: ("fleet", "policy") of src/fleet/policy/mod.rs."""
+    """Returns the module of a file below src: ("fleet", "policy") for src/fleet/policy/mod.rs."""
     parts = path.removeprefix("src/").removesuffix(".rs").split("/")
     if parts[-1] in ("mod", "lib", "main"):
         parts.pop()
@@ -115,7 +115,7 @@ def module_of(path: str) -> Segments:
 
 
 def absolute(path: Segments, module: Segments, inline_depth: int = 0) -> Segments | None:
-    """The path from the crate's root, if it starts with `crate`, `self` or `super`."""
+    """Returns the path from the root of the crate, if it starts with `crate`, `self` or `super`."""
     head, rest = path[0], path[1:]
     if head == "crate":
         return rest

@@ -1,4 +1,4 @@
-"""The files that are checked, what a check finds in them, and the list of checks."""
+"""The files that are checked, the findings, and the list of checks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Finding(NamedTuple):
 
 
 class Tree:
-    """A set of files by path from the root of the repository, with `/` between folders."""
+    """A set of files by their paths from the root of the repository, with `/` as separator."""
 
     def __init__(self, paths: Iterable[str], read: Callable[[str], str]):
         self.paths = sorted(paths)
@@ -28,7 +28,7 @@ class Tree:
 
     @classmethod
     def of_repository(cls, root: Path) -> Tree:
-        """The files that git tracks, and new ones that it does not ignore."""
+        """Returns the files that git tracks, and new ones that it does not ignore."""
         git = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         listed = subprocess.run(git, check=True, capture_output=True, text=True).stdout.split("\0")
         present = {path for path in listed if path and (root / path).is_file()}
@@ -39,22 +39,22 @@ class Tree:
         return cls(files, lambda path: files[path])
 
     def matching(self, pattern: str) -> list[str]:
-        """The paths that the regular expression matches from their start."""
+        """Returns the paths that the regular expression matches from their start."""
         return [path for path in self.paths if re.match(pattern, path)]
 
     def has(self, path: str) -> bool:
-        """Whether there is a file or a folder of that path."""
+        """Returns whether there is a file or a folder with that path."""
         return path in self._known
 
     def lines(self, pattern: str) -> Iterator[tuple[str, int, str]]:
-        """Path, number and text of each line of the files whose path the regular expression matches."""
+        """Yields path, number and text of each line of the files whose path the regular expression matches."""
         for path in self.matching(pattern):
             for number, line in enumerate(self.text(path).splitlines(), 1):
                 yield path, number, line
 
 
 class Check(NamedTuple):
-    """A check, and the small trees that prove it: it finds something in each of `bad`, and nothing in `good`."""
+    """A check, and the small trees that test it: it finds something in each of `bad`, and nothing in `good`."""
 
     run: Callable[[Tree], Iterator[Finding]]
     bad: list[dict[str, str]]

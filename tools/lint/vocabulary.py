@@ -1,4 +1,4 @@
-"""One word for one thing, and it is the field's word."""
+"""Checks that each concept has one name, the standard term of the field."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ TEXTS = r"(?!tools/lint/vocabulary\.py$)(.*\.(rs|py|md|toml|js|html|css|yaml|sh|
 
 
 class Term(NamedTuple):
-    """What not to write, as a regular expression; what to write instead; an example that it finds; and in which files.
+    """What not to write, as a regular expression; what to write instead; an example that it finds; in which files.
 
-    A pattern without capital letters finds capitals as well.
+    A pattern without capital letters ignores case.
     """
 
     pattern: str
@@ -27,14 +27,14 @@ class Term(NamedTuple):
 
 
 class Allowed(NamedTuple):
-    """Lines on which a term may stand, and why."""
+    """Lines on which a term is allowed, and why."""
 
     path: str
     line: str
     reason: str
 
 
-# What follows the name of a type, and not the first word of a sentence.
+# What follows the name of a type, but not the first word of a sentence.
 TYPE = r"\b(?=[ ]*(?:[{(,;>)=]|::|$))"
 UNIT = "command|file|folder|image|instance|job|key|label|line|person|photo|role|row|thread|worker"
 QUEUES = r"docs/|src/(actors|cloud|worker)/|tests/(aws|cloud)/"
@@ -86,12 +86,12 @@ ALLOWED = [
 ]
 
 
-# The end of a line, with the indentation and the comment's mark of the next one.
+# The end of a line, with the indentation and the comment marker of the next line.
 BREAK = re.compile(r"[ \t]*\n[ \t]*(?:(?://[/!]?|#+|\*|>)(?=[ \t]))?[ \t]*")
 
 
 def phrases(pattern: re.Pattern, text: str) -> Iterator[tuple[int, str]]:
-    """Where the pattern matches, within one line or across the break between two lines of prose: the line, and the match."""
+    """Yields line and text of each match, within one line or across the break between two lines of prose."""
     for match in pattern.finditer(text):
         yield text.count("\n", 0, match.start()), match[0]
     if " " not in pattern.pattern:
@@ -122,9 +122,9 @@ def example_path(term: Term) -> str:
     ],
 )
 def terms_of_the_field(tree: Tree) -> Iterator[Finding]:
-    """Code, comments, documents, pages and messages say what a reader of the field knows, by one word for each thing.
+    """Code, comments, documents, pages and messages use terms that an engineer of the field knows, one per concept.
 
-    The name of a file counts as well. An allowance that allows nothing is a finding, so that the list stays short.
+    The names of files are checked too. An allowance that nothing needs is a finding, so that the list stays short.
     """
     unused = set(ALLOWED)
     texts = [(path, f"{path}\n{tree.text(path) if re.match(TEXTS, path) else ''}") for path in tree.paths]

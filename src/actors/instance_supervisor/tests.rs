@@ -22,7 +22,7 @@ use crate::{
 struct Cloud {
     /// It refuses to stop the instance.
     refuses: bool,
-    /// It takes the instance away.
+    /// It reclaims the instance.
     interrupted: bool,
     stops: Mutex<usize>,
 }
@@ -47,7 +47,7 @@ impl Metadata for Cloud {
     }
 }
 
-/// Holds jobs up until it is opened.
+/// Blocks jobs until it is opened.
 #[derive(Default)]
 struct Gate(Mutex<bool>, Condvar);
 

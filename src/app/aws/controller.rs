@@ -64,7 +64,7 @@ impl ControllerNode {
                 held.release().await;
                 return;
             }
-            tracing::warn!("the lease was lost: waiting for it");
+            tracing::warn!("the lease was lost: waiting to acquire it again");
         }
     }
 }

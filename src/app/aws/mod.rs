@@ -54,7 +54,7 @@ pub(super) struct AwsNode {
 }
 
 impl AwsNode {
-    /// `fix` corrects the attributes of existing queues instead of returning an error.
+    /// Starts the tiers. `fix` corrects the attributes of existing queues instead of returning an error.
     pub async fn start(mut settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Result<Self> {
         let node_name = node_name();
         let cloud = Arc::new(AwsCloud::connect(&settings, fix).await?);
@@ -122,7 +122,7 @@ impl AwsNode {
     }
 }
 
-/// Runs a web node, the controller, or both, until a signal.
+/// Runs a web node, the controller, or both, until a signal ends them.
 ///
 /// # Errors
 /// The address is taken, or AWS cannot be used.
@@ -154,7 +154,7 @@ pub(super) async fn worker_ports(settings: &Settings) -> anyhow::Result<WorkerPo
         let metadata = metadata.clone();
         async move {
             metadata.lost().await;
-            tracing::error!("AWS cannot be reached: exiting, so that the machine shuts down and is not billed");
+            tracing::error!("AWS cannot be reached: exiting, so that the machine shuts down and is no longer billed");
             System::current().stop_with_code(EXIT_UNAVAILABLE);
         }
     });

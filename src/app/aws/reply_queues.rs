@@ -1,8 +1,8 @@
 //! The reply queues of web nodes: each node has its own, so that it does not receive the replies to another node's
 //! jobs.
 //!
-//! A node holds a lease on its queue while it runs. The first node uses the configured queue; other nodes create queues
-//! of their own, which the controller deletes when their leases have expired.
+//! A node holds a lease on its queue while it runs. The first node that also has a controller uses the configured
+//! queue. All others create queues of their own, which the controller deletes when their leases have expired.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
 
 /// Prefix of the keys of leases in the state bucket; the queue's name follows.
 const PREFIX: &str = "web-nodes/";
-/// Factor by which a node's lease lasts longer than a controller's: deleting its queue is not urgent.
+/// How many times longer a node's lease lasts than a controller's: deleting its queue is not urgent.
 const LEASE_FACTOR: u32 = 10;
 
 /// The reply queues of a cluster.

@@ -53,7 +53,7 @@ struct Bake {
     /// Program to install [default: this one]
     #[arg(long)]
     program: Option<PathBuf>,
-    /// Longest time for the installation, and again for the image
+    /// Time limit of the installation, and also of the creation of the image
     #[arg(long, default_value = "20m", value_parser = humantime::parse_duration)]
     timeout: Duration,
 }
@@ -114,7 +114,7 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
         Action::Bake(args) => {
             let program = match args.program {
                 Some(program) => program,
-                None => std::env::current_exe().context("this program is not found: name it with --program")?,
+                None => std::env::current_exe().context("this program's file was not found: name it with --program")?,
             };
             let arm = cfg!(target_arch = "aarch64");
             let instance_type = if arm { "t4g.small" } else { "t3.small" };
@@ -164,7 +164,7 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
     Ok(())
 }
 
-/// Returns the files that workers load, as paths that machines have below `/opt/rollcall`.
+/// Returns the files that workers load. On the machines they have the same paths below `/opt/rollcall`.
 fn model_files(settings: &Settings) -> anyhow::Result<Vec<PathBuf>> {
     let r = &settings.recognition;
     let files = match r.kind {
@@ -175,7 +175,7 @@ fn model_files(settings: &Settings) -> anyhow::Result<Vec<PathBuf>> {
         let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         anyhow::ensure!(
             inside,
-            "{}: recognition.* must be paths below the current directory: machines have them below /opt/rollcall",
+            "{}: recognition.* must be paths below the current directory: on the machines they are below /opt/rollcall",
             path.display()
         );
     }

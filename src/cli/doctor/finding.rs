@@ -24,7 +24,7 @@ pub(super) fn remedy(error: CloudError, missing: &str) -> (String, String) {
     let remedy = match &error {
         CloudError::Denied(_) if skewed => "set this machine's clock: run a time service such as chrony",
         CloudError::Denied(_) => {
-            "give this role the rights that deploy/cloudformation.yaml gives it, or use other credentials"
+            "give this role the permissions that it has in deploy/cloudformation.yaml, or use other credentials"
         }
         CloudError::NotFound(_) => missing,
         CloudError::Invalid(_) => "correct what the message names",

@@ -13,7 +13,7 @@ use crate::{cloud::Depth, fleet::Counts};
 
 /// Interval between reads of `/v1/fleet`.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(200);
-/// Rows of the table. Of more changes, evenly spaced ones are shown.
+/// Maximum number of rows of the table. If there are more changes, evenly spaced ones are shown.
 const MAX_ROWS: usize = 24;
 /// Longest sparkline, in characters.
 const SPARK_WIDTH: usize = 60;
@@ -43,7 +43,7 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// Starts to sample. The first sample is taken before this returns, so that it shows the fleet before the load.
+    /// Starts sampling. The first sample is taken before this returns, so that it shows the fleet before the load.
     pub(super) async fn start(client: Client, started: Instant) -> Self {
         let samples = Arc::new(Mutex::new(Vec::new()));
         let sample = {

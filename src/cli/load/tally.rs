@@ -25,7 +25,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Creates a tally of nothing. `expecting`: whether labels are compared with expected ones.
+    /// Creates an empty tally. `expecting` is whether labels are compared with expected ones.
     pub(super) fn new(expecting: bool) -> Self {
         Self {
             completed: 0,
@@ -43,7 +43,7 @@ impl Tally {
         self.completed
     }
 
-    /// Counts an upload of `photo`, of which the label `expected` is expected.
+    /// Counts an upload of `photo`, whose expected label is `expected`.
     pub(super) fn add(&mut self, photo: &str, expected: Option<&str>, upload: &Upload) {
         self.retries.busy += upload.retries.busy;
         self.retries.connection += upload.retries.connection;

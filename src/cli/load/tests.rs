@@ -25,7 +25,7 @@ enum Reply {
 
 use Reply::{Answer, Close, Silence};
 
-/// A server that answers each request with the next reply of a script, and the last one again and again.
+/// A server that answers each request with the next reply of a script, and repeats the last one.
 struct Server {
     url: String,
     /// Head and body of each request.
@@ -65,7 +65,7 @@ impl Server {
         Client::new(&self.url, "myfile", Duration::from_secs(5), retry).expect("a client")
     }
 
-    /// The Idempotency-Keys of the requests.
+    /// Returns the Idempotency-Keys of the requests.
     fn keys(&self) -> Vec<String> {
         let requests = self.requests.lock().expect("whole");
         let key = |request: &String| {

@@ -1,4 +1,4 @@
-//! Names of the tags on what Rollcall creates.
+//! Names of the tags on the resources that Rollcall creates.
 
 /// Tag on everything that a cluster owns: the cluster's name.
 pub(super) const CLUSTER_TAG: &str = "rollcall:cluster";

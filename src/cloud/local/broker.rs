@@ -25,8 +25,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Opens the journal in `dir`, a folder that exists, or creates one. A durable queue has its messages again as soon
-    /// as it is created again.
+    /// Opens the journal in `dir`, a folder that exists, or creates one. A durable queue has its earlier messages as
+    /// soon as it is created again.
     ///
     /// # Errors
     /// The file is open in another process, cannot be read or written, or is damaged.
@@ -41,7 +41,7 @@ impl Broker {
         self.queues.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Makes durable whatever was sent before, to any queue.
+    /// Makes durable every message that has been sent so far, to any queue.
     pub(super) async fn flush(&self) -> CloudResult<()> {
         self.journal.flush().await.unwrap_or_else(|_| Err(closing()))
     }

@@ -4,10 +4,10 @@ use tokio::time::Instant;
 
 use crate::clock::now_ms;
 
-/// A clock that never goes back, in milliseconds since the epoch, so that delays survive a restart.
+/// A clock that never goes backwards, in milliseconds since the epoch, so that delays survive a restart.
 pub(super) struct Clock {
     start: Instant,
-    /// The time at which the clock was made.
+    /// The time at which the clock was started.
     pub(super) epoch_ms: u64,
 }
 

@@ -49,8 +49,8 @@ impl GroupSync {
     /// Waits for the end of a sync that began after this call.
     ///
     /// # Errors
-    /// That sync, or one that was under way at the time of the call, has failed. Linux reports data that could not be
-    /// written to one sync only, whichever it is.
+    /// That sync, or one that was under way at the time of the call, has failed. Linux reports a write error to only
+    /// one of the two.
     pub(super) async fn sync(&self) -> io::Result<()> {
         let (ended, begun) = (self.ended.load(Ordering::SeqCst), self.begun.load(Ordering::SeqCst));
         let mut last = self.last.lock().await;
@@ -58,7 +58,7 @@ impl GroupSync {
             return Err(io::Error::other("a shared sync has failed"));
         }
         if self.ended.load(Ordering::SeqCst) > begun {
-            return Ok(()); // one of another caller, begun while this call waited
+            return Ok(()); // another caller's sync, begun while this call waited
         }
         if let Some(at) = last.at {
             tokio::time::sleep_until(at + MIN_INTERVAL).await;

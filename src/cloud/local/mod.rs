@@ -30,7 +30,7 @@ pub use objects::LocalObjects;
 pub use processes::{Launcher, LocalCompute, SECRET_VARIABLE};
 pub use socket::{SocketCloud, serve};
 
-/// Longest path of a Unix socket in bytes: `sun_path` of unix(7) without its zero byte.
+/// Longest path of a Unix socket in bytes: `sun_path` of unix(7) without its terminating null byte.
 const MAX_SOCKET_PATH: usize = 107;
 /// How long workers may take to end with their parent.
 const END_LIMIT: Duration = Duration::from_secs(8);
@@ -59,7 +59,7 @@ impl LocalCloud {
         let dir = &settings.local.data_dir;
         let objects = LocalObjects::open(dir).with_context(|| format!("cannot use {}", dir.display()))?;
         let broker = Arc::new(Broker::open(dir)?);
-        objects.remove_unfinished()?; // no other process is using the folder: this one has the journal
+        objects.remove_unfinished()?; // no other process is using the folder, because this one has the journal open
 
         let (socket, short_folder) = socket_path(dir)?;
         let mut args = vec!["worker".into(), "--socket".into(), socket.clone().into_os_string()];

@@ -22,7 +22,7 @@ use crate::cloud::{
     object_key::{check_bucket, check_key, check_prefix},
 };
 
-/// Number of lock files. Writers of different keys rarely share one of so many.
+/// Number of lock files. With this many, writers of different keys rarely share one.
 const LOCKS: u8 = 64;
 
 /// Files as objects; see the [module](self). Cheap to clone. Several processes may use one folder.
@@ -61,7 +61,7 @@ impl LocalObjects {
         })
     }
 
-    /// Removes what interrupted writes have left. Must not be called while another process uses the folder.
+    /// Removes what interrupted writes have left behind. Must not be called while another process uses the folder.
     pub(super) fn remove_unfinished(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.beside("unfinished"))? {
             fs::remove_file(entry?.path())?;
@@ -144,7 +144,7 @@ impl LocalObjects {
         Err(ErrorKind::ResourceBusy.into())
     }
 
-    /// Locks the key for writers in this and other processes, until the file is dropped.
+    /// Locks the key against other writers, in this and other processes, until the returned file is dropped.
     fn lock(&self, path: &Path) -> io::Result<File> {
         let stripe = Sha256::digest(path.as_os_str().as_encoded_bytes())[0] % LOCKS;
         let file = create_private(&self.beside("locks").join(format!("{stripe:02}")))?;
@@ -265,7 +265,7 @@ fn on_path(path: &Path, error: &io::Error) -> CloudError {
         | ErrorKind::NotADirectory
         | ErrorKind::AlreadyExists
         | ErrorKind::DirectoryNotEmpty => {
-            CloudError::Invalid(format!("{}: one key is a folder of another", path.display()))
+            CloudError::Invalid(format!("{}: one key would be a folder in another's path", path.display()))
         }
         ErrorKind::PermissionDenied => CloudError::Denied(format!("{}: {error}", path.display())),
         _ => CloudError::Unavailable(format!("{}: {error}", path.display())),

@@ -58,7 +58,7 @@ pub struct LocalCompute {
 }
 
 impl LocalCompute {
-    /// Makes a cluster without instances.
+    /// Creates a cluster without instances.
     pub fn new(launcher: Launcher) -> Arc<Self> {
         Arc::new(Self { launcher, fleet: Mutex::default(), changes: watch::Sender::new(0) })
     }
@@ -112,7 +112,7 @@ impl LocalCompute {
         self.fleet().instances.get(id).is_some_and(|e| e.secret == secret)
     }
 
-    /// Records that an instance has reported to be ready. Ignored unless it is pending.
+    /// Records that an instance has reported that it is ready. Ignored unless it is pending.
     pub fn ready(&self, id: &InstanceId) {
         if let Some(entry) = self.fleet().instances.get_mut(id)
             && entry.instance.state == InstanceState::Pending
@@ -121,7 +121,7 @@ impl LocalCompute {
         }
     }
 
-    /// Records that an instance has reported to be stopping. Its process ends by itself.
+    /// Records that an instance has reported that it is stopping. Its process ends by itself.
     ///
     /// # Errors
     /// `NotFound` for an unknown instance, `Conflict` for one that is neither running nor ending.
@@ -174,7 +174,7 @@ impl LocalCompute {
         Ok(())
     }
 
-    /// Waits until no instance has a process any more, for at most `limit`.
+    /// Waits until no instance has a process, for at most `limit`.
     pub(super) async fn all_ended(&self, limit: Duration) {
         let mut changes = self.changes.subscribe();
         let ended = async {
@@ -190,7 +190,7 @@ impl LocalCompute {
     }
 }
 
-/// Returns the state of an instance whose process has ended, and the reason if nobody asked for it.
+/// Returns the state of an instance whose process has ended, and the reason if its end was not requested.
 fn after_end(state: InstanceState, status: Option<ExitStatus>) -> (InstanceState, Option<String>) {
     use std::os::unix::process::ExitStatusExt as _;
     let reason = match status.map(|s| (s.code(), s.signal())) {
@@ -207,7 +207,7 @@ fn after_end(state: InstanceState, status: Option<ExitStatus>) -> (InstanceState
     }
 }
 
-/// Returns an id with 17 hex digits, as EC2 has them.
+/// Returns an id with 17 hex digits, like EC2's.
 fn new_id() -> InstanceId {
     InstanceId(format!("i-{:017x}", rand::random::<u128>() >> 60))
 }

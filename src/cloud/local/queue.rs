@@ -60,7 +60,7 @@ pub(super) struct LocalQueue {
     last_seq: Arc<AtomicU64>,
 }
 
-/// A message that was put into the index, and the result of its commit to come, if it is awaited.
+/// A message that was put into the index, and the future result of its commit, if it is awaited.
 struct Accepted {
     seq: Seq,
     dedup: Option<String>,
@@ -72,13 +72,13 @@ struct Accepted {
 enum Durable {
     /// With the next commit, which the sender awaits.
     Now,
-    /// Some time later, unless it is deleted before.
+    /// Some time later, unless it is deleted first.
     Buffered,
 }
 
 impl LocalQueue {
-    /// Opens the queue with the messages that the journal has of it. `shared` is the clock and the last position of all
-    /// queues.
+    /// Opens the queue with the messages that the journal holds for it. `shared` is the clock and the highest position
+    /// in any queue.
     pub(super) fn open(
         spec: QueueSpec,
         dead_letter: Option<Arc<Self>>,
@@ -127,7 +127,7 @@ impl LocalQueue {
         let mut parts = receipt.0.split('-').map(|part| u64::from_str_radix(part, 16).ok());
         match (parts.next().flatten(), parts.next().flatten(), parts.next().flatten()) {
             (Some(epoch), Some(seq), Some(delivery)) if epoch == self.clock.epoch_ms => Ok(Ticket { seq, delivery }),
-            (Some(_), Some(_), Some(_)) => Err(CloudError::Conflict("the receipt was given before a restart".into())),
+            (Some(_), Some(_), Some(_)) => Err(CloudError::Conflict("the receipt was issued before a restart".into())),
             _ => Err(CloudError::Invalid("not a receipt of this queue".into())),
         }
     }
@@ -177,7 +177,7 @@ impl LocalQueue {
         seq
     }
 
-    /// Waits until an accepted message is durable; removes it if it cannot be.
+    /// Waits until an accepted message is durable; removes it if it cannot be made durable.
     async fn durable(&self, accepted: Accepted) -> CloudResult<()> {
         let Accepted { seq, dedup, durable } = accepted;
         let Some(durable) = durable else { return Ok(()) };
@@ -231,11 +231,11 @@ impl LocalQueue {
         let body = self.body(state, seq)?;
         state.forget_body(seq);
         let Some(dead) = &self.dead_letter else {
-            tracing::warn!(queue = %self.name, "a message was received too often and is dropped");
+            tracing::warn!(queue = %self.name, "a message was received too often: dropping it");
             self.forget(seq);
             return Ok(());
         };
-        tracing::warn!(queue = %self.name, to = %dead.name, "a message was received too often and moves");
+        tracing::warn!(queue = %self.name, to = %dead.name, "a message was received too often: dead-lettering it");
         let now = self.clock.now();
         let group = dead.spec.fifo.then(|| seq.to_string());
         let stored = StoredMessage { receives: 0, visible_at: now, group, dedup: None };
@@ -282,7 +282,7 @@ impl Queue for LocalQueue {
         for accepted in accepted {
             out.push(match accepted {
                 Ok(Some(accepted)) => self.durable(accepted).await,
-                Ok(None) => self.flush().await, // its first message may not be durable yet
+                Ok(None) => self.flush().await, // the first message with this id may not be durable yet
                 Err(error) => Err(error),
             });
         }
@@ -291,7 +291,7 @@ impl Queue for LocalQueue {
 
     async fn send_buffered(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
         if self.state().cached_bytes > MAX_CACHED_BYTES {
-            return self.send(batch).await; // only what is on disk can leave the memory
+            return self.send(batch).await; // only a body that is on disk can be dropped from memory
         }
         batch.into_iter().map(|message| self.accept(message, Durable::Buffered).map(drop)).collect()
     }

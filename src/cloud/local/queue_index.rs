@@ -1,6 +1,6 @@
-//! The index of one queue: which message is delivered next, and which are hidden until when.
+//! The index of one queue: which message is delivered next, and until when messages are hidden.
 //!
-//! It knows neither bodies nor disks. Time is in milliseconds, is passed in, and never goes back.
+//! It holds no bodies and does no I/O. Time is passed in, in milliseconds, and never goes backwards.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -83,7 +83,7 @@ pub struct QueueIndex {
 }
 
 impl QueueIndex {
-    /// Makes the index of an empty queue.
+    /// Creates the index of an empty queue.
     pub fn new(spec: &QueueSpec) -> Self {
         Self {
             visibility_ms: spec.visibility.as_millis() as u64,
@@ -119,7 +119,7 @@ impl QueueIndex {
         false
     }
 
-    /// Forgets a deduplication id whose message was not accepted after all.
+    /// Forgets a deduplication id whose message could not be stored.
     pub fn forget_duplicate(&mut self, dedup: &str) {
         self.dedup.remove(dedup);
     }
@@ -170,7 +170,7 @@ impl QueueIndex {
         self.refresh(seq);
     }
 
-    /// Delivers up to `max` messages, and removes those that it finds to have been received too often.
+    /// Delivers up to `max` messages, and removes those it comes across that have been received too often.
     pub fn receive(&mut self, max: usize, now: u64) -> Received {
         self.expire(now);
         let mut out = Received::default();
@@ -210,7 +210,7 @@ impl QueueIndex {
         }
     }
 
-    /// Removes a message in whatever state it is.
+    /// Removes a message, whatever its state.
     pub fn remove(&mut self, seq: Seq) {
         let Some(entry) = self.entries.remove(&seq) else { return };
         self.ready.remove(&seq);

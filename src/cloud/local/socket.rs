@@ -1,6 +1,7 @@
-//! The Unix socket by which a worker process reaches the queues and its own instance in the parent process.
+//! The Unix socket through which a worker process reaches the queues and its own instance in the parent process.
 //!
-//! The connection also tells each side that the other one has died: see `docs/adr/0004-workers-over-a-unix-socket.md`.
+//! The connection also lets each side notice when the other has died: see
+//! `docs/adr/0004-workers-over-a-unix-socket.md`.
 
 use std::{
     collections::HashSet,
@@ -39,7 +40,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// The calls of a worker to its parent. They have the contracts of [`Queue`], [`Queues`] and [`Metadata`].
 #[tarpc::service]
 trait Parent {
-    /// Identifies the caller. All other calls are `Denied` before.
+    /// Identifies the caller. Until then, all other calls are `Denied`.
     async fn hello(instance: InstanceId, secret: String) -> CloudResult<()>;
     async fn ready() -> CloudResult<()>;
     async fn stopping() -> CloudResult<()>;
@@ -170,7 +171,7 @@ impl Parent for Connection {
 }
 
 /// Opens a socket at that path, readable by its owner only, and returns a future that serves workers until it is
-/// dropped. Replaces a socket that an earlier parent has left.
+/// dropped. Replaces a socket that an earlier parent has left behind.
 ///
 /// # Errors
 /// The socket cannot be created.
@@ -245,8 +246,8 @@ impl SocketCloud {
     }
 }
 
-/// Makes the context of a call: tarpc's own deadline of ten seconds is shorter than a long poll.
-#[expect(clippy::disallowed_methods, reason = "the deadlines of tarpc are of this clock")]
+/// Creates the context of a call: tarpc's own deadline of ten seconds is shorter than a long poll.
+#[expect(clippy::disallowed_methods, reason = "tarpc's deadlines use this clock")]
 fn within(wait: Duration) -> context::Context {
     let mut context = context::current();
     context.deadline = Instant::now() + wait + CALL_TIMEOUT;
@@ -257,7 +258,7 @@ fn flatten<T>(result: Result<CloudResult<T>, RpcError>) -> CloudResult<T> {
     result.unwrap_or_else(|e| Err(CloudError::Unavailable(format!("parent: {e}"))))
 }
 
-/// Returns one result per entry, also when the call as a whole has failed.
+/// Returns one result per entry, even if the call as a whole has failed.
 fn each<T: Clone>(n: usize, result: Result<CloudResult<Vec<CloudResult<T>>>, RpcError>) -> Vec<CloudResult<T>> {
     flatten(result).unwrap_or_else(|error| vec![Err(error); n])
 }

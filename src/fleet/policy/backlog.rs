@@ -3,13 +3,13 @@
 use super::known::{Known, saturating};
 use crate::fleet::rules::FleetRules;
 
-/// With `want(d) = ceil(d / jobs_per_instance)`:
+/// Returns the number of instances wanted. With `want(d) = ceil(d / jobs_per_instance)`:
 ///
 /// - `up   = want(lowest demand of the last up_delay)`: demand that has lasted,
 /// - `down = want(highest demand of the last down_delay)`: demand that may come back,
 /// - `target = min(max(previous, up), down, cap)`.
 ///
-/// It rises when demand has been higher for `up_delay`, falls when demand has been lower for `down_delay`, and
+/// The target rises when demand has been higher for `up_delay`, falls when demand has been lower for `down_delay`, and
 /// otherwise stays (Kubernetes' HorizontalPodAutoscaler calls the two delays stabilization windows). The core stops no
 /// running instance; while the target stays up, an instance that stops itself is started again.
 pub fn target(known: &Known, rules: &FleetRules) -> usize {

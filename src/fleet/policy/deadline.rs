@@ -10,16 +10,17 @@ fn jobs(within: Duration, service: Duration, threads: u64) -> u64 {
     u64::try_from(within.as_nanos() / service.as_nanos()).unwrap_or(u64::MAX).saturating_mul(threads)
 }
 
-/// Let `s` be the service time, `c` the threads per instance, `L` the target latency and `D` the demand. An instance
-/// that runs after `r` (0 if it is running) finishes `jobs(H, r) = c · floor((H − r) / s)` jobs within the horizon `H`.
+/// Returns the fewest instances that finish the backlog in time. Let `s` be the service time, `c` the threads per
+/// instance, `L` the target latency and `D` the demand. An instance that will be running after `r` (0 if it already is)
+/// finishes `jobs(H, r) = c · floor((H − r) / s)` jobs within the horizon `H`.
 ///
 /// `target` is the smallest number of instances, taken in the order running, on their way (soonest first), stopped,
 /// new, whose jobs reach `D`.
 ///
 /// The horizon is `L`, unless instances that must be started boot too slowly for that. They then get half of `L`, or
 /// the time of one job, to work: `H = max(L, boot + max(L/2, s))`, with the warm boot if stopped instances are enough
-/// and the cold boot otherwise. From zero, the backlog is therefore finished within `L/2` of the first boot, and no
-/// instance is started that would come up after the work is done.
+/// and the cold boot otherwise. From zero, the backlog is therefore finished within `max(L/2, s)` of the first boot,
+/// and no instance is started that would come up after the work is done.
 ///
 /// A start is billed for at least `billing_minimum` (EC2: 60 s). As many instances as the backlog keeps busy for that
 /// long, `floor(D · s / (c · billing_minimum))`, cost no more than fewer would, so the target is at least that number.

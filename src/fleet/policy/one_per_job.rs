@@ -2,7 +2,7 @@
 
 use super::known::{Known, saturating};
 
-/// `target = min(demand, cap)`. For every policy, the core subtracts existing instances and starts stopped ones first.
+/// Returns `min(demand, cap)`. For every policy, the core subtracts existing instances and starts stopped ones first.
 pub fn target(known: &Known) -> usize {
     saturating(known.demand).min(known.cap)
 }

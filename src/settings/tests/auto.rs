@@ -1,4 +1,4 @@
-//! What "auto" comes to, and what `config show` says of it.
+//! How "auto" is resolved, and what `config show` prints for it.
 
 use std::{path::PathBuf, time::Duration};
 

@@ -16,13 +16,13 @@ fn every_key_is_read_by_a_section() {
     assert_eq!(r.unread(), Vec::<String>::new());
 }
 
-/// Values in TOML whose type the key does not take, judged by its default.
+/// Returns values in TOML whose type the key does not take, judging by its default.
 fn of_wrong_types(default: &ValueKind) -> &'static [&'static str] {
     match default {
         ValueKind::Boolean(_) => &["1", "0.0", "\"perhaps\"", "[true]", "{}"],
         ValueKind::I64(_) | ValueKind::Float(_) => &["true", "\"many\"", "\"yes\"", "\"\"", "[1]", "{}"],
         ValueKind::Array(_) => &["true", "7", "7.5", "[[1]]", "[true]", "{}"],
-        // A count may be "auto" too.
+        // A count may also be "auto".
         ValueKind::String(s) if s == "auto" => &["true", "7.5", "[\"auto\"]", "{}"],
         ValueKind::String(_) => &["true", "7", "7.5", "[\"a\"]", "{}"],
         other => panic!("a default of another type: {other:?}"),
@@ -49,7 +49,7 @@ fn every_key_refuses_other_types_and_names_itself_and_its_source() {
     }
 }
 
-/// What `config/default.toml` says above each key.
+/// Returns the comment above each key of `config/default.toml`.
 fn documentation() -> BTreeMap<String, String> {
     let (mut section, mut comment, mut all) = (String::new(), String::new(), BTreeMap::new());
     for line in include_str!("../../../config/default.toml").lines() {
@@ -80,15 +80,15 @@ fn bound(text: &str) -> Option<Bound> {
     number().or_else(|| bytes().map(|b| Bound::Bytes(b.as_u64()))).or_else(time)
 }
 
-/// The last "A to B" of a documentation.
+/// Returns the last "A to B" of a comment.
 fn range(documentation: &str) -> Option<(Bound, Bound)> {
     let words: Vec<&str> = documentation.split_whitespace().collect();
     let ranges = words.windows(3).filter(|w| w[1] == "to").map(|w| Some((bound(w[0])?, bound(w[2])?)));
     ranges.flatten().last()
 }
 
-/// The value just below (`up` = false) or above a bound, in TOML, and the bound itself; of three numbers where a list
-/// is wanted.
+/// Returns the value just below (`up` = false) or above a bound, in TOML, and the bound itself: three times each if the
+/// key takes a list.
 fn beside(at: Bound, up: bool, default: &ValueKind) -> (Option<String>, String) {
     let step = |n: f64| match (default, up) {
         (ValueKind::Float(_) | ValueKind::Array(_), true) => n + n.abs().max(1.0) * 1e-3,
@@ -127,7 +127,7 @@ fn every_key_is_documented_and_its_range_is_the_documented_one() {
             continue;
         };
         if matches!(default, ValueKind::String(s) if s != "auto" && bound(s).is_none()) {
-            continue; // The range is of characters.
+            continue; // a range of characters
         }
         let env: Vec<_> = room.into_iter().filter(|(name, _)| *name != variable(&key)).collect();
         for (at, up) in [(lowest, false), (highest, true)] {
@@ -141,7 +141,7 @@ fn every_key_is_documented_and_its_range_is_the_documented_one() {
     }
 }
 
-/// A value in TOML that differs from the default.
+/// Returns a value in TOML that differs from the default.
 fn another(key: &str, documentation: &str, default: &ValueKind) -> String {
     match key {
         "fleet.policy" => "\"backlog\"".into(),

@@ -1,4 +1,4 @@
-//! Settings of files and environments that a test writes down.
+//! Loads settings from files and environments that a test specifies.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,18 +23,18 @@ pub(super) fn defaults() -> Layers {
     Layers::load(None, HashMap::new()).expect("the defaults")
 }
 
-/// `key` with its variable of the environment.
+/// Returns the environment variable of `key`.
 pub(super) fn variable(key: &str) -> String {
     format!("ROLLCALL__{}", key.replace('.', "__").to_uppercase())
 }
 
-/// A file that sets `key` to `value`, which is TOML.
+/// Returns a file that sets `key` to `value`, in TOML.
 pub(super) fn file(key: &str, value: &str) -> String {
     let (section, name) = key.split_once('.').expect("section.name");
     format!("[{section}]\n{name} = {value}\n")
 }
 
-/// What `config show` prints, by key, on a machine with 2 cores.
+/// Returns what `config show` prints, by key, on a machine with 2 cores.
 pub(super) fn effective(env: &[(&str, &str)]) -> BTreeMap<String, Entry> {
     let env = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     let entries = Settings::effective(&Layers::load(None, env).expect("known"), 2).expect("valid");

@@ -1,4 +1,4 @@
-//! Boots and their distribution, and what is billed of them.
+//! Boots and their distribution, and what is billed for them.
 
 use super::*;
 use crate::fleet::{Cause, InstanceId, InstanceState};

@@ -74,7 +74,7 @@ impl Controller for Script {
     }
 }
 
-/// What a run left behind.
+/// The result of a run.
 struct Outcome {
     history: History,
     usage: Usage,

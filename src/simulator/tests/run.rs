@@ -20,7 +20,7 @@ fn the_controller_receives_a_hint_for_each_upload_if_the_model_says_so() {
 
 #[test]
 fn the_controller_is_woken_when_it_asked_for_it_last() {
-    /// Asks at each step to be woken ten seconds later.
+    /// Requests a wake-up ten seconds later at each step.
     struct Ticker(Rc<RefCell<Vec<Time>>>);
     impl Controller for Ticker {
         fn step(&mut self, event: Event, now: Time) -> Decision {

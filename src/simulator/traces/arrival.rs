@@ -10,10 +10,10 @@ pub const MAX_ARRIVALS: usize = 1_000_000;
 /// A job's index in its trace.
 pub type JobIndex = usize;
 
-/// The arrival of a job since the start of the trace, and the job's time on a thread.
+/// When a job arrives, and how long it takes on a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// Since the beginning of the trace.
+    /// Time since the start of the trace.
     pub at: Time,
     /// Time on a thread.
     pub service: Duration,

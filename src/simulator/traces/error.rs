@@ -8,8 +8,8 @@ use super::{MAX_ARRIVALS, shapes};
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
     /// Neither a trace nor a file has this name.
-    #[error("{0:?} is neither a trace nor a file: traces are {names}, report-N with N from 1 to {MAX_ARRIVALS}, and paths \
-             of CSV files", names = shapes::NAMES.join(", "))]
+    #[error("{0:?} is neither a trace nor a file: traces are {names}, report-N with N from 1 to {MAX_ARRIVALS}, and \
+             paths of CSV files", names = shapes::NAMES.join(", "))]
     Unknown(String),
     /// The file cannot be read.
     #[error("{file}: {source}")]
@@ -19,7 +19,7 @@ pub enum TraceError {
         /// What went wrong.
         source: csv::Error,
     },
-    /// A line is wrong.
+    /// A line is malformed.
     #[error("{file}, line {line}: {problem}")]
     Line {
         /// The file.

@@ -1,4 +1,4 @@
-//! An AWS account on emulators in which `rollcall aws` can be run: machines boot by their own user data.
+//! An AWS account on emulators in which `rollcall aws` can be run: machines boot with their own user data.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,13 +13,13 @@ pub struct Account {
     /// SQS, S3, CloudFormation and the rest.
     pub ministack: Emulator,
     pub ec2: Emulator,
-    /// What machines and images have on their disks, by id.
+    /// The disks of machines and images, by id.
     disks: TempDir,
-    /// Where a web node serves.
+    /// The port of the web node.
     web_port: u16,
 }
 
-/// What a command has said.
+/// The output of a command.
 pub struct Said {
     pub well: bool,
     pub out: String,
@@ -27,7 +27,7 @@ pub struct Said {
 }
 
 impl Account {
-    /// `machines`: settings of all machines.
+    /// Starts the emulators. `machines` are settings of all machines.
     pub async fn start(machines: &[(&str, &str)]) -> Self {
         let disks = tempfile::tempdir().expect("a temporary folder");
         let (port, web_port) = (free_port(), free_port());
@@ -47,7 +47,7 @@ impl Account {
         Self { ministack, ec2, disks, web_port }
     }
 
-    /// `rollcall` with a person's credentials for this account.
+    /// Returns a `rollcall` command with an operator's credentials for this account.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(rollcall_testing::program());
         command
@@ -70,7 +70,7 @@ impl Account {
         format!("http://127.0.0.1:{}{path}", self.web_port)
     }
 
-    /// What the machines' services have said.
+    /// Returns the log of the machines' services.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.disks.path().join("log")).unwrap_or_default()
     }
@@ -87,13 +87,13 @@ impl Account {
         rollcall::cloud::aws::ec2_client(&emulators::sdk(&self.ec2.url).await)
     }
 
-    /// Names of all buckets.
+    /// Returns the names of all buckets.
     pub async fn buckets(&self) -> Vec<String> {
         let list = self.s3().await.list_buckets().send().await.expect("a list");
         list.buckets.unwrap_or_default().into_iter().filter_map(|bucket| bucket.name).collect()
     }
 
-    /// States of all machines.
+    /// Returns the states of all machines.
     pub async fn states(&self) -> Vec<String> {
         let machines = self.ec2.ask("/instances").await;
         let machines = machines.as_array().expect("a list").iter();
@@ -107,20 +107,20 @@ pub fn said(output: Output) -> Said {
 }
 
 impl Said {
-    /// What was printed by a command that must have done well.
+    /// Returns the standard output of a command that must have succeeded.
     pub fn done(self) -> String {
         assert!(self.well, "{}{}", self.out, self.err);
         self.out
     }
 
-    /// What was said by a command that must have failed.
+    /// Returns the standard error of a command that must have failed.
     pub fn failed(self) -> String {
         assert!(!self.well, "it did well: {}{}", self.out, self.err);
         self.err
     }
 }
 
-/// A program for images that does what `script` says.
+/// Creates a program for images that runs `script`, and returns its path.
 pub fn program(folder: &Path, script: &str) -> String {
     use std::os::unix::fs::PermissionsExt as _;
     let path = folder.join("program");

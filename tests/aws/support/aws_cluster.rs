@@ -25,32 +25,33 @@ const START: Duration = Duration::from_secs(60);
 
 pub struct Cluster {
     pub ministack: Emulator,
-    /// What the web nodes and controllers call SQS and S3 through, and what the workers do.
+    /// Proxies in front of SQS and S3: one for web nodes and controllers, and one for workers.
     pub node_calls: CountingProxy,
     pub worker_calls: CountingProxy,
     pub ec2: Emulator,
-    /// What all of them call EC2 through.
+    /// A proxy in front of EC2 for all of them.
     pub ec2_calls: CountingProxy,
-    /// Makes the names of this cluster's buckets its own.
+    /// Makes the names of this cluster's buckets unique.
     suffix: String,
     env: Vec<(String, String)>,
     program: String,
 }
 
 impl Cluster {
-    /// Emulators and buckets; no node yet. `extra`: settings of all processes.
+    /// Starts the emulators and creates the buckets, but starts no node. `extra` are settings of all processes.
     pub async fn start(extra: &[(&str, &str)]) -> Self {
         Self::start_running(&rollcall_testing::program(), extra).await
     }
 
-    /// The same, of another program than Rollcall itself.
+    /// Does the same with a program other than Rollcall itself.
     pub async fn start_running(program: &str, extra: &[(&str, &str)]) -> Self {
         let (ministack, port) = (Emulator::ministack().await, free_port());
         let [rest, ec2] = [ministack.url.clone(), format!("http://127.0.0.1:{port}")];
         Self::start_with(program, ministack, port, [&rest, &ec2], extra).await
     }
 
-    /// The same, where all processes call `wire` for SQS and S3 (the first) and EC2, which will be on `port`.
+    /// Does the same, except that all processes call the URLs of `wire` for SQS and S3 (the first) and for EC2, which
+    /// will be on `port`.
     pub async fn start_behind(ministack: Emulator, port: u16, wire: [&str; 2], extra: &[(&str, &str)]) -> Self {
         Self::start_with(&rollcall_testing::program(), ministack, port, wire, extra).await
     }
@@ -74,11 +75,11 @@ impl Cluster {
             ("ROLLCALL__AWS__S3_PATH_STYLE", "true"),
             ("ROLLCALL__FLEET__POLL_EVERY", "300ms"),
             ("ROLLCALL__FLEET__DESCRIBE_EVERY", "300ms"),
-            // The emulator shows at once what it was asked for.
+            // The emulator shows the effect of a call immediately.
             ("ROLLCALL__FLEET__DESCRIBE_LAG", "1s"),
             ("ROLLCALL__FLEET__KEEP_STOPPED", "0"),
             ("ROLLCALL__WORKER__IDLE_STOP", "2s"),
-            // Nobody pays for the minute here.
+            // No minimum is billed here.
             ("ROLLCALL__FLEET__BILLING_MINIMUM", "0s"),
             ("ROLLCALL__WORKER__THREADS", "1"),
             ("ROLLCALL__LOG__LEVEL", "warn"),
@@ -120,7 +121,7 @@ impl Cluster {
         rollcall::cloud::aws::sqs_client(&emulators::sdk(&self.ministack.url).await)
     }
 
-    /// A command with the cluster's environment.
+    /// Returns a command with the cluster's environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments).envs(self.env.iter().map(|(key, value)| (key, value))).stdin(Stdio::null());
@@ -138,7 +139,7 @@ impl Cluster {
         self.node_with(role, &[]).await
     }
 
-    /// The same with settings of its own.
+    /// Does the same with settings of the node's own.
     pub async fn node_with(&self, role: &str, settings: &[(&str, &str)]) -> Node {
         let port = free_port();
         let mut command = self.command(&[role]);
@@ -155,20 +156,20 @@ impl Cluster {
         node
     }
 
-    /// Ids and states of all instances, as EC2 has them.
+    /// Returns the ids and states of all instances, as EC2 has them.
     pub async fn instances(&self) -> Vec<(String, String)> {
         let text = |value: &Value| value.as_str().expect("text").to_owned();
         let instances = self.ec2.ask("/instances").await;
         instances.as_array().expect("a list").iter().map(|i| (text(&i["id"]), text(&i["state"]))).collect()
     }
 
-    /// How many instances are in one of these states.
+    /// Returns the number of instances in these states.
     pub async fn count(&self, states: &[&str]) -> usize {
         self.instances().await.iter().filter(|(_, state)| states.contains(&state.as_str())).count()
     }
 }
 
-/// A process of the cluster that is no worker.
+/// A process of the cluster that is not a worker.
 pub struct Node {
     process: Child,
     port: u16,

@@ -1,4 +1,4 @@
-//! A TCP proxy that notes the calls of SQS, S3 and EC2 that pass through it.
+//! A TCP proxy that records the calls to SQS, S3 and EC2 that pass through it.
 
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
@@ -13,11 +13,11 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// Every call of SQS's JSON protocol has this header; bodies hold nothing like it.
+/// Every call of SQS's JSON protocol has this header; bodies contain nothing like it.
 const SQS: &str = "x-amz-target: AmazonSQS.";
-/// Every body of EC2's query protocol begins so.
+/// Every body of EC2's query protocol begins with this.
 const EC2: &[u8] = b"Action=";
-/// What is kept of a line that does not end: a head line is shorter.
+/// How much is kept of an unfinished line: lines of a request's head are shorter.
 const LINE: usize = 16 << 10;
 
 type Calls = Arc<Mutex<Vec<(Instant, String)>>>;
@@ -28,7 +28,7 @@ pub struct CountingProxy {
 }
 
 impl CountingProxy {
-    /// Passes on to `upstream` (`http://HOST:PORT`) for as long as the runtime lives.
+    /// Starts a proxy in front of `upstream` (`http://HOST:PORT`), which runs for as long as the runtime.
     pub async fn start(upstream: &str) -> Self {
         let upstream = upstream.strip_prefix("http://").expect("an http URL").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -45,7 +45,7 @@ impl CountingProxy {
         Self { url, calls }
     }
 
-    /// Calls so far, by action. Those of S3 are action and bucket.
+    /// Returns the number of calls so far by action, or for S3 by action and bucket.
     pub fn counts(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for (_, action) in self.calls() {
@@ -59,7 +59,7 @@ impl CountingProxy {
         self.calls.lock().expect("no panic").clear();
     }
 
-    /// Calls so far, in their order.
+    /// Returns the calls so far, in order.
     pub fn calls(&self) -> Vec<(Instant, String)> {
         self.calls.lock().expect("no panic").clone()
     }
@@ -80,7 +80,7 @@ async fn pass(client: TcpStream, upstream: String, calls: Calls) {
     }
 }
 
-/// Notes the calls in the lines that have ended, and keeps what follows.
+/// Records the calls in the complete lines, and keeps the rest.
 fn note(seen: &mut Vec<u8>, calls: &Calls) {
     let add = |action: String| calls.lock().expect("no panic").push((Instant::now(), action));
     while let Some(end) = seen.iter().position(|byte| *byte == b'\n') {

@@ -1,4 +1,4 @@
-//! How many instances there are at the same time.
+//! Measures how many instances there are at the same time.
 
 use std::sync::{
     Arc,
@@ -12,8 +12,8 @@ use rollcall_testing::emulators;
 
 use super::aws_cluster::Cluster;
 
-/// Looks at the fleet from outside, as fast as EC2 answers, and keeps the largest number of instances that were not
-/// terminated nor on their way there.
+/// Describes the fleet from outside, as fast as EC2 answers, and keeps the largest number of instances that were
+/// neither terminated nor shutting down.
 pub struct FleetWatch {
     most: Arc<AtomicUsize>,
     looks: Arc<AtomicUsize>,
@@ -41,7 +41,7 @@ impl FleetWatch {
         Self { most, looks, over, task }
     }
 
-    /// The largest number, and how often it was looked.
+    /// Returns the largest number of instances, and the number of descriptions.
     pub async fn end(self) -> (usize, usize) {
         self.over.store(true, Ordering::Relaxed);
         self.task.await.expect("no panic");

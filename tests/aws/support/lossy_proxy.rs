@@ -39,7 +39,7 @@ impl LossyProxy {
         self.lose.store(true, Ordering::SeqCst);
     }
 
-    /// Whether the answer that was to be lost is lost.
+    /// Returns whether the answer that was to be lost has been lost.
     pub fn has_lost(&self) -> bool {
         !self.lose.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! Emulated accounts and clusters, and what is between them and the code under test.
+//! Emulated accounts and clusters, and the proxies between them and the code under test.
 
 pub mod account;
 pub mod aws_cluster;

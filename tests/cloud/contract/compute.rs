@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Stops an instance by the means of its cloud.
 pub type Stop = Box<dyn Fn(&InstanceId) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// An adapter, and what the cases need to know of it.
+/// An adapter, and what the cases need to know about it.
 pub struct World {
     /// The adapter under test, with no instances yet.
     pub compute: Arc<dyn Compute>,
@@ -38,7 +38,7 @@ impl World {
         ids
     }
 
-    /// One instance in that state.
+    /// Launches an instance and brings it into that state.
     async fn instance(&self, state: InstanceState) -> InstanceId {
         let id = self.launch(1).await.remove(0);
         self.becomes(&id, InstanceState::Running).await;
@@ -177,7 +177,7 @@ pub async fn another_clusters_instances_are_not_seen(world: &World) {
     assert_eq!(seen, [theirs]);
 }
 
-/// Makes tests of all cases on the adapter that `$world` (an async fn) makes; see [`contract_tests`].
+/// Defines tests of all cases on the adapter that `$world` (an async fn) makes; see [`contract_tests`].
 #[macro_export]
 macro_rules! compute_contract {
     ($how:ident, $adapter:ident, $world:path) => {

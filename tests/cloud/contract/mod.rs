@@ -7,9 +7,9 @@ pub mod queue;
 use futures_util::future::LocalBoxFuture;
 use tokio::task::LocalSet;
 
-/// Makes tests of cases: `each` is a test of its own, or `at_once` all are one test.
+/// Defines tests of cases: with `each`, one test per case; with `at_once`, one test for all of them.
 ///
-/// The latter is for adapters that need an emulator: it takes longer to start than most cases do.
+/// The latter is for adapters that need an emulator: it takes longer to start than most cases take.
 #[macro_export]
 macro_rules! contract_tests {
     (each, $port:ident, $adapter:ident, $world:path, $($case:ident)*) => {

@@ -211,7 +211,7 @@ pub async fn keys_that_are_not_relative_paths_are_refused(world: &World) {
     assert_eq!(world.store().list(&world.bucket, "").await.expect("a listing"), []);
 }
 
-/// Makes tests of all cases on the adapter that `$world` (an async fn) makes; see [`contract_tests`].
+/// Defines tests of all cases on the adapter that `$world` (an async fn) makes; see [`contract_tests`].
 #[macro_export]
 macro_rules! object_store_contract {
     ($how:ident, $adapter:ident, $world:path) => {

@@ -19,7 +19,7 @@ pub use self::{groups::*, limits::*, messages::*, polling::*, receipts::*};
 /// Longest time for anything that is expected to happen.
 const LONG: Duration = Duration::from_secs(20);
 
-/// An adapter, and what the cases need to know of it.
+/// An adapter, and what the cases need to know about it.
 pub struct World {
     /// The adapter under test.
     pub queues: Arc<dyn Queues>,
@@ -27,8 +27,8 @@ pub struct World {
     pub creator: Arc<dyn Queues>,
     /// Shortest visibility and delay that the adapter supports.
     pub tick: Duration,
-    /// Whether calls with a receipt that is no longer valid return the errors of the contract. An emulator's may
-    /// differ; such a receipt must have no effect in any case.
+    /// Whether calls with a receipt that is no longer valid return the errors of the contract. Those of an emulator may
+    /// differ; in any case, such a receipt must have no effect.
     pub reports_late_receipts: bool,
     /// What must live as long as the adapter.
     pub _keep: Box<dyn Any + Send + Sync>,
@@ -60,7 +60,7 @@ impl World {
         self.create(self.spec(true)).await
     }
 
-    /// A queue with a visibility of one tick.
+    /// Creates a queue with a visibility of one tick.
     async fn short_visibility(&self, fifo: bool) -> Arc<dyn Queue> {
         self.create(QueueSpec { visibility: self.tick, ..self.spec(fifo) }).await
     }
@@ -79,7 +79,7 @@ fn grouped(group: &str, body: &str) -> Message {
     }
 }
 
-/// A body that is text.
+/// Returns a body as text.
 fn text(delivery: Delivery) -> String {
     String::from_utf8(delivery.body.into()).expect("text")
 }
@@ -90,7 +90,7 @@ async fn send(queue: &dyn Queue, messages: impl IntoIterator<Item = Message>) {
     }
 }
 
-/// The next message, which must come.
+/// Receives the next message, which must arrive.
 async fn one(queue: &dyn Queue) -> Delivery {
     let mut deliveries = queue.receive(1, LONG).await.expect("a receive");
     assert_eq!(deliveries.len(), 1, "no message came");
@@ -107,7 +107,7 @@ async fn delete(queue: &dyn Queue, delivery: &Delivery) {
     }
 }
 
-/// A message of a group of its own, for either kind of queue.
+/// Returns a message for either kind of queue; on a FIFO queue, it has a group of its own.
 fn alone(fifo: bool, body: &str) -> Message {
     if fifo { grouped(&Ulid::generate().to_string(), body) } else { plain(body) }
 }
@@ -132,7 +132,7 @@ async fn depth_becomes(queue: &dyn Queue, expected: Depth) {
     wait_until(&what, LONG, async || queue.depth().await.expect("a depth") == expected).await;
 }
 
-/// Makes tests of all cases on the adapter that `$world` (an async fn) makes; see [`contract_tests`].
+/// Defines tests of all cases on the adapter that `$world` (an async fn) makes; see [`contract_tests`].
 #[macro_export]
 macro_rules! queue_contract {
     ($how:ident, $adapter:ident, $world:path) => {

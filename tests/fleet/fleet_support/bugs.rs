@@ -1,4 +1,4 @@
-//! Bugs put in on purpose between the core and its world. The promises must catch each of them.
+//! Bugs injected between the core and its world. The checks of the promises must catch each of them.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ pub enum Bug {
     IntentsNotCounted,
     /// Each launch goes out twice, under two tokens.
     LaunchesDoubled,
-    /// A launch that is tried again has a new token.
+    /// A launch that is retried has a new token.
     TokensChange,
     /// Running instances look stopped.
     RunningLooksStopped,
     /// The core believes that the cloud shows everything at once.
     NoPatience,
-    /// The core is not woken when it asked for it.
+    /// The core is not woken when it has requested it.
     NoTicks,
     /// Starts never reach the cloud.
     StartsDropped,

@@ -16,7 +16,7 @@ use super::{
 /// What goes wrong with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Loss {
-    /// It is carried out all the same.
+    /// It is carried out nevertheless.
     applied: bool,
     /// The controller learns that there is no answer.
     noticed: bool,
@@ -34,12 +34,12 @@ struct Call {
 #[derive(Default)]
 pub struct Calls {
     calls: Vec<Call>,
-    /// Instances that may yet come of launches under way: by token, the epoch and how many.
+    /// Instances that launches under way may still create: by token, the epoch and the number.
     may_come: BTreeMap<String, (u64, usize)>,
 }
 
 impl Calls {
-    /// Instances that may yet come of launches under way, of `epoch` or of all.
+    /// Returns the number of instances that launches under way, of `epoch` or of all epochs, may still create.
     pub fn may_come(&self, epoch: Option<u64>) -> usize {
         self.may_come.values().filter(|(of, _)| epoch.is_none_or(|e| e == *of)).map(|(_, count)| count).sum()
     }
@@ -84,7 +84,7 @@ impl Calls {
         }
     }
 
-    /// What the controller of `epoch` learns of its call.
+    /// Returns what the controller of `epoch` learns of its call.
     pub fn answer(&mut self, call: usize, epoch: u64) -> Option<Event> {
         let call = &mut self.calls[call];
         if call.epoch != epoch {
@@ -98,7 +98,7 @@ impl Calls {
     }
 }
 
-/// The answer to a call that got none.
+/// Returns the event of a call that got no answer.
 fn lost(action: &Action) -> Event {
     let gone = || CloudError::Unavailable("no answer".into());
     match action.clone() {

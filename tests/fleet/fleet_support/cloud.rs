@@ -44,7 +44,7 @@ impl Cloud {
         }
     }
 
-    /// The machines as they were some time ago.
+    /// Describes the machines as they were some time ago.
     fn describe(cluster: &Cluster, env: &mut Environment) -> Vec<Instance> {
         let at = env.now - env.rng.below(env.plan.staleness + 1).min(env.now);
         let shown = cluster.machines.iter().filter_map(|m| {

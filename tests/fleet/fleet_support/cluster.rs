@@ -15,17 +15,17 @@ pub struct Machine {
     pub token: String,
     pub state: InstanceState,
     boot: u32,
-    /// Jobs at work.
+    /// Jobs in progress.
     busy: u32,
     /// It came up and does nothing.
     dead: bool,
     idle_since: Ms,
-    /// States with the times they began; `None`: not listed any more.
+    /// States, each with the time at which it began; `None`: no longer listed.
     past: Vec<(Ms, Option<InstanceState>)>,
 }
 
 impl Machine {
-    /// Its state as it was shown at `at`.
+    /// Returns the state that the cloud showed at `at`.
     pub fn shown(&self, at: Ms) -> Option<InstanceState> {
         self.past.iter().rev().find(|(since, _)| *since <= at)?.1
     }
@@ -36,7 +36,7 @@ pub struct Cluster {
     pub machines: Vec<Machine>,
     pub visible: u32,
     pub in_flight: u32,
-    /// Workers that were terminated at work.
+    /// Workers that were terminated while they worked.
     pub killed: Vec<InstanceId>,
 }
 
@@ -49,7 +49,7 @@ impl Cluster {
         self.machines.iter().filter(|m| m.state == InstanceState::Stopped).count()
     }
 
-    /// Whether every job is done and no machine is up or in between.
+    /// Returns whether every job is done and every machine is stopped or terminated.
     pub fn at_rest(&self) -> bool {
         let resting = |m: &Machine| matches!(m.state, InstanceState::Stopped | InstanceState::Terminated);
         self.visible + self.in_flight == 0 && self.machines.iter().all(resting)
@@ -67,7 +67,7 @@ impl Cluster {
 
     // ------------------------------------------------------------ what the cloud does
 
-    /// Makes a machine, which boots.
+    /// Creates a machine and boots it.
     pub fn create(&mut self, token: &str, env: &mut Environment) -> InstanceId {
         let m = self.machines.len();
         let id = InstanceId(format!("i-{m}"));
@@ -124,7 +124,7 @@ impl Cluster {
         self.set(m, InstanceState::Terminated, env);
     }
 
-    /// A machine ends and is not listed any more.
+    /// Ends a machine, which is then no longer listed.
     pub fn vanish(&mut self, m: usize, env: &mut Environment) {
         env.saw("vanished");
         self.return_jobs(m, env);
@@ -208,7 +208,7 @@ impl Cluster {
         env.later(env.plan.idle, Happening::Idle { machine: m, boot: machine.boot });
     }
 
-    /// A worker that has been idle for long enough stops its machine.
+    /// Stops the machine of a worker that has been idle for long enough.
     pub fn idle(&mut self, m: usize, boot: u32, env: &mut Environment) {
         let machine = &self.machines[m];
         let idle = machine.busy == 0 && machine.idle_since + env.plan.idle <= env.now;
@@ -223,7 +223,7 @@ impl Cluster {
         }
     }
 
-    /// The jobs of a machine that goes away are delivered again.
+    /// Returns the jobs of a machine that ends to the queue.
     fn return_jobs(&mut self, m: usize, env: &mut Environment) {
         let jobs = std::mem::take(&mut self.machines[m].busy);
         self.in_flight -= jobs;

@@ -1,4 +1,4 @@
-//! What the parts of the world share: virtual time, chance, what is to happen, and what has happened.
+//! What the parts of the world share: virtual time, random numbers, what will happen, and what has happened.
 
 use std::{
     cmp::Reverse,
@@ -12,8 +12,8 @@ use super::{plan::Plan, rng::Rng};
 /// Milliseconds of virtual time.
 pub type Ms = u64;
 
-/// What will happen. A machine's `boot` changes with each boot, so that nothing planned for the last one happens to
-/// this.
+/// What will happen. A machine's `boot` changes with each boot, so that nothing planned for an earlier boot applies to
+/// a later one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Happening {
     Arrive {
@@ -88,19 +88,19 @@ impl Environment {
         self.agenda.push(Reverse((self.now + delay, self.sequence, what)));
     }
 
-    /// When the next thing happens.
+    /// Returns when the next thing happens.
     pub fn next_at(&self) -> Option<Ms> {
         self.agenda.peek().map(|Reverse((at, ..))| *at)
     }
 
-    /// Takes the next thing to happen, and moves time on to it.
+    /// Takes the next thing to happen, and advances the time to it.
     pub fn next(&mut self) -> Option<Happening> {
         let Reverse((at, _, what)) = self.agenda.pop()?;
         self.now = self.now.max(at);
         Some(what)
     }
 
-    /// Whether a fault happens now. No fault begins once the plan's calm has begun.
+    /// Returns whether a fault happens now. No fault begins once the plan's calm has begun.
     pub fn fault(&mut self, percent: u32) -> bool {
         self.now < self.plan.calm && self.rng.percent(percent)
     }

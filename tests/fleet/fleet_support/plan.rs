@@ -48,17 +48,17 @@ pub struct Plan {
     pub rules: FleetRules,
 }
 
-/// Noon of a Sunday, as time since the Unix epoch.
+/// Noon on a Sunday, as time since the Unix epoch.
 const NOON: Duration = Duration::from_secs(3 * 86_400 + 43_200);
 
-/// A window that is open at noon or a minute later, for a minute.
+/// Returns a window that opens at noon or a minute later, for a minute.
 fn schedule(rng: &mut Rng, cap: usize) -> Vec<Window> {
     let least = 1 + rng.below(cap as u64 + 1);
     let window = if rng.percent(50) { "sun 12:00-12:01" } else { "daily 12:01-12:02" };
     vec![format!("{window} {least}").parse().expect("a window")]
 }
 
-/// Bursts at any time, and now and then a row of single jobs shortly after one another.
+/// Returns bursts at any time and, in some plans, a series of single jobs in quick succession.
 fn arrivals(rng: &mut Rng, calm: Ms) -> Vec<(Ms, u32)> {
     let mut all: Vec<(Ms, u32)> = (0..1 + rng.below(7)).map(|_| (rng.below(calm), 1 + rng.below(8) as u32)).collect();
     if rng.percent(20) {
@@ -90,7 +90,7 @@ impl Plan {
         let slow = if rng.percent(30) { 5000 } else { 1500 };
         let call_delay = rng.below(slow);
         let staleness = if rng.percent(60) { rng.below(6000) } else { 0 };
-        // Now and then machines boot faster than calls are carried out.
+        // In some plans, machines boot faster than calls are carried out.
         let slowest = if rng.percent(20) { 300 } else { 8000 };
         let (boot, service, idle) = (1 + rng.below(slowest), 1 + rng.below(2000), 300 + rng.below(5000));
         let lag = Duration::from_millis(call_delay + staleness);
@@ -158,7 +158,7 @@ impl Plan {
         }
     }
 
-    /// Simpler plans, each with something taken away.
+    /// Returns simpler plans, each with something removed.
     pub fn simpler(&self) -> Vec<Self> {
         let mut all = Vec::new();
         let mut with = |change: &dyn Fn(&mut Self)| {

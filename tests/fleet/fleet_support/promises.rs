@@ -7,9 +7,9 @@ use super::{
     world::World,
 };
 
-/// Calls of one kind in a row, and the shortest time they may take: a burst of five, then two a second.
+/// Numbers of consecutive calls of one kind, and the shortest time they may take: a burst of five, then two per second.
 const RATES: [(usize, Ms); 2] = [(6, 499), (16, 5_499)];
-/// Causes of terminations, which may each make a call in one step.
+/// Number of causes of terminations, each of which may make a call in one step.
 const CAUSES: usize = 5;
 /// Shortest time between two reads of one kind.
 const READ_INTERVAL: Ms = 50;
@@ -23,7 +23,7 @@ pub struct Promises {
 }
 
 impl Promises {
-    /// A step of the controller.
+    /// Checks a step of the controller.
     pub fn stepped(&mut self, now: Timestamp, step: &Step) {
         match step.wake_at {
             Some(at) if at > now => {}
@@ -31,7 +31,7 @@ impl Promises {
         }
     }
 
-    /// A call of the controller.
+    /// Checks a call of the controller.
     pub fn called(&mut self, epoch: u64, action: &Action, env: &mut Environment) {
         if epoch != self.epoch {
             self.epoch = epoch;
@@ -84,7 +84,7 @@ impl Promises {
         if world.env.plan.staleness == 0 && core.live() > cap {
             return Err(format!("the controller counts {} instances, with a cap of {cap}", core.live()));
         }
-        // Of its predecessors' instances a controller cannot know at once, of its own it must.
+        // A controller cannot know of its predecessors' instances at once, but it must know of its own.
         if world.epoch == 0 && live + may_come > core.live() {
             return Err(format!("{live} live and {may_come} may come, and the controller counts {}", core.live()));
         }

@@ -10,7 +10,7 @@ use rollcall::{
 
 pub const SECOND: Duration = Duration::from_secs(1);
 
-/// Rules under which nothing happens by itself: no timeout, sweep or cooldown that a test does not set.
+/// Returns rules under which nothing happens by itself: no timeout, sweep or cooldown that a test does not set.
 pub fn rules() -> FleetRules {
     FleetRules {
         policy: Policy::OnePerJob,
@@ -57,7 +57,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// A controller that has just started and has received nothing.
+    /// Creates a controller that has just started and has received nothing.
     pub fn new(rules: FleetRules) -> Self {
         Self {
             core: FleetCore::new(rules, 1),
@@ -70,7 +70,7 @@ impl Script {
         }
     }
 
-    /// A controller that has just seen `states`, of instances `i-0`, `i-1` and so on.
+    /// Creates a controller that has just seen `states`, of instances `i-0`, `i-1` and so on.
     pub fn with(rules: FleetRules, states: &[InstanceState]) -> Self {
         let mut script = Self::new(rules);
         for (n, state) in states.iter().enumerate() {
@@ -88,7 +88,7 @@ impl Script {
         FleetView::new(&self.core, self.now, 0)
     }
 
-    /// Has the core receive an event now, and answers its reads.
+    /// Passes an event to the core now, and answers its reads.
     pub fn event(&mut self, event: Event) {
         let step = self.core.step(event, self.now);
         self.wake_at = step.wake_at;
@@ -107,7 +107,7 @@ impl Script {
         }
     }
 
-    /// Lets time pass, and the core wake when it wants to.
+    /// Advances the time, and wakes the core when it has requested it.
     pub fn run_until(&mut self, seconds: f64) {
         let end = Timestamp::new(Duration::from_secs_f64(seconds));
         while let Some(at) = self.wake_at.filter(|at| *at <= end) {
@@ -135,30 +135,30 @@ impl Script {
         }
     }
 
-    /// Has the cloud report a change, and time pass until it is described.
+    /// Reports a change of the cloud, and advances the time until it is described.
     fn changed(&mut self) {
         self.event(Event::Changed);
         self.run_for(0.05);
     }
 
-    /// From now on the cloud shows an instance in `state`.
+    /// Makes the cloud show an instance in `state` from now on.
     pub fn show(&mut self, name: &str, state: InstanceState) {
         self.show_launched(name, state, "");
     }
 
-    /// From now on the cloud shows an instance in `state` that a launch with `token` made.
+    /// Makes the cloud show an instance in `state`, which a launch with `token` created, from now on.
     pub fn show_launched(&mut self, name: &str, state: InstanceState, token: &str) {
         self.set(name, state, token);
         self.changed();
     }
 
-    /// From now on the cloud does not show an instance.
+    /// Makes the cloud no longer show an instance.
     pub fn hide(&mut self, name: &str) {
         self.instances.retain(|i| i.id.0 != name);
         self.changed();
     }
 
-    /// From now on so many jobs wait in the queue.
+    /// Makes this many jobs wait in the queue from now on.
     pub fn jobs(&mut self, visible: u64) {
         self.depth = Depth { visible, ..Depth::default() };
         self.run_for(1.0);
@@ -177,7 +177,7 @@ impl Script {
         self.event(Event::Terminated { results: vec![(id(name), result)] });
     }
 
-    /// The launches so far: when, token, count.
+    /// Returns the launches so far: when, token, count.
     pub fn launches(&self) -> Vec<(f64, &str, usize)> {
         let mut all = Vec::new();
         for (at, action) in &self.calls {
@@ -188,7 +188,7 @@ impl Script {
         all
     }
 
-    /// The starts so far: when, and which.
+    /// Returns the starts so far: when, and which instances.
     pub fn starts(&self) -> Vec<(f64, Vec<&str>)> {
         let mut all = Vec::new();
         for (at, action) in &self.calls {
@@ -199,7 +199,7 @@ impl Script {
         all
     }
 
-    /// The terminations so far: when, why, and which.
+    /// Returns the terminations so far: when, why, and which instances.
     pub fn terminations(&self) -> Vec<(f64, Cause, Vec<&str>)> {
         let mut all = Vec::new();
         for (at, action) in &self.calls {
@@ -210,7 +210,7 @@ impl Script {
         all
     }
 
-    /// The times of reads of one kind.
+    /// Returns the times of the reads of one kind.
     pub fn reads(&self, depth: bool) -> Vec<f64> {
         let wanted = |action: &Action| match action {
             Action::ReadDepth => depth,

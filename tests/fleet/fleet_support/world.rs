@@ -1,5 +1,5 @@
-//! A small cloud on virtual time, with everything that goes wrong in one, drawn from a seed. It drives a [`FleetCore`],
-//! and the promises are checked after everything that happens.
+//! A small cloud on virtual time, with everything that can go wrong in one, drawn from a seed. It drives a
+//! [`FleetCore`], and the promises are checked after everything that happens.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{
     promises::Promises,
 };
 
-/// A history that is not over by then never ends.
+/// A history that is not over by then is considered endless.
 const LIMIT: Ms = 3_000_000;
 
 /// What a controller received from its start to its end.
@@ -74,7 +74,7 @@ impl World {
         }
     }
 
-    /// Keeps what happens, in words.
+    /// Keeps a log of what happens, in words.
     pub fn logged(mut self) -> Self {
         self.env.log = Some(Vec::new());
         self
@@ -114,7 +114,7 @@ impl World {
         self.recordings
     }
 
-    /// Everything planned has happened, every job is done, and the fleet is at rest.
+    /// Returns whether everything planned has happened, every job is done, and the fleet is at rest.
     fn over(&self) -> bool {
         let rules = &self.env.plan.rules;
         let clock = self.env.plan.rules.started_at + Duration::from_millis(self.env.now);
@@ -126,7 +126,7 @@ impl World {
             && self.core.as_ref().is_some_and(|core| core.demand() == 0)
     }
 
-    /// When the controller wants to be woken.
+    /// Returns when the controller must be woken.
     fn wake(&self) -> Option<Ms> {
         if self.bug == Bug::NoTicks || self.core.is_none() {
             return None;
@@ -135,7 +135,7 @@ impl World {
         Some(wake_at.max(self.env.now))
     }
 
-    /// Steps the controller and makes the calls it wants.
+    /// Steps the controller, and makes the calls that it requests.
     fn deliver(&mut self, event: Event) {
         let now = Timestamp::new(Duration::from_millis(self.env.now - self.started));
         let Some(core) = &mut self.core else { return };

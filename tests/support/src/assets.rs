@@ -7,14 +7,14 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::parent).expect("tests/support is in it")
 }
 
-/// A path that `make setup-test` makes.
+/// Returns the path of something that `make setup-test` installs.
 pub fn asset(path: &str) -> PathBuf {
     let asset = root().join(".assets").join(path);
     assert!(asset.exists(), "{} is missing: run make setup-test", asset.display());
     asset
 }
 
-/// The sample photos that come with `make setup`.
+/// Returns the paths of the sample photos, which `make setup` installs.
 pub fn sample_photos() -> Vec<PathBuf> {
     let mut photos = Vec::new();
     let mut folders = vec![asset("photos")];
@@ -32,7 +32,7 @@ pub fn sample_photos() -> Vec<PathBuf> {
     photos
 }
 
-/// The bytes of a sample photo by its file name.
+/// Returns the bytes of the sample photo with this file name.
 pub fn sample(name: &str) -> Vec<u8> {
     let photo = sample_photos().into_iter().find(|p| p.file_name().unwrap() == name);
     std::fs::read(photo.unwrap_or_else(|| panic!("no {name} in .assets/photos: run make setup"))).unwrap()

@@ -18,10 +18,10 @@ const START: Duration = Duration::from_secs(90);
 /// A running emulator.
 pub struct Emulator {
     pub url: String,
-    /// Where its faults and delays are set, if it has such a place.
+    /// URL at which its faults and delays are set, if it has one.
     pub control: String,
     process: Child,
-    /// Its end is the emulator's end.
+    /// The emulator ends when this is closed.
     lifeline: Option<ChildStdin>,
 }
 
@@ -32,7 +32,7 @@ impl Emulator {
         Self::start_on(free_port(), module, arguments, environment, path).await
     }
 
-    /// The same, where the port has to be known before.
+    /// Does the same on a port that has to be known in advance.
     pub async fn start_on(
         port: u16,
         module: &str,
@@ -74,25 +74,25 @@ impl Emulator {
         .await;
     }
 
-    /// SQS and S3.
+    /// Starts SQS and S3.
     pub async fn ministack() -> Self {
         let environment = [("BIND_HOST", "127.0.0.1"), ("GATEWAY_PORT", "{port}"), ("LOG_LEVEL", "ERROR")];
         Self::start("ministack", &[], &environment, "/_ministack/health").await
     }
 
-    /// SQS, S3 and CloudFormation, whose stacks have their machines on the EC2 at `ec2`.
+    /// Starts SQS, S3 and CloudFormation, whose stacks have their machines on the EC2 at `ec2`.
     pub async fn ministack_with_machines(port: u16, ec2: &str) -> Self {
         let environment = [("BIND_HOST", "127.0.0.1"), ("GATEWAY_PORT", "{port}"), ("LOG_LEVEL", "ERROR")];
         let environment = [&environment[..], &[("AWS_ENDPOINT_URL_EC2", ec2)]].concat();
         Self::start_on(port, "tests/emulators/cloudformation_shim.py", &[], &environment, "/_ministack/health").await
     }
 
-    /// EC2. `worker`: the command that an instance runs, and its environment.
+    /// Starts EC2. `worker` is the command that an instance runs, and `environment` its environment.
     pub async fn ec2(worker: Option<&[&str]>, environment: &[(&str, &str)]) -> Self {
         Self::ec2_on(free_port(), worker, environment).await
     }
 
-    /// The same, where the port has to be known before.
+    /// Does the same on a port that has to be known in advance.
     pub async fn ec2_on(port: u16, worker: Option<&[&str]>, environment: &[(&str, &str)]) -> Self {
         let worker = serde_json::to_string(&worker).expect("JSON");
         let environment: Vec<(&str, &str)> =
@@ -124,19 +124,19 @@ impl Drop for Emulator {
     }
 }
 
-/// One ministack for all tests of this program.
+/// Returns the ministack that all tests of this program share.
 pub async fn shared_ministack() -> &'static Emulator {
     static SHARED: OnceCell<Emulator> = OnceCell::const_new();
     SHARED.get_or_init(Emulator::ministack).await
 }
 
-/// One EC2 without workers for all tests of this program.
+/// Returns the EC2 without workers that all tests of this program share.
 pub async fn shared_ec2() -> &'static Emulator {
     static SHARED: OnceCell<Emulator> = OnceCell::const_new();
     SHARED.get_or_init(|| Emulator::ec2(None, &[])).await
 }
 
-/// An SDK configuration for an emulator. Its connections belong to the runtime that uses it first.
+/// Returns an SDK configuration for an emulator. Its connections belong to the runtime that uses it first.
 pub async fn sdk(url: &str) -> SdkConfig {
     aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))

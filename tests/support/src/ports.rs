@@ -11,8 +11,8 @@ use std::{
     },
 };
 
-/// The first port and their number: below those that the system gives to connections by itself, so that nothing else
-/// takes a port before the process that it is meant for does.
+/// The first port, and the number of ports. They are below the system's ephemeral ports, so that no connection takes a
+/// port before the process that it is meant for.
 const PORTS: (u16, u16) = (10_000, 20_000);
 
 /// Returns a port that nobody listens on, and that no test of any program gets before this process has ended.
@@ -24,7 +24,7 @@ pub fn free_port() -> u16 {
     let folder = env::temp_dir().join("rollcall-test-ports");
     fs::create_dir_all(&folder).expect("a folder for the locks");
     loop {
-        // Processes begin at different places, so that they seldom meet.
+        // Processes begin at different ports, so that they rarely try the same one.
         let at = (process::id() as u16).wrapping_mul(31).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
         let port = PORTS.0 + at % PORTS.1;
         let lock = File::create(folder.join(port.to_string())).expect("a lock");

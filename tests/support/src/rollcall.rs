@@ -30,7 +30,7 @@ impl RollcallOptions {
         self
     }
 
-    /// A folder of people to know, relative to the package.
+    /// Adds a folder of people to enroll, relative to the package.
     pub fn enroll(mut self, folder: impl Into<PathBuf>) -> Self {
         self.enroll.push(folder.into());
         self
@@ -45,7 +45,7 @@ pub struct Rollcall {
 }
 
 impl Rollcall {
-    /// Enrolls, starts, and returns when `/readyz` says so.
+    /// Enrolls people, starts the server, and returns when `/readyz` reports that it is ready.
     pub async fn start(options: RollcallOptions) -> Self {
         assert!(Path::new(".assets/onnxruntime").exists(), "the models are not there: run `make setup`");
         let data = tempfile::tempdir().expect("a temporary folder");
@@ -91,7 +91,7 @@ impl Rollcall {
         response.json().await.expect("JSON")
     }
 
-    /// Processes of the instances that are not terminated.
+    /// Returns the ids of the worker processes whose instances are pending or running.
     pub async fn worker_pids(&self) -> Vec<u32> {
         let fleet = self.fleet().await;
         let instances = fleet["instances"].as_array().expect("instances");
@@ -113,7 +113,7 @@ impl Rollcall {
 
 impl Drop for Rollcall {
     fn drop(&mut self) {
-        // The workers are of the same process group.
+        // The workers are in the same process group.
         let _ = killpg(Pid::from_raw(self.process.id() as i32), Signal::SIGKILL);
         let _ = self.process.wait();
     }

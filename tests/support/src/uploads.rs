@@ -1,4 +1,4 @@
-//! Photos, made images and forms for tests of HTTP.
+//! Photos, generated images and forms for tests of HTTP.
 
 use std::io::Cursor;
 
@@ -18,7 +18,7 @@ pub fn photo(path: &str) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}: run `make setup`"))
 }
 
-/// An image without a face.
+/// Returns an image without a face.
 pub fn faceless(width: u32, height: u32) -> Vec<u8> {
     let image = RgbImage::from_fn(width, height, |x, y| image::Rgb([(x / 2) as u8, (y / 2) as u8, 90]));
     encode(image.into(), ImageFormat::Png)
@@ -30,7 +30,7 @@ pub fn encode(image: DynamicImage, format: ImageFormat) -> Vec<u8> {
     out.into_inner()
 }
 
-/// A form with one file a pair of name and bytes, all in the field `myfile`.
+/// Returns a form with one file per pair of name and bytes, all in the field `myfile`.
 pub fn form(files: &[(&str, &[u8])]) -> Form {
     files.iter().fold(Form::new(), |form, (name, bytes)| form.part("myfile", file(name, bytes)))
 }
@@ -43,12 +43,12 @@ pub async fn post(url: &str, form: Form) -> Response {
     reqwest::Client::new().post(url).multipart(form).send().await.expect("an answer, not a reset")
 }
 
-/// The status and the text of an answer.
+/// Returns the status and the text of an answer.
 pub async fn said(response: Response) -> (u16, String) {
     (response.status().as_u16(), response.text().await.expect("text"))
 }
 
-/// The problem details of an answer, checked for their form.
+/// Returns the problem details of an answer, after checking their form.
 pub async fn problem(response: Response) -> Value {
     let status = response.status().as_u16();
     assert_eq!(response.headers()["content-type"], "application/problem+json");

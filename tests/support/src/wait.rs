@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Waits for a condition, looking again and again; fails after `timeout`. The one place where tests sleep.
+/// Polls a condition until it holds; fails after `timeout`.
 pub async fn wait_until(what: &str, timeout: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !condition().await {

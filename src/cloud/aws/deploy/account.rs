@@ -52,7 +52,7 @@ impl Account {
         )?;
         Ok(Self {
             cluster: settings.cloud.cluster.clone(),
-            id: caller.account.context("AWS names no account")?,
+            id: caller.account.context("AWS returned no account id")?,
             region,
             cloudformation: aws_sdk_cloudformation::Client::new(&sdk),
             ec2: aws_sdk_ec2::Client::new(&sdk),
@@ -77,7 +77,7 @@ pub(super) fn tag(key: &str, value: &str) -> aws_sdk_ec2::types::Tag {
     aws_sdk_ec2::types::Tag::builder().key(key).value(value).build()
 }
 
-/// Builds a filter of an EC2 description.
+/// Builds a filter for an EC2 description.
 pub(super) fn filter(name: impl Into<String>, value: &str) -> aws_sdk_ec2::types::Filter {
     aws_sdk_ec2::types::Filter::builder().name(name).values(value).build()
 }

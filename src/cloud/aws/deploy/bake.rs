@@ -127,7 +127,7 @@ impl Bake {
             async move { builder::launch(&account, &machine, user_data, &name).await }
         });
         let id = self.finish(launch, |created| (&mut created.launch, &mut created.builder)).await.context(
-            "no builder: check --base, --instance-type and --subnet, and the permissions of your credentials",
+            "builder not launched: check --base, --instance-type and --subnet, and the permissions of your credentials",
         )?;
         eprintln!("installing on {id}");
         builder::wait(&self.account, &id, options.timeout, async || self.report().await).await?;
@@ -137,7 +137,7 @@ impl Bake {
             async move { create_image(&account, &id, &name).await }
         });
         let image = self.finish(call, |created| (&mut created.image_call, &mut created.image));
-        let image = image.await.context("no image")?;
+        let image = image.await.context("image not created")?;
         eprintln!("creating {image}");
         self.available(&image, options.timeout).await?;
         Ok(image)

@@ -22,7 +22,7 @@ use crate::cloud::{CloudError, CloudResult};
 const BAKE_TAG: &str = "rollcall:bake";
 
 const SCRIPT: &str = include_str!("../../../../deploy/builder.sh");
-/// Lines of a log that an error message shows.
+/// Number of log lines that an error message shows.
 const LOG_LINES: usize = 40;
 
 /// The instance to build on.
@@ -130,7 +130,7 @@ pub(super) async fn wait(
             timeout,
             async || Ok((state(account, id).await? == Some(InstanceStateName::Stopped)).then_some(())),
         );
-    stopped.await?.with_context(|| format!("the builder {id} has reported, but does not shut down"))
+    stopped.await?.with_context(|| format!("the builder {id} has reported, but has not shut down"))
 }
 
 /// Returns an instance's state; `None` while EC2 does not know it.
@@ -145,7 +145,7 @@ async fn state(account: &Account, id: &str) -> CloudResult<Option<InstanceStateN
     }
 }
 
-/// Describes the end of the instance's console output, for error messages. EC2 provides it minutes late.
+/// Describes the end of the instance's console output, for error messages. EC2 provides it with a delay of minutes.
 async fn console(account: &Account, id: &str) -> String {
     let output = account.ec2.get_console_output().instance_id(id).send().await;
     describe_console(output.ok().and_then(|answer| BASE64_STANDARD.decode(answer.output?).ok()))
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn user_data_is_a_script_within_ec2s_size_limit() {
-        // URLs presigned with temporary credentials have about two kilobytes.
+        // URLs presigned with temporary credentials are about two kilobytes long.
         let long = "x".repeat(3000);
         let transfer = Transfer { package: long.clone(), sha256: "0".repeat(64), report: long };
         let text = user_data(&transfer, Duration::from_secs(90));

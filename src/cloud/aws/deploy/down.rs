@@ -97,7 +97,7 @@ async fn workers(account: &Account) -> CloudResult<Vec<String>> {
     Ok(ids)
 }
 
-/// Terminates instances and waits until they are terminated: their security groups cannot be deleted before.
+/// Terminates instances and waits until they are terminated: their security groups cannot be deleted earlier.
 async fn terminate(account: &Account, ids: Vec<String>, timeout: Duration) -> anyhow::Result<()> {
     let all = ids.join(", ");
     let gone = "InvalidInstanceID.NotFound"; // EC2 forgets terminated instances

@@ -1,4 +1,4 @@
-//! Leftovers: what remains of a cluster once its stack is deleted, which is images with their snapshots, and buckets.
+//! Leftovers: what remains of a cluster once its stack is deleted, namely buckets, and images with their snapshots.
 
 use aws_sdk_ec2::types::Image as Ec2Image;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};

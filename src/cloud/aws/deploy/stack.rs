@@ -30,7 +30,7 @@ pub(super) enum Outcome {
 }
 
 impl<'a> Stack<'a> {
-    /// Returns the handle of the cluster's stack, whether or not it exists.
+    /// Returns a handle to the cluster's stack, whether or not it exists.
     pub(super) fn new(account: &'a Account) -> Self {
         Self { client: &account.cloudformation, name: account.cluster.clone() }
     }

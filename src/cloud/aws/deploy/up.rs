@@ -22,7 +22,7 @@ const TEMPLATE: &str = include_str!("../../../../deploy/cloudformation.yaml");
 pub(crate) struct Options {
     /// Image of the machines; by default the cluster's newest.
     pub(crate) image: Option<String>,
-    /// By default the account's default network.
+    /// By default the account's default VPC.
     pub(crate) vpc: Option<String>,
     /// Subnet of the web node; by default the first default subnet.
     pub(crate) subnet: Option<String>,
@@ -89,7 +89,7 @@ pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up
         Outcome::Failed(state) => {
             anyhow::bail!("{verb} the stack {} failed ({state}):\n{}", stack.name, stack.failures(began).await)
         }
-        Outcome::Deleted => anyhow::bail!("the stack {} was deleted meanwhile", stack.name),
+        Outcome::Deleted => anyhow::bail!("the stack {} was deleted in the meantime", stack.name),
     }
     let described = stack.describe().await?.with_context(|| format!("the stack {} is gone", stack.name))?;
     let outputs = described.outputs.unwrap_or_default().into_iter();
@@ -173,9 +173,9 @@ async fn parameters(
 
 async fn default_vpc(account: &Account) -> anyhow::Result<String> {
     let answer = account.ec2.describe_vpcs().filters(filter("is-default", "true")).send().await;
-    let vpcs = answer.map_err(|e| classify("networks", e))?.vpcs.unwrap_or_default();
+    let vpcs = answer.map_err(|e| classify("VPCs", e))?.vpcs.unwrap_or_default();
     let id = vpcs.into_iter().find_map(|vpc| vpc.vpc_id);
-    id.with_context(|| format!("{} has no default network: name one with --vpc and --subnet", account.region))
+    id.with_context(|| format!("{} has no default VPC: name one with --vpc and --subnet", account.region))
 }
 
 async fn default_subnet(account: &Account, vpc: &str) -> anyhow::Result<String> {

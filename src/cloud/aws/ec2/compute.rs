@@ -1,7 +1,7 @@
 //! The instances of a cluster on EC2.
 //!
 //! Tags record which cluster owns an instance and which launch created it, so that a new controller learns its fleet
-//! from EC2 alone. The client does not retry: the controller, which keeps the launches, decides when to retry.
+//! from EC2 alone. The client does not retry: the controller, which keeps track of the launches, decides when to retry.
 
 use std::{
     collections::VecDeque,
@@ -34,7 +34,7 @@ use crate::{
     settings::Launching,
 };
 
-/// Launches that are remembered, so that a repeated token continues its launch.
+/// Number of launches that are remembered, so that a call with the same token resumes its launch.
 const REMEMBERED: usize = 1_000;
 /// Instances per page of a description.
 const PAGE: i32 = 500;
@@ -220,7 +220,7 @@ impl Ec2Compute {
         }
     }
 
-    /// Makes the numbering of names continue after `name`.
+    /// Makes the numbers in names continue after that of `name`.
     fn observe_name(&self, name: &str) {
         if let Some(number) = name.strip_prefix(&self.options.name_prefix).and_then(|n| n.parse().ok()) {
             self.last_number.fetch_max(number, Ordering::Relaxed);

@@ -23,8 +23,8 @@ pub(super) struct Pools {
 }
 
 impl Pools {
-    /// Creates the pools of each type in each subnet. A better type precedes a better subnet, and with `spot` every
-    /// spot pool precedes every on-demand pool. A pool without capacity is avoided for `memory`.
+    /// Creates the pools of each type in each subnet. They are ordered by type first and by subnet second; with `spot`,
+    /// every spot pool precedes every on-demand pool. A pool without capacity is avoided for `memory`.
     pub(super) fn new(types: &[String], subnets: &[String], spot: bool, memory: Duration) -> Self {
         let optional = |list: &[String]| -> Vec<Option<String>> {
             if list.is_empty() { vec![None] } else { list.iter().cloned().map(Some).collect() }

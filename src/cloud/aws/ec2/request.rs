@@ -37,7 +37,7 @@ pub(super) struct Request<'a> {
     /// Index of the pool among all pools.
     pub(super) pool_index: usize,
     pub(super) pool: &'a Pool,
-    /// Most instances to launch; EC2 may launch fewer.
+    /// Maximum number of instances to launch; EC2 may launch fewer.
     pub(super) count: usize,
     /// Name of the first instance.
     pub(super) name: String,

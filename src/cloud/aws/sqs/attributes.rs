@@ -44,7 +44,7 @@ pub(super) fn refusal(queue: &str, mismatches: &[Mismatch]) -> CloudError {
     let mut lines: Vec<String> = mismatches.iter().map(line).collect();
     lines.sort();
     CloudError::Invalid(format!(
-        "queue {queue} exists with other settings ({}): change the queue, the configuration, or start with --fix",
+        "queue {queue} exists with other settings ({}): change the queue or the configuration, or start with --fix",
         lines.join("; ")
     ))
 }

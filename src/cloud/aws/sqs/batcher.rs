@@ -164,7 +164,7 @@ mod tests {
     /// The batches of all calls, in order.
     type Calls = Arc<Mutex<Vec<Vec<usize>>>>;
 
-    /// A batcher of numbers that weigh what they are, records its calls and fails odd numbers.
+    /// A batcher of numbers, each of which is its own weight. Its calls are recorded, and odd numbers fail.
     fn batcher(entries: usize, weight: usize) -> (Batcher<usize>, Calls) {
         let calls = Calls::default();
         let call: Call<usize> = {
@@ -192,7 +192,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_linger_adapts_to_how_often_others_arrive() {
         let (batcher, calls) = batcher(10, usize::MAX);
-        // How long an entry waits that comes this long after the one before, on the paused clock; milliseconds.
+        // Returns how long an entry waits if it is submitted after a pause, in milliseconds of the paused clock.
         let lone = async |pause| {
             sleep(Duration::from_millis(pause)).await;
             let started = Instant::now();

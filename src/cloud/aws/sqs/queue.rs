@@ -208,7 +208,7 @@ mod tests {
         };
         assert_eq!(sizes(&[]), Vec::<Vec<usize>>::new());
         assert_eq!(sizes(&[1; 21]).iter().map(Vec::len).collect::<Vec<_>>(), [10, 10, 1]);
-        // Encoded, three bytes are four.
+        // Base64 encodes three bytes as four.
         let half = MAX_CALL_BYTES / 8 * 3;
         assert_eq!(sizes(&[half, half, 1, half]), [vec![half, half], vec![1, half]]);
         assert_eq!(sizes(&[half, half + 1, 2]), [vec![half], vec![half + 1, 2]]);

@@ -143,7 +143,7 @@ impl Queues for SqsQueues {
             Err(CloudError::NotFound(_)) => {
                 let call = self.client.create_queue().queue_name(&spec.name).set_attributes(Some(wanted));
                 let made = call.set_tags(Some(self.tags.clone())).send().await;
-                // Another node may have created it meanwhile: SQS accepts equal attributes and rejects others.
+                // Another node may have created it in the meantime: SQS accepts equal attributes and rejects others.
                 let url = made.map_err(|e| classify(&format!("queue {}", spec.name), e))?.queue_url;
                 url.ok_or_else(|| CloudError::Unavailable(format!("queue {}: no URL in the answer", spec.name)))?
             }

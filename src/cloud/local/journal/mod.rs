@@ -26,13 +26,14 @@ use self::pending::{BUFFERED_LINGER, Changes, LINGER, Pending, Put};
 use super::queue_index::Seq;
 use crate::cloud::{CloudError, CloudResult};
 
-/// Changes that may wait for the writer; a caller beyond that blocks until it has caught up, some milliseconds.
+/// Number of changes that may wait for the writer. Beyond that, callers block until it has caught up, which takes some
+/// milliseconds.
 const MAX_PENDING: usize = 16_384;
 
 #[derive(Default)]
 struct Shared {
     pending: Mutex<Pending>,
-    /// Notifies the writer that something is due earlier than it knew.
+    /// Notifies the writer that something is due earlier than it expects.
     earlier: Condvar,
     /// Notifies callers that the writer has taken changes.
     room: Condvar,
@@ -51,7 +52,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Applies a change to what is pending, as of now.
+    /// Applies `change` to the pending changes, at the current time.
     fn change(&self, change: impl FnOnce(&mut Pending, Instant)) {
         let mut pending = self.pending();
         while pending.len() >= MAX_PENDING {
@@ -156,7 +157,7 @@ impl Journal {
         answered
     }
 
-    /// Writes, some time soon, how often a message has been received.
+    /// Writes, with the next commit, how often a message has been received.
     pub(super) fn count_receives(&self, queue: &Arc<str>, seq: Seq, receives: u32) {
         self.shared.change(|pending, now| pending.count_receives((queue.clone(), seq), receives, now));
     }
@@ -168,7 +169,7 @@ impl Journal {
         answered
     }
 
-    /// Checks that writing has never failed. After a failure nothing is accepted any more.
+    /// Checks that writing has never failed. After a failure, nothing more is accepted.
     pub(super) fn check(&self) -> CloudResult<()> {
         self.shared.check()
     }
@@ -195,7 +196,7 @@ fn unavailable(error: impl std::fmt::Display) -> CloudError {
 
 fn write_all(db: &Database, shared: &Shared) {
     while let Some(changes) = shared.next() {
-        // Callers wait for an answer, also when the database panics.
+        // Callers wait for an answer, even if the database panics.
         let committed = catch_unwind(AssertUnwindSafe(|| tables::commit(db, &changes).map_err(unavailable)));
         let result = committed.unwrap_or_else(|_| Err(unavailable("the writer panicked")));
         if let Err(error) = &result {

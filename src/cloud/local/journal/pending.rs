@@ -1,4 +1,4 @@
-//! The changes that wait for the writer, and when it takes which of them. Pure, with time passed in.
+//! The changes that wait for the writer, and when each of them is written. Pure: time is passed in.
 
 use std::{
     collections::BTreeMap,
@@ -11,12 +11,11 @@ use tokio::sync::oneshot;
 
 use crate::cloud::{CloudResult, local::queue_index::Seq};
 
-/// Most messages written by one commit.
+/// Maximum number of messages that one commit writes.
 const MAX_PUTS: usize = 64;
-/// How long a message whose sender waits lingers, so that others share its commit.
+/// How long a message lingers if its sender waits for the commit, so that others share the commit.
 pub(super) const LINGER: Duration = Duration::from_millis(2);
-/// How long deletes and counts of receives linger: nobody waits for them alone, and most find a message to share a
-/// commit.
+/// How long deletes and counts of receives linger: no client waits for them, and most share a message's commit.
 const LAZY_LINGER: Duration = Duration::from_millis(50);
 /// How long a buffered message lingers; most are deleted before that, and never written.
 pub(super) const BUFFERED_LINGER: Duration = Duration::from_millis(500);
@@ -49,7 +48,7 @@ pub(super) struct Put {
 }
 
 impl Put {
-    /// A message that is to be written `linger` from now.
+    /// Creates a message that is to be written `linger` from now.
     pub(super) fn new(queue: Arc<str>, message: StoredMessage, body: Bytes, now: Instant, linger: Duration) -> Self {
         Self { queue, message, body, replaces: None, answer: None, due: now + linger }
     }
@@ -61,7 +60,7 @@ pub(super) struct Changes {
     pub(super) puts: BTreeMap<Seq, Put>,
     pub(super) deletes: BTreeMap<Seq, (Arc<str>, Answer)>,
     pub(super) receives: BTreeMap<Seq, (Arc<str>, u32)>,
-    /// Answered when everything that is here has been written.
+    /// Answered when every pending message has been written.
     pub(super) flushes: Vec<Answer>,
 }
 
@@ -105,7 +104,7 @@ impl Pending {
         self.changes.puts.insert(seq, put);
     }
 
-    /// Adds a delete. A message that has not been written yet is only forgotten: it never will be.
+    /// Adds a delete. A message that has not been written yet is dropped, and is never written.
     pub(super) fn delete(&mut self, (queue, seq): Key, answer: Answer, now: Instant) {
         self.changes.receives.remove(&seq);
         let Some(unwritten) = self.changes.puts.remove(&seq) else {
@@ -179,7 +178,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    #[expect(clippy::disallowed_methods, reason = "an instant cannot be made otherwise")]
+    #[expect(clippy::disallowed_methods, reason = "there is no other way to create an instant")]
     fn any_time() -> Instant {
         Instant::now()
     }

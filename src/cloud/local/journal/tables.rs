@@ -20,7 +20,7 @@ pub(super) fn open(path: &Path) -> anyhow::Result<Database> {
     create_private(path).with_context(|| format!("cannot create {}", path.display()))?;
     match Database::create(path) {
         Err(DatabaseError::DatabaseAlreadyOpen) => anyhow::bail!(
-            "{} is in use: another rollcall is running on this folder; stop it or set local.data_dir",
+            "{} is in use: another rollcall is using this folder; stop it or set local.data_dir",
             path.display()
         ),
         result => result.with_context(|| {

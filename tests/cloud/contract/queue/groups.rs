@@ -58,7 +58,7 @@ pub async fn a_duplicate_is_accepted_and_dropped(world: &World) {
     send(&*queue, [message.clone()]).await;
     let delivery = one(&*queue).await;
     delete(&*queue, &delivery).await;
-    send(&*queue, [message]).await; // also after it was dealt with
+    send(&*queue, [message]).await; // also after it was deleted
     send(&*queue, [grouped("g", "last")]).await;
     assert_eq!(one(&*queue).await.body, "last");
 }

@@ -49,7 +49,7 @@ pub async fn empty_batches_have_no_results(world: &World) {
 pub async fn messages_in_a_batch_may_be_large_together(world: &World) {
     let queue = world.standard().await;
     let body = "x".repeat(300_000);
-    send(&*queue, (0..8).map(|_| plain(&body))).await; // 2.4 MB: more than one call of SQS takes
+    send(&*queue, (0..8).map(|_| plain(&body))).await; // 2.4 MB: more than one call to SQS accepts
     assert!(drain(&*queue, 8).await.iter().all(|b| *b == body));
 }
 

@@ -12,7 +12,7 @@ pub async fn a_long_poll_wakes_when_a_message_comes(world: &World) {
         let queue = queue.clone();
         async move { queue.receive(1, LONG).await }
     });
-    nothing(&*queue, Duration::ZERO).await; // the other has had its turn to begin
+    nothing(&*queue, Duration::ZERO).await; // by now, the other receive has begun
     send(&*queue, [plain("at last")]).await;
     let deliveries = tokio::time::timeout(LONG / 2, waiting).await.expect("it wakes long before its wait is over");
     assert_eq!(deliveries.expect("no panic").expect("a receive")[0].body, "at last");
