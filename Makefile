@@ -6,7 +6,7 @@ ASSETS = .assets
 NEXTEST = $(ASSETS)/bin/cargo-nextest nextest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-test-fast setup-lint demo test test-fast bench lint golden policies
+.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast bench lint golden policies
 MAKEFLAGS += --no-print-directory
 
 help: ## List the targets
@@ -31,9 +31,14 @@ demo: setup ## Build, enroll the sample photos and serve on this machine
 	@echo "photos to try: $(ASSETS)/photos/probes and $(ASSETS)/photos/strangers"
 	exec $(ROLLCALL) up
 
-test: setup-test ## Run all tests
+# The emulators are installed while the tests are built.
+test: setup-test-fast ## Run all tests
+	@$(MAKE) -j2 setup-test build-test
 	$(CARGO) test --locked --features aws --doc
 	$(NEXTEST) run --locked --features aws
+
+build-test:
+	$(CARGO) test --locked --features aws --no-run
 
 test-fast: setup-test-fast ## Run the tests that need no emulator, no worker process and no browser, in less than a minute
 	$(NEXTEST) run --locked --profile fast --lib --test fleet --test cloud --test inference

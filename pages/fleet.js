@@ -6,7 +6,7 @@ import { call } from './api.js';
 const POLL_INTERVAL = 2000;
 /** Time until events are tried again, in milliseconds. */
 const RETRY_AFTER = 30000;
-/** Number of event log entries that are shown. */
+/** Number of activities that are shown. */
 const MAX_ENTRIES = 12;
 /** Number of terminated instances that are shown. */
 const MAX_TERMINATED = 4;

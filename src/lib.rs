@@ -6,7 +6,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`job`], [`client`] | jobs and replies, and how to submit them |
-//! | [`worker`] | how a worker processes a job: prefetch, the [`JobHandler`](worker::JobHandler) that gives jobs a meaning, persisting |
+//! | [`worker`] | how a worker processes a job: prefetch, the [`JobHandler`](worker::JobHandler) that executes jobs, persisting |
 //! | [`fleet`] | how many instances there should be: pure decisions, events and time in, actions and the next wake-up out |
 //! | [`cloud`] | the ports (queues, objects, instances, metadata) and their adapters: the embedded cloud, and AWS |
 //! | [`app`] | the composition root: a [`Cluster`](app::Cluster) and the roles of the program |

@@ -127,7 +127,7 @@ def components(graph: Graph) -> Iterator[list[str]]:
         {"src/a.rs": "use crate::b::B;\npub struct A;", "src/b.rs": "pub struct B;\n#[cfg(test)]\nuse crate::a::A;"},
     ],
 )
-def no_import_circles(tree: Tree) -> Iterator[Finding]:
+def no_import_cycles(tree: Tree) -> Iterator[Finding]:
     """Files do not import each other, not even through others: a reader of one file in a cycle must read them all.
 
     Test code is ignored and may import anything.
