@@ -53,7 +53,8 @@ lint: setup-lint ## Check format, lints, architecture, words, documents, and lic
 
 golden: setup ## Make the golden values and the test models anew, with other software than ours
 	@$(PYTHON) tools/setup.py golden-python
-	PYTHONPATH=$(ASSETS)/python/golden:$(ASSETS)/python/pillow $(PYTHON) tools/golden.py $(ASSETS) tests/golden
+	PYTHONPATH=$(ASSETS)/python/golden:$(ASSETS)/python/pillow $(PYTHON) tools/golden.py $(ASSETS) tests/golden \
+		src/inference/self_test.json
 	PYTHONPATH=$(ASSETS)/python/convert $(PYTHON) tests/models/make.py
 
 policies: ## Simulate the policies on a bursty trace and write the table into docs/simulator.md

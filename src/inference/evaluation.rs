@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::gallery::{Gallery, Person, Refused};
+use crate::recognition::ModelId;
 
 /// The largest face of a photo, with its label.
 #[derive(Clone, Debug)]
@@ -51,15 +52,21 @@ pub struct Verification {
     pub tar_at_far_1e3: f32,
 }
 
-/// Enrols `known`, and evaluates `probes` and `strangers` at `threshold`. Verification is on all pairs among `known`
-/// and `probes`.
+/// Enrols `known`, and evaluates `probes` and `strangers` at `threshold`, all of them embedded by `model`. Verification
+/// is on all pairs among `known` and `probes`.
 ///
 /// # Errors
 /// A gallery rejects a name or an embedding.
-pub fn evaluate(known: &[Sample], probes: &[Sample], strangers: &[Sample], threshold: f32) -> Result<Report, Refused> {
+pub fn evaluate(
+    known: &[Sample],
+    probes: &[Sample],
+    strangers: &[Sample],
+    threshold: f32,
+    model: &ModelId,
+) -> Result<Report, Refused> {
     let enrolled: Vec<Person> =
         known.iter().map(|s| Person { name: s.person.clone(), embeddings: vec![s.embedding.clone()] }).collect();
-    let gallery = Gallery::default().with(&enrolled, usize::MAX, usize::MAX)?.unwrap_or_default();
+    let gallery = Gallery::default().with(&enrolled, model, usize::MAX, usize::MAX)?.unwrap_or_default();
 
     let (mut nearest_right, mut named_right, mut named_wrong, mut strangers_named) = (0, 0, 0, 0);
     for probe in probes {
@@ -133,6 +140,10 @@ fn verification(samples: &[&Sample]) -> Option<Verification> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn evaluate(known: &[Sample], probes: &[Sample], strangers: &[Sample], threshold: f32) -> Result<Report, Refused> {
+        super::evaluate(known, probes, strangers, threshold, &ModelId::known("m"))
+    }
 
     /// A two-dimensional embedding at an angle.
     fn at(person: &str, degrees: f32) -> Sample {
