@@ -36,7 +36,10 @@ pub(super) async fn stores(settings: &Settings, store: Arc<dyn ObjectStore>, mod
 /// Returns what the gallery contains, or why the embedder does not fit it, and the remedy.
 fn fit(gallery: &Gallery, model: Option<&ModelId>) -> Result<String, (String, String)> {
     if let Some(Err(why)) = model.map(|model| gallery.check_model(model)) {
-        return Err((why.to_string(), "do what the message says".to_owned()));
+        return Err((
+            why.to_string(),
+            "run `rollcall enroll --replace DIR`, or do what else the message names".to_owned(),
+        ));
     }
     let people = gallery.people.len();
     Ok(match &gallery.model {
