@@ -58,7 +58,8 @@ lint: setup-lint ## Check format, lints, architecture, vocabulary, documents, an
 
 golden: setup ## Regenerate the golden values and the test models, with software other than Rollcall
 	@$(PYTHON) tools/setup.py golden-python
-	PYTHONPATH=$(ASSETS)/python/golden:$(ASSETS)/python/pillow $(PYTHON) tools/golden.py $(ASSETS) tests/golden
+	PYTHONPATH=$(ASSETS)/python/golden:$(ASSETS)/python/pillow $(PYTHON) tools/golden.py $(ASSETS) tests/golden \
+		src/inference/self_test.json
 	PYTHONPATH=$(ASSETS)/python/convert $(PYTHON) tests/models/make.py
 
 policies: ## Simulate the policies on a bursty trace and write the table into docs/simulator.md

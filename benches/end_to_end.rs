@@ -25,7 +25,7 @@ use reqwest::{Client, header::CONTENT_TYPE};
 use rollcall::{
     cloud::local::LocalObjects,
     inference::{factory::factory, gallery::Gallery, gallery_store::GalleryStore},
-    settings::{Layers, Settings},
+    settings::{Int8, Layers, Machine, Settings},
 };
 use rollcall_testing::{Rollcall, RollcallOptions, assets::sample_photos, uploads::KNOWN, wait_until};
 
@@ -40,10 +40,10 @@ const SINGLES: usize = 40;
 /// Longest time until all workers are running.
 const START: Duration = Duration::from_secs(60);
 
-/// Returns the default settings.
+/// Returns the default settings on this machine, as the server has them.
 fn settings() -> Settings {
     let layers = Layers::load(None, HashMap::new()).expect("the defaults");
-    Settings::from_layers(&layers, 2).expect("the defaults are allowed")
+    Settings::from_layers(&layers, Machine { cores: 2, int8: Int8::detect() }).expect("the defaults are allowed")
 }
 
 /// Threads with one recogniser each, which run on request.

@@ -7,7 +7,7 @@ use divan::Bencher;
 use rollcall::{
     cloud::{Depth, Instance, InstanceId, InstanceState},
     fleet::{Action, Event, FleetCore, Timestamp},
-    settings::{Layers, Policy, Settings},
+    settings::{Layers, Machine, Policy, Settings},
 };
 
 const SIZES: [usize; 2] = [1_000, 10_000];
@@ -46,7 +46,7 @@ struct Fleet {
 impl Fleet {
     fn new(n: usize, policy: Policy) -> Self {
         let layers = Layers::load(None, Default::default()).expect("defaults");
-        let settings = Settings::from_layers(&layers, 4).expect("valid");
+        let settings = Settings::from_layers(&layers, Machine::with_cores(4)).expect("valid");
         let mut rules = settings.fleet_rules(Duration::ZERO);
         (rules.policy, rules.max_instances, rules.keep_stopped) = (policy, n, n);
         (rules.boot_timeout, rules.silent_timeout) = (Duration::from_secs(1 << 30), None);

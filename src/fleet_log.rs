@@ -99,12 +99,12 @@ mod tests {
     use super::*;
     use crate::{
         fleet::event_log::replay,
-        settings::{Layers, Settings},
+        settings::{Layers, Machine, Settings},
     };
 
     fn core(epoch: u64) -> FleetCore {
         let layers = Layers::load(None, Default::default()).expect("defaults");
-        let settings = Settings::from_layers(&layers, 2).expect("valid");
+        let settings = Settings::from_layers(&layers, Machine::with_cores(2)).expect("valid");
         FleetCore::new(settings.fleet_rules(Duration::from_secs(1)), epoch)
     }
 

@@ -14,6 +14,85 @@ pub const UNKNOWN: &str = "unknown";
 /// The label of an image without a face.
 pub const NO_FACE: &str = "no face";
 
+/// Suffix of the ids of a model's int8 variants.
+const INT8: &str = "-int8";
+/// Longest id of a model, in characters.
+const MAX_ID: usize = 64;
+
+/// Identifies the model that made an embedding: 1 to 64 of a-z A-Z 0-9 . _ -
+///
+/// Embeddings can be compared if their models are of one family, which is a model with its int8 variant:
+/// `sface-2021dec` and `sface-2021dec-int8`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ModelId(String);
+
+impl ModelId {
+    /// Creates an id that is valid, because it is a constant or a checksum of this program.
+    pub(crate) fn known(id: &str) -> Self {
+        debug_assert!(is_id(id), "{id:?}");
+        Self(id.to_owned())
+    }
+
+    /// Returns the id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns whether embeddings of the two models can be compared.
+    pub fn is_comparable_to(&self, other: &Self) -> bool {
+        self.family() == other.family()
+    }
+
+    fn family(&self) -> &str {
+        self.0.strip_suffix(INT8).unwrap_or(&self.0)
+    }
+}
+
+impl std::fmt::Display for ModelId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for ModelId {
+    type Error = String;
+
+    fn try_from(id: String) -> Result<Self, String> {
+        if is_id(&id) {
+            return Ok(Self(id));
+        }
+        Err(format!("{id:?} is not the id of a model: 1 to {MAX_ID} of a-z A-Z 0-9 . _ -"))
+    }
+}
+
+impl From<ModelId> for String {
+    fn from(id: ModelId) -> Self {
+        id.0
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    (1..=MAX_ID).contains(&text.len()) && text.chars().all(allowed)
+}
+
+/// Returns the model of embeddings that will be stored together, which is the first one; `None` if there are none.
+///
+/// # Errors
+/// They are of models that cannot be compared; the message names two of them.
+pub fn common_model<'a>(models: impl IntoIterator<Item = &'a ModelId>) -> Result<Option<ModelId>, String> {
+    let mut models = models.into_iter();
+    let Some(first) = models.next() else { return Ok(None) };
+    match models.find(|model| !model.is_comparable_to(first)) {
+        None => Ok(Some(first.clone())),
+        Some(other) => Err(format!(
+            "the embeddings are of different models, {first} and {other}, and cannot be compared: use one embedder \
+             (recognition.embedder) on every machine"
+        )),
+    }
+}
+
 /// One face. Coordinates are in pixels of the upright image (EXIF orientation applied).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Face {
@@ -55,6 +134,8 @@ pub struct Recognition {
     pub height: u32,
     /// Version of the gallery that named the faces.
     pub gallery_version: u64,
+    /// The model of the embeddings; `None` from a classifier, and in results of releases that did not record it.
+    pub model: Option<ModelId>,
     /// How long each step took.
     pub timings: Timings,
 }
@@ -68,4 +149,33 @@ pub struct Timings {
     pub detect_ms: f32,
     /// Milliseconds spent aligning, embedding and naming.
     pub embed_ms: f32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> ModelId {
+        ModelId::try_from(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn variants_of_one_model_can_be_compared_and_other_models_cannot() {
+        let (fp32, int8, other) = (id("sface-2021dec"), id("sface-2021dec-int8"), id("ba7816bf8f01cfea"));
+        assert!(fp32.is_comparable_to(&int8) && int8.is_comparable_to(&fp32) && int8.is_comparable_to(&int8));
+        assert!(!fp32.is_comparable_to(&other) && !other.is_comparable_to(&int8));
+        assert_eq!(common_model([&int8, &fp32]), Ok(Some(int8.clone())));
+        assert_eq!(common_model([]), Ok(None));
+        let error = common_model([&fp32, &int8, &other]).unwrap_err();
+        assert!(error.contains("sface-2021dec") && error.contains("ba7816bf8f01cfea"), "{error}");
+    }
+
+    #[test]
+    fn an_id_of_a_model_is_a_word() {
+        for bad in ["", "a b", "a/b", "é", &"x".repeat(65)] {
+            assert!(ModelId::try_from(bad.to_owned()).is_err(), "{bad:?}");
+        }
+        assert_eq!(serde_json::to_string(&id("a.b_c-D7")).unwrap(), "\"a.b_c-D7\"");
+        assert!(serde_json::from_str::<ModelId>("\"a b\"").is_err());
+    }
 }

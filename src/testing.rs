@@ -11,7 +11,7 @@ use crate::{
     },
     job::{Job, JobId, JobKind, Payload, Reply},
     results::ResultStore,
-    settings::{Layers, Settings},
+    settings::{Layers, Machine, Settings},
     wire,
     worker::{Executor, JobHandler},
 };
@@ -19,7 +19,7 @@ use crate::{
 /// Returns the default settings of a machine with two cores.
 pub fn settings() -> Settings {
     let layers = Layers::load(None, Default::default()).expect("the defaults");
-    Settings::from_layers(&layers, 2).expect("the defaults are valid")
+    Settings::from_layers(&layers, Machine::with_cores(2)).expect("the defaults are valid")
 }
 
 /// Queues and objects in a temporary folder.

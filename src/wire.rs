@@ -10,6 +10,29 @@ use crate::job::{Job, Reply};
 pub trait Wire: Serialize + DeserializeOwned {
     /// First byte of the encoded value. Incremented when the type changes shape.
     const VERSION: u8 = 1;
+
+    /// Reads the value from the body of an earlier version; `None` if that version is not read any longer.
+    fn from_earlier(_version: u8, _body: Body<'_>) -> Option<Result<Self, WireError>> {
+        None
+    }
+}
+
+/// What follows the version byte.
+pub struct Body<'a>(&'a [u8]);
+
+impl Body<'_> {
+    /// Decodes the body. All bytes must be used.
+    ///
+    /// # Errors
+    /// The bytes are not a valid value, or continue after it.
+    pub fn decode<T: DeserializeOwned>(self) -> Result<T, WireError> {
+        let (value, used) =
+            bincode::serde::decode_from_slice(self.0, format()).map_err(|e| WireError::Malformed(e.to_string()))?;
+        if used != self.0.len() {
+            return Err(WireError::Malformed(format!("{} trailing bytes", self.0.len() - used)));
+        }
+        Ok(value)
+    }
 }
 
 impl Wire for Job {}
@@ -51,21 +74,17 @@ pub fn to_bytes<T: Wire>(value: &T) -> Result<Bytes, WireError> {
     Ok(out.into())
 }
 
-/// Decodes a value. All bytes must be used.
+/// Decodes a value of its own or an earlier version. All bytes must be used.
 ///
 /// # Errors
-/// The bytes have another version, are not a valid value, or continue after it.
+/// The bytes have a version that is not read, are not a valid value, or continue after it.
 pub fn from_bytes<T: Wire>(bytes: &[u8]) -> Result<T, WireError> {
     let (&version, rest) = bytes.split_first().ok_or_else(|| WireError::Malformed("empty".into()))?;
-    if version != T::VERSION {
-        return Err(WireError::Version { found: version, expected: T::VERSION });
+    if version == T::VERSION {
+        return Body(rest).decode();
     }
-    let (value, used) =
-        bincode::serde::decode_from_slice(rest, format()).map_err(|e| WireError::Malformed(e.to_string()))?;
-    if used != rest.len() {
-        return Err(WireError::Malformed(format!("{} trailing bytes", rest.len() - used)));
-    }
-    Ok(value)
+    let earlier = if version < T::VERSION { T::from_earlier(version, Body(rest)) } else { None };
+    earlier.unwrap_or(Err(WireError::Version { found: version, expected: T::VERSION }))
 }
 
 #[cfg(test)]
@@ -108,6 +127,30 @@ mod tests {
         assert!(from_bytes::<Job>(&[]).is_err());
         let hostile = [&[1][..], &[0; 20], &u64::MAX.to_le_bytes()].concat(); // a name of 2^64 bytes
         assert!(from_bytes::<Job>(&hostile).is_err());
+    }
+
+    /// A pair, which was a single number in version 2.
+    #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
+    struct Pair(u8, u8);
+
+    impl Wire for Pair {
+        const VERSION: u8 = 3;
+
+        fn from_earlier(version: u8, body: Body<'_>) -> Option<Result<Self, WireError>> {
+            (version == 2).then(|| body.decode().map(|number| Self(number, 0)))
+        }
+    }
+
+    #[test]
+    fn a_value_is_read_from_the_earlier_versions_that_it_knows() {
+        assert_eq!(to_bytes(&Pair(5, 6)).expect("encoded"), vec![3, 5, 6]);
+        assert_eq!(from_bytes(&[3, 5, 6]), Ok(Pair(5, 6)));
+        assert_eq!(from_bytes(&[2, 5]), Ok(Pair(5, 0)));
+        assert!(matches!(from_bytes::<Pair>(&[2, 5, 6]), Err(WireError::Malformed(_))), "a trailing byte");
+        for unknown in [1, 4] {
+            let error = WireError::Version { found: unknown, expected: 3 };
+            assert_eq!(from_bytes::<Pair>(&[unknown, 5, 6]), Err(error));
+        }
     }
 
     #[test]

@@ -128,26 +128,34 @@ def free_dimensions(kind, inputs, outputs):
             value.type.tensor_type.shape.dim[0].dim_param = "faces"
 
 
-def convert(kind, model):
-    graph = model.graph
+def simplify(graph):
+    """Steps 1 to 3: the initialisers as arrays by name, and the nodes."""
     values, nodes = compute_constants(graph)
-    nodes = expand_prelu(values, fold_batch_norm(values, nodes))
+    return values, fold_batch_norm(values, nodes)
 
+
+def assemble(kind, graph, values, nodes):
+    """Step 5: a model of the nodes, with the inputs and outputs of the graph."""
     used = {name for node in nodes for name in node.input}
     inputs = [i for i in graph.input if i.name in used and i.name not in values]
     outputs = list(graph.output)
     free_dimensions(kind, inputs, outputs)
     initialisers = [
-        numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in values.items() if name in used
+        numpy_helper.from_array(np.asarray(value, order="C"), name) for name, value in values.items() if name in used
     ]
-    plain = helper.make_model(
+    model = helper.make_model(
         helper.make_graph(nodes, graph.name or kind, inputs, outputs, initialisers),
         opset_imports=[helper.make_opsetid("", OPSET)],
         producer_name="rollcall",
     )
-    plain.ir_version = IR_VERSION
-    checker.check_model(plain, full_check=True)
-    return plain
+    model.ir_version = IR_VERSION
+    checker.check_model(model, full_check=True)
+    return model
+
+
+def convert(kind, model):
+    values, nodes = simplify(model.graph)
+    return assemble(kind, model.graph, values, expand_prelu(values, nodes))
 
 
 if __name__ == "__main__":

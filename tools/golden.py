@@ -1,13 +1,13 @@
 """Writes the golden values: what an independent face pipeline finds, with which Rollcall's results must agree.
 
-    golden.py ASSETS OUT_FOLDER
+    golden.py ASSETS OUT_FOLDER SELF_TEST
 
-The pipeline consists of numpy, OpenCV, Pillow and onnxruntime. It writes faces.jsonl, one line per photo, with paths
-relative to ASSETS and the largest face first:
+writes into OUT_FOLDER faces.jsonl, one line per photo, with paths relative to ASSETS and the largest face first:
     {"photo", "faces": [{"box": [x, y, width, height], "landmarks": [[x, y] × 5], "score", "embedding": [128]}]}
 and similarity.jsonl, one line per set of landmarks:
     {"landmarks": [[x, y] × 5], "matrix": [[a, b, x], [c, d, y]]}
 Coordinates are pixels of the original photo; embeddings have length 1; "matrix" maps landmarks into the 112×112 crop.
+SELF_TEST becomes the embedding of drawn_face(), which a worker expects of SFace before it uses it.
 
 Photos with a side over 640 pixels are shrunk for detection, and only for it, with Pillow's bilinear filter (a triangle
 as wide as two pixels of the output). Faces are cut from the original pixels.
@@ -106,6 +106,36 @@ def embed(embedder, photo, landmarks):
     return vector / np.linalg.norm(vector)
 
 
+def drawn_face():
+    """A blurred face of a few shapes, 112×112 pixels in RGB. src/inference/self_test.rs draws the same, in integers."""
+    y, x = np.mgrid[:112, :112]
+    side = np.abs(x - 56)  # both halves are the same
+    head = 169 * side**2 + 100 * (y - 62) ** 2 < 270400
+    skin = 205 - (side**2 + (y - 62) ** 2) // 40
+    background = 40 + (x + y) // 4
+    face = np.stack([background] * 3, axis=-1)
+    for shape, colour in [
+        (head, [skin, skin * 3 // 4, skin * 5 // 8]),
+        (head & (y < 30), [60, 45, 35]),  # hair
+        ((side - 18) ** 2 + 9 * (y - 43) ** 2 < 100, [80, 55, 45]),  # brows
+        ((side - 18) ** 2 + 3 * (y - 52) ** 2 < 60, [235, 230, 225]),  # eyes
+        ((side - 18) ** 2 + (y - 52) ** 2 < 14, [40, 30, 30]),  # pupils
+        ((y >= 50) & (y < 74) & (side < 3 + (y - 50) // 5), [170, 125, 105]),  # nose
+        (side**2 + 9 * (y - 92) ** 2 < 250, [165, 75, 75]),  # mouth
+    ]:
+        for channel, level in enumerate(colour):
+            face[..., channel] = np.where(shape, level, face[..., channel])
+    # Each level is the mean of 5×5: photos have no sharp edges. Pixels at the border are continued outwards.
+    padded = np.pad(face, ((2, 2), (2, 2), (0, 0)), "edge")
+    return (sum(padded[i : i + 112, j : j + 112] for i in range(5) for j in range(5)) // 25).astype(np.uint8)
+
+
+def self_test(embedder):
+    """The embedding of drawn_face(), of length 1."""
+    (vector,) = embedder.run(["fc1"], {"data": planar(drawn_face())})[0]
+    return (vector / np.linalg.norm(vector)).astype(float).round(5).tolist()
+
+
 def faces(detector, embedder, path):
     photo = cv2.imread(str(path))
     rows = detect(detector, photo)
@@ -133,7 +163,7 @@ def write_lines(path, values):
     path.write_text("".join(json.dumps(value) + "\n" for value in values))
 
 
-def main(assets, out):
+def main(assets, out, self_test_file):
     detector = load(assets / "models/face_detection_yunet_2023mar.onnx")
     embedder = load(assets / "models/face_recognition_sface_2021dec.onnx")
     photos = sorted((assets / "photos").rglob("*.jpg"))
@@ -145,6 +175,8 @@ def main(assets, out):
         out / "similarity.jsonl",
         ({"landmarks": l.tolist(), "matrix": similarity(l).round(9).tolist()} for l in some_landmarks(20)),
     )
+    rows = np.array(self_test(embedder)).reshape(16, 8).tolist()
+    self_test_file.write_text("[\n" + ",\n".join(json.dumps(row)[1:-1] for row in rows) + "\n]\n")
 
 
 if __name__ == "__main__":

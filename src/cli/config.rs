@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Subcommand;
 
-use crate::settings::{Entry, Layers, Settings, SettingsError};
+use crate::settings::{Entry, Layers, Machine, Settings, SettingsError};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -18,13 +18,13 @@ enum Action {
     Show,
 }
 
-/// Prints every setting with its effective value and its origin. `cores` is what "auto" depends on.
+/// Prints every setting with its effective value and its origin. "auto" depends on the machine.
 ///
 /// # Errors
 /// A value is not allowed.
-pub fn run(args: Args, layers: &Layers, cores: usize) -> Result<(), SettingsError> {
+pub fn run(args: Args, layers: &Layers, machine: Machine) -> Result<(), SettingsError> {
     match args.action {
-        Action::Show => print!("{}", table(&Settings::effective(layers, cores)?)),
+        Action::Show => print!("{}", table(&Settings::effective(layers, machine)?)),
     }
     Ok(())
 }
@@ -44,16 +44,18 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::settings::{Int8, SFACE_INT8};
 
-    fn shown(env: &[(&str, &str)]) -> String {
+    fn shown(env: &[(&str, &str)], machine: Machine) -> String {
         let env: HashMap<_, _> = env.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
         let layers = Layers::load(None, env).expect("known keys");
-        table(&Settings::effective(&layers, 3).expect("allowed values"))
+        table(&Settings::effective(&layers, machine).expect("allowed values"))
     }
 
     #[test]
     fn each_line_has_key_effective_value_and_origin() {
-        let text = shown(&[("ROLLCALL__WORKER__IDLE_STOP", "auto"), ("ROLLCALL__FLEET__LEASE", "40s")]);
+        let env = [("ROLLCALL__WORKER__IDLE_STOP", "auto"), ("ROLLCALL__FLEET__LEASE", "40s")];
+        let text = shown(&env, Machine { cores: 3, int8: Int8::AvxVnni });
         let line = |key: &str| {
             let line = text.lines().find(|line| line.starts_with(&format!("{key} "))).expect("a line");
             line.split("  ").map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" | ")
@@ -64,6 +66,9 @@ mod tests {
         assert_eq!(line("fleet.max_instances"), format!("fleet.max_instances | 3 | {reason}"));
         let reason = "ROLLCALL__WORKER__IDLE_STOP (\"auto\": on the embedded cloud)";
         assert_eq!(line("worker.idle_stop"), format!("worker.idle_stop | \"30s\" | {reason}"));
+        let reason = "default (\"auto\": because the CPU has AVX-VNNI)";
+        let embedder = "recognition.embedder";
+        assert_eq!(line(embedder), format!("{embedder} | {SFACE_INT8:?} {reason}"));
         let reason = "default (\"auto\": on the embedded cloud)";
         assert_eq!(line("fleet.record"), format!("fleet.record | \".rollcall/fleet.jsonl\" | {reason}"));
     }

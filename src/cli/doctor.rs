@@ -14,6 +14,7 @@ use self::{finding::Finding, stores::stores};
 use crate::{
     cloud::local::LocalObjects,
     inference::factory::factory,
+    recognition::ModelId,
     settings::{CloudKind, Settings},
 };
 
@@ -27,11 +28,12 @@ pub(super) struct Args {
 
 /// Runs the checks and prints the findings. The exit code is 1 if one of them is a fault.
 pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitCode> {
-    let mut findings = vec![models(settings)];
+    let (model, finding) = models(settings);
+    let mut findings = vec![finding];
     match settings.cloud.kind {
-        CloudKind::Local => findings.extend(local(settings).await),
+        CloudKind::Local => findings.extend(local(settings, model.as_ref()).await),
         #[cfg(feature = "aws")]
-        CloudKind::Aws => findings.extend(aws::findings(settings).await),
+        CloudKind::Aws => findings.extend(aws::findings(settings, model.as_ref()).await),
         #[cfg(not(feature = "aws"))]
         CloudKind::Aws => return Err(crate::app::queues::without_aws()),
     }
@@ -56,19 +58,22 @@ pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitC
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Loads the models as a worker does.
-fn models(settings: &Settings) -> Finding {
+/// Loads the models as a worker does. Returns the id of the embedder's model as well, if there is one.
+fn models(settings: &Settings) -> (Option<ModelId>, Finding) {
     let built = factory(&settings.recognition).build();
+    let model = built.as_ref().ok().and_then(|recogniser| recogniser.model().cloned());
+    let loaded = "ONNX Runtime and the models load";
+    let detail = model.as_ref().map_or(loaded.to_owned(), |model| format!("{loaded}; faces are embedded by {model}"));
     let remedy = "run `make setup`, or set recognition.* to files that exist on every worker";
-    let result = built.map(|_| "ONNX Runtime and the models load").map_err(|e| (format!("{e:#}"), remedy.to_owned()));
-    Finding::new("recognition", result)
+    let result = built.map(|_| detail).map_err(|e| (format!("{e:#}"), remedy.to_owned()));
+    (model, Finding::new("recognition", result))
 }
 
 /// Checks the data folder of the embedded cloud.
-async fn local(settings: &Settings) -> Vec<Finding> {
+async fn local(settings: &Settings, model: Option<&ModelId>) -> Vec<Finding> {
     let dir = &settings.local.data_dir;
     match LocalObjects::open(dir) {
-        Ok(store) => stores(settings, Arc::new(store)).await,
+        Ok(store) => stores(settings, Arc::new(store), model).await,
         Err(error) => {
             let remedy = "make the folder writable, or set local.data_dir to one that is";
             vec![Finding::new("data folder", Err::<&str, _>((format!("{}: {error}", dir.display()), remedy.into())))]

@@ -15,7 +15,7 @@ use crate::{
         gallery::{Gallery, Person, check_name},
         gallery_store::GalleryStore,
     },
-    recognition::Recognition,
+    recognition::{ModelId, Recognition, common_model},
     settings::{RecogniserKind, Settings},
 };
 
@@ -24,6 +24,9 @@ use crate::{
 pub struct Args {
     /// Folder with one folder per person: DIR/NAME/photo.jpg.
     pub dir: PathBuf,
+    /// Remove everybody else, to switch to another model.
+    #[arg(long)]
+    pub replace: bool,
 }
 
 /// The outcome of an enrolment.
@@ -66,7 +69,8 @@ pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectSt
 /// Enrols the photos below `args.dir`. Photos that cannot be used are in the summary.
 ///
 /// # Errors
-/// No photo could be enrolled, a limit of the gallery was exceeded, or the models or the store cannot be used.
+/// No photo could be enrolled, the gallery is of another model, a limit of the gallery was exceeded, or the models or
+/// the store cannot be used.
 pub async fn enroll(args: &Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<Summary> {
     if settings.recognition.kind != RecogniserKind::Face {
         bail!("recognition.kind is \"classifier\": a classifier has no gallery");
@@ -79,28 +83,32 @@ pub async fn enroll(args: &Args, settings: &Settings, store: Arc<dyn ObjectStore
     let results = photos::recognise(&pool, threads, paths, Arc::new(Gallery::default()), true).await;
 
     let mut people: BTreeMap<String, Vec<Vec<f32>>> = BTreeMap::new();
+    let mut models = Vec::new();
     for (photo, result) in wanted.into_iter().zip(results) {
         match result.and_then(largest_face) {
-            Ok((embedding, faces)) => {
+            Ok(LargestFace { embedding, model, faces }) => {
                 if faces > 1 {
                     summary.crowded.push((photo.path, faces));
                 }
                 people.entry(photo.person).or_default().push(embedding);
+                models.push(model);
                 summary.photos += 1;
             }
             Err(reason) => summary.rejected.push((photo.path, reason)),
         }
     }
-    if people.is_empty() {
+    let Some(model) = common_model(&models).map_err(anyhow::Error::msg)? else {
         for (path, reason) in &summary.rejected {
             eprintln!("{}: skipped: {reason}", path.display());
         }
         bail!("no photo in {} could be enrolled", args.dir.display());
-    }
+    };
     summary.people = people.len();
     let people = people.into_iter().map(|(name, embeddings)| Person { name, embeddings }).collect();
     let gallery = GalleryStore::new(store, settings.store.state.clone(), settings.gallery.clone());
-    summary.gallery_version = gallery.add_people(people).await?.version;
+    let gallery =
+        if args.replace { gallery.replace(people, model).await? } else { gallery.add_people(people, model).await? };
+    summary.gallery_version = gallery.version;
     Ok(summary)
 }
 
@@ -130,9 +138,17 @@ fn within_limits(photos: Vec<Photo>, max_photos: usize, summary: &mut Summary) -
     kept
 }
 
-/// Returns the embedding of the largest face, and the number of faces.
-fn largest_face(recognition: Recognition) -> Result<(Vec<f32>, usize), String> {
+/// What is enrolled of a photo.
+struct LargestFace {
+    embedding: Vec<f32>,
+    model: ModelId,
+    /// Number of faces in the photo.
+    faces: usize,
+}
+
+fn largest_face(recognition: Recognition) -> Result<LargestFace, String> {
     let faces = recognition.faces.len();
-    let embedding = recognition.faces.into_iter().next().and_then(|f| f.embedding);
-    embedding.map(|e| (e, faces)).ok_or_else(|| "no face was found".to_owned())
+    let embedding = recognition.faces.into_iter().next().and_then(|f| f.embedding).ok_or("no face was found")?;
+    let model = recognition.model.ok_or("its embedding has no model")?;
+    Ok(LargestFace { embedding, model, faces })
 }

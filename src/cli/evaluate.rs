@@ -6,17 +6,17 @@ use std::{
     time::Instant,
 };
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use serde::Serialize;
 
 use super::photos;
 use crate::{
     inference::{
-        evaluation::{self, Sample},
+        evaluation::{self, Sample, Samples},
         gallery::Gallery,
         pool::Pool,
     },
-    recognition::Timings,
+    recognition::{ModelId, Timings, common_model},
     settings::{RecogniserKind, Settings},
 };
 
@@ -37,6 +37,8 @@ pub struct Args {
 /// The result; what `--json` prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evaluation {
+    /// The model that embedded the faces.
+    pub model: ModelId,
     /// Accuracy.
     #[serde(flatten)]
     pub report: evaluation::Report,
@@ -44,6 +46,9 @@ pub struct Evaluation {
     pub without_face: Vec<PathBuf>,
     /// Path of each photo that could not be read, and why.
     pub unreadable: Vec<(PathBuf, String)>,
+    /// The embeddings, for evaluation at other thresholds.
+    #[serde(skip)]
+    pub samples: Samples,
     /// Speed of the same run.
     pub speed: Speed,
 }
@@ -86,8 +91,15 @@ pub async fn evaluate(args: &Args, settings: &Settings) -> anyhow::Result<Evalua
     }
     let threads = args.threads.unwrap_or_else(photos::cores).max(1);
     let pool = photos::pool(settings, threads).await?;
-    let mut reader =
-        Reader { pool, threads, without_face: vec![], unreadable: vec![], sum: Timings::default(), read: 0 };
+    let mut reader = Reader {
+        pool,
+        threads,
+        models: vec![],
+        without_face: vec![],
+        unreadable: vec![],
+        sum: Timings::default(),
+        read: 0,
+    };
     let start = Instant::now();
     let known = reader.samples(&args.dir.join("known")).await?;
     let probes = reader.samples(&args.dir.join("probes")).await?;
@@ -95,8 +107,12 @@ pub async fn evaluate(args: &Args, settings: &Settings) -> anyhow::Result<Evalua
     let strangers = if strangers.is_dir() { reader.samples(&strangers).await? } else { Vec::new() };
     let took = start.elapsed().as_secs_f32();
     let mean = |sum: f32| sum / reader.read.max(1) as f32;
+    let model = common_model(&reader.models).map_err(anyhow::Error::msg)?.context("no photo has a face")?;
+    let samples = Samples { model: model.clone(), known, probes, strangers };
     Ok(Evaluation {
-        report: evaluation::evaluate(&known, &probes, &strangers, settings.recognition.threshold)?,
+        report: samples.evaluate(settings.recognition.threshold)?,
+        model,
+        samples,
         speed: Speed {
             photos: reader.read,
             threads,
@@ -116,6 +132,8 @@ pub async fn evaluate(args: &Args, settings: &Settings) -> anyhow::Result<Evalua
 struct Reader {
     pool: Pool,
     threads: usize,
+    /// The model of each sample.
+    models: Vec<ModelId>,
     without_face: Vec<PathBuf>,
     unreadable: Vec<(PathBuf, String)>,
     sum: Timings,
@@ -142,7 +160,10 @@ impl Reader {
             self.sum.detect_ms += recognition.timings.detect_ms;
             self.sum.embed_ms += recognition.timings.embed_ms;
             match recognition.faces.into_iter().next().and_then(|f| f.embedding) {
-                Some(embedding) => samples.push(Sample { person: photo.person, embedding }),
+                Some(embedding) => {
+                    self.models.extend(recognition.model);
+                    samples.push(Sample { person: photo.person, embedding });
+                }
                 None => self.without_face.push(photo.path),
             }
         }
@@ -151,10 +172,10 @@ impl Reader {
 }
 
 fn text(evaluation: &Evaluation) -> String {
-    let Evaluation { report: r, without_face, unreadable, speed } = evaluation;
+    let Evaluation { model, report: r, without_face, unreadable, speed, .. } = evaluation;
     let percent = |share: Option<f32>| share.map_or("-".to_owned(), |s| format!("{:.2} %", 100.0 * s));
     let mut lines = vec![format!(
-        "{} known photos enrolled, {} probes of the same people, {} of strangers",
+        "{} known photos enrolled, {} probes of the same people, {} of strangers; embedded by {model}",
         r.known, r.probes, r.strangers
     )];
     if let Some(v) = &r.verification {

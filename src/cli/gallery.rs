@@ -15,7 +15,9 @@ use crate::{
     inference::{
         gallery::{Gallery, Person, check_name, normalise},
         gallery_store::GalleryStore,
+        model,
     },
+    recognition::{ModelId, common_model},
     settings::Settings,
 };
 
@@ -36,6 +38,9 @@ enum Command {
         name: String,
     },
     /// Add embeddings from a file: JSON Lines {"name": "Ada", "embedding": [0.1, ...]}, or CSV name,v1,v2,...
+    ///
+    /// A line of JSON may have the id of its model, "model": "sface-2021dec", as exported files have. Embeddings
+    /// without one are assumed to be of the model in recognition.embedder.
     Import {
         /// The file.
         file: PathBuf,
@@ -56,6 +61,19 @@ enum Command {
 struct Entry {
     name: String,
     embedding: Vec<f32>,
+    /// The model that made the embedding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model: Option<ModelId>,
+}
+
+/// The content of an embeddings file.
+#[derive(Debug, PartialEq)]
+struct Embeddings {
+    people: Vec<Person>,
+    /// The model of the first embedding that has one.
+    model: Option<ModelId>,
+    /// Whether there are embeddings without a model.
+    without_model: bool,
 }
 
 /// Runs the subcommand.
@@ -75,8 +93,12 @@ pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectSt
             println!("{name} removed; the gallery has {} people, version {}", left.people.len(), left.version);
         }
         Command::Import { file, replace } => {
-            let people = read(&file)?;
-            let now = if replace { gallery.replace(people).await? } else { gallery.add_people(people).await? };
+            let Embeddings { people, model, without_model } = read(&file)?;
+            let assumed = without_model.then(|| model::id(&settings.recognition.embedder)).transpose()?;
+            let model = common_model(model.iter().chain(&assumed)).map_err(anyhow::Error::msg)?;
+            let model = model.expect("there are embeddings, with or without a model");
+            let now =
+                if replace { gallery.replace(people, model).await? } else { gallery.add_people(people, model).await? };
             println!("the gallery has {} people, version {}", now.people.len(), now.version);
         }
         Command::Export { file } => {
@@ -89,16 +111,19 @@ pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectSt
 }
 
 /// Reads an embeddings file. An error lists every invalid line.
-fn read(file: &Path) -> anyhow::Result<Vec<Person>> {
+fn read(file: &Path) -> anyhow::Result<Embeddings> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let json = text.trim_start().starts_with('{');
     let mut people: BTreeMap<String, Vec<Vec<f32>>> = BTreeMap::new();
     let mut bad = Vec::new();
-    let mut dimension = None;
+    let (mut dimension, mut model, mut without_model) = (None, None, false);
     let entries = if json { json_lines(&text) } else { csv_lines(&text) };
     for (line, entry) in entries {
-        match entry.and_then(|entry| checked(entry, &mut dimension)) {
-            Ok(entry) => people.entry(entry.name).or_default().push(entry.embedding),
+        match entry.and_then(|entry| checked(entry, &mut dimension, &mut model)) {
+            Ok(entry) => {
+                without_model |= entry.model.is_none();
+                people.entry(entry.name).or_default().push(entry.embedding);
+            }
             Err(problem) => bad.push(format!("line {line}: {problem}")),
         }
     }
@@ -108,7 +133,8 @@ fn read(file: &Path) -> anyhow::Result<Vec<Person>> {
     if people.is_empty() {
         bail!("{} has no embeddings: write one per line, as JSON or as CSV (name,v1,v2,...)", file.display());
     }
-    Ok(people.into_iter().map(|(name, embeddings)| Person { name, embeddings }).collect())
+    let people = people.into_iter().map(|(name, embeddings)| Person { name, embeddings }).collect();
+    Ok(Embeddings { people, model, without_model })
 }
 
 /// A line's number, from 1, and its entry.
@@ -132,11 +158,12 @@ fn csv_entry(record: &csv::StringRecord) -> Result<Entry, String> {
     let mut fields = record.iter();
     let name = fields.next().unwrap_or_default().to_owned();
     let number = |field: &str| field.trim().parse::<f32>().map_err(|_| format!("{field:?} is not a number"));
-    Ok(Entry { name, embedding: fields.map(number).collect::<Result<_, _>>()? })
+    Ok(Entry { name, embedding: fields.map(number).collect::<Result<_, _>>()?, model: None })
 }
 
-/// Returns the entry if a gallery can hold it together with the entries before it, whose length is `dimension`.
-fn checked(entry: Entry, dimension: &mut Option<usize>) -> Result<Entry, String> {
+/// Returns the entry if a gallery can hold it together with the entries before it, whose length is `dimension` and whose
+/// model is `model`.
+fn checked(entry: Entry, dimension: &mut Option<usize>, model: &mut Option<ModelId>) -> Result<Entry, String> {
     check_name(&entry.name).map_err(|e| e.to_string())?;
     let length = entry.embedding.len();
     if length == 0 {
@@ -149,6 +176,12 @@ fn checked(entry: Entry, dimension: &mut Option<usize>) -> Result<Entry, String>
     if !normalise(&mut entry.embedding.clone()) {
         return Err("the embedding is zero or not finite".into());
     }
+    if let Some(own) = &entry.model {
+        let wanted = model.get_or_insert_with(|| own.clone());
+        if !own.is_comparable_to(wanted) {
+            return Err(format!("the embedding is of the model {own}, but those above are of {wanted}"));
+        }
+    }
     Ok(entry)
 }
 
@@ -156,7 +189,8 @@ fn write(gallery: &Gallery, file: &Path) -> anyhow::Result<()> {
     let mut out = std::io::BufWriter::new(std::fs::File::create(file)?);
     for person in &gallery.people {
         for embedding in &person.embeddings {
-            let entry = Entry { name: person.name.clone(), embedding: embedding.clone() };
+            let (name, embedding) = (person.name.clone(), embedding.clone());
+            let entry = Entry { name, embedding, model: gallery.model.clone() };
             writeln!(out, "{}", serde_json::to_string(&entry)?)?;
         }
     }
@@ -178,9 +212,9 @@ mod tests {
     fn json_lines_and_csv_are_equivalent() {
         let json = file("{\"name\":\"Ada, L.\",\"embedding\":[1,0.5]}\n\n{\"name\":\"Bob\",\"embedding\":[0,-1e0]}\n");
         let csv = file("\"Ada, L.\",1, 0.5\nBob,0,-1.0\n");
-        let people = read(json.path()).unwrap();
-        assert_eq!(people, read(csv.path()).unwrap());
-        assert_eq!(people[0], Person { name: "Ada, L.".into(), embeddings: vec![vec![1.0, 0.5]] });
+        let embeddings = read(json.path()).unwrap();
+        assert_eq!(embeddings, read(csv.path()).unwrap());
+        assert_eq!(embeddings.people[0], Person { name: "Ada, L.".into(), embeddings: vec![vec![1.0, 0.5]] });
     }
 
     #[test]
@@ -200,8 +234,25 @@ mod tests {
     #[test]
     fn what_is_exported_can_be_imported() {
         let people = vec![Person { name: "Ada".into(), embeddings: vec![vec![0.6, 0.8], vec![1.0, 0.0]] }];
-        let out = tempfile::NamedTempFile::new().unwrap();
-        write(&Gallery::new(1, people.clone()), out.path()).unwrap();
-        assert_eq!(read(out.path()).unwrap(), people);
+        for model in [None, Some(ModelId::known("m"))] {
+            let out = tempfile::NamedTempFile::new().unwrap();
+            write(&Gallery::new(1, people.clone(), model.clone()), out.path()).unwrap();
+            let without_model = model.is_none();
+            assert_eq!(read(out.path()).unwrap(), Embeddings { people: people.clone(), model, without_model });
+        }
+    }
+
+    #[test]
+    fn a_file_has_embeddings_of_one_model_only() {
+        let line = |name: &str, model: &str| {
+            let json = serde_json::json!({ "name": name, "embedding": [1], "model": model });
+            format!("{json}\n")
+        };
+        let variants = file(&[line("Ada", "m"), line("Bob", "m-int8")].concat());
+        assert_eq!(read(variants.path()).unwrap().model, Some(ModelId::known("m")));
+        let mixed = file(&[line("Ada", "m"), line("Bob", "other"), line("Eve", "not an id")].concat());
+        let error = read(mixed.path()).unwrap_err().to_string();
+        assert!(error.contains("line 2: the embedding is of the model other, but those above are of m"), "{error}");
+        assert!(error.contains("line 3: \"not an id\" is not the id of a model"), "{error}");
     }
 }

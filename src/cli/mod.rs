@@ -89,7 +89,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(layers) => layers,
         Err(error) => return config_error(&error),
     };
-    let settings = match Settings::from_layers(&layers, app::cores()) {
+    let settings = match Settings::from_layers(&layers, app::machine()) {
         Ok(settings) => settings,
         Err(error) => return config_error(&error),
     };
@@ -130,7 +130,7 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
         Command::Fleet(args) => app::block_on(fleet::run(args, &settings))?,
         Command::Aws(args) => app::block_on(aws::run(args, &settings, cli.config))?,
         Command::Doctor(args) => return app::block_on(doctor::run(args, &settings)),
-        Command::Config(args) => config::run(args, layers, app::cores())?,
+        Command::Config(args) => config::run(args, layers, app::machine())?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::error::Problem;
 use crate::{
     job::{Failure, FailureKind, JobId, Reply},
-    recognition::{Class, Face, Recognition, Timings},
+    recognition::{Class, Face, ModelId, Recognition, Timings},
     results::{JobResult, Status},
 };
 
@@ -38,6 +38,7 @@ struct Seen {
     width: u32,
     height: u32,
     gallery_version: u64,
+    model: Option<ModelId>,
     timings: SeenTimings,
 }
 
@@ -139,6 +140,7 @@ impl Seen {
             width: r.width,
             height: r.height,
             gallery_version: r.gallery_version,
+            model: r.model,
             timings: SeenTimings { stages: r.timings, worker_ms },
         }
     }
@@ -172,6 +174,7 @@ mod tests {
             width: 20,
             height: 10,
             gallery_version: 3,
+            model: Some(ModelId::known("m")),
             timings: Timings::default(),
         }
     }
@@ -184,7 +187,7 @@ mod tests {
         let json = serde_json::to_value(Answer::replied("a.jpg".into(), reply).expect("done")).expect("JSON");
         assert_eq!(json["id"], json!(id.to_string()));
         assert_eq!(json["status"], "done");
-        assert_eq!(json["label"], "Ada");
+        assert_eq!((&json["label"], &json["model"]), (&json!("Ada"), &json!("m")));
         assert_eq!(json["faces"][0]["similarity"], 0.75);
         assert_eq!(json["faces"][0].get("embedding"), None);
         assert_eq!(
@@ -210,6 +213,20 @@ mod tests {
         assert_eq!((&json["status"], &json["problem"]["status"]), (&json!("failed"), &json!(422)));
         assert_eq!(json["problem"]["detail"], "cut off");
         assert_eq!(json.get("label"), None);
+    }
+
+    #[test]
+    fn results_without_a_model_are_read() {
+        // As stored by the release that did not record the model.
+        let stored = r#"{"id":"x","file":"a.jpg","status":"done","recognition":{"label":"Ada","faces":[{"bbox":[1.0,2.0,
+            3.0,4.0],"landmarks":[[0.0,0.0],[0.0,0.0],[0.0,0.0],[0.0,0.0],[0.0,0.0]],"score":0.9,"name":"Ada",
+            "similarity":0.75,"embedding":null}],"classes":[],"width":20,"height":10,"gallery_version":3,"timings":
+            {"decode_ms":1.0,"detect_ms":2.0,"embed_ms":3.0}},"failure":null,"worker":"i-1","submitted_ms":1,
+            "finished_ms":2}"#;
+        let result: JobResult = serde_json::from_str(stored).expect("a result");
+        let json = serde_json::to_value(Answer::stored(result).expect("readable")).expect("JSON");
+        assert_eq!((&json["label"], &json["model"]), (&json!("Ada"), &Value::Null));
+        assert_eq!(json["faces"][0]["name"], "Ada");
     }
 
     #[test]

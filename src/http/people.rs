@@ -14,8 +14,8 @@ use super::{
     web_tier::Upload,
 };
 use crate::{
-    job::JobId,
-    recognition::{EMBED, Face},
+    job::{Failure, FailureKind, JobId},
+    recognition::{EMBED, ModelId, Recognition, common_model},
     settings::RecogniserKind,
 };
 
@@ -56,12 +56,13 @@ pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State
 
     let embedded = join_all(received.files.into_iter().map(|file| embed(&state, file))).await;
     let mut photos = Vec::new();
-    let mut embeddings = Vec::new();
+    let (mut embeddings, mut models) = (Vec::new(), Vec::new());
     let mut outage = None;
     for (file, result) in embedded {
-        match result.map(|faces| (faces.len(), faces.into_iter().next().and_then(|face| face.embedding))) {
-            Ok((faces, Some(embedding))) => {
+        match result.map(|Embedded { faces, embedding, model }| (faces, embedding.map(|e| (e, model)))) {
+            Ok((faces, Some((embedding, model)))) => {
                 embeddings.push(embedding);
+                models.push(model);
                 photos.push(Photo { file, added: true, faces: Some(faces), problem: None });
             }
             Ok((faces, None)) => {
@@ -74,13 +75,17 @@ pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State
             }
         }
     }
-    if embeddings.is_empty() {
+    let model = common_model(&models).map_err(|why| {
+        let detail = format!("{why}: set the same recognition.embedder for every worker");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+    })?;
+    let Some(model) = model else {
         let none = || Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("no photo of {name} could be used"));
         return Err(outage.unwrap_or_else(none).with("photos", json!(photos)));
-    }
+    };
 
     let added = embeddings.len();
-    let gallery = state.web.gallery().add(name, embeddings).await?;
+    let gallery = state.web.gallery().add(name, embeddings, model).await?;
     state.web.saw_gallery(gallery.version);
     let total = gallery.people.iter().find(|person| person.name == name).map_or(added, |p| p.embeddings.len());
     Ok(HttpResponse::Created().json(json!({
@@ -102,14 +107,54 @@ pub async fn remove(path: web::Path<String>, state: web::Data<State>) -> Result<
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Returns the name of the file, and the faces in it with their embeddings, largest first.
-async fn embed(state: &State, file: ReceivedFile) -> (String, Result<Vec<Face>, Problem>) {
+/// What a worker has found in a photo of a person to add.
+struct Embedded {
+    /// Number of faces.
+    faces: usize,
+    /// Embedding of the largest face; `None` without a face.
+    embedding: Option<Vec<f32>>,
+    /// The model of the embedding.
+    model: ModelId,
+}
+
+impl TryFrom<Recognition> for Embedded {
+    type Error = Failure;
+
+    fn try_from(recognition: Recognition) -> Result<Self, Failure> {
+        let model = recognition.model.ok_or_else(|| {
+            let what = "the embedding has no model; is a worker of another version?";
+            Failure::new(FailureKind::Internal, what)
+        })?;
+        let faces = recognition.faces.len();
+        Ok(Self { faces, embedding: recognition.faces.into_iter().next().and_then(|face| face.embedding), model })
+    }
+}
+
+/// Embeds the faces of a photo. Also returns the name of the file.
+async fn embed(state: &State, file: ReceivedFile) -> (String, Result<Embedded, Problem>) {
     let name = file.name.clone();
-    let faces = async {
+    let embedded = async {
         file.check(state.web.settings().recognition.max_pixels)?;
         let upload = Upload { id: JobId::new(), kind: EMBED, file: file.name, image: file.bytes };
         let reply = state.web.submit(file.admission, upload, false).await?;
-        Ok(recognition(&reply.outcome?)?.faces)
+        Ok(Embedded::try_from(recognition(&reply.outcome?)?)?)
     };
-    (name, faces.await)
+    (name, embedded.await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_enrolled_by_a_worker_that_does_not_name_its_model() {
+        let reply = |model: &str| {
+            let timings = r#"{"decode_ms":1.0,"detect_ms":2.0,"embed_ms":3.0}"#;
+            let rest = r#""label":"no face","faces":[],"classes":[],"width":8,"height":8,"gallery_version":0"#;
+            recognition(format!("{{{rest},{model}\"timings\":{timings}}}").as_bytes()).expect("a recognition")
+        };
+        assert_eq!(Embedded::try_from(reply(r#""model":"m","#)).expect("embedded").model, ModelId::known("m"));
+        let failure = Embedded::try_from(reply("")).err().expect("a failure");
+        assert!(failure.kind == FailureKind::Internal && failure.message.contains("another version"), "{failure}");
+    }
 }

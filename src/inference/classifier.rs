@@ -129,6 +129,7 @@ impl Recogniser for Classifier {
             width: pixels.width(),
             height: pixels.height(),
             gallery_version: gallery.version,
+            model: None,
             timings: Timings {
                 decode_ms: millis(decoded - start),
                 detect_ms: millis(decoded.elapsed()),

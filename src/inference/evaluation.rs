@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::gallery::{Gallery, Person, Refused};
+use crate::recognition::ModelId;
 
 /// The largest face of a photo, with its label.
 #[derive(Clone, Debug)]
@@ -51,42 +52,58 @@ pub struct Verification {
     pub tar_at_far_1e3: f32,
 }
 
-/// Enrols `known`, and evaluates `probes` and `strangers` at `threshold`. Verification is on all pairs among `known`
-/// and `probes`.
-///
-/// # Errors
-/// The gallery rejects a name or an embedding.
-pub fn evaluate(known: &[Sample], probes: &[Sample], strangers: &[Sample], threshold: f32) -> Result<Report, Refused> {
-    let enrolled: Vec<Person> =
-        known.iter().map(|s| Person { name: s.person.clone(), embeddings: vec![s.embedding.clone()] }).collect();
-    let gallery = Gallery::default().with(&enrolled, usize::MAX, usize::MAX)?.unwrap_or_default();
+/// The largest faces of labelled photos, all embedded by one model.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    /// The model of the embeddings.
+    pub model: ModelId,
+    /// To be enrolled.
+    pub known: Vec<Sample>,
+    /// Other photos of the same people.
+    pub probes: Vec<Sample>,
+    /// Photos of other people.
+    pub strangers: Vec<Sample>,
+}
 
-    let (mut nearest_right, mut named_right, mut named_wrong, mut strangers_named) = (0, 0, 0, 0);
-    for probe in probes {
-        if let Some((name, similarity)) = gallery.nearest(&probe.embedding)? {
-            let right = name == probe.person;
-            let named = similarity >= threshold;
-            nearest_right += usize::from(right);
-            named_right += usize::from(right && named);
-            named_wrong += usize::from(!right && named);
+impl Samples {
+    /// Enrols the known people, and evaluates probes and strangers at `threshold`. Verification is on all pairs among
+    /// known photos and probes.
+    ///
+    /// # Errors
+    /// The gallery rejects a name or an embedding.
+    pub fn evaluate(&self, threshold: f32) -> Result<Report, Refused> {
+        let Self { model, known, probes, strangers } = self;
+        let enrolled: Vec<Person> =
+            known.iter().map(|s| Person { name: s.person.clone(), embeddings: vec![s.embedding.clone()] }).collect();
+        let gallery = Gallery::default().with(&enrolled, model, usize::MAX, usize::MAX)?.unwrap_or_default();
+
+        let (mut nearest_right, mut named_right, mut named_wrong, mut strangers_named) = (0, 0, 0, 0);
+        for probe in probes {
+            if let Some((name, similarity)) = gallery.nearest(&probe.embedding)? {
+                let right = name == probe.person;
+                let named = similarity >= threshold;
+                nearest_right += usize::from(right);
+                named_right += usize::from(right && named);
+                named_wrong += usize::from(!right && named);
+            }
         }
+        for stranger in strangers {
+            let named = gallery.nearest(&stranger.embedding)?.is_some_and(|(_, similarity)| similarity >= threshold);
+            strangers_named += usize::from(named);
+        }
+        let all: Vec<&Sample> = known.iter().chain(probes).collect();
+        Ok(Report {
+            verification: verification(&all),
+            identification: share(nearest_right, probes.len()),
+            threshold,
+            known_named_right: share(named_right, probes.len()),
+            known_named_wrong: share(named_wrong, probes.len()),
+            strangers_named: share(strangers_named, strangers.len()),
+            known: known.len(),
+            probes: probes.len(),
+            strangers: strangers.len(),
+        })
     }
-    for stranger in strangers {
-        let named = gallery.nearest(&stranger.embedding)?.is_some_and(|(_, similarity)| similarity >= threshold);
-        strangers_named += usize::from(named);
-    }
-    let all: Vec<&Sample> = known.iter().chain(probes).collect();
-    Ok(Report {
-        verification: verification(&all),
-        identification: share(nearest_right, probes.len()),
-        threshold,
-        known_named_right: share(named_right, probes.len()),
-        known_named_wrong: share(named_wrong, probes.len()),
-        strangers_named: share(strangers_named, strangers.len()),
-        known: known.len(),
-        probes: probes.len(),
-        strangers: strangers.len(),
-    })
 }
 
 fn share(count: usize, of: usize) -> Option<f32> {
@@ -133,6 +150,11 @@ fn verification(samples: &[&Sample]) -> Option<Verification> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn evaluate(known: &[Sample], probes: &[Sample], strangers: &[Sample], threshold: f32) -> Result<Report, Refused> {
+        let [known, probes, strangers] = [known, probes, strangers].map(<[Sample]>::to_vec);
+        Samples { model: ModelId::known("m"), known, probes, strangers }.evaluate(threshold)
+    }
 
     /// A two-dimensional embedding at an angle.
     fn at(person: &str, degrees: f32) -> Sample {

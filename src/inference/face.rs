@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{Recogniser, decode, detector::Detector, embedder::Embedder, gallery::Gallery};
 use crate::{
     job::{Failure, FailureKind},
-    recognition::{Face, NO_FACE, Recognition, Timings, UNKNOWN},
+    recognition::{Face, ModelId, NO_FACE, Recognition, Timings, UNKNOWN},
     settings,
 };
 
@@ -19,22 +19,20 @@ pub(super) struct FaceRecogniser {
 }
 
 impl FaceRecogniser {
-    /// Loads both models and runs each once.
+    /// Loads the detector and runs it once, as the embedder has been.
     ///
     /// # Errors
-    /// The runtime or a model cannot be used; the message says what to do.
-    pub(super) fn load(settings: &settings::Recognition) -> anyhow::Result<Self> {
-        let mut recogniser = Self {
-            detector: Detector::load(settings)?,
-            embedder: Embedder::load(settings)?,
+    /// The runtime or the detector cannot be used; the message says what to do.
+    pub(super) fn load(settings: &settings::Recognition, embedder: Embedder) -> anyhow::Result<Self> {
+        let mut detector = Detector::load(settings)?;
+        detector.detect(&image::RgbImage::new(256, 256))?;
+        Ok(Self {
+            detector,
+            embedder,
             threshold: settings.threshold,
             max_faces: settings.max_faces,
             max_pixels: settings.max_pixels,
-        };
-        let blank = image::RgbImage::new(256, 256);
-        recogniser.detector.detect(&blank)?;
-        recogniser.embedder.embed(&blank, &super::align::TEMPLATE)?;
-        Ok(recogniser)
+        })
     }
 }
 
@@ -47,8 +45,13 @@ fn named(nearest: Option<(&str, f32)>, threshold: f32) -> (String, Option<f32>) 
 }
 
 impl Recogniser for FaceRecogniser {
+    fn model(&self) -> Option<&ModelId> {
+        Some(self.embedder.model())
+    }
+
     #[expect(clippy::disallowed_methods, reason = "measures its steps")]
     fn recognise(&mut self, image: &[u8], gallery: &Gallery, embeddings: bool) -> Result<Recognition, Failure> {
+        gallery.check_model(self.embedder.model()).map_err(internal)?;
         let start = Instant::now();
         let pixels = decode::decode(image, self.max_pixels)?;
         let decoded = Instant::now();
@@ -76,6 +79,7 @@ impl Recogniser for FaceRecogniser {
             width: pixels.width(),
             height: pixels.height(),
             gallery_version: gallery.version,
+            model: Some(self.embedder.model().clone()),
             timings: Timings {
                 decode_ms: millis(decoded - start),
                 detect_ms: millis(detected - decoded),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::gallery::{Gallery, Person, Refused};
 use crate::{
     cloud::{CloudError, ETag, Object, ObjectStore, Precondition},
+    recognition::ModelId,
     settings, wire,
 };
 
@@ -56,25 +57,32 @@ impl GalleryStore {
         Ok(self.read().await?.0)
     }
 
-    /// Adds embeddings to a person, who is created if new. Returns the new gallery, or the current one if it has all of
-    /// them already.
-    pub async fn add(&self, name: &str, embeddings: Vec<Vec<f32>>) -> Result<Arc<Gallery>, GalleryError> {
-        self.add_people(vec![Person { name: name.to_owned(), embeddings }]).await
+    /// Adds embeddings of `model` to a person, who is created if new. Returns the new gallery, or the current one if it
+    /// has all of them already.
+    pub async fn add(
+        &self,
+        name: &str,
+        embeddings: Vec<Vec<f32>>,
+        model: ModelId,
+    ) -> Result<Arc<Gallery>, GalleryError> {
+        self.add_people(vec![Person { name: name.to_owned(), embeddings }], model).await
     }
 
-    /// Adds embeddings of several people in one version. If one is invalid, none is added.
-    pub async fn add_people(&self, people: Vec<Person>) -> Result<Arc<Gallery>, GalleryError> {
+    /// Adds embeddings of several people, all of `model`, in one version. If one is invalid, none is added.
+    pub async fn add_people(&self, people: Vec<Person>, model: ModelId) -> Result<Arc<Gallery>, GalleryError> {
         let (max_people, max_photos) = (self.limits.max_people, self.limits.max_photos);
-        let change = move |gallery: &Gallery| Ok(gallery.with(&people, max_people, max_photos)?);
+        let change = move |gallery: &Gallery| Ok(gallery.with(&people, &model, max_people, max_photos)?);
         self.update(change).await.map(Outcome::gallery)
     }
 
-    /// Replaces everybody with `people`. Returns the new gallery, or the current one if it is the same.
-    pub async fn replace(&self, people: Vec<Person>) -> Result<Arc<Gallery>, GalleryError> {
+    /// Replaces everybody with `people`, embedded by `model`, whatever the gallery's model was. Returns the new gallery,
+    /// or the current one if it is the same.
+    pub async fn replace(&self, people: Vec<Person>, model: ModelId) -> Result<Arc<Gallery>, GalleryError> {
         let (max_people, max_photos) = (self.limits.max_people, self.limits.max_photos);
         let change = move |gallery: &Gallery| {
-            let next = Gallery::new(gallery.version, Vec::new()).with(&people, max_people, max_photos)?;
-            Ok(next.filter(|next| next.people != gallery.people))
+            let empty = Gallery::new(gallery.version, Vec::new(), None);
+            let next = empty.with(&people, &model, max_people, max_photos)?;
+            Ok(next.filter(|next| (&next.people, &next.model) != (&gallery.people, &gallery.model)))
         };
         self.update(change).await.map(Outcome::gallery)
     }

@@ -52,7 +52,10 @@ impl JobHandler for RecognitionHandler {
         let mut recogniser = self.recognisers.build()?;
         let gallery = self.gallery.clone();
         Ok(Box::new(move |job, image| {
-            let recognition = recogniser.recognise(image, &gallery.current(), job.kind == EMBED)?;
+            let embed = job.kind == EMBED;
+            // Who is to be enrolled needs no name: a gallery that the embeddings do not fit is no reason to fail here.
+            let gallery = if embed { Arc::default() } else { gallery.current() };
+            let recognition = recogniser.recognise(image, &gallery, embed)?;
             Output::json(&recognition, recognition.label.clone())
         }))
     }

@@ -13,19 +13,29 @@ pub mod gallery_cache;
 pub mod gallery_store;
 pub mod handler;
 mod jpeg;
+pub mod model;
 pub mod pool;
 mod runtime;
+mod self_test;
 
-use crate::{job::Failure, recognition::Recognition};
+use crate::{
+    job::Failure,
+    recognition::{ModelId, Recognition},
+};
 use gallery::Gallery;
 
 /// Recognises images with a model. Each thread has its own, because sessions are not shared.
 pub trait Recogniser: Send {
+    /// Returns the id of the model that embeds faces; `None` if it does not embed.
+    fn model(&self) -> Option<&ModelId> {
+        None
+    }
+
     /// Recognises an encoded image (JPEG, PNG or WebP) and names its faces from `gallery`. With `embeddings`, each face
     /// has its embedding.
     ///
     /// # Errors
-    /// The image cannot be decoded, or the model fails.
+    /// The image cannot be decoded, the model fails, or its embeddings cannot be compared with those of the gallery.
     fn recognise(&mut self, image: &[u8], gallery: &Gallery, embeddings: bool) -> Result<Recognition, Failure>;
 }
 

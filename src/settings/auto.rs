@@ -1,12 +1,14 @@
 //! What the value "auto" depends on, and how it is resolved.
 
+use super::machine::Machine;
+
 /// Where the settings take effect.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     /// Instances are processes of this machine.
     pub local: bool,
-    /// Cores of this machine, or of one instance.
-    pub cores: usize,
+    /// This machine, or one instance.
+    pub machine: Machine,
 }
 
 impl Place {

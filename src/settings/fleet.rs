@@ -72,7 +72,7 @@ impl Fleet {
         let billing_minimum = place.by_cloud(Duration::ZERO, MINUTE);
         let record = place.by_cloud(Some(local.data_dir.join("fleet.jsonl")), None);
         let max_instances = if place.local {
-            Auto::new(place.cores, "one per core on the embedded cloud")
+            Auto::new(place.machine.cores, "one per core on the embedded cloud")
         } else {
             Auto::new(19, "on AWS")
         };

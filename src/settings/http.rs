@@ -43,7 +43,7 @@ pub struct Http {
 impl Http {
     pub(super) fn read(r: &Reader<'_>, place: Place) -> Result<Self, SettingsError> {
         let styles = [("label", ReplyStyle::Label), ("stem-label", ReplyStyle::StemLabel)];
-        let threads = Auto::new(place.cores.min(4), "one per core, at most 4");
+        let threads = Auto::new(place.machine.cores.min(4), "one per core, at most 4");
         let http = Self {
             listen: r.parsed("http.listen", "an address and a port such as 127.0.0.1:8080")?,
             reply: r.choice("http.reply", &styles)?,

@@ -12,6 +12,7 @@ mod http;
 mod layers;
 mod local;
 mod log;
+mod machine;
 mod prices;
 mod queue;
 mod reader;
@@ -33,10 +34,11 @@ pub use http::{Http, ReplyStyle};
 pub use layers::{Entry, Layers, SettingsError};
 pub use local::Local;
 pub use log::{Log, LogFormat};
+pub use machine::{Int8, Machine};
 pub use prices::Prices;
 pub use queue::Queue;
 use reader::Reader;
-pub use recognition::{RecogniserKind, Recognition};
+pub use recognition::{RecogniserKind, Recognition, SFACE_FP32, SFACE_INT8};
 pub use simulate::{Boot, Faults, Simulate};
 pub use store::Store;
 pub use worker::Worker;
@@ -73,12 +75,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Validates the merged values. `cores` is this machine's number of cores, on which "auto" depends.
+    /// Validates the merged values. "auto" depends on the machine.
     ///
     /// # Errors
     /// A value is not allowed; the message names its origin, its key and what is allowed.
-    pub fn from_layers(layers: &Layers, cores: usize) -> Result<Self, SettingsError> {
-        Self::here(&Reader::new(layers), cores)
+    pub fn from_layers(layers: &Layers, machine: Machine) -> Result<Self, SettingsError> {
+        Self::here(&Reader::new(layers), machine)
     }
 
     /// Validates the merged values for the simulator. "auto" is resolved as on AWS with one core per instance, so that
@@ -88,16 +90,16 @@ impl Settings {
     /// As [`Self::from_layers`].
     pub fn for_simulation(layers: &Layers) -> Result<Self, SettingsError> {
         let r = Reader::new(layers);
-        Self::read(&r, Cloud::read(&r)?, Place { local: false, cores: 1 })
+        Self::read(&r, Cloud::read(&r)?, Place { local: false, machine: Machine::with_cores(1) })
     }
 
     /// Returns every key with its origin and its value in [`Self::from_layers`], with "auto" resolved.
     ///
     /// # Errors
     /// As [`Self::from_layers`].
-    pub fn effective(layers: &Layers, cores: usize) -> Result<Vec<Entry>, SettingsError> {
+    pub fn effective(layers: &Layers, machine: Machine) -> Result<Vec<Entry>, SettingsError> {
         let r = Reader::new(layers);
-        Self::here(&r, cores)?;
+        Self::here(&r, machine)?;
         Ok(r.effective())
     }
 
@@ -106,10 +108,10 @@ impl Settings {
         self.fleet.rules(&self.worker, started_at)
     }
 
-    fn here(r: &Reader<'_>, cores: usize) -> Result<Self, SettingsError> {
+    fn here(r: &Reader<'_>, machine: Machine) -> Result<Self, SettingsError> {
         let cloud = Cloud::read(r)?;
         let local = cloud.kind == CloudKind::Local;
-        Self::read(r, cloud, Place { local, cores })
+        Self::read(r, cloud, Place { local, machine })
     }
 
     /// Reads every section. Each section validates itself; checks across sections belong here.
@@ -123,7 +125,7 @@ impl Settings {
             store: Store::read(r)?,
             gallery: Gallery::read(r)?,
             worker: Worker::read(r, place, fleet.policy)?,
-            recognition: Recognition::read(r)?,
+            recognition: Recognition::read(r, place.machine.int8)?,
             log: Log::read(r)?,
             simulate: Simulate::read(r)?,
             prices: Prices::read(r)?,

@@ -204,7 +204,8 @@ impl<'a> Reader<'a> {
         self.layers.get(key)
     }
 
-    fn is_auto(&self, key: &'static str) -> bool {
+    /// Returns whether the value is "auto".
+    pub fn is_auto(&self, key: &'static str) -> bool {
         matches!(&self.get(key).kind, ValueKind::String(s) if s == "auto")
     }
 

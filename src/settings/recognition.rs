@@ -1,8 +1,13 @@
 //! `[recognition]`: models and thresholds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{layers::SettingsError, reader::Reader};
+use super::{auto::Auto, layers::SettingsError, machine::Int8, reader::Reader};
+
+/// SFace in fp32, as `make setup` installs it.
+pub const SFACE_FP32: &str = ".assets/models/face_recognition_sface_2021dec.onnx";
+/// SFace in int8, as `make setup` installs it.
+pub const SFACE_INT8: &str = ".assets/models/face_recognition_sface_2021dec_int8.onnx";
 
 /// What is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +31,8 @@ pub struct Recognition {
     pub detector: PathBuf,
     /// Model that embeds faces.
     pub embedder: PathBuf,
+    /// Whether "auto" has chosen the embedder, so that each machine may have another.
+    pub embedder_is_auto: bool,
     /// Lowest confidence of a face, 0 to 1.
     pub detector_score: f32,
     /// Largest overlap (intersection over union) of two faces, 0 to 1.
@@ -48,15 +55,27 @@ pub struct Recognition {
     pub classifier_top: usize,
 }
 
+/// Returns the embedder for a CPU.
+fn embedder(cpu: Int8) -> Auto<Option<PathBuf>> {
+    let (file, reason) = match cpu {
+        Int8::Avx512Vnni => (SFACE_INT8, "because the CPU has AVX-512 VNNI"),
+        Int8::AvxVnni => (SFACE_INT8, "because the CPU has AVX-VNNI"),
+        Int8::NoVnni => (SFACE_FP32, "because the CPU has no VNNI"),
+        Int8::NotX86 => (SFACE_FP32, "because int8 is measured on x86-64 only"),
+    };
+    Auto::new(Some(file.into()), reason)
+}
+
 impl Recognition {
-    pub(super) fn read(r: &Reader<'_>) -> Result<Self, SettingsError> {
+    pub(super) fn read(r: &Reader<'_>, cpu: Int8) -> Result<Self, SettingsError> {
         let kinds = [("face", RecogniserKind::Face), ("classifier", RecogniserKind::Classifier)];
         let recognition = Self {
             kind: r.choice("recognition.kind", &kinds)?,
             threshold: r.number("recognition.threshold", -1.0..=1.0)? as f32,
             runtime: r.path("recognition.runtime")?,
             detector: r.path("recognition.detector")?,
-            embedder: r.path("recognition.embedder")?,
+            embedder: r.path_or_auto("recognition.embedder", embedder(cpu))?.unwrap_or_default(),
+            embedder_is_auto: r.is_auto("recognition.embedder"),
             detector_score: r.number("recognition.detector_score", 0.0..=1.0)? as f32,
             detector_nms: r.number("recognition.detector_nms", 0.0..=1.0)? as f32,
             detector_side: r.count("recognition.detector_side", 64..=4096)? as u32,
@@ -74,5 +93,24 @@ impl Recognition {
             return Err(r.invalid("recognition.kind", allowed));
         }
         Ok(recognition)
+    }
+
+    /// Returns these settings with the embedder that computes correctly on any CPU; `None` if it is in use already, or
+    /// if the embedder is not left to "auto".
+    pub fn with_embedder_for_any_cpu(&self) -> Option<Self> {
+        let other = self.embedder_is_auto && self.embedder != Path::new(SFACE_FP32);
+        other.then(|| Self { embedder: SFACE_FP32.into(), ..self.clone() })
+    }
+
+    /// Returns the files that workers load. Which embedder "auto" chooses depends on the worker's CPU, so all that it
+    /// may choose are among them.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match self.kind {
+            RecogniserKind::Classifier => vec![self.runtime.clone(), self.classifier.clone(), self.labels.clone()],
+            RecogniserKind::Face if self.embedder_is_auto => {
+                vec![self.runtime.clone(), self.detector.clone(), SFACE_FP32.into(), SFACE_INT8.into()]
+            }
+            RecogniserKind::Face => vec![self.runtime.clone(), self.detector.clone(), self.embedder.clone()],
+        }
     }
 }

@@ -207,7 +207,7 @@ fn a_file_is_named_even_if_its_path_has_the_word_environment() {
     let path = dir.path().join("the environment.toml");
     std::fs::write(&path, "[worker]\nthreads = 0\n").expect("writable");
     let layers = Layers::load(Some(&path), HashMap::new()).expect("known keys");
-    let e = Settings::from_layers(&layers, 2).expect_err("an error").to_string();
+    let e = Settings::from_layers(&layers, support::MACHINE).expect_err("an error").to_string();
     assert!(e.contains("the environment.toml: worker.threads"), "{e}");
 }
 

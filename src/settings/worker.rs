@@ -27,8 +27,11 @@ impl Worker {
             Policy::OnePerJob if !place.local => Auto::new(5 * MINUTE, "with the policy one-per-job"),
             _ => place.by_cloud(30 * SECOND, 90 * SECOND),
         };
-        let threads =
-            if place.local { Auto::new(1, "one instance per core") } else { Auto::new(place.cores, "one per core") };
+        let threads = if place.local {
+            Auto::new(1, "one instance per core")
+        } else {
+            Auto::new(place.machine.cores, "one per core")
+        };
         Ok(Self {
             idle_stop: r.duration_or_auto("worker.idle_stop", SECOND..=24 * HOUR, idle_stop)?,
             threads: r.count_or_auto("worker.threads", 1..=256, threads)?,

@@ -44,6 +44,7 @@ async fn an_image_has_all_that_machines_need_and_is_the_clusters() {
         "opt/rollcall/.assets/onnxruntime/libonnxruntime.so",
         "opt/rollcall/.assets/models/face_detection_yunet_2023mar.onnx",
         "opt/rollcall/.assets/models/face_recognition_sface_2021dec.onnx",
+        "opt/rollcall/.assets/models/face_recognition_sface_2021dec_int8.onnx",
         "etc/rollcall/aws.toml",
         "etc/systemd/system/rollcall-serve.service",
         "etc/systemd/system/rollcall-worker.service",

@@ -11,7 +11,7 @@ use std::{
 use nix::sys::stat::{Mode, umask};
 use rollcall::{
     cloud::{Message, NewObject, Precondition, QueueSpec, local::LocalCloud},
-    settings::{Layers, Settings},
+    settings::{Layers, Machine, Settings},
 };
 
 /// Returns the permissions of a folder, and of all files and folders below it.
@@ -59,7 +59,8 @@ async fn the_data_folder_is_readable_by_its_owner_only() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let data = folder.path().join("not/there/yet");
     let mut settings =
-        Settings::from_layers(&Layers::load(None, HashMap::new()).expect("the defaults"), 1).expect("valid");
+        Settings::from_layers(&Layers::load(None, HashMap::new()).expect("the defaults"), Machine::with_cores(1))
+            .expect("valid");
     settings.local.data_dir = data.clone();
 
     let cloud = use_everything(&settings).await;

@@ -130,6 +130,7 @@ async fn a_recognition_tells_all_faces_their_boxes_and_the_time_it_took() {
     assert_eq!((&answer["status"], &answer["file"]), (&"done".into(), &"photo.jpg".into()));
     let (width, height) = image::image_dimensions(MACRON).expect("an image");
     assert_eq!((&answer["width"], &answer["height"]), (&width.into(), &height.into()));
+    assert!(answer["model"].as_str().expect("a model").starts_with("sface-2021dec"));
     let face = &answer["faces"][0];
     assert_eq!(face["name"], "Emmanuel_Macron");
     assert!(face["similarity"].as_f64().expect("a number") >= 0.45);
@@ -145,6 +146,7 @@ async fn a_recognition_tells_all_faces_their_boxes_and_the_time_it_took() {
     wait_until("the record is kept", PATIENCE, async || find(&server, &id_of(&answer)).await["status"] == "done").await;
     let found = find(&server, &id_of(&answer)).await;
     assert_eq!((&found["label"], &found["faces"]), (&answer["label"], &answer["faces"]));
+    assert_eq!(found["model"], answer["model"]);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
+    process::Command,
     time::Duration,
 };
 
@@ -86,6 +87,43 @@ async fn readyz_is_503_when_the_store_is_away() {
     assert_eq!(ready().await.status(), StatusCode::OK, "it heals by itself");
 }
 
+#[tokio::test]
+async fn a_gallery_of_another_model_is_refused_by_name_until_it_is_replaced() {
+    let server = Rollcall::start(RollcallOptions::default()).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let import = |model: &str, options: &[&str]| {
+        let file = folder.path().join("people.jsonl");
+        let line = serde_json::json!({ "name": "Ada", "embedding": vec![0.5; 128], "model": model });
+        fs::write(&file, line.to_string()).expect("written");
+        let mut command = Command::new(rollcall_testing::program());
+        command.env("ROLLCALL__LOCAL__DATA_DIR", server.data_dir()).args(["gallery", "import"]).arg(file).args(options);
+        let output = command.output().expect("the program starts");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let assert_both_are_named = |text: &str, of: &str, given: &str| {
+        let gallery = format!("the gallery is of the model {of},");
+        assert!(text.contains(&gallery) && text.contains(given) && text.contains("import --replace"), "{text}");
+    };
+    assert!(import("another-model", &[]).0, "an empty gallery takes any");
+
+    let photo = photo(MACRON);
+    let (status, line) = said(post(&server.url("/"), form(&[("a.jpg", &photo)])).await).await;
+    assert_eq!(status, 500);
+    assert_both_are_named(&line, "another-model", "sface-2021dec");
+    let person = form(&[("a.jpg", &photo)]).text("name", "Emmanuel_Macron");
+    let refused = problem(post(&server.url("/v1/people"), person).await).await;
+    assert_eq!(refused["status"], 422);
+    assert_both_are_named(refused["detail"].as_str().expect("a detail"), "another-model", "sface-2021dec");
+
+    let (imported, why) = import("sface-2021dec", &[]);
+    assert!(!imported, "{why}");
+    assert_both_are_named(&why, "another-model", "those of sface-2021dec:");
+    assert!(import("sface-2021dec", &["--replace"]).0);
+    let person = form(&[("a.jpg", &photo)]).text("name", "Emmanuel_Macron");
+    assert_eq!(post(&server.url("/v1/people"), person).await.status(), StatusCode::CREATED);
+    assert_eq!(said(post(&server.url("/"), form(&[("a.jpg", &photo)])).await).await.1.trim(), "Emmanuel_Macron");
+}
+
 /// Begins an upload, and withholds its last byte.
 fn begin_upload(server: &Rollcall, bytes: usize) -> TcpStream {
     let address = server.url("").trim_start_matches("http://").to_owned();
@@ -112,7 +150,8 @@ async fn max_upload_memory_is_enforced() {
     let mut held = begin_upload(&server, 1_000_000);
     wait_until("it holds the memory, and a second upload is refused", PATIENCE, async || {
         let answer = another().await;
-        let refused = answer.status() == StatusCode::SERVICE_UNAVAILABLE && answer.headers().contains_key("retry-after");
+        let refused =
+            answer.status() == StatusCode::SERVICE_UNAVAILABLE && answer.headers().contains_key("retry-after");
         if !refused {
             held = begin_upload(&server, 1_000_000);
         }

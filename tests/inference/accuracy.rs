@@ -3,12 +3,15 @@
 
 use std::path::PathBuf;
 
-use crate::support::{asset, lfw, settings};
-use rollcall::cli::evaluate::{Args, Evaluation, evaluate};
+use crate::support::{asset, int8_settings, lfw, model, settings};
+use rollcall::{
+    cli::evaluate::{Args, Evaluation, evaluate},
+    inference::evaluation::Samples,
+    settings::Settings,
+};
 
-async fn evaluated(dir: PathBuf, threshold: f32) -> Evaluation {
-    let mut settings = settings();
-    settings.recognition.threshold = threshold;
+async fn evaluated(dir: PathBuf, mut settings: Settings) -> Evaluation {
+    settings.recognition.threshold = 0.45;
     evaluate(&Args { dir, threads: None, json: false }, &settings).await.unwrap()
 }
 
@@ -17,9 +20,9 @@ fn assert_near(what: &str, got: Option<f32>, percent: f32) {
     assert!((got - percent).abs() <= 0.3, "{what}: {got:.2} %, the reference has {percent} %");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_sample_photo_is_named_right_and_no_stranger_is_named() {
-    let Evaluation { report, without_face, unreadable, .. } = evaluated(asset("photos"), 0.45).await;
+async fn assert_samples(settings: Settings, id: &str) {
+    let Evaluation { model: by, report, without_face, unreadable, .. } = evaluated(asset("photos"), settings).await;
+    assert_eq!(by, model(id));
     assert_eq!((report.known, report.probes, report.strangers), (2, 2, 2));
     assert!(without_face.is_empty() && unreadable.is_empty());
     let rates = (report.identification, report.known_named_right, report.strangers_named);
@@ -28,9 +31,19 @@ async fn every_sample_photo_is_named_right_and_no_stranger_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn accuracy_on_lfw_is_that_of_the_reference() {
-    let Some(lfw) = lfw() else { return };
-    let Evaluation { report, without_face, unreadable, .. } = evaluated(lfw, 0.45).await;
+async fn every_sample_photo_is_named_right_and_no_stranger_is_named() {
+    assert_samples(settings(), "sface-2021dec").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_sample_photo_is_named_right_and_no_stranger_is_named_in_int8() {
+    let Some(int8) = int8_settings() else { return };
+    assert_samples(int8, "sface-2021dec-int8").await;
+}
+
+/// The same values for fp32 and int8, which differ by less than the tolerance.
+async fn assert_accuracy_on_lfw(lfw: PathBuf, settings: Settings) -> Samples {
+    let Evaluation { report, without_face, unreadable, samples, .. } = evaluated(lfw, settings).await;
     assert_eq!((report.known, report.probes, report.strangers), (120, 200, 120));
     assert!(without_face.is_empty() && unreadable.is_empty());
     let verification = report.verification.unwrap();
@@ -40,15 +53,24 @@ async fn accuracy_on_lfw_is_that_of_the_reference() {
     assert_near("1-nearest-neighbour identification", report.identification, 100.0);
     assert_near("strangers named at 0.45", report.strangers_named, 0.0);
     assert_near("known named right at 0.45", report.known_named_right, 100.0);
+    samples
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lower_threshold_names_as_many_strangers_of_lfw_as_the_reference_says() {
+async fn accuracy_on_lfw_is_that_of_the_reference_at_two_thresholds() {
     let Some(lfw) = lfw() else { return };
-    let Evaluation { report, .. } = evaluated(lfw, 0.40).await;
+    let samples = assert_accuracy_on_lfw(lfw, settings()).await;
+
+    let report = samples.evaluate(0.40).unwrap();
     // JPEG decoders differ by some levels, which may move a similarity across the threshold. This is allowed for one of
     // the 120 strangers.
     let named = (report.strangers_named.unwrap() * 120.0).round();
     assert!((2.0..=4.0).contains(&named), "{named} strangers named at 0.40, the reference has 3");
     assert_near("known named right at 0.40", report.known_named_right, 100.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accuracy_on_lfw_is_that_of_the_reference_in_int8() {
+    let (Some(lfw), Some(int8)) = (lfw(), int8_settings()) else { return };
+    assert_accuracy_on_lfw(lfw, int8).await;
 }

@@ -25,7 +25,7 @@ async fn bad_photos_are_reported_and_the_rest_is_enrolled_and_recognised() {
     put(dir.path(), "Jacinda/photo.jpg", &sample("person_b_1.jpg"));
     put(dir.path(), "unknown/photo.jpg", &good);
     let (settings, store) = (settings(), Arc::new(MemoryStore::default()));
-    let args = Args { dir: dir.path().to_owned() };
+    let args = Args { dir: dir.path().to_owned(), replace: false };
 
     let summary = enroll(&args, &settings, store.clone()).await.unwrap();
     assert_eq!((summary.people, summary.photos, summary.gallery_version), (2, 2, 1));
@@ -55,7 +55,7 @@ async fn bad_photos_are_reported_and_the_rest_is_enrolled_and_recognised() {
 async fn a_folder_without_one_good_photo_is_an_error() {
     let (settings, store) = (settings(), Arc::new(MemoryStore::default()));
     let dir = tempfile::tempdir().unwrap();
-    let args = Args { dir: dir.path().to_owned() };
+    let args = Args { dir: dir.path().to_owned(), replace: false };
     let empty = enroll(&args, &settings, store.clone()).await.unwrap_err().to_string();
     assert!(empty.contains("one folder per person"), "{empty}");
     put(dir.path(), "Ada/photo.jpg", b"not a photo");

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::support::MemoryStore;
+use crate::support::{MemoryStore, model};
 use futures_util::future::join_all;
 use rollcall::{
     inference::{
@@ -13,12 +13,12 @@ use rollcall::{
         gallery_cache::GalleryCache,
         gallery_store::{GalleryError, GalleryStore},
     },
-    settings::{Layers, Settings},
+    settings::{Layers, Machine, Settings},
 };
 
 /// Returns an empty store, and the gallery in it.
 fn gallery() -> (Arc<MemoryStore>, GalleryStore) {
-    let settings = Settings::from_layers(&Layers::load(None, HashMap::new()).unwrap(), 1).unwrap();
+    let settings = Settings::from_layers(&Layers::load(None, HashMap::new()).unwrap(), Machine::with_cores(1)).unwrap();
     let store = Arc::new(MemoryStore::default());
     (store.clone(), GalleryStore::new(store, "state".into(), settings.gallery))
 }
@@ -43,7 +43,7 @@ async fn writers_at_the_same_time_all_have_their_change_in_the_end() {
     let people: Vec<String> = (0..12).map(|n| format!("person {n:02}")).collect();
     let adds = people.iter().enumerate().map(|(n, name)| {
         let gallery = gallery.clone();
-        async move { gallery.add(name, vec![embedding(n)]).await.unwrap() }
+        async move { gallery.add(name, vec![embedding(n)], model("m")).await.unwrap() }
     });
     join_all(adds).await;
     let after = gallery.load().await.unwrap();
@@ -54,18 +54,18 @@ async fn writers_at_the_same_time_all_have_their_change_in_the_end() {
 #[tokio::test]
 async fn the_same_photo_again_writes_nothing() {
     let (store, gallery) = gallery();
-    let first = gallery.add("Ada", vec![embedding(1)]).await.unwrap();
-    let again = gallery.add("Ada", vec![embedding(1).iter().map(|v| v * 3.0).collect()]).await.unwrap();
+    let first = gallery.add("Ada", vec![embedding(1)], model("m")).await.unwrap();
+    let again = gallery.add("Ada", vec![embedding(1).iter().map(|v| v * 3.0).collect()], model("m")).await.unwrap();
     assert_eq!(first, again);
     assert_eq!(store.writes(), 1);
-    assert_eq!(gallery.add("Ada", vec![embedding(2)]).await.unwrap().people[0].embeddings.len(), 2);
+    assert_eq!(gallery.add("Ada", vec![embedding(2)], model("m")).await.unwrap().people[0].embeddings.len(), 2);
 }
 
 #[tokio::test]
 async fn who_is_removed_is_in_no_later_snapshot() {
     let (_, gallery) = gallery();
-    gallery.add("Ada", vec![embedding(1)]).await.unwrap();
-    gallery.add("Bob", vec![embedding(2)]).await.unwrap();
+    gallery.add("Ada", vec![embedding(1)], model("m")).await.unwrap();
+    gallery.add("Bob", vec![embedding(2)], model("m")).await.unwrap();
     let left = gallery.remove("Ada").await.unwrap().unwrap();
     assert_eq!(names(&left), ["Bob"]);
     assert_eq!(*gallery.load().await.unwrap(), *left);
@@ -76,23 +76,25 @@ async fn who_is_removed_is_in_no_later_snapshot() {
 async fn an_import_is_all_or_nothing() {
     let (store, gallery) = gallery();
     let person = |name: &str, embedding: Vec<f32>| Person { name: name.into(), embeddings: vec![embedding] };
-    let refused = gallery.add_people(vec![person("Ada", embedding(1)), person("no face", embedding(2))]).await;
+    let refused =
+        gallery.add_people(vec![person("Ada", embedding(1)), person("no face", embedding(2))], model("m")).await;
     assert!(matches!(refused, Err(GalleryError::Refused(why)) if why.contains("no face")));
     assert_eq!(store.writes(), 0);
-    gallery.add_people(vec![person("Ada", embedding(1)), person("Bob", embedding(2))]).await.unwrap();
+    gallery.add_people(vec![person("Ada", embedding(1)), person("Bob", embedding(2))], model("m")).await.unwrap();
     // Embeddings of another model are accepted only if they replace all others.
-    assert!(matches!(gallery.add("Eve", vec![vec![1.0, 0.0]]).await, Err(GalleryError::Refused(_))));
-    let other = gallery.replace(vec![person("Eve", vec![1.0, 0.0])]).await.unwrap();
+    assert!(matches!(gallery.add("Eve", vec![vec![1.0, 0.0]], model("m")).await, Err(GalleryError::Refused(_))));
+    let other = gallery.replace(vec![person("Eve", vec![1.0, 0.0])], model("other")).await.unwrap();
     assert_eq!((names(&other), other.version), (vec!["Eve"], 2));
 }
 
 #[tokio::test]
 async fn limits_of_the_settings_hold() {
-    let mut settings = Settings::from_layers(&Layers::load(None, HashMap::new()).unwrap(), 1).unwrap();
+    let mut settings =
+        Settings::from_layers(&Layers::load(None, HashMap::new()).unwrap(), Machine::with_cores(1)).unwrap();
     settings.gallery.max_people = 1;
     let gallery = GalleryStore::new(Arc::new(MemoryStore::default()), "state".into(), settings.gallery);
-    gallery.add("Ada", vec![embedding(1)]).await.unwrap();
-    let refused = gallery.add("Bob", vec![embedding(2)]).await;
+    gallery.add("Ada", vec![embedding(1)], model("m")).await.unwrap();
+    let refused = gallery.add("Bob", vec![embedding(2)], model("m")).await;
     assert!(matches!(refused, Err(GalleryError::Refused(why)) if why.contains("gallery.max_people")));
 }
 
@@ -101,7 +103,7 @@ async fn a_reader_follows_changes_and_removals() {
     let (_, gallery) = gallery();
     let cache = GalleryCache::new(gallery.clone());
     assert_eq!(cache.refresh().await.unwrap().version, 0);
-    gallery.add("Ada", vec![embedding(1)]).await.unwrap();
+    gallery.add("Ada", vec![embedding(1)], model("m")).await.unwrap();
     assert_eq!(cache.current().version, 0);
     assert_eq!(names(&cache.refresh().await.unwrap()), ["Ada"]);
     gallery.remove("Ada").await.unwrap();
@@ -114,7 +116,7 @@ async fn a_reader_follows_changes_and_removals() {
 async fn a_reader_that_is_told_of_a_newer_version_has_it_at_once() {
     let (store, gallery) = gallery();
     let cache = Arc::new(GalleryCache::new(gallery.clone()));
-    let wanted = gallery.add("Ada", vec![embedding(1)]).await.unwrap().version;
+    let wanted = gallery.add("Ada", vec![embedding(1)], model("m")).await.unwrap().version;
     let before = store.reads();
     let seen = join_all((0..20).map(|_| cache.at_least(wanted))).await;
     assert!(seen.iter().all(|gallery| gallery.version == wanted));

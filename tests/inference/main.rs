@@ -2,7 +2,9 @@
 
 mod accuracy;
 mod classifier_models;
+mod embedder_models;
 mod enrolling;
+mod gallery_models;
 mod gallery_versions;
 mod golden_agreement;
 mod image_formats;

@@ -32,6 +32,7 @@ impl Recogniser for Echo {
             width: 1,
             height: 1,
             gallery_version: gallery.version,
+            model: None,
             timings: Timings::default(),
         })
     }

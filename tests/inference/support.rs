@@ -15,8 +15,8 @@ use rollcall::{
     cloud::{CloudError, CloudResult, ETag, Object, ObjectInfo, ObjectStore, Precondition},
     inference::{Recogniser, factory::factory, gallery::Gallery},
     job::Failure,
-    recognition::Recognition,
-    settings::{Layers, Settings},
+    recognition::{ModelId, Recognition},
+    settings::{Int8, Layers, Machine, Settings},
 };
 pub use rollcall_testing::assets::{asset, sample};
 
@@ -24,14 +24,37 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns the defaults, with the paths of the installed models.
+/// Returns the defaults with the fp32 embedder, and the paths of the installed models.
 pub fn settings() -> Settings {
     let layers = Layers::load(None, HashMap::new()).unwrap();
-    let mut settings = Settings::from_layers(&layers, 2).unwrap();
+    let mut settings = Settings::from_layers(&layers, Machine::with_cores(2)).unwrap();
     settings.recognition.runtime = asset("onnxruntime/libonnxruntime.so");
     settings.recognition.detector = asset("models/face_detection_yunet_2023mar.onnx");
     settings.recognition.embedder = asset("models/face_recognition_sface_2021dec.onnx");
+    settings.recognition.embedder_is_auto = false;
     settings
+}
+
+/// Returns the same with the int8 embedder, if this CPU has the instructions for it.
+pub fn int8_settings() -> Option<Settings> {
+    let mut settings = settings();
+    settings.recognition.embedder = asset("models/face_recognition_sface_2021dec_int8.onnx");
+    if [Int8::Avx512Vnni, Int8::AvxVnni].contains(&Int8::detect()) {
+        return Some(settings);
+    }
+    eprintln!("SKIPPED: this CPU has neither AVX-512 VNNI nor AVX-VNNI");
+    None
+}
+
+/// Returns the same with an embedder that is not SFace.
+pub fn other_settings() -> Settings {
+    let mut settings = settings();
+    settings.recognition.embedder = root().join("tests/models/mean_embedder.onnx");
+    settings
+}
+
+pub fn model(id: &str) -> ModelId {
+    ModelId::try_from(id.to_owned()).unwrap()
 }
 
 /// Returns the folder of the LFW photos if it exists: they are not part of the project, because they have no licence.

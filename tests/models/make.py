@@ -1,14 +1,15 @@
-"""Makes the image classifiers of the tests, byte for byte the same with onnx 1.23.2: `make golden` calls it.
+"""Makes the small models of the tests, byte for byte the same with onnx 1.23.2: `make golden` calls it.
 
     make.py [OUT_FOLDER]          (default: this folder)
 
-Each takes planar RGB and gives one logit per channel, ten times its mean, so that the softmax of a plain colour is well
-over 0.9.
+Each classifier takes planar RGB and gives one logit per channel, ten times its mean, so that the softmax of a plain
+colour is well over 0.9. The embedder's numbers are no worse than another's for tests of what is done with them.
 
     colour_classifier.onnx   "input" [1,3,32,32] to "logits" [1,3]; colour_labels.txt names them
     mean_colour.onnx         [1,3,H,W], any size
     softmax.onnx             [1,3,8,6], and probabilities instead of logits
     planar_last.onnx         [1,8,8,3]: not planar, so it must be refused
+    mean_embedder.onnx       [1,3,112,112] to [1,128]: two mixed channels, averaged over squares of 14 pixels
 """
 
 import sys
@@ -54,6 +55,25 @@ def plain(shape: list, classes: int, softmax: bool = False) -> ModelProto:
     return model("g", nodes, "x", shape, "ten", "y", classes)
 
 
+def embedder() -> ModelProto:
+    nodes = [
+        helper.make_node("Conv", ["x", "mixed"], ["m"], kernel_shape=[1, 1]),
+        helper.make_node("AveragePool", ["m"], ["p"], kernel_shape=[14, 14], strides=[14, 14]),
+        helper.make_node("Flatten", ["p"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 112, 112])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 128])],
+        [helper.make_tensor("mixed", TensorProto.FLOAT, [2, 3, 1, 1], [1.0, 0.0, -0.5, 0.0, 1.0, -0.5])],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    made.ir_version = 8
+    checker.check_model(made, full_check=True)
+    return made
+
+
 if __name__ == "__main__":
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
     save(colour(), out / "colour_classifier.onnx")
@@ -61,3 +81,4 @@ if __name__ == "__main__":
     save(plain([1, 3, "H", "W"], 3), out / "mean_colour.onnx")
     save(plain([1, 3, 8, 6], 3, softmax=True), out / "softmax.onnx")
     save(plain([1, 8, 8, 3], 8), out / "planar_last.onnx")
+    save(embedder(), out / "mean_embedder.onnx")

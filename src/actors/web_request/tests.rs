@@ -44,7 +44,7 @@ fn world() -> World {
     let data = tempfile::tempdir().expect("a folder");
     let store = Arc::new(LocalObjects::open(data.path()).expect("a store"));
     let layers = settings::Layers::load(None, Default::default()).expect("the defaults");
-    let settings = settings::Settings::from_layers(&layers, 2).expect("the defaults");
+    let settings = settings::Settings::from_layers(&layers, settings::Machine::with_cores(2)).expect("the defaults");
     let results = ResultStore::new(store, settings.store);
     let mut guardian = Guardian::builder();
     let router = guardian.mailbox::<ReplyRouter>("reply router");

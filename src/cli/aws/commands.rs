@@ -18,7 +18,7 @@ use crate::{
         down::{self, down},
         up::{self, up},
     },
-    settings::{RecogniserKind, Settings},
+    settings::Settings,
 };
 
 /// Arguments of `rollcall aws`.
@@ -166,12 +166,8 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
 
 /// Returns the files that workers load. On the machines they have the same paths below `/opt/rollcall`.
 fn model_files(settings: &Settings) -> anyhow::Result<Vec<PathBuf>> {
-    let r = &settings.recognition;
-    let files = match r.kind {
-        RecogniserKind::Face => [&r.runtime, &r.detector, &r.embedder],
-        RecogniserKind::Classifier => [&r.runtime, &r.classifier, &r.labels],
-    };
-    for path in files {
+    let files = settings.recognition.files();
+    for path in &files {
         let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         anyhow::ensure!(
             inside,
@@ -179,5 +175,5 @@ fn model_files(settings: &Settings) -> anyhow::Result<Vec<PathBuf>> {
             path.display()
         );
     }
-    Ok(files.into_iter().cloned().collect())
+    Ok(files)
 }

@@ -6,10 +6,10 @@ use super::{
     finding::{Finding, remedy},
     stores::stores,
 };
-use crate::{app::queues::specs, cloud::aws::AwsCloud, settings::Settings};
+use crate::{app::queues::specs, cloud::aws::AwsCloud, recognition::ModelId, settings::Settings};
 
-/// Runs the checks. Without credentials there is only one finding.
-pub(super) async fn findings(settings: &Settings) -> Vec<Finding> {
+/// Runs the checks, with `model` as the embedder's. Without credentials there is only one finding.
+pub(super) async fn findings(settings: &Settings, model: Option<&ModelId>) -> Vec<Finding> {
     let cloud = match AwsCloud::connect(settings, false).await {
         Ok(cloud) => cloud,
         Err(error) => {
@@ -27,7 +27,7 @@ pub(super) async fn findings(settings: &Settings) -> Vec<Finding> {
         let missing = "start `rollcall serve` once, which creates it, or check queue.*, aws.region and the account";
         findings.push(Finding::new(format!("queue {}", spec.name), result.map_err(|e| remedy(e, missing))));
     }
-    findings.extend(stores(settings, Arc::clone(&cloud.objects) as _).await);
+    findings.extend(stores(settings, Arc::clone(&cloud.objects) as _, model).await);
     let launch = cloud.compute.dry_run().await.map(|()| "a worker could be launched");
     let missing = "check aws.image, aws.launch_template, aws.subnets and aws.security_groups";
     let launch = launch.map_err(|e| match remedy(e, missing) {

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use super::finding::{Finding, remedy};
 use crate::{
     cloud::{CloudError, ObjectStore, Precondition},
-    inference::gallery_store::GalleryStore,
+    inference::{gallery::Gallery, gallery_store::GalleryStore},
+    recognition::ModelId,
     settings::Settings,
 };
 
-/// Writes, reads and lists each bucket, and reads the gallery.
-pub(super) async fn stores(settings: &Settings, store: Arc<dyn ObjectStore>) -> Vec<Finding> {
+/// Writes, reads and lists each bucket, reads the gallery, and checks that the embedder's `model` fits it.
+pub(super) async fn stores(settings: &Settings, store: Arc<dyn ObjectStore>, model: Option<&ModelId>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (key, bucket) in [
         ("store.input", &settings.store.input),
@@ -26,13 +27,26 @@ pub(super) async fn stores(settings: &Settings, store: Arc<dyn ObjectStore>) -> 
         ));
     }
     let gallery = GalleryStore::new(store, settings.store.state.clone(), settings.gallery.clone()).load().await;
-    let gallery = gallery.map(|gallery| match gallery.people.len() {
-        0 => "nobody is enrolled yet: every face will be unknown (rollcall enroll DIR)".to_owned(),
-        n => format!("{n} people"),
-    });
     let remedy = "see the finding on its bucket; `rollcall gallery import --replace` replaces a damaged gallery";
-    findings.push(Finding::new("gallery", gallery.map_err(|e| (e.to_string(), remedy.to_owned()))));
+    let gallery = gallery.map_err(|e| (e.to_string(), remedy.to_owned())).and_then(|gallery| fit(&gallery, model));
+    findings.push(Finding::new("gallery", gallery));
     findings
+}
+
+/// Returns what the gallery contains, or why the embedder does not fit it, and the remedy.
+fn fit(gallery: &Gallery, model: Option<&ModelId>) -> Result<String, (String, String)> {
+    if let Some(Err(why)) = model.map(|model| gallery.check_model(model)) {
+        return Err((
+            why.to_string(),
+            "run `rollcall enroll --replace DIR`, or do what else the message names".to_owned(),
+        ));
+    }
+    let people = gallery.people.len();
+    Ok(match &gallery.model {
+        _ if people == 0 => "nobody is enrolled yet: every face will be unknown (rollcall enroll DIR)".to_owned(),
+        Some(model) => format!("{people} people, of the model {model}"),
+        None => format!("{people} people, of a model that was not recorded"),
+    })
 }
 
 async fn try_bucket(store: &dyn ObjectStore, bucket: &str) -> Result<(), CloudError> {
@@ -45,4 +59,23 @@ async fn try_bucket(store: &dyn ObjectStore, bucket: &str) -> Result<(), CloudEr
     let used = used.await;
     store.delete(bucket, &key).await?;
     used.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inference::gallery::Person;
+
+    #[test]
+    fn a_gallery_of_another_model_is_a_fault() {
+        let (own, other) = (ModelId::known("m"), ModelId::known("other"));
+        let ada = || vec![Person { name: "Ada".into(), embeddings: vec![vec![1.0]] }];
+        let gallery = Gallery::new(1, ada(), Some(own.clone()));
+        assert_eq!(fit(&gallery, Some(&own)), Ok("1 people, of the model m".to_owned()));
+        let (fault, _) = fit(&gallery, Some(&other)).unwrap_err();
+        assert!(fault.contains("the model m,") && fault.contains("those of other"), "{fault}");
+        assert!(fit(&gallery, None).is_ok(), "there is another finding on an embedder that does not load");
+        assert!(fit(&Gallery::new(1, ada(), None), Some(&other)).unwrap().contains("not recorded"));
+        assert!(fit(&Gallery::default(), Some(&other)).unwrap().contains("nobody"));
+    }
 }

@@ -11,8 +11,12 @@ fn people() -> impl Strategy<Value = Vec<Person>> {
     prop::collection::vec(person.prop_map(|(name, embeddings)| Person { name, embeddings }), 1..12)
 }
 
+fn model() -> ModelId {
+    ModelId::known("m")
+}
+
 fn add(gallery: &Gallery, people: &[Person]) -> Result<Option<Gallery>, Refused> {
-    gallery.with(people, 100, 100)
+    gallery.with(people, &model(), 100, 100)
 }
 
 fn one(name: &str, embedding: &[f32]) -> Vec<Person> {
@@ -88,12 +92,55 @@ fn embeddings_without_direction_are_rejected() {
 
 #[test]
 fn an_exceeded_limit_is_named() {
-    let gallery = Gallery::default().with(&one("ada", &[1.0, 0.0]), 1, 1).unwrap().unwrap();
-    assert!(gallery.with(&one("bob", &[1.0, 0.0]), 1, 1).unwrap_err().0.contains("gallery.max_people"));
-    assert!(gallery.with(&one("ada", &[0.0, 1.0]), 1, 1).unwrap_err().0.contains("gallery.max_photos"));
+    let gallery = Gallery::default().with(&one("ada", &[1.0, 0.0]), &model(), 1, 1).unwrap().unwrap();
+    assert!(gallery.with(&one("bob", &[1.0, 0.0]), &model(), 1, 1).unwrap_err().0.contains("gallery.max_people"));
+    assert!(gallery.with(&one("ada", &[0.0, 1.0]), &model(), 1, 1).unwrap_err().0.contains("gallery.max_photos"));
 }
 
 #[test]
 fn nobody_is_nearest_in_an_empty_gallery() {
     assert_eq!(Gallery::default().nearest(&[1.0]), Ok(None));
+}
+
+#[test]
+fn a_gallery_is_of_the_model_of_its_first_embedding_until_it_is_empty() {
+    let with = |gallery: &Gallery, name: &str, model: &str| {
+        gallery.with(&one(name, &[1.0, 0.0]), &ModelId::known(model), 9, 9)
+    };
+    let gallery = with(&Gallery::default(), "ada", "m").unwrap().unwrap();
+    let variant = with(&gallery, "bob", "m-int8").unwrap().unwrap();
+    assert_eq!((&gallery.model, &variant.model), (&Some(model()), &Some(model())), "variants of a model fit");
+    let error = with(&variant, "eve", "other").unwrap_err().to_string();
+    for part in ["the model m,", "those of other:", "enroll --replace", "import --replace", "recognition.embedder"] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+    let fewer = variant.without("bob").unwrap();
+    assert_eq!(fewer.model, Some(model()));
+    let empty = fewer.without("ada").unwrap();
+    assert_eq!((&empty.model, empty.check_model(&ModelId::known("other"))), (&None, Ok(())));
+    assert_eq!(with(&empty, "eve", "other").unwrap().unwrap().model, Some(ModelId::known("other")));
+}
+
+#[test]
+fn a_photo_that_another_variant_has_embedded_is_the_same_photo() {
+    let at = |degrees: f32| [degrees.to_radians().cos(), degrees.to_radians().sin()];
+    let gallery = add(&Gallery::default(), &one("ada", &at(0.0))).unwrap().unwrap();
+    let unrecorded = Gallery::new(1, gallery.people.clone(), None);
+    let with = |gallery: &Gallery, model: &str, degrees| {
+        gallery.with(&one("ada", &at(degrees)), &ModelId::known(model), 9, 9).unwrap()
+    };
+    for (gallery, model) in [(&gallery, "m-int8"), (&unrecorded, "m"), (&unrecorded, "m-int8")] {
+        assert_eq!(with(gallery, model, 9.0), None, "a cosine of 0.988");
+        assert!(with(gallery, model, 20.0).is_some(), "a cosine of 0.940");
+    }
+    assert!(with(&gallery, "m", 9.0).is_some(), "one variant differs by rounding alone");
+}
+
+#[test]
+fn a_gallery_without_a_recorded_model_fits_any_and_has_that_of_the_next_enrolment() {
+    let ada = Person { name: "ada".into(), embeddings: vec![vec![1.0, 0.0]] };
+    let gallery = Gallery::new(7, vec![ada], None);
+    assert_eq!(gallery.check_model(&model()), Ok(()));
+    let fewer = add(&gallery, &one("bob", &[1.0, 0.0])).unwrap().unwrap();
+    assert_eq!((fewer.version, fewer.model), (8, Some(model())));
 }

@@ -1,10 +1,13 @@
 //! How "auto" is resolved, and what `config show` prints for it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use super::support::{defaults, effective, load, variable};
+use super::support::{MACHINE, defaults, effective, load, load_on, variable};
 use crate::settings::{
-    Entry, Settings,
+    Entry, Int8, Machine, SFACE_FP32, SFACE_INT8, Settings,
     reader::{MILLISECOND, SECOND},
 };
 
@@ -15,12 +18,14 @@ const CLOUDS_AND_POLICIES: [[(&str, &str); 2]; 4] = [
     [("ROLLCALL__CLOUD__KIND", "aws"), ("ROLLCALL__FLEET__POLICY", "one-per-job")],
 ];
 
+const CPUS: [Int8; 4] = [Int8::Avx512Vnni, Int8::AvxVnni, Int8::NoVnni, Int8::NotX86];
+
 #[test]
 fn every_auto_says_what_it_came_to_and_why() {
     let auto: Vec<Entry> = defaults().entries().filter(|entry| entry.value == "\"auto\"").collect();
     assert!(auto.len() >= 12, "{auto:?}");
     for env in CLOUDS_AND_POLICIES {
-        let shown = effective(&env);
+        let shown = effective(MACHINE, &env);
         let explained = shown.values().filter(|entry| entry.auto.is_some()).count();
         assert_eq!(explained, auto.len(), "only what is \"auto\" has a reason");
         for Entry { key, .. } in &auto {
@@ -33,8 +38,9 @@ fn every_auto_says_what_it_came_to_and_why() {
 
 #[test]
 fn what_auto_came_to_gives_the_same_settings_when_it_is_set() {
-    for env in CLOUDS_AND_POLICIES {
-        let shown = effective(&env);
+    let on_every_cpu = |env| CPUS.map(|int8| (Machine { int8, ..MACHINE }, env));
+    for (machine, env) in CLOUDS_AND_POLICIES.into_iter().flat_map(on_every_cpu) {
+        let shown = effective(machine, &env);
         let set: Vec<(String, String)> = shown
             .values()
             .filter(|entry| entry.auto.is_some())
@@ -42,8 +48,72 @@ fn what_auto_came_to_gives_the_same_settings_when_it_is_set() {
             .collect();
         let all: Vec<(&str, &str)> =
             env.into_iter().chain(set.iter().map(|(key, value)| (key.as_str(), value.as_str()))).collect();
-        assert_eq!(format!("{:?}", load(None, &all)), format!("{:?}", load(None, &env)), "{set:?}");
-        assert!(effective(&all).values().all(|entry| entry.auto.is_none()), "a value that was set is not \"auto\"");
+        let settings = |env: &[(&str, &str)]| {
+            let mut settings = load_on(machine, None, env).expect("valid");
+            settings.recognition.embedder_is_auto = false; // an embedder that was set is not replaced
+            format!("{settings:?}")
+        };
+        assert_eq!(settings(&all), settings(&env), "{set:?}");
+        let shown = effective(machine, &all);
+        assert!(shown.values().all(|entry| entry.auto.is_none()), "a value that was set is not \"auto\"");
+    }
+}
+
+#[test]
+fn auto_chooses_the_int8_embedder_where_the_cpu_has_vnni() {
+    for (int8, file, why) in [
+        (Int8::Avx512Vnni, SFACE_INT8, "AVX-512 VNNI"),
+        (Int8::AvxVnni, SFACE_INT8, "has AVX-VNNI"),
+        (Int8::NoVnni, SFACE_FP32, "no VNNI"),
+        (Int8::NotX86, SFACE_FP32, "x86-64 only"),
+    ] {
+        let machine = Machine { int8, ..MACHINE };
+        let recognition = load_on(machine, None, &[]).expect("valid").recognition;
+        assert_eq!(recognition.embedder, PathBuf::from(file), "{int8:?}");
+        let shown = &effective(machine, &[])["recognition.embedder"];
+        assert_eq!(shown.value, format!("{file:?}"));
+        assert!(shown.auto.expect("a reason").contains(why), "{shown:?}");
+
+        let substitute = recognition.with_embedder_for_any_cpu();
+        assert_eq!(substitute.is_some(), file == SFACE_INT8, "fp32 has no substitute");
+        assert!(substitute.is_none_or(|other| other.embedder.as_path() == Path::new(SFACE_FP32)));
+    }
+}
+
+#[test]
+fn an_embedder_that_is_set_is_used_on_every_cpu() {
+    for int8 in CPUS {
+        let env = [("ROLLCALL__RECOGNITION__EMBEDDER", SFACE_INT8)];
+        let recognition = load_on(Machine { int8, ..MACHINE }, None, &env).expect("valid").recognition;
+        assert_eq!(recognition.embedder, PathBuf::from(SFACE_INT8));
+        assert!(recognition.with_embedder_for_any_cpu().is_none(), "nothing takes its place");
+        assert_eq!(recognition.files().last(), Some(&PathBuf::from(SFACE_INT8)));
+    }
+}
+
+#[test]
+fn workers_have_the_files_of_every_embedder_that_auto_may_choose() {
+    let files = |int8, env: &[(&str, &str)]| {
+        let recognition = load_on(Machine { int8, ..MACHINE }, None, env).expect("valid").recognition;
+        let files = recognition.files().into_iter();
+        files.map(|file| file.file_name().expect("a name").to_string_lossy().into_owned()).collect::<Vec<_>>()
+    };
+    for int8 in CPUS {
+        let all = [
+            "libonnxruntime.so",
+            "face_detection_yunet_2023mar.onnx",
+            "face_recognition_sface_2021dec.onnx",
+            "face_recognition_sface_2021dec_int8.onnx",
+        ];
+        assert_eq!(files(int8, &[]), all, "whatever the CPU of this machine is");
+        let set = [("ROLLCALL__RECOGNITION__EMBEDDER", "mine.onnx")];
+        assert_eq!(files(int8, &set), [all[0], all[1], "mine.onnx"]);
+        let classifier = [
+            ("ROLLCALL__RECOGNITION__KIND", "classifier"),
+            ("ROLLCALL__RECOGNITION__CLASSIFIER", "a.onnx"),
+            ("ROLLCALL__RECOGNITION__LABELS", "a.txt"),
+        ];
+        assert_eq!(files(int8, &classifier), [all[0], "a.onnx", "a.txt"]);
     }
 }
 

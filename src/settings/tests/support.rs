@@ -2,9 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::settings::{Entry, Layers, Settings, SettingsError};
+use crate::settings::{Entry, Int8, Layers, Machine, Settings, SettingsError};
+
+/// A machine with two cores that runs the fp32 embedder.
+pub(super) const MACHINE: Machine = Machine { cores: 2, int8: Int8::NoVnni };
 
 pub(super) fn load(file: Option<&str>, env: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+    load_on(MACHINE, file, env)
+}
+
+pub(super) fn load_on(machine: Machine, file: Option<&str>, env: &[(&str, &str)]) -> Result<Settings, SettingsError> {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = file.map(|text| {
         let path = dir.path().join("mine.toml");
@@ -12,7 +19,7 @@ pub(super) fn load(file: Option<&str>, env: &[(&str, &str)]) -> Result<Settings,
         path
     });
     let env = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<HashMap<_, _>>();
-    Settings::from_layers(&Layers::load(path.as_deref(), env)?, 2)
+    Settings::from_layers(&Layers::load(path.as_deref(), env)?, machine)
 }
 
 pub(super) fn error(file: Option<&str>, env: &[(&str, &str)]) -> String {
@@ -34,9 +41,9 @@ pub(super) fn file(key: &str, value: &str) -> String {
     format!("[{section}]\n{name} = {value}\n")
 }
 
-/// Returns what `config show` prints, by key, on a machine with 2 cores.
-pub(super) fn effective(env: &[(&str, &str)]) -> BTreeMap<String, Entry> {
+/// Returns what `config show` prints, by key.
+pub(super) fn effective(machine: Machine, env: &[(&str, &str)]) -> BTreeMap<String, Entry> {
     let env = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-    let entries = Settings::effective(&Layers::load(None, env).expect("known"), 2).expect("valid");
+    let entries = Settings::effective(&Layers::load(None, env).expect("known"), machine).expect("valid");
     entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect()
 }
