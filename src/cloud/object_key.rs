@@ -35,3 +35,25 @@ fn check_segment(segment: &str, whole: &str) -> CloudResult<()> {
     };
     Err(CloudError::Invalid(format!("{whole:?} has {problem}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_segments_may_be_as_long_as_the_limits() {
+        let key = |bytes: usize| "a/".repeat(400) + &"x".repeat(bytes - 800);
+        assert!(check_key(&key(MAX_KEY)).is_ok());
+        assert!(check_key(&key(MAX_KEY + 1)).is_err());
+        assert!(check_bucket(&"x".repeat(MAX_SEGMENT)).is_ok());
+        assert!(check_bucket(&"x".repeat(MAX_SEGMENT + 1)).is_err());
+    }
+
+    #[test]
+    fn segments_are_plain_names() {
+        for bad in ["", "/", "a//b", "a/", ".", "a/../b", "a\\b", "a\nb"] {
+            assert!(check_key(bad).is_err(), "{bad:?}");
+        }
+        assert!(check_prefix("").is_ok() && check_prefix("a/").is_ok() && check_prefix("../").is_err());
+    }
+}

@@ -51,3 +51,41 @@ pub(crate) fn check_visibility(visibility: Duration) -> CloudResult<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_nanos(1);
+
+    fn message(bytes: usize, delay: Duration) -> Message {
+        Message { body: Bytes::from(vec![0; bytes]), delay, ..Message::default() }
+    }
+
+    #[test]
+    fn a_message_may_be_as_large_and_as_late_as_the_limits() {
+        assert_eq!(MAX_BODY, 786_432, "1 MiB in base64");
+        assert!(check_message("q", false, &message(MAX_BODY, MAX_DELAY)).is_ok());
+        assert!(check_message("q", false, &message(MAX_BODY + 1, Duration::ZERO)).is_err());
+        assert!(check_message("q", false, &message(1, MAX_DELAY + MOMENT)).is_err());
+    }
+
+    #[test]
+    fn a_group_is_for_fifo_queues_and_a_delay_for_others() {
+        let grouped = |delay| Message { group: Some("g".into()), ..message(1, delay) };
+        assert!(check_message("q", true, &grouped(Duration::ZERO)).is_ok());
+        assert!(check_message("q", true, &grouped(MOMENT)).is_err());
+        assert!(check_message("q", true, &message(1, Duration::ZERO)).is_err());
+        assert!(check_message("q", false, &grouped(Duration::ZERO)).is_err());
+    }
+
+    #[test]
+    fn a_receive_and_a_visibility_timeout_may_be_as_long_as_the_limits() {
+        assert!(check_receive(1, Duration::ZERO).is_ok() && check_receive(MAX_BATCH, MAX_WAIT).is_ok());
+        assert!(check_receive(0, MAX_WAIT).is_err() && check_receive(MAX_BATCH + 1, MAX_WAIT).is_err());
+        assert!(check_receive(1, MAX_WAIT + MOMENT).is_err());
+        assert!(check_visibility(MAX_VISIBILITY).is_ok() && check_visibility(MAX_VISIBILITY + MOMENT).is_err());
+    }
+}
