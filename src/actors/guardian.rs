@@ -173,6 +173,8 @@ fn within_budget(deaths: &mut VecDeque<Instant>, now: Instant) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
 
     #[derive(Message)]
@@ -215,6 +217,27 @@ mod tests {
         while poke.ask(Poke { panic: false }).await != Ok(2) {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[actix::test]
+    async fn an_actor_that_dies_while_the_process_ends_is_not_rebuilt() {
+        let mut guardian = Guardian::builder();
+        let mailbox = guardian.mailbox::<Fragile>("fragile");
+        let lives = Rc::new(Cell::new(0));
+        let counted = lives.clone();
+        guardian.supervise(&mailbox, move |notice| {
+            counted.set(counted.get() + 1);
+            Fragile { life: counted.get(), _notice: notice }
+        });
+        let guardian = guardian.start().expect("complete");
+        let poke = mailbox.sender::<Poke>();
+        guardian.send(StandDown).await.expect("it lives");
+        assert!(poke.ask(Poke { panic: true }).await.is_err());
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(poke.ask(Poke { panic: false }).await.is_err());
+        assert_eq!(lives.get(), 1);
     }
 
     #[test]

@@ -313,6 +313,8 @@ async fn forms_are_read_within_their_limits() {
     for (what, parts, status) in [
         ("no file was chosen", vec![none], 400),
         ("one of two files was chosen", vec![none, file], 202),
+        ("a file without a name", vec![(r#"name="myfile"; filename="""#, &image)], 202),
+        ("an empty file", vec![(A, b"")], 400),
         ("32 text fields", [vec![note; 32], vec![file]].concat(), 202),
         ("33 text fields", [vec![note; 33], vec![file]].concat(), 413),
         ("a long text field", vec![(r#"name="note""#, &long), file], 413),

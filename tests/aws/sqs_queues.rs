@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rollcall::cloud::{
-    CloudError, QueueSpec, Queues,
+    CloudError, Message, QueueSpec, Queues,
     aws::{SqsQueues, sqs_client},
 };
 use rollcall_testing::emulators::{sdk, shared_ministack};
@@ -55,9 +55,11 @@ async fn a_dead_letter_queue_must_exist_and_is_an_attribute_like_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_queue_is_gone_and_may_be_deleted_again() {
     let spec = spec("replies");
-    queues().await.create(spec.clone()).await.expect("created");
+    let queue = queues().await.create(spec.clone()).await.expect("created");
     assert_eq!(queues().await.delete(&spec.name).await, Ok(()));
     let opened = queues().await.open(&spec.name).await.map(drop);
     assert!(matches!(opened, Err(CloudError::NotFound(_))), "{opened:?}");
     assert_eq!(queues().await.delete(&spec.name).await, Ok(()));
+    let sent = queue.send(vec![Message { body: "late".into(), ..Message::default() }; 3]).await;
+    assert!(matches!(sent[..], [Err(CloudError::NotFound(_)), ..]) && sent.len() == 3, "{sent:?}");
 }

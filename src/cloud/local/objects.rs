@@ -25,7 +25,7 @@ use crate::cloud::{
 /// Number of lock files. With this many, writers of different keys rarely share one.
 const LOCKS: u8 = 64;
 
-/// Files as objects; see the [module](self). Cheap to clone. Several processes may use one folder.
+/// Files as objects. Cheap to clone. Several processes may use one folder.
 #[derive(Clone)]
 pub struct LocalObjects {
     root: Arc<Path>,

@@ -50,7 +50,7 @@ struct Fleet {
     launched: usize,
 }
 
-/// Instances as child processes of this one; see the [module](self).
+/// Instances as child processes of this one.
 pub struct LocalCompute {
     launcher: Launcher,
     fleet: Mutex<Fleet>,
@@ -311,5 +311,22 @@ mod tests {
             assert_eq!(instance.state, InstanceState::Terminated);
             assert!(instance.reason.expect("a reason").contains("/no/such/program"));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_latest_hundred_terminated_instances_are_listed_for_ten_minutes() {
+        let (program, name_prefix) = ("/no/such/program".into(), "i-".to_owned());
+        let compute = LocalCompute::new(Launcher { program, args: vec![], name_prefix });
+        for token in 1..=150 {
+            assert!(compute.launch(&token.to_string(), 1).await.is_err());
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        let mut names: Vec<_> = compute.describe().await.expect("described").into_iter().map(|i| i.name).collect();
+        names.sort();
+        let mut latest: Vec<_> = (51..=150).map(|number| format!("i-{number}")).collect();
+        latest.sort();
+        assert_eq!(names, latest);
+        tokio::time::advance(Duration::from_secs(600)).await;
+        assert!(compute.describe().await.expect("described").is_empty());
     }
 }
