@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::{
     demand::Demand,
-    depth::Depth,
     descriptions::Descriptions,
     estimators::TimeEstimators,
     event::Event,
@@ -84,11 +83,6 @@ impl FleetCore {
     /// Returns the number of jobs known to exist.
     pub fn demand(&self) -> u64 {
         self.demand.jobs()
-    }
-
-    /// Returns the depth of the request queue as last read.
-    pub fn depth(&self) -> Depth {
-        self.demand.depth()
     }
 
     /// Returns the maximum number of instances: the configured cap, or a lower one learned from a refused launch.

@@ -177,6 +177,18 @@ async fn jobs_that_the_final_poll_brings_are_kept_and_not_returned() {
 }
 
 #[actix::test]
+async fn a_final_poll_that_is_requested_after_a_job_has_arrived_is_not_made() {
+    let mut world = world(false).await;
+    world.queue.answer(&["a"]);
+    assert_eq!(world.said.recv().await, Some(Said::Took(1)));
+    run_actors().await;
+    let polls = world.queue.polls();
+    world.final_poll();
+    run_actors().await;
+    assert_eq!(world.queue.polls(), polls);
+}
+
+#[actix::test]
 async fn after_an_empty_final_poll_the_queue_is_reported_empty_and_no_further_poll_begins() {
     for (finish_poll, polls) in [(true, 1), (false, 2)] {
         let mut world = world(finish_poll).await;
