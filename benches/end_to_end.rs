@@ -4,11 +4,13 @@
 //! over HTTP and the durable queue to as many worker processes with one inference thread each, and back. The two
 //! alternate, so that other load on the machine affects both. Then single requests are measured, each next to a bare
 //! recognition of the same photo.
+//!
+//! Settings in the environment apply to both, such as `ROLLCALL__RECOGNITION__EMBEDDER` for another model.
 
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
 use std::{
-    collections::HashMap,
+    env,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -40,10 +42,10 @@ const SINGLES: usize = 40;
 /// Longest time until all workers are running.
 const START: Duration = Duration::from_secs(60);
 
-/// Returns the default settings on this machine, as the server has them.
+/// Returns the settings of the environment on this machine, as the server has them.
 fn settings() -> Settings {
-    let layers = Layers::load(None, HashMap::new()).expect("the defaults");
-    Settings::from_layers(&layers, Machine { cores: 2, int8: Int8::detect() }).expect("the defaults are allowed")
+    let layers = Layers::load(None, env::vars().collect()).expect("the environment's settings exist");
+    Settings::from_layers(&layers, Machine { cores: 2, int8: Int8::detect() }).expect("they are allowed")
 }
 
 /// Threads with one recogniser each, which run on request.
