@@ -75,10 +75,7 @@ pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State
             }
         }
     }
-    let model = common_model(&models).map_err(|why| {
-        let detail = format!("{why}: set the same recognition.embedder for every worker");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
-    })?;
+    let model = common_model(&models).map_err(|why| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why))?;
     let Some(model) = model else {
         let none = || Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("no photo of {name} could be used"));
         return Err(outage.unwrap_or_else(none).with("photos", json!(photos)));

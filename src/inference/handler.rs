@@ -53,7 +53,7 @@ impl JobHandler for RecognitionHandler {
         let gallery = self.gallery.clone();
         Ok(Box::new(move |job, image| {
             let embed = job.kind == EMBED;
-            // Who is to be enrolled needs no name: a gallery that the embeddings do not fit is no reason to fail here.
+            // A photo that is enrolled needs no name, so a gallery that its embedding does not fit is no failure here.
             let gallery = if embed { Arc::default() } else { gallery.current() };
             let recognition = recogniser.recognise(image, &gallery, embed)?;
             Output::json(&recognition, recognition.label.clone())
