@@ -35,13 +35,13 @@ demo: setup ## Build, enroll the sample photos and serve on this machine
 test: setup-test-fast ## Run all tests
 	@$(MAKE) -j2 setup-test build-test
 	$(CARGO) test --locked --features aws --doc
-	$(NEXTEST) run --locked --features aws
+	$(NEXTEST) run --locked --workspace --features aws
 
 build-test:
-	$(CARGO) test --locked --features aws --no-run
+	$(CARGO) test --locked --workspace --features aws --no-run
 
 test-fast: setup-test-fast ## Run the tests that need no emulator, no worker process and no browser, in less than a minute
-	$(NEXTEST) run --locked --profile fast --lib --test fleet --test cloud --test inference
+	$(NEXTEST) run --locked --workspace --profile fast --lib --test fleet --test cloud --test inference
 
 bench: setup ## Measure the request path end to end and the bare recognition loop, and the queue alone
 	$(CARGO) bench --locked

@@ -5,7 +5,9 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Write as _},
     path::Path,
-    sync::mpsc::{SyncSender, TrySendError, sync_channel},
+    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    thread::JoinHandle,
+    time::Duration,
 };
 
 use crate::fleet::{Event, FleetCore, Timestamp, event_log::EventEncoder};
@@ -14,6 +16,8 @@ use crate::fleet::{Event, FleetCore, Timestamp, event_log::EventEncoder};
 const MAX_BYTES: u64 = 64 << 20;
 /// Number of lines that may wait for the disk.
 const MAX_WAITING: usize = 10_000;
+/// How long a line waits for others to share its write: there are several events per job.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// Records the events of a controller. See the module.
 pub struct EventRecorder {
@@ -21,6 +25,7 @@ pub struct EventRecorder {
     /// `None` when recording has ended.
     lines: Option<SyncSender<String>>,
     left: u64,
+    writer: Option<JoinHandle<()>>,
 }
 
 impl EventRecorder {
@@ -38,9 +43,10 @@ impl EventRecorder {
         let anew = used > MAX_BYTES / 2;
         let file = OpenOptions::new().create(true).append(!anew).write(true).truncate(anew).open(path)?;
         let (lines, waiting) = sync_channel(MAX_WAITING);
-        std::thread::Builder::new().name("fleet-record".into()).spawn(move || write(file, waiting))?;
+        let writer = std::thread::Builder::new().name("fleet-record".into()).spawn(move || write(file, &waiting))?;
         let left = MAX_BYTES - if anew { 0 } else { used };
-        let mut recorder = Self { encoder: EventEncoder::default(), lines: Some(lines), left };
+        let (encoder, lines, writer) = (EventEncoder::default(), Some(lines), Some(writer));
+        let mut recorder = Self { encoder, lines, left, writer };
         // Terminates the last line of an earlier epoch, which may have been cut off.
         if used > 0 && !anew && !ends_with_newline(path)? {
             recorder.send("\n".to_owned());
@@ -74,9 +80,21 @@ impl EventRecorder {
     }
 }
 
-fn write(mut file: File, lines: std::sync::mpsc::Receiver<String>) {
-    for line in lines {
-        if let Err(error) = file.write_all(line.as_bytes()) {
+/// Writes what is left.
+impl Drop for EventRecorder {
+    fn drop(&mut self) {
+        self.lines = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join(); // the panic hook has reported a panic
+        }
+    }
+}
+
+fn write(mut file: File, lines: &Receiver<String>) {
+    while let Ok(first) = lines.recv() {
+        std::thread::sleep(LINGER);
+        let text: String = std::iter::once(first).chain(lines.try_iter()).collect();
+        if let Err(error) = file.write_all(text.as_bytes()) {
             tracing::warn!(%error, "the fleet's event log cannot be written");
             return; // the sender sees a closed channel
         }
@@ -94,8 +112,6 @@ fn ends_with_newline(path: &Path) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         fleet::event_log::replay,

@@ -1,6 +1,6 @@
 """Makes the int8 variant of the embedder from its block-quantised ONNX file.
 
-    quantise_embedder.py IN.onnx RANGES.json OUT.onnx          (needs onnx and numpy)
+    quantise_embedder.py IN.onnx RANGES.json OUT.onnx [--plain]          (needs onnx and numpy)
 
 The 13 pointwise convolutions and the Gemm at the end, which take most of an embedder's time, compute with integers: u8
 activations with one scale per tensor, s8 weights with one scale per output channel, s32 biases. Everything else stays
@@ -8,6 +8,8 @@ fp32, because int8 makes it no faster: the first convolution, the depthwise ones
 operator (convert_models.py expands it for fp32 alone). The embedding is fp32 as well.
 
 Each integer operator is written as fp32 between QuantizeLinear and DequantizeLinear (QDQ), which ONNX Runtime fuses.
+Then fuse_embedder.py fuses the rest, for Rollcall's own operators; with --plain, the graph stays one of standard
+operators that computes the same function on any runtime.
 
 RANGES.json has the lowest and the highest value of each activation that is quantised, {tensor: [lowest, highest]}.
 sface_ranges.json was calibrated with the fp32 graph on the faces of the six credited sample photos, each aligned 16
@@ -20,6 +22,7 @@ import sys
 import numpy as np
 import onnx
 from convert_models import assemble, attributes, simplify
+from fuse_embedder import fuse
 from onnx import helper
 
 U8_MAX = 255
@@ -98,6 +101,7 @@ def quantise(model, ranges):
 
 
 if __name__ == "__main__":
-    source, ranges, target = sys.argv[1:]
+    source, ranges, target, *plain = sys.argv[1:]
     with open(ranges) as file:
-        onnx.save(quantise(onnx.load(source), json.load(file)), target)
+        quantised = quantise(onnx.load(source), json.load(file))
+    onnx.save(quantised if plain == ["--plain"] else fuse(quantised), target)

@@ -85,7 +85,7 @@ INT8_EMBEDDER = "face_recognition_sface_2021dec_int8.onnx"
 INSTALLED_MODELS = {
     "face_detection_yunet_2023mar.onnx": "4f97198ffc40b2cc312e363169f9e677299481048b878f146925603bca4690b0",
     "face_recognition_sface_2021dec.onnx": "47df03cb133834fb93816ff30c4034b220aab3b10051b2156d998a3c54b15a86",
-    INT8_EMBEDDER: "f8e73751156177fed00001587ff44949f178edb5bb3b79d6642606e204affca5",
+    INT8_EMBEDDER: "fabc8dec240188ef4e530ee927116b57e226cd843d5e8672d5983fbd4b21f7dd",
 }
 
 # Paths below `photos`, each with its SHA-256; the files are from tests/fixtures of the source distribution. `known` is

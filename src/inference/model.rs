@@ -27,7 +27,7 @@ const KNOWN: [Known; 2] = [
     },
     Known {
         name: "face_recognition_sface_2021dec_int8.onnx",
-        sha256: "f8e73751156177fed00001587ff44949f178edb5bb3b79d6642606e204affca5",
+        sha256: "fabc8dec240188ef4e530ee927116b57e226cd843d5e8672d5983fbd4b21f7dd",
         id: "sface-2021dec-int8",
         min_agreement: 0.98, // measured with AVX-512 VNNI: 0.992
     },

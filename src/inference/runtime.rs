@@ -51,6 +51,7 @@ pub(super) fn session(library: &Path, model: &Path, key: &str) -> anyhow::Result
             .with_intra_threads(1)?
             .with_inter_threads(1)?
             .with_intra_op_spinning(false)?
+            .with_operators(rollcall_stages::domain()?)?
             .commit_from_file(model)
     };
     build().with_context(|| format!("{} ({key}) is not a model that ONNX Runtime can load", model.display()))
