@@ -159,6 +159,7 @@ impl JobClient {
             retried,
             ports: self.0.ports.clone(),
             answer: Some(answer),
+            registered: false,
         };
         let _hang_up = HangUpOnDrop(request.start());
         self.hint();

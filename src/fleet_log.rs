@@ -90,6 +90,7 @@ impl Drop for EventRecorder {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "no actor runs on this thread")]
 fn write(mut file: File, lines: &Receiver<String>) {
     while let Ok(first) = lines.recv() {
         std::thread::sleep(LINGER);

@@ -20,7 +20,7 @@ use crate::{
     wire,
 };
 
-/// To the router: `to` waits for the reply to job `id`. Answered once registered, so that the job can be sent.
+/// To the router: `to` waits for the reply to job `id`. Sent before the job is.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Register {

@@ -1,7 +1,8 @@
 //! Submits one job and waits for its reply or its deadline.
 //!
-//! It registers with the router before it sends the job, so that no reply can arrive too early. The answer is sent
-//! through a oneshot channel. If the client disconnects, the actor stops ([`HangUp`]) and the job continues.
+//! It registers with the router before it sends the job. The reply reaches the router later, through the same mailbox, so
+//! it cannot arrive too early. The answer is sent through a oneshot channel. If the client disconnects, the actor stops
+//! ([`HangUp`]) and the job continues.
 
 use std::{sync::Arc, time::Duration};
 
@@ -82,6 +83,8 @@ pub struct WebRequest {
     pub ports: Ports,
     /// Receives the answer; taken when it is sent.
     pub answer: Option<oneshot::Sender<Result<Reply, SubmitError>>>,
+    /// Whether the router knows this request; `false` at first.
+    pub registered: bool,
 }
 
 impl WebRequest {
@@ -95,11 +98,11 @@ impl WebRequest {
     fn submit(&mut self, ctx: &mut Context<Self>) {
         let Some(message) = self.message.take() else { return };
         let (id, retried, ports) = (self.id, self.retried, self.ports.clone());
-        let me = ctx.address().recipient();
+        if !ports.register.tell(Register { id, to: ctx.address().recipient() }) {
+            return self.finish(Err(SubmitError::Closed { id }), ctx);
+        }
+        self.registered = true;
         let sent = async move {
-            if ports.register.ask(Register { id, to: me }).await.is_err() {
-                return Err(SubmitError::Closed { id });
-            }
             if retried && let Some(reply) = ports.results.reply(id).await? {
                 return Ok(Some(reply));
             }
@@ -164,13 +167,16 @@ impl Actor for WebRequest {
     }
 
     fn stopped(&mut self, ctx: &mut Self::Context) {
-        self.ports.forget.tell(Forget { id: self.id, to: ctx.address().recipient() });
+        if self.registered {
+            self.ports.forget.tell(Forget { id: self.id, to: ctx.address().recipient() });
+        }
     }
 }
 
 impl Handler<Routed> for WebRequest {
     type Result = ();
     fn handle(&mut self, Routed(reply): Routed, ctx: &mut Self::Context) {
+        self.registered = false; // the router has forgotten all requests for this job
         self.finish(Ok(reply), ctx);
     }
 }

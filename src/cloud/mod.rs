@@ -102,7 +102,7 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Sends messages like [`Self::send`], except that `Ok` may be returned before a message is durable.
     ///
-    /// The message becomes durable within a second, or when a [`Self::flush`] that began later has returned, unless it
+    /// The message becomes durable within ten seconds, or when a [`Self::flush`] that began later has returned, unless it
     /// has been deleted by then. Until then it is lost if the process dies, so this is for senders that have not
     /// promised anything yet. See `docs/adr/0015-promises-decide-what-is-durable.md`.
     async fn send_buffered(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
@@ -243,7 +243,8 @@ pub trait ObjectStore: Send + Sync + 'static {
     async fn put(&self, bucket: &str, key: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag>;
 
     /// Writes objects one after the other, without a condition. Each is immediately visible to readers, but durable
-    /// only once a [`Self::flush`] that began later has returned.
+    /// only once a [`Self::flush`] that began later has returned. A put with [`Precondition::Match`] on one of the keys
+    /// must not run at the same time: it may not see this one.
     ///
     /// This is for many small objects, if a store can make many durable at the cost of one. After an error, the first
     /// ones may have been written. Idempotent.

@@ -41,14 +41,15 @@ async fn every_sample_photo_is_named_right_and_no_stranger_is_named_in_int8() {
     assert_samples(int8, "sface-2021dec-int8").await;
 }
 
-/// The same values for fp32 and int8, which differ by less than the tolerance.
-async fn assert_accuracy_on_lfw(lfw: PathBuf, settings: Settings) -> Samples {
+/// The same values for fp32 and int8, which differ by less than the tolerance. The threshold at which verification is most
+/// accurate may differ by `thresholds`: around it, many are nearly as good.
+async fn assert_accuracy_on_lfw(lfw: PathBuf, settings: Settings, thresholds: f32) -> Samples {
     let Evaluation { report, without_face, unreadable, samples, .. } = evaluated(lfw, settings).await;
     assert_eq!((report.known, report.probes, report.strangers), (120, 200, 120));
     assert!(without_face.is_empty() && unreadable.is_empty());
     let verification = report.verification.unwrap();
     assert_near("balanced verification accuracy", Some(verification.balanced_accuracy), 99.79);
-    assert!((verification.best_threshold - 0.342).abs() <= 0.02, "{}", verification.best_threshold);
+    assert!((verification.best_threshold - 0.342).abs() <= thresholds, "{}", verification.best_threshold);
     assert_near("TAR at FAR 1e-3", Some(verification.tar_at_far_1e3), 99.46);
     assert_near("1-nearest-neighbour identification", report.identification, 100.0);
     assert_near("strangers named at 0.45", report.strangers_named, 0.0);
@@ -59,7 +60,7 @@ async fn assert_accuracy_on_lfw(lfw: PathBuf, settings: Settings) -> Samples {
 #[tokio::test(flavor = "multi_thread")]
 async fn accuracy_on_lfw_is_that_of_the_reference_at_two_thresholds() {
     let Some(lfw) = lfw() else { return };
-    let samples = assert_accuracy_on_lfw(lfw, settings()).await;
+    let samples = assert_accuracy_on_lfw(lfw, settings(), 0.02).await;
 
     let report = samples.evaluate(0.40).unwrap();
     // JPEG decoders differ by some levels, which may move a similarity across the threshold. This is allowed for one of
@@ -72,5 +73,5 @@ async fn accuracy_on_lfw_is_that_of_the_reference_at_two_thresholds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn accuracy_on_lfw_is_that_of_the_reference_in_int8() {
     let (Some(lfw), Some(int8)) = (lfw(), int8_settings()) else { return };
-    assert_accuracy_on_lfw(lfw, int8).await;
+    assert_accuracy_on_lfw(lfw, int8, 0.05).await;
 }

@@ -66,6 +66,7 @@ fn request(ports: &Ports, retried: bool) -> oneshot::Receiver<Result<Reply, Subm
         retried,
         ports: ports.clone(),
         answer: Some(answer),
+        registered: false,
     };
     request.start();
     answered

@@ -33,16 +33,6 @@ pub struct LocalObjects {
     group: Arc<super::group_sync::GroupSync>,
 }
 
-/// When a written object is on disk.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Durable {
-    /// When the write returns.
-    Now,
-    /// After the next sync of the whole file system.
-    #[cfg(target_os = "linux")]
-    Buffered,
-}
-
 impl LocalObjects {
     /// Opens the store in `data_dir`. Creates what is missing, and makes the folder private.
     ///
@@ -93,51 +83,50 @@ impl LocalObjects {
         result.unwrap_or_else(|e| Err(CloudError::Unavailable(format!("store: {e}"))))
     }
 
-    fn put_now(&self, path: &Path, bytes: &[u8], when: &Precondition, durable: Durable) -> CloudResult<()> {
+    fn put_now(&self, path: &Path, bytes: &[u8], when: &Precondition) -> CloudResult<()> {
         let fail = |e: io::Error| on_path(path, &e);
-        let mut file = NamedTempFile::new_in(self.beside("unfinished")).map_err(fail)?;
-        file.write_all(bytes).map_err(fail)?;
-        if durable == Durable::Now {
-            file.as_file().sync_data().map_err(fail)?;
-        }
-
+        let file = self.unfinished(bytes).map_err(fail)?;
+        file.as_file().sync_data().map_err(fail)?;
         let _lock = self.lock(path).map_err(fail)?;
-        match when {
-            Precondition::Always => {}
-            Precondition::Absent => {
-                if path.exists() {
-                    return Err(CloudError::Conflict(format!("{} exists", path.display())));
-                }
-            }
-            Precondition::Match(expected) => match fs::read(path) {
+        if let Precondition::Match(expected) = when {
+            match fs::read(path) {
                 Ok(present) if etag(&present) == *expected => {}
                 Ok(_) => return Err(CloudError::Conflict(format!("{} has changed", path.display()))),
                 Err(e) if e.kind() == ErrorKind::NotFound => {
                     return Err(CloudError::Conflict(format!("{} is gone", path.display())));
                 }
                 Err(e) => return Err(fail(e)),
-            },
+            }
         }
-        self.persist(file, path, durable).map_err(fail)
+        // The folders above have new entries if folders are created.
+        let created: Vec<&Path> = path.ancestors().skip(1).take_while(|folder| !folder.exists()).collect();
+        Self::persist(file, path, *when == Precondition::Absent).map_err(|e| match e.kind() {
+            ErrorKind::AlreadyExists if path.exists() => CloudError::Conflict(format!("{} exists", path.display())),
+            _ => fail(e),
+        })?;
+        let changed = path.parent().into_iter().chain(created.into_iter().filter_map(Path::parent));
+        changed.into_iter().try_for_each(|folder| File::open(folder)?.sync_all()).map_err(fail)
     }
 
-    /// Moves the finished file to its place. Tries again if a delete removes the empty folder in between.
-    fn persist(&self, mut file: NamedTempFile, path: &Path, durable: Durable) -> io::Result<()> {
+    /// Creates a file with these bytes that has no key yet.
+    fn unfinished(&self, bytes: &[u8]) -> io::Result<NamedTempFile> {
+        let mut file = NamedTempFile::new_in(self.beside("unfinished"))?;
+        file.write_all(bytes)?;
+        Ok(file)
+    }
+
+    /// Moves a finished file to its place in one step. Creates the folder if it is missing, also if a delete removes the
+    /// empty folder in between. If `absent`, a file in that place is an error.
+    fn persist(mut file: NamedTempFile, path: &Path, absent: bool) -> io::Result<()> {
         let Some(folder) = path.parent() else { return Err(ErrorKind::InvalidInput.into()) };
         for _ in 0..10 {
-            let created: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
-            create_private_folder(folder)?;
-            match file.persist(path) {
-                Ok(_) if durable == Durable::Now => {
-                    File::open(folder)?.sync_all()?;
-                    // The folders above have new entries as well.
-                    return created
-                        .into_iter()
-                        .filter_map(Path::parent)
-                        .try_for_each(|above| File::open(above)?.sync_all());
-                }
+            let moved = if absent { file.persist_noclobber(path) } else { file.persist(path) };
+            match moved {
                 Ok(_) => return Ok(()),
-                Err(e) if e.error.kind() == ErrorKind::NotFound => file = e.file,
+                Err(e) if e.error.kind() == ErrorKind::NotFound => {
+                    create_private_folder(folder)?;
+                    file = e.file;
+                }
                 Err(e) => return Err(e.error),
             }
         }
@@ -206,7 +195,7 @@ impl ObjectStore for LocalObjects {
     async fn put(&self, bucket: &str, key: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag> {
         let path = self.path(bucket, key)?;
         self.blocking(move |this| {
-            this.put_now(&path, &bytes, &when, Durable::Now)?;
+            this.put_now(&path, &bytes, &when)?;
             Ok(etag(&bytes))
         })
         .await
@@ -215,8 +204,11 @@ impl ObjectStore for LocalObjects {
     #[cfg(target_os = "linux")]
     async fn put_buffered(&self, objects: Vec<NewObject>) -> CloudResult<()> {
         self.blocking(move |this| {
+            // No lock is needed: a put that requires the absence of an object checks it in the step that moves the file.
             objects.into_iter().try_for_each(|NewObject { bucket, key, bytes }| {
-                this.put_now(&this.path(&bucket, &key)?, &bytes, &Precondition::Always, Durable::Buffered)
+                let path = this.path(&bucket, &key)?;
+                let written = this.unfinished(&bytes).and_then(|file| Self::persist(file, &path, false));
+                written.map_err(|e| on_path(&path, &e))
             })
         })
         .await

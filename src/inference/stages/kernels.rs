@@ -54,9 +54,8 @@ fn prelu(value: Block, slope: &Block) -> Block {
 
 #[inline(always)]
 fn quantise(value: Block, per_unit: f32, zero: f32, bytes: &mut [u8; LANES]) {
-    for lane in 0..LANES {
-        let byte = value.0[lane].mul_add(per_unit, zero).clamp(0.0, 255.0);
-        bytes[lane] = (byte + ROUND).to_bits() as u8;
+    for (byte, value) in bytes.iter_mut().zip(value.0) {
+        *byte = (value.mul_add(per_unit, zero).clamp(0.0, 255.0) + ROUND).to_bits() as u8;
     }
 }
 

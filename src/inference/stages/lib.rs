@@ -11,8 +11,6 @@
 mod kernels;
 mod rows;
 
-use std::sync::Arc;
-
 use ort::{
     operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput},
     value::TensorElementType,
@@ -25,8 +23,8 @@ use rows::{Convolution, Rows};
 ///
 /// # Errors
 /// The runtime's.
-pub fn domain() -> ort::Result<Arc<OperatorDomain>> {
-    Ok(Arc::new(OperatorDomain::new("rollcall")?.add(ImageStage)?.add(DepthwiseStage)?.add(ActivationStage)?))
+pub fn domain() -> ort::Result<OperatorDomain> {
+    OperatorDomain::new("rollcall")?.add(ImageStage)?.add(DepthwiseStage)?.add(ActivationStage)
 }
 
 /// The attributes of a node.

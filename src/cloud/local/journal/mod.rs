@@ -137,7 +137,7 @@ impl Journal {
         answered
     }
 
-    /// Writes a message half a second later, unless it is deleted before.
+    /// Writes a message some seconds later, unless it is deleted before.
     pub(super) fn put_buffered(&self, queue: &Arc<str>, seq: Seq, message: StoredMessage, body: Bytes) {
         let queue = queue.clone();
         self.shared.change(|pending, now| pending.put(seq, Put::new(queue, message, body, now, BUFFERED_LINGER)));
