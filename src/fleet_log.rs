@@ -25,7 +25,8 @@ pub struct EventRecorder {
     /// `None` when recording has ended.
     lines: Option<SyncSender<String>>,
     left: u64,
-    writer: Option<JoinHandle<()>>,
+    /// The writer, and what tells it by its end to linger no longer.
+    writer: Option<(JoinHandle<()>, SyncSender<()>)>,
 }
 
 impl EventRecorder {
@@ -43,9 +44,11 @@ impl EventRecorder {
         let anew = used > MAX_BYTES / 2;
         let file = OpenOptions::new().create(true).append(!anew).write(true).truncate(anew).open(path)?;
         let (lines, waiting) = sync_channel(MAX_WAITING);
-        let writer = std::thread::Builder::new().name("fleet-record".into()).spawn(move || write(file, &waiting))?;
+        let (open, closing) = sync_channel(0);
+        let writer = std::thread::Builder::new().name("fleet-record".into());
+        let writer = writer.spawn(move || write(file, &waiting, &closing))?;
         let left = MAX_BYTES - if anew { 0 } else { used };
-        let (encoder, lines, writer) = (EventEncoder::default(), Some(lines), Some(writer));
+        let (encoder, lines, writer) = (EventEncoder::default(), Some(lines), Some((writer, open)));
         let mut recorder = Self { encoder, lines, left, writer };
         // Terminates the last line of an earlier epoch, which may have been cut off.
         if used > 0 && !anew && !ends_with_newline(path)? {
@@ -80,20 +83,20 @@ impl EventRecorder {
     }
 }
 
-/// Writes what is left.
+/// Writes what is left, without lingering.
 impl Drop for EventRecorder {
     fn drop(&mut self) {
         self.lines = None;
-        if let Some(writer) = self.writer.take() {
+        if let Some((writer, open)) = self.writer.take() {
+            drop(open);
             let _ = writer.join(); // the panic hook has reported a panic
         }
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "no actor runs on this thread")]
-fn write(mut file: File, lines: &Receiver<String>) {
+fn write(mut file: File, lines: &Receiver<String>, closing: &Receiver<()>) {
     while let Ok(first) = lines.recv() {
-        std::thread::sleep(LINGER);
+        let _ = closing.recv_timeout(LINGER); // there is no message: it lingers until the recorder is dropped
         let text: String = std::iter::once(first).chain(lines.try_iter()).collect();
         if let Err(error) = file.write_all(text.as_bytes()) {
             tracing::warn!(%error, "the fleet's event log cannot be written");

@@ -5,7 +5,7 @@ use std::{env, fs, path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use image::{DynamicImage, ImageFormat, RgbImage, imageops::FilterType};
 use rollcall_testing::{
-    assets::{root, sample_photos},
+    assets::{photos_below, root, sample_photos},
     uploads::encode,
 };
 
@@ -67,15 +67,8 @@ fn joined(tiles: &[RgbImage], first: usize, columns: u32, rows: u32) -> RgbImage
 /// Returns LFW's photos in `ROLLCALL_LFW`, or in `../shared/photos/lfw`.
 fn lfw() -> Option<Kind> {
     let folder = env::var_os("ROLLCALL_LFW").map_or_else(|| root().join("../shared/photos/lfw"), PathBuf::from);
-    let mut paths: Vec<PathBuf> = Vec::new();
-    let mut folders = vec![folder.join("probes")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).ok()?.flatten() {
-            let path = entry.path();
-            if path.is_dir() { folders.push(path) } else { paths.push(path) }
-        }
-    }
-    paths.sort();
+    let folder = folder.join("probes");
+    let paths = folder.is_dir().then(|| photos_below(folder))?;
     let photos = paths.iter().map(|path| fs::read(path).map(Bytes::from)).collect::<Result<Vec<_>, _>>().ok()?;
     (!photos.is_empty()).then(|| Kind { name: "LFW", faces: None, photos: Arc::new(photos) })
 }

@@ -1,8 +1,8 @@
 //! Submits one job and waits for its reply or its deadline.
 //!
-//! It registers with the router before it sends the job. The reply reaches the router later, through the same mailbox, so
-//! it cannot arrive too early. The answer is sent through a oneshot channel. If the client disconnects, the actor stops
-//! ([`HangUp`]) and the job continues.
+//! It registers with the router before it sends the job. The reply reaches the router later, through the same mailbox,
+//! so it cannot arrive too early. The answer is sent through a oneshot channel. If the client disconnects, the actor
+//! stops ([`HangUp`]) and the job continues.
 
 use std::{sync::Arc, time::Duration};
 

@@ -138,8 +138,8 @@ pub struct First {
     pub slope: Block,
 }
 
-/// Number of pixels that [`first`] computes together, so that a weight is loaded once for all of them. The side of the image is
-/// a multiple of it.
+/// Number of pixels that [`first`] computes together, so that a weight is loaded once for all of them. The side of the
+/// image is a multiple of it.
 pub const PIXELS: usize = 4;
 
 /// Computes PReLU of the convolution of the `planes` of an image into one row. Row `y` of a plane begins at

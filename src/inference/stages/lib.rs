@@ -27,6 +27,9 @@ pub fn domain() -> ort::Result<OperatorDomain> {
     OperatorDomain::new("rollcall")?.add(ImageStage)?.add(DepthwiseStage)?.add(ActivationStage)
 }
 
+/// Largest side and stride: a damaged file must not request more memory than there is.
+const MAX_COUNT: usize = 1024;
+
 /// The attributes of a node.
 struct Attributes<'a, 'info>(&'a KernelContext<'info>);
 
@@ -37,7 +40,7 @@ impl Attributes<'_, '_> {
 
     fn count(&self, name: &str) -> ort::Result<usize> {
         let value: i64 = self.0.get(name).ok_or_else(|| missing(name))?;
-        usize::try_from(value).ok().filter(|&count| count > 0).ok_or_else(|| wrong(name))
+        usize::try_from(value).ok().filter(|count| (1..=MAX_COUNT).contains(count)).ok_or_else(|| wrong(name))
     }
 
     /// The values of all channels, in blocks.

@@ -16,8 +16,13 @@ pub fn asset(path: &str) -> PathBuf {
 
 /// Returns the paths of the sample photos, which `make setup` installs.
 pub fn sample_photos() -> Vec<PathBuf> {
+    photos_below(asset("photos"))
+}
+
+/// Returns the paths of the photos in a folder and those below it.
+pub fn photos_below(folder: PathBuf) -> Vec<PathBuf> {
     let mut photos = Vec::new();
-    let mut folders = vec![asset("photos")];
+    let mut folders = vec![folder];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
