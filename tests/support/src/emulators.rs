@@ -1,8 +1,12 @@
 //! The emulators that stand for AWS in tests. They end with the process that started them, however it ends.
 
 use std::{
-    path::PathBuf,
-    process::{Child, ChildStdin, Command, Stdio},
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    net::Shutdown,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -20,9 +24,10 @@ pub struct Emulator {
     pub url: String,
     /// URL at which its faults and delays are set, if it has one.
     pub control: String,
-    process: Child,
-    /// The emulator ends when this is closed.
-    lifeline: Option<ChildStdin>,
+    /// Its standard input: it ends when this is closed, and this is closed when it ends.
+    lifeline: UnixStream,
+    /// If it is a child of this process.
+    process: Option<Child>,
 }
 
 impl Emulator {
@@ -44,19 +49,20 @@ impl Emulator {
         assert!(packages.is_dir(), "the emulators are not there: run `make setup-test`");
         let (port, control) = (port.to_string(), free_port().to_string());
         let fill = |text: &str| text.replace("{port}", &port).replace("{control}", &control);
-        let mut process = Command::new("python3")
-            .args(["tests/emulators/emulator.py", module])
-            .args(arguments.iter().map(|a| fill(a)))
-            .env("PYTHONPATH", std::path::absolute(packages).expect("a path"))
-            .envs(environment.iter().map(|(key, value)| (key, fill(value))))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(if std::env::var_os("ROLLCALL_TEST_LOG").is_some() { Stdio::inherit() } else { Stdio::null() })
-            .spawn()
-            .expect("python3 starts");
-        let lifeline = process.stdin.take();
+        let arguments: Vec<String> =
+            std::iter::once(module.to_owned()).chain(arguments.iter().map(|a| fill(a))).collect();
+        let packages = std::path::absolute(packages).expect("a path").display().to_string();
+        let environment: BTreeMap<String, String> = environment
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), fill(value)))
+            .chain([("PYTHONPATH".to_owned(), packages)])
+            .collect();
+        let (lifeline, process) = match std::env::var_os("ROLLCALL_TEST_EMULATORS") {
+            Some(socket) => (forked(socket.as_ref(), &arguments, environment), None),
+            None => started(&arguments, environment),
+        };
         let [url, control] = [port, control].map(|port| format!("http://127.0.0.1:{port}"));
-        let mut emulator = Self { url, control, process, lifeline };
+        let mut emulator = Self { url, control, lifeline, process };
         emulator.wait_for(path).await;
         emulator
     }
@@ -66,12 +72,17 @@ impl Emulator {
         let url = format!("{}{path}", self.url);
         let what = format!("the emulator at {url} answers");
         wait_until(&what, START, async || {
-            if let Some(status) = self.process.try_wait().expect("the process is ours") {
-                panic!("the emulator ended with {status}");
-            }
+            assert!(!self.ended(), "the emulator at {url} ended: set ROLLCALL_TEST_LOG to see why");
             reqwest::get(&url).await.is_ok_and(|answer| answer.status().as_u16() < 500)
         })
         .await;
+    }
+
+    fn ended(&mut self) -> bool {
+        self.lifeline.set_nonblocking(true).expect("a socket");
+        let ended = matches!(self.lifeline.read(&mut [0]), Ok(0));
+        self.lifeline.set_nonblocking(false).expect("a socket");
+        ended
     }
 
     /// Starts SQS and S3.
@@ -119,9 +130,37 @@ impl Emulator {
 
 impl Drop for Emulator {
     fn drop(&mut self) {
-        drop(self.lifeline.take()); // it ends with all that it has started
-        let _ = self.process.wait();
+        let _ = self.lifeline.shutdown(Shutdown::Write); // it ends with all that it has started
+        let _ = self.lifeline.read(&mut [0]);
+        let _ = self.process.as_mut().map(Child::wait);
     }
+}
+
+/// Starts an emulator as a program of its own, and returns the other end of its standard input.
+fn started(arguments: &[String], environment: BTreeMap<String, String>) -> (UnixStream, Option<Child>) {
+    let (lifeline, input) = UnixStream::pair().expect("a pair of sockets");
+    let process = Command::new("python3")
+        .arg("tests/emulators/emulator.py")
+        .args(arguments)
+        .envs(environment)
+        .stdin(Stdio::from(OwnedFd::from(input)))
+        .stdout(Stdio::null())
+        .stderr(if std::env::var_os("ROLLCALL_TEST_LOG").is_some() { Stdio::inherit() } else { Stdio::null() })
+        .spawn()
+        .expect("python3 starts");
+    (lifeline, Some(process))
+}
+
+/// Asks `tests/emulators/prefork.py` for an emulator, and returns the other end of its standard input.
+fn forked(socket: &Path, arguments: &[String], environment: BTreeMap<String, String>) -> UnixStream {
+    let text = |text: std::ffi::OsString| text.into_string().expect("the environment is text");
+    let inherited = std::env::vars_os().map(|(key, value)| (text(key), text(value)));
+    let environment: BTreeMap<String, String> = inherited.chain(environment).collect();
+    let folder = std::env::current_dir().expect("a working directory");
+    let request = serde_json::json!({ "arguments": arguments, "environment": environment, "folder": folder });
+    let mut lifeline = UnixStream::connect(socket).expect("prefork.py listens while it runs the tests");
+    lifeline.write_all(format!("{request}\n").as_bytes()).expect("prefork.py reads the request");
+    lifeline
 }
 
 /// Returns the ministack that all tests of this program share.
