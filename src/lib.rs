@@ -72,8 +72,6 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod cloud;
-pub mod error;
-pub mod fleet;
 pub mod fleet_log;
 mod http;
 pub mod inference;
@@ -81,11 +79,15 @@ pub mod job;
 pub mod recognition;
 mod results;
 pub mod settings;
-pub mod simulator;
 #[cfg(test)]
 mod testing;
 mod wire;
 pub mod worker;
+
+#[doc(inline)]
+pub use rollcall_fleet as fleet;
+#[doc(inline)]
+pub use rollcall_simulator as simulator;
 
 /// Set for every program that links this library, so that benchmarks measure the allocator in use.
 #[global_allocator]

@@ -10,7 +10,7 @@ operators, channels last, and every tensor as a matrix [faces * height * width, 
     ActivationStage  u8 -> PRelu, BatchNormalization -> u8, with one row per face
     QGemm            the embedding
 
-QGemm is ONNX Runtime's own (domain com.microsoft). The stages (domain rollcall) are in src/inference/stages/.
+QGemm is ONNX Runtime's own (domain com.microsoft). The stages (domain rollcall) are in src/inference/vision/stages/.
 """
 
 import numpy as np

@@ -107,7 +107,7 @@ def embed(embedder, photo, landmarks):
 
 
 def drawn_face():
-    """A blurred face of a few shapes, 112×112 pixels in RGB. src/inference/self_test.rs draws the same, in integers."""
+    """A blurred face of a few shapes, 112×112 pixels in RGB. src/inference/vision/self_test.rs draws the same, in integers."""
     y, x = np.mgrid[:112, :112]
     side = np.abs(x - 56)  # both halves are the same
     head = 169 * side**2 + 100 * (y - 62) ** 2 < 270400

@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cloud::ObjectStore,
     inference::{
-        gallery::{Gallery, Person, check_name, normalise},
+        gallery::{Gallery, Person, check_name},
         gallery_store::GalleryStore,
         model,
+        vision::similarity::normalise,
     },
     recognition::{ModelId, common_model},
     settings::Settings,

@@ -15,10 +15,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-pub use crate::{
-    error::{CloudError, CloudResult},
-    fleet::{Depth, Instance, InstanceId, InstanceState},
-};
+pub use crate::fleet::{CloudError, CloudResult, Depth, Instance, InstanceId, InstanceState};
 
 #[cfg(feature = "aws")]
 pub mod aws;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::timestamp::Timestamp;
-use crate::error::CloudError;
+use crate::CloudError;
 
 /// Shortest time between two reads of the same kind.
 const MIN_READ_INTERVAL: Duration = Duration::from_millis(50);

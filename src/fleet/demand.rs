@@ -11,7 +11,7 @@ use super::{
     step::Step,
     timestamp::Timestamp,
 };
-use crate::error::CloudResult;
+use crate::CloudResult;
 
 /// How long a sent message may be missing from the queue's counts: SQS's counts are "approximate" and lag by a few
 /// seconds. A reading that began within this time after an upload does not contradict the upload.

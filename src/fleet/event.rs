@@ -8,7 +8,7 @@ use super::{
     depth::Depth,
     instance::{Instance, InstanceId},
 };
-use crate::error::CloudResult;
+use crate::CloudResult;
 
 /// An input of the core.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -18,7 +18,7 @@ use super::{
     step::Step,
     timestamp::Timestamp,
 };
-use crate::error::{CloudError, CloudResult};
+use crate::{CloudError, CloudResult};
 
 /// How long a learned quota is trusted before the configured cap is tried again.
 const QUOTA_MEMORY: Duration = Duration::from_secs(300);

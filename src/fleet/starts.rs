@@ -12,7 +12,7 @@ use super::{
     timestamp::Timestamp,
     tracked::{Role, Startup},
 };
-use crate::error::{CloudError, CloudResult};
+use crate::{CloudError, CloudResult};
 
 /// Starts instances. The state of each instance's start is its [`Startup`], which only this phase changes.
 #[derive(Clone, Copy, Debug, Default)]

@@ -22,7 +22,7 @@ use super::{
     tracked::{Role, Termination},
     unhealthy,
 };
-use crate::error::{CloudError, CloudResult};
+use crate::{CloudError, CloudResult};
 
 /// Number of failures from which the backoff after a refused termination is computed.
 const REFUSED: u32 = 3;

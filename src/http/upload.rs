@@ -20,7 +20,7 @@ use super::{
     names::{UNNAMED, safe_file_name},
     web_tier::WebTier,
 };
-use crate::{client::Admission, inference::decode, settings::Http};
+use crate::{client::Admission, inference::vision::decode, job::Failure, settings::Http};
 
 /// Fields that hold a file even if the part has no file name.
 const FILE_FIELDS: [&str; 2] = ["myfile", "inputFile"];
@@ -47,7 +47,7 @@ impl ReceivedFile {
         if self.bytes.is_empty() {
             return Err(Problem::bad_request(format!("the file {} is empty", self.name)));
         }
-        decode::inspect(&self.bytes, max_pixels)?;
+        decode::inspect(&self.bytes, max_pixels).map_err(Failure::from)?;
         Ok(())
     }
 }

@@ -3,15 +3,15 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
 use image::RgbImage;
 use ort::{session::Session, value::TensorRef};
 
 use super::{
-    Recogniser, decode,
+    Recogniser,
     face::{internal, millis},
     gallery::Gallery,
     runtime,
+    vision::{decode, planes, scale::Scaler},
 };
 use crate::{
     job::Failure,
@@ -37,7 +37,7 @@ pub(super) struct Classifier {
     max_pixels: u64,
     /// Planar RGB, normalised.
     input: Vec<f32>,
-    resizer: Resizer,
+    scaler: Scaler,
 }
 
 impl Classifier {
@@ -61,7 +61,7 @@ impl Classifier {
             top: settings.classifier_top,
             max_pixels: settings.max_pixels,
             input: vec![0.0; 3 * width as usize * height as usize],
-            resizer: Resizer::new(),
+            scaler: Scaler::default(),
         };
         let classes = classifier.classify(&RgbImage::new(width, height)).with_context(model)?.len();
         ensure!(classes > 0, "{} (recognition.classifier) has no classes", settings.classifier.display());
@@ -76,38 +76,23 @@ impl Classifier {
 
     /// Returns the probability of each class.
     fn classify(&mut self, image: &RgbImage) -> anyhow::Result<Vec<f32>> {
-        let centre = self.centre(image)?;
-        let plane = (self.width * self.height) as usize;
-        for (at, pixel) in centre.buffer().chunks_exact(3).enumerate() {
-            for (channel, level) in pixel.iter().enumerate() {
-                let normal = (f32::from(*level) / 255.0 - self.mean[channel]) / self.std[channel];
-                self.input[channel * plane + at] = normal;
-            }
-        }
+        let size = (self.width, self.height);
+        let centre = self.scaler.scale_part(image, centre(image.dimensions(), size), size)?;
+        planes::fill_normalised_rgb(&mut self.input, centre, self.mean, self.std);
         let shape = [1, 3, self.height as usize, self.width as usize];
         let outputs = self.session.run(ort::inputs![TensorRef::from_array_view((shape, self.input.as_slice()))?])?;
         let scores = outputs[0].try_extract_tensor::<f32>().context("its first output is not a tensor of f32")?.1;
         ensure!(scores.iter().all(|s| s.is_finite()), "its output is not finite");
         Ok(probabilities(scores))
     }
+}
 
-    /// Returns the centre crop of the image, at the model's size.
-    fn centre(&mut self, image: &RgbImage) -> anyhow::Result<images::Image<'static>> {
-        let (width, height) = (f64::from(image.width()), f64::from(image.height()));
-        let (to_width, to_height) = (f64::from(self.width), f64::from(self.height));
-        let scale = CENTRE * (width / to_width).min(height / to_height);
-        let (part_x, part_y) = (to_width * scale, to_height * scale);
-        let from = images::ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3)?;
-        let mut to = images::Image::new(self.width, self.height, PixelType::U8x3);
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
-            (width - part_x) / 2.0,
-            (height - part_y) / 2.0,
-            part_x,
-            part_y,
-        );
-        self.resizer.resize(&from, &mut to, &options)?;
-        Ok(to)
-    }
+/// Returns the central part of an image with the proportions of `to`, as [left, top, width, height] in pixels.
+fn centre(image: (u32, u32), to: (u32, u32)) -> [f64; 4] {
+    let [width, height, to_width, to_height] = [image.0, image.1, to.0, to.1].map(f64::from);
+    let scale = CENTRE * (width / to_width).min(height / to_height);
+    let (part_x, part_y) = (to_width * scale, to_height * scale);
+    [(width - part_x) / 2.0, (height - part_y) / 2.0, part_x, part_y]
 }
 
 impl Recogniser for Classifier {

@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
 use image::RgbImage;
 use ort::{session::Session, value::TensorRef};
 
-use super::runtime;
+use super::{
+    runtime,
+    vision::{planes, scale::Scaler},
+};
 use crate::settings;
 
 /// Cell sizes of the three output grids, in pixels of the input.
@@ -43,8 +45,7 @@ pub(super) struct Detector {
     max_side: u32,
     /// The model's input, planar BGR.
     input: Vec<f32>,
-    resizer: Resizer,
-    shrunk: images::Image<'static>,
+    scaler: Scaler,
 }
 
 impl Detector {
@@ -62,8 +63,7 @@ impl Detector {
             max_overlap: settings.detector_nms,
             max_side: settings.detector_side,
             input: Vec::new(),
-            resizer: Resizer::new(),
-            shrunk: images::Image::new(1, 1, PixelType::U8x3),
+            scaler: Scaler::default(),
         })
     }
 
@@ -77,10 +77,9 @@ impl Detector {
         let pixels: &[u8] = if (width, height) == image.dimensions() {
             image.as_raw()
         } else {
-            self.shrunk = shrink(&mut self.resizer, image, width, height)?;
-            self.shrunk.buffer()
+            self.scaler.scale(image, (width, height))?
         };
-        fill_planar_bgr(&mut self.input, pixels, width as usize, padded);
+        planes::fill_bgr(&mut self.input, pixels, width as usize, padded);
 
         let shape = [1, 3, padded.1 as usize, padded.0 as usize];
         let outputs = self.session.run(ort::inputs![TensorRef::from_array_view((shape, self.input.as_slice()))?])?;
@@ -134,34 +133,6 @@ fn check_model(session: &Session) -> anyhow::Result<Option<(u32, u32)>> {
         Some([_, 3, h, w]) if *h > 0 && *w > 0 => Ok(Some((*w as u32, *h as u32))),
         Some([_, 3, _, _]) => Ok(None),
         other => bail!("its input is {other:?}, not [1, 3, H, W]"),
-    }
-}
-
-/// Scales an image down.
-fn shrink(resizer: &mut Resizer, image: &RgbImage, width: u32, height: u32) -> anyhow::Result<images::Image<'static>> {
-    let from = images::ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3)?;
-    let mut to = images::Image::new(width, height, PixelType::U8x3);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    resizer.resize(&from, &mut to, &options)?;
-    Ok(to)
-}
-
-/// Converts interleaved RGB, `width` pixels wide, to planar BGR of `padded` size, with zeros on the right and below.
-fn fill_planar_bgr(out: &mut Vec<f32>, rgb: &[u8], width: usize, padded: (u32, u32)) {
-    let (padded_width, padded_height) = (padded.0 as usize, padded.1 as usize);
-    let plane = padded_width * padded_height;
-    out.clear();
-    out.resize(3 * plane, 0.0);
-    let (blue, rest) = out.split_at_mut(plane);
-    let (green, red) = rest.split_at_mut(plane);
-    for (row, line) in rgb.chunks_exact(3 * width).enumerate() {
-        let cells = row * padded_width..row * padded_width + width;
-        let planes = blue[cells.clone()].iter_mut().zip(&mut green[cells.clone()]).zip(&mut red[cells]);
-        for (pixel, ((b, g), r)) in line.chunks_exact(3).zip(planes) {
-            *r = f32::from(pixel[0]);
-            *g = f32::from(pixel[1]);
-            *b = f32::from(pixel[2]);
-        }
     }
 }
 
@@ -237,15 +208,6 @@ mod tests {
                 prop_assert!(kept.iter().any(|k| k.score >= lost.score && overlap(&k.bbox, &lost.bbox) > 0.3));
             }
         }
-    }
-
-    #[test]
-    fn pixels_become_planar_bgr_with_zeros_right_and_below() {
-        let mut out = vec![9.0; 5];
-        fill_planar_bgr(&mut out, &[1, 2, 3, 4, 5, 6], 2, (32, 32));
-        assert_eq!(out.len(), 3 * 1024);
-        assert_eq!([out[0], out[1], out[2], out[32]], [3.0, 6.0, 0.0, 0.0]);
-        assert_eq!([out[1024], out[1025], out[2048], out[2049]], [2.0, 5.0, 1.0, 4.0]);
     }
 
     #[test]

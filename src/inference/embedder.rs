@@ -7,9 +7,9 @@ use image::RgbImage;
 use ort::{session::Session, value::TensorRef};
 
 use super::{
-    align, gallery,
     model::{self, Model},
-    runtime, self_test,
+    runtime,
+    vision::{align, self_test, similarity},
 };
 use crate::{
     recognition::ModelId,
@@ -59,7 +59,7 @@ impl Embedder {
             return Ok(None);
         }
         let mut embedding = self.run()?;
-        Ok(gallery::normalise(&mut embedding).then_some(embedding))
+        Ok(similarity::normalise(&mut embedding).then_some(embedding))
     }
 
     /// Runs the model on the input.

@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use super::gallery::{Gallery, Person, Refused};
+use super::{
+    gallery::{Gallery, Person, Refused},
+    vision::similarity::dot,
+};
 use crate::recognition::ModelId;
 
 /// The largest face of a photo, with its label.
@@ -115,8 +118,7 @@ fn verification(samples: &[&Sample]) -> Option<Verification> {
     let mut pairs = Vec::with_capacity(samples.len() * samples.len() / 2);
     for (i, a) in samples.iter().enumerate() {
         for b in &samples[i + 1..] {
-            let similarity: f32 = a.embedding.iter().zip(&b.embedding).map(|(x, y)| x * y).sum();
-            pairs.push((similarity, a.person == b.person));
+            pairs.push((dot(&a.embedding, &b.embedding), a.person == b.person));
         }
     }
     pairs.sort_by(|a, b| b.0.total_cmp(&a.0));

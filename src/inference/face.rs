@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Recogniser, decode, detector::Detector, embedder::Embedder, gallery::Gallery};
+use super::{Recogniser, detector::Detector, embedder::Embedder, gallery::Gallery, vision::decode};
 use crate::{
     job::{Failure, FailureKind},
     recognition::{Face, ModelId, NO_FACE, Recognition, Timings, UNKNOWN},

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
+use super::vision::similarity::{dot, normalise};
 use crate::{
     recognition::{ModelId, NO_FACE, UNKNOWN},
     wire::{Body, Wire, WireError},
@@ -243,29 +244,6 @@ fn check_dimension(gallery: usize, given: usize) -> Result<(), Refused> {
         "the embedding has {given} numbers, but those of the gallery have {gallery}, so they are of different models: \
          {REMEDY}"
     )))
-}
-
-/// Scales a vector to unit length. Returns `false` and leaves it unchanged if it is zero or not finite.
-pub fn normalise(vector: &mut [f32]) -> bool {
-    let length = vector.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-    if !length.is_finite() || length < 1e-12 {
-        return false;
-    }
-    vector.iter_mut().for_each(|v| *v = (f64::from(*v) / length) as f32);
-    true
-}
-
-/// Returns the dot product. The eight independent sums let the compiler use vector registers.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(x, y)| x * y).sum();
-    let mut sums = [0.0_f32; 8];
-    for (x, y) in a.zip(b) {
-        for i in 0..8 {
-            sums[i] += x[i] * y[i];
-        }
-    }
-    rest + sums.iter().sum::<f32>()
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! Recognises images: decodes them, detects faces, aligns, embeds and names them, or classifies. No actors, no queues.
 
-mod align;
 mod classifier;
-pub mod decode;
 mod detector;
 pub mod embedder;
 pub mod evaluation;
@@ -12,17 +10,18 @@ pub mod gallery;
 pub mod gallery_cache;
 pub mod gallery_store;
 pub mod handler;
-mod jpeg;
 pub mod model;
 pub mod pool;
 mod runtime;
-mod self_test;
+
+pub use rollcall_vision as vision;
 
 use crate::{
-    job::Failure,
+    job::{Failure, FailureKind},
     recognition::{ModelId, Recognition},
 };
 use gallery::Gallery;
+use vision::decode_error::{DecodeError, Fault};
 
 /// Recognises images with a model. Each thread has its own, because sessions are not shared.
 pub trait Recogniser: Send {
@@ -46,4 +45,15 @@ pub trait RecogniserFactory: Send + Sync + 'static {
     /// # Errors
     /// The runtime or a model is missing or does not fit; the message says what to do.
     fn build(&self) -> anyhow::Result<Box<dyn Recogniser>>;
+}
+
+impl From<DecodeError> for Failure {
+    fn from(error: DecodeError) -> Self {
+        let kind = match error.fault {
+            Fault::Unsupported => FailureKind::Unsupported,
+            Fault::Damaged => FailureKind::Damaged,
+            Fault::TooLarge => FailureKind::TooLarge,
+        };
+        Self::new(kind, error.message)
+    }
 }

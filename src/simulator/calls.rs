@@ -10,10 +10,7 @@ use super::{
     state::{AfterDrain, CloudState, DEFAULT_SIGMA},
     workers::drain,
 };
-use crate::{
-    error::{CloudError, CloudResult},
-    fleet::{Action, Event, InstanceId, InstanceState},
-};
+use rollcall_fleet::{Action, CloudError, CloudResult, Event, InstanceId, InstanceState};
 
 fn lost() -> CloudError {
     CloudError::Unavailable("the answer was lost".into())

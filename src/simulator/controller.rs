@@ -1,7 +1,7 @@
 //! The interface of a controller. The simulator calls the fleet's core only from here.
 
 use super::Time;
-use crate::fleet::{Action, Event, FleetCore, FleetRules, Step, Timestamp};
+use rollcall_fleet::{Action, Event, FleetCore, FleetRules, Step, Timestamp};
 
 /// A controller's decision on an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use super::{
     cooldown_loop::CooldownLoop,
     parameters::Parameters,
 };
-use crate::fleet::IdleStop;
+use rollcall_fleet::IdleStop;
 
 /// Which controller steers the simulated fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use super::{
     Time,
     controller::{Controller, Decision},
 };
-use crate::fleet::{Action, Cause, Event, Instance, InstanceId, InstanceState};
+use rollcall_fleet::{Action, Cause, Event, Instance, InstanceId, InstanceState};
 
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
 const COOLDOWN: Duration = Duration::from_secs(300);
@@ -106,7 +106,7 @@ impl Controller for CooldownLoop {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::Depth;
+    use rollcall_fleet::Depth;
 
     /// The loop on a cloud that answers immediately, with the launched and terminated instances.
     struct Cluster {
@@ -197,7 +197,7 @@ mod tests {
             let decision = control.step(Event::Described { generation: 0, result: Ok(described) }, now);
             assert!(matches!(decision.actions[..], [Action::Launch { count: 1, .. }]), "{decision:?}");
             let Some(Action::Launch { token, .. }) = decision.actions.into_iter().next() else { continue };
-            control.step(Event::Launched { token, result: Err(crate::error::CloudError::Throttled) }, now);
+            control.step(Event::Launched { token, result: Err(rollcall_fleet::CloudError::Throttled) }, now);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The events of the simulation.
 
 use super::{Time, instances::BootId, traces::JobIndex};
-use crate::fleet::{Action, Event, InstanceState};
+use rollcall_fleet::{Action, Event, InstanceState};
 
 /// An event in the simulated cloud.
 ///

@@ -1,7 +1,7 @@
 //! The history of a run, for the report and the plots.
 
 use super::{Time, traces::JobIndex};
-use crate::fleet::Depth;
+use rollcall_fleet::Depth;
 
 /// When a job was uploaded, when a thread last began it, and when it was answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

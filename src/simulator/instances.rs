@@ -6,7 +6,7 @@ use super::{
     Time,
     usage::{MIN_BILLED, Usage},
 };
-use crate::fleet::{Instance, InstanceId, InstanceState};
+use rollcall_fleet::{Instance, InstanceId, InstanceState};
 
 /// How long EC2 lists an instance after its termination.
 const LISTED_AFTER_END: Duration = Duration::from_secs(3600);

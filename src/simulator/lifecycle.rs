@@ -8,7 +8,7 @@ use super::{
     rate_limits::CallKind,
     state::{CloudState, DEFAULT_SIGMA},
 };
-use crate::fleet::InstanceState;
+use rollcall_fleet::InstanceState;
 
 /// How long a worker waits before it repeats a throttled call to stop its instance.
 const STOP_RETRY: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::fleet::{FleetRules, IdleStop};
+use rollcall_fleet::{FleetRules, IdleStop};
 
 /// What a run depends on in addition to its trace and its seed.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{Time, traces::JobIndex};
-use crate::fleet::Depth;
+use rollcall_fleet::Depth;
 
 /// A simulated FIFO queue.
 pub struct SimQueue {

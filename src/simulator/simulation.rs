@@ -17,7 +17,7 @@ use super::{
     usage::Usage,
     workers,
 };
-use crate::fleet::Event;
+use rollcall_fleet::Event;
 
 /// When the trace begins, the controller has been up for this time plus a random time of up to as much again, so that
 /// the trace begins at a random point of the poll, sweep and cron intervals.

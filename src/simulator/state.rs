@@ -18,7 +18,7 @@ use super::{
     traces::{JobIndex, Trace},
     usage::Usage,
 };
-use crate::fleet::{IdleStop, InstanceState};
+use rollcall_fleet::{IdleStop, InstanceState};
 
 /// SQS's longest long poll: an idle worker makes one call per this time.
 const LONG_POLL: Duration = Duration::from_secs(20);

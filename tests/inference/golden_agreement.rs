@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::{asset, cosine, int8_settings, lfw, recogniser, see, settings};
 use rollcall::{
-    inference::{decode::decode, embedder::Embedder},
+    inference::{embedder::Embedder, vision::decode::decode},
     settings::Settings,
 };
 use serde::Deserialize;

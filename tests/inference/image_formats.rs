@@ -7,9 +7,9 @@ use crate::support::{cosine, recogniser, sample, see, settings};
 use image::{
     DynamicImage, ExtendedColorType, ImageDecoder as _, ImageEncoder as _, ImageFormat, codecs, metadata::Orientation,
 };
-use rollcall::{
-    inference::decode::{decode, inspect},
-    job::{Failure, FailureKind},
+use rollcall::inference::vision::{
+    decode::{decode, inspect},
+    decode_error::{DecodeError, Fault},
 };
 
 const MAX_PIXELS: u64 = 50_000_000;
@@ -24,8 +24,8 @@ fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     out.into_inner()
 }
 
-fn kind(result: Result<impl Sized, Failure>) -> FailureKind {
-    result.err().expect("a failure").kind
+fn fault(result: Result<impl Sized, DecodeError>) -> Fault {
+    result.err().expect("an error").fault
 }
 
 /// Returns a JPEG with an EXIF segment that contains this orientation and nothing else.
@@ -76,7 +76,7 @@ fn what_is_not_a_photo_is_unsupported_and_told_what_is_read() {
     let heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".as_slice();
     for bytes in [b"".as_slice(), b"hello, I am called photo.jpg", gif, heic, b"%PDF-1.7", &[0; 64]] {
         let failure = inspect(bytes, MAX_PIXELS).unwrap_err();
-        assert_eq!(failure.kind, FailureKind::Unsupported, "{failure}");
+        assert_eq!(failure.fault, Fault::Unsupported, "{failure}");
         assert!(failure.message.contains("JPEG, PNG or WebP"), "{failure}");
     }
 }
@@ -87,12 +87,12 @@ fn a_photo_cut_short_anywhere_is_damaged() {
         let whole = encoded(&gradient(64, 64), format);
         for share in [20, 50, 80, 95, 99] {
             let cut = &whole[..whole.len() * share / 100];
-            assert_eq!(kind(decode(cut, MAX_PIXELS)), FailureKind::Damaged, "{format:?} cut to {share} %");
+            assert_eq!(fault(decode(cut, MAX_PIXELS)), Fault::Damaged, "{format:?} cut to {share} %");
         }
     }
     let jpeg = encoded(&gradient(64, 64), ImageFormat::Jpeg);
     for length in 3..jpeg.len() {
-        assert_eq!(kind(inspect(&jpeg[..length], MAX_PIXELS)), FailureKind::Damaged, "JPEG cut to {length} bytes");
+        assert_eq!(fault(inspect(&jpeg[..length], MAX_PIXELS)), Fault::Damaged, "JPEG cut to {length} bytes");
     }
 }
 
@@ -105,7 +105,7 @@ fn bytes_after_a_jpeg_do_not_matter_and_its_thumbnail_does_not_end_it() {
     let length = (thumbnail.len() as u16 + 2).to_be_bytes();
     let with = [&jpeg[..2], &[0xFF, 0xE1], &length, &thumbnail, &jpeg[2..]].concat();
     assert_eq!(inspect(&with, MAX_PIXELS).unwrap().width, 64);
-    assert_eq!(kind(inspect(&with[..with.len() - 2], MAX_PIXELS)), FailureKind::Damaged);
+    assert_eq!(fault(inspect(&with[..with.len() - 2], MAX_PIXELS)), Fault::Damaged);
 }
 
 #[test]
@@ -134,13 +134,13 @@ fn too_many_pixels_are_refused_from_the_header_with_the_limit_named() {
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0x27, 0x10, 0x27, 0x10]);
     for bytes in [png, jpeg] {
         let failure = inspect(&bytes, MAX_PIXELS).unwrap_err();
-        assert_eq!(failure.kind, FailureKind::TooLarge);
+        assert_eq!(failure.fault, Fault::TooLarge);
         assert!(failure.message.contains("10000 x 10000") && failure.message.contains("50000000"), "{failure}");
-        assert_eq!(kind(decode(&bytes, MAX_PIXELS)), FailureKind::TooLarge);
+        assert_eq!(fault(decode(&bytes, MAX_PIXELS)), Fault::TooLarge);
     }
     // Sixteen bits per channel take twice the memory, so half the pixels are allowed.
     let deep = encoded(&DynamicImage::from(gradient(100, 80).to_rgba16()), ImageFormat::Png);
-    assert_eq!(kind(inspect(&deep, 10_000)), FailureKind::TooLarge);
+    assert_eq!(fault(inspect(&deep, 10_000)), Fault::TooLarge);
     assert!(decode(&deep, 16_000).is_ok());
 }
 
@@ -191,12 +191,12 @@ fn a_photo_without_width_or_height_is_damaged() {
     let mut jpeg = encoded(&gradient(16, 16), ImageFormat::Jpeg);
     let frame = jpeg.windows(2).position(|w| w == [0xFF, 0xC0]).unwrap();
     jpeg[frame + 5..frame + 7].copy_from_slice(&[0, 0]);
-    assert_eq!(kind(decode(&jpeg, MAX_PIXELS)), FailureKind::Damaged);
+    assert_eq!(fault(decode(&jpeg, MAX_PIXELS)), Fault::Damaged);
     let mut png = encoded(&gradient(1, 1), ImageFormat::Png);
     png[16..20].copy_from_slice(&[0; 4]);
     let checksum = crc32(&png[12..29]).to_be_bytes();
     png[29..33].copy_from_slice(&checksum);
-    assert_eq!(kind(decode(&png, MAX_PIXELS)), FailureKind::Damaged);
+    assert_eq!(fault(decode(&png, MAX_PIXELS)), Fault::Damaged);
 }
 
 #[test]

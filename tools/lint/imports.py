@@ -1,4 +1,4 @@
-"""Finds import cycles between the files of src/."""
+"""Finds import cycles between the files of src/. The compiler finds those between crates."""
 
 from __future__ import annotations
 
@@ -40,15 +40,16 @@ class Modules:
         if (path, module) in seen:
             return None
         seen |= {(path, module)}
-        here, rest = (), absolute(path, module, depth)
+        rest = absolute(path, module, depth)
         if rest is None:
             head = path[0]
             if module + (head,) in self.file:
-                here, rest = (), module + path
+                rest = module + path
             else:
                 uses = [use for use in self.sources[self.file[module]].uses if use.alias == head and use.path != path]
                 whole = (self.resolve(use.path + path[1:], module, seen=seen) for use in uses)
                 return next((file for file in whole if file), None)
+        here, rest = rest[:1], rest[1:]
         for i, name in enumerate(rest):
             last = i == len(rest) - 1
             if last and self.defines(here, name):

@@ -11,9 +11,8 @@ from tree import Finding, Tree, check
 MAX_LINES = 450
 
 # Crates and paths that do I/O, spawn threads or read the clock, or that depend on such code.
-IMPURE_CRATES = r"actix\w*|tokio\w*|aws_\w+|reqwest|redb|tarpc"
+IMPURE_CRATES = r"rollcall|actix\w*|tokio\w*|aws_\w+|reqwest|redb|tarpc"
 IMPURE_PATHS = [
-    *(("crate", name) for name in ("actors", "app", "cli", "client", "clock", "cloud", "http", "settings", "simulator")),
     *(("std", name) for name in ("env", "fs", "net", "process", "thread")),
     ("std", "time", "Instant"),
     ("std", "time", "SystemTime"),
@@ -21,7 +20,7 @@ IMPURE_PATHS = [
 
 
 def named(tree: Tree, path: str, tests: bool) -> Iterator[tuple[Segments, int]]:
-    """Yields every path that a file names, in full: from `crate`, or from the name of another crate.
+    """Yields every path that a file names, in full: from the name of a crate.
 
     An imported name at the start of a path is replaced by the path from which it was imported. A glob ends with "*".
     """
@@ -29,8 +28,7 @@ def named(tree: Tree, path: str, tests: bool) -> Iterator[tuple[Segments, int]]:
     alias = {use.alias: use.path for use in source.uses}
 
     def whole(segments: Segments, position: int) -> Segments:
-        local = absolute(segments, module, source.inline_depth(position))
-        return segments if local is None else ("crate", *local)
+        return absolute(segments, module, source.inline_depth(position)) or segments
 
     for use in source.uses:
         end = ("*",) if use.alias == "*" else ()
@@ -50,16 +48,17 @@ def reaches(segments: Segments, forbidden: Segments) -> bool:
 @check(
     bad=[
         {"src/fleet/a.rs": "use tokio::time::sleep;"},
-        {"src/fleet/a.rs": "use crate::{error::Error, cloud::{Queue}};"},
-        {"src/fleet/policy/a.rs": "fn f() { super::super::super::settings::load() }"},
+        {"src/fleet/Cargo.toml": '[dependencies]\naws-config = "1"'},
+        {"src/simulator/Cargo.toml": '[dependencies]\nrollcall = { path = "../.." }'},
         {"src/simulator/a.rs": "use std::time;\nfn f() { time::Instant::now(); }"},
         {"src/simulator/a.rs": "fn f() { std::fs::read(1) }"},
         {"src/fleet/a.rs": "use std::time::*;"},
     ],
     good=[
-        {"src/fleet/a.rs": "//! Not of tokio::time.\nuse std::time::Duration;\nuse crate::fleet::{b::B};\nuse super::c;"},
+        {"src/fleet/a.rs": "//! Not of tokio::time.\nuse std::time::Duration;\nuse crate::{b::B};\nuse super::c;"},
         {"src/fleet/a.rs": "#[cfg(test)]\nmod tests {\n    fn f() { std::fs::read(1) }\n}"},
         {"src/actors/a.rs": "use tokio::time::Instant;"},
+        {"src/simulator/Cargo.toml": '[package]\nname = "rollcall-simulator"\n[dependencies]\nrollcall-fleet = { path = "../fleet" }'},
     ],
 )
 def pure_core(tree: Tree) -> Iterator[Finding]:
@@ -69,28 +68,29 @@ def pure_core(tree: Tree) -> Iterator[Finding]:
     replayed. Tests may read files.
     """
     for path in tree.matching(r"src/(fleet|simulator)\b(?!.*\btests\.rs).*\.rs$"):
-        own = {("crate", "simulator")} if path.startswith("src/simulator") else set()
         for segments, line in named(tree, path, tests=False):
-            impure = re.fullmatch(IMPURE_CRATES, segments[0]) or any(
-                reaches(segments, forbidden) for forbidden in IMPURE_PATHS if forbidden not in own
-            )
-            if impure:
+            if re.fullmatch(IMPURE_CRATES, segments[0]) or any(reaches(segments, forbidden) for forbidden in IMPURE_PATHS):
                 yield Finding(path, line, f"{'::'.join(segments)} in the pure core: pass in the value, or move the code out")
+    for path, line, text in tree.lines(r"src/(fleet|simulator)/Cargo\.toml$"):
+        dependency = re.match(r"([\w-]+) *= *[\"{]", text)
+        if dependency and re.fullmatch(IMPURE_CRATES, dependency[1].replace("-", "_")):
+            yield Finding(path, line, f"the pure core depends on {dependency[1]}: move what needs it out")
 
 
 @check(
     bad=[
         {"src/cli/load.rs": "use crate::{fleet::Depth, simulator::Trace};"},
         {"src/app/mod.rs": "fn f() { crate::simulator::simulate() }"},
+        {"src/fleet/a.rs": "use rollcall_simulator::Trace;"},
     ],
-    good=[{"src/cli/simulate/text.rs": "use crate::simulator::Report;", "src/lib.rs": "pub mod simulator;"}],
+    good=[{"src/cli/simulate/text.rs": "use crate::simulator::Report;", "src/lib.rs": "pub use rollcall_simulator as simulator;"}],
 )
 def nothing_depends_on_the_simulator(tree: Tree) -> Iterator[Finding]:
     """Only `rollcall simulate` uses the simulator, so that it can change freely."""
     for path in tree.matching(r"src/(?!simulator\b|cli/simulate\b|lib\.rs).*\.rs$"):
         for segments, line in named(tree, path, tests=True):
-            if reaches(segments, ("crate", "simulator")):
-                yield Finding(path, line, "only src/cli/simulate may use crate::simulator: move what is shared to src/fleet")
+            if segments[0] == "rollcall_simulator" or reaches(segments, ("rollcall", "simulator")):
+                yield Finding(path, line, "only src/cli/simulate may use the simulator: move what is shared to src/fleet")
 
 
 @check(

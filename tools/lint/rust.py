@@ -13,6 +13,9 @@ USE = re.compile(r"\b(pub(?:\([^)]*\))?\s+)?use\s+([^;]+);")
 PATH = re.compile(r"(?<![\w:.$])[A-Za-z_]\w*(?:::[A-Za-z_]\w*)+")
 INLINE_MODULE = re.compile(r"\bmod\s+\w+\s*\{")
 
+#: The folders of src that are crates of their own. Every other file belongs to `rollcall`.
+CRATES = {"src/fleet": "rollcall_fleet", "src/simulator": "rollcall_simulator", "src/inference/vision": "rollcall_vision"}
+
 Segments = tuple[str, ...]
 
 
@@ -107,18 +110,19 @@ class Source:
 
 
 def module_of(path: str) -> Segments:
-    """Returns the module of a file below src: ("fleet", "policy") for src/fleet/policy/mod.rs."""
-    parts = path.removeprefix("src/").removesuffix(".rs").split("/")
+    """Returns the crate and the module of a file: ("rollcall_fleet", "policy") for src/fleet/policy/mod.rs."""
+    folder, crate = next((entry for entry in CRATES.items() if path.startswith(entry[0] + "/")), ("src", "rollcall"))
+    parts = path.removeprefix(folder + "/").removesuffix(".rs").split("/")
     if parts[-1] in ("mod", "lib", "main"):
         parts.pop()
-    return tuple(parts)
+    return (crate, *parts)
 
 
 def absolute(path: Segments, module: Segments, inline_depth: int = 0) -> Segments | None:
-    """Returns the path from the root of the crate, if it starts with `crate`, `self` or `super`."""
+    """Returns the path from the name of the crate, if it starts with `crate`, `self` or `super`."""
     head, rest = path[0], path[1:]
     if head == "crate":
-        return rest
+        return module[:1] + rest
     if head == "self":
         return None if inline_depth else module + rest
     supers = next((i for i, name in enumerate(path) if name != "super"), len(path))

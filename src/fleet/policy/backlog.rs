@@ -1,7 +1,7 @@
 //! `backlog`: a number of jobs per instance, with one delay upwards and another downwards.
 
 use super::known::{Known, saturating};
-use crate::fleet::rules::FleetRules;
+use crate::rules::FleetRules;
 
 /// Returns the number of instances wanted. With `want(d) = ceil(d / jobs_per_instance)`:
 ///

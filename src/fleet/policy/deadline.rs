@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::known::{Known, saturating};
-use crate::fleet::rules::FleetRules;
+use crate::rules::FleetRules;
 
 /// Returns the number of jobs, each taking `service`, that `threads` threads finish within `within`.
 fn jobs(within: Duration, service: Duration, threads: u64) -> u64 {

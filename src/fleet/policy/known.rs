@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::fleet::learned_times::LearnedTimes;
+use crate::learned_times::LearnedTimes;
 
 /// The input of a policy, as the core sees it at the time of the decision.
 #[derive(Clone, Debug, Default, PartialEq)]

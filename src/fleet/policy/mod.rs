@@ -7,7 +7,7 @@ mod deadline;
 mod known;
 mod one_per_job;
 
-use crate::fleet::{
+use crate::{
     rules::{FleetRules, Policy},
     schedule::scheduled,
 };

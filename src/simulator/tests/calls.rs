@@ -1,10 +1,7 @@
 //! API calls: latency, rate limits, lags, and the faults of a call.
 
 use super::*;
-use crate::{
-    error::CloudError,
-    fleet::{Cause, InstanceId, InstanceState},
-};
+use rollcall_fleet::{Cause, CloudError, InstanceId, InstanceState};
 
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=40;
 

@@ -1,7 +1,7 @@
 //! Boots and their distribution, and what is billed for them.
 
 use super::*;
-use crate::fleet::{Cause, InstanceId, InstanceState};
+use rollcall_fleet::{Cause, InstanceId, InstanceState};
 
 #[test]
 fn a_boot_is_pending_then_running_then_ready() {

@@ -14,7 +14,7 @@ use super::{
     state::CloudState,
     usage::Usage,
 };
-use crate::fleet::{Action, Event, IdleStop, Instance};
+use rollcall_fleet::{Action, Event, IdleStop, Instance};
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

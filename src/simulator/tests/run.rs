@@ -1,7 +1,7 @@
 //! The course of a run: hints, wake-ups, its beginning and its end.
 
 use super::{super::simulation::origin, *};
-use crate::fleet::{Cause, InstanceId};
+use rollcall_fleet::{Cause, InstanceId};
 
 #[test]
 fn the_controller_receives_a_hint_for_each_upload_if_the_model_says_so() {

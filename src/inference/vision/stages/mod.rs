@@ -5,8 +5,6 @@
 //! pass over the pixels, from u8 to u8. `tools/fuse_embedder.py` writes the graph that has them.
 //!
 //! Every tensor between operators is a matrix `[faces * side * side, channels]`.
-//!
-//! This is a crate of its own so that it can be optimised where the rest of Rollcall is not.
 
 mod kernels;
 mod rows;

@@ -8,6 +8,8 @@
 //! random streams; the queue, the instances and the rate limits; the state of the cloud (`state`) with its events
 //! (`event`); the behaviour of instances, workers and API calls; the event loop (`simulation`).
 
+#![warn(missing_docs)]
+
 mod calls;
 mod controller;
 mod controller_kind;

@@ -5,6 +5,9 @@
 //! *observed* state of instances and the *intended* one are separate: an intent counts as an instance until it has been
 //! observed, has failed, or has taken too long.
 //!
+//! This is a crate of its own so that the compiler keeps adapters and actors out, and so that it is optimised in debug
+//! builds, where the tests simulate days of it.
+//!
 //! # Phases
 //!
 //! Each phase owns its state, and its `decide` returns its own [`Step`], so that a rule and its wake-up are in one
@@ -34,9 +37,12 @@
 //! stopped instances immediately, but launches and sweeps only after `describe_lag`, when the effects of those calls
 //! are certain to be visible.
 
+#![warn(missing_docs)]
+
 mod action;
 mod activity_log;
 mod calls;
+mod cloud_error;
 mod counts;
 mod demand;
 mod depth;
@@ -68,6 +74,7 @@ mod unhealthy;
 pub mod view;
 
 pub use action::{Action, Cause};
+pub use cloud_error::{CloudError, CloudResult};
 pub use counts::Counts;
 pub use depth::Depth;
 pub use event::Event;

@@ -3,7 +3,7 @@
 
 use memchr::memchr;
 
-use crate::job::{Failure, FailureKind};
+use super::decode_error::{DecodeError, Fault};
 
 /// Returns the width and height of a JPEG, as stored.
 ///
@@ -12,7 +12,7 @@ use crate::job::{Failure, FailureKind};
 ///
 /// # Errors
 /// `Damaged` if the image is incomplete or its size is zero.
-pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), Failure> {
+pub(crate) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
     let mut at = 2;
     let mut size = None;
     let mut scanned = false;
@@ -48,7 +48,7 @@ pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), Failure> {
 }
 
 /// Returns the code of the next marker, and moves `at` past it.
-fn next_marker(bytes: &[u8], at: &mut usize) -> Result<u8, Failure> {
+fn next_marker(bytes: &[u8], at: &mut usize) -> Result<u8, DecodeError> {
     let found = bytes.get(*at..).and_then(|rest| memchr(0xFF, rest));
     *at += found.ok_or_else(cut_short)?;
     while bytes.get(*at) == Some(&0xFF) {
@@ -60,7 +60,7 @@ fn next_marker(bytes: &[u8], at: &mut usize) -> Result<u8, Failure> {
 }
 
 /// Returns the content of the segment whose length field is at `at`.
-fn segment(bytes: &[u8], at: usize) -> Result<&[u8], Failure> {
+fn segment(bytes: &[u8], at: usize) -> Result<&[u8], DecodeError> {
     let length = bytes.get(at..at + 2).ok_or_else(cut_short)?;
     let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
     if length < 2 {
@@ -82,12 +82,12 @@ fn skip_entropy_coded(bytes: &[u8], at: &mut usize) {
     *at = bytes.len();
 }
 
-fn cut_short() -> Failure {
+fn cut_short() -> DecodeError {
     damaged("it ends too early, as after an interrupted transfer; send it again")
 }
 
-fn damaged(what: &str) -> Failure {
-    Failure::new(FailureKind::Damaged, format!("the JPEG is damaged: {what}"))
+fn damaged(what: &str) -> DecodeError {
+    DecodeError::new(Fault::Damaged, format!("the JPEG is damaged: {what}"))
 }
 
 #[cfg(test)]
@@ -101,7 +101,7 @@ mod tests {
     const END: &[u8] = &[0xFF, 0xD9];
 
     fn read(parts: &[&[u8]]) -> Result<(u32, u32), String> {
-        dimensions(&parts.concat()).map_err(|failure| failure.message)
+        dimensions(&parts.concat()).map_err(|error| error.message)
     }
 
     #[test]

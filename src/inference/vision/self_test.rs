@@ -1,7 +1,7 @@
 //! What an embedder must compute from an image that is drawn here: whether a model file computes correctly depends on
 //! the file, on the runtime and on the CPU's instructions for integers.
 
-use super::{align::SIDE, gallery::normalise};
+use super::{align::SIDE, similarity::normalise};
 
 /// The embedding of [`face`] by SFace in fp32, of unit length, computed by other software than this program: `make
 /// golden` writes it.
@@ -9,7 +9,7 @@ const GOLDEN: [f32; 128] = include!("self_test.json");
 
 /// Draws a blurred face of a few shapes where [`align`](super::align) puts faces, as planar RGB of shape [3, SIDE,
 /// SIDE]. The levels are computed in integers, so that `tools/golden.py` draws the same.
-pub(super) fn face() -> Vec<f32> {
+pub fn face() -> Vec<f32> {
     let side = SIDE as i32;
     let sharp: Vec<[i32; 3]> = (0..side * side).map(|at| colour(at % side, at / side)).collect();
     // The mean of 5 × 5 pixels: photos have no sharp edges. Pixels at the border are continued outwards.
@@ -54,7 +54,7 @@ fn colour(x: i32, y: i32) -> [i32; 3] {
 
 /// Returns the cosine similarity of the embedding of [`face`] to the golden one, -1 to 1; `None` if the embedding has
 /// another length or no direction.
-pub(super) fn agreement(embedding: &[f32]) -> Option<f32> {
+pub fn agreement(embedding: &[f32]) -> Option<f32> {
     let mut embedding = embedding.to_vec();
     let comparable = embedding.len() == GOLDEN.len() && normalise(&mut embedding);
     comparable.then(|| embedding.iter().zip(&GOLDEN).map(|(a, b)| a * b).sum())

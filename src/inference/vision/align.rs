@@ -3,16 +3,16 @@
 use image::RgbImage;
 
 /// Width and height of an aligned face, in pixels.
-pub(super) const SIDE: usize = 112;
+pub const SIDE: usize = 112;
 
 /// Positions of right eye, left eye, nose, right and left corner of the mouth in an aligned face: the template of
 /// ArcFace (Deng et al. 2019) and of OpenCV's `FaceRecognizerSF`.
-pub(super) const TEMPLATE: [[f32; 2]; 5] =
+pub const TEMPLATE: [[f32; 2]; 5] =
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]];
 
 /// Rotation, uniform scale and translation: `x' = a·x − b·y + tx`, `y' = b·x + a·y + ty`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Similarity {
+pub struct Similarity {
     /// Scale times the cosine of the angle.
     a: f64,
     /// Scale times the sine of the angle.
@@ -72,7 +72,7 @@ fn mean(points: &[[f32; 2]; 5]) -> (f64, f64) {
 ///
 /// Samples as `cv2.warpAffine` does with `INTER_LINEAR` and a black border: a pixel's coordinates are those of its
 /// centre, neighbours outside the image count as 0, and the result is rounded to whole levels.
-pub(super) fn align(image: &RgbImage, landmarks: &[[f32; 2]; 5], out: &mut [f32]) -> Option<()> {
+pub fn align(image: &RgbImage, landmarks: &[[f32; 2]; 5], out: &mut [f32]) -> Option<()> {
     let back = Similarity::fit(landmarks, &TEMPLATE)?.inverse()?;
     let plane = SIDE * SIDE;
     let (red, rest) = out.split_at_mut(plane);

@@ -4,8 +4,10 @@ use std::io::Cursor;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
-use super::jpeg;
-use crate::job::{Failure, FailureKind};
+use super::{
+    decode_error::{DecodeError, Fault},
+    jpeg,
+};
 
 /// The header of an image. Width and height are as stored; the EXIF orientation may swap them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +29,7 @@ const DECODER_SPARE: u64 = 16 << 20;
 ///
 /// # Errors
 /// `Unsupported` (not JPEG, PNG or WebP), `Damaged`, `TooLarge` (over `max_pixels`).
-pub fn inspect(bytes: &[u8], max_pixels: u64) -> Result<ImageInfo, Failure> {
+pub fn inspect(bytes: &[u8], max_pixels: u64) -> Result<ImageInfo, DecodeError> {
     let format = sniff(bytes)?;
     if format == ImageFormat::Jpeg {
         let (width, height) = jpeg::dimensions(bytes)?;
@@ -43,19 +45,19 @@ pub fn inspect(bytes: &[u8], max_pixels: u64) -> Result<ImageInfo, Failure> {
 ///
 /// # Errors
 /// As [`inspect`], and `Damaged` for pixels that cannot be decoded.
-pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, Failure> {
+pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, DecodeError> {
     let format = inspect(bytes, max_pixels)?.format;
     let mut decoder = open(bytes, format, max_pixels)?;
-    let orientation = decoder.orientation().map_err(|e| failure(format, &e))?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| failure(format, &e))?;
+    let orientation = decoder.orientation().map_err(|e| error_of(format, &e))?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| error_of(format, &e))?;
     image.apply_orientation(orientation);
     Ok(image.into_rgb8())
 }
 
 /// Detects the format from the content.
-fn sniff(bytes: &[u8]) -> Result<ImageFormat, Failure> {
+fn sniff(bytes: &[u8]) -> Result<ImageFormat, DecodeError> {
     const SUPPORTED: &str = "send JPEG, PNG or WebP";
-    let unsupported = |what: String| Failure::new(FailureKind::Unsupported, format!("{what}; {SUPPORTED}"));
+    let unsupported = |what: String| DecodeError::new(Fault::Unsupported, format!("{what}; {SUPPORTED}"));
     if bytes.is_empty() {
         return Err(unsupported("the file is empty".into()));
     }
@@ -71,12 +73,12 @@ fn sniff(bytes: &[u8]) -> Result<ImageFormat, Failure> {
 }
 
 /// Returns a decoder with limits that has read the header.
-fn open(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> Result<impl ImageDecoder + '_, Failure> {
+fn open(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> Result<impl ImageDecoder + '_, DecodeError> {
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(max_pixels.saturating_mul(BYTES_PER_PIXEL).saturating_add(DECODER_SPARE));
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(|e| failure(format, &e))?;
+    let decoder = reader.into_decoder().map_err(|e| error_of(format, &e))?;
     let (width, height) = decoder.dimensions();
     check_size(width, height, decoder.color_type().bytes_per_pixel(), max_pixels)?;
     Ok(decoder)
@@ -84,15 +86,15 @@ fn open(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> Result<impl Image
 
 /// Checks the number of pixels. Images with more bytes per pixel than [`BYTES_PER_PIXEL`] may have proportionally
 /// fewer.
-fn check_size(width: u32, height: u32, bytes_per_pixel: u8, max_pixels: u64) -> Result<(), Failure> {
+fn check_size(width: u32, height: u32, bytes_per_pixel: u8, max_pixels: u64) -> Result<(), DecodeError> {
     let pixels = u64::from(width) * u64::from(height);
     let allowed = max_pixels * BYTES_PER_PIXEL / u64::from(bytes_per_pixel).max(BYTES_PER_PIXEL);
     if pixels <= allowed {
         return Ok(());
     }
     let deep = if allowed < max_pixels { " at this colour depth" } else { "" };
-    Err(Failure::new(
-        FailureKind::TooLarge,
+    Err(DecodeError::new(
+        Fault::TooLarge,
         format!(
             "the image has {width} x {height} = {pixels} pixels; at most {allowed} are allowed{deep} \
              (recognition.max_pixels = {max_pixels}); send a smaller one"
@@ -100,19 +102,19 @@ fn check_size(width: u32, height: u32, bytes_per_pixel: u8, max_pixels: u64) -> 
     ))
 }
 
-/// Turns a decoder's error into a failure.
-fn failure(format: ImageFormat, error: &ImageError) -> Failure {
+/// Turns an error of the decoder into one of this module.
+fn error_of(format: ImageFormat, error: &ImageError) -> DecodeError {
     let name = name(format);
     match error {
-        ImageError::Limits(_) => Failure::new(
-            FailureKind::TooLarge,
+        ImageError::Limits(_) => DecodeError::new(
+            Fault::TooLarge,
             format!("the {name} needs more memory than is allowed; send a smaller one"),
         ),
         ImageError::Unsupported(what) => {
-            Failure::new(FailureKind::Unsupported, format!("this kind of {name} is not supported: {what}"))
+            DecodeError::new(Fault::Unsupported, format!("this kind of {name} is not supported: {what}"))
         }
         ImageError::Decoding(_) | ImageError::Encoding(_) | ImageError::Parameter(_) | ImageError::IoError(_) => {
-            Failure::new(FailureKind::Damaged, format!("the {name} is damaged: {error}"))
+            DecodeError::new(Fault::Damaged, format!("the {name} is damaged: {error}"))
         }
     }
 }
