@@ -15,6 +15,10 @@ use ort::{
 /// The loaded library and its path: a process can load it only once.
 static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
 
+/// Whether ONNX Runtime knows the operators of Rollcall. It registers them with the first session that has them, and
+/// fails if two sessions do that at the same time: "the domain is already exist".
+static REGISTERED: Mutex<bool> = Mutex::new(false);
+
 /// Loads ONNX Runtime from `library`, unless it is loaded already.
 fn environment(library: &Path) -> anyhow::Result<Environment> {
     // The slot is filled after loading has succeeded, so a poisoned lock is usable.
@@ -51,8 +55,19 @@ pub(super) fn session(library: &Path, model: &Path, key: &str) -> anyhow::Result
             .with_intra_threads(1)?
             .with_inter_threads(1)?
             .with_intra_op_spinning(false)?
-            .with_operators(rollcall_stages::domain()?)?
+            .with_operators(rollcall_vision::stages::domain()?)?
             .commit_from_file(model)
     };
-    build().with_context(|| format!("{} ({key}) is not a model that ONNX Runtime can load", model.display()))
+    let create = || {
+        // Set after a success only, so a poisoned lock is usable.
+        let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
+        if *registered {
+            drop(registered);
+            return build();
+        }
+        let session = build()?;
+        *registered = true;
+        Ok(session)
+    };
+    create().with_context(|| format!("{} ({key}) is not a model that ONNX Runtime can load", model.display()))
 }

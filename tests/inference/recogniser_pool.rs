@@ -1,10 +1,11 @@
 //! The threads that run models: warmed before they serve, bounded, and alive after a panic.
 
 use std::sync::{
-    Arc,
+    Arc, Barrier,
     atomic::{AtomicUsize, Ordering},
 };
 
+use crate::support::{recogniser, settings};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use rollcall::{
@@ -55,6 +56,21 @@ impl RecogniserFactory for Echoes {
 
 fn work(text: &str) -> Work {
     Work { image: Bytes::copy_from_slice(text.as_bytes()), gallery: Arc::default(), embeddings: false }
+}
+
+/// ONNX Runtime registers the operators of Rollcall with the first session that has them, which it does not do safely
+/// for several at a time: "the domain is already exist".
+#[test]
+fn the_first_recognisers_of_a_process_can_be_built_at_the_same_time() {
+    let (settings, start) = (settings(), Barrier::new(8));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                start.wait();
+                recogniser(&settings);
+            });
+        }
+    });
 }
 
 #[tokio::test]
