@@ -60,10 +60,9 @@ impl Sweep {
         if !surplus.is_empty() || !useless.is_empty() {
             self.launches_not_before = now + rules.sweep_cooldown;
         }
-        let why = format!("swept: {usable} stopped, {} kept (fleet.keep_stopped), {needed} needed", keep.min(usable));
-        vec![
-            Removal { keys: useless, cause: Cause::Sweep, why: format!("{USELESS} starts failed") },
-            Removal { keys: surplus, cause: Cause::Sweep, why },
-        ]
+        let kept = keep.min(usable);
+        let why = || format!("swept: {usable} stopped, {kept} kept (fleet.keep_stopped), {needed} needed");
+        let useless = Removal::of(useless, Cause::Sweep, || format!("{USELESS} starts failed"));
+        useless.into_iter().chain(Removal::of(surplus, Cause::Sweep, why)).collect()
     }
 }

@@ -174,9 +174,6 @@ impl Terminations {
     ) -> Option<Action> {
         let Removal { mut keys, cause, why } = removal;
         keys.truncate(BATCH);
-        if keys.is_empty() {
-            return None;
-        }
         let ids = instances.ids(&keys);
         let reason = format!("terminate {}: {why}", ids.len());
         let change = Change { kind: Kind::Terminate, instances: ids.clone(), count: ids.len(), reason, token: None };

@@ -22,21 +22,23 @@ pub(super) fn removals(situation: &Situation, demand: &Demand, instances: &Insta
     let overdue = |role, cause, what: &str| {
         let late = |(since, _): &(Timestamp, Key)| *since + timeout <= situation.described_as_of;
         let keys = instances.of(role).take_while(late).map(|(_, key)| key).collect();
-        Removal { keys, cause, why: format!("{what} after {} s", timeout.as_secs()) }
+        Removal::of(keys, cause, || format!("{what} after {} s", timeout.as_secs()))
     };
-    let mut removals = vec![
-        overdue(Role::Booting, Cause::BootTimeout, "not ready"),
-        overdue(Role::Stopping, Cause::StopTimeout, "not stopped"),
-    ];
-    if let Some(silence) = Silence::new(situation, demand) {
+    let silent = Silence::new(situation, demand).and_then(|silence| {
         let dead = |(last_served, _): &(Timestamp, Key)| {
             (*last_served).max(silence.since) + silence.limit <= demand.depth_as_of()
         };
         let keys = instances.of(Role::Running).take_while(dead).map(|(_, key)| key).collect();
-        let why = format!("silent for {} s {}", silence.limit.as_secs(), silence.condition);
-        removals.push(Removal { keys, cause: Cause::Silent, why });
-    }
-    removals
+        Removal::of(keys, Cause::Silent, || format!("silent for {} s {}", silence.limit.as_secs(), silence.condition))
+    });
+    [
+        overdue(Role::Booting, Cause::BootTimeout, "not ready"),
+        overdue(Role::Stopping, Cause::StopTimeout, "not stopped"),
+        silent,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The condition under which a silent worker is dead.

@@ -29,7 +29,7 @@ pub fn send(cloud: &mut CloudState, action: Action) {
         }
     };
     let delay = one_way(cloud, latency);
-    cloud.events.schedule_after(delay, SimEvent::CallArrives(action));
+    cloud.events.schedule_after(delay, SimEvent::CallArrives(Box::new(action)));
 }
 
 fn one_way(cloud: &mut CloudState, round_trip: Duration) -> Duration {
@@ -71,7 +71,7 @@ pub fn arrives(cloud: &mut CloudState, action: Action) {
         }
     };
     let delay = one_way(cloud, latency);
-    cloud.events.schedule_after(delay, SimEvent::AnswerArrives(answer));
+    cloud.events.schedule_after(delay, SimEvent::AnswerArrives(Box::new(answer)));
 }
 
 fn answer_is_lost(cloud: &mut CloudState) -> bool {

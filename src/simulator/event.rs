@@ -5,7 +5,8 @@ use rollcall_fleet::{Action, Event, InstanceState};
 
 /// An event in the simulated cloud.
 ///
-/// An event with a [`BootId`] is ignored if the instance has been booted again or shut down since it was scheduled.
+/// An event with a [`BootId`] is ignored if the instance has been booted again or shut down since it was scheduled. Large
+/// contents are boxed: most of a run's time is spent on moving events within the event queue.
 pub enum SimEvent {
     /// A client uploads a job.
     Arrival(JobIndex),
@@ -30,9 +31,9 @@ pub enum SimEvent {
     /// The worker's call to stop its own instance arrives at EC2.
     StopRequest(BootId),
     /// An API call of the controller arrives.
-    CallArrives(Action),
+    CallArrives(Box<Action>),
     /// The answer to an API call arrives at the controller.
-    AnswerArrives(Event),
-    /// The controller's wake-up time; ignored unless the controller's last step was number `step`.
-    WakeUp { step: u64 },
+    AnswerArrives(Box<Event>),
+    /// The controller may have asked to be woken now; ignored unless its last step did.
+    WakeUp,
 }

@@ -59,8 +59,8 @@ pub(super) fn origin(seed: u64) -> Time {
 pub(super) struct Simulation<'a> {
     cloud: CloudState<'a>,
     controller: Box<dyn Controller + 'a>,
-    /// Number of controller steps so far.
-    steps: u64,
+    /// When the controller asked, in its last step, to be woken.
+    wake_at: Option<Time>,
     /// Jobs uploaded and not yet answered.
     waiting: u64,
     /// Jobs not yet answered, whether uploaded or not.
@@ -70,7 +70,7 @@ pub(super) struct Simulation<'a> {
 impl<'a> Simulation<'a> {
     pub(super) fn new(cloud: CloudState<'a>, controller: Box<dyn Controller + 'a>) -> Self {
         let unanswered = cloud.history.jobs.len();
-        Self { cloud, controller, steps: 0, waiting: 0, unanswered }
+        Self { cloud, controller, wake_at: None, waiting: 0, unanswered }
     }
 
     /// Runs until every job is answered, the trace is over and all instances are at rest, or until the run is cut off.
@@ -131,10 +131,10 @@ impl<'a> Simulation<'a> {
             SimEvent::Booted(boot) => workers::booted(cloud, boot),
             SimEvent::Ready(boot) => workers::ready(cloud, boot),
             SimEvent::StopRequest(boot) => lifecycle::stop_request(cloud, boot),
-            SimEvent::CallArrives(action) => calls::arrives(cloud, action),
-            SimEvent::AnswerArrives(answer) => self.step_controller(answer),
-            SimEvent::WakeUp { step } => {
-                if step == self.steps {
+            SimEvent::CallArrives(action) => calls::arrives(cloud, *action),
+            SimEvent::AnswerArrives(answer) => self.step_controller(*answer),
+            SimEvent::WakeUp => {
+                if self.wake_at.is_some_and(|at| at <= now) {
                     self.step_controller(Event::Tick);
                 }
             }
@@ -147,9 +147,9 @@ impl<'a> Simulation<'a> {
         for action in decision.actions {
             calls::send(&mut self.cloud, action);
         }
-        self.steps += 1;
-        if let Some(at) = decision.wake_at {
-            self.cloud.events.schedule_at(at, SimEvent::WakeUp { step: self.steps });
+        if let Some(at) = decision.wake_at.filter(|_| decision.wake_at != self.wake_at) {
+            self.cloud.events.schedule_at(at, SimEvent::WakeUp);
         }
+        self.wake_at = decision.wake_at;
     }
 }

@@ -79,9 +79,6 @@ def serve(listener: socket.socket, command: subprocess.Popen) -> int:
 
 def main(packages: str, arguments: list[str]) -> int:
     sys.path.insert(0, str(Path(packages).absolute()))
-    for module in MODULES:
-        __import__(module)
-    gc.freeze()  # so that collections do not copy the pages that all emulators share
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
         path = f"{folder}/emulators"
         listener.bind(path)
@@ -89,6 +86,9 @@ def main(packages: str, arguments: list[str]) -> int:
         command = subprocess.Popen(arguments, env=os.environ | {"ROLLCALL_TEST_EMULATORS": path})
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command gets it as well
         signal.signal(signal.SIGTERM, lambda *_: command.terminate())
+        for module in MODULES:  # while the first connections wait
+            __import__(module)
+        gc.freeze()  # so that collections do not copy the pages that all emulators share
         return serve(listener, command)
 
 
