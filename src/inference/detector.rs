@@ -17,6 +17,9 @@ const STRIDES: [usize; 3] = [8, 16, 32];
 /// The input's width and height are multiples of the largest cell.
 const MULTIPLE: u32 = 32;
 
+/// Width and height of the image of the warm-up: no photo is analysed at a larger size by default.
+const WARM_UP_SIDE: u32 = 640;
+
 /// A detected face. Coordinates are pixels of the image.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Detection {
@@ -49,14 +52,14 @@ pub(super) struct Detector {
 }
 
 impl Detector {
-    /// Loads the model.
+    /// Loads the model and runs it once on a large image, so that the memory for the first photo is there.
     ///
     /// # Errors
     /// The runtime or the model cannot be used; the message says what to do.
     pub(super) fn load(settings: &settings::Recognition) -> anyhow::Result<Self> {
         let session = runtime::session(&settings.runtime, &settings.detector, "recognition.detector")?;
         let fixed = check_model(&session).with_context(|| not_yunet(&settings.detector))?;
-        Ok(Self {
+        let mut detector = Self {
             session,
             fixed,
             min_score: settings.detector_score,
@@ -64,7 +67,10 @@ impl Detector {
             max_side: settings.detector_side,
             input: Vec::new(),
             scaler: Scaler::default(),
-        })
+        };
+        let side = WARM_UP_SIDE.min(settings.detector_side);
+        detector.detect(&RgbImage::new(side, side))?;
+        Ok(detector)
     }
 
     /// Returns all faces, largest first.

@@ -32,7 +32,7 @@ impl Embedder {
     /// The runtime or the model cannot be used, or computes wrongly; the message says what to do.
     pub fn load(settings: &settings::Recognition) -> anyhow::Result<Self> {
         let file = &settings.embedder;
-        let session = runtime::session(&settings.runtime, file, "recognition.embedder")?;
+        let session = runtime::session_with_stages(&settings.runtime, file, "recognition.embedder")?;
         check_model(&session)
             .with_context(|| format!("{} (recognition.embedder) does not embed faces", file.display()))?;
         let Model { id, min_agreement } = model::identify(file)?;

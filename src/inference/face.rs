@@ -1,6 +1,6 @@
 //! Recognises faces: detects, aligns and embeds them, and names them from the gallery.
 
-use std::time::Instant;
+use std::{panic::resume_unwind, thread, time::Instant};
 
 use super::{Recogniser, detector::Detector, embedder::Embedder, gallery::Gallery, vision::decode};
 use crate::{
@@ -19,13 +19,20 @@ pub(super) struct FaceRecogniser {
 }
 
 impl FaceRecogniser {
-    /// Loads the detector and runs it once, as the embedder has been.
+    /// Loads the detector, and beside it the embedder by calling `embedder`.
     ///
     /// # Errors
-    /// The runtime or the detector cannot be used; the message says what to do.
-    pub(super) fn load(settings: &settings::Recognition, embedder: Embedder) -> anyhow::Result<Self> {
-        let mut detector = Detector::load(settings)?;
-        detector.detect(&image::RgbImage::new(256, 256))?;
+    /// The runtime or a model cannot be used; the message says what to do.
+    pub(super) fn load(
+        settings: &settings::Recognition,
+        embedder: impl FnOnce() -> anyhow::Result<Embedder>,
+    ) -> anyhow::Result<Self> {
+        let (detector, embedder) = thread::scope(|scope| {
+            let detector = scope.spawn(|| Detector::load(settings));
+            let embedder = embedder();
+            (detector.join().unwrap_or_else(|panic| resume_unwind(panic)), embedder)
+        });
+        let (embedder, detector) = (embedder?, detector?);
         Ok(Self {
             detector,
             embedder,

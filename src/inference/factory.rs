@@ -35,7 +35,7 @@ impl BySettings {
 impl RecogniserFactory for BySettings {
     fn build(&self) -> anyhow::Result<Box<dyn Recogniser>> {
         Ok(match self.settings.kind {
-            RecogniserKind::Face => Box::new(FaceRecogniser::load(&self.settings, self.embedder()?)?),
+            RecogniserKind::Face => Box::new(FaceRecogniser::load(&self.settings, || self.embedder())?),
             RecogniserKind::Classifier => Box::new(Classifier::load(&self.settings)?),
         })
     }

@@ -46,28 +46,39 @@ fn environment(library: &Path) -> anyhow::Result<Environment> {
 /// Creates a session with one thread, without spinning: one session per worker thread gives the highest throughput, and
 /// an idle worker uses no CPU time. `key` is the setting that names the model, for the error.
 pub(super) fn session(library: &Path, model: &Path, key: &str) -> anyhow::Result<Session> {
+    let mut builder = builder(library, model, key)?;
+    builder.commit_from_file(model).with_context(|| not_loaded(model, key))
+}
+
+/// Does the same for a model that may have the operators of Rollcall.
+pub(super) fn session_with_stages(library: &Path, model: &Path, key: &str) -> anyhow::Result<Session> {
+    let builder = builder(library, model, key)?;
+    let build = || builder.with_operators(rollcall_vision::stages::domain()?)?.commit_from_file(model);
+    // Set after a success only, so a poisoned lock is usable.
+    let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
+    let session = if *registered {
+        drop(registered);
+        build()
+    } else {
+        build().inspect(|_| *registered = true)
+    };
+    session.with_context(|| not_loaded(model, key))
+}
+
+fn builder(library: &Path, model: &Path, key: &str) -> anyhow::Result<SessionBuilder> {
     let environment = environment(library)?;
     if !model.is_file() {
         bail!("the model {} does not exist: run `make setup`, or set {key} to an ONNX file", model.display());
     }
-    let build = || -> ort::Result<Session> {
-        SessionBuilder::new(&environment)?
+    let build = || -> ort::Result<SessionBuilder> {
+        Ok(SessionBuilder::new(&environment)?
             .with_intra_threads(1)?
             .with_inter_threads(1)?
-            .with_intra_op_spinning(false)?
-            .with_operators(rollcall_vision::stages::domain()?)?
-            .commit_from_file(model)
+            .with_intra_op_spinning(false)?)
     };
-    let create = || {
-        // Set after a success only, so a poisoned lock is usable.
-        let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
-        if *registered {
-            drop(registered);
-            return build();
-        }
-        let session = build()?;
-        *registered = true;
-        Ok(session)
-    };
-    create().with_context(|| format!("{} ({key}) is not a model that ONNX Runtime can load", model.display()))
+    build().context("ONNX Runtime cannot be used")
+}
+
+fn not_loaded(model: &Path, key: &str) -> String {
+    format!("{} ({key}) is not a model that ONNX Runtime can load", model.display())
 }
