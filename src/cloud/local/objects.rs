@@ -17,6 +17,8 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use super::private_files::{create_private, create_private_folder};
+#[cfg(target_os = "linux")]
+use super::unnamed_file;
 use crate::cloud::{
     CloudError, CloudResult, ETag, NewObject, Object, ObjectInfo, ObjectStore, Precondition,
     object_key::{check_bucket, check_key, check_prefix},
@@ -207,8 +209,9 @@ impl ObjectStore for LocalObjects {
             // No lock is needed: a put that requires the absence of an object checks it in the step that moves the file.
             objects.into_iter().try_for_each(|NewObject { bucket, key, bytes }| {
                 let path = this.path(&bucket, &key)?;
-                let written = this.unfinished(&bytes).and_then(|file| Self::persist(file, &path, false));
-                written.map_err(|e| on_path(&path, &e))
+                let replace = |_| this.unfinished(&bytes).and_then(|file| Self::persist(file, &path, false));
+                // The first result of a job, which is nearly always the only one, replaces nothing.
+                unnamed_file::create(&path, &bytes).or_else(replace).map_err(|e| on_path(&path, &e))
             })
         })
         .await
