@@ -198,28 +198,26 @@ impl InstanceSupervisor {
             };
             persisted.into_actor(act)
         });
-        let durable = persisted.then(|persisted, act, ctx| {
+        ctx.spawn(persisted.map(|persisted, act, ctx| {
             // The disk may be slow: the payload has been released, and execution continues.
             act.unpersisted -= 1;
             act.answer_poller(ctx);
-            let runner = act.runner.clone();
-            let durable = async move {
-                match persisted {
+            let (runner, peers) = (act.runner.clone(), act.peers.clone());
+            // Not in this context, which polls all its futures when one is ready: hundreds wait for the same flush.
+            actix::spawn(async move {
+                let durable = match persisted {
                     Ok(()) => runner.flush().await,
                     error => error,
-                }
-            };
-            durable.into_actor(act)
-        });
-        ctx.spawn(durable.map(|durable, act, _| {
-            match durable {
-                Ok(()) => act.peers.done.tell(Done(receipt)),
-                Err(error) => {
-                    tracing::error!(%error, "job not finished: it will be redelivered");
-                    act.peers.nack.tell(Nack(receipt))
-                }
-            };
-            act.peers.idle.tell(Idle);
+                };
+                match durable {
+                    Ok(()) => peers.done.tell(Done(receipt)),
+                    Err(error) => {
+                        tracing::error!(%error, "job not finished: it will be redelivered");
+                        peers.nack.tell(Nack(receipt))
+                    }
+                };
+                peers.idle.tell(Idle);
+            });
         }));
     }
 
