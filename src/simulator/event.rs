@@ -6,7 +6,7 @@ use rollcall_fleet::{Action, Event, InstanceState};
 /// An event in the simulated cloud.
 ///
 /// An event with a [`BootId`] is ignored if the instance has been booted again or shut down since it was scheduled. Large
-/// contents are boxed: most of a run's time is spent on moving events within the event queue.
+/// contents are boxed, because the event queue moves events many times.
 pub enum SimEvent {
     /// A client uploads a job.
     Arrival(JobIndex),
