@@ -57,11 +57,10 @@ impl Starts {
     /// Gives up starts that were requested `fleet.boot_timeout` ago, except those with a call under way.
     pub fn give_up(&mut self, situation: &Situation, instances: &mut Instances) {
         let now = situation.now;
-        let overdue = |(requested, key): &(Timestamp, Key)| {
-            let called = instances.get(*key).startup.start.is_some_and(|start| start.called.is_some());
-            *requested + situation.rules.boot_timeout <= now && !called
-        };
-        let keys: Vec<Key> = instances.of(Role::Starting).filter(overdue).map(|(_, key)| key).collect();
+        let overdue = |(requested, _): &(Timestamp, Key)| *requested + situation.rules.boot_timeout <= now;
+        let called = |key: &Key| instances.get(*key).startup.start.is_some_and(|start| start.called.is_some());
+        let overdue = instances.of(Role::Starting).take_while(overdue).map(|(_, key)| key);
+        let keys: Vec<Key> = overdue.filter(|key| !called(key)).collect();
         for key in keys {
             instances.update_startup(key, |startup| startup.fail(now));
         }
@@ -83,9 +82,14 @@ impl Starts {
         // The most recently stopped first, because its host is the most likely to have the image cached.
         let startable = instances.of(Role::Startable).rev().map(|(_, key)| key);
         let startable = startable.filter(|key| instances.get(*key).startup.not_before <= now);
-        let mut keys: Vec<Key> = startable.take(wanted).collect();
-        let missing = wanted - keys.len();
-        keys.truncate(BATCH); // the rest follows with the next call
+        let mut keys = Vec::with_capacity(BATCH);
+        let mut missing = wanted;
+        for key in startable.take(wanted) {
+            missing -= 1;
+            if keys.len() < BATCH {
+                keys.push(key); // the rest follows with the next call
+            }
+        }
         if !keys.is_empty() && self.bucket.ready(now) {
             step.actions.push(self.start(now, &keys, instances, inputs, journal));
         }
