@@ -12,8 +12,8 @@ use clap::Parser;
 use rollcall::{
     app::{self, Cluster, WorkerArgs},
     client::Submission,
-    job::{JobId, JobKind, Retention},
-    worker::{Executor, JobHandler, Output},
+    job::{JobId, JobKind, Output, Retention},
+    worker::{Executor, JobHandler},
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};

@@ -79,6 +79,27 @@ pub struct Job {
     pub submitted_ms: u64,
 }
 
+/// What a handler returns for a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// The result, as JSON text: goes into the reply and, if results are kept, into the store.
+    pub result: Bytes,
+    /// One line of text: the content of the object in the output bucket.
+    pub summary: String,
+}
+
+impl Output {
+    /// Creates an output from a value that is serialised as JSON.
+    ///
+    /// # Errors
+    /// The value cannot be serialised, for example a map whose keys are not text.
+    pub fn json(value: &impl Serialize, summary: impl Into<String>) -> Result<Self, Failure> {
+        let result = serde_json::to_vec(value)
+            .map_err(|e| Failure::new(FailureKind::Internal, format!("the result cannot be written as JSON: {e}")))?;
+        Ok(Self { result: result.into(), summary: summary.into() })
+    }
+}
+
 /// The reply to a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reply {

@@ -12,6 +12,8 @@
 //! | [`app`] | the composition root: a [`Cluster`](app::Cluster) and the roles of the program |
 //! | [`inference`], [`recognition`] | the first job handler: decode, detect, align, embed, name |
 //! | [`settings`] | the settings, and the origin of each value |
+//! | [`fleet_log`] | the file of the fleet's event log (`fleet.record`) |
+//! | [`clock`] | the wall clock |
 //! | [`simulator`] | the fleet's decisions on virtual time, for the arrivals of a trace |
 //! | [`cli`] | the command line |
 //!
@@ -25,10 +27,10 @@
 //! | `WebRequest` | job whose client waits | `Routed`, `HangUp`, its deadline | `Register`, `Forget` |
 //! | `ReplyRouter` | node with clients | `Register`, `Forget`, `Deliveries`, `RequestCapacity` | `Routed`, `Done`, `Served` |
 //! | `QueuePoller` | polled queue | `Done`, `Nack`, `FinalPoll`, `Drain` | `RequestCapacity`, `Deliveries`, `QueueEmpty`, `Drained` |
-//! | `InstanceSupervisor` | worker | `Deliveries`, `RequestCapacity`, `IdleExpired`, `QueueEmpty`, `Drained`, `End` | `Done`, `Nack`, `FinalPoll`, `Drain`, `Busy`, `Idle` |
+//! | `InstanceSupervisor` | worker | `Deliveries`, `RequestCapacity`, `IdleExpired`, `QueueEmpty`, `Drained`, `End` | `Done`, `Nack`, `FinalPoll`, `Drain`, `Busy`, `Idle`, `StandDown` |
 //! | `IdleTimer` | worker | `Busy`, `Idle` | `IdleExpired` |
 //! | `InstanceFleet` | controller | `DemandHint`, `Served`, `Retire` | calls to the cloud |
-//! | `Guardian` | role of a process | `Died`, `StandDown` | |
+//! | `Guardian` | role of a process | `Died` (from each guarded actor when it is dropped), `StandDown` | |
 //!
 //! # A job of your own
 //!
@@ -36,8 +38,8 @@
 //!
 //! ```
 //! use rollcall::{
-//!     job::{Job, JobId, JobKind, Payload},
-//!     worker::{Executor, JobHandler, Output},
+//!     job::{Job, JobId, JobKind, Output, Payload},
+//!     worker::{Executor, JobHandler},
 //! };
 //!
 //! struct Length;

@@ -112,7 +112,7 @@ pub struct Handler<F>(pub F);
 
 impl<F> JobHandler for Handler<F>
 where
-    F: Fn(&str) -> Result<crate::worker::Output, crate::job::Failure> + Clone + Send + Sync + 'static,
+    F: Fn(&str) -> Result<crate::job::Output, crate::job::Failure> + Clone + Send + Sync + 'static,
 {
     fn executor(&self) -> anyhow::Result<Executor> {
         let function = self.0.clone();

@@ -1,4 +1,4 @@
-//! The command line: one file or folder per command.
+//! The command line: one file or folder per command, or per group of them.
 //!
 //! Answers go to standard output, everything else to standard error.
 

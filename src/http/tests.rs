@@ -19,12 +19,11 @@ use crate::{
     cloud::{CloudError, CloudResult, Delivery, Depth, Message, Queue, Receipt, local::LocalObjects},
     fleet::view::FleetView,
     inference::gallery_store::GalleryStore,
-    job::{Job, JobId},
+    job::{Job, JobId, Output},
     results::ResultStore,
     settings::Settings,
     testing::World,
     wire,
-    worker::Output,
 };
 
 /// A queue that cannot be reached.

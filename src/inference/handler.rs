@@ -6,9 +6,9 @@ use async_trait::async_trait;
 
 use super::{RecogniserFactory, gallery_cache::GalleryCache};
 use crate::{
-    job::{Job, JobKind, Retention},
+    job::{Job, JobKind, Output, Retention},
     recognition::EMBED,
-    worker::{Executor, JobHandler, Output},
+    worker::{Executor, JobHandler},
 };
 
 /// Returns what is stored of a job: nothing if its kind is [`EMBED`], otherwise everything.

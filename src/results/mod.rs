@@ -12,9 +12,8 @@ use serde_json::value::RawValue;
 use crate::{
     clock::now_ms,
     cloud::{CloudError, CloudResult, NewObject, ObjectStore, Precondition},
-    job::{Failure, Job, JobId, Payload, Reply, Retention},
+    job::{Failure, Job, JobId, Output, Payload, Reply, Retention},
     settings,
-    worker::Output,
 };
 
 /// The stored result of a job.

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    JobHandler, Output,
+    JobHandler,
     pool::{Pool, Task},
     service_time::ServiceTimeEstimator,
 };
 use crate::{
     cloud::{CloudError, CloudResult, Delivery, Message, Queue, Queues},
-    job::{Failure, FailureKind, Job, Reply, Retention},
+    job::{Failure, FailureKind, Job, Output, Reply, Retention},
     results::ResultStore,
     wire,
 };

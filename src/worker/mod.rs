@@ -7,4 +7,4 @@ pub mod pool;
 pub mod prefetch;
 pub mod service_time;
 
-pub use handler::{Executor, JobHandler, Output};
+pub use handler::{Executor, JobHandler};

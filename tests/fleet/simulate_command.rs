@@ -91,6 +91,8 @@ fn arrivals_and_service_times_come_from_a_file() {
     assert_eq!(r["requests"].as_u64(), Some(3));
     let end_to_end = r["end_to_end_s"]["max"].as_f64().expect("seconds");
     assert!(end_to_end > 7.0 + 15.0, "a boot and 7 s of work: {end_to_end}");
+    let makespan = r["makespan_s"].as_f64().expect("seconds");
+    assert!(makespan > 91.0, "the last job arrives after 91 s: {makespan}");
 }
 
 #[test]

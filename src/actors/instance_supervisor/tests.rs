@@ -12,9 +12,9 @@ use crate::{
     },
     cloud::{CloudError, CloudResult, InstanceId, Interruption, Queue},
     fleet::IdleStop,
-    job::JobId,
+    job::{JobId, Output},
     testing::{Handler, World},
-    worker::{Output, job_runner::Options},
+    worker::job_runner::Options,
 };
 
 /// How the cloud treats the instance.

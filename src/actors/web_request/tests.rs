@@ -8,9 +8,8 @@ use super::*;
 use crate::{
     actors::{guardian::Guardian, mailbox::Mailbox, queue_poller::QueuePoller, reply_router::ReplyRouter},
     cloud::{CloudResult, Delivery, Depth, Receipt, local::LocalObjects},
-    job::{Job, JobKind, Payload},
+    job::{Job, JobKind, Output, Payload},
     settings,
-    worker::Output,
 };
 
 /// Accepts everything and delivers nothing, as a FIFO queue does with duplicates.

@@ -12,6 +12,7 @@ use crate::{
 fn upper(text: &str) -> Result<Output, Failure> {
     match text {
         "bad" => Err(Failure::new(FailureKind::Damaged, "it is bad")),
+        "panic" => panic!("a fault in the handler"),
         text => Output::json(&text.to_uppercase(), text.to_uppercase()),
     }
 }
@@ -67,6 +68,22 @@ async fn a_job_that_fails_is_replied_to_and_its_failure_is_kept() {
     let result = world.results.get(JobId(1)).await.expect("read").expect("a result");
     assert_eq!((result.status, world.everything().await.len()), (Status::Failed, 1));
     assert_eq!(runner.service_time().get(), None, "a failure says nothing about the service time");
+}
+
+#[tokio::test]
+async fn a_panic_of_the_handler_fails_only_its_own_job() {
+    let world = World::new().await;
+    let runner = runner(&world).await;
+    for (id, payload) in [(1, "panic"), (2, "x")] {
+        world.send(&world.job(id, payload)).await;
+        do_next(&world, &runner).await.expect("persisted");
+    }
+    let replies: Vec<_> = world.replies().await.into_iter().map(|reply| (reply.id, reply.outcome)).collect();
+    let [(JobId(1), Err(failure)), (JobId(2), Ok(_))] = &replies[..] else { panic!("{replies:?}") };
+    assert_eq!(failure.kind, FailureKind::Internal);
+    for (id, status) in [(1, Status::Failed), (2, Status::Done)] {
+        assert_eq!(world.results.get(JobId(id)).await.expect("read").expect("a result").status, status);
+    }
 }
 
 #[tokio::test]
