@@ -256,6 +256,30 @@ mod tests {
         assert_eq!(system.run_with_code().expect("the system ran"), EXIT_SOFTWARE);
     }
 
+    #[test]
+    fn an_actor_that_keeps_dying_ends_the_process() {
+        let (system, lives) = (System::new(), Rc::new(Cell::new(0)));
+        let counted = lives.clone();
+        system.block_on(async {
+            let mut guardian = Guardian::builder();
+            let mailbox = guardian.mailbox::<Fragile>("fragile");
+            guardian.supervise(&mailbox, move |notice| {
+                counted.set(counted.get() + 1);
+                Fragile { life: counted.get(), _notice: notice }
+            });
+            guardian.start().expect("complete");
+            let poke = mailbox.sender::<Poke>();
+            for life in 1..=BUDGET + 1 {
+                while poke.ask(Poke { panic: false }).await != Ok(life) {
+                    tokio::task::yield_now().await;
+                }
+                assert!(poke.ask(Poke { panic: true }).await.is_err());
+            }
+        });
+        assert_eq!(system.run_with_code().expect("the system ran"), EXIT_SOFTWARE);
+        assert_eq!(lives.get(), BUDGET + 1);
+    }
+
     #[actix::test]
     async fn a_role_does_not_start_while_a_mailbox_has_no_actor() {
         let mut guardian = Guardian::builder();

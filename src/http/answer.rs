@@ -167,9 +167,10 @@ mod tests {
             similarity: Some(0.75),
             embedding: Some(vec![1.0]),
         };
+        let other = Face { bbox: [5.0, 6.0, 7.0, 8.0], landmarks: [[1.0; 2]; 5], name: "Bob".into(), ..face.clone() };
         Recognition {
             label: "Ada".into(),
-            faces: vec![face],
+            faces: vec![face, other],
             classes: vec![],
             width: 20,
             height: 10,
@@ -188,8 +189,15 @@ mod tests {
         assert_eq!(json["id"], json!(id.to_string()));
         assert_eq!(json["status"], "done");
         assert_eq!((&json["label"], &json["model"]), (&json!("Ada"), &json!("m")));
-        assert_eq!(json["faces"][0]["similarity"], 0.75);
-        assert_eq!(json["faces"][0].get("embedding"), None);
+        let faces = json["faces"].as_array().expect("faces");
+        let seen: Vec<_> =
+            faces.iter().map(|f| (&f["name"], &f["bbox"], &f["landmarks"][4], f.get("embedding"))).collect();
+        let expected = [
+            (&json!("Ada"), &json!([1.0, 2.0, 3.0, 4.0]), &json!([0.0, 0.0]), None),
+            (&json!("Bob"), &json!([5.0, 6.0, 7.0, 8.0]), &json!([1.0, 1.0]), None),
+        ];
+        assert_eq!(seen, expected);
+        assert_eq!(faces[0]["similarity"], 0.75);
         assert_eq!(
             (&json["width"], &json["height"], &json["timings"]["worker_ms"]),
             (&json!(20), &json!(10), &json!(12.5))

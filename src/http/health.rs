@@ -22,7 +22,11 @@ pub(super) async fn alive() -> HttpResponse {
 pub(super) async fn ready(state: web::Data<State>) -> HttpResponse {
     match state.web.ready().await {
         Ok(()) => text("ready\n"),
-        Err(error) => Problem::busy(format!("not ready: {error}"), RETRY_AFTER).respond(Style::Line),
+        Err(error) => {
+            tracing::warn!(%error, "not ready");
+            let detail = "not ready: the queue or the store cannot be reached; the log says why";
+            Problem::busy(detail, RETRY_AFTER).respond(Style::Line)
+        }
     }
 }
 

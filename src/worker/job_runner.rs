@@ -92,8 +92,8 @@ impl JobRunner {
             Ok(payload) => (payload.clone(), self.execute(&job, payload, begun).await),
             Err(error) => {
                 tracing::error!(%error, id = %job.id, "payload of the job not read");
-                let message = format!("the stored payload could not be read: {error}");
-                (Bytes::new(), Err(Failure::new(FailureKind::Internal, message)))
+                let failure = Failure::new(FailureKind::Internal, "the stored payload could not be read");
+                (Bytes::new(), Err(failure))
             }
         };
         let worker_ms = received.elapsed().as_secs_f32() * 1e3;

@@ -66,7 +66,8 @@ async fn the_data_folder_is_readable_by_its_owner_only() {
     let cloud = use_everything(&settings).await;
     let found = permissions(&data);
     let named = |name: &str| found.keys().any(|path| path.ends_with(name));
-    for name in ["queues.redb", "rollcall.sock", "id/photo.jpg", "deep/er/label", "locks", "unfinished"] {
+    for name in ["queues.redb", "rollcall.sock", "id/photo.jpg", "deep/er/label", "state/lease", "locks", "unfinished"]
+    {
         assert!(named(name), "{name} is missing in {found:?}");
     }
     let private = |path: &Path, mode: u32| mode == if path.is_dir() { 0o700 } else { 0o600 };

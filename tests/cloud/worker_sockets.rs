@@ -104,7 +104,8 @@ async fn a_caller_without_the_secret_of_its_instance_is_denied() {
     for (id, secret) in [
         (first.0.clone(), String::new()),
         (first.0.clone(), second.1),
-        (second.0, first.1[..31].to_owned()),
+        (first.0.clone(), first.1[..31].to_owned()),
+        (second.0, first.1.clone()),
         (unknown, first.1.clone()),
     ] {
         let error = parent.connect_as(id, secret).await.err().expect("denied");

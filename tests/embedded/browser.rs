@@ -138,6 +138,22 @@ async fn photos_come_back_with_names_while_workers_appear() {
     let drawn = browser.js(drawn).await;
     assert!(drawn["green"].as_u64().expect("a count") > 500, "{drawn}");
     assert!(drawn["label"].as_str().expect("a label").contains("person_a_2.jpg: Emmanuel_Macron 0."), "{drawn}");
+
+    // The left, right and lower edge of the box are where the face is.
+    let answer = post(&server.url("/v1/recognitions"), form(&[("a.jpg", &photo(MACRON))])).await;
+    let answer: Value = answer.json().await.expect("JSON");
+    let probes = format!(
+        "const [[x, y, w, h], width] = [{}, {}];
+         const card = [...document.querySelectorAll('.card')].find((c) => c.textContent.includes('Macron'));
+         const canvas = card.querySelector('canvas'), scale = canvas.width / width;
+         const green = ([x, y]) => {{
+           const at = canvas.getContext('2d').getImageData(Math.round(x * scale) - 2, Math.round(y * scale) - 2, 5, 5).data;
+           return [...Array(25).keys()].some((i) => at[4*i] === 0x22 && at[4*i + 1] === 0xc5 && at[4*i + 2] === 0x5e);
+         }};
+         return [[x, y + h/2], [x + w, y + h/2], [x + w/2, y + h], [x + w/2, y + h/2]].map(green);",
+        answer["faces"][0]["bbox"], answer["width"]
+    );
+    assert_eq!(browser.js(&probes).await, json!([true, true, true, false]));
     browser.picture("page").await;
     browser.end().await;
 }

@@ -3,6 +3,10 @@
 
 use std::{path::Path, time::Duration};
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use reqwest::{Client, Response, multipart::Form};
 use rollcall_testing::uploads::{ARDERN, KNOWN, MACRON, STRANGER, file, form, photo, post};
 use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
@@ -18,6 +22,18 @@ async fn start(env: &[(&str, &str)]) -> Rollcall {
 
 async fn send(server: &Rollcall, name: &str, bytes: &[u8]) -> Response {
     post(&server.url("/"), form(&[(name, bytes)])).await
+}
+
+fn signal(pids: &[u32], signal: Signal) {
+    for &pid in pids {
+        let _ = kill(Pid::from_raw(pid as i32), signal); // it may have ended
+    }
+}
+
+/// Returns the running workers' process ids, of which there is at least one.
+async fn running(server: &Rollcall) -> Vec<u32> {
+    wait_until("a worker runs", PATIENCE, async || server.fleet().await["counts"]["running"] != 0).await;
+    server.worker_pids().await
 }
 
 /// Returns the ids of all worker processes, whatever the states of their instances.
@@ -79,19 +95,24 @@ async fn accepted_jobs_survive_kills_of_workers_and_of_the_parent() {
     let client = Client::new();
     let mut ids = Vec::new();
     for i in 0..40 {
+        // Workers that are stopped receive a job and keep it in hand.
+        let stopped = if i % 15 == 14 { running(&server).await } else { Vec::new() };
+        signal(&stopped, Signal::SIGSTOP);
         let form = form(&[(&format!("{i}.jpg"), &photo(MACRON))]);
         let request = client.post(server.url("/v1/recognitions")).header("Prefer", "respond-async").multipart(form);
         let answer = request.send().await.expect("an answer");
         assert_eq!(answer.status(), 202);
         ids.push(answer.json::<Value>().await.expect("JSON")["id"].as_str().expect("an id").to_owned());
-        if i % 15 == 14 {
-            for pid in workers(&server).await {
-                let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a process id"));
-                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL); // it may have ended
-            }
+        if !stopped.is_empty() {
+            wait_until("a job is in hand", PATIENCE, async || {
+                server.fleet().await["depth"]["in_flight"].as_u64() > Some(0)
+            })
+            .await;
+            signal(&stopped, Signal::SIGKILL);
         }
     }
-    let workers = workers(&server).await;
+    let workers = running(&server).await;
+    assert!(!workers.is_empty());
     server.kill9();
     server.restart().await;
     wait_until("no worker outlives its parent", PATIENCE, async || {

@@ -164,6 +164,7 @@ async fn an_accepted_job_is_answered_by_its_id_after_a_crash() {
     server.restart().await;
     let url = server.url(&location);
     let get = async || reqwest::get(&url).await.expect("an answer");
+    assert_eq!(get().await.status(), 200, "it is found at once");
     wait_until("the job is done", PATIENCE, async || json(get().await).await["status"] == "done").await;
     assert_eq!(json(get().await).await["label"], "Emmanuel_Macron");
 
@@ -184,11 +185,20 @@ async fn a_retry_with_the_same_key_is_the_same_job() {
     };
     let first = json(send("order-7", &["a.jpg"]).await).await;
     wait_until("the first is kept", PATIENCE, async || find(&server, &id_of(&first)).await["status"] == "done").await;
-    let again = json(send("order-7", &["a.jpg"]).await).await;
+    let again = tokio::time::timeout(Duration::from_secs(20), send("order-7", &["a.jpg"])).await;
+    let again = json(again.expect("from the store, not at the deadline")).await;
     let other = json(send("order-8", &["a.jpg"]).await).await;
     assert_eq!(first["label"], "Jacinda_Ardern");
     assert_eq!((&again["id"], &again["label"]), (&first["id"], &first["label"]));
     assert_ne!(other["id"], first["id"]);
+    let plain = async || {
+        let request = Client::new().post(server.url("/")).header("Idempotency-Key", "order-10");
+        let answer = request.multipart(form(&[("a.jpg", &photo(ARDERN))])).send().await.expect("an answer");
+        answer.headers()["rollcall-id"].to_str().expect("an id").to_owned()
+    };
+    let first = plain().await;
+    wait_until("the plain one is kept", PATIENCE, async || find(&server, &first).await["status"] == "done").await;
+    assert_eq!(plain().await, first);
     assert_eq!(problem(send("two words", &["a.jpg"]).await).await["status"], 400);
     assert_eq!(problem(send("order-9", &["a.jpg", "b.jpg"]).await).await["status"], 400);
 }

@@ -110,7 +110,9 @@ async fn images_that_cannot_be_recognised_are_refused_by_their_kind() {
     let before = peak(&server);
     let whole = photo(MACRON);
     let huge = encode(DynamicImage::new_luma8(10_000, 10_000), ImageFormat::Png);
-    let cases: [(&str, &[u8], u16); 7] = [
+    let png = faceless(320, 240);
+    let cases: [(&str, &[u8], u16); 8] = [
+        ("a truncated PNG, which only decoding shows", &png[..png.len() / 2], 422),
         ("a text called .jpg", b"Dear Sir or Madam", 415),
         ("a truncated JPEG", &whole[..whole.len() / 2], 422),
         ("a JPEG of three bytes", &whole[..3], 422),

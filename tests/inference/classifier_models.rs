@@ -70,11 +70,14 @@ fn the_middle_of_the_image_is_what_counts() {
 #[test]
 fn mean_and_deviation_of_the_settings_are_applied() {
     let (mut settings, _labels) = with_model("mean_colour.onnx", COLOURS);
-    settings.recognition.classifier_mean = [0.0, 0.8, 0.0];
-    settings.recognition.classifier_std = [1.0, 1.0, 0.1];
+    settings.recognition.classifier_mean = [0.1, 0.6, 0.3];
+    settings.recognition.classifier_std = [0.5, 1.0, 0.25];
     let image = png(&RgbImage::from_pixel(50, 50, Rgb([51, 204, 102])));
-    // Logits 2, 0, 40.
-    assert_eq!(see(recogniser(&settings).as_mut(), &image).unwrap().label, "blue");
+    // Logits 2, 2, 4.
+    let seen = see(recogniser(&settings).as_mut(), &image).unwrap();
+    assert_eq!(seen.label, "blue");
+    let expected = 4.0_f32.exp() / (4.0_f32.exp() + 2.0 * 2.0_f32.exp());
+    assert!((seen.classes[0].probability - expected).abs() < 1e-3, "{}", seen.classes[0].probability);
 }
 
 #[test]

@@ -8,10 +8,11 @@ use std::{collections::HashMap, sync::Arc};
 use crate::support::{MemoryStore, model};
 use futures_util::future::join_all;
 use rollcall::{
+    cloud::ObjectStore as _,
     inference::{
         gallery::{Gallery, Person},
         gallery_cache::GalleryCache,
-        gallery_store::{GalleryError, GalleryStore},
+        gallery_store::{GalleryError, GalleryStore, KEY},
     },
     settings::{Layers, Machine, Settings},
 };
@@ -63,12 +64,14 @@ async fn the_same_photo_again_writes_nothing() {
 
 #[tokio::test]
 async fn who_is_removed_is_in_no_later_snapshot() {
-    let (_, gallery) = gallery();
+    let (store, gallery) = gallery();
     gallery.add("Ada", vec![embedding(1)], model("m")).await.unwrap();
     gallery.add("Bob", vec![embedding(2)], model("m")).await.unwrap();
     let left = gallery.remove("Ada").await.unwrap().unwrap();
     assert_eq!(names(&left), ["Bob"]);
     assert_eq!(*gallery.load().await.unwrap(), *left);
+    let objects: Vec<String> = store.list("state", "").await.unwrap().into_iter().map(|object| object.key).collect();
+    assert_eq!(objects, [KEY], "there is no earlier snapshot");
     assert_eq!(gallery.remove("Ada").await.unwrap(), None);
 }
 

@@ -3,6 +3,8 @@
 use std::sync::{Condvar, Mutex};
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use super::*;
 use crate::{
@@ -10,9 +12,13 @@ use crate::{
         guardian::Guardian,
         queue_poller::{Owner, PollerOptions},
     },
-    cloud::{CloudError, CloudResult, InstanceId, Interruption, Queue},
+    cloud::{
+        CloudError, CloudResult, ETag, InstanceId, Interruption, NewObject, Object, ObjectInfo, ObjectStore,
+        Precondition, Queue,
+    },
     fleet::IdleStop,
     job::{JobId, Output},
+    results::ResultStore,
     testing::{Handler, World},
     worker::job_runner::Options,
 };
@@ -60,6 +66,41 @@ impl Gate {
     fn wait(&self) {
         let open = self.0.lock().expect("no panic");
         drop(self.1.wait_while(open, |open| !*open).expect("no panic"));
+    }
+}
+
+/// A store whose writes and flushes wait for permits.
+struct Held {
+    store: Arc<dyn ObjectStore>,
+    writes: Semaphore,
+    flushes: Semaphore,
+}
+
+#[async_trait]
+impl ObjectStore for Held {
+    async fn put(&self, bucket: &str, key: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag> {
+        self.writes.acquire().await.expect("open").forget();
+        self.store.put(bucket, key, bytes, when).await
+    }
+    async fn put_buffered(&self, objects: Vec<NewObject>) -> CloudResult<()> {
+        self.writes.acquire().await.expect("open").forget();
+        self.store.put_buffered(objects).await
+    }
+    async fn flush(&self) -> CloudResult<()> {
+        self.flushes.acquire().await.expect("open").forget();
+        self.store.flush().await
+    }
+    async fn get(&self, bucket: &str, key: &str) -> CloudResult<Object> {
+        self.store.get(bucket, key).await
+    }
+    async fn get_if_changed(&self, bucket: &str, key: &str, etag: &ETag) -> CloudResult<Option<Object>> {
+        self.store.get_if_changed(bucket, key, etag).await
+    }
+    async fn list(&self, bucket: &str, prefix: &str) -> CloudResult<Vec<ObjectInfo>> {
+        self.store.list(bucket, prefix).await
+    }
+    async fn delete(&self, bucket: &str, key: &str) -> CloudResult<()> {
+        self.store.delete(bucket, key).await
     }
 }
 
@@ -133,15 +174,25 @@ fn run(scenario: impl Future<Output = ()> + 'static) -> i32 {
 #[test]
 fn a_job_leaves_the_queue_when_it_is_done_and_not_when_it_is_received() {
     let code = run(async {
-        let world = World::new().await;
+        let mut world = World::new().await;
+        let (writes, flushes) = (Semaphore::new(0), Semaphore::new(0));
+        let held = Arc::new(Held { store: world.objects.clone(), writes, flushes });
+        world.results = ResultStore::new(held.clone(), world.settings.store.clone());
         let worker = start(&world, Arc::default(), Duration::from_secs(60)).await;
         world.send(&world.job(1, "x")).await;
         depth(&*world.requests, 0, 1).await;
-        // The thread holds the job: if this process died now, the job would be delivered again.
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(world.requests.depth().await.expect("a depth").in_flight, 1);
+        // If this process died now, the job would be delivered again.
+        let in_the_queue = async || {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(world.requests.depth().await.expect("a depth").in_flight, 1);
+        };
+        in_the_queue().await;
         assert!(world.results.get(JobId(1)).await.expect("read").is_none());
         worker.gate.open();
+        in_the_queue().await; // its result is not written
+        held.writes.add_permits(10);
+        in_the_queue().await; // its result is not durable
+        held.flushes.add_permits(10);
         depth(&*world.requests, 0, 0).await;
         assert!(world.results.get(JobId(1)).await.expect("read").is_some(), "its result is kept before it is deleted");
         worker.end.tell(End(EndReason::Signal));

@@ -1,5 +1,7 @@
 //! A retry is answered even if the queue drops it as a duplicate and the reply has gone to the first request.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -13,12 +15,19 @@ use crate::{
 };
 
 /// Accepts everything and delivers nothing, as a FIFO queue does with duplicates.
-struct Deduplicating;
+#[derive(Default)]
+struct Deduplicating {
+    flushes: AtomicUsize,
+}
 
 #[async_trait]
 impl Queue for Deduplicating {
     async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
         batch.iter().map(|_| Ok(())).collect()
+    }
+    async fn flush(&self) -> CloudResult<()> {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
     async fn receive(&self, _: usize, _: Duration) -> CloudResult<Vec<Delivery>> {
         Ok(vec![])
@@ -36,6 +45,7 @@ impl Queue for Deduplicating {
 
 struct World {
     ports: Ports,
+    queue: Arc<Deduplicating>,
     _data: tempfile::TempDir,
 }
 
@@ -50,9 +60,9 @@ fn world() -> World {
     let done = Mailbox::<QueuePoller>::new("nobody").sender();
     guardian.supervise(&router, move |notice| ReplyRouter::new(done.clone(), None, notice));
     guardian.start().expect("complete");
-    let ports =
-        Ports { requests: Arc::new(Deduplicating), results, register: router.sender(), forget: router.sender() };
-    World { ports, _data: data }
+    let queue = Arc::<Deduplicating>::default();
+    let ports = Ports { requests: queue.clone(), results, register: router.sender(), forget: router.sender() };
+    World { ports, queue, _data: data }
 }
 
 fn request(ports: &Ports, retried: bool) -> oneshot::Receiver<Result<Reply, SubmitError>> {
@@ -105,10 +115,12 @@ async fn a_request_that_nobody_answers_ends_at_its_deadline_and_stores_that_the_
     let world = world();
     tokio::task::yield_now().await;
     let started = Instant::now();
-    for retried in [true, false] {
+    for (requests, retried) in [true, false].into_iter().enumerate() {
+        assert_eq!(world.queue.flushes.load(Ordering::Relaxed), requests);
         let failed = request(&world.ports, retried).await.expect("an answer").expect_err("no reply came");
         assert!(matches!(failed, SubmitError::Deadline { .. }), "{failed}");
         assert!(started.elapsed() >= Duration::from_secs(120));
+        assert_eq!(world.queue.flushes.load(Ordering::Relaxed), requests + 1, "what is promised is durable");
     }
     assert!(world.ports.results.get(JobId(7)).await.expect("read").is_some(), "a pending result");
 }

@@ -347,7 +347,7 @@ impl Metadata for SocketMetadata {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloud::local::processes::Launcher;
+    use crate::cloud::{Compute as _, local::processes::Launcher};
 
     #[tokio::test]
     async fn nothing_is_answered_before_hello() {
@@ -355,7 +355,9 @@ mod tests {
         let path = folder.path().join("socket");
         let broker = Arc::new(Broker::open(folder.path()).expect("a broker"));
         let launcher = Launcher { program: "/bin/false".into(), args: vec![], name_prefix: String::new() };
-        let server = serve(&path, broker, LocalCompute::new(launcher)).await.expect("a socket");
+        let compute = LocalCompute::new(launcher);
+        let id = compute.launch("t", 1).await.expect("launched").remove(0);
+        let server = serve(&path, broker, compute).await.expect("a socket");
         let server = tokio::spawn(server);
         let transport = tarpc::serde_transport::unix::connect(&path, MessagePack::default).await.expect("connected");
         let client = ParentClient::new(Default::default(), transport).spawn();
@@ -364,6 +366,7 @@ mod tests {
             matches!(result, Ok(Err(CloudError::Denied(_))))
         }
         let (context, queue) = (|| within(Duration::ZERO), || "jobs".to_owned());
+        assert!(denied(client.hello(context(), id, "wrong".into()).await), "and nothing after a wrong secret");
         assert!(denied(client.ready(context()).await));
         assert!(denied(client.stopping(context()).await));
         assert!(denied(client.open(context(), queue()).await));
@@ -372,7 +375,6 @@ mod tests {
         assert!(denied(client.delete(context(), queue(), vec![Receipt("1-1-1".into())]).await));
         assert!(denied(client.extend(context(), queue(), vec![(Receipt("1-1-1".into()), Duration::ZERO)]).await));
         assert!(denied(client.depth(context(), queue()).await));
-        assert!(denied(client.hello(context(), InstanceId("i-1".into()), String::new()).await));
         server.abort();
     }
 }
