@@ -75,3 +75,59 @@ impl Handler<Idle> for IdleTimer {
         self.idle_since = Instant::now();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, rc::Rc, time::Duration};
+
+    use super::*;
+    use crate::actors::guardian::Guardian;
+
+    /// Records when the idle time was over, in seconds.
+    struct Recorder {
+        start: Instant,
+        expired: Rc<RefCell<Vec<u64>>>,
+        _notice: DeathNotice,
+    }
+
+    impl Actor for Recorder {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<IdleExpired> for Recorder {
+        type Result = ();
+        fn handle(&mut self, _: IdleExpired, _: &mut Self::Context) {
+            self.expired.borrow_mut().push(self.start.elapsed().as_secs());
+        }
+    }
+
+    #[actix::test]
+    async fn a_worker_is_idle_for_its_limit_after_its_last_job_and_through_what_is_paid() {
+        tokio::time::pause();
+        let (start, expired) = (Instant::now(), Rc::<RefCell<Vec<u64>>>::default());
+        let rule = IdleStop { idle: Duration::from_secs(20), paid: Duration::from_secs(60) };
+        let mut guardian = Guardian::builder();
+        let (timer, owner) = (guardian.mailbox::<IdleTimer>("timer"), guardian.mailbox::<Recorder>("recorder"));
+        let (sender, seen) = (owner.sender(), expired.clone());
+        guardian.supervise(&owner, move |notice| Recorder { start, expired: seen.clone(), _notice: notice });
+        guardian.supervise(&timer, move |notice| IdleTimer::new(rule, start, sender.clone(), notice));
+        guardian.start().expect("complete");
+        let until = async |seconds: f64| tokio::time::sleep_until(start + Duration::from_secs_f64(seconds)).await;
+
+        until(59.9).await;
+        assert_eq!(*expired.borrow(), [0; 0], "the first minute is paid");
+        until(70.0).await;
+        assert_eq!(*expired.borrow(), [60]);
+        timer.sender::<Busy>().tell(Busy);
+        timer.sender::<Busy>().tell(Busy);
+        until(100.0).await;
+        timer.sender::<Idle>().tell(Idle);
+        until(170.0).await;
+        assert_eq!(*expired.borrow(), [60], "a job is in hand");
+        timer.sender::<Idle>().tell(Idle);
+        until(189.9).await;
+        assert_eq!(*expired.borrow(), [60]);
+        until(190.1).await;
+        assert_eq!(*expired.borrow(), [60, 190]);
+    }
+}

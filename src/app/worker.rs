@@ -135,7 +135,7 @@ fn start_actors(
     let poller = guardian.mailbox::<QueuePoller>("queue poller");
     let timer = guardian.mailbox::<IdleTimer>("idle timer");
 
-    let rule = IdleStop { idle: settings.worker.idle_stop, paid: settings.fleet.billing_minimum };
+    let rule = idle_stop(settings);
     let expired = supervisor.sender();
     guardian.supervise(&timer, move |notice| IdleTimer::new(rule, born, expired.clone(), notice));
 
@@ -162,4 +162,23 @@ fn start_actors(
 
     guardian.start()?;
     Ok(supervisor.sender())
+}
+
+/// Returns the rule by which the worker stops itself.
+fn idle_stop(settings: &Settings) -> IdleStop {
+    IdleStop { idle: settings.worker.idle_stop, paid: settings.fleet.billing_minimum }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_idle_limit_and_what_is_paid_are_those_of_the_settings() {
+        let mut settings = crate::testing::settings();
+        settings.worker.idle_stop = Duration::from_secs(7);
+        settings.fleet.billing_minimum = Duration::from_secs(60);
+        let rule = idle_stop(&settings);
+        assert_eq!((rule.idle, rule.paid), (Duration::from_secs(7), Duration::from_secs(60)));
+    }
 }

@@ -186,7 +186,7 @@ impl Terminations {
         Some(Action::Terminate { ids, cause })
     }
 
-    /// Retries terminations that are due, and terminates orphaned launches.
+    /// Retries terminations that are due, and terminates orphaned launches: up to [`BATCH`] instances.
     fn retry(&mut self, now: Timestamp, due_again: Timestamp, instances: &mut Instances) -> Option<Action> {
         let due = instances.of(Role::Terminating).take_while(|(due, _)| *due <= now);
         let keys: Vec<Key> = due.map(|(_, key)| key).take(BATCH).collect();
@@ -198,11 +198,10 @@ impl Terminations {
                 }
             });
         }
-        for (id, due) in &mut self.orphaned {
-            if *due <= now {
-                ids.push(id.clone());
-                *due = due_again;
-            }
+        let room = BATCH - ids.len(); // the rest follows with the next call
+        for (id, due) in self.orphaned.iter_mut().filter(|(_, due)| **due <= now).take(room) {
+            ids.push(id.clone());
+            *due = due_again;
         }
         if ids.is_empty() {
             return None;

@@ -82,6 +82,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_in_the_state_bucket_has_a_key_per_job() {
+        for key in [result_key, claim_key] {
+            assert!(key(ID).contains(&ID.to_string()));
+        }
+        assert_ne!(result_key(ID), claim_key(ID));
+    }
+
+    #[test]
     fn the_reports_templates_are_the_bare_names() {
         let s = store("{file}", "{stem}");
         assert_eq!(input_key(&s, ID, "test_00.jpg"), "test_00.jpg");

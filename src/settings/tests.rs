@@ -99,8 +99,7 @@ fn the_configuration_for_aws_is_valid_and_auto_follows_it() {
 
 #[test]
 fn the_report_configuration_is_valid() {
-    let s =
-        load(Some(include_str!("../../config/report.toml")), &[("ROLLCALL__FLEET__KEEP_STOPPED", "0")]).expect("valid");
+    let s = load(Some(include_str!("../../config/report.toml")), &[]).expect("valid");
     assert_eq!(s.fleet.max_instances, 19);
     assert_eq!(s.fleet.launch_cooldown, Duration::from_secs(45));
 }

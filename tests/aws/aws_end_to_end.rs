@@ -166,9 +166,20 @@ async fn a_worker_that_is_killed_leaves_its_job_to_the_next_and_one_that_is_inte
     let worker = async || cluster.ec2.ask("/instances").await[0].clone();
     let pid = worker().await["pid"].as_i64().expect("a process");
     let uploads = upload(&node, 30);
-    let killed = async {
+    let signal = |signal| {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a process id"));
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it is ours");
+        nix::sys::signal::kill(pid, signal).expect("it is ours");
+    };
+    let in_hand = async || depths(&cluster).await[0].in_flight > 0;
+    let killed = async {
+        loop {
+            wait_until("a job is in hand", PATIENCE, in_hand).await;
+            signal(nix::sys::signal::Signal::SIGSTOP); // what it holds now, it keeps
+            if in_hand().await {
+                return signal(nix::sys::signal::Signal::SIGKILL);
+            }
+            signal(nix::sys::signal::Signal::SIGCONT);
+        }
     };
     tokio::join!(uploads, killed);
 

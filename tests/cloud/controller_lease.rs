@@ -1,6 +1,7 @@
 //! Of several controllers only one acts at a time, and another takes over when it dies or releases the lease.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -97,11 +98,18 @@ struct Connection {
     calls: Mutex<Calls>,
     /// When the last write that succeeded began.
     written: Mutex<Instant>,
+    /// The tags of all versions that were written.
+    versions: Mutex<HashSet<String>>,
 }
 
 impl Connection {
     fn new(store: Arc<LocalObjects>) -> Arc<Self> {
-        Arc::new(Self { store, calls: Mutex::new(Calls::Work), written: Mutex::new(Instant::now()) })
+        Arc::new(Self {
+            store,
+            calls: Mutex::new(Calls::Work),
+            written: Mutex::new(Instant::now()),
+            versions: Mutex::default(),
+        })
     }
 
     fn calls(&self, calls: Calls) {
@@ -124,6 +132,7 @@ impl ObjectStore for Connection {
         self.call().await?;
         let began = Instant::now();
         let etag = self.store.put(bucket, key, bytes, when).await?;
+        assert!(self.versions.lock().expect("no panic").insert(etag.0.clone()), "a standby would see no change");
         *self.written.lock().expect("no panic") = began;
         match *self.calls.lock().expect("no panic") {
             Calls::LoseAnswers => Err(CloudError::Unavailable("the answer was lost".into())),
@@ -180,8 +189,7 @@ async fn a_holder_that_cannot_reach_the_store_gives_up_before_another_may_act() 
 #[tokio::test(start_paused = true)]
 async fn a_holder_keeps_the_lease_through_a_short_outage() {
     let (_folder, store, leases) = leases(1);
-    let connection =
-        Arc::new(Connection { store, calls: Mutex::new(Calls::Work), written: Mutex::new(Instant::now()) });
+    let connection = Connection::new(store);
     let mut held = Lease::new(connection.clone(), "state", "controller", "node", TIME).acquire().await;
     let other = tokio::spawn({
         let lease = leases[0].clone();

@@ -113,6 +113,16 @@ fn index() -> QueueIndex {
     })
 }
 
+#[test]
+fn a_delayed_message_that_is_removed_is_no_longer_counted() {
+    let mut index = index();
+    for seq in 1..=3 {
+        index.insert(seq, None, 0, 100, 0);
+    }
+    index.remove(2);
+    assert_eq!(index.depth(0), Depth { delayed: 2, ..Depth::default() });
+}
+
 fn same_from_both(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let (mut index, mut model) = (index(), Model::default());
     let (mut now, mut last) = (1_000, 0);

@@ -167,6 +167,14 @@ async fn a_file_name_cannot_leave_its_folder() {
 }
 
 #[tokio::test]
+async fn an_upload_that_is_announced_as_too_large_is_refused_before_it_is_sent() {
+    let server = start().await;
+    let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 100000000\r\n\r\n";
+    let answer = raw(&server, head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+}
+
+#[tokio::test]
 async fn slow_senders_are_let_go() {
     let server = start().await;
     let slow_body = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n\

@@ -124,6 +124,22 @@ fn a_start_and_a_termination_are_of_at_most_a_thousand_instances() {
 }
 
 #[test]
+fn instances_that_were_launched_and_never_shown_are_terminated_by_the_thousand() {
+    let mut script = Script::new(FleetRules { max_instances: 5000, boot_timeout: 60 * SECOND, ..rules() });
+    script.jobs(1500);
+    let (_, token, count) =
+        script.launches().first().map(|(at, token, n)| (*at, (*token).to_owned(), *n)).expect("one");
+    assert_eq!(count, 1500);
+    let ids: Vec<String> = (0..count).map(|n| format!("i-{n}")).collect();
+    script.launched(&token, Ok(&ids.iter().map(String::as_str).collect::<Vec<_>>()));
+    script.jobs(0);
+    script.run_until(62.0);
+    script.event(Event::Terminated { results: Vec::new() });
+    let sizes: Vec<usize> = script.terminations().iter().map(|(.., ids)| ids.len()).collect();
+    assert_eq!(sizes, [1000, 500]);
+}
+
+#[test]
 fn the_pause_after_failed_launches_doubles_from_half_a_second_to_a_minute() {
     let mut script = Script::new(rules());
     script.jobs(1);

@@ -101,7 +101,7 @@ fn a_silent_worker_is_not_dead_unless_jobs_waited_or_none_was_there_all_the_time
         script.jobs(1);
         script.run_for(50.0);
         script.depth = Depth { in_flight: 1, ..Depth::default() };
-        script.run_for(50.0);
+        script.run_for(200.0);
     }
     assert!(script.terminations().is_empty());
 }
@@ -186,6 +186,15 @@ fn the_sweep_keeps_the_instances_that_are_needed() {
     assert_eq!(script.terminations().iter().map(|(.., ids)| ids.len()).collect::<Vec<_>>(), [2]);
     let reason = &script.core.decisions().back().expect("it is explained").reason;
     assert_eq!(reason, "terminate 2: swept: 5 stopped, 3 kept (fleet.keep_stopped), 3 needed");
+}
+
+#[test]
+fn the_sweep_keeps_no_instance_for_what_running_ones_serve() {
+    let rules = FleetRules { keep_stopped: 0, sweep_every: 60 * SECOND, max_instances: 5, ..rules() };
+    let mut script = Script::with(rules, &[Running, Running, Stopped, Stopped, Stopped]);
+    script.depth = Depth { in_flight: 2, ..Depth::default() };
+    script.run_until(60.2);
+    assert_eq!(script.terminations().iter().map(|(.., ids)| ids.len()).collect::<Vec<_>>(), [3]);
 }
 
 #[test]

@@ -16,6 +16,8 @@ use crate::{
 struct Cloud {
     /// Number of instances of each launch.
     launches: Mutex<Vec<usize>>,
+    descriptions: Mutex<usize>,
+    changes: watch::Sender<u64>,
 }
 
 impl Cloud {
@@ -37,10 +39,11 @@ impl Compute for Cloud {
         ids.iter().map(|_| Ok(())).collect()
     }
     async fn describe(&self) -> CloudResult<Vec<Instance>> {
+        *self.descriptions.lock().expect("no panic") += 1;
         Ok(Vec::new())
     }
     fn changes(&self) -> Option<watch::Receiver<u64>> {
-        None
+        Some(self.changes.subscribe())
     }
 }
 
@@ -95,6 +98,19 @@ async fn the_latest_view_is_shown_although_nothing_happens_after_it() {
     let began = Instant::now();
     world.shown.wait_for(|view| view.demand == 5).await.expect("the fleet lives");
     assert!(began.elapsed() <= 2 * SHOW_EVERY, "{:?}", began.elapsed());
+}
+
+#[actix::test]
+async fn a_change_that_the_cloud_reports_is_described_at_once() {
+    let world = world().await;
+    let descriptions = || *world.cloud.descriptions.lock().expect("no panic");
+    tokio::time::sleep(Duration::from_millis(100)).await; // the next one by itself is in almost a second
+    let at_rest = descriptions();
+    for change in 1..=2 {
+        world.cloud.changes.send_modify(|version| *version += 1);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(descriptions(), at_rest + change);
+    }
 }
 
 #[actix::test]

@@ -267,6 +267,26 @@ fn an_interruption_notice_drains_the_worker() {
 }
 
 #[test]
+fn an_interruption_notice_lets_the_job_in_hand_finish() {
+    let cloud = Arc::new(Cloud { interrupted: true, ..Cloud::default() });
+    let asked = cloud.clone();
+    let code = run(async move {
+        let world = World::new().await;
+        let worker = start(&world, asked, Duration::from_secs(60)).await;
+        world.send(&world.job(1, "x")).await;
+        depth(&*world.requests, 0, 1).await;
+        world.send(&world.job(2, "y")).await;
+        tokio::time::sleep(INTERRUPTION_EVERY + Duration::from_millis(500)).await;
+        depth(&*world.requests, 1, 1).await;
+        worker.gate.open();
+        depth(&*world.requests, 1, 0).await;
+        assert!(world.results.get(JobId(1)).await.expect("read").is_some(), "its result is kept");
+        Box::leak(Box::new(world));
+    });
+    assert_eq!((code, *cloud.stops.lock().expect("no panic")), (0, 1));
+}
+
+#[test]
 fn the_machine_is_powered_off_after_a_stop_that_failed() {
     let cloud = Arc::new(Cloud { refuses: true, ..Cloud::default() });
     let code = run(async move {

@@ -1,6 +1,10 @@
 //! A retry is answered even if the queue drops it as a duplicate and the reply has gone to the first request.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,7 +12,12 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
-    actors::{guardian::Guardian, mailbox::Mailbox, queue_poller::QueuePoller, reply_router::ReplyRouter},
+    actors::{
+        guardian::{DeathNotice, Guardian},
+        mailbox::Mailbox,
+        queue_poller::QueuePoller,
+        reply_router::ReplyRouter,
+    },
     cloud::{CloudResult, Delivery, Depth, Receipt, local::LocalObjects},
     job::{Job, JobKind, Output, Payload},
     settings,
@@ -43,8 +52,26 @@ impl Queue for Deduplicating {
     }
 }
 
+/// Counts the requests that no longer wait.
+struct Forgotten {
+    count: Rc<Cell<usize>>,
+    _notice: DeathNotice,
+}
+
+impl Actor for Forgotten {
+    type Context = Context<Self>;
+}
+
+impl Handler<Forget> for Forgotten {
+    type Result = ();
+    fn handle(&mut self, _: Forget, _: &mut Self::Context) {
+        self.count.set(self.count.get() + 1);
+    }
+}
+
 struct World {
     ports: Ports,
+    forgotten: Rc<Cell<usize>>,
     queue: Arc<Deduplicating>,
     _data: tempfile::TempDir,
 }
@@ -59,10 +86,13 @@ fn world() -> World {
     let router = guardian.mailbox::<ReplyRouter>("reply router");
     let done = Mailbox::<QueuePoller>::new("nobody").sender();
     guardian.supervise(&router, move |notice| ReplyRouter::new(done.clone(), None, notice));
+    let (forget, forgotten) = (guardian.mailbox::<Forgotten>("forgotten"), Rc::<Cell<usize>>::default());
+    let count = forgotten.clone();
+    guardian.supervise(&forget, move |notice| Forgotten { count: count.clone(), _notice: notice });
     guardian.start().expect("complete");
     let queue = Arc::<Deduplicating>::default();
-    let ports = Ports { requests: queue.clone(), results, register: router.sender(), forget: router.sender() };
-    World { ports, queue, _data: data }
+    let ports = Ports { requests: queue.clone(), results, register: router.sender(), forget: forget.sender() };
+    World { ports, forgotten, queue, _data: data }
 }
 
 fn request(ports: &Ports, retried: bool) -> oneshot::Receiver<Result<Reply, SubmitError>> {
@@ -121,6 +151,8 @@ async fn a_request_that_nobody_answers_ends_at_its_deadline_and_stores_that_the_
         assert!(matches!(failed, SubmitError::Deadline { .. }), "{failed}");
         assert!(started.elapsed() >= Duration::from_secs(120));
         assert_eq!(world.queue.flushes.load(Ordering::Relaxed), requests + 1, "what is promised is durable");
+        tokio::time::sleep(Duration::from_millis(1)).await; // the request stops
+        assert_eq!(world.forgotten.get(), requests + 1, "the router does not keep requests that have ended");
     }
     assert!(world.ports.results.get(JobId(7)).await.expect("read").is_some(), "a pending result");
 }
