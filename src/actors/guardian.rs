@@ -102,7 +102,7 @@ impl GuardianBuilder {
     }
 }
 
-/// See the module.
+/// Rebuilds dead actors from their factories, within a budget.
 pub struct Guardian {
     supervised: Vec<Supervised>,
     standing_down: bool,

@@ -21,7 +21,7 @@ pub struct Idle;
 #[rtype(result = "()")]
 pub struct IdleExpired;
 
-/// See the module.
+/// Reports when a worker has been idle for long enough to stop.
 pub struct IdleTimer {
     rule: IdleStop,
     born: Instant,

@@ -43,7 +43,7 @@ pub struct Retire;
 /// Shortest time between two publications of the view.
 const SHOW_EVERY: Duration = Duration::from_millis(20);
 
-/// See the module.
+/// Runs the pure core of the fleet, and carries out its actions.
 pub struct InstanceFleet {
     core: FleetCore,
     recorder: Option<EventRecorder>,

@@ -98,7 +98,7 @@ struct CapacityRequest {
     answer: oneshot::Sender<usize>,
 }
 
-/// See the module.
+/// Takes jobs from the poller, runs them, and ends the worker.
 pub struct InstanceSupervisor {
     runner: Arc<JobRunner>,
     metadata: Arc<dyn Metadata>,

@@ -19,12 +19,12 @@ const LONG_POLL: Duration = Duration::from_secs(20);
 /// Shortest and longest pause after a failed poll; each failure doubles the pause.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
-/// From a poller to its owner: received messages. The owner must answer each receipt with [`Done`] or [`Nack`].
+/// Hands received messages to the owner, which must answer each receipt with [`Done`] or [`Nack`].
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Deliveries(pub Vec<Delivery>);
 
-/// From a poller to its owner: how many messages may the next poll return (1 to [`MAX_BATCH`])? Answered when there is
+/// Asks the owner how many messages the next poll may return (1 to [`MAX_BATCH`]). The owner answers once it has
 /// capacity.
 #[derive(Message)]
 #[rtype(result = "usize")]
@@ -33,32 +33,33 @@ pub struct RequestCapacity {
     pub batch_was_full: bool,
 }
 
-/// From a poller to its owner: no message is in hand, and a final poll returned none. It has stopped polling.
+/// Reports to the owner that no message is in hand and that a final poll returned none. The poller has stopped polling.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct QueueEmpty;
 
-/// From a poller to its owner: it has drained and holds no more messages.
+/// Reports to the owner that the poller has drained and holds no more messages.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Drained;
 
-/// To a poller: the message has been handled and can be deleted.
+/// Asks the poller to delete a message that has been handled.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Done(pub Receipt);
 
-/// To a poller: the message was not handled and must be returned to the queue.
+/// Asks the poller to return a message that was not handled to the queue.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Nack(pub Receipt);
 
-/// To a poller: poll once more, and report [`QueueEmpty`] if that returns no message.
+/// Requests a final poll: the one under way if `finish_poll` is set, otherwise a new one. If it returns no message, the
+/// poller reports [`QueueEmpty`].
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct FinalPoll;
 
-/// To a poller: stop polling, delete the messages that are done, then report [`Drained`].
+/// Asks the poller to stop polling, delete the messages that are done, and then report [`Drained`].
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Drain;
@@ -66,7 +67,7 @@ pub struct Drain;
 /// How a poller treats its queue.
 #[derive(Clone, Debug)]
 pub struct PollerOptions {
-    /// The queue's visibility timeout. Every third of it, the messages in hand are hidden for that long again.
+    /// The queue's visibility timeout. Messages in hand are hidden for that long again at intervals of a third of it.
     pub visibility: Duration,
     /// How long a delete may wait for others to share its call.
     pub delete_linger: Duration,
@@ -114,7 +115,7 @@ impl Owner {
     }
 }
 
-/// See the module.
+/// Receives messages for an owner, and deletes or returns them at its request.
 pub struct QueuePoller {
     queue: Arc<dyn Queue>,
     options: PollerOptions,
@@ -334,7 +335,7 @@ impl Handler<FinalPoll> for QueuePoller {
         if self.draining || !self.in_hand.is_empty() {
             return; // jobs have arrived in the meantime
         }
-        self.final_poll = true; // its messages are kept
+        self.final_poll = true; // messages that it returns are handled, not dropped
         if !self.options.finish_poll
             && let Some(poll) = self.poll.take()
         {

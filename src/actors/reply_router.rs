@@ -45,7 +45,7 @@ pub struct Forget {
 #[rtype(result = "()")]
 pub struct Routed(pub Reply);
 
-/// See the module.
+/// Routes each reply to the requests that wait for its job.
 pub struct ReplyRouter {
     /// Several requests may wait for one id, because a client's retry with the same key does not end its first request.
     waiting: HashMap<JobId, Vec<Recipient<Routed>>>,

@@ -66,7 +66,7 @@ pub struct Ports {
     pub forget: Sender<Forget>,
 }
 
-/// See the module.
+/// Submits one job and waits for its reply or its deadline.
 pub struct WebRequest {
     /// The job.
     pub id: JobId,

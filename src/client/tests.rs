@@ -80,7 +80,7 @@ async fn a_job_is_pending_and_in_the_queue_when_it_is_accepted() {
         assert_eq!(inline, payload.len() <= INLINE_LIMIT, "larger payloads go through the store");
         assert_eq!(world.results.payload(&job).await.expect("read"), payload);
     }
-    assert_eq!(client.waiting(), 0, "places are given back");
+    assert_eq!(client.waiting(), 0, "places are released");
     // The id is the deduplication id: the queue takes a job once.
     client.submit_async(client.admit().expect("a place"), submission(1, b"x")).await.expect("accepted");
     assert_eq!(world.requests.depth().await.expect("a depth").total(), 2, "both are in flight, and no third");

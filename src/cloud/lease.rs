@@ -72,8 +72,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Creates a handle to the lease that is kept in that object. `holder` identifies this process in logs and in the
-    /// object. `duration` is how long others wait for a holder that has died.
+    /// Creates a handle to the lease stored under `key` in `bucket`. `holder` identifies this process in logs and in
+    /// the object. `duration` is how long others wait for a holder that has died.
     pub fn new(store: Arc<dyn ObjectStore>, bucket: &str, key: &str, holder: &str, duration: Duration) -> Self {
         Self { store, bucket: bucket.to_owned(), key: key.to_owned(), holder: holder.to_owned(), duration }
     }

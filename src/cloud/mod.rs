@@ -232,8 +232,8 @@ pub struct ObjectInfo {
 pub trait ObjectStore: Send + Sync + 'static {
     /// Writes an object completely or not at all, and returns its tag. The object is durable on return.
     ///
-    /// Of concurrent puts with the same condition on one key, at most one succeeds. A conditional put that is repeated
-    /// after an error may conflict with its own first attempt.
+    /// Of concurrent puts with the same `Absent` or `Match` condition on one key, at most one succeeds. A conditional
+    /// put that is repeated after an error may conflict with its own first attempt.
     ///
     /// # Errors
     /// `Conflict` if the condition does not hold, also for [`Precondition::Match`] on a key without an object.

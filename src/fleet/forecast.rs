@@ -10,7 +10,7 @@ use super::{
     tracked::{Boot, BootKind, Role},
 };
 
-/// Returns the remaining times until the instances on their way are running, each with the number of such instances.
+/// Returns the remaining times until the booting instances are running, each with the number of such instances.
 /// Neighbours with the same time are merged.
 pub(super) fn booting(
     now: Timestamp,

@@ -26,7 +26,7 @@ struct Shared {
     fleet: watch::Receiver<Arc<FleetView>>,
 }
 
-/// See the module.
+/// Gives the handlers access to the workers, the gallery and the fleet. Cheap to clone.
 #[derive(Clone)]
 pub struct WebTier(Arc<Shared>);
 

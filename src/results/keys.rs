@@ -1,4 +1,5 @@
-//! Keys of the objects of a job, rendered from the templates in the settings.
+//! Builds the keys of a job's objects: from the templates in the settings in the input and output buckets, fixed in the
+//! state bucket.
 
 use std::path::Path;
 

@@ -28,7 +28,7 @@ pub struct JobResult {
     /// The handler's output: JSON. The serialised name is that of the first stored results.
     #[serde(rename = "recognition")]
     pub output: Option<Box<RawValue>>,
-    /// Why there is no result.
+    /// Why there is no output.
     pub failure: Option<Failure>,
     /// The instance that did the job.
     pub worker: Option<String>,
@@ -44,9 +44,9 @@ pub struct JobResult {
 pub enum Status {
     /// Accepted and not done yet.
     Pending,
-    /// Done with a result.
+    /// Done, with an output.
     Done,
-    /// Done without a result.
+    /// Done, without an output.
     Failed,
 }
 
@@ -215,7 +215,7 @@ impl ResultStore {
         self.store.flush().await
     }
 
-    /// Deletes payload, summary and result of a finished job. Returns `false` if there is no result.
+    /// Deletes the payload, the summary and the result of a finished job. Returns `false` if there is no result.
     ///
     /// # Errors
     /// `Conflict` while the job is pending, because the worker would store them again; the store's.

@@ -22,14 +22,14 @@ use rollcall_fleet::Event;
 /// When the trace begins, the controller has been up for this time plus a random time of up to as much again, so that
 /// the trace begins at a random point of the poll, sweep and cron intervals.
 const WARM_UP: Duration = Duration::from_secs(30);
-/// Each trace begins at this time since the Unix epoch, a Monday at 00:00 UTC. `fleet.schedule` follows this clock.
+/// Time from the Unix epoch to the beginning of each trace: a Monday at 00:00 UTC. `fleet.schedule` follows this clock.
 const MONDAY: Duration = Duration::from_secs(4 * 86_400);
 /// A run that does not end by itself is cut off this long after its trace.
 const CUT_OFF: Duration = Duration::from_secs(6 * 3600);
 
 /// The result of a run.
 pub struct Run {
-    /// The figures.
+    /// The figures of the run.
     pub report: Report,
     /// The history of the run.
     pub history: History,

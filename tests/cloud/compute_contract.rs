@@ -28,7 +28,7 @@ async fn processes() -> World {
         let compute = compute.clone();
         Box::new(move |id: &_| compute.ready(id))
     };
-    // A worker that stops reports it and ends.
+    // A worker that stops reports this first, and then exits.
     let stop: Stop = {
         let compute = compute.clone();
         Box::new(move |id: &InstanceId| {

@@ -1,4 +1,4 @@
-//! Of several controllers only one acts at a time, and another takes over when it dies or releases the lease.
+//! Of several controllers, only one acts at a time, and another takes over when it dies or releases the lease.
 
 use std::{
     collections::HashSet,
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 const TIME: Duration = Duration::from_secs(30);
 
-/// Leases of several processes on one object.
+/// Creates `n` processes' leases on one object.
 fn leases(n: usize) -> (TempDir, Arc<LocalObjects>, Vec<Lease>) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = Arc::new(LocalObjects::open(folder.path()).expect("a store"));
@@ -88,7 +88,7 @@ enum Calls {
     Fail,
     /// They never return.
     Hang,
-    /// They are carried out, and return an error.
+    /// They are carried out, but return an error.
     LoseAnswers,
 }
 

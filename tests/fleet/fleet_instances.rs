@@ -161,7 +161,7 @@ fn the_sweep_terminates_the_oldest_stopped_beyond_keep_stopped() {
     }
     script.show("i-2", Stopped);
     script.run_until(121.0);
-    assert_eq!(script.terminations()[1..], [(120.0, Cause::Sweep, vec!["i-4"])], "each sweep_every");
+    assert_eq!(script.terminations()[1..], [(120.0, Cause::Sweep, vec!["i-4"])], "every `sweep_every`");
 }
 
 /// Makes every start of the last call fail.

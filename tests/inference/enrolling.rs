@@ -1,4 +1,4 @@
-//! `rollcall enroll` enrolls the usable photos of a folder and reports the others.
+//! `rollcall enroll` enrols the usable photos of a folder and reports the others.
 
 use std::{path::Path, sync::Arc};
 

@@ -1,10 +1,11 @@
 //! Faces agree with an independent implementation of the same pipeline (numpy, OpenCV, onnxruntime in Python): the
-//! same boxes and landmarks within 1.5 pixels, and embeddings with a cosine of at least 0.999.
+//! same boxes and landmarks within 1.5 pixels, and embeddings with a cosine of at least 0.999. Int8 embeddings have
+//! lower limits: see [`INT8_LEAST`].
 //!
-//! That holds for identical pixels. JPEG decoders may differ (ITU-T T.83), and ours differs from the reference's by up
-//! to 5 levels, 0.1 on average. That moves landmarks by a third of a pixel, and embeddings with them. The limit is
-//! therefore 0.995 for the sample photos decoded from JPEG, and for faces of LFW under 70 pixels, which are enlarged to
-//! the embedder's 112.
+//! The limit of 0.999 is for identical pixels. JPEG decoders may differ (ITU-T T.83), and ours differs from the
+//! reference's by up to 5 levels, 0.1 on average. That moves landmarks by a third of a pixel, and embeddings with them.
+//! The limit is therefore 0.995 for the sample photos decoded from JPEG, and for faces of LFW under 70 pixels, which
+//! are enlarged to the embedder's 112.
 
 use std::path::{Path, PathBuf};
 
@@ -15,8 +16,8 @@ use rollcall::{
 };
 use serde::Deserialize;
 
-/// The lowest cosine of int8 to the golden embeddings, which are of fp32. Measured with AVX-512 VNNI: 0.9922 on the
-/// sample photos and 0.9909 on LFW.
+/// Lowest cosine allowed between int8 embeddings and the golden ones, which are fp32. Measured with AVX-512 VNNI:
+/// 0.9922 on the sample photos and 0.9909 on LFW.
 const INT8_LEAST: f32 = 0.985;
 /// The same for faces of LFW under 70 pixels. Measured: 0.953.
 const INT8_LEAST_IF_SMALL: f32 = 0.94;
@@ -41,7 +42,8 @@ fn golden(file: &Path) -> Vec<Golden> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// `least` is the smallest cosine allowed for a face.
+/// Asserts that the faces found in the photos agree with `golden`. `least` returns the lowest cosine allowed for a
+/// face.
 fn assert_agreement(
     settings: &Settings,
     golden: Vec<Golden>,
@@ -78,7 +80,7 @@ fn sample_golden() -> Vec<Golden> {
     golden(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/faces.jsonl"))
 }
 
-/// Returns a name relative to the folder of the sample photos, whatever folder it was made in.
+/// Returns a name relative to the folder of the sample photos, wherever the golden file was made.
 fn under_photos(name: &str) -> &str {
     name.split_once("photos/").map_or(name, |(_, rest)| rest)
 }

@@ -1,5 +1,5 @@
-//! The view of the fleet on nodes without the active controller: what the active controller last wrote to the state
-//! bucket.
+//! The view of the fleet on nodes that do not run the active controller: what the active controller last wrote to the
+//! state bucket.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,12 +33,12 @@ impl Views {
         Self { objects: cloud.objects.clone(), bucket, every, view, fleet }
     }
 
-    /// Writes the view of this node's controller, while this future is polled.
+    /// Writes the view of this node's controller for as long as this future is polled.
     pub async fn publish(&self) {
         publish(&*self.objects, &self.bucket, self.fleet.clone(), self.every).await;
     }
 
-    /// Shows the view written by another node's controller, while this future is polled.
+    /// Shows the view written by another node's controller for as long as this future is polled.
     pub async fn follow(&self) {
         follow(&*self.objects, &self.bucket, &self.view, self.every).await;
     }
@@ -47,7 +47,7 @@ impl Views {
 /// Key of the view in the state bucket.
 const KEY: &str = "controller-fleet";
 
-/// The object, as JSON.
+/// The content of the object, serialised as JSON.
 #[derive(Serialize, Deserialize)]
 struct Written {
     view: FleetView,
@@ -60,8 +60,8 @@ fn at_rest(view: &FleetView) -> bool {
     c.pending + c.running + c.stopping + c.shutting_down + view.intents == 0 && view.demand == 0
 }
 
-/// Writes the view, while this future is polled. The view of a fleet at rest is written once and causes no further
-/// calls.
+/// Writes the view for as long as this future is polled. The view of a fleet at rest is written once, and causes no
+/// further writes.
 async fn publish(store: &dyn ObjectStore, bucket: &str, shown: watch::Receiver<Arc<FleetView>>, every: Duration) {
     let mut rested = false;
     loop {
@@ -82,7 +82,7 @@ async fn publish(store: &dyn ObjectStore, bucket: &str, shown: watch::Receiver<A
     }
 }
 
-/// Shows the written view, while this future is polled.
+/// Shows the written view for as long as this future is polled.
 async fn follow(store: &dyn ObjectStore, bucket: &str, shown: &watch::Sender<Arc<FleetView>>, every: Duration) {
     let mut seen: Option<ETag> = None;
     loop {
@@ -147,8 +147,8 @@ mod tests {
             assert_eq!(later(Arc::new(asked)).await.demand, 1);
         };
         tokio::select! {
-            () = publish(&store, "state", acting, EVERY) => unreachable!("it goes on for ever"),
-            () = follow(&store, "state", &shows, EVERY) => unreachable!("it goes on for ever"),
+            () = publish(&store, "state", acting, EVERY) => unreachable!("it never returns"),
+            () = follow(&store, "state", &shows, EVERY) => unreachable!("it never returns"),
             () = scenario => {}
         }
     }

@@ -55,7 +55,7 @@ impl ReplyQueues {
         Ok((own, held))
     }
 
-    /// Keeps the lease of the queue, while this future is polled.
+    /// Keeps the lease of the queue for as long as this future is polled.
     pub async fn keep(&self, queue: &str, mut held: Held) {
         loop {
             held.lost().await;
@@ -72,7 +72,7 @@ impl ReplyQueues {
         self.cloud.objects.delete(&self.bucket, &format!("{PREFIX}{queue}")).await
     }
 
-    /// Periodically deletes the queues of nodes that are gone, while this future is polled.
+    /// Periodically deletes the queues of nodes that are gone for as long as this future is polled.
     pub async fn collect(&self) {
         loop {
             match self.cloud.objects.list(&self.bucket, PREFIX).await {

@@ -1,4 +1,5 @@
-//! Maps errors of the AWS SDK to [`CloudError`]. No other file knows the error codes of SQS, S3 and EC2.
+//! Maps errors of the AWS SDK to [`CloudError`]. Callers compare codes themselves only where a code has a special
+//! meaning for one call.
 //!
 //! The codes are those of the API references: "Common errors" and the "Errors" of each action for SQS and S3, "Error
 //! codes for the Amazon EC2 API". An unlisted code is classified by its HTTP status.
@@ -24,7 +25,7 @@ where
         SdkError::ConstructionFailure(_) => {
             CloudError::Invalid(format!("{what}: the request cannot be built: {}", DisplayErrorContext(&error)))
         }
-        // There is no response, so the call may have been applied.
+        // There is no usable response, so the call may have been applied.
         _ => CloudError::Unavailable(format!("{what}: {}", DisplayErrorContext(&error))),
     }
 }
@@ -36,7 +37,8 @@ pub(super) fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -
 
 /// Classifies an error code. `status` is the HTTP status of the response, 0 without one.
 pub(super) fn classify_code(what: &str, code: &str, message: &str, status: u16) -> CloudError {
-    // The query protocol of SQS prefixes some codes with the service's name, the JSON protocol all with a namespace.
+    // The query protocol of SQS prefixes some codes with the service's name; the JSON protocol prefixes all of them
+    // with a namespace.
     let code = code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code);
     let code = code.rsplit('#').next().unwrap_or(code);
     let text = match (code, message) {

@@ -19,9 +19,9 @@ use tokio::{process::Command, sync::watch, time::Instant};
 
 use crate::cloud::{CloudError, CloudResult, Compute, Instance, InstanceId, InstanceState};
 
-/// How long a process that is terminated has from SIGTERM to SIGKILL.
+/// Time between SIGTERM and SIGKILL when a process is terminated.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long terminated instances are listed, and how many.
+/// How long a terminated instance remains listed, and how many at most.
 const REMEMBERED: (Duration, usize) = (Duration::from_secs(600), 100);
 
 /// How a worker is started.
@@ -35,7 +35,7 @@ pub struct Launcher {
     pub name_prefix: String,
 }
 
-/// The environment variable with the secret of an instance, which a caller on the socket must know.
+/// Name of the environment variable that holds an instance's secret. Callers on the socket must present the secret.
 pub const SECRET_VARIABLE: &str = "ROLLCALL_INSTANCE_SECRET";
 
 struct Entry {
@@ -50,7 +50,7 @@ struct Fleet {
     launched: usize,
 }
 
-/// Instances as child processes of this one.
+/// Runs instances as child processes of this process.
 pub struct LocalCompute {
     launcher: Launcher,
     fleet: Mutex<Fleet>,
@@ -58,7 +58,7 @@ pub struct LocalCompute {
 }
 
 impl LocalCompute {
-    /// Creates a cluster without instances.
+    /// Creates an adapter with no instances.
     pub fn new(launcher: Launcher) -> Arc<Self> {
         Arc::new(Self { launcher, fleet: Mutex::default(), changes: watch::Sender::new(0) })
     }
@@ -124,7 +124,7 @@ impl LocalCompute {
     /// Records that an instance has reported that it is stopping. Its process ends by itself.
     ///
     /// # Errors
-    /// `NotFound` for an unknown instance, `Conflict` for one that is neither running nor ending.
+    /// `NotFound` for an unknown instance, `Conflict` for one that is neither running, stopping nor shutting down.
     pub fn stopping(&self, id: &InstanceId) -> CloudResult<()> {
         let mut fleet = self.fleet();
         let entry = fleet.instances.get_mut(id).ok_or_else(|| CloudError::NotFound(id.to_string()))?;
@@ -202,7 +202,7 @@ fn after_end(state: InstanceState, status: Option<ExitStatus>) -> (InstanceState
     match state {
         InstanceState::Stopping | InstanceState::Stopped => (InstanceState::Stopped, None),
         InstanceState::ShuttingDown | InstanceState::Terminated => (InstanceState::Terminated, None),
-        // Unlike a machine that has stopped, a process that ended unasked has nothing that could be started again.
+        // A process that ended without being asked to leaves nothing to start again, unlike a stopped machine.
         InstanceState::Pending | InstanceState::Running => (InstanceState::Terminated, Some(reason)),
     }
 }

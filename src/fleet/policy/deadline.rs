@@ -14,8 +14,8 @@ fn jobs(within: Duration, service: Duration, threads: u64) -> u64 {
 /// instance, `L` the target latency and `D` the demand. An instance that will be running after `r` (0 if it already is)
 /// finishes `jobs(H, r) = c · floor((H − r) / s)` jobs within the horizon `H`.
 ///
-/// `target` is the smallest number of instances, taken in the order running, on their way (soonest first), stopped,
-/// new, whose jobs reach `D`.
+/// `target` is the smallest number of instances, taken in the order running, booting (soonest first), stopped, new,
+/// whose jobs reach `D`.
 ///
 /// The horizon is `L`, unless instances that must be started boot too slowly for that. They then get half of `L`, or
 /// the time of one job, to work: `H = max(L, boot + max(L/2, s))`, with the warm boot if stopped instances are enough

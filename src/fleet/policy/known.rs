@@ -19,8 +19,8 @@ pub struct Known {
     pub cap: usize,
     /// Running instances.
     pub running: usize,
-    /// Instances on their way (pending, or requested and not seen): the time until they run, and their number. Only set
-    /// for the policy that uses it.
+    /// Booting instances (pending, or requested and not seen): the time until they run, and their number. Only set for
+    /// the policy that uses it.
     pub booting: Vec<(Duration, usize)>,
     /// Stopped instances that can be started.
     pub startable: usize,

@@ -9,10 +9,10 @@ use ulid::Ulid;
 
 use rollcall_testing::wait_until;
 
-/// Longest time for anything that is expected to happen.
+/// How long to wait for an expected change.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Stops an instance by the means of its cloud.
+/// Stops an instance the way its cloud does.
 pub type Stop = Box<dyn Fn(&InstanceId) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// An adapter, and what the cases need to know about it.
@@ -21,7 +21,7 @@ pub struct World {
     pub compute: Arc<dyn Compute>,
     /// The same cloud for another cluster.
     pub other: Arc<dyn Compute>,
-    /// Does what a booted instance does, where that is needed for it to be running.
+    /// Does what a booted instance does to become running, if the cloud does not do so itself.
     pub boot: Box<dyn Fn(&InstanceId) + Send + Sync>,
     /// Does what a running instance does to stop itself.
     pub stop: Stop,
@@ -38,7 +38,7 @@ impl World {
         ids
     }
 
-    /// Launches an instance and brings it into that state.
+    /// Launches an instance and brings it into `state`.
     async fn instance(&self, state: InstanceState) -> InstanceId {
         let id = self.launch(1).await.remove(0);
         self.becomes(&id, InstanceState::Running).await;
@@ -55,7 +55,7 @@ impl World {
         self.compute.describe().await.expect("described").into_iter().find(|i| i.id == *id)
     }
 
-    /// Waits until the instance is seen in that state.
+    /// Waits until the instance is seen in `state`.
     async fn becomes(&self, id: &InstanceId, state: InstanceState) -> Instance {
         let what = format!("{id} becomes {state:?}");
         wait_until(&what, PATIENCE, async || {
@@ -104,7 +104,7 @@ pub async fn the_same_token_again_makes_nothing_new(world: &World) {
     for id in &first {
         world.becomes(id, InstanceState::Running).await;
     }
-    assert_eq!(launch().await, first, "also when they run");
+    assert_eq!(launch().await, first, "also while they are running");
     assert_eq!(world.compute.describe().await.expect("described").len(), 2);
 }
 

@@ -30,7 +30,7 @@ impl RollcallOptions {
         self
     }
 
-    /// Adds a folder of people to enroll, relative to the package.
+    /// Adds a folder of people to enrol, relative to the package.
     pub fn enroll(mut self, folder: impl Into<PathBuf>) -> Self {
         self.enroll.push(folder.into());
         self
@@ -45,7 +45,7 @@ pub struct Rollcall {
 }
 
 impl Rollcall {
-    /// Enrolls people, starts the server, and returns when `/readyz` reports that it is ready.
+    /// Enrols people, starts the server, and returns when `/readyz` reports that it is ready.
     pub async fn start(options: RollcallOptions) -> Self {
         assert!(Path::new(".assets/onnxruntime").exists(), "the models are not there: run `make setup`");
         let data = tempfile::tempdir().expect("a temporary folder");
