@@ -54,21 +54,29 @@ struct Written {
     decisions: Vec<Decision>,
 }
 
-/// Returns whether nothing is running and nothing is requested: the view of such a fleet does not change.
+/// Returns whether nothing is running and nothing is requested.
 fn at_rest(view: &FleetView) -> bool {
     let c = &view.counts;
     c.pending + c.running + c.stopping + c.shutting_down + view.intents == 0 && view.demand == 0
 }
 
-/// Writes the view for as long as this future is polled. The view of a fleet at rest is written once, and causes no
-/// further writes.
+/// Returns the view without its times, which differ from one view to the next also if nothing has changed.
+fn timeless(view: &FleetView) -> FleetView {
+    let mut view = FleetView { at_ms: 0, ..view.clone() };
+    view.instances.iter_mut().for_each(|instance| instance.since_ms = 0);
+    view.events.iter_mut().for_each(|event| event.at_ms = 0);
+    view
+}
+
+/// Writes the view for as long as this future is polled. While a fleet at rest does not change, its view is not written
+/// again.
 async fn publish(store: &dyn ObjectStore, bucket: &str, shown: watch::Receiver<Arc<FleetView>>, every: Duration) {
-    let mut rested = false;
+    let mut last = None;
     loop {
         sleep(every).await;
         let view = shown.borrow().clone();
-        let rests = at_rest(&view);
-        if rests && rested {
+        let content = at_rest(&view).then(|| timeless(&view));
+        if content.is_some() && content == last {
             continue;
         }
         let decisions = view.decisions.iter().map(|decision| Decision::clone(decision)).collect();
@@ -76,7 +84,7 @@ async fn publish(store: &dyn ObjectStore, bucket: &str, shown: watch::Receiver<A
         // A view consists of numbers and strings, so it can always be serialised.
         let bytes = Bytes::from(serde_json::to_vec(&written).expect("a view is JSON"));
         match store.put(bucket, KEY, bytes, Precondition::Always).await {
-            Ok(_) => rested = rests,
+            Ok(_) => last = content,
             Err(error) => tracing::warn!(%error, "the view of the fleet was not written"),
         }
     }
@@ -141,6 +149,9 @@ mod tests {
             assert_eq!(*later(view(1, 2)).await, *view(1, 2));
             assert_eq!(*later(view(0, 3)).await, *view(0, 3));
             assert_eq!(later(view(0, 4)).await.at_ms, 3, "nothing has changed but the time");
+            let mut swept = FleetView::clone(&view(0, 5));
+            swept.events.push(LoggedEvent { at_ms: 5, kind: "terminate".into(), text: "swept".into() });
+            assert_eq!(later(Arc::new(swept.clone())).await.events, swept.events, "the sweep of a fleet at rest");
             let mut asked = FleetView::clone(&view(0, 5));
             asked.demand = 1;
             asked.decisions = Arc::new(VecDeque::new());
