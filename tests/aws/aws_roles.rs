@@ -16,15 +16,26 @@ const BUCKETS: [&str; 3] = ["input", "output", "state"];
 fn granted(from: &str, to: &str) -> BTreeSet<String> {
     let template = std::fs::read_to_string("deploy/cloudformation.yaml").expect("the template");
     let role = template.split_once(from).expect("the role").1.split_once(to).expect("its end").0;
-    let statements = role.split("- Sid:").skip(1);
+    assert!(!role.contains("ManagedPolicyArns"), "{from}: a managed policy grants more than is used");
+    let policies = role.split_once("Policies:").expect("policies").1;
+    let statements = policies.split("- Sid:").skip(1);
+    assert_eq!(statements.clone().count(), policies.matches("Effect:").count(), "{from}: a statement without a name");
     let mut granted = BTreeSet::new();
     for statement in statements {
         let (actions, resource) = statement.split_once("Resource:").expect("what it is granted on");
-        let words = actions.split(|c: char| !c.is_ascii_alphanumeric() && c != ':');
-        let services = ["sqs:", "ec2:", "s3:", "iam:"];
-        for action in words.filter(|word| services.iter().any(|service| word.starts_with(service))) {
+        let actions = actions.split_once("Action:").expect("what is granted").1;
+        let words = actions.split(|c: char| !c.is_ascii_alphanumeric() && c != ':' && c != '*');
+        for action in words.filter(|word| word.contains(':')) {
+            let everything = resource.contains("\"*\"");
+            assert!(!everything || action == "ec2:DescribeInstances", "{from}: {action} on everything");
+            let bound = ["ec2:StartInstances", "ec2:StopInstances", "ec2:TerminateInstances", "ec2:CreateTags"];
+            assert!(
+                !(bound.contains(&action) || action == "iam:PassRole") || resource.contains("Condition:"),
+                "{from}: {action} without a condition"
+            );
             if action.starts_with("s3:") {
-                let buckets = BUCKETS.iter().filter(|bucket| resource.contains(&format!("-{bucket}-")));
+                let mut buckets = BUCKETS.iter().filter(|bucket| resource.contains(&format!("-{bucket}-"))).peekable();
+                assert!(buckets.peek().is_some(), "{from}: {action} on {resource}");
                 granted.extend(buckets.map(|bucket| format!("{action} {bucket}")));
             } else {
                 granted.insert(action.to_owned());

@@ -98,6 +98,24 @@ fn a_download_with_a_wrong_checksum_is_refused() {
 }
 
 #[test]
+fn an_unpacked_file_that_is_not_what_was_pinned_is_refused() {
+    // A pip that downloads a wheel with another library in it, and does not look at hashes.
+    let pip = fake_pip(
+        "import sys, zipfile, pathlib
+folder = pathlib.Path(next(a for a in sys.argv if a.startswith('--dest=')).removeprefix('--dest='))
+with zipfile.ZipFile(folder / 'onnxruntime.whl', 'w') as wheel:
+    for name in ['libonnxruntime.so.1.26.0', 'libonnxruntime.1.26.0.dylib']:
+        wheel.writestr('onnxruntime/capi/' + name, 'another library')
+",
+    );
+    let assets = TempDir::new().unwrap();
+    let output = setup(assets.path(), &["runtime"]).env("PYTHONPATH", pip.path()).output().unwrap();
+    let line = failure(&output);
+    assert!(line.contains("wrong checksum: libonnxruntime.so"), "{line}");
+    assert_empty(assets.path());
+}
+
+#[test]
 fn an_installed_file_that_changed_is_found_and_the_others_stay() {
     let assets = TempDir::new().unwrap();
     copy(&installed("photos"), &assets.path().join("photos"));

@@ -304,6 +304,16 @@ fn a_new_controller_starts_at_once_but_launches_and_sweeps_only_when_earlier_req
 }
 
 #[test]
+fn a_new_controller_sweeps_once_descriptions_must_show_what_earlier_ones_requested() {
+    let mut script = Script::new(FleetRules { keep_stopped: 0, sweep_every: SECOND, max_instances: 5, ..lagging() });
+    script.show("i-0", Stopped);
+    script.run_until(9.99);
+    assert!(script.terminations().is_empty());
+    script.run_until(12.0);
+    assert_eq!(script.terminations().len(), 1);
+}
+
+#[test]
 fn instances_of_earlier_controllers_belong_to_the_fleet() {
     let mut script = Script::new(lagging());
     script.show_launched("i-7", Running, "another-epoch");
