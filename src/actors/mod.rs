@@ -1,5 +1,5 @@
-//! The actors and their messages. A message from an actor to its owner, or to those who registered with it, is in the file of
-//! that actor; every other message is in the file of the actor that handles it.
+//! The actors and their messages. A message from an actor to its owner, or to those who registered with it, is in the
+//! file of that actor; every other message is in the file of the actor that handles it.
 
 pub mod guardian;
 pub mod idle_timer;

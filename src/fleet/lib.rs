@@ -3,7 +3,7 @@
 //! [`FleetCore::step`] takes an event and the time and returns a [`Step`]: actions, and the time at which it needs an
 //! [`Event::Tick`] if no other event arrives earlier. Everything here is a pure function of these arguments. The
 //! *observed* state of instances and the *intended* one are separate: an intent counts as an instance until it has been
-//! observed, has failed, or is missing from a description requested after its timeout.
+//! observed, has failed, or has taken too long.
 //!
 //! This is a crate of its own so that the compiler keeps adapters and actors out, and so that it is optimised in debug
 //! builds, where the tests simulate days of it.

@@ -72,7 +72,7 @@ impl ReplyQueues {
         self.cloud.objects.delete(&self.bucket, &format!("{PREFIX}{queue}")).await
     }
 
-    /// Periodically deletes the queues of nodes that are gone for as long as this future is polled.
+    /// Deletes the queues of nodes that are gone, periodically and for as long as this future is polled.
     pub async fn collect(&self) {
         loop {
             match self.cloud.objects.list(&self.bucket, PREFIX).await {
