@@ -19,7 +19,7 @@ const MAX_WAITING: usize = 10_000;
 /// How long a line waits for others to share its write: there are several events per job.
 const LINGER: Duration = Duration::from_millis(100);
 
-/// Records the events of a controller. See the module.
+/// Records the events of a controller, until the file is full or the disk cannot keep up.
 pub struct EventRecorder {
     encoder: EventEncoder,
     /// `None` when recording has ended.

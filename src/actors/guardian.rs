@@ -184,7 +184,7 @@ mod tests {
     }
 
     struct Fragile {
-        life: usize,
+        incarnation: usize,
         _notice: DeathNotice,
     }
 
@@ -196,7 +196,7 @@ mod tests {
         type Result = usize;
         fn handle(&mut self, poke: Poke, _: &mut Self::Context) -> usize {
             assert!(!poke.panic, "as asked");
-            self.life
+            self.incarnation
         }
     }
 
@@ -204,10 +204,10 @@ mod tests {
     async fn an_actor_that_panics_is_rebuilt_and_reached_through_the_same_mailbox() {
         let mut guardian = Guardian::builder();
         let mailbox = guardian.mailbox::<Fragile>("fragile");
-        let lives = Cell::new(0);
+        let incarnations = Cell::new(0);
         guardian.supervise(&mailbox, move |notice| {
-            lives.set(lives.get() + 1);
-            Fragile { life: lives.get(), _notice: notice }
+            incarnations.set(incarnations.get() + 1);
+            Fragile { incarnation: incarnations.get(), _notice: notice }
         });
         let _guardian = guardian.start().expect("complete");
         let poke = mailbox.sender::<Poke>();
@@ -223,21 +223,21 @@ mod tests {
     async fn an_actor_that_dies_while_the_process_ends_is_not_rebuilt() {
         let mut guardian = Guardian::builder();
         let mailbox = guardian.mailbox::<Fragile>("fragile");
-        let lives = Rc::new(Cell::new(0));
-        let counted = lives.clone();
+        let incarnations = Rc::new(Cell::new(0));
+        let counted = incarnations.clone();
         guardian.supervise(&mailbox, move |notice| {
             counted.set(counted.get() + 1);
-            Fragile { life: counted.get(), _notice: notice }
+            Fragile { incarnation: counted.get(), _notice: notice }
         });
         let guardian = guardian.start().expect("complete");
         let poke = mailbox.sender::<Poke>();
-        guardian.send(StandDown).await.expect("it lives");
+        guardian.send(StandDown).await.expect("it is alive");
         assert!(poke.ask(Poke { panic: true }).await.is_err());
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
         assert!(poke.ask(Poke { panic: false }).await.is_err());
-        assert_eq!(lives.get(), 1);
+        assert_eq!(incarnations.get(), 1);
     }
 
     #[test]
@@ -246,7 +246,7 @@ mod tests {
         system.block_on(async {
             let mut guardian = Guardian::builder();
             let mailbox = guardian.mailbox::<Fragile>("fragile");
-            guardian.fail_fast(&mailbox, |notice| Fragile { life: 1, _notice: notice });
+            guardian.fail_fast(&mailbox, |notice| Fragile { incarnation: 1, _notice: notice });
             guardian.start().expect("complete");
             let poke = mailbox.sender::<Poke>();
             tokio::task::yield_now().await;
@@ -258,26 +258,26 @@ mod tests {
 
     #[test]
     fn an_actor_that_keeps_dying_ends_the_process() {
-        let (system, lives) = (System::new(), Rc::new(Cell::new(0)));
-        let counted = lives.clone();
+        let (system, incarnations) = (System::new(), Rc::new(Cell::new(0)));
+        let counted = incarnations.clone();
         system.block_on(async {
             let mut guardian = Guardian::builder();
             let mailbox = guardian.mailbox::<Fragile>("fragile");
             guardian.supervise(&mailbox, move |notice| {
                 counted.set(counted.get() + 1);
-                Fragile { life: counted.get(), _notice: notice }
+                Fragile { incarnation: counted.get(), _notice: notice }
             });
             guardian.start().expect("complete");
             let poke = mailbox.sender::<Poke>();
-            for life in 1..=BUDGET + 1 {
-                while poke.ask(Poke { panic: false }).await != Ok(life) {
+            for incarnation in 1..=BUDGET + 1 {
+                while poke.ask(Poke { panic: false }).await != Ok(incarnation) {
                     tokio::task::yield_now().await;
                 }
                 assert!(poke.ask(Poke { panic: true }).await.is_err());
             }
         });
         assert_eq!(system.run_with_code().expect("the system ran"), EXIT_SOFTWARE);
-        assert_eq!(lives.get(), BUDGET + 1);
+        assert_eq!(incarnations.get(), BUDGET + 1);
     }
 
     #[actix::test]

@@ -41,7 +41,7 @@ pub struct Served {
 pub struct Retire;
 
 /// Shortest time between two publications of the view.
-const SHOW_EVERY: Duration = Duration::from_millis(20);
+const PUBLISH_EVERY: Duration = Duration::from_millis(20);
 
 /// Runs the pure core of the fleet, and carries out its actions.
 pub struct InstanceFleet {
@@ -53,8 +53,8 @@ pub struct InstanceFleet {
     shown: Arc<watch::Sender<Arc<FleetView>>>,
     wake: Option<SpawnHandle>,
     /// When the view was last published, and whether it is due again without another event.
-    showed: Option<Instant>,
-    show_due: bool,
+    published: Option<Instant>,
+    publish_due: bool,
     _notice: DeathNotice,
 }
 
@@ -77,8 +77,8 @@ impl InstanceFleet {
             requests,
             shown,
             wake: None,
-            showed: None,
-            show_due: false,
+            published: None,
+            publish_due: false,
             _notice: notice,
         }
     }
@@ -96,7 +96,7 @@ impl InstanceFleet {
         for action in step.actions {
             self.perform(action, ctx);
         }
-        self.show_soon(ctx);
+        self.publish_throttled(ctx);
         if let Some(old) = self.wake.take() {
             ctx.cancel_future(old);
         }
@@ -109,18 +109,18 @@ impl InstanceFleet {
         }
     }
 
-    /// Publishes the view of the fleet, at most once per [`SHOW_EVERY`]: with thousands of jobs per second it changes
+    /// Publishes the view of the fleet, at most once per [`PUBLISH_EVERY`]: with thousands of jobs per second it changes
     /// far more often than a client can display it.
-    fn show_soon(&mut self, ctx: &mut Context<Self>) {
-        let wait = self.showed.map_or(Duration::ZERO, |at| SHOW_EVERY.saturating_sub(at.elapsed()));
+    fn publish_throttled(&mut self, ctx: &mut Context<Self>) {
+        let wait = self.published.map_or(Duration::ZERO, |at| PUBLISH_EVERY.saturating_sub(at.elapsed()));
         if wait.is_zero() {
-            self.showed = Some(Instant::now());
+            self.published = Some(Instant::now());
             self.shown.send_replace(Arc::new(FleetView::new(&self.core, self.now(), now_ms())));
-        } else if !self.show_due {
-            self.show_due = true;
+        } else if !self.publish_due {
+            self.publish_due = true;
             ctx.run_later(wait, |act, ctx| {
-                act.show_due = false;
-                act.show_soon(ctx);
+                act.publish_due = false;
+                act.publish_throttled(ctx);
             });
         }
     }

@@ -252,7 +252,7 @@ impl QueuePoller {
         }
     }
 
-    fn delete_soon(&mut self, ctx: &mut Context<Self>) {
+    fn delete_buffered(&mut self, ctx: &mut Context<Self>) {
         if self.to_delete.len() >= MAX_BATCH || self.draining {
             self.delete(ctx);
         } else if !self.delete_due && !self.to_delete.is_empty() {
@@ -317,7 +317,7 @@ impl Handler<Done> for QueuePoller {
     fn handle(&mut self, Done(receipt): Done, ctx: &mut Self::Context) {
         self.in_hand.remove(&receipt);
         self.to_delete.push(receipt);
-        self.delete_soon(ctx);
+        self.delete_buffered(ctx);
     }
 }
 

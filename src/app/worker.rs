@@ -171,7 +171,60 @@ fn idle_stop(settings: &Settings) -> IdleStop {
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
+
     use super::*;
+    use crate::{
+        actors::guardian::EXIT_SOFTWARE,
+        cloud::{CloudResult, Interruption, Queues as _},
+        job::Output,
+        testing::{Handler, World},
+    };
+
+    /// A cloud in whose answer the supervisor panics.
+    struct Fatal;
+
+    #[async_trait]
+    impl Metadata for Fatal {
+        async fn instance_id(&self) -> CloudResult<InstanceId> {
+            Ok(InstanceId("i-1".into()))
+        }
+        async fn interruption(&self) -> CloudResult<Option<Interruption>> {
+            panic!("as asked")
+        }
+        async fn ready(&self) -> CloudResult<()> {
+            Ok(())
+        }
+        async fn stop_self(&self) -> CloudResult<()> {
+            Ok(())
+        }
+        async fn lost(&self) {
+            std::future::pending().await
+        }
+    }
+
+    #[test]
+    fn a_worker_whose_supervisor_dies_exits() {
+        let system = actix::System::new();
+        let _world = system.block_on(async {
+            let world = World::new().await;
+            let runner = JobRunner::start(job_runner::Options {
+                handler: Arc::new(Handler(|text: &str| Output::json(&text, text))),
+                threads: 1,
+                results: world.results.clone(),
+                queues: world.queues.clone(),
+                reply_prefix: world.settings.queue.speaker.clone(),
+                instance: "i-1".into(),
+                max_receives: 5,
+            });
+            let requests = (world.requests.clone(), world.queues.polling());
+            let runner = runner.await.expect("started");
+            start_actors(&world.settings, Instant::now(), requests, runner, Arc::new(Fatal)).expect("started");
+            tokio::time::pause(); // the next question about interruptions comes at once
+            world
+        });
+        assert_eq!(system.run_with_code().expect("it ran"), EXIT_SOFTWARE);
+    }
 
     #[test]
     fn the_idle_limit_and_what_is_paid_are_those_of_the_settings() {

@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_message_may_be_as_large_and_as_late_as_the_limits() {
-        assert_eq!(MAX_BODY, 786_432, "1 MiB in base64");
+        assert_eq!((MAX_BODY, MAX_DELAY.as_secs()), (786_432, 900), "1 MiB in base64, and 15 minutes");
         assert!(check_message("q", false, &message(MAX_BODY, MAX_DELAY)).is_ok());
         assert!(check_message("q", false, &message(MAX_BODY + 1, Duration::ZERO)).is_err());
         assert!(check_message("q", false, &message(1, MAX_DELAY + MOMENT)).is_err());
@@ -83,6 +83,7 @@ mod tests {
 
     #[test]
     fn a_receive_and_a_visibility_timeout_may_be_as_long_as_the_limits() {
+        assert_eq!((MAX_BATCH, MAX_WAIT.as_secs(), MAX_VISIBILITY.as_secs()), (10, 20, 43_200));
         assert!(check_receive(1, Duration::ZERO).is_ok() && check_receive(MAX_BATCH, MAX_WAIT).is_ok());
         assert!(check_receive(0, MAX_WAIT).is_err() && check_receive(MAX_BATCH + 1, MAX_WAIT).is_err());
         assert!(check_receive(1, MAX_WAIT + MOMENT).is_err());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{action::Action, calls::PeriodicRead, rules::FleetRules, step::Step, timestamp::Timestamp};
 
-/// Describes the instances periodically. See the module.
+/// Describes the instances periodically.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Descriptions {
     call: PeriodicRead,

@@ -1,6 +1,6 @@
 //! Estimates of how long things take, learned from observations.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use super::{learned_times::LearnedTimes, tracked::BootKind};
 
@@ -121,16 +121,17 @@ impl TimeEstimators {
         }
     }
 
-    /// Returns the remaining time of a stop that has taken `elapsed`.
-    pub fn stop_remaining(&self, elapsed: Duration) -> Duration {
-        remaining(self.stop.median, elapsed)
+    /// Returns how long a stop has taken whose remaining time is at most `left`: see [`remaining`].
+    pub fn stops_within(&self, left: Duration) -> Range<Duration> {
+        let median = self.stop.median;
+        median.saturating_sub(left)..median.saturating_add(left)
     }
 }
 
-/// Returns the remaining time of an operation that usually takes `usual` and has taken `elapsed`. An operation that is
+/// Returns the remaining time of an operation that takes `median` and has taken `elapsed`. An operation that is
 /// already late is expected to take as much longer as it is late.
-fn remaining(usual: Duration, elapsed: Duration) -> Duration {
-    usual.abs_diff(elapsed)
+fn remaining(median: Duration, elapsed: Duration) -> Duration {
+    median.abs_diff(elapsed)
 }
 
 #[cfg(test)]

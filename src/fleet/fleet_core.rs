@@ -15,7 +15,7 @@ use super::{
     launches::{Launches, Shortage},
     policy::{self, Known},
     rules::{FleetRules, Policy},
-    schedule::scheduled,
+    schedule::{next_change, scheduled},
     situation::Situation,
     starts::Starts,
     step::Step,
@@ -180,6 +180,9 @@ impl FleetCore {
     fn decide(&mut self) -> Step {
         let mut step = self.demand.decide(self.now, &self.rules);
         self.target = policy::target(&self.known(), &self.rules);
+        if let Some(left) = next_change(&self.rules.schedule, self.clock()) {
+            step.wake(self.now, self.now + left);
+        }
         if let Some(described_as_of) = self.descriptions.as_of() {
             step.merge(self.decide_changes(described_as_of));
         }
@@ -210,7 +213,11 @@ impl FleetCore {
         step.merge(starts);
 
         if missing > 0 {
-            missing = missing.saturating_sub(forecast::soon_restartable(self.now, instances, &self.estimators));
+            let (restartable, changes_at) = forecast::soon_restartable(self.now, instances, &self.estimators);
+            missing = missing.saturating_sub(restartable);
+            if let Some(at) = changes_at {
+                step.wake(self.now, at);
+            }
         }
         let shortage = Shortage {
             missing,

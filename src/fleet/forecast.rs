@@ -35,10 +35,18 @@ pub(super) fn booting(
     groups
 }
 
-/// Returns the number of stopping instances that will have stopped and restarted before a new instance would be up.
-pub(super) fn soon_restartable(now: Timestamp, instances: &Instances, estimators: &TimeEstimators) -> usize {
+/// Returns the number of stopping instances that will have stopped and restarted before a new instance would be up, and
+/// when time alone changes that number.
+pub(super) fn soon_restartable(
+    now: Timestamp,
+    instances: &Instances,
+    estimators: &TimeEstimators,
+) -> (usize, Option<Timestamp>) {
     let learned = estimators.learned();
-    let Some(spare) = learned.boot_cold.checked_sub(learned.boot_warm) else { return 0 };
-    let in_time = |since| estimators.stop_remaining(now.saturating_since(since)) <= spare;
-    instances.of(Role::Stopping).filter(|(since, _)| in_time(*since)).count()
+    let Some(spare) = learned.boot_cold.checked_sub(learned.boot_warm) else { return (0, None) };
+    let in_time = estimators.stops_within(spare);
+    let since = || instances.of(Role::Stopping).map(|(since, _)| since);
+    let count = since().filter(|since| in_time.contains(&now.saturating_since(*since))).count();
+    let changes = since().flat_map(|since| [since + in_time.start, since + in_time.end]);
+    (count, changes.filter(|at| *at > now).min())
 }

@@ -20,7 +20,7 @@ use super::{
 /// Handle to an instance, valid until the instance is removed.
 pub(super) type Key = usize;
 
-/// The registry of instances. See the module.
+/// Indexes instances by identifier and by role.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Instances {
     tracked: Slab<Tracked>,

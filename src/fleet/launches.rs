@@ -83,7 +83,7 @@ pub(super) struct Shortage {
     pub not_before: Timestamp,
 }
 
-/// Launches instances. See the module.
+/// Launches instances, and tracks each launch until it is no longer uncertain.
 #[derive(Clone, Debug)]
 pub(super) struct Launches {
     /// The controller epoch, which makes the tokens differ from those of other controllers.

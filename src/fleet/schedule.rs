@@ -91,6 +91,17 @@ pub fn scheduled(schedule: &[Window], clock: Duration) -> usize {
     schedule.iter().filter(open).map(|w| w.least).max().unwrap_or(0)
 }
 
+/// Returns the time from `clock` to the next minute at which a window may open or close; `None` without a schedule.
+pub(super) fn next_change(schedule: &[Window], clock: Duration) -> Option<Duration> {
+    let day = Duration::from_secs(60 * u64::from(DAY));
+    let since_midnight = Duration::new(clock.as_secs() % day.as_secs(), clock.subsec_nanos());
+    let until = |minute: u32| {
+        let at = Duration::from_secs(60 * u64::from(minute));
+        if at > since_midnight { at - since_midnight } else { at + day - since_midnight }
+    };
+    schedule.iter().flat_map(|w| [until(w.from), until(w.to)]).min()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

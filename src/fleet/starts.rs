@@ -54,10 +54,11 @@ impl Starts {
         }
     }
 
-    /// Gives up starts that were requested `fleet.boot_timeout` ago, except those with a call under way.
+    /// Gives up starts that were requested `fleet.boot_timeout` before the latest description, except those with a call
+    /// under way.
     pub fn give_up(&mut self, situation: &Situation, instances: &mut Instances) {
-        let now = situation.now;
-        let overdue = |(requested, _): &(Timestamp, Key)| *requested + situation.rules.boot_timeout <= now;
+        let (now, timeout) = (situation.now, situation.rules.boot_timeout);
+        let overdue = |(requested, _): &(Timestamp, Key)| *requested + timeout <= situation.described_as_of;
         let called = |key: &Key| instances.get(*key).startup.start.is_some_and(|start| start.called.is_some());
         let overdue = instances.of(Role::Starting).take_while(overdue).map(|(_, key)| key);
         let keys: Vec<Key> = overdue.filter(|key| !called(key)).collect();
@@ -90,14 +91,19 @@ impl Starts {
                 keys.push(key); // the rest follows with the next call
             }
         }
+        if missing > 0 {
+            let retries = instances.of(Role::Startable).map(|(_, key)| instances.get(key).startup.not_before);
+            if let Some(at) = retries.filter(|at| *at > now).min() {
+                step.wake(now, at);
+            }
+        }
         if !keys.is_empty() && self.bucket.ready(now) {
             step.actions.push(self.start(now, &keys, instances, inputs, journal));
         }
-        for (requested, key) in instances.of(Role::Starting) {
+        for (_, key) in instances.of(Role::Starting) {
             if let Some(due) = instances.get(key).startup.start.and_then(|start| start.due()) {
                 step.wake(now, due.max(self.bucket.next()));
             }
-            step.wake(now, requested + situation.rules.boot_timeout);
         }
         if wanted > 0 {
             step.wake(now, self.bucket.next());

@@ -13,7 +13,7 @@ use super::{
 /// Consecutive failed starts after which a stopped instance is not worth keeping.
 const USELESS: u32 = 3;
 
-/// Chooses the stopped instances to terminate. See the module.
+/// Chooses the stopped instances to terminate.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sweep {
     next: Timestamp,

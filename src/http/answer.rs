@@ -185,7 +185,9 @@ mod tests {
         let id = JobId(5);
         let result = serde_json::to_vec(&recognition()).expect("JSON");
         let reply = Reply { id, outcome: Ok(result.into()), worker: "i-1".into(), worker_ms: 12.5 };
-        let json = serde_json::to_value(Answer::replied("a.jpg".into(), reply).expect("done")).expect("JSON");
+        let answer = Answer::replied("a.jpg".into(), reply).expect("done");
+        assert_eq!(answer.label(), Some("Ada"));
+        let json = serde_json::to_value(answer).expect("JSON");
         assert_eq!(json["id"], json!(id.to_string()));
         assert_eq!(json["status"], "done");
         assert_eq!((&json["label"], &json["model"]), (&json!("Ada"), &json!("m")));

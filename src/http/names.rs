@@ -30,7 +30,7 @@ pub(super) fn safe_file_name(raw: &str) -> String {
 /// Returns whether a character is a line or paragraph separator or a bidirectional control, which make a printed name
 /// look like another.
 fn is_deceptive(c: char) -> bool {
-    matches!(c, '\u{2028}' | '\u{2029}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    matches!(c, '\u{2028}' | '\u{2029}' | '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -55,6 +55,16 @@ mod tests {
             ("gpj.\u{202E}exe", "gpj.exe"),
         ] {
             assert_eq!(safe_file_name(raw), safe, "{raw:?}");
+        }
+    }
+
+    /// The characters with the property `Bidi_Control` of Unicode 17, and the separators of lines and paragraphs.
+    #[test]
+    fn no_character_changes_how_a_name_is_read() {
+        let controls =
+            "\u{61C}\u{200E}\u{200F}\u{202A}\u{202B}\u{202C}\u{202D}\u{202E}\u{2066}\u{2067}\u{2068}\u{2069}";
+        for c in controls.chars().chain(['\u{2028}', '\u{2029}', '\u{7F}', '\u{85}', '\u{1B}']) {
+            assert_eq!(safe_file_name(&format!("gpj{c}exe.png")), "gpjexe.png", "{c:?}");
         }
     }
 

@@ -48,3 +48,22 @@ impl Int8 {
         Self::NotX86
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn int8_is_chosen_by_what_the_kernel_says_of_the_cpu() {
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").expect("readable");
+        let flags = cpuinfo.lines().find(|line| line.starts_with("flags"));
+        let has = |flag| flags.is_some_and(|flags| flags.split_whitespace().any(|f| f == flag));
+        let expected = match (cfg!(target_arch = "x86_64"), has("avx512_vnni"), has("avx_vnni")) {
+            (false, _, _) => Int8::NotX86,
+            (true, true, _) => Int8::Avx512Vnni,
+            (true, false, true) => Int8::AvxVnni,
+            (true, false, false) => Int8::NoVnni,
+        };
+        assert_eq!(Int8::detect(), expected);
+    }
+}

@@ -3,7 +3,7 @@
 //!
 //! A full batch shows that jobs are waiting in the queue, so no worker is idle. The worker then polls shortly before a
 //! thread is free, for as many jobs as its threads will begin within [`Prefetch::max_prefetch_delay`] if each takes the
-//! usual service time: one call for several jobs. After a batch that was not full, it polls when a thread is free, for
+//! mean service time: one call for several jobs. After a batch that was not full, it polls when a thread is free, for
 //! one job per free thread. It prefetches nothing behind a job that has already taken longer than
 //! [`ServiceTime::upper_bound`].
 
@@ -22,7 +22,7 @@ const PER_THREAD: usize = 2;
 pub struct Prefetch {
     /// How long before a thread is free the queue is polled: the round-trip time of one receive.
     pub lead: Duration,
-    /// Longest time that a received job waits for a thread if jobs take their usual time. At least `lead`.
+    /// Longest time that a received job waits for a thread if jobs take the mean service time. At least `lead`.
     pub max_prefetch_delay: Duration,
 }
 
@@ -80,12 +80,11 @@ impl Starts {
     fn new(load: &Load, now: Instant) -> Self {
         let estimate = load.service_time.filter(|_| load.batch_was_full); // otherwise only free threads count
         let idle = load.threads.saturating_sub(load.begun.len());
-        let end = |usual: ServiceTime, begun: Instant| {
-            (now <= begun + usual.upper_bound).then(|| now.max(begun + usual.mean))
-        };
+        let end =
+            |time: ServiceTime, begun: Instant| (now <= begun + time.upper_bound).then(|| now.max(begun + time.mean));
         let ends = load.begun.iter().filter_map(|begun| end(estimate?, *begun));
         let free = std::iter::repeat_n(now, idle).chain(ends).map(Reverse).collect();
-        let mut starts = Self { free, mean: estimate.map(|usual| usual.mean) };
+        let mut starts = Self { free, mean: estimate.map(|time| time.mean) };
         starts.by_ref().take(load.waiting).for_each(drop); // for jobs already in hand
         starts
     }
@@ -113,20 +112,20 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
-    fn steady(usual: u64) -> ServiceTime {
-        ServiceTime { mean: ms(usual), upper_bound: ms(usual) }
+    fn steady(mean: u64) -> ServiceTime {
+        ServiceTime { mean: ms(mean), upper_bound: ms(mean) }
     }
 
-    fn load(threads: usize, usual: u64, begun: &[Instant], waiting: usize, batch_was_full: bool) -> Load {
-        Load { threads, service_time: Some(steady(usual)), begun: begun.to_vec(), waiting, batch_was_full }
+    fn load(threads: usize, mean: u64, begun: &[Instant], waiting: usize, batch_was_full: bool) -> Load {
+        Load { threads, service_time: Some(steady(mean)), begun: begun.to_vec(), waiting, batch_was_full }
     }
 
     #[tokio::test]
     async fn an_idle_worker_polls_for_one_job_per_thread() {
         let now = Instant::now();
-        for usual in [None, Some(steady(1)), Some(steady(25))] {
-            let load = Load { threads: 2, service_time: usual, begun: vec![], waiting: 0, batch_was_full: false };
-            assert_eq!(PREFETCH.decide(&load, now), PollDecision::Now(2), "{usual:?}");
+        for service_time in [None, Some(steady(1)), Some(steady(25))] {
+            let load = Load { threads: 2, service_time, begun: vec![], waiting: 0, batch_was_full: false };
+            assert_eq!(PREFETCH.decide(&load, now), PollDecision::Now(2), "{service_time:?}");
         }
     }
 
@@ -144,8 +143,8 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_a_late_job_is_expected_at_any_moment_but_not_for_ever() {
         let now = Instant::now() + ms(1_000);
-        let usual = Some(ServiceTime { mean: ms(10), upper_bound: ms(60) });
-        let load = |begun| Load { threads: 2, service_time: usual, begun, waiting: 0, batch_was_full: true };
+        let service_time = Some(ServiceTime { mean: ms(10), upper_bound: ms(60) });
+        let load = |begun| Load { threads: 2, service_time, begun, waiting: 0, batch_was_full: true };
         assert_eq!(PREFETCH.decide(&load(vec![now - ms(59), now]), now), PollDecision::Now(4));
         assert_eq!(PREFETCH.decide(&load(vec![now - ms(61), now - ms(61)]), now), PollDecision::Later);
     }
@@ -167,28 +166,28 @@ mod tests {
     }
 
     proptest! {
-        /// Jobs that take the usual time, from a queue that is never empty and answers immediately.
+        /// Jobs that take the mean service time, from a queue that is never empty and answers immediately.
         #[test]
         fn no_job_waits_longer_than_the_prefetch_delay_and_no_thread_waits(
-            threads in 1usize..9, usual in 1u64..80, step in 1u64..3, steps in 50usize..200,
+            threads in 1usize..9, mean in 1u64..80, step in 1u64..3, steps in 50usize..200,
         ) {
             let start = Instant::now();
             let (mut begun, mut waiting): (Vec<Instant>, Vec<Instant>) = (vec![], vec![]);
             for at in 0..steps {
                 let now = start + ms(at as u64 * step);
-                begun.retain(|b| *b + ms(usual) > now);
+                begun.retain(|b| *b + ms(mean) > now);
                 let begin = |begun: &mut Vec<Instant>, waiting: &mut Vec<Instant>| {
                     while begun.len() < threads && !waiting.is_empty() {
                         let received = waiting.remove(0);
                         // This loop notices up to one step late that a thread is free, and so once for each job that
                         // the thread begins before this one.
-                        let late = ms(step) * (1 + PREFETCH.max_prefetch_delay.as_millis() as u32 / usual as u32);
+                        let late = ms(step) * (1 + PREFETCH.max_prefetch_delay.as_millis() as u32 / mean as u32);
                         assert!(now - received <= PREFETCH.max_prefetch_delay + late, "held for {:?}", now - received);
                         begun.push(now);
                     }
                 };
                 begin(&mut begun, &mut waiting);
-                while let PollDecision::Now(n) = PREFETCH.decide(&load(threads, usual, &begun, waiting.len(), true), now) {
+                while let PollDecision::Now(n) = PREFETCH.decide(&load(threads, mean, &begun, waiting.len(), true), now) {
                     prop_assert!((1..=MAX_BATCH).contains(&n));
                     waiting.extend(std::iter::repeat_n(now, n));
                     begin(&mut begun, &mut waiting);

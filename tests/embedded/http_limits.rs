@@ -74,6 +74,22 @@ async fn raw(server: &Rollcall, bytes: &[u8]) -> String {
     answer
 }
 
+/// Sends bytes as they are, and one more now and then for as long as the server takes them. Returns what comes back
+/// first.
+async fn trickle(server: &Rollcall, bytes: &[u8]) -> String {
+    let address = server.url("").trim_start_matches("http://").to_owned();
+    let mut stream = TcpStream::connect(&address).await.expect("connects");
+    stream.write_all(bytes).await.expect("sends");
+    let mut answer = vec![0; 1024];
+    for _ in 0..200 {
+        match tokio::time::timeout(Duration::from_millis(100), stream.read(&mut answer)).await {
+            Ok(read) => return String::from_utf8_lossy(&answer[..read.expect("an answer")]).into_owned(),
+            Err(_) => stream.write_all(b"x").await.expect("sends"),
+        }
+    }
+    String::new()
+}
+
 #[tokio::test]
 async fn too_large_uploads_are_refused_with_the_limit_and_held_by_nobody() {
     let server = start().await;
@@ -182,6 +198,8 @@ async fn slow_senders_are_let_go() {
     let answer = raw(&server, slow_body.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     assert!(answer.contains("did not arrive within 2 s"), "{answer}");
+    let answer = trickle(&server, slow_body.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "a byte now and then is no progress: {answer}");
     let answer = raw(&server, b"POST / HTTP/1.1\r\nHost: loc").await;
     assert!(answer.starts_with("HTTP/1.1 408"), "a slow head: {answer}");
     assert_still_works(&server).await;

@@ -12,7 +12,7 @@ use rollcall::{
     settings::{Policy, Window},
 };
 
-use crate::fleet_support::script::{self, SECOND};
+use crate::fleet_support::script::{self, SECOND, Script};
 
 fn rules(policy: Policy) -> FleetRules {
     FleetRules { policy, ..script::rules() }
@@ -164,6 +164,16 @@ proptest! {
         let scheduled = FleetRules { schedule: vec![window], ..rules.clone() };
         prop_assert_eq!(target(&known, &scheduled), target(&known, &rules).max(least).min(known.cap));
     }
+}
+
+#[test]
+fn a_window_of_the_schedule_opens_at_its_minute() {
+    let hour = Duration::from_secs(3600);
+    let schedule = vec!["daily 00:05-00:06 2".parse().expect("a window")];
+    let rules = FleetRules { schedule, poll_every: hour, describe_every: hour, ..rules(Policy::OnePerJob) };
+    let mut script = Script::with(rules, &[]);
+    script.run_until(310.0);
+    assert_eq!(script.launches().iter().map(|(at, _, count)| (*at, *count)).collect::<Vec<_>>(), [(300.0, 2)]);
 }
 
 #[test]

@@ -285,6 +285,24 @@ fn a_start_that_is_not_accepted_within_boot_timeout_is_given_up_unless_a_call_is
 }
 
 #[test]
+fn a_start_is_not_given_up_while_the_cloud_does_not_answer() {
+    let rules = FleetRules { boot_timeout: 40 * SECOND, describe_lag: Duration::ZERO, ..rules() };
+    let mut script = Script::with(rules, &[Stopped]);
+    script.jobs(1);
+    let requested = script.starts()[0].0;
+    script.answers = false;
+    script.run_until(requested + 50.0);
+    script.started("i-0", Err(no_answer()));
+    script.run_for(0.2);
+    assert_eq!((script.core.serving(), script.launches().len()), (1, 0), "it may have been carried out unseen");
+    script.answers = true;
+    script.run_for(60.0);
+    script.started("i-0", Err(no_answer()));
+    script.run_for(0.2);
+    assert_eq!(script.launches().len(), 1, "it is given up, and another serves");
+}
+
+#[test]
 fn a_new_controller_starts_at_once_but_launches_and_sweeps_only_when_earlier_requests_must_show() {
     let rules = FleetRules { keep_stopped: 0, sweep_every: SECOND, max_instances: 5, ..lagging() };
     let mut script = Script::new(rules);

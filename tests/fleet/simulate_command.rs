@@ -39,7 +39,7 @@ fn written(dir: &Path, name: &str, text: &str) -> String {
 
 #[test]
 fn the_json_report_has_every_figure() {
-    let r = one_run(&["--trace", "report-30", "--policy", "report", "--warm", "3"]);
+    let r = one_run(&["--trace", "report-30", "--policy", "one-per-job", "--warm", "3"]);
     for key in ["makespan_s", "billed_instance_s", "stopped_hours", "cost", "simulated_s"] {
         assert!(r[key].as_f64().is_some_and(|n| n > 0.0), "{key}: {}", r[key]);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rollcall::{
     cloud::InstanceState,
-    fleet::{Action, Event, FleetRules},
+    fleet::{Action, Event, FleetRules, Timestamp},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,19 +22,26 @@ pub enum Bug {
     NoPatience,
     /// The core is not woken when it has requested it.
     NoTicks,
+    /// The core is woken a second late.
+    LateTicks,
     /// Starts never reach the cloud.
     StartsDropped,
+    /// Each read goes out twice.
+    ReadsDoubled,
 }
 
 impl Bug {
-    pub const ALL: [Self; 7] = [
-        Self::IntentsNotCounted,
-        Self::LaunchesDoubled,
-        Self::TokensChange,
-        Self::RunningLooksStopped,
-        Self::NoPatience,
-        Self::NoTicks,
-        Self::StartsDropped,
+    /// Each bug, and what the check says that is there to catch it.
+    pub const ALL: [(Self, &str); 9] = [
+        (Self::IntentsNotCounted, "and the controller counts"),
+        (Self::LaunchesDoubled, "may come, with a cap of"),
+        (Self::TokensChange, "may come, with a cap of"),
+        (Self::RunningLooksStopped, "was terminated at work"),
+        (Self::NoPatience, "may come, with a cap of"),
+        (Self::NoTicks, "it never ends"),
+        (Self::LateTicks, "without having asked to be woken"),
+        (Self::StartsDropped, "it never ends"),
+        (Self::ReadsDoubled, "is called too often"),
     ];
 
     pub fn rules(self, rules: &FleetRules) -> FleetRules {
@@ -66,6 +73,14 @@ impl Bug {
         }
     }
 
+    pub fn wake_at(self, wake_at: Option<Timestamp>) -> Option<Timestamp> {
+        match self {
+            Self::NoTicks => None,
+            Self::LateTicks => wake_at.map(|at| at + Duration::from_secs(1)),
+            _ => wake_at,
+        }
+    }
+
     pub fn actions(self, actions: Vec<Action>, n: u32) -> Vec<Action> {
         let change = |action| match (self, action) {
             (Self::LaunchesDoubled, Action::Launch { token, count }) => {
@@ -75,6 +90,7 @@ impl Bug {
                 vec![Action::Launch { token: format!("{token}-{n}"), count }]
             }
             (Self::StartsDropped, Action::Start { .. }) => Vec::new(),
+            (Self::ReadsDoubled, read @ (Action::ReadDepth | Action::Describe { .. })) => vec![read.clone(), read],
             (_, action) => vec![action],
         };
         actions.into_iter().flat_map(change).collect()

@@ -31,6 +31,13 @@ impl Promises {
         }
     }
 
+    /// Checks a step for which the controller has not asked to be woken.
+    pub fn probed(&mut self, at: Timestamp, step: &Step) {
+        if !step.actions.is_empty() {
+            self.broken = Some(format!("without having asked to be woken at {at:?}, it does {:?}", step.actions));
+        }
+    }
+
     /// Checks a call of the controller.
     pub fn called(&mut self, epoch: u64, action: &Action, env: &mut Environment) {
         if epoch != self.epoch {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rollcall::fleet::{Event, FleetCore, FleetRules, Timestamp, scheduled};
+use rollcall::fleet::{Event, FleetCore, FleetRules, Policy, Timestamp, scheduled};
 
 use super::{
     bugs::Bug,
@@ -87,6 +87,7 @@ impl World {
                 return Err(Promises::never_ends(self));
             }
             let wake = self.wake();
+            self.probe(wake);
             match (self.env.next_at(), wake) {
                 (Some(at), wake) if wake.is_none_or(|wake| at <= wake) => {
                     let Some(what) = self.env.next() else { continue };
@@ -128,11 +129,20 @@ impl World {
 
     /// Returns when the controller must be woken.
     fn wake(&self) -> Option<Ms> {
-        if self.bug == Bug::NoTicks || self.core.is_none() {
-            return None;
-        }
+        self.core.as_ref()?;
         let wake_at = self.started + self.wake_at?.since_start().as_nanos().div_ceil(1_000_000) as Ms;
         Some(wake_at.max(self.env.now))
+    }
+
+    /// Steps a copy of the controller shortly before the next event or wake-up: time alone must not change what it does.
+    /// The forecast of the deadline policy changes all the time; it decides when something happens.
+    fn probe(&mut self, wake: Option<Ms>) {
+        let Some(core) = self.core.as_ref().filter(|core| core.rules().policy != Policy::Deadline) else { return };
+        let Some(next) = [self.env.next_at(), wake].into_iter().flatten().min() else { return };
+        if next > self.env.now + 1 && self.env.now % 4 == 0 {
+            let at = Timestamp::new(Duration::from_millis(next - 1 - self.started));
+            self.promises.probed(at, &core.clone().step(Event::Tick, at));
+        }
     }
 
     /// Steps the controller, and makes the calls that it requests.
@@ -146,7 +156,7 @@ impl World {
         }
         let step = core.step(event, now);
         self.promises.stepped(now, &step);
-        self.wake_at = step.wake_at;
+        self.wake_at = self.bug.wake_at(step.wake_at);
         for action in self.bug.actions(step.actions, self.steps) {
             self.env.say(|| format!("  action {action:?}"));
             self.promises.called(self.epoch, &action, &mut self.env);
