@@ -2,15 +2,18 @@
 //! decisions.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Write as _},
+    fs::File,
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::Path,
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     thread::JoinHandle,
     time::Duration,
 };
 
-use crate::fleet::{Event, FleetCore, Timestamp, event_log::EventEncoder};
+use crate::{
+    fleet::{Event, FleetCore, Timestamp, event_log::EventEncoder},
+    private_files::{create_private, create_private_folder},
+};
 
 /// Maximum size of an event log in bytes. A log with a gap could not be replayed, so recording ends when it is full.
 const MAX_BYTES: u64 = 64 << 20;
@@ -38,11 +41,15 @@ impl EventRecorder {
     /// Fails if the file or its folder cannot be created or written.
     pub fn open(path: &Path, core: &FleetCore) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
+            create_private_folder(folder)?;
         }
         let used = path.metadata().map_or(0, |m| m.len());
         let anew = used > MAX_BYTES / 2;
-        let file = OpenOptions::new().create(true).append(!anew).write(true).truncate(anew).open(path)?;
+        let mut file = create_private(path)?;
+        if anew {
+            file.set_len(0)?;
+        }
+        file.seek(SeekFrom::End(0))?;
         let (lines, waiting) = sync_channel(MAX_WAITING);
         let (open, closing) = sync_channel(0);
         let writer = std::thread::Builder::new().name("fleet-record".into());
@@ -106,7 +113,6 @@ fn write(mut file: File, lines: &Receiver<String>, closing: &Receiver<()>) {
 }
 
 fn ends_with_newline(path: &Path) -> io::Result<bool> {
-    use std::io::{Read as _, Seek as _, SeekFrom};
     let mut file = File::open(path)?;
     file.seek(SeekFrom::End(-1))?;
     let mut last = [0];
@@ -116,6 +122,8 @@ fn ends_with_newline(path: &Path) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::OpenOptions, os::unix::fs::PermissionsExt as _};
+
     use super::*;
     use crate::{
         fleet::event_log::replay,
@@ -158,6 +166,9 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let text = std::fs::read_to_string(&path).expect("the event log");
+        for (path, mode) in [(path.as_path(), 0o600), (path.parent().expect("a folder"), 0o700)] {
+            assert_eq!(path.metadata().expect("it exists").permissions().mode() & 0o777, mode, "{path:?}");
+        }
         assert!(text.contains(r#""epoch":1"#) && text.contains(r#""epoch":2"#), "{text}");
     }
 }

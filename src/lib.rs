@@ -78,6 +78,7 @@ pub mod fleet_log;
 mod http;
 pub mod inference;
 pub mod job;
+mod private_files;
 pub mod recognition;
 mod results;
 pub mod settings;

@@ -15,8 +15,8 @@ use super::*;
 use crate::{
     actors::{guardian::Guardian, mailbox::Mailbox, queue_poller::QueuePoller, reply_router::ReplyRouter},
     client::{JobClient, Options},
-    cloud::Queue,
-    fleet::view::FleetView,
+    cloud::{Depth, Queue},
+    fleet::{Counts, view::FleetView},
     inference::gallery_store::GalleryStore,
     job::{Job, JobId, Output},
     results::ResultStore,
@@ -52,7 +52,10 @@ fn state_with(
         reply_to: settings.queue.speaker.clone(),
     };
     let gallery = GalleryStore::new(world.objects.clone(), settings.store.state.clone(), settings.gallery.clone());
-    let (_, fleet) = watch::channel(Arc::new(FleetView::default()));
+    let counts = Counts { pending: 6, running: 7, stopping: 8, stopped: 9, shutting_down: 10, terminated: 11 };
+    let depth = Depth { visible: 3, in_flight: 4, delayed: 5 };
+    let view = FleetView { demand: 12, target: 13, depth, counts, ..FleetView::default() };
+    let (_, fleet) = watch::channel(Arc::new(view));
     let (_, ending) = watch::channel(false);
     web::Data::new(State {
         web: WebTier::new(settings, JobClient::new(options, ports, None), gallery, fleet),
@@ -346,10 +349,17 @@ async fn metrics_are_by_route_and_have_the_documented_names() {
         r#"rollcall_http_requests_total{route="unknown",method="GET",status="404"} 1"#,
         r#"rollcall_http_request_seconds"#,
         r#"rollcall_uploads_waiting 1"#,
-        r#"rollcall_demand_jobs 0"#,
-        r#"rollcall_target_instances 0"#,
-        r#"rollcall_queue_jobs{state="visible"} 0"#,
-        r#"rollcall_instances{state="running"} 0"#,
+        r#"rollcall_demand_jobs 12"#,
+        r#"rollcall_target_instances 13"#,
+        r#"rollcall_queue_jobs{state="visible"} 3"#,
+        r#"rollcall_queue_jobs{state="in-flight"} 4"#,
+        r#"rollcall_queue_jobs{state="delayed"} 5"#,
+        r#"rollcall_instances{state="pending"} 6"#,
+        r#"rollcall_instances{state="running"} 7"#,
+        r#"rollcall_instances{state="stopping"} 8"#,
+        r#"rollcall_instances{state="stopped"} 9"#,
+        r#"rollcall_instances{state="shutting-down"} 10"#,
+        r#"rollcall_instances{state="terminated"} 11"#,
     ] {
         assert!(counted.contains(line), "{line} in {counted}");
     }

@@ -132,6 +132,23 @@ fn deadline_counts_each_instance_on_its_way_and_expects_a_late_one_to_be_late() 
     assert_eq!(script.launches().len(), 2, "they are so late that they would not finish");
 }
 
+#[test]
+fn deadline_counts_launches_that_have_not_shown_by_the_time_they_have_taken() {
+    let lag = 100 * SECOND;
+    let rules = FleetRules { policy: Policy::Deadline, target_latency: 30 * SECOND, describe_lag: lag, ..rules() };
+    let mut script = Script::new(rules);
+    script.run_until(105.0);
+    script.jobs(30);
+    let (launched, token, count) = script.launches()[0];
+    let token = token.to_owned();
+    assert_eq!(count, 2);
+    script.launched(&token, Ok(&["i-0", "i-1"]));
+    script.run_until(launched + 20.0);
+    // They will run in 5 of the 40 s, and then do 35 jobs each; at their launch they would have done 15 each.
+    script.jobs(60);
+    assert_eq!((script.core.target(), script.launches().len()), (2, 1));
+}
+
 fn of(script: &Script, kind: Kind) -> Vec<&Decision> {
     script.core.decisions().iter().map(|d| &**d).filter(|d| d.kind == kind).collect()
 }

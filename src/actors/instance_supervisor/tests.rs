@@ -13,7 +13,7 @@ use crate::{
         queue_poller::{Owner, PollerOptions},
     },
     cloud::{
-        CloudError, CloudResult, ETag, InstanceId, Interruption, NewObject, Object, ObjectInfo, ObjectStore,
+        CloudError, CloudResult, ETag, InstanceId, Interruption, MAX_BATCH, NewObject, Object, ObjectInfo, ObjectStore,
         Precondition, Queue,
     },
     fleet::IdleStop,
@@ -111,6 +111,10 @@ struct Worker {
 
 /// Starts a worker of one thread, whose jobs wait for the gate.
 async fn start(world: &World, cloud: Arc<Cloud>, idle: Duration) -> Worker {
+    start_with(world, cloud, idle, 1).await
+}
+
+async fn start_with(world: &World, cloud: Arc<Cloud>, idle: Duration, threads: usize) -> Worker {
     let gate = Arc::<Gate>::default();
     let held = gate.clone();
     let runner = JobRunner::start(Options {
@@ -118,7 +122,7 @@ async fn start(world: &World, cloud: Arc<Cloud>, idle: Duration) -> Worker {
             held.wait();
             Output::json(&text, text)
         })),
-        threads: 1,
+        threads,
         results: world.results.clone(),
         queues: world.queues.clone(),
         reply_prefix: world.settings.queue.speaker.clone(),
@@ -135,7 +139,7 @@ async fn start(world: &World, cloud: Arc<Cloud>, idle: Duration) -> Worker {
     guardian.supervise(&timer, move |notice| IdleTimer::new(rule, born, expired.clone(), notice));
     let lead = Duration::from_millis(1);
     let prefetch = Prefetch { lead, max_prefetch_delay: lead };
-    let limits = Limits { threads: 1, prefetch, drain_timeout: Duration::from_secs(20) };
+    let limits = Limits { threads, prefetch, drain_timeout: Duration::from_secs(20) };
     let peers = Peers::new(&poller, &timer);
     guardian.fail_fast(&supervisor, move |notice| InstanceSupervisor::new(runner, limits, cloud, peers, notice));
     let options = PollerOptions {
@@ -197,6 +201,37 @@ fn a_job_leaves_the_queue_when_it_is_done_and_not_when_it_is_received() {
         assert!(world.results.get(JobId(1)).await.expect("read").is_some(), "its result is kept before it is deleted");
         worker.end.tell(End(EndReason::Signal));
         Box::leak(Box::new(world)); // until the system has ended
+    });
+    assert_eq!(code, 0);
+}
+
+#[test]
+fn a_worker_runs_only_so_far_ahead_of_a_slow_store() {
+    const JOBS: u64 = 60;
+    let code = run(async {
+        let mut world = World::new().await;
+        let (writes, flushes) = (Semaphore::new(0), Semaphore::new(1000));
+        let held = Arc::new(Held { store: world.objects.clone(), writes, flushes });
+        world.results = ResultStore::new(held.clone(), world.settings.store.clone());
+        for id in 0..JOBS {
+            world.send(&world.job(u128::from(id), "x")).await;
+        }
+        let worker = start_with(&world, Arc::default(), Duration::from_secs(60), 2).await;
+        worker.gate.open();
+        let in_hand = async || world.requests.depth().await.expect("a depth").in_flight;
+        let mut settled = (0, 0); // for how many looks the number has been the same
+        while settled.1 < 40 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let now = in_hand().await;
+            settled = if now == settled.0 && now > 0 { (now, settled.1 + 1) } else { (now, 0) };
+        }
+        // The last poll may have been for some more.
+        let limit = 2 * UNPERSISTED as u64;
+        assert!((limit..limit + 2 * MAX_BATCH as u64).contains(&settled.0), "{} of {limit}", settled.0);
+        held.writes.add_permits(1000);
+        depth(&*world.requests, 0, 0).await;
+        worker.end.tell(End(EndReason::Signal));
+        Box::leak(Box::new(world));
     });
     assert_eq!(code, 0);
 }

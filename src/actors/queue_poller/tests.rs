@@ -207,6 +207,26 @@ async fn after_an_empty_final_poll_the_queue_is_reported_empty_and_no_further_po
 }
 
 #[actix::test]
+async fn a_drain_waits_for_the_poll_under_way_of_a_remote_queue_and_returns_what_it_brings() {
+    let mut world = world(true).await;
+    world.drain();
+    run_actors().await;
+    assert!(world.said.try_recv().is_err(), "the poll may still bring messages");
+    world.queue.answer(&["a"]);
+    run_actors().await;
+    assert_eq!(world.said.try_recv(), Ok(Said::Drained));
+    assert_eq!(*world.queue.returned_to_queue.lock().expect("no panic"), 1);
+}
+
+#[actix::test]
+async fn a_drain_drops_the_poll_under_way_of_a_local_queue() {
+    let mut world = world(false).await;
+    world.drain();
+    run_actors().await;
+    assert_eq!(world.said.try_recv(), Ok(Said::Drained));
+}
+
+#[actix::test]
 async fn a_full_batch_of_deletes_does_not_wait_for_more_and_neither_does_one_while_draining() {
     let mut world = world_with(true, Duration::from_secs(3600)).await;
     let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"];

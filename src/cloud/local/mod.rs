@@ -6,7 +6,6 @@ mod clock;
 mod group_sync;
 mod journal;
 mod objects;
-mod private_files;
 mod processes;
 mod queue;
 pub mod queue_index;

@@ -16,12 +16,14 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
-use super::private_files::{create_private, create_private_folder};
 #[cfg(target_os = "linux")]
 use super::unnamed_file;
-use crate::cloud::{
-    CloudError, CloudResult, ETag, NewObject, Object, ObjectInfo, ObjectStore, Precondition,
-    object_key::{check_bucket, check_key, check_prefix},
+use crate::{
+    cloud::{
+        CloudError, CloudResult, ETag, NewObject, Object, ObjectInfo, ObjectStore, Precondition,
+        object_key::{check_bucket, check_key, check_prefix},
+    },
+    private_files::{create_private, create_private_folder},
 };
 
 /// Number of lock files. With this many, writers of different keys rarely share one.

@@ -375,3 +375,30 @@ impl Queue for LocalQueue {
         Ok(self.state().index.depth(self.clock.now()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cloud::queue_limits::MAX_BODY;
+
+    #[tokio::test]
+    async fn bodies_beyond_the_cache_are_read_from_the_disk() {
+        const MESSAGES: usize = MAX_CACHED_BYTES / MAX_BODY + 10;
+        let world = crate::testing::World::new().await;
+        let queue = world.queues.find(&world.settings.queue.listener).expect("a queue");
+        for n in 0..MESSAGES {
+            let body = Bytes::from(vec![n as u8; MAX_BODY]);
+            let message =
+                Message { body, group: Some(n.to_string()), dedup: Some(n.to_string()), ..Message::default() };
+            assert_eq!(queue.send(vec![message]).await, [Ok(())]);
+            assert!(queue.state().cached_bytes <= MAX_CACHED_BYTES);
+        }
+        let mut received = 0;
+        while received < MESSAGES {
+            for delivery in queue.receive(10, Duration::ZERO).await.expect("received") {
+                assert!(delivery.body == vec![received as u8; MAX_BODY], "message {received}");
+                received += 1;
+            }
+        }
+    }
+}

@@ -12,7 +12,7 @@ use nix::{
     unistd::linkat,
 };
 
-use super::private_files::create_private_folder;
+use crate::private_files::create_private_folder;
 
 /// Creates a file with these bytes, which appears complete in one step. Creates its folder if it is missing.
 ///

@@ -62,6 +62,7 @@ async fn a_node_is_ready_while_queue_and_store_can_be_reached() {
         assert!(!said.contains("10.0.0.1") && !said.contains(folder), "{what}: {said}");
         let alive = call_service(&server, TestRequest::get().uri("/healthz").to_request()).await;
         assert_eq!(alive.status(), 200, "{what}");
+        assert_eq!(text(alive).await, "ok\n", "{what}");
     }
 }
 

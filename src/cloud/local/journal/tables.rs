@@ -7,7 +7,7 @@ use bytes::Bytes;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
 use super::pending::{Changes, StoredMessage};
-use crate::cloud::local::{private_files::create_private, queue_index::Seq};
+use crate::{cloud::local::queue_index::Seq, private_files::create_private};
 
 type Row = (u32, u64, Option<&'static str>, Option<&'static str>);
 /// Queue name and position → receives, visible from (ms since the epoch), message group, deduplication id.

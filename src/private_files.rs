@@ -1,4 +1,4 @@
-//! Folders and files that only their owner can read: what is stored is personal data.
+//! Folders and files that only their owner can read: what is stored is personal data, or tells about people.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, Permissions},
@@ -8,12 +8,12 @@ use std::{
 };
 
 /// Creates a folder, and those above it, unless it exists.
-pub(super) fn create_private_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Opens a file for writing, or creates it. One that others can read is made private.
-pub(super) fn create_private(path: &Path) -> io::Result<File> {
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     if file.metadata()?.permissions().mode() & 0o077 != 0 {
         file.set_permissions(Permissions::from_mode(0o600))?;
