@@ -219,15 +219,15 @@ fn a_worker_runs_only_so_far_ahead_of_a_slow_store() {
         let worker = start_with(&world, Arc::default(), Duration::from_secs(60), 2).await;
         worker.gate.open();
         let in_hand = async || world.requests.depth().await.expect("a depth").in_flight;
-        let mut settled = (0, 0); // for how many looks the number has been the same
-        while settled.1 < 40 {
+        let mut stable = (0, 0); // for how many looks the number has been the same
+        while stable.1 < 40 {
             tokio::time::sleep(Duration::from_millis(5)).await;
             let now = in_hand().await;
-            settled = if now == settled.0 && now > 0 { (now, settled.1 + 1) } else { (now, 0) };
+            stable = if now == stable.0 && now > 0 { (now, stable.1 + 1) } else { (now, 0) };
         }
         // The last poll may have been for some more.
         let limit = 2 * UNPERSISTED as u64;
-        assert!((limit..limit + 2 * MAX_BATCH as u64).contains(&settled.0), "{} of {limit}", settled.0);
+        assert!((limit..limit + 2 * MAX_BATCH as u64).contains(&stable.0), "{} of {limit}", stable.0);
         held.writes.add_permits(1000);
         depth(&*world.requests, 0, 0).await;
         worker.end.tell(End(EndReason::Signal));
