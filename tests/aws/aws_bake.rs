@@ -1,8 +1,12 @@
 //! `rollcall aws bake`: the image is complete, and whatever happens, nothing else is left behind.
 
-use std::{process::Stdio, time::Duration};
+use std::{collections::BTreeSet, process::Stdio, time::Duration};
 
-use crate::support::account::{self, Account, program, said};
+use crate::support::{
+    account::{self, Account, program, said},
+    inventory::Changes,
+};
+use aws_sdk_ec2::types::{InstanceStateName, Tag};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -13,17 +17,18 @@ const BASE: [&str; 4] = ["aws", "bake", "--base", "ami-12345678"];
 /// Longest wait for anything that is expected to happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The tags of machines that a bake must leave alone: a worker of the cluster, a builder of another bake, and one of
+/// another cluster.
+const OTHERS: [(&str, &str); 3] =
+    [("rollcall:cluster", "rollcall"), ("rollcall:bake", "rollcall"), ("rollcall:bake", "other")];
+
 fn bake<'a>(program: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&BASE[..], &["--program", program], more].concat()
 }
 
-/// Checks that every machine is terminated and no bucket exists.
-async fn nothing_is_left(account: &Account) {
-    wait_until("the builder is terminated", PATIENCE, async || {
-        account.states().await.iter().all(|state| state == "terminated")
-    })
-    .await;
-    assert_eq!(account.buckets().await, Vec::<String>::new());
+/// Checks that the account contains what it contained before and nothing else.
+async fn nothing_is_left(account: &Account, before: &BTreeSet<String>) {
+    assert_eq!(account.changes(before).await, Changes::default());
 }
 
 async fn images(account: &Account) -> usize {
@@ -34,10 +39,15 @@ async fn images(account: &Account) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_has_all_that_machines_need_and_is_the_clusters() {
     let account = Account::start(&[]).await;
+    for (key, cluster) in OTHERS {
+        account.launch(key, cluster).await;
+    }
+    let before = account.inventory().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let program = program(folder.path(), "exit 0");
     let id = account.run(&bake(&program, &[])).done().trim().to_owned();
-    nothing_is_left(&account).await;
+    let made = vec![format!("image {id}"), format!("snapshot {}", account.snapshot_of(&id).await)];
+    assert_eq!(account.changes(&before).await, Changes { added: made, gone: Vec::new() });
     let disk = account.disk(&id);
     for path in [
         "opt/rollcall/rollcall",
@@ -56,9 +66,8 @@ async fn an_image_has_all_that_machines_need_and_is_the_clusters() {
     let ec2 = account.ec2().await;
     let image = ec2.describe_images().image_ids(&id).send().await.expect("the image").images.expect("one").remove(0);
     assert_eq!(image.state().map(|s| s.as_str()), Some("available"));
-    let is_ours = |tags: &[aws_sdk_ec2::types::Tag]| {
-        tags.iter().any(|tag| tag.key() == Some("rollcall:cluster") && tag.value() == Some("rollcall"))
-    };
+    let is_ours =
+        |tags: &[Tag]| tags.iter().any(|tag| tag.key() == Some("rollcall:cluster") && tag.value() == Some("rollcall"));
     assert!(is_ours(image.tags()), "{:?}", image.tags());
     let snapshot = image.block_device_mappings()[0].ebs().and_then(|disk| disk.snapshot_id()).expect("a snapshot");
     let snapshots = ec2.describe_snapshots().snapshot_ids(snapshot).send().await.expect("the snapshot");
@@ -66,7 +75,10 @@ async fn an_image_has_all_that_machines_need_and_is_the_clusters() {
 
     // The builder is not tagged as a worker.
     let machines = ec2.describe_instances().send().await.expect("a list");
-    assert!(!is_ours(machines.reservations()[0].instances()[0].tags()));
+    let terminated = |state: &InstanceStateName| *state == InstanceStateName::Terminated;
+    let mut builders = machines.reservations().iter().flat_map(|r| r.instances());
+    let builder = builders.find(|i| i.state().and_then(|s| s.name()).is_some_and(terminated)).expect("the builder");
+    assert!(!is_ours(builder.tags()));
 
     // A second image, while the bucket contains an object of a third bake.
     let (s3, bucket) = (account.s3().await, "rollcall-bake-000000000000");
@@ -82,50 +94,57 @@ async fn an_image_has_all_that_machines_need_and_is_the_clusters() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_does_not_run_there_is_said_with_the_builders_log() {
     let account = Account::start(&[]).await;
+    for (key, cluster) in OTHERS {
+        account.launch(key, cluster).await;
+    }
+    let before = account.inventory().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let program = program(folder.path(), "echo 'libc.so.6: version GLIBC_2.99 not found' >&2; exit 1");
     let why = account.run(&bake(&program, &[])).failed();
     assert!(why.contains("the installation on the builder failed") && why.contains("GLIBC_2.99 not found"), "{why}");
-    nothing_is_left(&account).await;
+    nothing_is_left(&account, &before).await;
     assert_eq!(images(&account).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_builder_that_does_not_report_is_given_up_with_what_it_has_printed() {
     let account = Account::start(&[]).await;
+    let before = account.inventory().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let slow = program(folder.path(), "sleep 3");
     let why = account.run(&bake(&slow, &["--timeout", "1s"])).failed();
     assert!(why.contains("no report from the builder") && why.contains("route to the internet"), "{why}");
     assert!(why.contains("console output"), "{why}");
-    nothing_is_left(&account).await;
+    nothing_is_left(&account, &before).await;
 
     let quick = program(folder.path(), "touch \"$MACHINE/off\"; sleep 1000");
     let why = account.run(&bake(&quick, &[])).failed();
     assert!(why.contains("has not reported"), "{why}");
-    nothing_is_left(&account).await;
+    nothing_is_left(&account, &before).await;
     assert_eq!(images(&account).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_launch_that_is_refused_is_said_and_leaves_nothing() {
     let account = Account::start(&[]).await;
+    let before = account.inventory().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let program = program(folder.path(), "exit 0");
     let faults = serde_json::json!([{ "action": "RunInstances", "code": "UnauthorizedOperation", "status": 403 }]);
     account.ec2.set("/faults", faults).await;
     let why = account.run(&bake(&program, &[])).failed();
     assert!(why.contains("UnauthorizedOperation") && why.contains("permissions of your credentials"), "{why}");
-    nothing_is_left(&account).await;
+    nothing_is_left(&account, &before).await;
 
     let why = account.run(&bake("/nowhere", &[])).failed();
     assert!(why.contains("/nowhere"), "{why}");
-    nothing_is_left(&account).await;
+    nothing_is_left(&account, &before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn asked_to_end_it_cleans_up_first() {
     let account = Account::start(&[]).await;
+    let before = account.inventory().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let program = program(folder.path(), "sleep 1000");
     let start = |program: &str| {
@@ -136,7 +155,7 @@ async fn asked_to_end_it_cleans_up_first() {
         kill(Pid::from_raw(command.id() as i32), Signal::SIGINT).expect("it is ours");
         let why = said(command.wait_with_output().expect("it ends")).failed();
         assert!(why.contains("interrupted"), "{why}");
-        nothing_is_left(&account).await;
+        nothing_is_left(&account, &before).await;
         assert_eq!(images(&account).await, 0);
     };
     let command = start(&program);
@@ -153,6 +172,7 @@ async fn asked_to_end_it_cleans_up_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_one_has_left_is_found_when_the_cluster_is_taken_down() {
     let account = Account::start(&[]).await;
+    let before = account.inventory().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let program = program(folder.path(), "sleep 1000");
     let command = account.command(&bake(&program, &[])).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
@@ -167,5 +187,5 @@ async fn what_a_killed_one_has_left_is_found_when_the_cluster_is_taken_down() {
     let days = rules.expect("rules").rules()[0].expiration().and_then(|expiration| expiration.days());
     assert_eq!(days, Some(1), "it goes by itself");
     assert_eq!(account.run(&["aws", "down", "--delete-data"]).done(), "nothing is left: the cluster costs nothing\n");
-    nothing_is_left(&account).await;
+    nothing_is_left(&account, &before).await;
 }

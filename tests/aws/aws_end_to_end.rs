@@ -6,14 +6,18 @@
 use std::time::Duration;
 
 use crate::support::aws_cluster::{Cluster, Node};
+use crate::support::counting_proxy::CountingProxy;
 use crate::support::fleet_watch::FleetWatch;
+use aws_sdk_ec2::types::Instance;
 use futures_util::future::join_all;
+use nix::sys::signal::Signal;
 use rollcall::cloud::{
     Depth, ObjectStore, Queues,
-    aws::{Encryption, S3Objects, SqsQueues},
+    aws::{Encryption, S3Objects, SqsQueues, ec2_client},
 };
 use rollcall_testing::uploads::{self, ARDERN, KNOWN, MACRON, form, photo, post};
 use rollcall_testing::wait_until;
+use serde_json::Value;
 
 /// Longest wait for anything here, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -93,29 +97,46 @@ async fn stopped_instances_are_started_before_new_ones_are_launched() {
 async fn each_web_node_has_a_reply_queue_of_its_own_that_goes_with_it() {
     let cluster = Cluster::start(&[("ROLLCALL__FLEET__MAX_INSTANCES", "2"), ("ROLLCALL__FLEET__LEASE", "3s")]).await;
     cluster.enroll(KNOWN);
+    cluster.node_calls.clear();
+    let speakers = async || {
+        let list = cluster.sqs().await.list_queues().queue_name_prefix("rollcall-speaker-").send().await;
+        list.expect("a list").queue_urls.unwrap_or_default()
+    };
     let _controller = cluster.node("controller").await;
-    let nodes = [cluster.node("web").await, cluster.node("web").await];
-    tokio::join!(upload(&nodes[0], 12), upload(&nodes[1], 20));
+    // The controller looks for queues of dead nodes now, and again when the lease of a node may have expired.
+    wait_until("the controller looks for nodes that are gone", PATIENCE, async || {
+        cluster.node_calls.counts().keys().any(|call| call.starts_with("ListObjectsV2 "))
+    })
+    .await;
+    let living = cluster.node("web").await;
+    let [of_living]: [String; 1] = speakers().await.try_into().expect("one queue");
+    cluster.node("web").await.kill9();
+    let earlier = speakers().await;
+    let of_killed = earlier.iter().find(|queue| **queue != of_living).expect("a killed node leaves its queue");
+
+    let ending = cluster.node("web").await;
+    let of_ending = speakers().await.into_iter().find(|queue| !earlier.contains(queue)).expect("a queue of its own");
+    tokio::join!(upload(&living, 12), upload(&ending, 20));
     // A node counts every reply that it receives.
-    for (node, uploads) in nodes.iter().zip([12, 20]) {
+    for (node, uploads) in [(&living, 12), (&ending, 20)] {
         let metrics = reqwest::get(node.url("/metrics")).await.expect("an answer").text().await.expect("text");
         let received = metrics.lines().find_map(|line| line.strip_prefix("rollcall_worker_seconds_count "));
         assert_eq!(received, Some(uploads.to_string().as_str()), "replies to its own uploads and no others");
     }
-    let speakers = async || {
-        let list =
-            cluster.sqs().await.list_queues().queue_name_prefix("rollcall-speaker-").send().await.expect("a list");
-        list.queue_urls.unwrap_or_default().len()
-    };
-    assert_eq!(speakers().await, 2);
-    for node in nodes {
-        node.end();
-    }
-    assert_eq!(speakers().await, 0, "their reply queues went with them");
+    ending.end();
+    let left = speakers().await;
+    assert!(!left.contains(&of_ending), "its reply queue went with it: {left:?}");
+    assert!(left.contains(&of_living), "and no other: {left:?}");
 
-    cluster.node("web").await.kill9();
-    assert_eq!(speakers().await, 1, "a killed node leaves its queue");
-    wait_until("the controller deletes it", PATIENCE, async || speakers().await == 0).await;
+    wait_until("the controller deletes the queue of the killed node", PATIENCE, async || {
+        !speakers().await.contains(of_killed)
+    })
+    .await;
+    assert_eq!(speakers().await, [of_living.as_str()], "a node that lives keeps its queue");
+    upload(&living, 2).await;
+    assert_eq!(speakers().await, [of_living.as_str()], "it still has its queue");
+    living.end();
+    assert!(speakers().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,27 +149,107 @@ async fn two_nodes_that_serve_do_not_take_each_others_replies() {
     tokio::time::timeout(PATIENCE / 2, uploads).await.expect("no upload waits for its deadline");
 }
 
+/// A controller with proxies of its own, which record what it calls.
+struct Controller {
+    node: Node,
+    ec2: CountingProxy,
+    s3: CountingProxy,
+}
+
+impl Controller {
+    async fn start(cluster: &Cluster) -> Self {
+        let ec2 = CountingProxy::start(&cluster.ec2_calls.url).await;
+        let s3 = CountingProxy::start(&cluster.node_calls.url).await;
+        let own = [("AWS_ENDPOINT_URL_EC2", ec2.url.as_str()), ("AWS_ENDPOINT_URL_S3", s3.url.as_str())];
+        let node = cluster.node_with("controller", &own).await;
+        Self { node, ec2, s3 }
+    }
+
+    /// Returns the number of its calls to EC2.
+    fn calls(&self) -> usize {
+        self.ec2.calls().len()
+    }
+
+    /// Returns the number of those that change instances.
+    fn changes(&self) -> usize {
+        let changes = ["RunInstances", "StartInstances", "TerminateInstances"];
+        self.ec2.calls().iter().filter(|(_, action)| changes.contains(&action.as_str())).count()
+    }
+
+    /// Returns how often it has read from S3. A standby reads the lease, and the fleet as the active controller sees it.
+    fn reads(&self) -> usize {
+        self.s3.calls().iter().filter(|(_, action)| action.starts_with("GetObject ")).count()
+    }
+}
+
+/// Returns the epoch of the controller that holds the lease.
+async fn epoch(cluster: &Cluster) -> u64 {
+    let store = S3Objects::new(cluster.s3().await, Encryption::S3);
+    let lease = store.get(&cluster.bucket("state"), "controller-lease").await.expect("the lease");
+    let lease: Value = serde_json::from_slice(&lease.bytes).expect("JSON");
+    lease["epoch"].as_u64().expect("a number")
+}
+
+/// Returns the launch token of each instance.
+async fn tokens(cluster: &Cluster) -> Vec<String> {
+    let ec2 = ec2_client(&rollcall_testing::emulators::sdk(&cluster.ec2.url).await);
+    let answer = ec2.describe_instances().send().await.expect("a description");
+    let instances = answer.reservations().iter().flat_map(|r| r.instances());
+    let token = |instance: &Instance| {
+        let tag = instance.tags().iter().find(|tag| tag.key() == Some("rollcall:token")).expect("a token");
+        tag.value().expect("a value").to_owned()
+    };
+    instances.map(token).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_controllers_one_acts_and_the_other_takes_over_when_it_is_killed() {
     let cluster = Cluster::start(&[
         ("ROLLCALL__FLEET__MAX_INSTANCES", "2"),
-        ("ROLLCALL__FLEET__LEASE", "3s"),
+        ("ROLLCALL__FLEET__LEASE", "5s"),
         ("ROLLCALL__FLEET__SWEEP_EVERY", "1h"),
     ])
     .await;
     cluster.enroll(KNOWN);
-    let first = cluster.node("controller").await;
-    let second = cluster.node("controller").await;
+    let first = Controller::start(&cluster).await;
+    wait_until("the first acts", PATIENCE, async || first.calls() > 0).await;
+    let second = Controller::start(&cluster).await;
+    wait_until("the second stands by", PATIENCE, async || second.reads() > 0).await;
     let web = cluster.node("web").await;
-    upload(&web, 6).await;
-    wait_until("idle instances stop", PATIENCE, async || cluster.count(&["stopped"]).await > 0).await;
+    let work = async || {
+        upload(&web, 6).await;
+        wait_until("idle instances stop", PATIENCE, async || {
+            cluster.instances().await.iter().all(|(_, state)| state == "stopped")
+        })
+        .await;
+    };
+    work().await;
     let before = cluster.instances().await;
-    assert!(before.len() <= 2, "two would have launched for themselves: {before:?}");
-    first.kill9();
-    upload(&web, 6).await;
+    assert!((1..=2).contains(&before.len()), "{before:?}");
+    assert!(first.changes() > 0 && second.calls() == 0, "only the holder of the lease calls EC2");
+    let of_first = epoch(&cluster).await;
+    let launched = tokens(&cluster).await;
+    assert!(launched.iter().all(|token| token.starts_with(&format!("{of_first:x}-"))), "{of_first:x}: {launched:?}");
+
+    // One that was paused for longer than its lease finds another in its place, and does not act again.
+    first.node.signal(Signal::SIGSTOP);
+    wait_until("the second takes over", PATIENCE, async || second.calls() > 0).await;
+    let (changes, reads) = (first.changes(), first.reads());
+    first.node.signal(Signal::SIGCONT);
+    wait_until("the first stands by", PATIENCE, async || first.reads() > reads + 5).await;
+    let calls = first.calls();
+    work().await;
+    assert!(second.changes() > 0, "the second acts");
+    assert_eq!((first.calls(), first.changes()), (calls, changes), "the first does not");
+    assert_eq!(epoch(&cluster).await, of_first + 1);
+
+    second.node.kill9();
+    work().await;
+    assert!(first.changes() > changes, "the first takes over");
+    assert_eq!(epoch(&cluster).await, of_first + 2);
     let after = cluster.instances().await;
     assert!(after.len() <= 2 && after.iter().any(|(id, _)| *id == before[0].0), "{after:?} after {before:?}");
-    second.end();
+    first.node.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]

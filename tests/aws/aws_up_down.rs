@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use crate::support::account::{self, Account};
+use crate::support::{
+    account::{self, Account},
+    inventory::Changes,
+};
 use rollcall_testing::uploads::{KNOWN, MACRON, form, photo, post, said};
 use serde_json::json;
 
@@ -28,6 +31,8 @@ async fn from_nothing_to_an_answered_upload_and_back_to_nothing() {
         ("ROLLCALL__LOG__LEVEL", "warn"),
     ])
     .await;
+    account.create_another_cluster().await;
+    let (before, machines_before) = (account.inventory().await, account.machines().await.len());
     let image = account.run(&["aws", "bake", "--base", "ami-12345678"]).done();
     let outputs = account.run(&UP).done();
     assert!(outputs.contains("Address http://") && outputs.contains(":5000/"), "{outputs}");
@@ -51,27 +56,37 @@ async fn from_nothing_to_an_answered_upload_and_back_to_nothing() {
     for answer in futures_util::future::join_all(uploads).await {
         assert_eq!(answer, (200, "Emmanuel_Macron".to_owned()));
     }
-    assert!(account.states().await.iter().filter(|state| *state == "running").count() > 1, "web node and workers");
+    let running = account.states().await.iter().filter(|state| *state == "running").count();
+    assert!(running > machines_before + 1, "web node and workers");
+    // A web node that was killed has left its reply queue.
+    account.sqs().await.create_queue().queue_name("rollcall-speaker-killed").send().await.expect("a queue");
 
+    let (image, snapshot) = (image.trim(), account.snapshot_of(image.trim()).await);
     let left = account.run(&["aws", "down"]).done();
-    assert!(account.states().await.iter().all(|state| state == "terminated"));
-    assert!(left.contains(image.trim()), "{left}");
+    let mut kept: Vec<String> = buckets().iter().map(|bucket| format!("bucket {bucket}")).collect();
+    kept.extend([format!("image {image}"), format!("snapshot {snapshot}")]);
+    assert_eq!(account.changes(&before).await, Changes { added: kept, gone: Vec::new() });
+    let photos = account.s3().await.list_objects_v2().bucket(&buckets()[0]).send().await.expect("a list");
+    assert_eq!(photos.contents().len(), 4, "the photos are kept");
+    // The command says so too.
+    assert!(left.contains(image), "{left}");
     assert!(buckets().iter().all(|bucket| left.contains(bucket.as_str())), "{left}");
-    assert!(left.contains("with 4 objects"), "the photos are kept: {left}");
+    assert!(left.contains("with 4 objects"), "{left}");
 
     let left = account.run(&["aws", "down", "--delete-data", "--delete-images"]).done();
     assert_eq!(left, "nothing is left: the cluster costs nothing\n");
-    assert_eq!(account.buckets().await, Vec::<String>::new());
+    assert_eq!(account.changes(&before).await, Changes::default(), "only what was there before");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_is_said_before_anything_is_made() {
     let account = Account::start(&[]).await;
+    let before = account.inventory().await;
     let why = account.run(&UP).failed();
     assert!(why.contains("rollcall aws bake"), "{why}");
     let why = account.run(&["aws", "up", "--image", "ami-12345678"]).failed();
     assert!(why.contains("--allow-from") && why.contains("no login"), "{why}");
-    assert_eq!(account.buckets().await, Vec::<String>::new());
+    assert_eq!(account.changes(&before).await, Changes::default());
 
     let mut nobody = account.command(&UP);
     nobody.env_remove("AWS_ACCESS_KEY_ID").env("AWS_EC2_METADATA_DISABLED", "true");
@@ -82,6 +97,7 @@ async fn what_is_missing_is_said_before_anything_is_made() {
 #[tokio::test(flavor = "multi_thread")]
 async fn said_again_they_go_on_from_what_is_there() {
     let account = Account::start(&[]).await;
+    let before = account.inventory().await;
     let up = [&UP[..], &["--image", "ami-12345678"]].concat();
 
     // A stack whose creation fails is reported with the reason, and the next attempt creates it again.
@@ -114,15 +130,12 @@ async fn said_again_they_go_on_from_what_is_there() {
     assert_eq!(there.contents().len(), 1);
 
     // The cluster's workers are terminated with it; others are not.
-    let launch = |cluster: &str| {
-        let tag = aws_sdk_ec2::types::Tag::builder().key("rollcall:cluster").value(cluster).build();
-        let tags = aws_sdk_ec2::types::TagSpecification::builder().tags(tag);
-        let tags = tags.resource_type(aws_sdk_ec2::types::ResourceType::Instance).build();
-        ec2.run_instances().image_id("ami-12345678").min_count(1).max_count(1).tag_specifications(tags).send()
-    };
-    launch("rollcall").await.expect("launched");
-    launch("other").await.expect("launched");
+    account.launch("rollcall:cluster", "rollcall").await;
+    let other = account.launch("rollcall:cluster", "other").await;
     account.run(&["aws", "down", "--delete-data"]).done();
-    assert_eq!(account.states().await.iter().filter(|state| *state != "terminated").count(), 1);
+    let Changes { added, gone } = account.changes(&before).await;
+    assert!(gone.is_empty() && added.contains(&format!("machine {other}")), "{added:?} {gone:?}");
+    let disks = added.iter().filter(|thing| thing.starts_with("volume ")).count();
+    assert_eq!((added.len(), disks), (2, 1), "the other's machine with its disk: {added:?}");
     assert_eq!(account.run(&["aws", "down"]).done(), "nothing is left: the cluster costs nothing\n");
 }

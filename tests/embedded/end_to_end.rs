@@ -1,7 +1,7 @@
 //! From the upload to the answer, with real worker processes: names are right, bad uploads are refused with a reason,
 //! the fleet grows from zero and shrinks back to zero, and no accepted job is lost when processes are killed.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, pin::pin, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -40,6 +40,19 @@ async fn running(server: &Rollcall) -> Vec<u32> {
 async fn workers(server: &Rollcall) -> Vec<u64> {
     let fleet = server.fleet().await;
     fleet["instances"].as_array().into_iter().flatten().filter_map(|i| i["pid"].as_u64()).collect()
+}
+
+/// Returns the ids of the server's child processes, whatever it reports.
+fn children(server: &Rollcall) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").expect("proc(5)").flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| parent(*pid) == Some(server.pid())).collect()
+}
+
+/// Returns the parent of a process: the second field after its name, which is in parentheses. `None` if it has ended.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,9 +94,19 @@ async fn the_fleet_grows_under_load_within_its_cap_and_goes_away() {
         let server = &server;
         async move { assert_eq!(send(server, "photo.jpg", &photo(path)).await.text().await.expect("text"), label) }
     });
-    futures_util::future::join_all(uploads).await;
+    let mut uploads = pin!(futures_util::future::join_all(uploads));
+    let mut most = 0;
+    loop {
+        tokio::select! {
+            _ = &mut uploads => break,
+            () = tokio::time::sleep(Duration::from_millis(20)) => most = most.max(children(&server).len()),
+        }
+    }
     assert_eq!(workers(&server).await.len(), 2, "{}", server.fleet().await);
+    assert_eq!(most, 2, "processes, at any time");
     wait_until("no worker is left", PATIENCE, async || workers(&server).await.is_empty()).await;
+    let left = children(&server);
+    assert!(left.is_empty(), "processes that the fleet does not show: {left:?}");
     let fleet = server.fleet().await;
     assert_eq!(fleet["depth"]["visible"], 0);
     assert!(fleet["events"].as_array().expect("events").iter().any(|line| line["kind"] == "launch"));

@@ -1,16 +1,17 @@
 //! Whatever is uploaded, the answer is clear, memory stays bounded, and the next good upload works.
 
-use std::time::Duration;
+use std::{process::Stdio, time::Duration};
 
 use futures_util::{future::join_all, stream};
 use image::{DynamicImage, GrayImage, ImageFormat};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use reqwest::{Body, Client, multipart::Form};
 use rollcall_testing::uploads::*;
-use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
+use rollcall_testing::{Rollcall, RollcallOptions, free_port, program, wait_until};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    process::Command,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -206,10 +207,37 @@ async fn slow_senders_are_let_go() {
 }
 
 #[tokio::test]
+async fn the_server_raises_its_own_limit_of_open_files() {
+    let data = tempfile::tempdir().expect("a temporary folder");
+    let port = free_port();
+    let server = Command::new("sh")
+        .args(["-c", "ulimit -S -n 256 && exec \"$0\" up"])
+        .arg(program())
+        .env("ROLLCALL__LOCAL__DATA_DIR", data.path())
+        .env("ROLLCALL__HTTP__LISTEN", format!("127.0.0.1:{port}"))
+        .env("ROLLCALL__LOG__LEVEL", "warn")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("sh starts");
+    let url = format!("http://127.0.0.1:{port}/readyz");
+    wait_until("it is ready", PATIENCE, async || reqwest::get(&url).await.is_ok_and(|answer| answer.status() == 200))
+        .await;
+    let pid = server.id().expect("it runs");
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("the process lives");
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("proc(5)");
+    let [soft, hard, _] = line.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{line}") };
+    assert_ne!(hard, "256", "nothing can be raised here");
+    assert_eq!(soft, hard);
+}
+
+#[tokio::test]
 async fn a_thousand_idle_connections_keep_nobody_out() {
+    let server = start().await;
+    // That of this process, which holds the other ends.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("may be raised to the hard limit");
-    let server = start().await;
     assert_still_works(&server).await;
     let before = peak(&server);
     let address = server.url("").trim_start_matches("http://").to_owned();

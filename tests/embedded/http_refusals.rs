@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, StatusCode, multipart::Form};
+use reqwest::{Client, Method, StatusCode, multipart::Form};
 use rollcall_testing::uploads::*;
 use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
 
@@ -85,6 +85,67 @@ async fn readyz_is_503_when_the_store_is_away() {
     fs::remove_file(&state).expect("removed");
     fs::rename(state.with_file_name("away"), &state).expect("moved back");
     assert_eq!(ready().await.status(), StatusCode::OK, "it heals by itself");
+}
+
+/// Makes a request of each kind, and returns the status of each answer and everything that it says.
+async fn everything_said(server: &Rollcall, result: &str) -> Vec<(u16, String)> {
+    let client = Client::new();
+    let asked = [
+        (Method::GET, result),
+        (Method::DELETE, result),
+        (Method::GET, "/v1/recognitions/no-id"),
+        (Method::GET, "/v1/people"),
+        (Method::DELETE, "/v1/people/Ada"),
+        (Method::GET, "/v1/fleet"),
+        (Method::GET, "/v1/fleet/decisions"),
+        (Method::GET, "/v1/nothing"),
+        (Method::PUT, "/v1/people"),
+        (Method::GET, "/readyz"),
+        (Method::GET, "/metrics"),
+    ]
+    .map(|(method, path)| client.request(method, server.url(path)));
+    let image = faceless(64, 64);
+    let uploads: [(&str, &[u8]); 4] =
+        [("/v1/recognitions", &image), ("/v1/recognitions", b"text"), ("/", b"text"), ("/", b"")];
+    let uploads = uploads
+        .map(|(path, bytes)| client.post(server.url(path)).multipart(form(&[("a.png", bytes)])))
+        .map(|upload| upload.header("Prefer", "respond-async"));
+    let mut said = Vec::new();
+    for request in asked.into_iter().chain(uploads) {
+        let answer = request.send().await.expect("an answer");
+        let head = format!("{} {:?}", answer.url().path(), answer.headers());
+        said.push((answer.status().as_u16(), format!("{head} {}", answer.text().await.expect("text"))));
+    }
+    let mut events = client.get(server.url("/v1/events")).send().await.expect("an answer");
+    let mut event = Vec::new();
+    while !event.ends_with(b"\n\n") {
+        event.extend(events.chunk().await.expect("no error").expect("an event"));
+    }
+    said.push((events.status().as_u16(), String::from_utf8(event).expect("UTF-8")));
+    said
+}
+
+/// Whether the store can be read or not, and also in what the fleet says of workers that cannot start.
+#[tokio::test]
+async fn no_answer_and_no_event_names_the_data_folder() {
+    let server = without_workers().await;
+    let request = Client::new().post(server.url("/v1/recognitions")).header("Prefer", "respond-async");
+    let accepted = request.multipart(form(&[("a.png", &faceless(64, 64))])).send().await.expect("an answer");
+    let result = accepted.headers()["location"].to_str().expect("ASCII");
+    wait_until("a worker has ended", PATIENCE, async || server.fleet().await.to_string().contains("exited with")).await;
+    let sound = everything_said(&server, result).await;
+
+    let state = server.data_dir().join("objects").join("rollcall-state");
+    fs::rename(&state, state.with_file_name("away")).expect("moved");
+    std::os::unix::fs::symlink(&state, &state).expect("a link to itself, which cannot be followed");
+    let broken = everything_said(&server, result).await;
+
+    let failed = |said: &[(u16, String)]| said.iter().filter(|(status, _)| *status == 503).count();
+    assert_eq!((failed(&sound), failed(&broken)), (0, 6), "what needs the store fails: {broken:#?}");
+    let folder = server.data_dir().file_name().and_then(|name| name.to_str()).expect("UTF-8");
+    for (status, text) in sound.into_iter().chain(broken) {
+        assert!(!text.contains(folder), "{status} {text}");
+    }
 }
 
 #[tokio::test]

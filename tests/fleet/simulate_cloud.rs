@@ -2,7 +2,7 @@
 //! throttled, capacity is short, answers are lost, boots fail and instances crash.
 
 use crate::simulation::{report, run, settings};
-use rollcall::simulator::ControllerKind;
+use rollcall::simulator::{ControllerKind, Run, Sample};
 
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
 
@@ -33,6 +33,55 @@ fn every_request_is_answered_under_the_cap_whatever_goes_wrong() {
             launched += r.launches;
         }
         assert!(refused > 0 && launched > 7, "{policy}: no faults happened");
+    }
+}
+
+/// The faults of `docs/simulator.md`, in the order of [`effects`].
+const FAULTS: [&str; 4] =
+    ["simulate.capacity_errors", "simulate.boot_failures", "simulate.lost_answers", "simulate.crashes"];
+
+/// Counts what each fault leaves behind in a run: calls without capacity, instances that ended without having run,
+/// launches called again although they had been carried out, and instances that ended while they ran. `healthy` is the
+/// run of the same seed without faults. No instance is terminated for another reason if all stopped ones are kept.
+fn effects(run: &Run, healthy: &Run) -> [u64; 4] {
+    let all = |s: &Sample| s.pending + s.running + s.stopping + s.stopped;
+    let ended = |state: fn(&Sample) -> usize| {
+        let steps = run.history.samples.windows(2);
+        steps.filter(|step| all(&step[0]) > all(&step[1]) && state(&step[0]) > state(&step[1])).count() as u64
+    };
+    let calls = |run: &Run| run.report.api_calls.launch + run.report.api_calls.start - run.report.capacity_errors;
+    let same_instances = run.report.launches == healthy.report.launches;
+    let again = if same_instances { calls(run).saturating_sub(calls(healthy)) } else { 0 };
+    [run.report.capacity_errors, ended(|s| s.pending), again, ended(|s| s.running)]
+}
+
+#[test]
+fn each_fault_does_what_is_documented_and_nothing_else() {
+    let keys = [
+        ("fleet.policy", "one-per-job"),
+        ("fleet.max_instances", "20"),
+        ("fleet.keep_stopped", "20"),
+        ("simulate.boot_sigma", "0"),
+        ("simulate.boot_slow_share", "0"),
+    ];
+    let healthy = settings(None, &keys);
+    let healthy = SEEDS.map(|seed| run(&healthy, ControllerKind::Fleet, "report-10", seed)).collect::<Vec<_>>();
+    for (number, fault) in FAULTS.into_iter().enumerate() {
+        let settings = settings(None, &[&keys[..], &[(fault, "0.3")]].concat());
+        let mut sums = [0_u64; 4];
+        for (seed, healthy) in SEEDS.zip(&healthy) {
+            assert_eq!(effects(healthy, healthy), [0; 4], "off unless set, seed {seed}");
+            let run = run(&settings, ControllerKind::Fleet, "report-10", seed);
+            assert_eq!(run.report.completed, 10, "{fault}, seed {seed}");
+            let seen = effects(&run, healthy);
+            // Boots take 25 s; the job of a crash is received again after another 30 s (queue.visibility).
+            assert_eq!(run.report.wait_s.max > 55.0, seen[3] > 0, "{fault}, seed {seed}: {}", run.report.wait_s.max);
+            for (sum, seen) in sums.iter_mut().zip(seen) {
+                *sum += seen;
+            }
+        }
+        let only: [bool; 4] = std::array::from_fn(|other| other == number);
+        assert_eq!(sums.map(|sum| sum > 0), only, "{fault}: {sums:?}");
     }
 }
 

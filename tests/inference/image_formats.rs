@@ -28,12 +28,16 @@ fn fault(result: Result<impl Sized, DecodeError>) -> Fault {
     result.err().expect("an error").fault
 }
 
-/// Returns a JPEG with an EXIF segment that contains this orientation and nothing else.
+/// Returns EXIF data that contains this orientation and nothing else.
+fn exif(orientation: u8) -> Vec<u8> {
+    [b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".as_slice(), &[orientation], &[0; 7]].concat()
+}
+
+/// Returns a JPEG with this orientation in an EXIF segment.
 fn oriented(image: &DynamicImage, orientation: u8) -> Vec<u8> {
     let mut jpeg = Vec::new();
     codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 97).encode_image(image).unwrap();
-    let tiff = [b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".as_slice(), &[orientation], &[0; 7]].concat();
-    let exif = [b"Exif\0\0".as_slice(), &tiff].concat();
+    let exif = [b"Exif\0\0".as_slice(), &exif(orientation)].concat();
     let length = (exif.len() as u16 + 2).to_be_bytes();
     [&jpeg[..2], &[0xFF, 0xE1], &length, &exif, &jpeg[2..]].concat()
 }
@@ -157,11 +161,8 @@ fn a_colour_profile_takes_no_more_memory_than_is_allowed() {
         }
         at += 12 + length;
     }
-    let profile = [b"iCCPx\0\0".as_slice(), &compressed].concat();
-    let chunk =
-        [&(profile.len() as u32 - 4).to_be_bytes(), profile.as_slice(), &crc32(&profile).to_be_bytes()].concat();
-    let png = encoded(&gradient(8, 8), ImageFormat::Png);
-    let png = [&png[..33], &chunk, &png[33..]].concat();
+    let profile = [b"x\0\0".as_slice(), &compressed].concat();
+    let png = with_chunk(&encoded(&gradient(8, 8), ImageFormat::Png), b"iCCP", &profile);
     drop((black, compressed));
 
     // Resets the peak (proc(5)). With cargo-nextest, the process runs no other test.
@@ -177,6 +178,13 @@ fn memory(name: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
+
+/// Adds a chunk to a PNG, after its header.
+fn with_chunk(png: &[u8], name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let chunk = [name.as_slice(), data].concat();
+    let (length, checksum) = ((data.len() as u32).to_be_bytes(), crc32(&chunk).to_be_bytes());
+    [&png[..33], &length, &chunk, &checksum, &png[33..]].concat()
 }
 
 /// Returns the checksum of a PNG chunk (PNG specification, annex D).
@@ -221,6 +229,24 @@ fn faces_are_where_they_are_seen_whatever_the_orientation_in_the_file() {
         }
         let similarity = cosine(face.embedding.as_ref().unwrap(), want.embedding.as_ref().unwrap());
         assert!(similarity > 0.99, "orientation {exif}: {similarity}");
+    }
+}
+
+#[test]
+fn the_orientation_in_a_png_or_a_webp_is_applied_as_well() {
+    let stored = gradient(40, 30);
+    for orientation in 1..=8 {
+        let mut upright = stored.clone();
+        upright.apply_orientation(Orientation::from_exif(orientation).unwrap());
+        let png = with_chunk(&encoded(&stored, ImageFormat::Png), b"eXIf", &exif(orientation));
+        let mut webp = Vec::new();
+        let mut encoder = codecs::webp::WebPEncoder::new_lossless(&mut webp);
+        encoder.set_exif_metadata(exif(orientation)).unwrap();
+        stored.write_with_encoder(encoder).unwrap();
+        for (format, bytes) in [("PNG", png), ("WebP", webp)] {
+            let same = decode(&bytes, MAX_PIXELS).unwrap() == upright.to_rgb8();
+            assert!(same, "{format} with orientation {orientation}");
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod accuracy;
 mod classifier_models;
 mod embedder_models;
 mod enrolling;
+mod gallery_command;
 mod gallery_models;
 mod gallery_versions;
 mod golden_agreement;

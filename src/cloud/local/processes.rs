@@ -83,7 +83,8 @@ impl LocalCompute {
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => {
-                let reason = format!("{} could not be started: {error}", self.launcher.program.display());
+                let reason = format!("the worker's program could not be started: {error}");
+                tracing::error!(program = %self.launcher.program.display(), %error, "no worker can be started");
                 self.set(entry, InstanceState::Terminated, Some(reason.clone()));
                 return Err(CloudError::NoCapacity(reason));
             }
@@ -309,7 +310,8 @@ mod tests {
         assert_eq!(instances.len(), 2);
         for instance in instances {
             assert_eq!(instance.state, InstanceState::Terminated);
-            assert!(instance.reason.expect("a reason").contains("/no/such/program"));
+            let reason = instance.reason.expect("a reason");
+            assert!(reason.contains("No such file") && !reason.contains("/no/such"), "clients see it: {reason}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use rollcall_testing::{Emulator, emulators, free_port};
@@ -83,6 +84,10 @@ impl Account {
         rollcall::cloud::aws::s3_client(&emulators::sdk(&self.ministack.url).await, true)
     }
 
+    pub async fn sqs(&self) -> aws_sdk_sqs::Client {
+        rollcall::cloud::aws::sqs_client(&emulators::sdk(&self.ministack.url).await)
+    }
+
     pub async fn ec2(&self) -> aws_sdk_ec2::Client {
         rollcall::cloud::aws::ec2_client(&emulators::sdk(&self.ec2.url).await)
     }
@@ -93,11 +98,16 @@ impl Account {
         list.buckets.unwrap_or_default().into_iter().filter_map(|bucket| bucket.name).collect()
     }
 
+    /// Returns the ids and states of all machines.
+    pub async fn machines(&self) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let machines = self.ec2.ask("/instances").await;
+        machines.as_array().expect("a list").iter().map(|m| (text(&m["id"]), text(&m["state"]))).collect()
+    }
+
     /// Returns the states of all machines.
     pub async fn states(&self) -> Vec<String> {
-        let machines = self.ec2.ask("/instances").await;
-        let machines = machines.as_array().expect("a list").iter();
-        machines.map(|machine| machine["state"].as_str().expect("text").to_owned()).collect()
+        self.machines().await.into_iter().map(|(_, state)| state).collect()
     }
 }
 

@@ -191,6 +191,11 @@ impl Node {
         }
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.process.id() as i32), signal).expect("the process is ours");
+    }
+
     /// Kills it as `kill -9` does.
     pub fn kill9(mut self) {
         self.process.kill().expect("the process is ours");
@@ -199,7 +204,7 @@ impl Node {
 
     /// Asks it to end and waits until it has.
     pub fn end(mut self) {
-        kill(Pid::from_raw(self.process.id() as i32), Signal::SIGTERM).expect("the process is ours");
+        self.signal(Signal::SIGTERM);
         assert!(self.process.wait().expect("the process is ours").success());
     }
 }

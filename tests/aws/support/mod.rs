@@ -4,5 +4,6 @@ pub mod account;
 pub mod aws_cluster;
 pub mod counting_proxy;
 pub mod fleet_watch;
+pub mod inventory;
 pub mod lossy_proxy;
 pub mod wire;

@@ -16,7 +16,41 @@ pub async fn rules(proxy: &Emulator, rules: Value) {
     answer.and_then(reqwest::Response::error_for_status).expect("the proxy obeys");
 }
 
-/// Returns how often a rule has fired.
+/// The calls that a proxy has seen, and those of them that have failed: late ones have not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub calls: usize,
+    pub failed: usize,
+}
+
+impl Tally {
+    /// Returns the calls since an earlier tally of the same proxies.
+    pub fn since(self, earlier: Self) -> Self {
+        Self { calls: self.calls - earlier.calls, failed: self.failed - earlier.failed }
+    }
+
+    /// Returns the share of calls that have failed.
+    pub fn share(self) -> f64 {
+        self.failed as f64 / self.calls as f64
+    }
+}
+
+/// Counts the calls through these proxies so far.
+pub async fn tally(proxies: &[Emulator]) -> Tally {
+    let number = |value: &Value| value.as_u64().expect("a number") as usize;
+    let mut tally = Tally::default();
+    for proxy in proxies {
+        let answer = reqwest::get(format!("{}/_microburst/stats", proxy.url)).await.expect("the proxy answers");
+        let stats: Value = answer.json().await.expect("JSON");
+        tally.calls += number(&stats["requests"]["total"]);
+        let fired = stats["by_rule"].as_array().expect("a list").iter();
+        let late = |rule: &&Value| rule["describe"].as_str().expect("text").starts_with("latency");
+        tally.failed += fired.filter(|rule| !late(rule)).map(|rule| number(&rule["fired"])).sum::<usize>();
+    }
+    tally
+}
+
+/// Returns how often a rule has fired, up to a hundred times.
 pub async fn struck(proxy: &Emulator) -> usize {
     let answer = reqwest::get(format!("{}/_microburst/fired", proxy.url)).await.expect("the proxy answers");
     answer.json::<Value>().await.expect("JSON").as_array().expect("a list").len()
