@@ -11,7 +11,7 @@ pub trait Wire: Serialize + DeserializeOwned {
     /// First byte of the encoded value. Incremented when the type changes shape.
     const VERSION: u8 = 1;
 
-    /// Reads the value from the body of an earlier version; `None` if that version is not read any longer.
+    /// Reads the value from the body of an earlier version; `None` if that version is no longer supported.
     fn from_earlier(_version: u8, _body: Body<'_>) -> Option<Result<Self, WireError>> {
         None
     }
@@ -47,14 +47,15 @@ const MAX_BYTES: usize = 64 << 20;
 /// Why bytes cannot be decoded, or a value cannot be encoded.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// The bytes are not an encoded value.
+    /// The bytes are not an encoded value, or the value cannot be encoded.
     #[error("malformed message: {0}")]
     Malformed(String),
-    #[error("message has format {found}, this program reads {expected}: upgrade the older side")]
+    /// The version is neither the current one nor an earlier one that is supported.
+    #[error("message has format {found}, and this program writes {expected}: upgrade the older side")]
     Version {
         /// The version byte of the message.
         found: u8,
-        /// The version that this program reads.
+        /// The current version.
         expected: u8,
     },
 }
@@ -74,7 +75,7 @@ pub fn to_bytes<T: Wire>(value: &T) -> Result<Bytes, WireError> {
     Ok(out.into())
 }
 
-/// Decodes a value of its own or an earlier version. All bytes must be used.
+/// Decodes a value of the current or an earlier version. All bytes must be used.
 ///
 /// # Errors
 /// The bytes have a version that is not read, are not a valid value, or continue after it.
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_has_the_bytes_that_journals_and_queues_hold() {
+    fn the_encoding_of_a_job_is_stable() {
         let mut bytes = vec![1]; // version
         bytes.extend(1_u128.to_le_bytes()); // id
         bytes.extend(1_u32.to_le_bytes()); // kind
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_message_are_refused() {
+    fn malformed_bytes_are_rejected() {
         let good = to_bytes(&job()).expect("encoded");
         let mut newer = good.to_vec();
         newer[0] = 9;
@@ -125,7 +126,7 @@ mod tests {
         assert!(from_bytes::<Job>(&good[..good.len() - 1]).is_err(), "cut off");
         assert!(from_bytes::<Job>(&[&good[..], &[0]].concat()).is_err(), "one byte too many");
         assert!(from_bytes::<Job>(&[]).is_err());
-        let hostile = [&[1][..], &[0; 20], &u64::MAX.to_le_bytes()].concat(); // a name of 2^64 bytes
+        let hostile = [&[1][..], &[0; 20], &u64::MAX.to_le_bytes()].concat(); // a reply_to of 2^64 - 1 bytes
         assert!(from_bytes::<Job>(&hostile).is_err());
     }
 

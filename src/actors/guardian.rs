@@ -125,14 +125,14 @@ impl Actor for Guardian {
     }
 }
 
-/// To the guardian: an actor has stopped or panicked.
+/// Reports that an actor has stopped or panicked.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Died {
     name: &'static str,
 }
 
-/// To the guardian: the process is ending; stop rebuilding actors.
+/// Asks the guardian to rebuild no more actors, because the process is ending.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct StandDown;

@@ -6,17 +6,17 @@ use tokio::time::Instant;
 use super::{guardian::DeathNotice, mailbox::Sender};
 use crate::fleet::IdleStop;
 
-/// To the idle timer: one more job is in hand.
+/// Tells the timer that one more job is in hand.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Busy;
 
-/// To the idle timer: one job fewer is in hand.
+/// Tells the timer that one job fewer is in hand.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Idle;
 
-/// From the idle timer: there has been no job for as long as the rule requires.
+/// Reports that there has been no job for as long as the rule requires.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct IdleExpired;

@@ -14,8 +14,8 @@ use crate::{
     fleet_log::EventRecorder,
 };
 
-/// To the fleet: the number of uploads that wait in this process. Sent with each upload, so that the fleet grows
-/// without waiting for a poll.
+/// Tells the fleet how many uploads wait in this process. Sent with each upload, so that the fleet grows without
+/// waiting for a poll.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct DemandHint {
@@ -23,25 +23,25 @@ pub struct DemandHint {
     pub waiting: u64,
 }
 
-/// To the fleet: a worker has finished jobs. From the router, once per batch of replies.
+/// Reports jobs that a worker has finished. The router sends one per batch of replies.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Served {
     /// The worker's instance.
     pub worker: InstanceId,
-    /// How many jobs.
+    /// Number of jobs.
     pub jobs: u64,
-    /// How long they took in total.
+    /// Total time that they took.
     pub busy: Duration,
 }
 
-/// To the fleet: the process is ending; launch and start no more instances.
+/// Asks the fleet to launch and start no more instances, because the process is ending.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Retire;
 
 /// Shortest time between two publications of the view.
-const PUBLISH_EVERY: Duration = Duration::from_millis(20);
+const MIN_PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Runs the pure core of the fleet, and carries out its actions.
 pub struct InstanceFleet {
@@ -52,8 +52,9 @@ pub struct InstanceFleet {
     requests: Arc<dyn Queue>,
     shown: Arc<watch::Sender<Arc<FleetView>>>,
     wake: Option<SpawnHandle>,
-    /// When the view was last published, and whether it is due again without another event.
+    /// When the view was last published.
     published: Option<Instant>,
+    /// Whether a delayed publication is scheduled.
     publish_due: bool,
     _notice: DeathNotice,
 }
@@ -109,10 +110,10 @@ impl InstanceFleet {
         }
     }
 
-    /// Publishes the view of the fleet, at most once per [`PUBLISH_EVERY`]: with thousands of jobs per second it changes
+    /// Publishes the view of the fleet, at most once per [`MIN_PUBLISH_INTERVAL`]: with thousands of jobs per second it changes
     /// far more often than a client can display it.
     fn publish_throttled(&mut self, ctx: &mut Context<Self>) {
-        let wait = self.published.map_or(Duration::ZERO, |at| PUBLISH_EVERY.saturating_sub(at.elapsed()));
+        let wait = self.published.map_or(Duration::ZERO, |at| MIN_PUBLISH_INTERVAL.saturating_sub(at.elapsed()));
         if wait.is_zero() {
             self.published = Some(Instant::now());
             self.shown.send_replace(Arc::new(FleetView::new(&self.core, self.now(), now_ms())));
@@ -192,7 +193,7 @@ impl Handler<Retire> for InstanceFleet {
 }
 
 /// Terminates all instances, for a process that owns them and is ending.
-pub async fn end_all(compute: &dyn Compute) {
+pub async fn terminate_all(compute: &dyn Compute) {
     match compute.describe().await {
         Ok(instances) => {
             let ids: Vec<InstanceId> = instances.into_iter().filter(|i| i.state.counts()).map(|i| i.id).collect();

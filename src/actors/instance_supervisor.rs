@@ -76,7 +76,7 @@ pub enum EndReason {
     Interrupted(String),
 }
 
-/// To the supervisor: finish what is in hand and end.
+/// Asks the supervisor to finish the jobs in hand and end the worker.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct End(pub EndReason);

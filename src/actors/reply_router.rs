@@ -20,7 +20,7 @@ use crate::{
     wire,
 };
 
-/// To the router: `to` waits for the reply to job `id`. Sent before the job is.
+/// Registers `to` for the reply to job `id`. Sent before the job is.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Register {
@@ -30,7 +30,7 @@ pub struct Register {
     pub to: Recipient<Routed>,
 }
 
-/// To the router: `to` no longer waits for the reply to job `id`.
+/// Tells the router that `to` no longer waits for the reply to job `id`.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Forget {
@@ -40,7 +40,7 @@ pub struct Forget {
     pub to: Recipient<Routed>,
 }
 
-/// From the router to a request: the reply to its job.
+/// Carries the reply to a job from the router to the request that waits for it.
 #[derive(Message, Clone)]
 #[rtype(result = "()")]
 pub struct Routed(pub Reply);

@@ -181,7 +181,7 @@ impl Handler<Routed> for WebRequest {
     }
 }
 
-/// To a request: its client has disconnected.
+/// Tells a request that its client has disconnected.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 pub struct HangUp;

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     actors::{
         guardian::{Guardian, StandDown},
-        instance_fleet::{Retire, end_all},
+        instance_fleet::{Retire, terminate_all},
         mailbox::Sender,
     },
     client::JobClient,
@@ -59,7 +59,7 @@ impl Cluster {
                 Ok(Self { client, fleet, kind: Kind::Aws(Box::new(node)) })
             }
             #[cfg(not(feature = "aws"))]
-            CloudKind::Aws => Err(queues::without_aws()),
+            CloudKind::Aws => Err(queues::aws_not_built_in()),
         }
     }
 
@@ -83,7 +83,7 @@ impl Cluster {
         let _ = self.fleet.clone().wait_for(idle).await; // the sender lives as long as this cluster
     }
 
-    /// Ends the controller and, on one machine, the workers.
+    /// Stops the controller and, on one machine, terminates the workers.
     pub async fn stop(self) {
         match self.kind {
             Kind::Local(cluster) => cluster.stop().await,
@@ -128,7 +128,7 @@ impl LocalCluster {
         if self.retire.ask(Retire).await.is_err() {
             tracing::warn!("the fleet actor had died before it was retired");
         }
-        end_all(&*self.cloud.compute).await;
+        terminate_all(&*self.cloud.compute).await;
         self.cloud.close().await;
     }
 }

@@ -70,7 +70,7 @@ pub fn worker<H: JobHandler>(
             serve(settings, ports, Arc::new(handler)).await
         })?,
         #[cfg(not(feature = "aws"))]
-        (CloudKind::Aws, ..) => return Err(super::queues::without_aws()),
+        (CloudKind::Aws, ..) => return Err(super::queues::aws_not_built_in()),
     };
     Ok(ExitCode::from(code as u8))
 }

@@ -12,7 +12,7 @@ mod commands;
 mod without {
     use std::path::PathBuf;
 
-    use crate::{app::queues::without_aws, settings::Settings};
+    use crate::{app::queues::aws_not_built_in, settings::Settings};
 
     /// Accepts any arguments.
     #[derive(clap::Args)]
@@ -24,6 +24,6 @@ mod without {
 
     /// Returns the error that says how to build this program for AWS.
     pub async fn run(_: Args, _: &Settings, _: Option<PathBuf>) -> anyhow::Result<()> {
-        Err(without_aws())
+        Err(aws_not_built_in())
     }
 }

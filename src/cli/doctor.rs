@@ -35,7 +35,7 @@ pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitC
         #[cfg(feature = "aws")]
         CloudKind::Aws => findings.extend(aws::findings(settings, model.as_ref()).await),
         #[cfg(not(feature = "aws"))]
-        CloudKind::Aws => return Err(crate::app::queues::without_aws()),
+        CloudKind::Aws => return Err(crate::app::queues::aws_not_built_in()),
     }
     let healthy = findings.iter().all(|f| f.result.is_ok());
     if args.json {

@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 use exit::EXIT_CONFIG;
 
 #[cfg(not(feature = "aws"))]
-use crate::app::queues::without_aws;
+use crate::app::queues::aws_not_built_in;
 use crate::{
     app,
     cloud::{ObjectStore, local::LocalObjects},
@@ -155,6 +155,6 @@ async fn store(settings: &Settings) -> anyhow::Result<Arc<dyn ObjectStore>> {
         #[cfg(feature = "aws")]
         CloudKind::Aws => Ok(crate::cloud::aws::AwsCloud::connect(settings, false).await?.objects),
         #[cfg(not(feature = "aws"))]
-        CloudKind::Aws => Err(without_aws()),
+        CloudKind::Aws => Err(aws_not_built_in()),
     }
 }

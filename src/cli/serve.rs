@@ -42,5 +42,5 @@ fn on_aws(settings: Settings, role: Role, args: Args) -> anyhow::Result<ExitCode
 
 #[cfg(not(feature = "aws"))]
 fn on_aws(_: Settings, _: Role, _: Args) -> anyhow::Result<ExitCode> {
-    Err(super::without_aws())
+    Err(super::aws_not_built_in())
 }

@@ -5,8 +5,8 @@ use std::{collections::VecDeque, time::Duration};
 use super::{
     action::Action,
     calls::PeriodicRead,
+    decision_log::DecisionLog,
     depth::Depth,
-    journal::Journal,
     rules::{FleetRules, Policy},
     step::Step,
     timestamp::Timestamp,
@@ -133,7 +133,7 @@ impl Demand {
     }
 
     /// Records the answer to a reading.
-    pub fn answered(&mut self, now: Timestamp, result: CloudResult<Depth>, journal: &mut Journal) {
+    pub fn answered(&mut self, now: Timestamp, result: CloudResult<Depth>, log: &mut DecisionLog) {
         let called = self.call.answered().unwrap_or(now);
         match result {
             Ok(depth) => {
@@ -142,7 +142,7 @@ impl Demand {
                 self.empty_since = (depth.total() == 0).then(|| self.empty_since.unwrap_or(now));
                 self.update_extremes(now);
             }
-            Err(error) => journal.error(now, format!("queue depth not read: {error}")),
+            Err(error) => log.error(now, format!("queue depth not read: {error}")),
         }
     }
 

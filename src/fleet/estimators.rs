@@ -7,9 +7,9 @@ use super::{learned_times::LearnedTimes, tracked::BootKind};
 /// Observations kept for each kind. They are few, so that a change of image or instance type is learned within a burst
 /// or two.
 const WINDOW: usize = 15;
-/// Number of observations below which the prior fills in for the missing ones, so that an outlier does not change the
+/// Number of observations below which the prior stands in for the missing ones, so that an outlier does not change the
 /// plan.
-const TRUSTED: usize = 3;
+const MIN_OBSERVATIONS: usize = 3;
 /// Number of jobs after which older ones count half.
 const HALF_LIFE: u64 = 128;
 /// Number of jobs that the prior of the service time counts as.
@@ -33,7 +33,7 @@ impl MedianEstimator {
             self.latest.pop_front();
         }
         self.latest.push_back(took);
-        let missing = TRUSTED.saturating_sub(self.latest.len());
+        let missing = MIN_OBSERVATIONS.saturating_sub(self.latest.len());
         let priors = std::iter::repeat_n(self.prior, missing);
         let mut all: Vec<Duration> = self.latest.iter().copied().chain(priors).collect();
         let middle = all.len() / 2;
@@ -70,8 +70,8 @@ impl ServiceTimeEstimator {
 /// Learns the times of boots, stops and jobs.
 #[derive(Clone, Debug)]
 pub(super) struct TimeEstimators {
-    cold_boot: MedianEstimator,
-    warm_boot: MedianEstimator,
+    boot_cold: MedianEstimator,
+    boot_warm: MedianEstimator,
     stop: MedianEstimator,
     service: ServiceTimeEstimator,
 }
@@ -80,8 +80,8 @@ impl TimeEstimators {
     /// Creates estimators with their priors. The prior of a stop is that of a warm boot.
     pub fn new(boot_cold: Duration, boot_warm: Duration, service: Duration) -> Self {
         Self {
-            cold_boot: MedianEstimator::new(boot_cold),
-            warm_boot: MedianEstimator::new(boot_warm),
+            boot_cold: MedianEstimator::new(boot_cold),
+            boot_warm: MedianEstimator::new(boot_warm),
             stop: MedianEstimator::new(boot_warm),
             service: ServiceTimeEstimator::new(service),
         }
@@ -90,8 +90,8 @@ impl TimeEstimators {
     /// Records the time from a launch or a start until the instance was seen running.
     pub fn booted(&mut self, kind: BootKind, took: Duration) {
         match kind {
-            BootKind::Cold => self.cold_boot.add(took),
-            BootKind::Warm => self.warm_boot.add(took),
+            BootKind::Cold => self.boot_cold.add(took),
+            BootKind::Warm => self.boot_warm.add(took),
         }
     }
 
@@ -107,8 +107,8 @@ impl TimeEstimators {
 
     pub fn learned(&self) -> LearnedTimes {
         LearnedTimes {
-            boot_cold: self.cold_boot.median,
-            boot_warm: self.warm_boot.median,
+            boot_cold: self.boot_cold.median,
+            boot_warm: self.boot_warm.median,
             service: self.service.mean(),
         }
     }
@@ -116,12 +116,13 @@ impl TimeEstimators {
     /// Returns the remaining time of a boot that has taken `elapsed`.
     pub fn boot_remaining(&self, kind: BootKind, elapsed: Duration) -> Duration {
         match kind {
-            BootKind::Cold => remaining(self.cold_boot.median, elapsed),
-            BootKind::Warm => remaining(self.warm_boot.median, elapsed),
+            BootKind::Cold => remaining(self.boot_cold.median, elapsed),
+            BootKind::Warm => remaining(self.boot_warm.median, elapsed),
         }
     }
 
-    /// Returns how long a stop has taken whose remaining time is at most `left`: see [`remaining`].
+    /// Returns the range of elapsed times at which a stop has at most `left` remaining; see [`remaining`]. The end is
+    /// excluded.
     pub fn stops_within(&self, left: Duration) -> Range<Duration> {
         let median = self.stop.median;
         median.saturating_sub(left)..median.saturating_add(left)
@@ -141,19 +142,19 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn boots_of_each_kind_are_learned_and_an_odd_one_changes_nothing() {
+    fn cold_and_warm_boots_are_learned_separately_and_an_outlier_is_ignored() {
         let mut estimators = TimeEstimators::new(25 * SECOND, 15 * SECOND, SECOND);
         estimators.booted(BootKind::Cold, 90 * SECOND);
-        assert_eq!(estimators.learned().boot_cold, 25 * SECOND, "one boot is no rule");
+        assert_eq!(estimators.learned().boot_cold, 25 * SECOND, "one observation does not change the estimate");
         for _ in 0..10 {
             estimators.booted(BootKind::Cold, 40 * SECOND);
         }
         assert_eq!(estimators.learned().boot_cold, 40 * SECOND);
-        assert_eq!(estimators.learned().boot_warm, 15 * SECOND, "the other kind is another matter");
+        assert_eq!(estimators.learned().boot_warm, 15 * SECOND, "cold boots do not change the estimate of warm boots");
         for _ in 0..WINDOW {
             estimators.booted(BootKind::Cold, 20 * SECOND);
         }
-        assert_eq!(estimators.learned().boot_cold, 20 * SECOND, "the past is forgotten");
+        assert_eq!(estimators.learned().boot_cold, 20 * SECOND, "observations outside the window are forgotten");
     }
 
     #[test]
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_late_is_expected_to_be_as_late_again() {
+    fn an_overdue_operation_is_expected_to_take_as_long_again_as_it_is_overdue() {
         assert_eq!(remaining(25 * SECOND, 10 * SECOND), 15 * SECOND);
         assert_eq!(remaining(25 * SECOND, 65 * SECOND), 40 * SECOND);
     }

@@ -14,7 +14,7 @@ pub enum Kind {
     Launch,
     /// Starts of stopped instances were requested.
     Start,
-    /// An instance stopped, by itself or at the request of another: the controller stops none.
+    /// An instance stopped, by itself or at someone else's request: the controller never stops instances.
     Stop,
     /// The controller terminated instances.
     Terminate,
@@ -83,7 +83,7 @@ impl Inputs {
 /// A decision or change, with its reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
-    /// Counts up from 0 within a controller epoch.
+    /// Sequence number within the controller epoch, from 0.
     pub number: u64,
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
@@ -91,7 +91,7 @@ pub struct Decision {
     pub kind: Kind,
     /// Ids of the instances; empty while a launch has not been answered.
     pub instances: Vec<String>,
-    /// How many instances.
+    /// Number of instances.
     pub count: usize,
     /// The reason in words.
     pub reason: String,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    decision_log::{Change, DecisionLog},
     demand::Demand,
     descriptions::Descriptions,
     estimators::TimeEstimators,
@@ -11,9 +12,8 @@ use super::{
     forecast,
     instance::{Instance, InstanceState},
     instances::{Instances, Key},
-    journal::{Change, Journal},
     launches::{Launches, Shortage},
-    policy::{self, Known},
+    policy::{self, PolicyInput},
     rules::{FleetRules, Policy},
     schedule::{next_change, scheduled},
     situation::Situation,
@@ -38,7 +38,7 @@ pub struct FleetCore {
     launches: Launches,
     terminations: Terminations,
     estimators: TimeEstimators,
-    journal: Journal,
+    decision_log: DecisionLog,
 }
 
 impl FleetCore {
@@ -55,7 +55,7 @@ impl FleetCore {
             launches: Launches::new(epoch),
             terminations: Terminations::new(&rules),
             estimators: TimeEstimators::new(rules.boot_cold, rules.boot_warm, rules.service_time),
-            journal: Journal::new(rules.started_at),
+            decision_log: DecisionLog::new(rules.started_at),
             rules,
         }
     }
@@ -72,12 +72,12 @@ impl FleetCore {
 
     /// Keeps all decisions instead of only the latest thousand.
     pub fn keep_all_decisions(&mut self) {
-        self.journal.keep_all();
+        self.decision_log.keep_all();
     }
 
     /// Returns the latest decisions.
     pub fn decisions(&self) -> &Decisions {
-        self.journal.decisions()
+        self.decision_log.decisions()
     }
 
     /// Returns the number of jobs known to exist.
@@ -109,8 +109,8 @@ impl FleetCore {
         &self.instances
     }
 
-    pub(super) fn journal(&self) -> &Journal {
-        &self.journal
+    pub(super) fn decision_log(&self) -> &DecisionLog {
+        &self.decision_log
     }
 
     /// Returns the inputs of a decision made now.
@@ -152,26 +152,26 @@ impl FleetCore {
                 self.instances.served(&worker, now);
             }
             Event::Changed => self.descriptions.hurry(now),
-            Event::Depth(result) => self.demand.answered(now, result, &mut self.journal),
+            Event::Depth(result) => self.demand.answered(now, result, &mut self.decision_log),
             Event::Described { generation, result } => {
                 if let Some(as_of) = self.descriptions.answered(generation) {
                     match result {
                         Ok(instances) => self.observe(as_of, instances),
-                        Err(error) => self.journal.error(now, format!("instances not described: {error}")),
+                        Err(error) => self.decision_log.error(now, format!("instances not described: {error}")),
                     }
                 }
             }
             Event::Launched { token, result } => {
                 let live = live_besides_launches(&self.instances, &self.terminations);
-                self.launches.answered(now, &token, result, live, &mut self.journal);
+                self.launches.answered(now, &token, result, live, &mut self.decision_log);
                 self.descriptions.hurry(now);
             }
             Event::Started { results } => {
-                self.starts.answered(now, results, &mut self.instances, &mut self.journal);
+                self.starts.answered(now, results, &mut self.instances, &mut self.decision_log);
                 self.descriptions.hurry(now);
             }
             Event::Terminated { results } => {
-                self.terminations.answered(now, results, &mut self.instances, &mut self.journal);
+                self.terminations.answered(now, results, &mut self.instances, &mut self.decision_log);
                 self.descriptions.hurry(now);
             }
         }
@@ -179,7 +179,7 @@ impl FleetCore {
 
     fn decide(&mut self) -> Step {
         let mut step = self.demand.decide(self.now, &self.rules);
-        self.target = policy::target(&self.known(), &self.rules);
+        self.target = policy::target(&self.policy_input(), &self.rules);
         if let Some(left) = next_change(&self.rules.schedule, self.clock()) {
             step.wake(self.now, self.now + left);
         }
@@ -205,11 +205,11 @@ impl FleetCore {
 
         let launching = self.launches.outstanding();
         let mut inputs = self.inputs();
-        let (instances, journal) = (&mut self.instances, &mut self.journal);
-        let mut step = self.terminations.decide(&situation, &self.demand, launching, instances, &inputs, journal);
+        let (instances, decision_log) = (&mut self.instances, &mut self.decision_log);
+        let mut step = self.terminations.decide(&situation, &self.demand, launching, instances, &inputs, decision_log);
 
         let wanted = self.target.saturating_sub(instances.serving() + launching);
-        let (starts, mut missing) = self.starts.decide(&situation, wanted, instances, &inputs, journal);
+        let (starts, mut missing) = self.starts.decide(&situation, wanted, instances, &inputs, decision_log);
         step.merge(starts);
 
         if missing > 0 {
@@ -226,18 +226,18 @@ impl FleetCore {
             not_before: self.terminations.launches_not_before(),
         };
         inputs.starting = instances.count(Role::Starting);
-        step.merge(self.launches.decide(&situation, shortage, inputs, journal));
+        step.merge(self.launches.decide(&situation, shortage, inputs, decision_log));
         step
     }
 
     /// Returns the input of the policy.
-    fn known(&self) -> Known {
+    fn policy_input(&self) -> PolicyInput {
         let (low_demand, high_demand) = self.demand.extremes();
         let booting = match self.rules.policy {
             Policy::Deadline => forecast::booting(self.now, &self.instances, &self.launches, &self.estimators),
             Policy::OnePerJob | Policy::Backlog => Vec::new(),
         };
-        Known {
+        PolicyInput {
             demand: self.demand.jobs(),
             low_demand,
             high_demand,
@@ -274,7 +274,7 @@ impl FleetCore {
     }
 
     fn observe_new(&mut self, instance: Instance) {
-        self.journal.state_change(self.now, None, &instance);
+        self.decision_log.state_change(self.now, None, &instance);
         // An instance without a known launch comes from an earlier controller epoch, and belongs to the cluster as
         // well.
         let launched = self.launches.observe(&instance.token, &instance.id);
@@ -297,11 +297,11 @@ impl FleetCore {
         }
         let Some(before) = observed.before else { return };
         let instance = &self.instances.get(key).instance;
-        self.journal.state_change(now, Some(before), instance);
+        self.decision_log.state_change(now, Some(before), instance);
         if let Some(kind) = unrequested_end(before, instance.state).filter(|_| !observed.terminating) {
             let reason = self.end_reason(kind, instance);
             let change = Change { kind, instances: vec![instance.id.clone()], count: 1, reason, token: None };
-            self.journal.explain(now, change, self.inputs());
+            self.decision_log.explain(now, change, self.inputs());
         }
     }
 
@@ -326,7 +326,7 @@ impl FleetCore {
         if instance.state.counts() {
             let reason = format!("{} is no longer listed by the cloud", instance.name);
             let change = Change { kind: Kind::Lost, instances: vec![instance.id], count: 1, reason, token: None };
-            self.journal.explain(self.now, change, self.inputs());
+            self.decision_log.explain(self.now, change, self.inputs());
         }
     }
 }

@@ -11,9 +11,9 @@ use std::{
 use super::{
     action::Action,
     calls::{CALL_TIMEOUT, TokenBucket, backoff, may_have_been_applied},
+    decision_log::{Change, DecisionLog},
     explain::{Inputs, Kind},
     instance::InstanceId,
-    journal::{Change, Journal},
     situation::Situation,
     step::Step,
     timestamp::Timestamp,
@@ -141,8 +141,9 @@ impl Launches {
     /// Records that a description requested at `as_of` has been observed. A launch that was refused after an uncertain
     /// call has failed if the cloud has had enough time to show its instances.
     pub fn observed(&mut self, as_of: Timestamp, describe_lag: Duration) {
-        let patience = CALL_TIMEOUT.max(describe_lag);
-        let failed = |launch: &Launch| launch.refused && launch.uncertain_since.is_none_or(|at| at + patience <= as_of);
+        let visible_after = CALL_TIMEOUT.max(describe_lag);
+        let failed =
+            |launch: &Launch| launch.refused && launch.uncertain_since.is_none_or(|at| at + visible_after <= as_of);
         self.by_token.retain(|_, launch| !failed(launch) && launch.outstanding() > 0);
     }
 
@@ -167,11 +168,11 @@ impl Launches {
         token: &str,
         result: CloudResult<Vec<InstanceId>>,
         live: usize,
-        journal: &mut Journal,
+        log: &mut DecisionLog,
     ) {
         match &result {
-            Ok(ids) => journal.launched(token, ids),
-            Err(error) => journal.error(now, format!("launch failed: {error}")),
+            Ok(ids) => log.launched(token, ids),
+            Err(error) => log.error(now, format!("launch failed: {error}")),
         }
         let Some(launch) = self.by_token.get_mut(token) else { return };
         launch.called = None;
@@ -179,7 +180,7 @@ impl Launches {
             Ok(ids) => {
                 self.failures = 0;
                 if ids.len() < launch.count {
-                    journal.note(now, "launch", format!("{} of {} instances were launched", ids.len(), launch.count));
+                    log.note(now, "launch", format!("{} of {} instances were launched", ids.len(), launch.count));
                     self.not_before = self.not_before.max(now + backoff(1));
                 }
                 launch.accept(now, ids);
@@ -210,7 +211,7 @@ impl Launches {
     }
 
     /// Retries launches whose answers were lost, and launches the missing instances, within the cap.
-    pub fn decide(&mut self, situation: &Situation, shortage: Shortage, inputs: Inputs, journal: &mut Journal) -> Step {
+    pub fn decide(&mut self, situation: &Situation, shortage: Shortage, inputs: Inputs, log: &mut DecisionLog) -> Step {
         let now = situation.now;
         let not_before = self.not_before.max(shortage.not_before);
         let mut step = Step::default();
@@ -218,7 +219,7 @@ impl Launches {
         let count = shortage.missing.min(inputs.cap.saturating_sub(shortage.live + self.outstanding()));
         // Until descriptions show everything that earlier epochs requested, instances of theirs may still appear.
         if count > 0 && not_before <= now && self.bucket.ready(now) && situation.shows_earlier_epochs {
-            step.actions.push(self.launch(now, count, inputs, journal));
+            step.actions.push(self.launch(now, count, inputs, log));
             self.not_before = now + situation.rules.launch_cooldown;
         }
         for launch in self.by_token.values() {
@@ -235,12 +236,12 @@ impl Launches {
         step
     }
 
-    fn launch(&mut self, now: Timestamp, count: usize, inputs: Inputs, journal: &mut Journal) -> Action {
+    fn launch(&mut self, now: Timestamp, count: usize, inputs: Inputs, log: &mut DecisionLog) -> Action {
         self.sequence += 1;
         let token = format!("{:x}-{:x}", self.epoch, self.sequence);
         let reason = format!("launch {count}: {}", inputs.summary());
         let change = Change { kind: Kind::Launch, instances: Vec::new(), count, reason, token: Some(token.clone()) };
-        journal.explain(now, change, inputs);
+        log.explain(now, change, inputs);
         let launch = Launch { count, requested: now, called: Some(now), ..Launch::default() };
         self.by_token.insert(token.clone(), launch);
         self.bucket.take(now);

@@ -18,7 +18,7 @@
 //! - `starts` starts stopped instances, and `launches` launches new ones, up to the target;
 //! - `descriptions` describes the instances; the result is kept in `instances`.
 //!
-//! `estimators` learns times for the policies, `journal` keeps decisions for display, and `event_log` encodes events
+//! `estimators` learns times for the policies, `decision_log` keeps decisions for display, and `event_log` encodes events
 //! for replay.
 //!
 //! # Promises
@@ -44,6 +44,7 @@ mod activity_log;
 mod calls;
 mod cloud_error;
 mod counts;
+mod decision_log;
 mod demand;
 mod depth;
 mod descriptions;
@@ -56,7 +57,6 @@ mod forecast;
 mod idle_stop;
 mod instance;
 mod instances;
-mod journal;
 mod launches;
 mod learned_times;
 pub mod policy;

@@ -19,7 +19,8 @@ pub struct Window {
     /// First minute after the window. If it is not after `from`, the window ends on the next day.
     pub to: u32,
     /// Minimum number of instances.
-    pub least: usize,
+    #[serde(rename = "least")]
+    pub minimum: usize,
 }
 
 /// The text is not a [`Window`].
@@ -31,13 +32,13 @@ impl FromStr for Window {
     type Err = NoWindow;
 
     fn from_str(text: &str) -> Result<Self, NoWindow> {
-        let [days, hours, least] = text.split_whitespace().collect::<Vec<_>>()[..] else { return Err(NoWindow) };
+        let [days, hours, minimum] = text.split_whitespace().collect::<Vec<_>>()[..] else { return Err(NoWindow) };
         let (from, to) = hours.split_once('-').ok_or(NoWindow)?;
         let (from, to) = (minute(from)?, minute(to)?);
         if from == DAY || from == to {
             return Err(NoWindow);
         }
-        Ok(Self { days: day_set(days)?, from, to, least: least.parse().map_err(|_| NoWindow)? })
+        Ok(Self { days: day_set(days)?, from, to, minimum: minimum.parse().map_err(|_| NoWindow)? })
     }
 }
 
@@ -45,7 +46,7 @@ impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let days: Vec<&str> = DAYS.iter().zip(self.days).filter(|(_, on)| *on).map(|(name, _)| *name).collect();
         let hour = |m: u32| format!("{:02}:{:02}", m / 60, m % 60);
-        write!(f, "{} {}-{} {}", days.join(","), hour(self.from), hour(self.to), self.least)
+        write!(f, "{} {}-{} {}", days.join(","), hour(self.from), hour(self.to), self.minimum)
     }
 }
 
@@ -88,7 +89,7 @@ pub fn scheduled(schedule: &[Window], clock: Duration) -> usize {
             w.days[today] && minute >= w.from || w.days[yesterday] && minute < w.to
         }
     };
-    schedule.iter().filter(open).map(|w| w.least).max().unwrap_or(0)
+    schedule.iter().filter(open).map(|w| w.minimum).max().unwrap_or(0)
 }
 
 /// Returns the time from `clock` to the next minute at which a window may open or close; `None` without a schedule.

@@ -3,10 +3,10 @@
 use super::{
     action::Action,
     calls::{BATCH, TokenBucket, backoff, may_have_been_applied},
+    decision_log::{Change, DecisionLog},
     explain::{Inputs, Kind},
     instance::InstanceId,
     instances::{Instances, Key},
-    journal::{Change, Journal},
     situation::Situation,
     step::Step,
     timestamp::Timestamp,
@@ -27,7 +27,7 @@ impl Starts {
         now: Timestamp,
         results: Vec<(InstanceId, CloudResult<()>)>,
         instances: &mut Instances,
-        journal: &mut Journal,
+        log: &mut DecisionLog,
     ) {
         for (id, result) in results {
             let Some(key) = instances.key(&id) else { continue };
@@ -35,7 +35,7 @@ impl Starts {
                 continue;
             }
             if let Err(error) = &result {
-                journal.error(now, format!("start of {id} failed: {error}"));
+                log.error(now, format!("start of {id} failed: {error}"));
             }
             instances.update_startup(key, |startup| Self::answer(now, startup, result));
         }
@@ -75,7 +75,7 @@ impl Starts {
         wanted: usize,
         instances: &mut Instances,
         inputs: &Inputs,
-        journal: &mut Journal,
+        log: &mut DecisionLog,
     ) -> (Step, usize) {
         let now = situation.now;
         let mut step = Step::default();
@@ -98,7 +98,7 @@ impl Starts {
             }
         }
         if !keys.is_empty() && self.bucket.ready(now) {
-            step.actions.push(self.start(now, &keys, instances, inputs, journal));
+            step.actions.push(self.start(now, &keys, instances, inputs, log));
         }
         for (_, key) in instances.of(Role::Starting) {
             if let Some(due) = instances.get(key).startup.start.and_then(|start| start.due()) {
@@ -117,13 +117,13 @@ impl Starts {
         keys: &[Key],
         instances: &mut Instances,
         inputs: &Inputs,
-        journal: &mut Journal,
+        log: &mut DecisionLog,
     ) -> Action {
         self.bucket.take(now);
         let ids = instances.ids(keys);
         let reason = format!("start {}: {}", ids.len(), inputs.summary());
         let change = Change { kind: Kind::Start, instances: ids.clone(), count: ids.len(), reason, token: None };
-        journal.explain(now, change, inputs.clone());
+        log.explain(now, change, inputs.clone());
         for key in keys {
             instances.update_startup(*key, |startup| startup.begin(now));
         }

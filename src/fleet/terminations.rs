@@ -8,11 +8,11 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     action::{Action, Cause},
     calls::{BATCH, CALL_TIMEOUT, TokenBucket, backoff, may_have_been_applied},
+    decision_log::{Change, DecisionLog},
     demand::Demand,
     explain::{Inputs, Kind},
     instance::InstanceId,
     instances::{Instances, Key},
-    journal::{Change, Journal},
     removal::Removal,
     rules::FleetRules,
     situation::Situation,
@@ -79,7 +79,7 @@ impl Terminations {
         now: Timestamp,
         results: Vec<(InstanceId, CloudResult<()>)>,
         instances: &mut Instances,
-        journal: &mut Journal,
+        log: &mut DecisionLog,
     ) {
         let mut failed = false;
         for (id, result) in results {
@@ -88,7 +88,7 @@ impl Terminations {
                 self.orphaned.remove(&id);
             }
             let Err(error) = result else { continue };
-            journal.error(now, format!("termination of {id} failed: {error}"));
+            log.error(now, format!("termination of {id} failed: {error}"));
             if gone {
                 continue;
             }
@@ -130,18 +130,18 @@ impl Terminations {
         launching: usize,
         instances: &mut Instances,
         inputs: &Inputs,
-        journal: &mut Journal,
+        log: &mut DecisionLog,
     ) -> Step {
         let now = situation.now;
         let mut step = Step::default();
         if self.next_call() <= now {
             let due = now + Self::patience(situation.rules);
             for removal in unhealthy::removals(situation, demand, instances) {
-                step.actions.extend(self.begin(now, due, removal, instances, inputs, journal));
+                step.actions.extend(self.begin(now, due, removal, instances, inputs, log));
             }
             let serving = instances.serving() + launching;
             for removal in self.sweep.removals(situation, instances, serving) {
-                step.actions.extend(self.begin(now, due, removal, instances, inputs, journal));
+                step.actions.extend(self.begin(now, due, removal, instances, inputs, log));
             }
             step.actions.extend(self.retry(now, due, instances));
         }
@@ -170,14 +170,14 @@ impl Terminations {
         removal: Removal,
         instances: &mut Instances,
         inputs: &Inputs,
-        journal: &mut Journal,
+        log: &mut DecisionLog,
     ) -> Option<Action> {
         let Removal { mut keys, cause, why } = removal;
         keys.truncate(BATCH);
         let ids = instances.ids(&keys);
         let reason = format!("terminate {}: {why}", ids.len());
         let change = Change { kind: Kind::Terminate, instances: ids.clone(), count: ids.len(), reason, token: None };
-        journal.explain(now, change, inputs.clone());
+        log.explain(now, change, inputs.clone());
         let requested = Termination { due, lost_answers: 0, though_running: cause == Cause::Silent };
         for key in keys {
             instances.update_termination(key, |termination| *termination = Some(requested));

@@ -80,7 +80,7 @@ impl FleetView {
         let inputs = core.inputs();
         let mut instances: Vec<InstanceView> = core.instances().iter().map(show).collect();
         instances.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
-        let activities = core.journal().activities().iter();
+        let activities = core.decision_log().activities().iter();
         Self {
             at_ms: unix_ms,
             max_instances: inputs.cap,

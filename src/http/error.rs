@@ -1,4 +1,4 @@
-//! Errors as answers: problem details (RFC 9457) under `/v1`, one line of text elsewhere.
+//! Error responses: problem details (RFC 9457) under `/v1`, one line of text elsewhere.
 
 use std::{fmt, time::Duration};
 
@@ -45,12 +45,12 @@ pub(super) struct Problem {
     pub(super) detail: String,
     id: Option<JobId>,
     /// Whether the result will be stored under the id.
-    found_later: bool,
+    has_location: bool,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
     /// Whether the connection is closed, because parts of the body were not read.
     close: bool,
-    /// Another member of the problem's object.
+    /// An extension member (RFC 9457, section 3.2).
     extra: Option<Box<(&'static str, Value)>>,
 }
 
@@ -58,7 +58,16 @@ impl Problem {
     /// Creates a problem with a status and a detail.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self { status, detail, id: None, found_later: false, retry_after: None, allow: None, close: false, extra: None }
+        Self {
+            status,
+            detail,
+            id: None,
+            has_location: false,
+            retry_after: None,
+            allow: None,
+            close: false,
+            extra: None,
+        }
     }
 
     /// Creates a problem with status 400.
@@ -92,7 +101,7 @@ impl Problem {
     }
 
     /// Sets whether the connection is closed after the answer.
-    pub(super) fn closing(self, close: bool) -> Self {
+    pub(super) fn close_connection(self, close: bool) -> Self {
         Self { close, ..self }
     }
 
@@ -138,7 +147,7 @@ impl Problem {
         if let Some(id) = self.id {
             response.insert_header((ID_HEADER, id.to_string()));
         }
-        if let (Some(id), true) = (self.id, self.found_later) {
+        if let (Some(id), true) = (self.id, self.has_location) {
             response.insert_header((header::LOCATION, location(id)));
         }
         if self.close {
@@ -196,9 +205,9 @@ impl From<SubmitError> for Problem {
             SubmitError::Overloaded { retry_after, .. } => Self::busy(detail, retry_after),
             SubmitError::Cloud(cause) => cause.into(),
             SubmitError::Deadline { id, .. } => {
-                Self { id: Some(id), found_later: true, ..Self::new(StatusCode::GATEWAY_TIMEOUT, detail) }
+                Self { id: Some(id), has_location: true, ..Self::new(StatusCode::GATEWAY_TIMEOUT, detail) }
             }
-            SubmitError::Closed { id } => Self { id: Some(id), found_later: true, ..Self::busy(detail, RETRY_AFTER) },
+            SubmitError::Closed { id } => Self { id: Some(id), has_location: true, ..Self::busy(detail, RETRY_AFTER) },
         }
     }
 }
@@ -208,7 +217,7 @@ impl From<CloudError> for Problem {
         if let CloudError::Conflict(what) = error {
             return Self::new(StatusCode::CONFLICT, what);
         }
-        // The cause is logged and not sent, because it may name internals of the set-up.
+        // The cause is logged and not sent, because it may reveal internals of the deployment.
         tracing::warn!(%error, "queue or store failed");
         Self::busy("the queue or the store is unavailable; try again", RETRY_AFTER)
     }

@@ -41,7 +41,7 @@ fn refusal(req: &ServiceRequest) -> Option<HttpResponse> {
     } else {
         return None;
     };
-    Some(problem.closing(true).respond(Style::of(req.path())))
+    Some(problem.close_connection(true).respond(Style::of(req.path())))
 }
 
 /// Returns whether a request of this method may change state.

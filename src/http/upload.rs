@@ -69,11 +69,11 @@ pub async fn receive(req: &HttpRequest, payload: web::Payload, web: &WebTier) ->
     super::metrics::uploaded(body.read());
     match read {
         Ok(Ok(received)) => Ok(received),
-        Ok(Err(problem)) => Err(problem.closing(!body.drain().await)),
+        Ok(Err(problem)) => Err(problem.close_connection(!body.drain().await)),
         Err(_) => {
             let seconds = http.upload_timeout.as_secs();
             let detail = format!("the upload did not arrive within {seconds} s; send it faster or smaller");
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail).closing(true))
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail).close_connection(true))
         }
     }
 }
@@ -222,7 +222,9 @@ fn payload_problem(error: &PayloadError, http: &Http) -> Problem {
 fn form_problem(error: MultipartError, http: &Http) -> Problem {
     match error {
         MultipartError::Payload(error) => payload_problem(&error, http),
-        MultipartError::Incomplete => Problem::bad_request("the form ends before its closing boundary; send it again"),
+        MultipartError::Incomplete => {
+            Problem::bad_request("the form ends before its close_connection boundary; send it again")
+        }
         other => Problem::bad_request(format!("the form cannot be read ({other}); {HOW_TO_SEND}")),
     }
 }

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::recognition::ModelId;
 
 /// A file that `make setup` installs.
-struct Known {
+struct KnownModel {
     /// Its name, which files of the OpenCV Zoo with the same function have as well.
     name: &'static str,
     /// SHA-256 of the file, as in `tools/setup.py`.
@@ -18,14 +18,14 @@ struct Known {
     min_agreement: f32,
 }
 
-const KNOWN: [Known; 2] = [
-    Known {
+const KNOWN: [KnownModel; 2] = [
+    KnownModel {
         name: "face_recognition_sface_2021dec.onnx",
         sha256: "47df03cb133834fb93816ff30c4034b220aab3b10051b2156d998a3c54b15a86",
         id: "sface-2021dec",
         min_agreement: 0.999, // measured: 0.99999
     },
-    Known {
+    KnownModel {
         name: "face_recognition_sface_2021dec_int8.onnx",
         sha256: "fabc8dec240188ef4e530ee927116b57e226cd843d5e8672d5983fbd4b21f7dd",
         id: "sface-2021dec-int8",
@@ -71,8 +71,8 @@ pub(super) fn identify(file: &Path) -> anyhow::Result<Model> {
     })
 }
 
-impl From<&Known> for Model {
-    fn from(known: &Known) -> Self {
+impl From<&KnownModel> for Model {
+    fn from(known: &KnownModel) -> Self {
         Self { id: ModelId::known(known.id), min_agreement: Some(known.min_agreement) }
     }
 }

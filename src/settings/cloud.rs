@@ -11,7 +11,7 @@ pub enum CloudKind {
     Aws,
 }
 
-/// `[cloud]`.
+/// Settings of the cloud.
 #[derive(Clone, Debug)]
 pub struct Cloud {
     /// Which cloud.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::fleet::{FleetRules, Policy, Window};
 
-/// `[fleet]`.
+/// Settings of the fleet.
 #[derive(Clone, Debug)]
 pub struct Fleet {
     /// How the number of wanted instances is decided.

@@ -7,7 +7,7 @@ use super::{
     reader::{HOUR, MILLISECOND, Reader},
 };
 
-/// `[gallery]`.
+/// Settings of the gallery.
 #[derive(Clone, Debug)]
 pub struct Gallery {
     /// How often a worker checks for a new version of the gallery.

@@ -17,7 +17,7 @@ pub enum ReplyStyle {
     StemLabel,
 }
 
-/// `[http]`.
+/// Settings of the HTTP server.
 #[derive(Clone, Debug)]
 pub struct Http {
     /// Address and port to listen on.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{layers::SettingsError, reader::Reader};
 
-/// `[local]`.
+/// Settings of the embedded cloud.
 #[derive(Clone, Debug)]
 pub struct Local {
     /// Folder of the embedded queues and objects.

@@ -13,7 +13,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// `[log]`.
+/// Settings of the log.
 #[derive(Clone, Debug)]
 pub struct Log {
     /// A level, or a filter in the syntax of `tracing-subscriber`.

@@ -10,7 +10,7 @@ use super::{
 /// Longest name of a queue in SQS, including `.fifo`.
 const MAX_NAME: usize = 80;
 
-/// `[queue]`.
+/// Settings of the queues.
 #[derive(Clone, Debug)]
 pub struct Queue {
     /// Name of the request queue, which is FIFO.

@@ -18,7 +18,7 @@ pub enum RecogniserKind {
     Classifier,
 }
 
-/// `[recognition]`.
+/// Settings of recognition.
 #[derive(Clone, Debug)]
 pub struct Recognition {
     /// What is recognised.

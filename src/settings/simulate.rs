@@ -8,7 +8,7 @@ use super::{
     reader::{HOUR, MILLISECOND, MINUTE, Reader},
 };
 
-/// `[simulate]`.
+/// Settings of the simulator.
 #[derive(Clone, Debug)]
 pub struct Simulate {
     /// How long a boot takes.

@@ -5,7 +5,7 @@ use super::{layers::SettingsError, reader::Reader};
 /// Longest name of a bucket in S3.
 const MAX_BUCKET: usize = 63;
 
-/// `[store]`.
+/// Settings of the object store.
 #[derive(Clone, Debug)]
 pub struct Store {
     /// Bucket of the images.

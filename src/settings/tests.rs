@@ -9,7 +9,7 @@ use support::{error, file, load};
 use super::*;
 
 #[test]
-fn the_environment_beats_the_file_beats_the_default() {
+fn the_environment_overrides_the_file_which_overrides_the_defaults() {
     let file = "[fleet]\nmax_instances = 7\nkeep_stopped = 3\n";
     let s = load(Some(file), &[("ROLLCALL__FLEET__MAX_INSTANCES", "15")]).expect("valid");
     assert_eq!((s.fleet.max_instances, s.fleet.keep_stopped), (15, 3));
@@ -56,10 +56,10 @@ fn wrong_units_types_and_ranges_name_source_key_and_what_is_allowed() {
 }
 
 #[test]
-fn a_schedule_is_a_list_or_in_the_environment_a_text_with_semicolons() {
+fn a_schedule_is_a_list_or_a_semicolon_separated_string_in_the_environment() {
     let file = "[fleet]\nschedule = [\"mon-fri 08:00-18:00 2\", \"sat,sun 10:00-16:00 1\"]\n";
     let windows = load(Some(file), &[]).expect("valid").fleet.schedule;
-    assert_eq!(windows.iter().map(|w| w.least).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(windows.iter().map(|w| w.minimum).collect::<Vec<_>>(), [2, 1]);
     let env = [("ROLLCALL__FLEET__SCHEDULE", "mon-fri 08:00-18:00 2; sat,sun 10:00-16:00 1")];
     assert_eq!(load(None, &env).expect("valid").fleet.schedule, windows);
 }
@@ -73,7 +73,7 @@ fn broken_files_are_named() {
 }
 
 #[test]
-fn lists_are_arrays_or_text_with_commas() {
+fn lists_are_arrays_or_comma_separated_strings() {
     let s =
         load(Some("[aws]\ninstance_types = [\"a\", \"b\"]\n"), &[("ROLLCALL__AWS__SUBNETS", "x, y")]).expect("valid");
     let launch = s.aws.launch;
@@ -94,7 +94,7 @@ fn the_configuration_for_aws_is_valid_and_auto_follows_it() {
     assert_eq!(s.fleet.keep_stopped, 5);
     let few =
         load(Some(include_str!("../../config/aws.toml")), &[("ROLLCALL__FLEET__MAX_INSTANCES", "2")]).expect("valid");
-    assert_eq!(few.fleet.keep_stopped, 2, "no more than there may be");
+    assert_eq!(few.fleet.keep_stopped, 2, "at most fleet.max_instances");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn the_report_configuration_is_valid() {
 }
 
 #[test]
-fn the_name_that_the_first_configurations_used_is_an_alias() {
+fn report_is_an_alias_of_the_policy_one_per_job() {
     for name in ["report", "one-per-job"] {
         let s = load(Some(&format!("[fleet]\npolicy = \"{name}\"\n")), &[]).expect("valid");
         assert_eq!(s.fleet.policy.name(), "one-per-job");
@@ -179,7 +179,7 @@ fn checks_across_keys_allow_the_limit_itself() {
 }
 
 #[test]
-fn empty_text_leaves_a_choice_to_others() {
+fn an_empty_string_means_unset() {
     let s =
         load(Some("[fleet]\nrecord = \"\"\n[aws]\nregion = \"\"\nsubnets = [\"\", \" a \"]\n"), &[]).expect("valid");
     assert_eq!((s.fleet.record, s.aws.region, s.aws.launch.subnets), (None, None, vec!["a".to_owned()]));
@@ -211,7 +211,7 @@ fn a_file_is_named_even_if_its_path_has_the_word_environment() {
 }
 
 #[test]
-fn a_key_that_is_like_no_other_has_no_suggestion() {
+fn an_unknown_key_that_resembles_no_other_gets_no_suggestion() {
     let e = error(Some("[worker]\ncolour_of_the_sky = 1\n"), &[]);
     assert!(
         e.contains("`worker.colour_of_the_sky`") && e.contains("config/default.toml") && !e.contains("did you mean"),

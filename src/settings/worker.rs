@@ -1,4 +1,4 @@
-//! `[worker]`: the workers.
+//! Settings of the workers (`[worker]`).
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use super::{
 };
 use crate::fleet::Policy;
 
-/// `[worker]`.
+/// Settings of the workers.
 #[derive(Clone, Debug)]
 pub struct Worker {
     /// Time without a job after which a worker stops its instance.
     pub idle_stop: Duration,
     /// Number of inference threads.
     pub threads: usize,
-    /// Longest time that an ending worker may take to finish its jobs.
+    /// Longest time that a worker that is shutting down may take to finish its jobs.
     pub drain_timeout: Duration,
 }
 

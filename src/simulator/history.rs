@@ -21,8 +21,8 @@ pub struct Sample {
     pub at: Time,
     /// Waiting jobs.
     pub waiting: u64,
-    /// Jobs on a thread.
-    pub in_work: u64,
+    /// Jobs that a worker has received.
+    pub in_flight: u64,
     /// Pending instances.
     pub pending: usize,
     /// Running instances.
@@ -33,7 +33,7 @@ pub struct Sample {
     pub stopped: usize,
 }
 
-/// The course of a run. Times count from the start of the trace; earlier times are zero.
+/// The history of a run. Times count from the start of the trace; earlier times are zero.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// The jobs, by their index in the trace.
@@ -54,8 +54,8 @@ impl History {
     /// Adds a sample, unless nothing has changed. It replaces an earlier sample of the same time.
     pub(super) fn sample(&mut self, at: Time, depth: Depth, [pending, running, stopping, stopped]: [usize; 4]) {
         self.peak = self.peak.max(pending + running);
-        let (waiting, in_work) = (depth.visible + depth.delayed, depth.in_flight);
-        let new = Sample { at, waiting, in_work, pending, running, stopping, stopped };
+        let (waiting, in_flight) = (depth.visible + depth.delayed, depth.in_flight);
+        let new = Sample { at, waiting, in_flight, pending, running, stopping, stopped };
         match self.samples.last_mut() {
             Some(last) if Sample { at, ..*last } == new => {}
             Some(last) if last.at == at => *last = new,
@@ -73,13 +73,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_are_changes_and_one_per_time() {
+    fn a_sample_is_added_only_on_a_change_and_at_most_one_per_time() {
         let (mut history, s) = (History::new(0), Time::from_secs);
         let depth = |visible| Depth { visible, in_flight: 1, delayed: 2 };
         for (at, visible, running) in [(0, 0, 0), (1, 0, 0), (2, 5, 1), (2, 5, 3), (3, 5, 3), (4, 5, 2)] {
             history.sample(s(at), depth(visible), [1, running, 0, 0]);
         }
-        let seen: Vec<_> = history.samples.iter().map(|x| (x.at, x.waiting, x.in_work, x.running)).collect();
+        let seen: Vec<_> = history.samples.iter().map(|x| (x.at, x.waiting, x.in_flight, x.running)).collect();
         assert_eq!(seen, [(s(0), 2, 1, 0), (s(2), 7, 1, 3), (s(4), 7, 1, 2)]);
         assert_eq!(history.peak, 4, "pending and running together");
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, process::Stdio, time::Duration};
 
 use crate::support::{
-    account::{self, Account, program, said},
+    account::{self, Account, command_output, program},
     inventory::Changes,
 };
 use aws_sdk_ec2::types::{InstanceStateName, Tag};
@@ -15,7 +15,7 @@ use rollcall_testing::wait_until;
 
 const BASE: [&str; 4] = ["aws", "bake", "--base", "ami-12345678"];
 /// Longest wait for anything that is expected to happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The tags of machines that a bake must leave alone: a worker of the cluster, a builder of another bake, and one of
 /// another cluster.
@@ -131,7 +131,7 @@ async fn a_launch_that_is_refused_is_said_and_leaves_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let program = program(folder.path(), "exit 0");
     let faults = serde_json::json!([{ "action": "RunInstances", "code": "UnauthorizedOperation", "status": 403 }]);
-    account.ec2.set("/faults", faults).await;
+    account.ec2.post_control("/faults", faults).await;
     let why = account.run(&bake(&program, &[])).failed();
     assert!(why.contains("UnauthorizedOperation") && why.contains("permissions of your credentials"), "{why}");
     nothing_is_left(&account, &before).await;
@@ -153,19 +153,19 @@ async fn asked_to_end_it_cleans_up_first() {
     };
     let interrupt = async |command: std::process::Child| {
         kill(Pid::from_raw(command.id() as i32), Signal::SIGINT).expect("it is ours");
-        let why = said(command.wait_with_output().expect("it ends")).failed();
+        let why = command_output(command.wait_with_output().expect("it ends")).failed();
         assert!(why.contains("interrupted"), "{why}");
         nothing_is_left(&account, &before).await;
         assert_eq!(images(&account).await, 0);
     };
     let command = start(&program);
-    wait_until("there is a builder", PATIENCE, async || account.states().await == ["running"]).await;
+    wait_until("there is a builder", TIMEOUT, async || account.states().await == ["running"]).await;
     interrupt(command).await;
 
     // The same while the image is being created.
-    account.ec2.set("/delays", serde_json::json!({ "image": 1000 })).await;
+    account.ec2.post_control("/delays", serde_json::json!({ "image": 1000 })).await;
     let command = start(&account::program(folder.path(), "exit 0"));
-    wait_until("there is an image", PATIENCE, async || images(&account).await == 1).await;
+    wait_until("there is an image", TIMEOUT, async || images(&account).await == 1).await;
     interrupt(command).await;
 }
 
@@ -177,7 +177,7 @@ async fn what_a_killed_one_has_left_is_found_when_the_cluster_is_taken_down() {
     let program = program(folder.path(), "sleep 1000");
     let command = account.command(&bake(&program, &[])).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let mut command = command.expect("the program starts");
-    wait_until("there is a builder", PATIENCE, async || account.states().await == ["running"]).await;
+    wait_until("there is a builder", TIMEOUT, async || account.states().await == ["running"]).await;
     command.kill().expect("it is ours");
     command.wait().expect("it is ours");
     let left = account.run(&["aws", "down"]).done();

@@ -9,7 +9,7 @@ use std::{
 
 use crate::support::aws_cluster::{Cluster, Node};
 use futures_util::{StreamExt as _, future::join_all, stream};
-use rollcall_testing::uploads::{faceless, form, post, said};
+use rollcall_testing::uploads::{faceless, form, post, status_and_text};
 use rollcall_testing::wait_until;
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ const WORKERS: usize = 2;
 const THREADS: usize = 2;
 const DESCRIBE_EVERY: Duration = Duration::from_millis(300);
 /// Longest wait for anything here, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the cluster at rest is watched.
 const REST: Duration = Duration::from_secs(60);
 /// The calls of a cluster at rest in a minute, with their names in docs/aws.md, which states these numbers.
@@ -43,7 +43,7 @@ async fn a_thousand_images_take_at_most_two_calls_of_sqs_each() {
     let url = node.url("/");
     let upload = async |n: usize| {
         let answer = client.post(&url).multipart(form(&[(&format!("{n}.png"), &image)])).send().await;
-        assert_eq!(said(answer.expect("an answer")).await.0, 200, "image {n}");
+        assert_eq!(status_and_text(answer.expect("an answer")).await.0, 200, "image {n}");
     };
     stream::iter(0..CONCURRENCY).for_each_concurrent(CONCURRENCY, &upload).await; // a warm-up
     let counts = || [cluster.node_calls.counts(), cluster.worker_calls.counts()];
@@ -83,7 +83,7 @@ async fn busy_cluster(image: &[u8]) -> (Cluster, Node) {
         async move { post(&url, form(&[(&format!("{n}.png"), image)])).await.status() }
     });
     assert!(join_all(uploads).await.iter().all(|status| *status == 200));
-    wait_until("every worker is ready", PATIENCE, async || {
+    wait_until("every worker is ready", TIMEOUT, async || {
         let fleet = reqwest::get(node.url("/v1/fleet")).await.expect("an answer");
         fleet.json::<Value>().await.expect("JSON")["counts"]["running"] == WORKERS
     })
@@ -161,7 +161,7 @@ async fn a_cluster_at_rest_calls_at_its_own_pace() {
 
 /// Returns the number of calls to EC2 so far by action.
 async fn ec2_calls(cluster: &Cluster) -> BTreeMap<String, usize> {
-    serde_json::from_value(cluster.ec2.ask("/calls").await).expect("a number of calls by action")
+    serde_json::from_value(cluster.ec2.get_control("/calls").await).expect("a number of calls by action")
 }
 
 async fn describes(cluster: &Cluster) -> usize {

@@ -6,11 +6,11 @@ use std::{collections::BTreeSet, time::Duration};
 use crate::support::aws_cluster::{Cluster, Node};
 use crate::support::fleet_watch::FleetWatch;
 use futures_util::future::join_all;
-use rollcall_testing::uploads::{faceless, form, post, said};
+use rollcall_testing::uploads::{faceless, form, post, status_and_text};
 use rollcall_testing::wait_until;
 
 /// Longest wait for anything here, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 const UPLOADS: usize = 100;
 
 async fn upload(node: &Node) {
@@ -19,7 +19,7 @@ async fn upload(node: &Node) {
         let (url, image) = (&url, &image);
         async move {
             let answer = post(url, form(&[(&format!("test_{n}.png"), image)])).await;
-            assert_eq!(said(answer).await.0, 200, "upload {n}");
+            assert_eq!(status_and_text(answer).await.0, 200, "upload {n}");
         }
     });
     join_all(uploads).await;
@@ -30,7 +30,7 @@ async fn ids(cluster: &Cluster) -> BTreeSet<String> {
 }
 
 async fn calls(cluster: &Cluster, action: &str) -> u64 {
-    cluster.ec2.ask("/calls").await[action].as_u64().unwrap_or(0)
+    cluster.ec2.get_control("/calls").await[action].as_u64().unwrap_or(0)
 }
 
 async fn with_cap(cap: usize) {
@@ -49,13 +49,13 @@ async fn with_cap(cap: usize) {
     let node = cluster.node("serve").await;
     let watch = FleetWatch::start(&cluster).await;
     upload(&node).await;
-    wait_until("idle instances stop", PATIENCE, async || cluster.count(&["stopped"]).await == cap).await;
+    wait_until("idle instances stop", TIMEOUT, async || cluster.count(&["stopped"]).await == cap).await;
     let first = ids(&cluster).await;
     assert_eq!(first.len(), cap);
 
     let (launched, started) = (calls(&cluster, "RunInstances").await, calls(&cluster, "StartInstances").await);
     upload(&node).await;
-    wait_until("idle instances stop", PATIENCE, async || cluster.count(&["stopped"]).await == cap).await;
+    wait_until("idle instances stop", TIMEOUT, async || cluster.count(&["stopped"]).await == cap).await;
     assert_eq!(ids(&cluster).await, first, "the same instances did the work");
     assert_eq!(calls(&cluster, "RunInstances").await, launched, "nothing was launched while some could be started");
     assert!(calls(&cluster, "StartInstances").await > started);
@@ -63,10 +63,8 @@ async fn with_cap(cap: usize) {
     // Another controller adopts them, and its sweep terminates them.
     node.end();
     let node = cluster.node_with("serve", &[("ROLLCALL__FLEET__SWEEP_EVERY", "2s")]).await;
-    wait_until("the sweep terminates stopped instances", PATIENCE, async || {
-        cluster.count(&["terminated"]).await == cap
-    })
-    .await;
+    wait_until("the sweep terminates stopped instances", TIMEOUT, async || cluster.count(&["terminated"]).await == cap)
+        .await;
     let (most, looks) = watch.end().await;
     println!("cap {cap}: at most {most} instances in {looks} looks");
     assert_eq!(most, cap, "the cap is reached and never exceeded");

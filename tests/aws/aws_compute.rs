@@ -13,7 +13,7 @@ use rollcall_testing::{Emulator, wait_until};
 use serde_json::json;
 
 /// Longest wait for anything that is expected to happen.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn launching() -> Launching {
     Launching {
@@ -39,14 +39,14 @@ async fn fleet(options: Ec2Options) -> (Emulator, Ec2Compute) {
 }
 
 async fn launches(ec2: &Emulator) -> u64 {
-    ec2.ask("/calls").await["RunInstances"].as_u64().unwrap_or(0)
+    ec2.get_control("/calls").await["RunInstances"].as_u64().unwrap_or(0)
 }
 
 #[tokio::test]
 async fn where_one_type_has_no_capacity_the_next_is_launched_and_the_first_is_left_alone() {
     let (ec2, compute) = fleet(options()).await;
     let lost = json!([{"action": "RunInstances", "code": "InsufficientInstanceCapacity", "status": 500, "times": 9, "instance_type": "c7i.large"}]);
-    ec2.set("/faults", lost).await;
+    ec2.post_control("/faults", lost).await;
     assert_eq!(compute.launch("one", 2).await.expect("the other type").len(), 2);
     assert_eq!(launches(&ec2).await, 2);
     assert_eq!(compute.launch("two", 1).await.expect("the other type").len(), 1);
@@ -56,7 +56,7 @@ async fn where_one_type_has_no_capacity_the_next_is_launched_and_the_first_is_le
 #[tokio::test]
 async fn what_one_type_cannot_fill_the_next_one_does() {
     let (ec2, compute) = fleet(options()).await;
-    ec2.set("/faults", json!([{"action": "RunInstances", "capacity": 2, "instance_type": "c7i.large"}])).await;
+    ec2.post_control("/faults", json!([{"action": "RunInstances", "capacity": 2, "instance_type": "c7i.large"}])).await;
     let ids = compute.launch("five", 5).await.expect("launched");
     assert_eq!(ids.len(), 5);
     assert_eq!(compute.launch("five", 5).await.expect("the same"), ids);
@@ -67,7 +67,7 @@ async fn what_one_type_cannot_fill_the_next_one_does() {
 #[tokio::test]
 async fn no_capacity_anywhere_is_said_and_the_same_token_may_try_later() {
     let (ec2, compute) = fleet(with(Launching { capacity_memory: Duration::ZERO, ..launching() })).await;
-    ec2.set(
+    ec2.post_control(
         "/faults",
         json!([{"action": "RunInstances", "code": "InsufficientInstanceCapacity", "status": 500, "times": 2}]),
     )
@@ -82,7 +82,8 @@ async fn throttling_and_faults_are_told_at_once_and_the_same_token_goes_on() {
     let (ec2, compute) = fleet(options()).await;
     for (code, status) in [("RequestLimitExceeded", 503), ("InternalError", 500), ("VcpuLimitExceeded", 400)] {
         let before = launches(&ec2).await;
-        ec2.set("/faults", json!([{"action": "RunInstances", "code": code, "status": status, "times": 1}])).await;
+        ec2.post_control("/faults", json!([{"action": "RunInstances", "code": code, "status": status, "times": 1}]))
+            .await;
         let refused = compute.launch(code, 1).await.expect_err("refused");
         let right = match code {
             "RequestLimitExceeded" => refused == CloudError::Throttled,
@@ -103,7 +104,7 @@ async fn a_quota_reached_half_way_leaves_what_was_launched() {
         {"action": "RunInstances", "capacity": 1, "instance_type": "c7i.large"},
         {"action": "RunInstances", "code": "VcpuLimitExceeded", "times": 9, "instance_type": "c6i.large"},
     ]);
-    ec2.set("/faults", faults).await;
+    ec2.post_control("/faults", faults).await;
     assert_eq!(compute.launch("three", 3).await.expect("one of three").len(), 1);
 }
 
@@ -135,11 +136,11 @@ async fn spot_comes_first_and_on_demand_where_there_is_none() {
     let (ec2, compute) = fleet(with(Launching { spot: true, instance_types: vec![], ..launching() })).await;
     compute.launch("spot", 1).await.expect("launched");
     let faults = json!([{"action": "RunInstances", "code": "MaxSpotInstanceCountExceeded", "times": 1}]);
-    ec2.set("/faults", faults).await;
+    ec2.post_control("/faults", faults).await;
     compute.launch("on demand", 1).await.expect("launched");
     assert_eq!(launches(&ec2).await, 3);
-    wait_until("nothing is pending", PATIENCE, async || {
-        let machines = ec2.ask("/instances").await;
+    wait_until("nothing is pending", TIMEOUT, async || {
+        let machines = ec2.get_control("/instances").await;
         machines.as_array().expect("a list").iter().all(|machine| machine["state"] != "pending")
     })
     .await;
@@ -174,7 +175,7 @@ async fn metadata(ec2: &Emulator, id: &InstanceId) -> Ec2Metadata {
         durable: true,
     };
     let probe = queues.create(spec).await.expect("a queue");
-    let machines = ec2.ask("/instances").await;
+    let machines = ec2.get_control("/instances").await;
     let machine = machines.as_array().expect("a list").iter().find(|machine| machine["id"] == id.0).expect("there");
     let endpoint = machine["metadata"].as_str().expect("a URL").to_owned();
     let imds = aws_config::imds::Client::builder().endpoint(endpoint).expect("a URL").build();
@@ -189,19 +190,20 @@ async fn an_instance_knows_itself_its_notice_and_how_to_stop() {
 
     assert_eq!(metadata.instance_id().await, Ok(id.clone()));
     let state = async || compute.describe().await.expect("described")[0].state;
-    wait_until("EC2 calls it running", PATIENCE, async || ec2.ask("/instances").await[0]["state"] == "running").await;
+    wait_until("EC2 calls it running", TIMEOUT, async || ec2.get_control("/instances").await[0]["state"] == "running")
+        .await;
     assert_eq!(state().await, InstanceState::Pending, "its worker is not ready");
     assert_eq!(metadata.ready().await, Ok(()));
     assert_eq!(state().await, InstanceState::Running);
     assert_eq!(metadata.interruption().await, Ok(None));
     let notice = json!({"id": id.0, "notice": {"action": "terminate", "time": "2026-01-01T00:00:00Z"}});
-    ec2.set("/notice", notice).await;
+    ec2.post_control("/notice", notice).await;
     let notice = metadata.interruption().await.expect("asked").expect("a notice");
     assert!(notice.reason.contains("terminate"), "{notice:?}");
 
     // When a whole fleet stops at once, AWS throttles; an instance that gave up would run, and cost money, for ever.
     let throttled = json!([{"action": "StopInstances", "code": "RequestLimitExceeded", "status": 503, "times": 2}]);
-    ec2.set("/faults", throttled).await;
+    ec2.post_control("/faults", throttled).await;
     assert_eq!(metadata.stop_self().await, Ok(()));
     let state = compute.describe().await.expect("described")[0].state;
     assert!(matches!(state, InstanceState::Stopping | InstanceState::Stopped), "{state:?}");

@@ -20,7 +20,7 @@ use rollcall_testing::wait_until;
 use serde_json::Value;
 
 /// Longest wait for anything here, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 const ALIVE: [&str; 4] = ["pending", "running", "stopping", "stopped"];
 
 /// Sends `n` uploads at the same time, and checks that all are answered correctly.
@@ -31,7 +31,7 @@ async fn upload(node: &Node, n: usize) {
         let ((bytes, label), url) = (&photos[i % 2], &url);
         async move {
             let answer = post(url, form(&[(&format!("test_{i}.jpg"), bytes)])).await;
-            assert_eq!(uploads::said(answer).await, (200, (*label).to_owned()), "upload {i}");
+            assert_eq!(uploads::status_and_text(answer).await, (200, (*label).to_owned()), "upload {i}");
         }
     });
     join_all(uploads).await;
@@ -62,11 +62,11 @@ async fn a_hundred_uploads_are_answered_while_the_fleet_goes_from_nothing_to_the
 
     let watch = FleetWatch::start(&cluster).await;
     upload(&node, 100).await;
-    wait_until("every instance is terminated", PATIENCE, async || cluster.count(&ALIVE).await == 0).await;
+    wait_until("every instance is terminated", TIMEOUT, async || cluster.count(&ALIVE).await == 0).await;
     let (most, _) = watch.end().await;
     assert_eq!(most, 3, "the cap is reached and never exceeded");
 
-    wait_until("both queues are empty", PATIENCE, async || depths(&cluster).await == [Depth::default(); 2]).await;
+    wait_until("both queues are empty", TIMEOUT, async || depths(&cluster).await == [Depth::default(); 2]).await;
     let store = S3Objects::new(cluster.s3().await, Encryption::S3);
     for (bucket, suffix) in [("input", ".jpg"), ("output", "")] {
         let objects = store.list(&cluster.bucket(bucket), "").await.expect("a listing");
@@ -86,10 +86,10 @@ async fn stopped_instances_are_started_before_new_ones_are_launched() {
     cluster.enroll(KNOWN);
     let node = cluster.node("serve").await;
     upload(&node, 10).await;
-    wait_until("idle instances stop", PATIENCE, async || cluster.count(&["stopped"]).await == 2).await;
+    wait_until("idle instances stop", TIMEOUT, async || cluster.count(&["stopped"]).await == 2).await;
     let before = cluster.instances().await;
     upload(&node, 10).await;
-    wait_until("idle instances stop", PATIENCE, async || cluster.count(&["stopped"]).await == 2).await;
+    wait_until("idle instances stop", TIMEOUT, async || cluster.count(&["stopped"]).await == 2).await;
     assert_eq!(cluster.instances().await, before, "the same instances did the work");
 }
 
@@ -104,7 +104,7 @@ async fn each_web_node_has_a_reply_queue_of_its_own_that_goes_with_it() {
     };
     let _controller = cluster.node("controller").await;
     // The controller looks for queues of dead nodes now, and again when the lease of a node may have expired.
-    wait_until("the controller looks for nodes that are gone", PATIENCE, async || {
+    wait_until("the controller looks for nodes that are gone", TIMEOUT, async || {
         cluster.node_calls.counts().keys().any(|call| call.starts_with("ListObjectsV2 "))
     })
     .await;
@@ -128,7 +128,7 @@ async fn each_web_node_has_a_reply_queue_of_its_own_that_goes_with_it() {
     assert!(!left.contains(&of_ending), "its reply queue went with it: {left:?}");
     assert!(left.contains(&of_living), "and no other: {left:?}");
 
-    wait_until("the controller deletes the queue of the killed node", PATIENCE, async || {
+    wait_until("the controller deletes the queue of the killed node", TIMEOUT, async || {
         !speakers().await.contains(of_killed)
     })
     .await;
@@ -146,7 +146,7 @@ async fn two_nodes_that_serve_do_not_take_each_others_replies() {
     let nodes = [cluster.node("serve").await, cluster.node("serve").await];
     // A reply to the wrong node would be found in the store, but only after the deadline of two minutes.
     let uploads = async { tokio::join!(upload(&nodes[0], 20), upload(&nodes[1], 20)) };
-    tokio::time::timeout(PATIENCE / 2, uploads).await.expect("no upload waits for its deadline");
+    tokio::time::timeout(TIMEOUT / 2, uploads).await.expect("no upload waits for its deadline");
 }
 
 /// A controller with proxies of its own, which record what it calls.
@@ -212,13 +212,13 @@ async fn of_two_controllers_one_acts_and_the_other_takes_over_when_it_is_killed(
     .await;
     cluster.enroll(KNOWN);
     let first = Controller::start(&cluster).await;
-    wait_until("the first acts", PATIENCE, async || first.calls() > 0).await;
+    wait_until("the first acts", TIMEOUT, async || first.calls() > 0).await;
     let second = Controller::start(&cluster).await;
-    wait_until("the second stands by", PATIENCE, async || second.reads() > 0).await;
+    wait_until("the second stands by", TIMEOUT, async || second.reads() > 0).await;
     let web = cluster.node("web").await;
     let work = async || {
         upload(&web, 6).await;
-        wait_until("idle instances stop", PATIENCE, async || {
+        wait_until("idle instances stop", TIMEOUT, async || {
             cluster.instances().await.iter().all(|(_, state)| state == "stopped")
         })
         .await;
@@ -233,10 +233,10 @@ async fn of_two_controllers_one_acts_and_the_other_takes_over_when_it_is_killed(
 
     // One that was paused for longer than its lease finds another in its place, and does not act again.
     first.node.signal(Signal::SIGSTOP);
-    wait_until("the second takes over", PATIENCE, async || second.calls() > 0).await;
+    wait_until("the second takes over", TIMEOUT, async || second.calls() > 0).await;
     let (changes, reads) = (first.changes(), first.reads());
     first.node.signal(Signal::SIGCONT);
-    wait_until("the first stands by", PATIENCE, async || first.reads() > reads + 5).await;
+    wait_until("the first stands by", TIMEOUT, async || first.reads() > reads + 5).await;
     let calls = first.calls();
     work().await;
     assert!(second.changes() > 0, "the second acts");
@@ -264,7 +264,7 @@ async fn a_worker_that_is_killed_leaves_its_job_to_the_next_and_one_that_is_inte
     cluster.enroll(KNOWN);
     let node = cluster.node("serve").await;
     upload(&node, 1).await;
-    let worker = async || cluster.ec2.ask("/instances").await[0].clone();
+    let worker = async || cluster.ec2.get_control("/instances").await[0].clone();
     let pid = worker().await["pid"].as_i64().expect("a process");
     let uploads = upload(&node, 30);
     let signal = |signal| {
@@ -274,7 +274,7 @@ async fn a_worker_that_is_killed_leaves_its_job_to_the_next_and_one_that_is_inte
     let in_hand = async || depths(&cluster).await[0].in_flight > 0;
     let killed = async {
         loop {
-            wait_until("a job is in hand", PATIENCE, in_hand).await;
+            wait_until("a job is in hand", TIMEOUT, in_hand).await;
             signal(nix::sys::signal::Signal::SIGSTOP); // what it holds now, it keeps
             if in_hand().await {
                 return signal(nix::sys::signal::Signal::SIGKILL);
@@ -285,8 +285,8 @@ async fn a_worker_that_is_killed_leaves_its_job_to_the_next_and_one_that_is_inte
     tokio::join!(uploads, killed);
 
     let notice = serde_json::json!({ "action": "terminate", "time": "2026-01-01T00:00:00Z" });
-    cluster.ec2.set("/notice", serde_json::json!({ "id": worker().await["id"], "notice": notice })).await;
-    wait_until("the worker drains and stops its instance", PATIENCE, async || worker().await["state"] == "stopped")
+    cluster.ec2.post_control("/notice", serde_json::json!({ "id": worker().await["id"], "notice": notice })).await;
+    wait_until("the worker drains and stops its instance", TIMEOUT, async || worker().await["state"] == "stopped")
         .await;
 }
 
@@ -298,27 +298,27 @@ async fn when_ec2_refuses_launches_it_is_not_hammered_and_the_uploads_wait_for_i
     let cluster = Cluster::start(&[("ROLLCALL__FLEET__MAX_INSTANCES", "2")]).await;
     cluster.enroll(KNOWN);
     let node = cluster.node("serve").await;
-    let launches = async || cluster.ec2.ask("/calls").await["RunInstances"].as_u64().unwrap_or(0);
+    let launches = async || cluster.ec2.get_control("/calls").await["RunInstances"].as_u64().unwrap_or(0);
     for (code, status) in [("RequestLimitExceeded", 503), ("InsufficientInstanceCapacity", 500), ("InternalError", 500)]
     {
         let before = launches().await;
         let refused = serde_json::json!([{ "action": "RunInstances", "code": code, "status": status, "times": 1000 }]);
-        cluster.ec2.set("/faults", refused).await;
+        cluster.ec2.post_control("/faults", refused).await;
         let began = std::time::Instant::now();
         let moody = async {
-            wait_until("it was refused and asked again", PATIENCE, async || launches().await >= before + 3).await;
+            wait_until("it was refused and asked again", TIMEOUT, async || launches().await >= before + 3).await;
             tokio::time::sleep(COUNTED.saturating_sub(began.elapsed())).await;
             // The rate limit that AWS publishes for RunInstances: a burst of five, then two per second.
             let allowed = 5.0 + 2.0 * began.elapsed().as_secs_f64();
             let asked = launches().await - before;
             assert!(asked as f64 <= allowed, "{code}: {asked} launches where {allowed:.0} are allowed");
-            cluster.ec2.set("/faults", serde_json::json!([])).await;
+            cluster.ec2.post_control("/faults", serde_json::json!([])).await;
         };
         tokio::join!(upload(&node, 4), moody);
-        wait_until("idle instances stop", PATIENCE, async || cluster.count(&["running", "pending"]).await == 0).await;
+        wait_until("idle instances stop", TIMEOUT, async || cluster.count(&["running", "pending"]).await == 0).await;
         let gone: Vec<String> = cluster.instances().await.into_iter().map(|(id, _)| id).collect();
         for id in gone {
-            cluster.ec2.set("/kill", serde_json::json!({ "id": id })).await; // the next round begins with no instances
+            cluster.ec2.post_control("/kill", serde_json::json!({ "id": id })).await; // the next round begins with no instances
         }
     }
 }

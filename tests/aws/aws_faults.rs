@@ -39,7 +39,7 @@ async fn every_message_arrives_and_none_stays_when_a_third_of_all_calls_go_wrong
     };
     let queue = queues.create(spec).await.expect("made");
     let proxies = std::slice::from_ref(&proxy);
-    let calm = tally(proxies).await;
+    let baseline = tally(proxies).await;
     // On average, 34 % of the calls fail.
     rules(
         &proxy,
@@ -83,7 +83,7 @@ async fn every_message_arrives_and_none_stays_when_a_third_of_all_calls_go_wrong
             break;
         }
     }
-    let storm = tally(proxies).await.since(calm);
+    let storm = tally(proxies).await.since(baseline);
     // Chance may halve the share of about a hundred calls, but no more.
     assert!(storm.failed > 10 && storm.share() > 1.0 / 6.0, "the faults were real: {storm:?}");
 }

@@ -9,11 +9,11 @@ use crate::support::aws_cluster::{Cluster, Node};
 use rollcall_testing::uploads::{self, KNOWN, MACRON, form, photo, post};
 use rollcall_testing::wait_until;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 const BUCKETS: [&str; 3] = ["input", "output", "state"];
 
 /// Returns the actions that the template grants between two of its lines, those of S3 with their bucket.
-fn granted(from: &str, to: &str) -> BTreeSet<String> {
+fn granted_permissions(from: &str, to: &str) -> BTreeSet<String> {
     let template = std::fs::read_to_string("deploy/cloudformation.yaml").expect("the template");
     let role = template.split_once(from).expect("the role").1.split_once(to).expect("its end").0;
     assert!(!role.contains("ManagedPolicyArns"), "{from}: a managed policy grants more than is used");
@@ -45,40 +45,41 @@ fn granted(from: &str, to: &str) -> BTreeSet<String> {
     granted
 }
 
-/// Returns the permissions that the recorded calls to SQS and S3 need: a batch needs that of the single call, creating
-/// a queue with tags also needs that to tag, and that to list objects has another name than the call.
-fn rights(calls: &BTreeMap<String, usize>) -> BTreeSet<String> {
-    let mut rights = BTreeSet::new();
+/// Returns the permissions that the recorded calls to SQS and S3 need: a batch needs the permission of the single call,
+/// creating a queue with tags also needs `TagQueue`, and the permission for `ListObjectsV2` is called `ListBucket`.
+fn required_by_calls(calls: &BTreeMap<String, usize>) -> BTreeSet<String> {
+    let mut permissions = BTreeSet::new();
     for call in calls.keys() {
         match call.split_once(' ') {
-            None => rights.insert(format!("sqs:{}", call.trim_end_matches("Batch"))),
+            None => permissions.insert(format!("sqs:{}", call.trim_end_matches("Batch"))),
             Some((action, bucket)) => {
                 let action = if action == "ListObjectsV2" { "ListBucket" } else { action };
                 let kind = bucket.split('-').next().expect("a name");
-                rights.insert(format!("s3:{action} {kind}"))
+                permissions.insert(format!("s3:{action} {kind}"))
             }
         };
     }
-    if rights.contains("sqs:CreateQueue") {
-        rights.insert("sqs:TagQueue".into());
+    if permissions.contains("sqs:CreateQueue") {
+        permissions.insert("sqs:TagQueue".into());
     }
     // S3 reports a missing object as denied, unless the caller may list its bucket.
-    let read: Vec<String> = rights.iter().filter_map(|r| r.strip_prefix("s3:GetObject ").map(str::to_owned)).collect();
-    rights.extend(read.iter().map(|bucket| format!("s3:ListBucket {bucket}")));
-    rights
+    let read: Vec<String> =
+        permissions.iter().filter_map(|r| r.strip_prefix("s3:GetObject ").map(str::to_owned)).collect();
+    permissions.extend(read.iter().map(|bucket| format!("s3:ListBucket {bucket}")));
+    permissions
 }
 
-/// Returns the permissions that the calls to EC2 with that access key need.
-async fn ec2(cluster: &Cluster, key: &str) -> BTreeSet<String> {
-    let callers = cluster.ec2.ask("/callers").await;
+/// Returns the permissions that the calls to EC2 made with the access key `key` need.
+async fn required_by_ec2_calls(cluster: &Cluster, key: &str) -> BTreeSet<String> {
+    let callers = cluster.ec2.get_control("/callers").await;
     let actions = callers.as_object().expect("an object").iter();
     let theirs = actions.filter(|(_, keys)| keys.as_array().is_some_and(|keys| keys.iter().any(|k| k == key)));
-    let mut rights: BTreeSet<String> = theirs.map(|(action, _)| format!("ec2:{action}")).collect();
-    if rights.contains("ec2:RunInstances") {
-        rights.insert("ec2:CreateTags".into()); // launches are tagged
-        rights.insert("iam:PassRole".into()); // and have the workers' role
+    let mut permissions: BTreeSet<String> = theirs.map(|(action, _)| format!("ec2:{action}")).collect();
+    if permissions.contains("ec2:RunInstances") {
+        permissions.insert("ec2:CreateTags".into()); // launches are tagged
+        permissions.insert("iam:PassRole".into()); // and have the workers' role
     }
-    rights
+    permissions
 }
 
 async fn upload(node: &Node, n: usize) {
@@ -99,7 +100,7 @@ async fn get(node: &Node, path: &str) -> serde_json::Value {
 }
 
 /// Sends every kind of request that makes a node or a worker call AWS.
-async fn all_that_http_offers(web: &Node) {
+async fn call_every_endpoint(web: &Node) {
     let client = reqwest::Client::new();
     // A photo that is too large for a message, and one whose client does not wait.
     let large = uploads::encode(noise(), image::ImageFormat::Png);
@@ -111,7 +112,7 @@ async fn all_that_http_offers(web: &Node) {
     let answer = answer.multipart(form(&[("later.jpg", &photo)])).send().await.expect("an answer");
     assert_eq!(answer.status(), 202);
     let path = answer.headers()["location"].to_str().expect("text").to_owned();
-    wait_until("it is done", PATIENCE, async || get(web, &path).await["status"] == "done").await;
+    wait_until("it is done", TIMEOUT, async || get(web, &path).await["status"] == "done").await;
     let deleted = client.delete(web.url(&path)).send().await.expect("an answer");
     assert_eq!(deleted.status(), 204);
     // A person is added and removed.
@@ -142,40 +143,40 @@ async fn the_roles_grant_what_a_run_uses_and_nothing_else() {
     let web = cluster.node("web").await;
     upload(&web, 8).await;
     // The work must arrive before the sweep.
-    wait_until("an idle instance stops and is started again", PATIENCE, async || {
+    wait_until("an idle instance stops and is started again", TIMEOUT, async || {
         if cluster.count(&["stopped"]).await > 0 {
             upload(&web, 8).await;
         }
-        ec2(&cluster, "test").await.contains("ec2:StartInstances")
+        required_by_ec2_calls(&cluster, "test").await.contains("ec2:StartInstances")
     })
     .await;
-    wait_until("the fleet is seen here too", PATIENCE, async || {
+    wait_until("the web node shows the fleet", TIMEOUT, async || {
         let fleet: serde_json::Value = get(&web, "/v1/fleet").await;
         fleet["instances"].as_array().is_some_and(|instances| !instances.is_empty())
     })
     .await;
-    all_that_http_offers(&web).await;
-    wait_until("the sweep ends all", PATIENCE, async || {
+    call_every_endpoint(&web).await;
+    wait_until("the sweep terminates every instance", TIMEOUT, async || {
         cluster.count(&["pending", "running", "stopping", "stopped"]).await == 0
     })
     .await;
     web.end();
     controller.end();
 
-    let mut worker = rights(&cluster.worker_calls.counts());
-    worker.extend(ec2(&cluster, "ASIAEMULATOR").await);
-    // A spot instance terminates itself; there were none.
+    let mut worker = required_by_calls(&cluster.worker_calls.counts());
+    worker.extend(required_by_ec2_calls(&cluster, "ASIAEMULATOR").await);
+    // A spot instance terminates itself; this run has none.
     worker.insert("ec2:TerminateInstances".into());
-    // Probes every minute whether the cloud can be reached; a worker may have ended earlier.
+    // A worker probes every minute whether the cloud can be reached; it may have ended before its first probe.
     worker.insert("sqs:GetQueueAttributes".into());
-    // Extends the visibility of a long job; there was none.
+    // A worker extends the visibility of a long job's message; this run has no long job.
     worker.insert("sqs:ChangeMessageVisibility".into());
-    let of_worker = differences("worker", &granted("\n  WorkerRole:", "\n  WorkerProfile:"), &worker);
+    let of_worker = differences("worker", &granted_permissions("\n  WorkerRole:", "\n  WorkerProfile:"), &worker);
 
-    let mut node = rights(&cluster.node_calls.counts());
-    node.extend(ec2(&cluster, "test").await);
-    // Returns replies to the queue while the router is being rebuilt; it was not.
+    let mut node = required_by_calls(&cluster.node_calls.counts());
+    node.extend(required_by_ec2_calls(&cluster, "test").await);
+    // A web node returns replies to the queue while its router is being rebuilt; this run rebuilds none.
     node.insert("sqs:ChangeMessageVisibility".into());
-    let of_web = differences("web", &granted("\n  WebRole:", "\n  WebProfile:"), &node);
+    let of_web = differences("web", &granted_permissions("\n  WebRole:", "\n  WebProfile:"), &node);
     assert_eq!([of_worker, of_web].concat(), Vec::<String>::new());
 }

@@ -6,7 +6,7 @@ use crate::support::aws_cluster::Cluster;
 use rollcall_testing::uploads::{KNOWN, MACRON, form, photo, post};
 use rollcall_testing::wait_until;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// Secrets that must appear nowhere: those of a node's credentials, and that of a worker's, from its metadata service.
 const OF_NODE: &str = "NODESECRETwJalrXUtnFEMIK7MDENG";
 const TOKEN_OF_NODE: &str = "NODETOKENIQoJb3JpZ2luX2VjEJr";
@@ -47,8 +47,8 @@ async fn no_secret_is_in_any_log_object_or_answer() {
     // Failed calls are the ones that are logged.
     let refused =
         serde_json::json!([{ "action": "DescribeInstances", "code": "AuthFailure", "status": 401, "times": 3 }]);
-    cluster.ec2.set("/faults", refused).await;
-    wait_until("a refused call is told of", PATIENCE, async || {
+    cluster.ec2.post_control("/faults", refused).await;
+    wait_until("a refused call is told of", TIMEOUT, async || {
         let fleet = reqwest::get(node.url("/v1/fleet")).await.expect("an answer").text().await.expect("text");
         fleet.contains("AuthFailure")
     })
@@ -62,7 +62,7 @@ async fn no_secret_is_in_any_log_object_or_answer() {
         &["doctor"],
         &[("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:1"), ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")]
     ));
-    wait_until("the worker ends", PATIENCE, async || cluster.count(&["running", "pending"]).await == 0).await;
+    wait_until("the worker ends", TIMEOUT, async || cluster.count(&["running", "pending"]).await == 0).await;
     node.end();
 
     let text = std::fs::read(log).expect("a log");

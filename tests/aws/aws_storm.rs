@@ -14,13 +14,13 @@ use crate::support::{
     wire,
 };
 use futures_util::{StreamExt as _, stream};
-use rollcall_testing::uploads::{KNOWN, MACRON, file, photo, said};
+use rollcall_testing::uploads::{KNOWN, MACRON, file, photo, status_and_text};
 use rollcall_testing::wait_until;
 use rollcall_testing::{Emulator, free_port};
 use serde_json::{Value, json};
 
 /// Longest wait for anything here, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(240);
+const TIMEOUT: Duration = Duration::from_secs(240);
 const UPLOADS: usize = 60;
 const CONCURRENCY: usize = 20;
 const CAP: usize = 3;
@@ -72,13 +72,13 @@ async fn upload(node: &Node, n: usize, photo: &[u8]) {
     loop {
         let form = reqwest::multipart::Form::new().part("myfile", file(&format!("test_{n}.jpg"), photo));
         let answer = client.post(node.url("/")).header("Idempotency-Key", &key).multipart(form).send().await;
-        let (status, text) = said(answer.expect("an answer")).await;
+        let (status, text) = status_and_text(answer.expect("an answer")).await;
         if status == 200 {
             assert_eq!(text, "Emmanuel_Macron", "upload {n}");
             return;
         }
         assert_eq!(status, 503, "upload {n}: {text}");
-        assert!(began.elapsed() < PATIENCE, "upload {n} is not answered: {text}");
+        assert!(began.elapsed() < TIMEOUT, "upload {n} is not answered: {text}");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
@@ -100,7 +100,7 @@ async fn every_upload_is_answered_under_the_cap_and_under_the_rates() {
     let node = cluster.node("serve").await;
 
     let watch = FleetWatch::start(&cluster).await;
-    let calm = wire::tally(&wires).await;
+    let baseline = wire::tally(&wires).await;
     let mut rest = storm("sqs", "RequestThrottled", 400);
     rest.extend(storm("s3", "SlowDown", 503));
     wire::rules(&wires[0], rest.into()).await;
@@ -115,12 +115,12 @@ async fn every_upload_is_answered_under_the_cap_and_under_the_rates() {
     let began = Instant::now();
     stream::iter(0..UPLOADS).for_each_concurrent(CONCURRENCY, async |n| upload(&node, n, &photo).await).await;
     let took = began.elapsed();
-    wait_until("every instance is terminated", PATIENCE, async || {
+    wait_until("every instance is terminated", TIMEOUT, async || {
         cluster.count(&["pending", "running", "stopping", "stopped"]).await == 0
     })
     .await;
     let (most, _) = watch.end().await;
-    let storm = wire::tally(&wires).await.since(calm);
+    let storm = wire::tally(&wires).await.since(baseline);
     let struck = [wire::struck(&wires[0]).await, wire::struck(&wires[1]).await];
     let calls = cluster.ec2_calls.calls();
     println!(

@@ -8,11 +8,11 @@ use crate::support::{
     account::{self, Account},
     inventory::Changes,
 };
-use rollcall_testing::uploads::{KNOWN, MACRON, form, photo, post, said};
+use rollcall_testing::uploads::{KNOWN, MACRON, form, photo, post, status_and_text};
 use serde_json::json;
 
 /// Longest wait for anything here, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 const UP: [&str; 4] = ["aws", "up", "--allow-from", "10.0.0.0/8"];
 
@@ -45,13 +45,13 @@ async fn from_nothing_to_an_answered_upload_and_back_to_nothing() {
 
     let began = std::time::Instant::now();
     while !reqwest::get(account.web("/readyz")).await.is_ok_and(|answer| answer.status() == 200) {
-        assert!(began.elapsed() < PATIENCE, "the web node does not answer: {}", account.log());
+        assert!(began.elapsed() < TIMEOUT, "the web node does not answer: {}", account.log());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let photo = photo(MACRON);
     let uploads = (0..4).map(|n| {
         let (url, photo) = (account.web("/"), &photo);
-        async move { said(post(&url, form(&[(&format!("{n}.jpg"), photo)])).await).await }
+        async move { status_and_text(post(&url, form(&[(&format!("{n}.jpg"), photo)])).await).await }
     });
     for answer in futures_util::future::join_all(uploads).await {
         assert_eq!(answer, (200, "Emmanuel_Macron".to_owned()));
@@ -90,7 +90,7 @@ async fn what_is_missing_is_said_before_anything_is_made() {
 
     let mut nobody = account.command(&UP);
     nobody.env_remove("AWS_ACCESS_KEY_ID").env("AWS_EC2_METADATA_DISABLED", "true");
-    let why = account::said(nobody.output().expect("the program starts")).failed();
+    let why = account::command_output(nobody.output().expect("the program starts")).failed();
     assert!(why.contains("AWS_PROFILE"), "{why}");
 }
 
@@ -102,7 +102,7 @@ async fn said_again_they_go_on_from_what_is_there() {
 
     // A stack whose creation fails is reported with the reason, and the next attempt creates it again.
     let faults = json!([{ "action": "RunInstances", "code": "VcpuLimitExceeded", "status": 400, "times": 1 }]);
-    account.ec2.set("/faults", faults).await;
+    account.ec2.post_control("/faults", faults).await;
     let why = account.run(&up).failed();
     assert!(why.contains("Web:") && why.contains("VcpuLimitExceeded"), "{why}");
     assert_eq!(account.buckets().await, Vec::<String>::new(), "a stack that was never there keeps nothing");

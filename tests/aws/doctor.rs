@@ -73,7 +73,7 @@ async fn each_fault_is_found_and_its_remedy_named() {
         ("VcpuLimitExceeded", "VcpuLimitExceeded", "fleet.max_instances"),
         ("RequestExpired", "RequestExpired", "clock"),
     ] {
-        cluster.ec2.set("/faults", json!([{"action": "RunInstances", "code": code, "times": 1}])).await;
+        cluster.ec2.post_control("/faults", json!([{"action": "RunInstances", "code": code, "times": 1}])).await;
         expect(&findings(&cluster, &[]), "launch", fault, remedy);
     }
 }

@@ -1,4 +1,4 @@
-//! What queues on SQS do beyond the port: they check and correct attributes, and they are deleted.
+//! What the SQS adapter does beyond the contract of its port: it checks and corrects attributes, and deletes queues.
 
 use std::time::Duration;
 
@@ -34,15 +34,15 @@ async fn an_attribute_that_differs_is_rejected_and_corrected_only_on_request() {
     let longer = QueueSpec { visibility: Duration::from_secs(60), ..spec.clone() };
     let rejected = queues().await.create(longer.clone()).await.map(drop);
     assert!(is_invalid(&rejected), "{rejected:?}");
-    assert_eq!(queues().await.inspect(&spec).await, Ok(()), "it is as it was");
+    assert_eq!(queues().await.inspect(&spec).await, Ok(()), "the queue is unchanged");
 
-    queues().await.fixing().create(longer.clone()).await.expect("corrected");
+    queues().await.correcting_attributes().create(longer.clone()).await.expect("corrected");
     assert_eq!(queues().await.inspect(&longer).await, Ok(()));
     assert!(is_invalid(&queues().await.inspect(&spec).await));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_queue_must_exist_and_is_an_attribute_like_others() {
+async fn a_dead_letter_queue_must_exist_and_is_checked_like_any_attribute() {
     let dead = spec("dead");
     let jobs = QueueSpec { dead_letter: Some(dead.name.clone()), max_receives: 5, ..spec("jobs") };
     let early = queues().await.create(jobs.clone()).await.map(drop);

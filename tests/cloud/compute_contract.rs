@@ -82,4 +82,4 @@ async fn ec2() -> World {
 
 crate::compute_contract!(each, of_processes, crate::compute_contract::processes);
 #[cfg(feature = "aws")]
-crate::compute_contract!(at_once, on_ec2, crate::compute_contract::ec2);
+crate::compute_contract!(concurrently, on_ec2, crate::compute_contract::ec2);

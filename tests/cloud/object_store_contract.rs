@@ -25,7 +25,7 @@ async fn s3() -> World {
 
 crate::object_store_contract!(each, on_files, crate::object_store_contract::files);
 #[cfg(feature = "aws")]
-crate::object_store_contract!(at_once, on_s3, crate::object_store_contract::s3);
+crate::object_store_contract!(concurrently, on_s3, crate::object_store_contract::s3);
 
 #[tokio::test]
 async fn a_listing_leaves_out_a_file_that_is_deleted_meanwhile() {

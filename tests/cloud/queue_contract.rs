@@ -41,4 +41,4 @@ async fn sqs() -> World {
 crate::queue_contract!(each, in_process, crate::queue_contract::broker);
 crate::queue_contract!(each, over_the_socket, crate::queue_contract::socket);
 #[cfg(feature = "aws")]
-crate::queue_contract!(at_once, on_sqs, crate::queue_contract::sqs);
+crate::queue_contract!(concurrently, on_sqs, crate::queue_contract::sqs);

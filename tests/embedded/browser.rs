@@ -12,7 +12,7 @@ use rollcall_testing::uploads::*;
 use rollcall_testing::{Rollcall, RollcallOptions, free_port, wait_until};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 struct Browser {
     driver: Child,
@@ -31,7 +31,7 @@ impl Browser {
             .spawn()
             .expect("chromedriver starts");
         let url = format!("http://127.0.0.1:{port}");
-        wait_until("chromedriver answers", PATIENCE, async || {
+        wait_until("chromedriver answers", TIMEOUT, async || {
             reqwest::get(format!("{url}/status")).await.is_ok_and(|answer| answer.status() == 200)
         })
         .await;
@@ -83,7 +83,7 @@ impl Browser {
 
     async fn wait_for_labels(&self, mut expected: Vec<&str>) {
         expected.sort();
-        wait_until(&format!("cards say {expected:?}"), PATIENCE, async || {
+        wait_until(&format!("cards say {expected:?}"), TIMEOUT, async || {
             let mut labels = self.texts(".card .label").await;
             labels.sort();
             labels == expected
@@ -114,13 +114,13 @@ async fn photos_come_back_with_names_while_workers_appear() {
     let server = Rollcall::start(RollcallOptions::default().enroll(KNOWN)).await;
     let browser = Browser::start(1280, 1000).await;
     browser.client.goto(&server.url("/")).await.expect("the page opens");
-    wait_until("the fleet is followed live", PATIENCE, async || browser.texts("#fleet-link").await == ["live"]).await;
+    wait_until("the fleet is followed live", TIMEOUT, async || browser.texts("#fleet-link").await == ["live"]).await;
     assert_eq!(browser.texts("#instances .instance").await.len(), 0, "nothing runs before the first photo");
     assert_eq!(browser.texts("#people-list .name").await, ["Emmanuel_Macron", "Jacinda_Ardern"]);
 
     browser.choose("#file", &[MACRON, ARDERN, STRANGER]).await;
     browser.wait_for_labels(vec!["Emmanuel_Macron", "Jacinda_Ardern", "unknown"]).await;
-    wait_until("a running worker is shown", PATIENCE, async || {
+    wait_until("a running worker is shown", TIMEOUT, async || {
         browser.texts("#instances .instance[data-state=running]").await.iter().any(|text| text.contains("pid"))
     })
     .await;
@@ -163,7 +163,7 @@ async fn the_empty_gallery_says_how_to_add_people_and_the_page_adds_and_removes_
     let server = Rollcall::start(RollcallOptions::default()).await;
     let browser = Browser::start(1280, 1000).await;
     browser.client.goto(&server.url("/")).await.expect("the page opens");
-    wait_until("the empty gallery is explained", PATIENCE, async || {
+    wait_until("the empty gallery is explained", TIMEOUT, async || {
         browser.js("return !document.getElementById('no-people').hidden").await == true
     })
     .await;
@@ -176,7 +176,7 @@ async fn the_empty_gallery_says_how_to_add_people_and_the_page_adds_and_removes_
     field.send_keys(name).await.expect("types");
     browser.choose("#person-photos", &[STRANGER]).await;
     browser.click("#add-person button").await;
-    wait_until("the person is listed", PATIENCE, async || browser.texts("#people-list .name").await == [name]).await;
+    wait_until("the person is listed", TIMEOUT, async || browser.texts("#people-list .name").await == [name]).await;
     assert_eq!(browser.js("return document.getElementById('no-people').hidden").await, true);
 
     browser.choose("#file", &[STRANGER]).await;
@@ -184,7 +184,7 @@ async fn the_empty_gallery_says_how_to_add_people_and_the_page_adds_and_removes_
 
     browser.click("#people-list .remove").await;
     browser.client.accept_alert().await.expect("the page asks first");
-    wait_until("the person is gone", PATIENCE, async || browser.texts("#people-list .name").await.is_empty()).await;
+    wait_until("the person is gone", TIMEOUT, async || browser.texts("#people-list .name").await.is_empty()).await;
     browser.choose("#file", &[STRANGER]).await;
     browser.wait_for_labels(vec!["unknown", "unknown", name]).await;
     browser.end().await;
@@ -198,7 +198,7 @@ async fn the_page_fits_a_phone_and_says_errors_in_words() {
     let text = server.data_dir().join("letter.jpg");
     std::fs::write(&text, "Dear Sir or Madam").expect("writable");
     browser.choose("#file", &[MACRON, &text.display().to_string()]).await;
-    wait_until("the photo is named and the text is refused in words", PATIENCE, async || {
+    wait_until("the photo is named and the text is refused in words", TIMEOUT, async || {
         let errors = browser.texts(".card .label.error").await;
         errors.len() == 1
             && errors[0].contains("JPEG, PNG or WebP")

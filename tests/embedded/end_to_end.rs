@@ -13,7 +13,7 @@ use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
 use serde_json::Value;
 
 /// Longest wait for anything here, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn start(env: &[(&str, &str)]) -> Rollcall {
     let options = RollcallOptions::default().enroll(KNOWN);
@@ -32,7 +32,7 @@ fn signal(pids: &[u32], signal: Signal) {
 
 /// Returns the running workers' process ids, of which there is at least one.
 async fn running(server: &Rollcall) -> Vec<u32> {
-    wait_until("a worker runs", PATIENCE, async || server.fleet().await["counts"]["running"] != 0).await;
+    wait_until("a worker runs", TIMEOUT, async || server.fleet().await["counts"]["running"] != 0).await;
     server.worker_pids().await
 }
 
@@ -104,7 +104,7 @@ async fn the_fleet_grows_under_load_within_its_cap_and_goes_away() {
     }
     assert_eq!(workers(&server).await.len(), 2, "{}", server.fleet().await);
     assert_eq!(most, 2, "processes, at any time");
-    wait_until("no worker is left", PATIENCE, async || workers(&server).await.is_empty()).await;
+    wait_until("no worker is left", TIMEOUT, async || workers(&server).await.is_empty()).await;
     let left = children(&server);
     assert!(left.is_empty(), "processes that the fleet does not show: {left:?}");
     let fleet = server.fleet().await;
@@ -127,7 +127,7 @@ async fn accepted_jobs_survive_kills_of_workers_and_of_the_parent() {
         assert_eq!(answer.status(), 202);
         ids.push(answer.json::<Value>().await.expect("JSON")["id"].as_str().expect("an id").to_owned());
         if !stopped.is_empty() {
-            wait_until("a job is in hand", PATIENCE, async || {
+            wait_until("a job is in hand", TIMEOUT, async || {
                 server.fleet().await["depth"]["in_flight"].as_u64() > Some(0)
             })
             .await;
@@ -138,12 +138,12 @@ async fn accepted_jobs_survive_kills_of_workers_and_of_the_parent() {
     assert!(!workers.is_empty());
     server.kill9();
     server.restart().await;
-    wait_until("no worker outlives its parent", PATIENCE, async || {
+    wait_until("no worker outlives its parent", TIMEOUT, async || {
         workers.iter().all(|pid| !Path::new(&format!("/proc/{pid}/exe")).exists())
     })
     .await;
     for id in ids {
-        wait_until("every accepted job is done", PATIENCE, async || {
+        wait_until("every accepted job is done", TIMEOUT, async || {
             let answer = client.get(server.url(&format!("/v1/recognitions/{id}"))).send().await.expect("an answer");
             let record: Value = answer.json().await.expect("JSON");
             record["recognition"]["label"] == "Emmanuel_Macron" || record["label"] == "Emmanuel_Macron"

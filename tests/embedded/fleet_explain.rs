@@ -8,7 +8,7 @@ use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
 use serde_json::Value;
 
 /// Longest wait for anything here, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn decisions(server: &Rollcall) -> Vec<Value> {
     let answer = reqwest::get(server.url("/v1/fleet/decisions")).await.expect("the server answers");
@@ -35,10 +35,10 @@ async fn every_change_is_explained_and_the_record_decides_the_same_again() {
     let upload =
         async || assert_eq!(post(&server.url("/"), form(&[("a.png", &faceless(320, 240))])).await.status(), 200);
     upload().await;
-    wait_until("the worker stops itself", PATIENCE, async || !of_kind(&decisions(&server).await, "stop").is_empty())
+    wait_until("the worker stops itself", TIMEOUT, async || !of_kind(&decisions(&server).await, "stop").is_empty())
         .await;
     upload().await; // a warm start, or a new instance if it was swept just now
-    wait_until("the stopped one is swept", PATIENCE, async || {
+    wait_until("the stopped one is swept", TIMEOUT, async || {
         !of_kind(&decisions(&server).await, "terminate").is_empty()
     })
     .await;
@@ -65,7 +65,7 @@ async fn every_change_is_explained_and_the_record_decides_the_same_again() {
     // A replay of the events makes every decision so far again.
     let record = server.data_dir().join("fleet.jsonl");
     let record = record.to_str().expect("UTF-8");
-    wait_until("the event log has it all", PATIENCE, async || {
+    wait_until("the event log has it all", TIMEOUT, async || {
         let epochs: Vec<Vec<Value>> = serde_json::from_str(&run(&["fleet", "replay", record, "--json"])).expect("JSON");
         epochs.len() == 1 && epochs[0].len() >= told.len() && epochs[0][..told.len()] == told
     })

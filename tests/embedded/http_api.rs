@@ -1,4 +1,4 @@
-//! The HTTP API: every endpoint of `docs/api.md`, on a whole Rollcall.
+//! The HTTP API: every endpoint of `docs/api.md`, against a complete Rollcall process.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,7 +12,7 @@ use rollcall_testing::uploads::*;
 use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn start() -> Rollcall {
     Rollcall::start(RollcallOptions::default().enroll(KNOWN)).await
@@ -28,12 +28,12 @@ async fn recognise(server: &Rollcall, name: &str, bytes: &[u8]) -> Value {
     json(response).await
 }
 
-async fn later(server: &Rollcall, name: &str, bytes: &[u8]) -> Response {
+async fn submit_async(server: &Rollcall, name: &str, bytes: &[u8]) -> Response {
     let request = Client::new().post(server.url("/v1/recognitions")).header("Prefer", "respond-async");
     request.multipart(form(&[(name, bytes)])).send().await.expect("an answer")
 }
 
-async fn find(server: &Rollcall, id: &str) -> Value {
+async fn get_recognition(server: &Rollcall, id: &str) -> Value {
     json(reqwest::get(server.url(&format!("/v1/recognitions/{id}"))).await.expect("an answer")).await
 }
 
@@ -53,10 +53,10 @@ async fn a_photo_is_answered_with_its_label_alone() {
     for (path, label) in [(MACRON, "Emmanuel_Macron"), (ARDERN, "Jacinda_Ardern"), (STRANGER, "unknown")] {
         let response = post(&server.url("/"), form(&[("photo.jpg", &photo(path))])).await;
         assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
-        assert_eq!(said(response).await, (200, label.to_owned()), "{path}");
+        assert_eq!(status_and_text(response).await, (200, label.to_owned()), "{path}");
     }
     let faceless = post(&server.url("/"), form(&[("sky.png", &faceless(320, 240))])).await;
-    assert_eq!(said(faceless).await, (200, "no face".to_owned()));
+    assert_eq!(status_and_text(faceless).await, (200, "no face".to_owned()));
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn a_file_is_found_in_any_of_the_fields() {
         ("a Content-Type", Form::new().part("myfile", typed())),
         ("myfile without a file name", Form::new().part("myfile", unnamed())),
     ] {
-        let answer = said(post(&server.url("/"), form).await).await;
+        let answer = status_and_text(post(&server.url("/"), form).await).await;
         assert_eq!(answer, (200, "Jacinda_Ardern".to_owned()), "{what}");
     }
     for content_type in ["image/jpeg", "application/octet-stream"] {
@@ -92,7 +92,7 @@ async fn several_files_are_answered_in_their_order_and_bad_ones_in_their_place()
     let (macron, ardern) = (photo(MACRON), photo(ARDERN));
     let files: [(&str, &[u8]); 3] = [("b.1.jpg", &ardern), ("text.jpg", b"not an image"), ("a.jpg", &macron)];
 
-    let (status, text) = said(post(&server.url("/"), form(&files)).await).await;
+    let (status, text) = status_and_text(post(&server.url("/"), form(&files)).await).await;
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!((status, lines.len()), (200, 3), "{text}");
     assert_eq!((lines[0], lines[2]), ("b.1:Jacinda_Ardern", "a:Emmanuel_Macron"));
@@ -105,11 +105,11 @@ async fn several_files_are_answered_in_their_order_and_bad_ones_in_their_place()
     assert_eq!((&all[1]["status"], &all[1]["problem"]["status"]), (&"failed".into(), &415.into()));
 
     let all_bad: [(&str, &[u8]); 2] = [("x.jpg", b"text"), ("y.jpg", b"")];
-    assert_eq!(said(post(&server.url("/"), form(&all_bad)).await).await.0, 415, "the first one's status");
+    assert_eq!(status_and_text(post(&server.url("/"), form(&all_bad)).await).await.0, 415, "the first one's status");
 }
 
 #[tokio::test]
-async fn the_header_rollcall_id_has_the_ids_of_the_jobs_in_order() {
+async fn the_rollcall_id_header_lists_the_job_ids_in_order() {
     let server = start().await;
     let (one, two) = (photo(MACRON), photo(ARDERN));
     for path in ["/", "/v1/recognitions"] {
@@ -119,14 +119,17 @@ async fn the_header_rollcall_id_has_the_ids_of_the_jobs_in_order() {
         let ids: Vec<&str> = ids.split(',').collect();
         assert_eq!(ids.len(), 2, "{path}: {ids:?}");
         for (id, file) in ids.iter().zip(["one.jpg", "two.jpg"]) {
-            wait_until("the result is stored", PATIENCE, async || find(&server, id).await["status"] == "done").await;
-            assert_eq!(find(&server, id).await["file"], file, "{path}");
+            wait_until("the result is stored", TIMEOUT, async || {
+                get_recognition(&server, id).await["status"] == "done"
+            })
+            .await;
+            assert_eq!(get_recognition(&server, id).await["file"], file, "{path}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_recognition_tells_all_faces_their_boxes_and_the_time_it_took() {
+async fn a_recognition_has_all_faces_with_their_boxes_and_the_timings() {
     let server = start().await;
     let answer = recognise(&server, "photo.jpg", &photo(MACRON)).await;
     assert_eq!((&answer["status"], &answer["file"]), (&"done".into(), &"photo.jpg".into()));
@@ -139,14 +142,17 @@ async fn a_recognition_tells_all_faces_their_boxes_and_the_time_it_took() {
     let bbox: Vec<f64> = face["bbox"].as_array().expect("a box").iter().filter_map(Value::as_f64).collect();
     assert!(bbox[0] + bbox[2] <= width.into() && bbox[1] + bbox[3] <= height.into(), "{bbox:?}");
     assert_eq!(face["landmarks"].as_array().expect("landmarks").len(), 5);
-    assert_eq!(face.get("embedding"), None, "embeddings never leave");
+    assert_eq!(face.get("embedding"), None, "embeddings are never returned");
     for stage in ["decode_ms", "detect_ms", "embed_ms", "worker_ms"] {
         assert!(answer["timings"][stage].as_f64().expect(stage) > 0.0, "{stage}");
     }
     assert!(answer["worker"].as_str().expect("a worker").starts_with("i-"));
 
-    wait_until("the record is kept", PATIENCE, async || find(&server, &id_of(&answer)).await["status"] == "done").await;
-    let found = find(&server, &id_of(&answer)).await;
+    wait_until("the result is stored", TIMEOUT, async || {
+        get_recognition(&server, &id_of(&answer)).await["status"] == "done"
+    })
+    .await;
+    let found = get_recognition(&server, &id_of(&answer)).await;
     assert_eq!((&found["label"], &found["faces"]), (&answer["label"], &answer["faces"]));
     assert_eq!(found["model"], answer["model"]);
 }
@@ -154,7 +160,7 @@ async fn a_recognition_tells_all_faces_their_boxes_and_the_time_it_took() {
 #[tokio::test]
 async fn an_accepted_job_is_answered_by_its_id_after_a_crash() {
     let mut server = start().await;
-    let response = later(&server, "photo.jpg", &photo(MACRON)).await;
+    let response = submit_async(&server, "photo.jpg", &photo(MACRON)).await;
     assert_eq!(response.status(), 202);
     assert_eq!(response.headers()["preference-applied"], "respond-async");
     let location = response.headers()["location"].to_str().expect("a path").to_owned();
@@ -167,7 +173,7 @@ async fn an_accepted_job_is_answered_by_its_id_after_a_crash() {
     let url = server.url(&location);
     let get = async || reqwest::get(&url).await.expect("an answer");
     assert_eq!(get().await.status(), 200, "it is found at once");
-    wait_until("the job is done", PATIENCE, async || json(get().await).await["status"] == "done").await;
+    wait_until("the job is done", TIMEOUT, async || json(get().await).await["status"] == "done").await;
     assert_eq!(json(get().await).await["label"], "Emmanuel_Macron");
 
     let delete = async || Client::new().delete(&url).send().await.expect("an answer").status().as_u16();
@@ -186,7 +192,10 @@ async fn a_retry_with_the_same_key_is_the_same_job() {
         request.multipart(form(&files)).send().await.expect("an answer")
     };
     let first = json(send("order-7", &["a.jpg"]).await).await;
-    wait_until("the first is kept", PATIENCE, async || find(&server, &id_of(&first)).await["status"] == "done").await;
+    wait_until("the first result is stored", TIMEOUT, async || {
+        get_recognition(&server, &id_of(&first)).await["status"] == "done"
+    })
+    .await;
     let again = tokio::time::timeout(Duration::from_secs(20), send("order-7", &["a.jpg"])).await;
     let again = json(again.expect("from the store, not at the deadline")).await;
     let other = json(send("order-8", &["a.jpg"]).await).await;
@@ -199,14 +208,17 @@ async fn a_retry_with_the_same_key_is_the_same_job() {
         answer.headers()["rollcall-id"].to_str().expect("an id").to_owned()
     };
     let first = plain().await;
-    wait_until("the plain one is kept", PATIENCE, async || find(&server, &first).await["status"] == "done").await;
+    wait_until("the result of the plain upload is stored", TIMEOUT, async || {
+        get_recognition(&server, &first).await["status"] == "done"
+    })
+    .await;
     assert_eq!(plain().await, first);
     assert_eq!(problem(send("two words", &["a.jpg"]).await).await["status"], 400);
     assert_eq!(problem(send("order-9", &["a.jpg", "b.jpg"]).await).await["status"], 400);
 }
 
 #[tokio::test]
-async fn uploads_of_one_name_or_the_same_bytes_never_get_each_others_answer() {
+async fn uploads_with_the_same_name_or_bytes_never_get_each_others_answers() {
     let server = start().await;
     let people = [(MACRON, "Emmanuel_Macron"), (ARDERN, "Jacinda_Ardern"), (STRANGER, "unknown")];
     let photos: Vec<_> = people.iter().map(|(path, label)| (photo(path), *label)).collect();
@@ -224,7 +236,7 @@ async fn uploads_of_one_name_or_the_same_bytes_never_get_each_others_answer() {
 }
 
 #[tokio::test]
-async fn a_late_answer_is_found_under_the_id_and_a_full_house_says_when_to_come_back() {
+async fn a_late_result_is_found_at_its_location_and_an_overloaded_server_sends_retry_after() {
     let options = RollcallOptions::default()
         .enroll(KNOWN)
         .env("ROLLCALL__HTTP__DEADLINE", "2s")
@@ -234,7 +246,7 @@ async fn a_late_answer_is_found_under_the_id_and_a_full_house_says_when_to_come_
     let server = Rollcall::start(options).await;
     let bytes = photo(ARDERN);
     // The first may take longer than the deadline: its worker has to start.
-    wait_until("a worker answers in time", PATIENCE, async || {
+    wait_until("a worker answers in time", TIMEOUT, async || {
         post(&server.url("/"), form(&[("warm.jpg", &bytes)])).await.status() == 200
     })
     .await;
@@ -242,7 +254,7 @@ async fn a_late_answer_is_found_under_the_id_and_a_full_house_says_when_to_come_
     assert_eq!(workers.len(), 1);
     signal_all(&workers, Signal::SIGSTOP);
 
-    // There is one place: the first of two uploads waits until the deadline, and the other is refused.
+    // Only one upload may wait: the first of two uploads waits until the deadline, and the other is refused.
     let url = server.url("/v1/recognitions");
     let both = join_all((0..2).map(|_| post(&url, form(&[("photo.jpg", &bytes)])))).await;
     let (mut refused, mut late): (Vec<_>, Vec<_>) = both.into_iter().partition(|answer| answer.status() == 503);
@@ -257,12 +269,12 @@ async fn a_late_answer_is_found_under_the_id_and_a_full_house_says_when_to_come_
 
     signal_all(&workers, Signal::SIGCONT);
     let get = async || json(reqwest::get(server.url(&location)).await.expect("an answer")).await;
-    wait_until("the late answer is there", PATIENCE, async || get().await["status"] == "done").await;
+    wait_until("the late answer is there", TIMEOUT, async || get().await["status"] == "done").await;
     assert_eq!(get().await["label"], "Jacinda_Ardern");
 }
 
 #[tokio::test]
-async fn people_are_added_by_photos_and_removed_by_name() {
+async fn people_are_added_with_photos_and_removed_by_name() {
     let server = Rollcall::start(RollcallOptions::default()).await;
     let list = async || json(reqwest::get(server.url("/v1/people")).await.expect("an answer")).await;
     assert_eq!(list().await["people"], serde_json::json!([]));
@@ -284,7 +296,7 @@ async fn people_are_added_by_photos_and_removed_by_name() {
     assert_eq!((&added["photos"][0]["added"], &added["photos"][1]["added"]), (&true.into(), &false.into()));
     let members: BTreeSet<&str> =
         added["photos"][0].as_object().expect("an object").keys().map(String::as_str).collect();
-    assert_eq!(members, BTreeSet::from(["added", "faces", "file"]), "nothing of the face itself");
+    assert_eq!(members, BTreeSet::from(["added", "faces", "file"]), "no embedding, box or landmarks");
     assert_eq!(list().await["people"], serde_json::json!([{"name": "Zoë Sky", "photos": 1}]), "and no embedding");
     assert_eq!(recognise(&server, "a.jpg", &photo(STRANGER)).await["label"], "Zoë Sky");
 
@@ -298,7 +310,7 @@ async fn people_are_added_by_photos_and_removed_by_name() {
 }
 
 #[tokio::test]
-async fn the_fleet_is_shown_and_followed() {
+async fn the_fleet_is_served_as_a_view_and_as_an_event_stream() {
     let server = start().await;
     let response = reqwest::get(server.url("/v1/events")).await.expect("an answer");
     assert_eq!(response.headers()["content-type"], "text/event-stream");
@@ -310,17 +322,17 @@ async fn the_fleet_is_shown_and_followed() {
             text.push_str(&String::from_utf8_lossy(&stream.next().await.expect("more").expect("bytes")));
         }
     };
-    tokio::time::timeout(PATIENCE, running).await.expect("the stream tells of a running instance");
-    assert!(text.starts_with("event: fleet\ndata: {"), "the view comes at once");
+    tokio::time::timeout(TIMEOUT, running).await.expect("the stream reports a running instance");
+    assert!(text.starts_with("event: fleet\ndata: {"), "the current view is sent first");
     let fleet = server.fleet().await;
     assert_eq!(fleet["counts"]["running"].as_u64(), Some(server.worker_pids().await.len() as u64));
     assert!(fleet["events"].as_array().expect("events").iter().any(|line| line["kind"] == "launch"));
 
     for (path, start) in [("/healthz", "ok"), ("/readyz", "ready")] {
-        let (status, text) = said(reqwest::get(server.url(path)).await.expect("an answer")).await;
+        let (status, text) = status_and_text(reqwest::get(server.url(path)).await.expect("an answer")).await;
         assert!(status == 200 && text.starts_with(start), "{path}: {status} {text}");
     }
-    let (_, metrics) = said(reqwest::get(server.url("/metrics")).await.expect("an answer")).await;
+    let (_, metrics) = status_and_text(reqwest::get(server.url("/metrics")).await.expect("an answer")).await;
     let counted = r#"rollcall_http_requests_total{route="/v1/recognitions",method="POST",status="200"} 1"#;
     assert!(metrics.contains(counted), "{metrics}");
     assert!(metrics.contains("rollcall_http_request_seconds_bucket{"), "{metrics}");
@@ -339,7 +351,7 @@ async fn errors_are_problem_details_on_the_api_and_a_line_elsewhere() {
         assert_eq!(problem(get(path).await).await["status"], status, "{path}");
     }
     assert_eq!(get("/v1/recognitions").await.headers()["allow"], "POST");
-    let (status, line) = said(get("/nothing").await).await;
+    let (status, line) = status_and_text(get("/nothing").await).await;
     assert_eq!((status, line.lines().count()), (404, 1));
 
     let page = get("/").await;
@@ -350,7 +362,7 @@ async fn errors_are_problem_details_on_the_api_and_a_line_elsewhere() {
 }
 
 #[tokio::test]
-async fn other_sites_pages_are_kept_out() {
+async fn requests_from_other_origins_are_rejected() {
     let server = Rollcall::start(RollcallOptions::default()).await;
     let send = async |name: &str, value: &str| {
         let request = Client::new().delete(server.url("/v1/people/Nobody")).header(name, value);
@@ -359,7 +371,7 @@ async fn other_sites_pages_are_kept_out() {
     let own = server.url("");
     assert_eq!(send("Origin", "http://evil.example").await, 403);
     assert_eq!(send("Origin", "null").await, 403);
-    assert_eq!(send("Origin", &own).await, 404, "our own page may");
+    assert_eq!(send("Origin", &own).await, 404, "the server's own origin is allowed");
     assert_eq!(send("Host", "evil.example").await, 421);
     assert_eq!(send("Host", "localhost:1").await, 404);
 }

@@ -14,7 +14,7 @@ use tokio::{
     process::Command,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const MIB: usize = 1 << 20;
 /// How much the parent's peak memory may grow beyond that of one good upload: far less than the tests send.
 const GROWTH: usize = 160 * MIB;
@@ -25,7 +25,7 @@ async fn start() -> Rollcall {
 }
 
 async fn assert_still_works(server: &Rollcall) {
-    let answer = said(post(&server.url("/"), form(&[("photo.jpg", &photo(ARDERN))])).await).await;
+    let answer = status_and_text(post(&server.url("/"), form(&[("photo.jpg", &photo(ARDERN))])).await).await;
     assert_eq!(answer, (200, "Jacinda_Ardern".to_owned()));
 }
 
@@ -70,7 +70,7 @@ async fn raw(server: &Rollcall, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(&address).await.expect("connects");
     stream.write_all(bytes).await.expect("sends");
     let mut answer = String::new();
-    let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+    let read = tokio::time::timeout(TIMEOUT, stream.read_to_string(&mut answer)).await;
     read.expect("the server ends the connection").expect("an answer, not a reset");
     answer
 }
@@ -98,7 +98,7 @@ async fn too_large_uploads_are_refused_with_the_limit_and_held_by_nobody() {
     let before = peak(&server);
 
     let big = vec![7; 64 * MIB];
-    let (status, line) = said(post(&server.url("/"), form(&[("big.jpg", &big)])).await).await;
+    let (status, line) = status_and_text(post(&server.url("/"), form(&[("big.jpg", &big)])).await).await;
     assert_eq!(status, 413);
     assert!(line.contains("20.0 MiB"), "the limit is said: {line}");
     assert_eq!(problem(post(&server.url("/v1/recognitions"), form(&[("big.jpg", &big)])).await).await["status"], 413);
@@ -112,7 +112,7 @@ async fn too_large_uploads_are_refused_with_the_limit_and_held_by_nobody() {
 
     let many: Vec<String> = (0..101).map(|i| format!("{i}.jpg")).collect();
     let files: Vec<(&str, &[u8])> = many.iter().map(|name| (name.as_str(), b"x".as_slice())).collect();
-    let (status, line) = said(post(&server.url("/"), form(&files)).await).await;
+    let (status, line) = status_and_text(post(&server.url("/"), form(&files)).await).await;
     assert!(status == 413 && line.contains("100 files"), "{status} {line}");
 
     assert_still_works(&server).await;
@@ -141,7 +141,7 @@ async fn images_that_cannot_be_recognised_are_refused_by_their_kind() {
     for (what, bytes, status) in cases {
         let answer = problem(post(&server.url("/v1/recognitions"), form(&[("photo.jpg", bytes)])).await).await;
         assert_eq!(answer["status"], status, "{what}: {answer}");
-        let (plain, line) = said(post(&server.url("/"), form(&[("photo.jpg", bytes)])).await).await;
+        let (plain, line) = status_and_text(post(&server.url("/"), form(&[("photo.jpg", bytes)])).await).await;
         assert!(plain == status && line.lines().count() == 1, "{what}: {plain} {line}");
     }
     assert_still_works(&server).await;
@@ -159,7 +159,7 @@ async fn a_request_without_a_file_is_told_how_to_send_one() {
     for (what, response, expected) in
         [("an empty body", empty, 400), ("a missing field", missing, 400), ("not a form", not_a_form, 415)]
     {
-        let (status, line) = said(response).await;
+        let (status, line) = status_and_text(response).await;
         assert!(status == expected && line.contains("myfile"), "{what}: {status} {line}");
     }
     let cut = raw(
@@ -222,7 +222,7 @@ async fn the_server_raises_its_own_limit_of_open_files() {
         .spawn()
         .expect("sh starts");
     let url = format!("http://127.0.0.1:{port}/readyz");
-    wait_until("it is ready", PATIENCE, async || reqwest::get(&url).await.is_ok_and(|answer| answer.status() == 200))
+    wait_until("it is ready", TIMEOUT, async || reqwest::get(&url).await.is_ok_and(|answer| answer.status() == 200))
         .await;
     let pid = server.id().expect("it runs");
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("the process lives");
@@ -249,6 +249,6 @@ async fn a_thousand_idle_connections_keep_nobody_out() {
     let grown = peak(&server) - before;
     assert!(grown < GROWTH, "the peak grew by {} MiB", grown / MIB);
     let open = async || std::fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("ours").count();
-    wait_until("idle connections are let go", PATIENCE, async || open().await < 500).await;
+    wait_until("idle connections are let go", TIMEOUT, async || open().await < 500).await;
     drop(idle);
 }

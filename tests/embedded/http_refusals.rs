@@ -12,7 +12,7 @@ use reqwest::{Client, Method, StatusCode, multipart::Form};
 use rollcall_testing::uploads::*;
 use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Starts a server whose workers never start: accepted jobs stay pending.
 async fn without_workers() -> Rollcall {
@@ -61,7 +61,7 @@ async fn the_257th_event_stream_gets_503() {
     assert_eq!(reqwest::get(server.url("/v1/fleet")).await.expect("an answer").status(), StatusCode::OK);
 
     drop(streams.pop());
-    wait_until("a stream that ends makes room for another", PATIENCE, async || {
+    wait_until("a stream that ends makes room for another", TIMEOUT, async || {
         client.get(&url).send().await.is_ok_and(|answer| answer.status() == StatusCode::OK)
     })
     .await;
@@ -88,7 +88,7 @@ async fn readyz_is_503_when_the_store_is_away() {
 }
 
 /// Makes a request of each kind, and returns the status of each answer and everything that it says.
-async fn everything_said(server: &Rollcall, result: &str) -> Vec<(u16, String)> {
+async fn all_responses(server: &Rollcall, result: &str) -> Vec<(u16, String)> {
     let client = Client::new();
     let asked = [
         (Method::GET, result),
@@ -110,19 +110,19 @@ async fn everything_said(server: &Rollcall, result: &str) -> Vec<(u16, String)> 
     let uploads = uploads
         .map(|(path, bytes)| client.post(server.url(path)).multipart(form(&[("a.png", bytes)])))
         .map(|upload| upload.header("Prefer", "respond-async"));
-    let mut said = Vec::new();
+    let mut responses = Vec::new();
     for request in asked.into_iter().chain(uploads) {
         let answer = request.send().await.expect("an answer");
         let head = format!("{} {:?}", answer.url().path(), answer.headers());
-        said.push((answer.status().as_u16(), format!("{head} {}", answer.text().await.expect("text"))));
+        responses.push((answer.status().as_u16(), format!("{head} {}", answer.text().await.expect("text"))));
     }
     let mut events = client.get(server.url("/v1/events")).send().await.expect("an answer");
     let mut event = Vec::new();
     while !event.ends_with(b"\n\n") {
         event.extend(events.chunk().await.expect("no error").expect("an event"));
     }
-    said.push((events.status().as_u16(), String::from_utf8(event).expect("UTF-8")));
-    said
+    responses.push((events.status().as_u16(), String::from_utf8(event).expect("UTF-8")));
+    responses
 }
 
 /// Whether the store can be read or not, and also in what the fleet says of workers that cannot start.
@@ -132,15 +132,15 @@ async fn no_answer_and_no_event_names_the_data_folder() {
     let request = Client::new().post(server.url("/v1/recognitions")).header("Prefer", "respond-async");
     let accepted = request.multipart(form(&[("a.png", &faceless(64, 64))])).send().await.expect("an answer");
     let result = accepted.headers()["location"].to_str().expect("ASCII");
-    wait_until("a worker has ended", PATIENCE, async || server.fleet().await.to_string().contains("exited with")).await;
-    let sound = everything_said(&server, result).await;
+    wait_until("a worker has ended", TIMEOUT, async || server.fleet().await.to_string().contains("exited with")).await;
+    let sound = all_responses(&server, result).await;
 
     let state = server.data_dir().join("objects").join("rollcall-state");
     fs::rename(&state, state.with_file_name("away")).expect("moved");
     std::os::unix::fs::symlink(&state, &state).expect("a link to itself, which cannot be followed");
-    let broken = everything_said(&server, result).await;
+    let broken = all_responses(&server, result).await;
 
-    let failed = |said: &[(u16, String)]| said.iter().filter(|(status, _)| *status == 503).count();
+    let failed = |responses: &[(u16, String)]| responses.iter().filter(|(status, _)| *status == 503).count();
     assert_eq!((failed(&sound), failed(&broken)), (0, 6), "what needs the store fails: {broken:#?}");
     let folder = server.data_dir().file_name().and_then(|name| name.to_str()).expect("UTF-8");
     for (status, text) in sound.into_iter().chain(broken) {
@@ -168,7 +168,7 @@ async fn a_gallery_of_another_model_is_refused_by_name_until_it_is_replaced() {
     assert!(import("another-model", &[]).0, "an empty gallery takes any");
 
     let photo = photo(MACRON);
-    let (status, line) = said(post(&server.url("/"), form(&[("a.jpg", &photo)])).await).await;
+    let (status, line) = status_and_text(post(&server.url("/"), form(&[("a.jpg", &photo)])).await).await;
     assert_eq!(status, 500);
     assert_both_are_named(&line, "another-model", "sface-2021dec");
     let person = form(&[("a.jpg", &photo)]).text("name", "Emmanuel_Macron");
@@ -182,14 +182,17 @@ async fn a_gallery_of_another_model_is_refused_by_name_until_it_is_replaced() {
     assert!(import("sface-2021dec", &["--replace"]).0);
     let person = form(&[("a.jpg", &photo)]).text("name", "Emmanuel_Macron");
     assert_eq!(post(&server.url("/v1/people"), person).await.status(), StatusCode::CREATED);
-    assert_eq!(said(post(&server.url("/"), form(&[("a.jpg", &photo)])).await).await.1.trim(), "Emmanuel_Macron");
+    assert_eq!(
+        status_and_text(post(&server.url("/"), form(&[("a.jpg", &photo)])).await).await.1.trim(),
+        "Emmanuel_Macron"
+    );
 }
 
 /// Begins an upload, and withholds its last byte.
 fn begin_upload(server: &Rollcall, bytes: usize) -> TcpStream {
     let address = server.url("").trim_start_matches("http://").to_owned();
     let mut stream = TcpStream::connect(&address).expect("connected");
-    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("set");
     let head =
         format!("POST / HTTP/1.1\r\nHost: {address}\r\nContent-Type: image/jpeg\r\nContent-Length: {bytes}\r\n\r\n");
     stream.write_all(head.as_bytes()).expect("sent");
@@ -209,7 +212,7 @@ async fn max_upload_memory_is_enforced() {
     };
     // An upload of nearly the largest size fits, unless another one holds memory while it arrives: then it begins again.
     let mut held = begin_upload(&server, 1_000_000);
-    wait_until("it holds the memory, and a second upload is refused", PATIENCE, async || {
+    wait_until("it holds the memory, and a second upload is refused", TIMEOUT, async || {
         let answer = another().await;
         let refused =
             answer.status() == StatusCode::SERVICE_UNAVAILABLE && answer.headers().contains_key("retry-after");
@@ -223,5 +226,5 @@ async fn max_upload_memory_is_enforced() {
     let mut answer = [0; 12];
     held.read_exact(&mut answer).expect("an answer");
     assert_eq!(&answer, b"HTTP/1.1 415", "it was read whole, and is no image");
-    wait_until("the memory is free again", PATIENCE, async || another().await.status() == 415).await;
+    wait_until("the memory is free again", TIMEOUT, async || another().await.status() == 415).await;
 }

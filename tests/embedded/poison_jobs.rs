@@ -13,7 +13,7 @@ use rollcall_testing::uploads::*;
 use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 fn send(pids: &[u32], signal: Signal) {
     for &pid in pids {
@@ -30,7 +30,7 @@ async fn a_job_that_kills_every_worker_ends_as_a_dead_letter_with_a_failed_resul
     let mut server = Rollcall::start(options.enroll(KNOWN)).await;
     let warm = post(&server.url("/"), form(&[("warm.png", &faceless(64, 64))])).await;
     assert_eq!(warm.status(), 200);
-    wait_until("the first job has left the queue", PATIENCE, async || {
+    wait_until("the first job has left the queue", TIMEOUT, async || {
         server.fleet().await["demand"] == 0 // a hint holds for some seconds, so the queue has been read since
     })
     .await;
@@ -44,7 +44,7 @@ async fn a_job_that_kills_every_worker_ends_as_a_dead_letter_with_a_failed_resul
     assert_eq!(accepted.status(), 202);
     let url = server.url(accepted.headers()["location"].to_str().expect("ASCII"));
     let result = async || -> Value { reqwest::get(&url).await.expect("an answer").json().await.expect("JSON") };
-    wait_until("the stopped worker has received the job", PATIENCE, async || {
+    wait_until("the stopped worker has received the job", TIMEOUT, async || {
         server.fleet().await["depth"]["in_flight"] == 1
     })
     .await;
@@ -58,9 +58,9 @@ async fn a_job_that_kills_every_worker_ends_as_a_dead_letter_with_a_failed_resul
         }
         send(&server.worker_pids().await, Signal::SIGKILL);
     };
-    tokio::time::timeout(PATIENCE, killed).await.expect("the last receive leaves a failure behind");
+    tokio::time::timeout(TIMEOUT, killed).await.expect("the last receive leaves a failure behind");
 
-    wait_until("the job has left the queue", PATIENCE, async || {
+    wait_until("the job has left the queue", TIMEOUT, async || {
         let depth = &server.fleet().await["depth"];
         depth["visible"] == 0 && depth["in_flight"] == 0
     })

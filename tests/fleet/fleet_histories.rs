@@ -56,7 +56,7 @@ fn everything_goes_wrong_in_them_often() {
         threads += u64::from(plan.rules.threads > 1);
         let mut world = World::new(plan, Bug::None);
         world.run().expect("it keeps every promise");
-        for (what, times) in world.env.seen {
+        for (what, times) in world.env.occurrences {
             *seen.entry(what).or_default() += times;
         }
     }
@@ -69,7 +69,7 @@ fn everything_goes_wrong_in_them_often() {
         "throttled",
         "no capacity",
         "quota",
-        "in part",
+        "partial launch",
         "never up",
         "came up dead",
         "vanished",

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use rollcall::{
     fleet::{
         FleetRules, LearnedTimes,
-        policy::{Known, target},
+        policy::{PolicyInput, target},
         scheduled,
     },
     settings::{Policy, Window},
@@ -35,7 +35,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_known()(
+    fn any_input()(
         demand in 0u64..2000,
         (low, high) in (0u64..2000, 0u64..2000),
         previous in 0usize..50,
@@ -44,11 +44,11 @@ prop_compose! {
         booting in prop::collection::vec((ms(0..60_000), 0usize..10), 0..5),
         startable in 0usize..50,
         (boot_cold, boot_warm, service) in (ms(1..90_000), ms(1..90_000), ms(0..20_000)),
-    ) -> Known {
+    ) -> PolicyInput {
         let learned = LearnedTimes { boot_cold, boot_warm, service };
         // The current demand lies between the recent lowest and highest.
         let (low_demand, high_demand) = (low.min(demand), high.max(demand));
-        Known { demand, low_demand, high_demand, previous, cap, running, booting, startable, learned, clock: Duration::ZERO }
+        PolicyInput { demand, low_demand, high_demand, previous, cap, running, booting, startable, learned, clock: Duration::ZERO }
     }
 }
 
@@ -70,47 +70,47 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn no_policy_goes_above_the_cap(known in any_known(), rules in any_rules()) {
-        prop_assert!(target(&known, &rules) <= known.cap);
+    fn no_policy_goes_above_the_cap(input in any_input(), rules in any_rules()) {
+        prop_assert!(target(&input, &rules) <= input.cap);
     }
 
     #[test]
-    fn more_work_never_means_fewer_instances(known in any_known(), rules in any_rules(), more in 1u64..500) {
-        let busier = Known {
-            demand: known.demand + more,
-            low_demand: known.low_demand + more,
-            high_demand: known.high_demand + more,
-            ..known.clone()
+    fn more_work_never_means_fewer_instances(input in any_input(), rules in any_rules(), more in 1u64..500) {
+        let busier = PolicyInput {
+            demand: input.demand + more,
+            low_demand: input.low_demand + more,
+            high_demand: input.high_demand + more,
+            ..input.clone()
         };
-        prop_assert!(target(&busier, &rules) >= target(&known, &rules));
+        prop_assert!(target(&busier, &rules) >= target(&input, &rules));
     }
 
     #[test]
-    fn no_work_needs_no_instance(known in any_known(), rules in any_rules()) {
-        let idle = Known { demand: 0, low_demand: 0, high_demand: 0, ..known };
+    fn no_work_needs_no_instance(input in any_input(), rules in any_rules()) {
+        let idle = PolicyInput { demand: 0, low_demand: 0, high_demand: 0, ..input };
         prop_assert_eq!(target(&idle, &rules), 0);
     }
 
     #[test]
-    fn one_per_job_wants_the_smaller_of_demand_and_cap(known in any_known()) {
-        prop_assert_eq!(target(&known, &rules(Policy::OnePerJob)), (known.demand as usize).min(known.cap));
+    fn one_per_job_wants_the_smaller_of_demand_and_cap(input in any_input()) {
+        prop_assert_eq!(target(&input, &rules(Policy::OnePerJob)), (input.demand as usize).min(input.cap));
     }
 
     #[test]
-    fn backlog_follows_demand_that_lasts_and_otherwise_stays(known in any_known(), rules in any_rules()) {
+    fn backlog_follows_demand_that_lasts_and_otherwise_stays(input in any_input(), rules in any_rules()) {
         let rules = FleetRules { policy: Policy::Backlog, ..rules };
         let want = |demand: u64| demand.div_ceil(rules.jobs_per_instance as u64) as usize;
-        let wanted = target(&known, &rules);
-        let (up, down) = (want(known.low_demand), want(known.high_demand));
-        if known.previous < up {
-            prop_assert_eq!(wanted, up.min(known.cap), "it rises to what has lasted");
-        } else if known.previous > down {
-            prop_assert_eq!(wanted, down.min(known.cap), "it falls to what may come back");
+        let wanted = target(&input, &rules);
+        let (up, down) = (want(input.low_demand), want(input.high_demand));
+        if input.previous < up {
+            prop_assert_eq!(wanted, up.min(input.cap), "it rises to the target of the lowest recent demand");
+        } else if input.previous > down {
+            prop_assert_eq!(wanted, down.min(input.cap), "it falls to the target of the highest recent demand");
         } else {
-            prop_assert_eq!(wanted, known.previous.min(known.cap), "it stays");
+            prop_assert_eq!(wanted, input.previous.min(input.cap), "it stays");
         }
-        let steady = Known { low_demand: known.demand, high_demand: known.demand, ..known };
-        prop_assert_eq!(target(&steady, &rules), want(steady.demand).min(steady.cap), "one for so many jobs");
+        let steady = PolicyInput { low_demand: input.demand, high_demand: input.demand, ..input };
+        prop_assert_eq!(target(&steady, &rules), want(steady.demand).min(steady.cap), "one instance per jobs_per_instance jobs");
     }
 
     /// Checks by brute force that the work is done in time with so many instances, and not with one fewer.
@@ -127,7 +127,7 @@ proptest! {
     ) {
         let rules = FleetRules { target_latency, threads, billing_minimum: Duration::ZERO, ..rules(Policy::Deadline) };
         booting.sort();
-        let known = Known {
+        let input = PolicyInput {
             demand,
             cap: 100_000,
             running,
@@ -135,9 +135,9 @@ proptest! {
             startable: if warm == 1 { 100_000 } else { 0 },
             // Equal, so that there is only one horizon.
             learned: LearnedTimes { boot_cold: boot, boot_warm: boot, service },
-            ..Known::default()
+            ..PolicyInput::default()
         };
-        let wanted = target(&known, &rules);
+        let wanted = target(&input, &rules);
         // If no new instance could help in time, the instances that are started have half of the target latency, or a
         // job's time, to work.
         let horizon = target_latency.max(boot + (target_latency / 2).max(service));
@@ -150,19 +150,19 @@ proptest! {
     }
 
     #[test]
-    fn deadline_takes_the_instances_that_cost_no_more(known in any_known(), rules in any_rules()) {
+    fn deadline_takes_the_instances_that_cost_no_more(input in any_input(), rules in any_rules()) {
         let rules = FleetRules { policy: Policy::Deadline, billing_minimum: 60 * SECOND, ..rules };
-        let service = known.learned.service.max(Duration::from_millis(1));
-        let work = service.as_secs_f64() * known.demand as f64 / rules.threads as f64;
+        let service = input.learned.service.max(Duration::from_millis(1));
+        let work = service.as_secs_f64() * input.demand as f64 / rules.threads as f64;
         let filled = ((work + 1e-6) / 60.0).floor() as usize;
-        prop_assert!(target(&known, &rules) + 1 >= filled.min(known.cap), "each would be busy for its whole minute");
+        prop_assert!(target(&input, &rules) + 1 >= filled.min(input.cap), "each would be busy for the whole billing minimum");
     }
 
     #[test]
-    fn the_schedule_is_the_least_under_any_policy(known in any_known(), rules in any_rules(), least in 0usize..60) {
-        let window: Window = format!("daily 00:00-24:00 {least}").parse().expect("a window");
+    fn the_schedule_is_the_minimum_under_any_policy(input in any_input(), rules in any_rules(), minimum in 0usize..60) {
+        let window: Window = format!("daily 00:00-24:00 {minimum}").parse().expect("a window");
         let scheduled = FleetRules { schedule: vec![window], ..rules.clone() };
-        prop_assert_eq!(target(&known, &scheduled), target(&known, &rules).max(least).min(known.cap));
+        prop_assert_eq!(target(&input, &scheduled), target(&input, &rules).max(minimum).min(input.cap));
     }
 }
 
@@ -177,20 +177,27 @@ fn a_window_of_the_schedule_opens_at_its_minute() {
 }
 
 #[test]
-fn deadline_plans_with_the_boot_that_is_to_come() {
+fn deadline_plans_with_the_boot_time_of_the_instance_it_would_start() {
     let rules =
         FleetRules { target_latency: 10 * SECOND, threads: 1, billing_minimum: 60 * SECOND, ..rules(Policy::Deadline) };
     let learned = LearnedTimes { boot_cold: 25 * SECOND, boot_warm: 15 * SECOND, service: SECOND };
-    let known = |demand, running, startable| Known { demand, cap: 19, running, startable, learned, ..Known::default() };
-    assert_eq!(target(&known(1, 0, 0), &rules), 1);
-    assert_eq!(target(&known(100, 0, 0), &rules), 19, "five each in the five seconds after the boot, so twenty");
-    assert_eq!(target(&known(30, 0, 19), &rules), 6);
-    assert_eq!(target(&known(20, 1, 19), &rules), 1, "the one that runs is done when another would be up");
-    assert_eq!(target(&known(10, 1, 19), &rules), 1, "in time");
-    assert_eq!(target(&known(31, 1, 19), &rules), 4, "eleven jobs are left for new ones, five each");
+    let input = |demand, running, startable| PolicyInput {
+        demand,
+        cap: 19,
+        running,
+        startable,
+        learned,
+        ..PolicyInput::default()
+    };
+    assert_eq!(target(&input(1, 0, 0), &rules), 1);
+    assert_eq!(target(&input(100, 0, 0), &rules), 19, "five each in the five seconds after the boot, so twenty");
+    assert_eq!(target(&input(30, 0, 19), &rules), 6);
+    assert_eq!(target(&input(20, 1, 19), &rules), 1, "the one that runs is done when another would be up");
+    assert_eq!(target(&input(10, 1, 19), &rules), 1, "in time");
+    assert_eq!(target(&input(31, 1, 19), &rules), 4, "eleven jobs are left for new ones, five each");
     // An overdue instance on its way does not count for ever.
-    let late = Known { booting: vec![(60 * SECOND, 1)], ..known(1, 0, 0) };
-    assert_eq!(target(&late, &rules), 2, "another is started beside the one that does not come");
+    let late = PolicyInput { booting: vec![(60 * SECOND, 1)], ..input(1, 0, 0) };
+    assert_eq!(target(&late, &rules), 2, "another is started in addition to the overdue one");
 }
 
 #[test]
@@ -199,7 +206,7 @@ fn the_schedule_opens_and_closes_by_day_and_hour() {
     let rules =
         FleetRules { schedule: schedule.map(|w| w.parse().expect("a window")).to_vec(), ..rules(Policy::OnePerJob) };
     // 24 November 2026 is a Tuesday.
-    for (time, least) in [
+    for (time, minimum) in [
         ("2026-11-23T07:59:59Z", 0),
         ("2026-11-23T08:00:00Z", 2),
         ("2026-11-23T09:30:00Z", 5), // the largest of those open
@@ -212,6 +219,6 @@ fn the_schedule_opens_and_closes_by_day_and_hour() {
         ("2026-11-29T22:30:00Z", 0),
     ] {
         let at: jiff::Timestamp = time.parse().expect("a time");
-        assert_eq!(scheduled(&rules.schedule, Duration::from_secs(at.as_second() as u64)), least, "{time}");
+        assert_eq!(scheduled(&rules.schedule, Duration::from_secs(at.as_second() as u64)), minimum, "{time}");
     }
 }

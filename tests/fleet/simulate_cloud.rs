@@ -93,7 +93,7 @@ fn a_worker_is_not_stopped_while_it_works_and_all_stop_in_the_end() {
         let run = run(&settings, ControllerKind::Fleet, "report-40", seed);
         assert_eq!(run.report.completed, 40, "seed {seed}");
         for sample in &run.history.samples {
-            assert!(sample.in_work <= sample.running as u64, "seed {seed}: work without an instance: {sample:?}");
+            assert!(sample.in_flight <= sample.running as u64, "seed {seed}: work without an instance: {sample:?}");
         }
         let last = run.history.samples.last().expect("something happened");
         assert_eq!((last.pending, last.running, last.stopping), (0, 0, 0), "seed {seed}");

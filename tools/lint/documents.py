@@ -20,9 +20,9 @@ LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
     good=[{"README.md": "`src/a/`, `src/a/b.rs`, `src/a/b.rs:3`, `ORT/src/x`", "src/a/b.rs": ""}],
 )
 def named_paths_exist(tree: Tree) -> Iterator[Finding]:
-    """A path in backticks, or at the start of a line of a code block, is that of a file or a folder.
+    """A path in backticks, or at the start of a line of a code block, names an existing file or folder.
 
-    A document that names what was moved misleads its reader.
+    A stale path misleads the reader.
     """
     for path, line, text in tree.lines(DOCUMENTS):
         for match in NAMED.finditer(text):

@@ -25,12 +25,12 @@ use crate::{
 
 /// Accepts everything and delivers nothing, as a FIFO queue does with duplicates.
 #[derive(Default)]
-struct Deduplicating {
+struct DeduplicatingQueue {
     flushes: AtomicUsize,
 }
 
 #[async_trait]
-impl Queue for Deduplicating {
+impl Queue for DeduplicatingQueue {
     async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
         batch.iter().map(|_| Ok(())).collect()
     }
@@ -52,17 +52,17 @@ impl Queue for Deduplicating {
     }
 }
 
-/// Counts the requests that no longer wait.
-struct Forgotten {
+/// Counts the [`Forget`] messages that it receives.
+struct ForgetCounter {
     count: Rc<Cell<usize>>,
     _notice: DeathNotice,
 }
 
-impl Actor for Forgotten {
+impl Actor for ForgetCounter {
     type Context = Context<Self>;
 }
 
-impl Handler<Forget> for Forgotten {
+impl Handler<Forget> for ForgetCounter {
     type Result = ();
     fn handle(&mut self, _: Forget, _: &mut Self::Context) {
         self.count.set(self.count.get() + 1);
@@ -72,7 +72,7 @@ impl Handler<Forget> for Forgotten {
 struct World {
     ports: Ports,
     forgotten: Rc<Cell<usize>>,
-    queue: Arc<Deduplicating>,
+    queue: Arc<DeduplicatingQueue>,
     _data: tempfile::TempDir,
 }
 
@@ -86,11 +86,11 @@ fn world() -> World {
     let router = guardian.mailbox::<ReplyRouter>("reply router");
     let done = Mailbox::<QueuePoller>::new("nobody").sender();
     guardian.supervise(&router, move |notice| ReplyRouter::new(done.clone(), None, notice));
-    let (forget, forgotten) = (guardian.mailbox::<Forgotten>("forgotten"), Rc::<Cell<usize>>::default());
+    let (forget, forgotten) = (guardian.mailbox::<ForgetCounter>("forgotten"), Rc::<Cell<usize>>::default());
     let count = forgotten.clone();
-    guardian.supervise(&forget, move |notice| Forgotten { count: count.clone(), _notice: notice });
+    guardian.supervise(&forget, move |notice| ForgetCounter { count: count.clone(), _notice: notice });
     guardian.start().expect("complete");
-    let queue = Arc::<Deduplicating>::default();
+    let queue = Arc::<DeduplicatingQueue>::default();
     let ports = Ports { requests: queue.clone(), results, register: router.sender(), forget: forget.sender() };
     World { ports, forgotten, queue, _data: data }
 }
@@ -140,7 +140,7 @@ async fn a_retry_finds_the_result_that_is_stored_while_it_waits() {
 }
 
 #[actix::test]
-async fn a_request_that_nobody_answers_ends_at_its_deadline_and_stores_that_the_job_is_pending() {
+async fn an_unanswered_request_ends_at_its_deadline_and_stores_a_pending_result() {
     tokio::time::pause();
     let world = world();
     tokio::task::yield_now().await;
@@ -150,7 +150,11 @@ async fn a_request_that_nobody_answers_ends_at_its_deadline_and_stores_that_the_
         let failed = request(&world.ports, retried).await.expect("an answer").expect_err("no reply came");
         assert!(matches!(failed, SubmitError::Deadline { .. }), "{failed}");
         assert!(started.elapsed() >= Duration::from_secs(120));
-        assert_eq!(world.queue.flushes.load(Ordering::Relaxed), requests + 1, "what is promised is durable");
+        assert_eq!(
+            world.queue.flushes.load(Ordering::Relaxed),
+            requests + 1,
+            "the request is durable before its answer promises a result"
+        );
         tokio::time::sleep(Duration::from_millis(1)).await; // the request stops
         assert_eq!(world.forgotten.get(), requests + 1, "the router does not keep requests that have ended");
     }

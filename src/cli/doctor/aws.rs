@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{app::queues::specs, cloud::aws::AwsCloud, recognition::ModelId, settings::Settings};
 
-/// Runs the checks, with `model` as the embedder's. Without credentials there is only one finding.
+/// Runs the checks. `model` is the id of the embedder's model, if it loaded. If the configuration or the credentials
+/// cannot be used, that is the only finding.
 pub(super) async fn findings(settings: &Settings, model: Option<&ModelId>) -> Vec<Finding> {
     let cloud = match AwsCloud::connect(settings, false).await {
         Ok(cloud) => cloud,
@@ -24,15 +25,16 @@ pub(super) async fn findings(settings: &Settings, model: Option<&ModelId>) -> Ve
     let mut findings = vec![Finding::new("credentials", Ok("found"))];
     for spec in specs(settings) {
         let result = cloud.queues.inspect(&spec).await.map(|()| "exists with the required attributes");
-        let missing = "start `rollcall serve` once, which creates it, or check queue.*, aws.region and the account";
-        findings.push(Finding::new(format!("queue {}", spec.name), result.map_err(|e| remedy(e, missing))));
+        let remedy_if_missing =
+            "start `rollcall serve` once, which creates it, or check queue.*, aws.region and the account";
+        findings.push(Finding::new(format!("queue {}", spec.name), result.map_err(|e| remedy(e, remedy_if_missing))));
     }
     findings.extend(stores(settings, Arc::clone(&cloud.objects) as _, model).await);
     let launch = cloud.compute.dry_run().await.map(|()| "a worker could be launched");
-    let missing = "check aws.image, aws.launch_template, aws.subnets and aws.security_groups";
-    let launch = launch.map_err(|e| match remedy(e, missing) {
-        (text, _) if text.contains("NotFound") || text.contains("Malformed") => (text, missing.to_owned()),
-        finding => finding,
+    let remedy_if_missing = "check aws.image, aws.launch_template, aws.subnets and aws.security_groups";
+    let launch = launch.map_err(|e| match remedy(e, remedy_if_missing) {
+        (text, _) if text.contains("NotFound") || text.contains("Malformed") => (text, remedy_if_missing.to_owned()),
+        unchanged => unchanged,
     });
     findings.push(Finding::new("launch", launch));
     findings

@@ -10,7 +10,7 @@ const SIZE: (u32, u32) = (560, 260);
 const POINTS: usize = 1200;
 
 const WAITING: RGBColor = RGBColor(192, 57, 43);
-const IN_WORK: RGBColor = RGBColor(41, 128, 185);
+const IN_FLIGHT: RGBColor = RGBColor(41, 128, 185);
 const PENDING: RGBColor = RGBColor(243, 156, 18);
 const RUNNING: RGBColor = RGBColor(39, 174, 96);
 const STOPPING: RGBColor = RGBColor(127, 140, 141);
@@ -35,7 +35,7 @@ impl Axes {
         let all = |s: &Sample| s.pending + s.running + s.stopping + s.stopped;
         Self {
             end_s: max(|h| h.end.as_secs_f64()),
-            jobs: 1.05 * max(|h| h.samples.iter().map(|s| s.waiting.max(s.in_work)).max().unwrap_or(0) as f64),
+            jobs: 1.05 * max(|h| h.samples.iter().map(|s| s.waiting.max(s.in_flight)).max().unwrap_or(0) as f64),
             instances: 1.05
                 * runs.iter().flat_map(|run| run.history.samples.iter().map(all)).max().unwrap_or(1).max(1) as f64,
             latency_s: 1.05 * max(|h| latencies(h).map(|(_, latency)| latency).fold(1.0, f64::max)),
@@ -51,10 +51,10 @@ fn latencies(history: &History) -> impl Iterator<Item = (f64, f64)> {
     })
 }
 
-/// Plots the jobs that wait and the jobs in work.
+/// Plots the jobs that wait and the jobs in flight.
 pub fn queue(run: &Run, axes: Axes) -> Result<String> {
     let curves: [Curve; 2] =
-        [("waiting", WAITING, |s| s.waiting as usize), ("in work", IN_WORK, |s| s.in_work as usize)];
+        [("waiting", WAITING, |s| s.waiting as usize), ("in flight", IN_FLIGHT, |s| s.in_flight as usize)];
     svg(|area| {
         let mut chart = chart(area, "jobs", axes.end_s, axes.jobs)?;
         for (name, colour, value) in curves {
@@ -89,7 +89,7 @@ pub fn latency(run: &Run, axes: Axes) -> Result<String> {
     let each = jobs.len().div_ceil(POINTS).max(1);
     svg(|area| {
         let mut chart = chart(area, "latency, s", axes.end_s, axes.latency_s)?;
-        let points = jobs.into_iter().step_by(each).map(|at| Circle::new(at, 2, IN_WORK.filled()));
+        let points = jobs.into_iter().step_by(each).map(|at| Circle::new(at, 2, IN_FLIGHT.filled()));
         chart.draw_series(points)?;
         Ok(())
     })

@@ -44,7 +44,7 @@ impl AwsCloud {
     /// Creates the adapters from AWS's own configuration and the settings. Makes no API calls except to get
     /// credentials.
     ///
-    /// `fix` makes [`SqsQueues`] correct the attributes of existing queues, see [`SqsQueues::fixing`].
+    /// `fix` makes [`SqsQueues`] correct the attributes of existing queues, see [`SqsQueues::correcting_attributes`].
     ///
     /// # Errors
     /// There is no region, or the file `aws.user_data` cannot be read.
@@ -55,7 +55,7 @@ impl AwsCloud {
         let encryption = aws.kms_key.clone().map_or(Encryption::S3, Encryption::Kms);
         let ec2 = ec2_client(&sdk);
         Ok(Self {
-            queues: Arc::new(if fix { queues.fixing() } else { queues }),
+            queues: Arc::new(if fix { queues.correcting_attributes() } else { queues }),
             objects: Arc::new(S3Objects::new(s3_client(&sdk, aws.s3_path_style), encryption)),
             compute: Arc::new(Ec2Compute::new(ec2.clone(), ec2_options(settings)?)),
             ec2,

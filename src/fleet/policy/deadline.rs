@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::known::{Known, saturating};
+use super::input::{PolicyInput, saturating};
 use crate::rules::FleetRules;
 
 /// Returns the number of jobs, each taking `service`, that `threads` threads finish within `within`.
@@ -24,31 +24,31 @@ fn jobs(within: Duration, service: Duration, threads: u64) -> u64 {
 ///
 /// A start is billed for at least `billing_minimum` (EC2: 60 s). As many instances as the backlog keeps busy for that
 /// long, `floor(D · s / (c · billing_minimum))`, cost no more than fewer would, so the target is at least that number.
-pub fn target(known: &Known, rules: &FleetRules) -> usize {
-    if known.demand == 0 {
+pub fn target(input: &PolicyInput, rules: &FleetRules) -> usize {
+    if input.demand == 0 {
         return 0;
     }
-    let service = known.learned.service.max(Duration::from_millis(1));
+    let service = input.learned.service.max(Duration::from_millis(1));
     let threads = rules.threads.max(1) as u64;
     let room = (rules.target_latency / 2).max(service);
     let horizon = |boot: Duration| rules.target_latency.max(boot + room);
-    let (warm, cold) = (known.learned.boot_warm, known.learned.boot_cold);
+    let (warm, cold) = (input.learned.boot_warm, input.learned.boot_cold);
 
-    let with_warm = plan(known, horizon(warm), warm, service, threads);
-    let have = known.running + known.booting.iter().map(|(_, n)| n).sum::<usize>();
-    let wanted = if with_warm <= have.saturating_add(known.startable) {
+    let with_warm = plan(input, horizon(warm), warm, service, threads);
+    let have = input.running + input.booting.iter().map(|(_, n)| n).sum::<usize>();
+    let wanted = if with_warm <= have.saturating_add(input.startable) {
         with_warm
     } else {
         // Too few are stopped: the rest are new and take a cold boot. The stopped ones are needed in any case.
-        plan(known, horizon(cold).max(horizon(warm)), cold, service, threads).max(have.saturating_add(known.startable))
+        plan(input, horizon(cold).max(horizon(warm)), cold, service, threads).max(have.saturating_add(input.startable))
     };
-    wanted.max(filled(known.demand, service, threads, rules.billing_minimum)).min(known.cap)
+    wanted.max(filled(input.demand, service, threads, rules.billing_minimum)).min(input.cap)
 }
 
 /// Returns the number of instances that finish the demand within `horizon`: first running and booting ones, then others
 /// that boot in `boot`.
-fn plan(known: &Known, horizon: Duration, boot: Duration, service: Duration, threads: u64) -> usize {
-    let mut left = known.demand;
+fn plan(input: &PolicyInput, horizon: Duration, boot: Duration, service: Duration, threads: u64) -> usize {
+    let mut left = input.demand;
     let mut count = 0usize;
     let mut take = |each: u64, available: usize, count: &mut usize| {
         let needed = if each == 0 { available } else { saturating(left.div_ceil(each)).min(available) };
@@ -56,10 +56,10 @@ fn plan(known: &Known, horizon: Duration, boot: Duration, service: Duration, thr
         *count = count.saturating_add(needed);
         left == 0
     };
-    if take(jobs(horizon, service, threads).max(threads), known.running, &mut count) {
+    if take(jobs(horizon, service, threads).max(threads), input.running, &mut count) {
         return count;
     }
-    let mut booting = known.booting.clone();
+    let mut booting = input.booting.clone();
     booting.sort_unstable();
     for (remaining, available) in booting {
         if take(jobs(horizon.saturating_sub(remaining), service, threads), available, &mut count) {

@@ -4,7 +4,7 @@
 
 mod backlog;
 mod deadline;
-mod known;
+mod input;
 mod one_per_job;
 
 use crate::{
@@ -12,14 +12,14 @@ use crate::{
     schedule::scheduled,
 };
 
-pub use known::Known;
+pub use input::PolicyInput;
 
-/// Returns the number of instances wanted, at most `known.cap`: the policy's result, raised to the schedule's minimum.
-pub fn target(known: &Known, rules: &FleetRules) -> usize {
+/// Returns the number of instances wanted, at most `input.cap`: the policy's result, raised to the schedule's minimum.
+pub fn target(input: &PolicyInput, rules: &FleetRules) -> usize {
     let wanted = match rules.policy {
-        Policy::OnePerJob => one_per_job::target(known),
-        Policy::Backlog => backlog::target(known, rules),
-        Policy::Deadline => deadline::target(known, rules),
+        Policy::OnePerJob => one_per_job::target(input),
+        Policy::Backlog => backlog::target(input, rules),
+        Policy::Deadline => deadline::target(input, rules),
     };
-    wanted.max(scheduled(&rules.schedule, known.clock)).min(known.cap)
+    wanted.max(scheduled(&rules.schedule, input.clock)).min(input.cap)
 }

@@ -185,11 +185,11 @@ fn a_termination_lets_a_running_worker_finish_its_job_and_no_other() {
     let slow = Trace { arrivals: vec![Arrival { at: s(0), service: s(60) }; 2], ..trace(10, &[]) };
     let outcome = run(&model(), &slow, vec![(s(0), launch(1)), (s(40), terminate(0))], 1);
     let [first, second] = &outcome.history.jobs[..] else { panic!("two jobs") };
-    let answered = first.answered.expect("the job in work is finished").as_secs_f64();
+    let answered = first.answered.expect("the job in flight is finished").as_secs_f64();
     assert!((85.0..85.1).contains(&answered), "{answered}");
     assert_eq!((second.began, outcome.usage.terminations), (None, 1));
     let up = outcome.history.samples.iter().rfind(|sample| sample.running > 0).expect("it ran");
-    assert_eq!(up.in_work, 1, "it runs until its job is finished: {up:?}");
+    assert_eq!(up.in_flight, 1, "it runs until its job is finished: {up:?}");
 
     let early = run(&model(), &slow, vec![(s(0), launch(1)), (s(5), terminate(0))], 1);
     assert_eq!((early.usage.billed, early.usage.terminations), (Duration::ZERO, 1), "a pending one ends at once");

@@ -12,7 +12,7 @@ fn a_worker_has_one_job_per_thread_and_takes_the_oldest_first() {
         let began = outcome.began();
         let round: Vec<u64> = began.iter().map(|at| (*at - began[0]).as_secs()).collect();
         assert_eq!(round, rounds, "{threads} threads: {began:?}");
-        assert_eq!(outcome.history.samples.iter().map(|sample| sample.in_work).max(), Some(threads.min(5) as u64));
+        assert_eq!(outcome.history.samples.iter().map(|sample| sample.in_flight).max(), Some(threads.min(5) as u64));
     }
 }
 
@@ -102,9 +102,9 @@ fn the_job_of_a_crashed_instance_is_visible_again_after_the_visibility_timeout()
         assert!(outcome.history.jobs[0].answered.is_some(), "seed {seed}");
         let samples = &outcome.history.samples;
         let crashes =
-            (1..samples.len()).filter(|n| samples[n - 1].running > samples[*n].running && samples[*n].in_work > 0);
+            (1..samples.len()).filter(|n| samples[n - 1].running > samples[*n].running && samples[*n].in_flight > 0);
         for crash in crashes {
-            let begun = samples[..crash].iter().rposition(|sample| sample.in_work == 0).expect("it waited") + 1;
+            let begun = samples[..crash].iter().rposition(|sample| sample.in_flight == 0).expect("it waited") + 1;
             worked.push((samples[crash].at - samples[begun].at).as_secs_f64());
             let back = samples[crash..].iter().find(|sample| sample.waiting == 1).expect("it is visible again");
             assert_eq!(back.at - samples[crash].at, s(45), "seed {seed}");

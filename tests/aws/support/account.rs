@@ -21,7 +21,7 @@ pub struct Account {
 }
 
 /// The output of a command.
-pub struct Said {
+pub struct CommandOutput {
     pub well: bool,
     pub out: String,
     pub err: String,
@@ -44,7 +44,7 @@ impl Account {
             ("ROLLCALL__HTTP__LISTEN", &listen),
         ];
         let ec2 = Emulator::ec2(None, &[&own[..], machines].concat()).await;
-        let ministack = Emulator::ministack_with_machines(port, &ec2.url).await;
+        let ministack = Emulator::ministack_with_cloudformation(port, &ec2.url).await;
         Self { ministack, ec2, disks, web_port }
     }
 
@@ -63,8 +63,8 @@ impl Account {
         command
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Said {
-        said(self.command(arguments).output().expect("the program starts"))
+    pub fn run(&self, arguments: &[&str]) -> CommandOutput {
+        command_output(self.command(arguments).output().expect("the program starts"))
     }
 
     pub fn web(&self, path: &str) -> String {
@@ -101,7 +101,7 @@ impl Account {
     /// Returns the ids and states of all machines.
     pub async fn machines(&self) -> Vec<(String, String)> {
         let text = |value: &Value| value.as_str().expect("text").to_owned();
-        let machines = self.ec2.ask("/instances").await;
+        let machines = self.ec2.get_control("/instances").await;
         machines.as_array().expect("a list").iter().map(|m| (text(&m["id"]), text(&m["state"]))).collect()
     }
 
@@ -111,12 +111,12 @@ impl Account {
     }
 }
 
-pub fn said(output: Output) -> Said {
+pub fn command_output(output: Output) -> CommandOutput {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Said { well: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) }
+    CommandOutput { well: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
-impl Said {
+impl CommandOutput {
     /// Returns the standard output of a command that must have succeeded.
     pub fn done(self) -> String {
         assert!(self.well, "{}{}", self.out, self.err);

@@ -159,7 +159,7 @@ impl Cluster {
     /// Returns the ids and states of all instances, as EC2 has them.
     pub async fn instances(&self) -> Vec<(String, String)> {
         let text = |value: &Value| value.as_str().expect("text").to_owned();
-        let instances = self.ec2.ask("/instances").await;
+        let instances = self.ec2.get_control("/instances").await;
         instances.as_array().expect("a list").iter().map(|i| (text(&i["id"]), text(&i["state"]))).collect()
     }
 

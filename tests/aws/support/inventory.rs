@@ -8,7 +8,7 @@ use rollcall_testing::{emulators, wait_until};
 use super::account::Account;
 
 /// Longest wait for a machine that is shutting down, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// The account of the emulated EC2, which lists the snapshots of public images too.
 const OWNER: &str = "123456789012";
 /// A cluster whose name begins with that of the cluster under test.
@@ -70,7 +70,7 @@ impl Account {
 
     /// Compares the account with an earlier inventory. Waits for machines that are shutting down.
     pub async fn changes(&self, before: &BTreeSet<String>) -> Changes {
-        wait_until("no machine is shutting down", PATIENCE, async || {
+        wait_until("no machine is shutting down", TIMEOUT, async || {
             self.states().await.iter().all(|state| state != "shutting-down")
         })
         .await;
@@ -103,8 +103,8 @@ impl Account {
         let bucket = format!("{OTHER}-input-000000000000");
         s3.create_bucket().bucket(&bucket).send().await.expect("a bucket");
         s3.put_object().bucket(&bucket).key("photo.jpg").send().await.expect("an object");
-        for queue in ["speaker", "speaker-1"] {
-            let queue = self.sqs().await.create_queue().queue_name(format!("{OTHER}-{queue}"));
+        for name in [format!("{OTHER}-speaker"), format!("{OTHER}-speaker-1")] {
+            let queue = self.sqs().await.create_queue().queue_name(name);
             queue.send().await.expect("a queue");
         }
     }

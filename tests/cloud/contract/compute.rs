@@ -10,7 +10,7 @@ use ulid::Ulid;
 use rollcall_testing::wait_until;
 
 /// How long to wait for an expected change.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Stops an instance the way its cloud does.
 pub type Stop = Box<dyn Fn(&InstanceId) -> BoxFuture<'static, ()> + Send + Sync>;
@@ -58,7 +58,7 @@ impl World {
     /// Waits until the instance is seen in `state`.
     async fn becomes(&self, id: &InstanceId, state: InstanceState) -> Instance {
         let what = format!("{id} becomes {state:?}");
-        wait_until(&what, PATIENCE, async || {
+        wait_until(&what, TIMEOUT, async || {
             if state == InstanceState::Running {
                 (self.boot)(id);
             }

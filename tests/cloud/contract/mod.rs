@@ -1,4 +1,4 @@
-//! What each port promises, as cases for any adapter of it.
+//! The contract of each port, as test cases that every adapter must pass.
 
 pub mod compute;
 pub mod objects;
@@ -7,7 +7,7 @@ pub mod queue;
 use futures_util::future::LocalBoxFuture;
 use tokio::task::LocalSet;
 
-/// Defines tests of cases: with `each`, one test per case; with `at_once`, one test for all of them.
+/// Defines tests for contract cases: with `each`, one test per case; with `concurrently`, one test for all of them.
 ///
 /// The latter is for adapters that need an emulator: it takes longer to start than most cases take.
 #[macro_export]
@@ -22,7 +22,7 @@ macro_rules! contract_tests {
             )*
         }
     };
-    (at_once, $port:ident, $adapter:ident, $world:path, $($case:ident)*) => {
+    (concurrently, $port:ident, $adapter:ident, $world:path, $($case:ident)*) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $adapter() {
             $crate::contract::all(vec![$(
@@ -33,7 +33,7 @@ macro_rules! contract_tests {
     };
 }
 
-/// Runs cases at the same time and names those that failed.
+/// Runs cases concurrently and names those that failed.
 #[cfg_attr(not(feature = "aws"), expect(dead_code))]
 pub async fn all(cases: Vec<(&str, LocalBoxFuture<'static, ()>)>) {
     let tasks = LocalSet::new();

@@ -19,7 +19,7 @@ pub enum Bug {
     /// Running instances look stopped.
     RunningLooksStopped,
     /// The core believes that the cloud shows everything at once.
-    NoPatience,
+    NoDescribeLag,
     /// The core is not woken when it has requested it.
     NoTicks,
     /// The core is woken a second late.
@@ -37,7 +37,7 @@ impl Bug {
         (Self::LaunchesDoubled, "may come, with a cap of"),
         (Self::TokensChange, "may come, with a cap of"),
         (Self::RunningLooksStopped, "was terminated at work"),
-        (Self::NoPatience, "may come, with a cap of"),
+        (Self::NoDescribeLag, "may come, with a cap of"),
         (Self::NoTicks, "it never ends"),
         (Self::LateTicks, "without having asked to be woken"),
         (Self::StartsDropped, "it never ends"),
@@ -46,7 +46,7 @@ impl Bug {
 
     pub fn rules(self, rules: &FleetRules) -> FleetRules {
         let mut rules = rules.clone();
-        if self == Self::NoPatience {
+        if self == Self::NoDescribeLag {
             rules.describe_lag = Duration::ZERO;
         }
         rules

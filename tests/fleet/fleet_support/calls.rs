@@ -10,7 +10,7 @@ use rollcall::{
 use super::{
     cloud::Cloud,
     cluster::Cluster,
-    environment::{Environment, Happening},
+    environment::{Environment, WorldEvent},
 };
 
 /// What goes wrong with a call.
@@ -51,12 +51,12 @@ impl Calls {
             self.may_come.insert(token.clone(), (epoch, *count));
         }
         let loss = env
-            .fault(env.plan.faults.lost)
+            .draw_fault(env.plan.faults.lost)
             .then(|| Loss { applied: env.rng.percent(50), noticed: !env.rng.percent(env.plan.faults.unanswered) });
         match loss {
-            Some(Loss { noticed: false, .. }) => env.saw("no answer"),
-            Some(Loss { applied: true, .. }) => env.saw("answer lost"),
-            Some(_) => env.saw("call lost"),
+            Some(Loss { noticed: false, .. }) => env.count("no answer"),
+            Some(Loss { applied: true, .. }) => env.count("answer lost"),
+            Some(_) => env.count("call lost"),
             None => {}
         }
         let call = self.calls.len();
@@ -64,8 +64,8 @@ impl Calls {
         let apply = env.rng.below(env.plan.call_delay + 1);
         // The controller may learn of a lost answer before the call is carried out.
         let answer = if loss.is_some() { env.rng.below(env.plan.call_delay + 1) } else { apply };
-        env.later(apply, Happening::Apply { call });
-        env.later(answer, Happening::Answer { call });
+        env.schedule(apply, WorldEvent::Apply { call });
+        env.schedule(answer, WorldEvent::Answer { call });
     }
 
     pub fn apply(&mut self, call: usize, cloud: &mut Cloud, cluster: &mut Cluster, env: &mut Environment) {

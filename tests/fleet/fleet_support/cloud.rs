@@ -1,4 +1,4 @@
-//! The cloud's API, with its faults.
+//! The cloud's API, with injected faults.
 
 use std::collections::BTreeMap;
 
@@ -65,22 +65,22 @@ impl Cloud {
             return Ok(made.clone());
         }
         let faults = env.plan.faults;
-        if env.fault(faults.throttled) {
-            env.saw("throttled");
+        if env.draw_fault(faults.throttled) {
+            env.count("throttled");
             return Err(CloudError::Throttled);
         }
-        if env.fault(faults.no_capacity) {
-            env.saw("no capacity");
+        if env.draw_fault(faults.no_capacity) {
+            env.count("no capacity");
             return Err(CloudError::NoCapacity("none".into()));
         }
         let mut count = count;
-        if env.now < env.plan.calm {
+        if env.now < env.plan.faults_end {
             if env.plan.quota.is_some_and(|quota| cluster.live() + count > quota) {
-                env.saw("quota");
+                env.count("quota");
                 return Err(CloudError::Quota("full".into()));
             }
             if count > 1 && env.rng.percent(faults.partial) {
-                env.saw("in part");
+                env.count("partial launch");
                 count = 1 + env.rng.below(count as u64 - 1) as usize;
             }
         }
@@ -100,10 +100,10 @@ impl Cloud {
             InstanceState::Pending | InstanceState::Running => Ok(()),
             InstanceState::Stopped => {
                 let faults = env.plan.faults;
-                if env.fault(faults.no_capacity) {
+                if env.draw_fault(faults.no_capacity) {
                     return Err(CloudError::NoCapacity("none".into()));
                 }
-                if env.fault(faults.throttled) {
+                if env.draw_fault(faults.throttled) {
                     return Err(CloudError::Throttled);
                 }
                 cluster.restart(m, env);
@@ -116,7 +116,7 @@ impl Cloud {
     fn terminate(id: &InstanceId, cluster: &mut Cluster, env: &mut Environment) -> CloudResult<()> {
         let m = Self::find(id, cluster)?;
         let throttled = env.plan.faults.throttled;
-        if env.fault(throttled) {
+        if env.draw_fault(throttled) {
             return Err(CloudError::Throttled);
         }
         cluster.terminate(m, env);

@@ -7,7 +7,7 @@ use rollcall::{
     fleet::Event,
 };
 
-use super::environment::{Environment, Happening, Ms};
+use super::environment::{Environment, Ms, WorldEvent};
 
 /// A machine.
 pub struct Machine {
@@ -59,7 +59,7 @@ impl Cluster {
         let machine = &mut self.machines[m];
         machine.state = state;
         machine.past.push((env.now, Some(state)));
-        env.say(|| format!("{} is {state:?}", machine.id));
+        env.log_line(|| format!("{} is {state:?}", machine.id));
         if env.plan.tells_changes {
             env.outbox.push(Event::Changed);
         }
@@ -97,13 +97,13 @@ impl Cluster {
         (machine.busy, machine.dead) = (0, false);
         let boot = machine.boot;
         let after = 1 + env.rng.below(env.plan.boot);
-        if env.fault(env.plan.faults.never_up) {
-            env.saw("never up");
+        if env.draw_fault(env.plan.faults.never_up) {
+            env.count("never up");
             if env.rng.percent(50) {
-                env.later(after, Happening::Gone { machine: m }); // it ends by itself
+                env.schedule(after, WorldEvent::Gone { machine: m }); // it ends by itself
             }
         } else {
-            env.later(after, Happening::Up { machine: m, boot });
+            env.schedule(after, WorldEvent::Up { machine: m, boot });
         }
     }
 
@@ -116,7 +116,7 @@ impl Cluster {
             self.return_jobs(m, env);
             self.set(m, InstanceState::ShuttingDown, env);
             let down = env.rng.below(env.plan.stop_time + 1);
-            env.later(down, Happening::Gone { machine: m });
+            env.schedule(down, WorldEvent::Gone { machine: m });
         }
     }
 
@@ -126,7 +126,7 @@ impl Cluster {
 
     /// Ends a machine, which is then no longer listed.
     pub fn vanish(&mut self, m: usize, env: &mut Environment) {
-        env.saw("vanished");
+        env.count("vanished");
         self.return_jobs(m, env);
         self.set(m, InstanceState::Terminated, env);
         if let Some(last) = self.machines[m].past.last_mut() {
@@ -145,7 +145,7 @@ impl Cluster {
     pub fn arrive(&mut self, jobs: u32, env: &mut Environment) {
         self.visible += jobs;
         if self.machines.iter().any(|m| m.state == InstanceState::Stopping) {
-            env.saw("work during a drain");
+            env.count("work during a drain");
         }
         self.hand_out(env);
         let waiting = u64::from(self.visible + self.in_flight);
@@ -164,7 +164,7 @@ impl Cluster {
                 self.in_flight += 1;
                 machine.busy += 1;
                 let service = 1 + env.rng.below(env.plan.service);
-                env.later(service, Happening::Finish { machine: m, boot: machine.boot });
+                env.schedule(service, WorldEvent::Finish { machine: m, boot: machine.boot });
             }
         }
     }
@@ -175,14 +175,14 @@ impl Cluster {
         }
         self.set(m, InstanceState::Running, env);
         let faults = env.plan.faults;
-        if env.fault(faults.comes_up_dead) {
-            env.saw("came up dead");
+        if env.draw_fault(faults.comes_up_dead) {
+            env.count("came up dead");
             self.machines[m].dead = true;
             return;
         }
-        if env.fault(faults.vanish) {
+        if env.draw_fault(faults.vanish) {
             let at = env.rng.below(5000);
-            env.later(at, Happening::Vanish { machine: m });
+            env.schedule(at, WorldEvent::Vanish { machine: m });
         }
         self.rest(m, env);
         self.hand_out(env);
@@ -205,7 +205,7 @@ impl Cluster {
     fn rest(&mut self, m: usize, env: &mut Environment) {
         let machine = &mut self.machines[m];
         machine.idle_since = env.now;
-        env.later(env.plan.idle, Happening::Idle { machine: m, boot: machine.boot });
+        env.schedule(env.plan.idle, WorldEvent::Idle { machine: m, boot: machine.boot });
     }
 
     /// Stops the machine of a worker that has been idle for long enough.
@@ -215,10 +215,10 @@ impl Cluster {
         if machine.boot == boot && machine.state == InstanceState::Running && idle {
             self.set(m, InstanceState::Stopping, env);
             let down = env.rng.below(env.plan.stop_time + 1);
-            if env.fault(env.plan.faults.stop_stuck) {
-                env.saw("stop stuck");
+            if env.draw_fault(env.plan.faults.stop_stuck) {
+                env.count("stop stuck");
             } else {
-                env.later(down, Happening::Down { machine: m, boot });
+                env.schedule(down, WorldEvent::Down { machine: m, boot });
             }
         }
     }

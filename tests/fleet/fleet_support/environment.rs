@@ -1,4 +1,4 @@
-//! What the parts of the world share: virtual time, random numbers, what will happen, and what has happened.
+//! State shared by the parts of the simulated world: virtual time, random numbers, scheduled events, and the event log.
 
 use std::{
     cmp::Reverse,
@@ -12,10 +12,10 @@ use super::{plan::Plan, rng::Rng};
 /// Milliseconds of virtual time.
 pub type Ms = u64;
 
-/// What will happen. A machine's `boot` changes with each boot, so that nothing planned for an earlier boot applies to
-/// a later one.
+/// A scheduled event of the simulated world. A machine's `boot` is incremented at each boot, so that events scheduled for
+/// an earlier boot do not apply to a later one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Happening {
+pub enum WorldEvent {
     Arrive {
         jobs: u32,
     },
@@ -59,13 +59,13 @@ pub struct Environment {
     pub now: Ms,
     pub plan: Plan,
     pub rng: Rng,
-    agenda: BinaryHeap<Reverse<(Ms, u64, Happening)>>,
+    scheduled: BinaryHeap<Reverse<(Ms, u64, WorldEvent)>>,
     sequence: u64,
     /// Events for the controller.
     pub outbox: Vec<Event>,
-    /// What has happened, and how often: a history in which nothing goes wrong proves nothing.
-    pub seen: BTreeMap<&'static str, u64>,
-    /// What has happened, in words, if it is kept.
+    /// How often each fault and action occurred: a history without faults proves nothing.
+    pub occurrences: BTreeMap<&'static str, u64>,
+    /// The event log as text, if enabled.
     pub log: Option<Vec<String>>,
 }
 
@@ -74,42 +74,42 @@ impl Environment {
         Self {
             now: 0,
             rng: Rng::new(plan.seed ^ 0x9e37_79b9_7f4a_7c15),
-            agenda: BinaryHeap::new(),
+            scheduled: BinaryHeap::new(),
             sequence: 0,
             outbox: Vec::new(),
-            seen: BTreeMap::new(),
+            occurrences: BTreeMap::new(),
             log: None,
             plan,
         }
     }
 
-    pub fn later(&mut self, delay: Ms, what: Happening) {
+    pub fn schedule(&mut self, delay: Ms, what: WorldEvent) {
         self.sequence += 1;
-        self.agenda.push(Reverse((self.now + delay, self.sequence, what)));
+        self.scheduled.push(Reverse((self.now + delay, self.sequence, what)));
     }
 
-    /// Returns when the next thing happens.
+    /// Returns the time of the next event.
     pub fn next_at(&self) -> Option<Ms> {
-        self.agenda.peek().map(|Reverse((at, ..))| *at)
+        self.scheduled.peek().map(|Reverse((at, ..))| *at)
     }
 
-    /// Takes the next thing to happen, and advances the time to it.
-    pub fn next(&mut self) -> Option<Happening> {
-        let Reverse((at, _, what)) = self.agenda.pop()?;
+    /// Removes the next event and advances the time to it.
+    pub fn next(&mut self) -> Option<WorldEvent> {
+        let Reverse((at, _, what)) = self.scheduled.pop()?;
         self.now = self.now.max(at);
         Some(what)
     }
 
-    /// Returns whether a fault happens now. No fault begins once the plan's calm has begun.
-    pub fn fault(&mut self, percent: u32) -> bool {
-        self.now < self.plan.calm && self.rng.percent(percent)
+    /// Draws whether a fault is injected now. None is injected once `faults_end` is reached.
+    pub fn draw_fault(&mut self, percent: u32) -> bool {
+        self.now < self.plan.faults_end && self.rng.percent(percent)
     }
 
-    pub fn saw(&mut self, what: &'static str) {
-        *self.seen.entry(what).or_default() += 1;
+    pub fn count(&mut self, what: &'static str) {
+        *self.occurrences.entry(what).or_default() += 1;
     }
 
-    pub fn say(&mut self, what: impl FnOnce() -> String) {
+    pub fn log_line(&mut self, what: impl FnOnce() -> String) {
         if let Some(log) = &mut self.log {
             log.push(format!("{:>7} ms  {}", self.now, what()));
         }

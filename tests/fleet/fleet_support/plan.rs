@@ -9,7 +9,7 @@ use rollcall::{
 
 use super::{environment::Ms, rng::Rng};
 
-/// Chances in percent, until the plan's calm begins.
+/// Chances in percent, until the plan's faults_end begins.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
     /// The call or its answer is lost.
@@ -34,7 +34,7 @@ pub struct Plan {
     pub crash_steps: Vec<u32>,
     pub faults: Faults,
     /// No fault begins from here on.
-    pub calm: Ms,
+    pub faults_end: Ms,
     /// Longest time until a call is carried out, and until a description shows it.
     pub call_delay: Ms,
     pub staleness: Ms,
@@ -53,16 +53,17 @@ const NOON: Duration = Duration::from_secs(3 * 86_400 + 43_200);
 
 /// Returns a window that opens at noon or a minute later, for a minute.
 fn schedule(rng: &mut Rng, cap: usize) -> Vec<Window> {
-    let least = 1 + rng.below(cap as u64 + 1);
+    let minimum = 1 + rng.below(cap as u64 + 1);
     let window = if rng.percent(50) { "sun 12:00-12:01" } else { "daily 12:01-12:02" };
-    vec![format!("{window} {least}").parse().expect("a window")]
+    vec![format!("{window} {minimum}").parse().expect("a window")]
 }
 
 /// Returns bursts at any time and, in some plans, a series of single jobs in quick succession.
-fn arrivals(rng: &mut Rng, calm: Ms) -> Vec<(Ms, u32)> {
-    let mut all: Vec<(Ms, u32)> = (0..1 + rng.below(7)).map(|_| (rng.below(calm), 1 + rng.below(8) as u32)).collect();
+fn arrivals(rng: &mut Rng, faults_end: Ms) -> Vec<(Ms, u32)> {
+    let mut all: Vec<(Ms, u32)> =
+        (0..1 + rng.below(7)).map(|_| (rng.below(faults_end), 1 + rng.below(8) as u32)).collect();
     if rng.percent(20) {
-        let (begin, gap) = (rng.below(calm), 1 + rng.below(60));
+        let (begin, gap) = (rng.below(faults_end), 1 + rng.below(60));
         all.extend((0..12).map(|n| (begin + n * gap, 1)));
     }
     all
@@ -71,9 +72,9 @@ fn arrivals(rng: &mut Rng, calm: Ms) -> Vec<(Ms, u32)> {
 impl Plan {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let calm = 5_000 + rng.below(25_000);
-        let arrivals = arrivals(&mut rng, calm);
-        let crashes = (0..rng.below(4).saturating_sub(1)).map(|_| rng.below(calm)).collect();
+        let faults_end = 5_000 + rng.below(25_000);
+        let arrivals = arrivals(&mut rng, faults_end);
+        let crashes = (0..rng.below(4).saturating_sub(1)).map(|_| rng.below(faults_end)).collect();
         let crash_steps = (0..rng.below(4).saturating_sub(1)).map(|_| rng.below(60) as u32).collect();
         let mut chance = |percent: u64| if rng.percent(40) { rng.below(percent) as u32 } else { 0 };
         let faults = Faults {
@@ -145,7 +146,7 @@ impl Plan {
             crashes,
             crash_steps,
             faults,
-            calm,
+            faults_end,
             call_delay,
             staleness,
             boot,

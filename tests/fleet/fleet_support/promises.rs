@@ -51,7 +51,7 @@ impl Promises {
             Action::Start { .. } => (3, "start"),
             Action::Terminate { .. } => (4, "terminate"),
         };
-        env.saw(match action {
+        env.count(match action {
             Action::ReadDepth | Action::Describe { .. } => "read",
             Action::Launch { .. } => "launch",
             Action::Start { .. } => "start",

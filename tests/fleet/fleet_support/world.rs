@@ -10,7 +10,7 @@ use super::{
     calls::Calls,
     cloud::Cloud,
     cluster::Cluster,
-    environment::{Environment, Happening, Ms},
+    environment::{Environment, Ms, WorldEvent},
     plan::Plan,
     promises::Promises,
 };
@@ -50,12 +50,12 @@ impl World {
     pub fn new(plan: Plan, bug: Bug) -> Self {
         let mut env = Environment::new(plan);
         for (at, jobs) in env.plan.arrivals.clone() {
-            env.later(at, Happening::Arrive { jobs });
+            env.schedule(at, WorldEvent::Arrive { jobs });
         }
         for at in env.plan.crashes.clone() {
-            env.later(at, Happening::Crash);
+            env.schedule(at, WorldEvent::Crash);
         }
-        env.later(0, Happening::Start);
+        env.schedule(0, WorldEvent::Start);
         Self {
             env,
             bug,
@@ -120,7 +120,7 @@ impl World {
         let rules = &self.env.plan.rules;
         let clock = self.env.plan.rules.started_at + Duration::from_millis(self.env.now);
         self.env.next_at().is_none()
-            && self.env.now >= self.env.plan.calm
+            && self.env.now >= self.env.plan.faults_end
             && scheduled(&rules.schedule, clock) == 0
             && self.cluster.at_rest()
             && self.cluster.stopped() <= rules.keep_stopped
@@ -150,7 +150,7 @@ impl World {
         let now = Timestamp::new(Duration::from_millis(self.env.now - self.started));
         let Some(core) = &mut self.core else { return };
         let event = self.bug.event(event);
-        self.env.say(|| format!("event {}", brief(&event)));
+        self.env.log_line(|| format!("event {}", brief(&event)));
         if self.recording {
             self.events.push((now, event.clone()));
         }
@@ -158,7 +158,7 @@ impl World {
         self.promises.stepped(now, &step);
         self.wake_at = self.bug.wake_at(step.wake_at);
         for action in self.bug.actions(step.actions, self.steps) {
-            self.env.say(|| format!("  action {action:?}"));
+            self.env.log_line(|| format!("  action {action:?}"));
             self.promises.called(self.epoch, &action, &mut self.env);
             self.calls.make(self.epoch, action, &self.cloud, &mut self.env);
         }
@@ -180,13 +180,13 @@ impl World {
         if self.core.is_none() {
             return;
         }
-        self.env.saw("crash");
-        self.env.say(|| "the controller crashes".to_owned());
+        self.env.count("crash");
+        self.env.log_line(|| "the controller crashes".to_owned());
         self.end_recording();
         self.core = None;
         self.epoch += 1;
         let delay = self.env.rng.below(3000);
-        self.env.later(delay, Happening::Start);
+        self.env.schedule(delay, WorldEvent::Start);
     }
 
     fn end_recording(&mut self) {
@@ -196,20 +196,20 @@ impl World {
         }
     }
 
-    fn happen(&mut self, what: Happening) {
+    fn happen(&mut self, what: WorldEvent) {
         let (cluster, env) = (&mut self.cluster, &mut self.env);
         match what {
-            Happening::Arrive { jobs } => cluster.arrive(jobs, env),
-            Happening::Apply { call } => self.calls.apply(call, &mut self.cloud, cluster, env),
-            Happening::Answer { call } => env.outbox.extend(self.calls.answer(call, self.epoch)),
-            Happening::Up { machine, boot } => cluster.up(machine, boot, env),
-            Happening::Finish { machine, boot } => cluster.finish(machine, boot, env),
-            Happening::Idle { machine, boot } => cluster.idle(machine, boot, env),
-            Happening::Down { machine, boot } => cluster.down(machine, boot, env),
-            Happening::Gone { machine } => cluster.gone(machine, env),
-            Happening::Vanish { machine } => cluster.vanish(machine, env),
-            Happening::Crash => self.crash(),
-            Happening::Start => self.start(),
+            WorldEvent::Arrive { jobs } => cluster.arrive(jobs, env),
+            WorldEvent::Apply { call } => self.calls.apply(call, &mut self.cloud, cluster, env),
+            WorldEvent::Answer { call } => env.outbox.extend(self.calls.answer(call, self.epoch)),
+            WorldEvent::Up { machine, boot } => cluster.up(machine, boot, env),
+            WorldEvent::Finish { machine, boot } => cluster.finish(machine, boot, env),
+            WorldEvent::Idle { machine, boot } => cluster.idle(machine, boot, env),
+            WorldEvent::Down { machine, boot } => cluster.down(machine, boot, env),
+            WorldEvent::Gone { machine } => cluster.gone(machine, env),
+            WorldEvent::Vanish { machine } => cluster.vanish(machine, env),
+            WorldEvent::Crash => self.crash(),
+            WorldEvent::Start => self.start(),
         }
         for event in std::mem::take(&mut self.env.outbox) {
             self.deliver(event);

@@ -1,4 +1,4 @@
-//! The emulators that stand for AWS in tests. They end with the process that started them, however it ends.
+//! The emulators that stand in for AWS in tests. They end with the process that started them, however it ends.
 
 use std::{
     collections::BTreeMap,
@@ -25,8 +25,8 @@ pub struct Emulator {
     /// URL at which its faults and delays are set, if it has one.
     pub control: String,
     /// Its standard input: it ends when this is closed, and this is closed when it ends.
-    lifeline: UnixStream,
-    /// If it is a child of this process.
+    stdin: UnixStream,
+    /// Its process, if it is a child of this one.
     process: Option<Child>,
 }
 
@@ -37,7 +37,7 @@ impl Emulator {
         Self::start_on(free_port(), module, arguments, environment, path).await
     }
 
-    /// Does the same on a port that has to be known in advance.
+    /// Starts an emulator on `port`, for callers that must know the port in advance.
     pub async fn start_on(
         port: u16,
         module: &str,
@@ -46,7 +46,7 @@ impl Emulator {
         path: &str,
     ) -> Self {
         let packages = assets().join("python/aws");
-        assert!(packages.is_dir(), "the emulators are not there: run `make setup-test`");
+        assert!(packages.is_dir(), "the emulators are not installed: run `make setup-test`");
         let (port, control) = (port.to_string(), free_port().to_string());
         let fill = |text: &str| text.replace("{port}", &port).replace("{control}", &control);
         let arguments: Vec<String> =
@@ -57,12 +57,12 @@ impl Emulator {
             .map(|(key, value)| ((*key).to_owned(), fill(value)))
             .chain([("PYTHONPATH".to_owned(), packages)])
             .collect();
-        let (lifeline, process) = match std::env::var_os("ROLLCALL_TEST_EMULATORS") {
-            Some(socket) => (forked(socket.as_ref(), &arguments, environment), None),
-            None => started(&arguments, environment),
+        let (stdin, process) = match std::env::var_os("ROLLCALL_TEST_EMULATORS") {
+            Some(socket) => (spawn_preforked(socket.as_ref(), &arguments, environment), None),
+            None => spawn(&arguments, environment),
         };
         let [url, control] = [port, control].map(|port| format!("http://127.0.0.1:{port}"));
-        let mut emulator = Self { url, control, lifeline, process };
+        let mut emulator = Self { url, control, stdin, process };
         emulator.wait_for(path).await;
         emulator
     }
@@ -79,31 +79,31 @@ impl Emulator {
     }
 
     fn ended(&mut self) -> bool {
-        self.lifeline.set_nonblocking(true).expect("a socket");
-        let ended = matches!(self.lifeline.read(&mut [0]), Ok(0));
-        self.lifeline.set_nonblocking(false).expect("a socket");
+        self.stdin.set_nonblocking(true).expect("a socket");
+        let ended = matches!(self.stdin.read(&mut [0]), Ok(0));
+        self.stdin.set_nonblocking(false).expect("a socket");
         ended
     }
 
-    /// Starts SQS and S3.
+    /// Starts an emulator of SQS and S3.
     pub async fn ministack() -> Self {
         let environment = [("BIND_HOST", "127.0.0.1"), ("GATEWAY_PORT", "{port}"), ("LOG_LEVEL", "ERROR")];
         Self::start("ministack", &[], &environment, "/_ministack/health").await
     }
 
-    /// Starts SQS, S3 and CloudFormation, whose stacks have their machines on the EC2 at `ec2`.
-    pub async fn ministack_with_machines(port: u16, ec2: &str) -> Self {
+    /// Starts an emulator of SQS, S3 and CloudFormation. Stacks launch their instances on the EC2 emulator at `ec2`.
+    pub async fn ministack_with_cloudformation(port: u16, ec2: &str) -> Self {
         let environment = [("BIND_HOST", "127.0.0.1"), ("GATEWAY_PORT", "{port}"), ("LOG_LEVEL", "ERROR")];
         let environment = [&environment[..], &[("AWS_ENDPOINT_URL_EC2", ec2)]].concat();
         Self::start_on(port, "tests/emulators/cloudformation_shim.py", &[], &environment, "/_ministack/health").await
     }
 
-    /// Starts EC2. `worker` is the command that an instance runs, and `environment` its environment.
+    /// Starts an EC2 emulator. `worker` is the command that an instance runs, and `environment` its environment.
     pub async fn ec2(worker: Option<&[&str]>, environment: &[(&str, &str)]) -> Self {
         Self::ec2_on(free_port(), worker, environment).await
     }
 
-    /// Does the same on a port that has to be known in advance.
+    /// Starts an EC2 emulator on `port`, for callers that must know the port in advance.
     pub async fn ec2_on(port: u16, worker: Option<&[&str]>, environment: &[(&str, &str)]) -> Self {
         let worker = serde_json::to_string(&worker).expect("JSON");
         let environment: Vec<(&str, &str)> =
@@ -111,18 +111,18 @@ impl Emulator {
         let ports = ["{port}", "{control}"];
         let emulator = Self::start_on(port, "tests/emulators/ec2_shim.py", &ports, &environment, "/moto-api/").await;
         let delays = serde_json::json!({ "pending": 0.3, "stopping": 0.3, "shutting-down": 0.3, "image": 0.3 });
-        emulator.set("/delays", delays).await;
+        emulator.post_control("/delays", delays).await;
         emulator
     }
 
     /// Posts to the control port.
-    pub async fn set(&self, path: &str, what: serde_json::Value) {
+    pub async fn post_control(&self, path: &str, what: serde_json::Value) {
         let answer = reqwest::Client::new().post(format!("{}{path}", self.control)).json(&what).send().await;
-        answer.and_then(reqwest::Response::error_for_status).expect("the emulator obeys");
+        answer.and_then(reqwest::Response::error_for_status).expect("the emulator accepts the setting");
     }
 
     /// Gets from the control port.
-    pub async fn ask(&self, path: &str) -> serde_json::Value {
+    pub async fn get_control(&self, path: &str) -> serde_json::Value {
         let answer = reqwest::get(format!("{}{path}", self.control)).await.expect("the emulator answers");
         answer.json().await.expect("JSON")
     }
@@ -130,15 +130,15 @@ impl Emulator {
 
 impl Drop for Emulator {
     fn drop(&mut self) {
-        let _ = self.lifeline.shutdown(Shutdown::Write); // it ends with all that it has started
-        let _ = self.lifeline.read(&mut [0]);
+        let _ = self.stdin.shutdown(Shutdown::Write); // it ends with all that it has started
+        let _ = self.stdin.read(&mut [0]);
         let _ = self.process.as_mut().map(Child::wait);
     }
 }
 
 /// Starts an emulator as a program of its own, and returns the other end of its standard input.
-fn started(arguments: &[String], environment: BTreeMap<String, String>) -> (UnixStream, Option<Child>) {
-    let (lifeline, input) = UnixStream::pair().expect("a pair of sockets");
+fn spawn(arguments: &[String], environment: BTreeMap<String, String>) -> (UnixStream, Option<Child>) {
+    let (stdin, input) = UnixStream::pair().expect("a pair of sockets");
     let process = Command::new("python3")
         .arg("tests/emulators/emulator.py")
         .args(arguments)
@@ -148,19 +148,19 @@ fn started(arguments: &[String], environment: BTreeMap<String, String>) -> (Unix
         .stderr(if std::env::var_os("ROLLCALL_TEST_LOG").is_some() { Stdio::inherit() } else { Stdio::null() })
         .spawn()
         .expect("python3 starts");
-    (lifeline, Some(process))
+    (stdin, Some(process))
 }
 
 /// Asks `tests/emulators/prefork.py` for an emulator, and returns the other end of its standard input.
-fn forked(socket: &Path, arguments: &[String], environment: BTreeMap<String, String>) -> UnixStream {
+fn spawn_preforked(socket: &Path, arguments: &[String], environment: BTreeMap<String, String>) -> UnixStream {
     let text = |text: std::ffi::OsString| text.into_string().expect("the environment is text");
     let inherited = std::env::vars_os().map(|(key, value)| (text(key), text(value)));
     let environment: BTreeMap<String, String> = inherited.chain(environment).collect();
     let folder = std::env::current_dir().expect("a working directory");
     let request = serde_json::json!({ "arguments": arguments, "environment": environment, "folder": folder });
-    let mut lifeline = UnixStream::connect(socket).expect("prefork.py listens while it runs the tests");
-    lifeline.write_all(format!("{request}\n").as_bytes()).expect("prefork.py reads the request");
-    lifeline
+    let mut stdin = UnixStream::connect(socket).expect("prefork.py listens while it runs the tests");
+    stdin.write_all(format!("{request}\n").as_bytes()).expect("prefork.py reads the request");
+    stdin
 }
 
 /// Returns the ministack that all tests of this program share.

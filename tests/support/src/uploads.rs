@@ -44,7 +44,7 @@ pub async fn post(url: &str, form: Form) -> Response {
 }
 
 /// Returns the status and the text of an answer.
-pub async fn said(response: Response) -> (u16, String) {
+pub async fn status_and_text(response: Response) -> (u16, String) {
     (response.status().as_u16(), response.text().await.expect("text"))
 }
 

@@ -17,16 +17,17 @@ use super::{
 
 const TEMPLATE: &str = include_str!("../../../../deploy/cloudformation.yaml");
 
-/// Parameters of the stack. `None` keeps the stack's value; for a new stack it selects the template's default.
+/// Options of `rollcall aws up`. `None` keeps the value of an existing stack, and selects the template's default for a
+/// new one, unless the field says otherwise.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
-    /// Image of the machines; by default the cluster's newest.
+    /// Image of the instances; by default the cluster's newest, also for an existing stack.
     pub(crate) image: Option<String>,
-    /// By default the account's default VPC.
+    /// VPC of a new stack; by default the account's default VPC.
     pub(crate) vpc: Option<String>,
-    /// Subnet of the web node; by default the first default subnet.
+    /// Subnet of the web node; for a new stack, by default the first default subnet of the VPC.
     pub(crate) subnet: Option<String>,
-    /// Address range (CIDR) from which uploads are accepted.
+    /// Address range (CIDR) from which uploads are accepted. Required for a new stack.
     pub(crate) allow_from: Option<String>,
     /// Key pair for SSH.
     pub(crate) key: Option<String>,
@@ -145,7 +146,7 @@ async fn parameters(
             subnet = Some(default_subnet(account, vpc.as_deref().unwrap_or_default()).await?);
         }
         for kind in BUCKETS {
-            // A bucket left over from an earlier stack is used again, with its data.
+            // A bucket left over from an earlier stack is reused with its data.
             let exists = leftovers::exists(account, &account.bucket(kind)).await?;
             let name = format!("Make{}{}", kind[..1].to_uppercase(), &kind[1..]);
             given.push((name, if exists { "no" } else { "yes" }.to_owned()));
@@ -188,7 +189,8 @@ async fn default_subnet(account: &Account, vpc: &str) -> anyhow::Result<String> 
     Ok(first.with_context(|| format!("{vpc} has no default subnet: name one with --subnet"))?.1)
 }
 
-/// Makes the newest version of a launch template the default, which launches use. CloudFormation only adds a version.
+/// Makes the newest version of a launch template the default version: launches use the default, and
+/// CloudFormation only adds versions.
 async fn set_default_version(account: &Account, template: &str) -> anyhow::Result<()> {
     let answer = account.ec2.describe_launch_templates().launch_template_ids(template).send().await;
     let found = answer.map_err(|e| classify(template, e))?.launch_templates.unwrap_or_default().pop();

@@ -35,7 +35,7 @@ impl SqsQueues {
 
     /// Makes [`Queues::create`] correct the attributes of existing queues, where SQS can, instead of returning an
     /// error.
-    pub fn fixing(self) -> Self {
+    pub fn correcting_attributes(self) -> Self {
         Self { fix: true, ..self }
     }
 

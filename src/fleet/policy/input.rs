@@ -6,7 +6,7 @@ use crate::learned_times::LearnedTimes;
 
 /// The input of a policy, as the core sees it at the time of the decision.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Known {
+pub struct PolicyInput {
     /// Number of jobs visible, in flight and delayed, or of uploads that wait in this process if that is larger.
     pub demand: u64,
     /// The lowest demand of the last `fleet.up_delay`.

@@ -1,4 +1,4 @@
-//! The journal: the latest decisions and activities.
+//! The log: the latest decisions and activities.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use super::{
 /// Number of decisions kept by default.
 const KEPT: usize = 1000;
 
-/// A decision or change, for [`Journal::explain`].
+/// A decision or change, for [`DecisionLog::explain`].
 #[derive(Clone, Debug)]
 pub(super) struct Change {
     pub kind: Kind,
@@ -24,7 +24,7 @@ pub(super) struct Change {
 
 /// Keeps the latest decisions and activities. Every phase writes to it.
 #[derive(Clone, Debug)]
-pub(super) struct Journal {
+pub(super) struct DecisionLog {
     started_at: Duration,
     activities: ActivityLog,
     decisions: Decisions,
@@ -32,8 +32,8 @@ pub(super) struct Journal {
     next_number: u64,
 }
 
-impl Journal {
-    /// Creates the journal of a controller that started at `started_at`, as time since the Unix epoch.
+impl DecisionLog {
+    /// Creates the log of a controller that started at `started_at`, as time since the Unix epoch.
     pub fn new(started_at: Duration) -> Self {
         Self {
             started_at,
