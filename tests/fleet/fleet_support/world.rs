@@ -139,7 +139,7 @@ impl World {
     fn probe(&mut self, wake: Option<Ms>) {
         let Some(core) = self.core.as_ref().filter(|core| core.rules().policy != Policy::Deadline) else { return };
         let Some(next) = [self.env.next_at(), wake].into_iter().flatten().min() else { return };
-        if next > self.env.now + 1 && self.env.now.is_multiple_of(4) {
+        if next > self.env.now + 1 && self.env.now.is_multiple_of(16) {
             let at = Timestamp::new(Duration::from_millis(next - 1 - self.started));
             self.promises.probed(at, &core.clone().step(Event::Tick, at));
         }
