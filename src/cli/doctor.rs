@@ -28,10 +28,10 @@ pub(super) struct Args {
 
 /// Runs the checks and prints the findings. The exit code is 1 if one of them is a fault.
 pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitCode> {
-    let (model, finding) = models(settings);
+    let (model, finding) = check_models(settings);
     let mut findings = vec![finding];
     match settings.cloud.kind {
-        CloudKind::Local => findings.extend(local(settings, model.as_ref()).await),
+        CloudKind::Local => findings.extend(check_local(settings, model.as_ref()).await),
         #[cfg(feature = "aws")]
         CloudKind::Aws => findings.extend(aws::findings(settings, model.as_ref()).await),
         #[cfg(not(feature = "aws"))]
@@ -59,7 +59,7 @@ pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitC
 }
 
 /// Loads the models as a worker does. Returns the id of the embedder's model as well, if there is one.
-fn models(settings: &Settings) -> (Option<ModelId>, Finding) {
+fn check_models(settings: &Settings) -> (Option<ModelId>, Finding) {
     let built = factory(&settings.recognition).build();
     let model = built.as_ref().ok().and_then(|recogniser| recogniser.model().cloned());
     let loaded = "ONNX Runtime and the models load";
@@ -70,7 +70,7 @@ fn models(settings: &Settings) -> (Option<ModelId>, Finding) {
 }
 
 /// Checks the data folder of the embedded cloud.
-async fn local(settings: &Settings, model: Option<&ModelId>) -> Vec<Finding> {
+async fn check_local(settings: &Settings, model: Option<&ModelId>) -> Vec<Finding> {
     let dir = &settings.local.data_dir;
     match LocalObjects::open(dir) {
         Ok(store) => stores(settings, Arc::new(store), model).await,

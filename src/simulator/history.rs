@@ -3,13 +3,13 @@
 use super::{Time, traces::JobIndex};
 use rollcall_fleet::Depth;
 
-/// When a job was uploaded, when a thread last began it, and when it was answered.
+/// When a job was uploaded, when a thread last started it, and when it was answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JobTimes {
     /// When it was uploaded.
     pub arrived: Time,
-    /// When a thread last began it.
-    pub began: Option<Time>,
+    /// When a thread last started it.
+    pub started_at: Option<Time>,
     /// When it was answered.
     pub answered: Option<Time>,
 }

@@ -95,7 +95,7 @@ impl Report {
     /// Computes the figures. The caller sets the label, the policy, the trace and the seed.
     pub(super) fn new(history: &History, usage: &Usage, prices: &Prices) -> Self {
         let done = history.jobs.iter().filter(|j| j.answered.is_some());
-        let wait = done.clone().filter_map(|j| Some(j.began?.saturating_sub(j.arrived))).collect();
+        let wait = done.clone().filter_map(|j| Some(j.started_at?.saturating_sub(j.arrived))).collect();
         let end_to_end = done.clone().filter_map(|j| Some(j.answered?.saturating_sub(j.arrived))).collect();
         let first = history.jobs.iter().map(|j| j.arrived).min().unwrap_or_default();
         let last = done.clone().filter_map(|j| j.answered).max().unwrap_or(first);
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn the_figures_follow_from_the_history_and_the_usage() {
         let s = Time::from_secs;
-        let job = |arrived, began, answered| JobTimes { arrived: s(arrived), began, answered };
+        let job = |arrived, started_at, answered| JobTimes { arrived: s(arrived), started_at, answered };
         let jobs = vec![
             job(10, Some(s(12)), Some(s(15))),
             job(20, Some(s(27)), Some(s(28))),

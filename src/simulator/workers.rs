@@ -51,8 +51,8 @@ pub fn dispatch(cloud: &mut CloudState) {
             cloud.free.remove(&instance);
         }
         let begins = now + cloud.random.dispatch.up_to(cloud.model.poll_delay);
-        let began = cloud.since_origin(begins);
-        cloud.history.job(job).began = Some(began);
+        let started_at = cloud.since_origin(begins);
+        cloud.history.job(job).started_at = Some(started_at);
         let boot = cloud.instances.current_boot(instance);
         let service = cloud.service_time(job);
         if cloud.random.faults.chance(cloud.model.faults.crash) {

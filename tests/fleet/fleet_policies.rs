@@ -142,8 +142,8 @@ proptest! {
         // job's time, to work.
         let horizon = target_latency.max(boot + (target_latency / 2).max(service));
         let ready = |n: usize| -> Vec<Duration> {
-            let there = std::iter::repeat_n(Duration::ZERO, running).chain(booting.iter().copied());
-            there.chain(std::iter::repeat(boot)).take(n).collect()
+            let existing = std::iter::repeat_n(Duration::ZERO, running).chain(booting.iter().copied());
+            existing.chain(std::iter::repeat(boot)).take(n).collect()
         };
         prop_assert!(done_by(horizon, &ready(wanted), threads, service) >= demand, "{wanted} finish");
         prop_assert!(done_by(horizon, &ready(wanted - 1), threads, service) < demand, "{} do not", wanted - 1);

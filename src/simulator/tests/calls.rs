@@ -187,7 +187,7 @@ fn a_termination_lets_a_running_worker_finish_its_job_and_no_other() {
     let [first, second] = &outcome.history.jobs[..] else { panic!("two jobs") };
     let answered = first.answered.expect("the job in flight is finished").as_secs_f64();
     assert!((85.0..85.1).contains(&answered), "{answered}");
-    assert_eq!((second.began, outcome.usage.terminations), (None, 1));
+    assert_eq!((second.started_at, outcome.usage.terminations), (None, 1));
     let up = outcome.history.samples.iter().rfind(|sample| sample.running > 0).expect("it ran");
     assert_eq!(up.in_flight, 1, "it runs until its job is finished: {up:?}");
 

@@ -14,9 +14,9 @@ fn a_boot_is_pending_then_running_then_ready() {
             vec![(s(0), action), (s(200), Action::ReadDepth)],
             1,
         );
-        let (running, began) = (outcome.first(|sample| sample.running == 1), outcome.began()[0]);
+        let (running, start) = (outcome.first(|sample| sample.running == 1), outcome.starts()[0]);
         assert!((0.4 * boot..0.4 * boot + 0.01).contains(&running.as_secs_f64()), "{running:?}");
-        assert!((boot..boot + 0.01).contains(&began.as_secs_f64()), "{began:?}");
+        assert!((boot..boot + 0.01).contains(&start.as_secs_f64()), "{start:?}");
         assert_eq!(outcome.at(s(5)).pending, 1);
         let billed = outcome.usage.billed;
         assert_eq!(billed, outcome.history.end.saturating_sub(running), "pending is not billed");

@@ -101,8 +101,8 @@ impl Outcome {
         described.collect()
     }
 
-    fn began(&self) -> Vec<Time> {
-        self.history.jobs.iter().map(|job| job.began.expect("the job was begun")).collect()
+    fn starts(&self) -> Vec<Time> {
+        self.history.jobs.iter().map(|job| job.started_at.expect("the job was begun")).collect()
     }
 }
 

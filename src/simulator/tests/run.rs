@@ -72,7 +72,11 @@ fn times_of_the_history_count_from_the_start_of_the_trace() {
     let script = Script { actions: [(s(0), launch(1))].into(), received: Rc::default() };
     let (history, usage) = Simulation::new(cloud, Box::new(script)).run();
     assert_eq!(history.jobs[0].arrived, s(3));
-    assert_eq!(history.jobs[0].began.map(|at| at.as_millis()), Some(3002), "the worker was ready before the trace");
+    assert_eq!(
+        history.jobs[0].started_at.map(|at| at.as_millis()),
+        Some(3002),
+        "the worker was ready before the trace"
+    );
     assert_eq!(history.end, history.jobs[0].answered.expect("answered"));
     assert!(usage.billed > s(30), "what ran before the trace is billed as well: {:?}", usage.billed);
 }

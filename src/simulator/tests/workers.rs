@@ -9,9 +9,9 @@ fn a_worker_has_one_job_per_thread_and_takes_the_oldest_first() {
     let arrivals = [ms(0), ms(100), ms(200), ms(300), ms(400)];
     for (threads, rounds) in [(1, [0, 1, 2, 3, 4]), (2, [0, 0, 1, 1, 2]), (8, [0, 0, 0, 0, 0])] {
         let outcome = run(&CloudModel { threads, ..model() }, &trace(10, &arrivals), vec![(s(0), launch(1))], 1);
-        let began = outcome.began();
-        let round: Vec<u64> = began.iter().map(|at| (*at - began[0]).as_secs()).collect();
-        assert_eq!(round, rounds, "{threads} threads: {began:?}");
+        let starts = outcome.starts();
+        let round: Vec<u64> = starts.iter().map(|at| (*at - starts[0]).as_secs()).collect();
+        assert_eq!(round, rounds, "{threads} threads: {starts:?}");
         assert_eq!(outcome.history.samples.iter().map(|sample| sample.in_flight).max(), Some(threads.min(5) as u64));
     }
 }
@@ -21,7 +21,8 @@ fn a_free_worker_takes_a_job_within_the_poll_delay() {
     let late = CloudModel { poll_delay: s(10), ..model() };
     let arrivals: Vec<Time> = (1..=50).map(|n| s(100 * n)).collect();
     let outcome = run(&late, &trace(10, &arrivals), vec![(s(0), launch(1))], 1);
-    let waits: Vec<f64> = outcome.began().iter().zip(&arrivals).map(|(at, from)| (*at - *from).as_secs_f64()).collect();
+    let waits: Vec<f64> =
+        outcome.starts().iter().zip(&arrivals).map(|(at, from)| (*at - *from).as_secs_f64()).collect();
     assert!(waits.iter().all(|wait| *wait < 10.01), "{waits:?}");
     let mean = waits.iter().sum::<f64>() / waits.len() as f64;
     assert!((4.0..6.0).contains(&mean), "{mean}");
@@ -44,13 +45,13 @@ fn jobs_are_spread_over_the_free_workers() {
 #[test]
 fn cron_starts_the_workers_at_its_next_multiple() {
     let cron = CloudModel { cron: s(60), ..model() };
-    for (launched, began) in [(0, 60), (34, 60), (36, 120)] {
+    for (launched, starts) in [(0, 60), (34, 60), (36, 120)] {
         let outcome = run(&cron, &trace(10, &[s(0)]), vec![(s(launched), launch(1))], 1);
-        assert_eq!(outcome.began(), [s(began)], "launched at {launched} s, booted 25 s later");
+        assert_eq!(outcome.starts(), [s(starts)], "launched at {launched} s, booted 25 s later");
     }
     let slow = CloudModel { worker_start: s(28), ..cron };
     let mut starts: Vec<f64> = (1..=100)
-        .map(|seed| run(&slow, &trace(10, &[s(0)]), vec![(s(0), launch(1))], seed).began()[0].as_secs_f64())
+        .map(|seed| run(&slow, &trace(10, &[s(0)]), vec![(s(0), launch(1))], seed).starts()[0].as_secs_f64())
         .collect();
     starts.sort_by(f64::total_cmp);
     assert!(starts[0] > 70.0 && (86.0..90.0).contains(&starts[50]), "{} s, {} s", starts[0], starts[50]);
@@ -87,8 +88,8 @@ fn work_begins_the_idle_time_again() {
 fn a_job_that_arrives_while_the_worker_stops_waits_for_another_one() {
     let script = vec![(s(0), launch(1)), (s(90), Action::Launch { token: "second".to_owned(), count: 1 })];
     let outcome = run_with_idle_stop(&model(), Some(IDLE_STOP), &trace(100, &[s(80)]), script, 1);
-    let began = outcome.began()[0].as_secs_f64();
-    assert!((115.0..115.1).contains(&began), "{began}");
+    let start = outcome.starts()[0].as_secs_f64();
+    assert!((115.0..115.1).contains(&start), "{start}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ macro_rules! contract_tests {
     (concurrently, $port:ident, $adapter:ident, $world:path, $($case:ident)*) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $adapter() {
-            $crate::contract::all(vec![$(
+            $crate::contract::run_all(vec![$(
                 (stringify!($case), Box::pin(async { $crate::contract::$port::$case(&$world().await).await })),
             )*])
             .await;
@@ -35,7 +35,7 @@ macro_rules! contract_tests {
 
 /// Runs cases concurrently and names those that failed.
 #[cfg_attr(not(feature = "aws"), expect(dead_code))]
-pub async fn all(cases: Vec<(&str, LocalBoxFuture<'static, ()>)>) {
+pub async fn run_all(cases: Vec<(&str, LocalBoxFuture<'static, ()>)>) {
     let tasks = LocalSet::new();
     let running: Vec<_> = cases.into_iter().map(|(name, case)| (name, tasks.spawn_local(case))).collect();
     tasks.await;

@@ -72,13 +72,13 @@ impl<'a> Stack<'a> {
     /// The deletion failed or took too long.
     pub(super) async fn delete(&self, timeout: Duration) -> anyhow::Result<()> {
         #[expect(clippy::disallowed_methods, reason = "compared with the times of the stack's events")]
-        let began = SystemTime::now();
+        let started_at = SystemTime::now();
         let deleted = self.client.delete_stack().stack_name(&self.name).send().await;
         deleted.map_err(|e| classify(&format!("stack {}", self.name), e))?;
         match self.wait(timeout).await? {
             Outcome::Deleted => Ok(()),
             Outcome::Complete | Outcome::Failed(_) => {
-                let why = self.failures(began).await;
+                let why = self.failures(started_at).await;
                 anyhow::bail!("the stack {} cannot be deleted:\n{why}\nRemove the causes and try again", self.name)
             }
         }

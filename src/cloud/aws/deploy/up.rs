@@ -75,7 +75,7 @@ pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up
     };
     let parameters = parameters(account, options, present.as_ref()).await?;
     #[expect(clippy::disallowed_methods, reason = "compared with the times of the stack's events")]
-    let began = SystemTime::now();
+    let started_at = SystemTime::now();
     let verb = if present.is_some() { "updating" } else { "creating" };
     eprintln!("{verb} the stack {}", stack.name);
     let changed = match present {
@@ -88,7 +88,7 @@ pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up
     match stack.wait(timeout).await? {
         Outcome::Complete => {}
         Outcome::Failed(state) => {
-            anyhow::bail!("{verb} the stack {} failed ({state}):\n{}", stack.name, stack.failures(began).await)
+            anyhow::bail!("{verb} the stack {} failed ({state}):\n{}", stack.name, stack.failures(started_at).await)
         }
         Outcome::Deleted => anyhow::bail!("the stack {} was deleted in the meantime", stack.name),
     }

@@ -19,7 +19,7 @@ pub(super) async fn until<T>(
     timeout: Duration,
     mut poll: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<Option<T>> {
-    let (began, mut pause) = (Instant::now(), FIRST_PAUSE);
+    let (started_at, mut pause) = (Instant::now(), FIRST_PAUSE);
     loop {
         match poll().await {
             Ok(Some(found)) => return Ok(Some(found)),
@@ -29,7 +29,7 @@ pub(super) async fn until<T>(
             }
             Err(error) => return Err(error),
         }
-        let left = timeout.saturating_sub(began.elapsed());
+        let left = timeout.saturating_sub(started_at.elapsed());
         if left.is_zero() {
             return Ok(None);
         }
@@ -51,9 +51,9 @@ mod tests {
         });
         assert_eq!(found.await.unwrap(), Some(3));
 
-        let began = Instant::now(); // of the paused clock
+        let started_at = Instant::now(); // of the paused clock
         assert_eq!(until(LONGEST_PAUSE, async || Ok(None::<()>)).await.unwrap(), None);
-        assert_eq!(began.elapsed(), LONGEST_PAUSE);
+        assert_eq!(started_at.elapsed(), LONGEST_PAUSE);
 
         let denied = until(LONGEST_PAUSE, async || Err::<Option<()>, _>(CloudError::Denied("no".into()).into()));
         assert!(denied.await.is_err());
