@@ -148,13 +148,14 @@ impl JobClient {
         retried: bool,
     ) -> Result<Reply, SubmitError> {
         let _place = admission;
-        let (id, file) = (submission.id, submission.file.clone());
+        let (id, file, retention) = (submission.id, submission.file.clone(), submission.retention);
         let message = self.message(submission).await?;
         let (answer, answered) = oneshot::channel();
         let request = WebRequest {
             id,
             message: Some(message),
             file,
+            retention,
             deadline: self.0.options.deadline,
             retried,
             ports: self.0.ports.clone(),
@@ -168,15 +169,19 @@ impl JobClient {
 
     /// Submits a job and returns once it is durable in the queue.
     ///
+    /// It is stored as pending after that: a job that is pending and was never queued would be pending for ever, and a
+    /// retry would take it for accepted.
+    ///
     /// # Errors
     /// The job was not submitted.
     pub async fn submit_async(&self, admission: Admission, submission: Submission) -> Result<(), SubmitError> {
         let _place = admission;
-        self.results().store_pending(submission.id, submission.file.clone()).await?;
+        let (id, file) = (submission.id, submission.file.clone());
         let message = self.message(submission).await?;
         self.hint();
         let result = self.0.ports.requests.send(vec![message]).await.pop();
         result.unwrap_or_else(|| Err(CloudError::Unavailable("the queue did not answer".into())))?;
+        self.results().store_pending(id, file).await?;
         Ok(())
     }
 

@@ -84,6 +84,7 @@ mod results;
 pub mod settings;
 #[cfg(test)]
 mod testing;
+mod unicode;
 mod wire;
 pub mod worker;
 

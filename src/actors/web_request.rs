@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cloud::{CloudError, Message, Queue},
-    job::{JobId, Reply},
+    job::{JobId, Reply, Retention},
     results::ResultStore,
 };
 
@@ -42,6 +42,12 @@ pub enum SubmitError {
     Deadline {
         /// The job.
         id: JobId,
+        /// How long the request waited.
+        waited: Duration,
+    },
+    /// The deadline has passed, and nothing is kept of such a job: 504.
+    #[error("no answer within {} s; try again", waited.as_secs())]
+    Unanswered {
         /// How long the request waited.
         waited: Duration,
     },
@@ -74,6 +80,8 @@ pub struct WebRequest {
     pub message: Option<Message>,
     /// File name, for the pending result if the job outlives the request.
     pub file: String,
+    /// What is kept of the job.
+    pub retention: Retention,
     /// How long to wait for the reply.
     pub deadline: Duration,
     /// Whether an earlier request may have submitted the job: if so, the store is read before sending and periodically
@@ -136,22 +144,25 @@ impl WebRequest {
     }
 
     /// Answers at the deadline. The reply may have been lost after its result was stored, so this reads the store
-    /// first. If there is no result, it stores that the job is pending, so that the id is known from then on.
+    /// first. If there is no result, it stores that the job is pending, so that the id is known from then on; but only
+    /// when the job is durable, because nothing would ever finish a job that was lost with this process.
     fn expire(&mut self, ctx: &mut Context<Self>) {
         let (id, waited) = (self.id, self.deadline);
+        if self.retention == Retention::Discard {
+            return self.finish(Err(SubmitError::Unanswered { waited }), ctx);
+        }
         let (results, file) = (self.ports.results.clone(), self.file.clone());
         let requests = self.ports.requests.clone();
         let read = async move {
             match results.reply(id).await {
                 Ok(Some(reply)) => return Ok(reply),
-                Ok(None) => {
-                    if let Err(error) = results.store_pending(id, file).await {
-                        tracing::warn!(%error, %id, "pending result not stored");
-                    }
-                }
+                Ok(None) => {}
                 Err(error) => tracing::warn!(%error, %id, "result not read"),
             }
             requests.flush().await?; // the client is promised a result under this id
+            if let Err(error) = results.store_pending(id, file).await {
+                tracing::warn!(%error, %id, "pending result not stored");
+            }
             Err(SubmitError::Deadline { id, waited })
         };
         ctx.spawn(read.into_actor(self).map(|answer, act, ctx| act.finish(answer, ctx)));

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     io::Write as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,6 +19,7 @@ use crate::{
         model,
         vision::similarity::normalise,
     },
+    private_files::create_private,
     recognition::{ModelId, common_model},
     settings::Settings,
 };
@@ -187,7 +189,12 @@ fn checked(entry: Entry, dimension: &mut Option<usize>, model: &mut Option<Model
 }
 
 fn write(gallery: &Gallery, file: &Path) -> anyhow::Result<()> {
-    let mut out = std::io::BufWriter::new(std::fs::File::create(file)?);
+    // Embeddings are biometric data. A pipe or a terminal is not a file to be made private.
+    let out = if file.exists() && !file.is_file() { File::create(file)? } else { create_private(file)? };
+    if out.metadata()?.is_file() {
+        out.set_len(0)?;
+    }
+    let mut out = std::io::BufWriter::new(out);
     for person in &gallery.people {
         for embedding in &person.embeddings {
             let (name, embedding) = (person.name.clone(), embedding.clone());

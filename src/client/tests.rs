@@ -87,6 +87,17 @@ async fn a_job_is_pending_and_in_the_queue_when_it_is_accepted() {
 }
 
 #[actix::test]
+async fn nothing_is_pending_of_a_job_of_which_nothing_is_kept() {
+    let world = World::new().await;
+    let client = client(&world);
+    tokio::task::yield_now().await; // the router starts
+    let submission = Submission { retention: Retention::Discard, ..submission(1, b"x") };
+    let error = client.submit(client.admit().expect("a place"), submission, false).await.expect_err("late");
+    assert!(matches!(error, SubmitError::Unanswered { .. }), "{error}");
+    assert!(world.results.get(JobId(1)).await.expect("read").is_none());
+}
+
+#[actix::test]
 async fn a_job_that_nobody_does_ends_at_its_deadline_and_is_pending() {
     let world = World::new().await;
     let client = client(&world);

@@ -10,7 +10,7 @@ pub(crate) const MAX_BODY: usize = (1 << 20) / 4 * 3;
 /// Longest long poll.
 const MAX_WAIT: Duration = Duration::from_secs(20);
 /// Longest delay of a message.
-const MAX_DELAY: Duration = Duration::from_secs(15 * 60);
+pub(crate) const MAX_DELAY: Duration = Duration::from_secs(15 * 60);
 /// Longest visibility timeout.
 const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
 

@@ -1,4 +1,4 @@
-//! The log: the latest decisions and activities.
+//! The decision log: the latest decisions and activities.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 

@@ -207,6 +207,7 @@ impl From<SubmitError> for Problem {
             SubmitError::Deadline { id, .. } => {
                 Self { id: Some(id), has_location: true, ..Self::new(StatusCode::GATEWAY_TIMEOUT, detail) }
             }
+            SubmitError::Unanswered { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, detail),
             SubmitError::Closed { id } => Self { id: Some(id), has_location: true, ..Self::busy(detail, RETRY_AFTER) },
         }
     }
@@ -276,6 +277,9 @@ mod tests {
         assert_eq!(header(&response, header::LOCATION), Some(location(id).as_str()));
         assert_eq!(problem.to_json()["id"], json!(id.to_string()));
         assert!(problem.line().contains(&id.to_string()), "the line has the id");
+        let response =
+            Problem::from(SubmitError::Unanswered { waited: Duration::from_secs(3) }).respond(Style::Problem);
+        assert_eq!((response.status().as_u16(), header(&response, header::LOCATION)), (504, None), "nothing is kept");
     }
 
     #[test]

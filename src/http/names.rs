@@ -1,5 +1,7 @@
 //! Makes file names from clients safe to store, to print and to use in an object's key.
 
+use crate::unicode::is_deceptive;
+
 /// Name of a file without a usable name.
 pub(super) const UNNAMED: &str = "upload";
 /// Longest name, in bytes. Leaves room for an id and a prefix in a key of 1,024 bytes, and in the 255 bytes of file
@@ -25,12 +27,6 @@ pub(super) fn safe_file_name(raw: &str) -> String {
         "" => UNNAMED.to_owned(),
         kept => format!("{kept}{extension}"),
     }
-}
-
-/// Returns whether a character is a line or paragraph separator or a bidirectional control, which make a printed name
-/// look like another.
-fn is_deceptive(c: char) -> bool {
-    matches!(c, '\u{2028}' | '\u{2029}' | '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -323,6 +323,17 @@ async fn assets_are_sent_again_only_when_they_have_changed() {
 }
 
 #[actix::test]
+async fn a_form_that_is_cut_off_is_refused_with_what_is_missing() {
+    let world = World::new().await;
+    let server = server!(node(&world));
+    let cut = "--x\r\nContent-Disposition: form-data; name=\"myfile\"; filename=\"a.png\"\r\n\r\nabc";
+    let request = TestRequest::post().uri("/").insert_header(("Content-Type", "multipart/form-data; boundary=x"));
+    let refused = call_service(&server, request.set_payload(cut).to_request()).await;
+    assert_eq!(refused.status(), 400);
+    assert_eq!(text(refused).await, "the form ends before its closing boundary; send it again\n");
+}
+
+#[actix::test]
 async fn metrics_are_by_route_and_have_the_documented_names() {
     let world = World::new().await;
     let recorder = PrometheusBuilder::new().build_recorder();

@@ -24,25 +24,26 @@ use crate::{client::Admission, inference::vision::decode, job::Failure, settings
 
 /// Fields that hold a file even if the part has no file name.
 const FILE_FIELDS: [&str; 2] = ["myfile", "inputFile"];
-/// Memory that is allocated for a file at first; after that, it doubles.
-const FIRST_BYTES: usize = 16 << 10;
-/// Longest text field of a form, in bytes.
-const MAX_TEXT: usize = 4 << 10;
+/// Initial capacity of a file's buffer, in bytes; it doubles as needed.
+const INITIAL_CAPACITY: usize = 16 << 10;
+/// Maximum size of a text field of a form, in bytes.
+const MAX_TEXT_BYTES: usize = 4 << 10;
 /// Maximum number of text fields in one form.
-const MAX_TEXTS: usize = 32;
+const MAX_TEXT_FIELDS: usize = 32;
 const HOW_TO_SEND: &str = "send the photo as multipart/form-data in the field `myfile`, \
                            e.g. curl -F myfile=@photo.jpg, or raw with Content-Type: image/jpeg";
 
 /// A file in memory, with its place among the waiting uploads.
 pub struct ReceivedFile {
-    /// File name, made safe.
+    /// Sanitised file name.
     pub name: String,
     pub bytes: Bytes,
     pub admission: Admission,
 }
 
 impl ReceivedFile {
-    /// Checks the image's header, so that a file that cannot be decoded is not queued.
+    /// Checks the image's header, and that a JPEG is complete, so that most files that cannot be decoded are refused before
+    /// they are queued.
     pub fn check(&self, max_pixels: u64) -> Result<(), Problem> {
         if self.bytes.is_empty() {
             return Err(Problem::bad_request(format!("the file {} is empty", self.name)));
@@ -72,7 +73,8 @@ pub async fn receive(req: &HttpRequest, payload: web::Payload, web: &WebTier) ->
         Ok(Err(problem)) => Err(problem.close_connection(!body.drain().await)),
         Err(_) => {
             let seconds = http.upload_timeout.as_secs();
-            let detail = format!("the upload did not arrive within {seconds} s; send it faster or smaller");
+            let detail =
+                format!("the upload did not arrive within {seconds} s; use a faster connection or send a smaller file");
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail).close_connection(true))
         }
     }
@@ -119,8 +121,8 @@ async fn read_form(
         let Some(raw_name) = part_file_name(&field) else {
             let text = read_text(&mut field, http).await?;
             received.texts.push((field.name().unwrap_or_default().to_owned(), text));
-            if received.texts.len() > MAX_TEXTS {
-                return Err(Problem::too_large(format!("more than {MAX_TEXTS} text fields in one form")));
+            if received.texts.len() > MAX_TEXT_FIELDS {
+                return Err(Problem::too_large(format!("more than {MAX_TEXT_FIELDS} text fields in one form")));
             }
             continue;
         };
@@ -133,7 +135,7 @@ async fn read_form(
         };
         let bytes = collect(&mut field, web, &mut admission, |error| form_problem(error, http)).await?;
         if bytes.is_empty() && raw_name.is_empty() {
-            next_admission = Some(admission); // a browser's form in which no file was chosen
+            next_admission = Some(admission); // no file was chosen in a browser's form; the next file uses this admission
             continue;
         }
         received.files.push(ReceivedFile { name: safe_file_name(&raw_name), bytes, admission });
@@ -146,10 +148,10 @@ async fn read_form(
 
 /// Returns the client's file name if the part is a file: if it has a file name, or its field is one of [`FILE_FIELDS`].
 fn part_file_name(field: &Field) -> Option<String> {
-    choose_file(field.content_disposition()?)
+    file_name_of_part(field.content_disposition()?)
 }
 
-fn choose_file(disposition: &ContentDisposition) -> Option<String> {
+fn file_name_of_part(disposition: &ContentDisposition) -> Option<String> {
     let by_field = disposition.get_name().is_some_and(|name| FILE_FIELDS.contains(&name));
     file_name(disposition).or_else(|| by_field.then(|| UNNAMED.to_owned()))
 }
@@ -171,9 +173,8 @@ async fn collect<E>(
         let chunk = chunk.map_err(&problem)?;
         let needed = bytes.len() + chunk.len();
         if bytes.capacity() < needed {
-            // Doubles, but not beyond the largest upload: a permitted upload then fits if there is memory for one of
-            // the largest size.
-            let capacity = needed.max((2 * bytes.len()).max(FIRST_BYTES).min(web.settings().http.max_upload));
+            // Doubles, but never beyond `http.max_upload`, so that any permitted upload fits if that much is free.
+            let capacity = needed.max((2 * bytes.len()).max(INITIAL_CAPACITY).min(web.settings().http.max_upload));
             web.reserve(admission, capacity - bytes.capacity())?;
             bytes.reserve_exact(capacity - bytes.len());
         }
@@ -184,9 +185,9 @@ async fn collect<E>(
 
 async fn read_text(field: &mut Field, http: &Http) -> Result<String, Problem> {
     let name = field.name().unwrap_or_default().to_owned();
-    let bytes = match field.bytes(MAX_TEXT).await {
+    let bytes = match field.bytes(MAX_TEXT_BYTES).await {
         Ok(read) => read.map_err(|error| form_problem(error, http))?,
-        Err(_) => return Err(Problem::too_large(format!("the field {name:?} is longer than {MAX_TEXT} bytes"))),
+        Err(_) => return Err(Problem::too_large(format!("the field {name:?} is longer than {MAX_TEXT_BYTES} bytes"))),
     };
     String::from_utf8(bytes.into()).map_err(|_| Problem::bad_request(format!("the field {name:?} is not UTF-8 text")))
 }
@@ -222,9 +223,7 @@ fn payload_problem(error: &PayloadError, http: &Http) -> Problem {
 fn form_problem(error: MultipartError, http: &Http) -> Problem {
     match error {
         MultipartError::Payload(error) => payload_problem(&error, http),
-        MultipartError::Incomplete => {
-            Problem::bad_request("the form ends before its close_connection boundary; send it again")
-        }
+        MultipartError::Incomplete => Problem::bad_request("the form ends before its closing boundary; send it again"),
         other => Problem::bad_request(format!("the form cannot be read ({other}); {HOW_TO_SEND}")),
     }
 }
@@ -235,11 +234,11 @@ mod tests {
 
     fn chosen(disposition: &str) -> Option<String> {
         let raw = header::HeaderValue::from_str(disposition).expect("a header");
-        choose_file(&ContentDisposition::from_raw(&raw).expect("a disposition"))
+        file_name_of_part(&ContentDisposition::from_raw(&raw).expect("a disposition"))
     }
 
     #[test]
-    fn a_part_is_a_file_by_its_file_name_or_its_field() {
+    fn a_part_with_a_file_name_or_a_file_field_is_a_file() {
         for (disposition, file) in [
             (r#"form-data; name="myfile"; filename="a.jpg""#, Some("a.jpg")),
             (r#"form-data; name="inputFile"; filename="b.png""#, Some("b.png")),

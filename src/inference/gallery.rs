@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::vision::similarity::{dot, normalise};
 use crate::{
     recognition::{ModelId, NO_FACE, UNKNOWN},
+    unicode::is_deceptive,
     wire::{Body, Wire, WireError},
 };
 
@@ -220,6 +221,8 @@ pub fn check_name(name: &str) -> Result<(), Refused> {
         "begins or ends with white space"
     } else if name.chars().any(char::is_control) {
         "has a control character"
+    } else if name.chars().any(is_deceptive) {
+        "has a bidirectional control or a line separator"
     } else if name.contains('/') {
         "has a slash"
     } else if [".", ".."].contains(&name) {

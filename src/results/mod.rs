@@ -63,15 +63,16 @@ impl ResultStore {
         Self { store, buckets }
     }
 
-    /// Returns the stored result of a job, if there is one.
+    /// Returns the stored result of a job, if there is one. An object that is not a result counts as none: the job can
+    /// then be submitted again under its id, and its result replaces the object.
     ///
     /// # Errors
-    /// The store's; `Invalid` if the object is not a result.
+    /// The store's.
     pub async fn get(&self, id: JobId) -> CloudResult<Option<JobResult>> {
         match self.store.get(&self.buckets.state, &keys::result_key(id)).await {
-            Ok(object) => serde_json::from_slice(&object.bytes)
-                .map(Some)
-                .map_err(|e| CloudError::Invalid(format!("result {id}: {e}"))),
+            Ok(object) => Ok(serde_json::from_slice(&object.bytes)
+                .inspect_err(|error| tracing::error!(%error, %id, "the stored result is damaged"))
+                .ok()),
             Err(CloudError::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }

@@ -116,9 +116,20 @@ async fn results_of_the_first_format_are_read() {
     world.objects.put(bucket, &key, json.into(), Precondition::Always).await.expect("put");
     let reply = world.results.reply(JobId(1)).await.expect("read").expect("a reply");
     assert_eq!(reply.outcome.expect("done"), r#"{"label":"Ada","score":0.9}"#);
-
-    world.objects.put(bucket, &key, "{}".into(), Precondition::Always).await.expect("put");
-    assert!(matches!(world.results.get(JobId(1)).await, Err(CloudError::Invalid(_))), "it is no result");
     assert!(world.results.get(JobId(2)).await.expect("read").is_none());
     world.results.check().await.expect("the store answers");
+}
+
+#[tokio::test]
+async fn a_damaged_result_counts_as_none_and_is_replaced() {
+    let world = World::new().await;
+    let (bucket, key) = (&world.settings.store.state, keys::result_key(JobId(1)));
+    for damaged in ["", "{}", "{\"id\":"] {
+        world.objects.put(bucket, &key, damaged.into(), Precondition::Always).await.expect("put");
+        assert!(world.results.get(JobId(1)).await.expect("read").is_none(), "{damaged}");
+        assert!(!world.results.delete(JobId(1)).await.expect("nothing to delete"), "{damaged}");
+        let output = Output::json(&"Ada", "Ada").expect("JSON");
+        world.results.store_output(&world.job(1, "x"), "x".into(), &output, "i-1").await.expect("stored");
+        assert_eq!(world.results.get(JobId(1)).await.expect("read").expect("a result").status, Status::Done);
+    }
 }

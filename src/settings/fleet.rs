@@ -28,17 +28,17 @@ pub struct Fleet {
     pub keep_stopped: usize,
     /// Shortest time between a sweep that terminated instances and the next launch.
     pub sweep_cooldown: Duration,
-    /// Time in which an instance must become ready.
+    /// Time within which an instance must become ready.
     pub boot_timeout: Duration,
     /// Time between two readings of the queue's depth when nothing happens.
     pub poll_every: Duration,
     /// Time between two descriptions of the instances when nothing happens.
     pub describe_every: Duration,
-    /// How long the lease of a controller that has died remains valid.
+    /// How long a controller's lease remains valid without a renewal.
     pub lease: Duration,
     /// Longest time that the cloud takes to carry out a request and to show its effect.
     pub describe_lag: Duration,
-    /// Silence after which a running worker counts as dead.
+    /// Time without a finished job, while jobs are waiting, after which a running worker counts as dead.
     pub silent_timeout: Duration,
     /// `backlog`: jobs per instance.
     pub jobs_per_instance: usize,
@@ -46,7 +46,7 @@ pub struct Fleet {
     pub up_delay: Duration,
     /// `backlog`: how long demand must be lower before the target falls.
     pub down_delay: Duration,
-    /// `deadline`: time in which the backlog should be finished.
+    /// `deadline`: time within which the backlog should be finished.
     pub target_latency: Duration,
     /// `deadline`: time from the launch of an instance until it is ready, before any has been observed.
     pub boot_cold: Duration,
@@ -54,7 +54,7 @@ pub struct Fleet {
     pub boot_warm: Duration,
     /// `deadline`: time of one job on one thread, before any has been observed.
     pub service_time: Duration,
-    /// Shortest time that the cloud bills per start.
+    /// Minimum time that the cloud bills per start.
     pub billing_minimum: Duration,
     /// Minimum number of instances by time of day.
     pub schedule: Vec<Window>,

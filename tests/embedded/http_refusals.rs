@@ -1,4 +1,4 @@
-//! Requests that the server refuses although nothing is wrong with the upload itself, and its answers.
+//! Requests that the server refuses for reasons other than the upload itself, and what its responses reveal.
 
 use std::{
     fs,
@@ -33,7 +33,7 @@ async fn delete_of_a_pending_job_is_409() {
 }
 
 #[tokio::test]
-async fn people_on_a_classifier_are_409() {
+async fn enrolling_a_person_with_a_classifier_is_409() {
     let options = RollcallOptions::default()
         .env("ROLLCALL__RECOGNITION__KIND", "classifier")
         .env("ROLLCALL__RECOGNITION__CLASSIFIER", "tests/models/colour_classifier.onnx")
@@ -68,15 +68,15 @@ async fn the_257th_event_stream_gets_503() {
 }
 
 #[tokio::test]
-async fn readyz_is_503_when_the_store_is_away() {
+async fn readyz_is_503_when_the_store_is_unavailable() {
     let server = Rollcall::start(RollcallOptions::default().enroll(KNOWN)).await;
     let ready = async || reqwest::get(server.url("/readyz")).await.expect("an answer");
     assert_eq!(ready().await.status(), StatusCode::OK);
-    // A link to itself cannot be followed: reading the store is an error.
+    // A symlink to itself cannot be resolved (ELOOP), so every read of the store fails.
     let state = server.data_dir().join("objects").join("rollcall-state").join("gallery");
     assert!(state.is_dir(), "{} is where the gallery is kept", state.display());
     fs::rename(&state, state.with_file_name("away")).expect("moved");
-    std::os::unix::fs::symlink(&state, &state).expect("a link to itself");
+    std::os::unix::fs::symlink(&state, &state).expect("a symlink to itself");
     let refused = ready().await;
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.headers().contains_key("retry-after"));
@@ -84,13 +84,13 @@ async fn readyz_is_503_when_the_store_is_away() {
     assert_eq!(reqwest::get(server.url("/healthz")).await.expect("an answer").status(), StatusCode::OK);
     fs::remove_file(&state).expect("removed");
     fs::rename(state.with_file_name("away"), &state).expect("moved back");
-    assert_eq!(ready().await.status(), StatusCode::OK, "it heals by itself");
+    assert_eq!(ready().await.status(), StatusCode::OK, "it recovers without a restart");
 }
 
-/// Makes a request of each kind, and returns the status of each answer and everything that it says.
+/// Sends one request of each kind, and returns each response's status and full text (path, headers and body).
 async fn all_responses(server: &Rollcall, result: &str) -> Vec<(u16, String)> {
     let client = Client::new();
-    let asked = [
+    let requests = [
         (Method::GET, result),
         (Method::DELETE, result),
         (Method::GET, "/v1/recognitions/no-id"),
@@ -111,7 +111,7 @@ async fn all_responses(server: &Rollcall, result: &str) -> Vec<(u16, String)> {
         .map(|(path, bytes)| client.post(server.url(path)).multipart(form(&[("a.png", bytes)])))
         .map(|upload| upload.header("Prefer", "respond-async"));
     let mut responses = Vec::new();
-    for request in asked.into_iter().chain(uploads) {
+    for request in requests.into_iter().chain(uploads) {
         let answer = request.send().await.expect("an answer");
         let head = format!("{} {:?}", answer.url().path(), answer.headers());
         responses.push((answer.status().as_u16(), format!("{head} {}", answer.text().await.expect("text"))));
@@ -125,19 +125,19 @@ async fn all_responses(server: &Rollcall, result: &str) -> Vec<(u16, String)> {
     responses
 }
 
-/// Whether the store can be read or not, and also in what the fleet says of workers that cannot start.
+/// Holds whether or not the store can be read, and also for what the fleet reports about workers that fail to start.
 #[tokio::test]
-async fn no_answer_and_no_event_names_the_data_folder() {
+async fn no_response_or_event_reveals_the_data_folder() {
     let server = without_workers().await;
     let request = Client::new().post(server.url("/v1/recognitions")).header("Prefer", "respond-async");
     let accepted = request.multipart(form(&[("a.png", &faceless(64, 64))])).send().await.expect("an answer");
     let result = accepted.headers()["location"].to_str().expect("ASCII");
-    wait_until("a worker has ended", TIMEOUT, async || server.fleet().await.to_string().contains("exited with")).await;
+    wait_until("a worker has exited", TIMEOUT, async || server.fleet().await.to_string().contains("exited with")).await;
     let sound = all_responses(&server, result).await;
 
     let state = server.data_dir().join("objects").join("rollcall-state");
     fs::rename(&state, state.with_file_name("away")).expect("moved");
-    std::os::unix::fs::symlink(&state, &state).expect("a link to itself, which cannot be followed");
+    std::os::unix::fs::symlink(&state, &state).expect("a symlink to itself, which cannot be followed");
     let broken = all_responses(&server, result).await;
 
     let failed = |responses: &[(u16, String)]| responses.iter().filter(|(status, _)| *status == 503).count();
@@ -165,7 +165,7 @@ async fn a_gallery_of_another_model_is_refused_by_name_until_it_is_replaced() {
         let gallery = format!("the gallery is of the model {of},");
         assert!(text.contains(&gallery) && text.contains(given) && text.contains("import --replace"), "{text}");
     };
-    assert!(import("another-model", &[]).0, "an empty gallery takes any");
+    assert!(import("another-model", &[]).0, "an empty gallery accepts any model");
 
     let photo = photo(MACRON);
     let (status, line) = status_and_text(post(&server.url("/"), form(&[("a.jpg", &photo)])).await).await;
@@ -210,9 +210,9 @@ async fn max_upload_memory_is_enforced() {
         let request = Client::new().post(server.url("/")).header("Content-Type", "image/jpeg");
         request.body(vec![0xFF; 400_000]).send().await.expect("an answer")
     };
-    // An upload of nearly the largest size fits, unless another one holds memory while it arrives: then it begins again.
+    // A nearly maximal upload fits unless a probe happens to hold memory while it arrives; it is then started again.
     let mut held = begin_upload(&server, 1_000_000);
-    wait_until("it holds the memory, and a second upload is refused", TIMEOUT, async || {
+    wait_until("the held upload fills the memory, and another is refused", TIMEOUT, async || {
         let answer = another().await;
         let refused =
             answer.status() == StatusCode::SERVICE_UNAVAILABLE && answer.headers().contains_key("retry-after");
@@ -225,6 +225,6 @@ async fn max_upload_memory_is_enforced() {
     held.write_all(&[0xFF]).expect("the last byte");
     let mut answer = [0; 12];
     held.read_exact(&mut answer).expect("an answer");
-    assert_eq!(&answer, b"HTTP/1.1 415", "it was read whole, and is no image");
+    assert_eq!(&answer, b"HTTP/1.1 415", "it was read completely and is not an image");
     wait_until("the memory is free again", TIMEOUT, async || another().await.status() == 415).await;
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -79,6 +80,19 @@ fn an_export_is_imported_elsewhere_with_the_same_people() {
     assert_eq!(listed, from.done(&["gallery", "list"], None));
     to.done(&["gallery", "export"], Some(&second));
     assert_eq!(fs::read_to_string(first).expect("a file"), fs::read_to_string(second).expect("a file"));
+}
+
+#[test]
+fn an_export_is_its_owners_alone() {
+    let folder = with_people();
+    let earlier = folder.file("export.jsonl", &"x".repeat(100_000));
+    fs::set_permissions(&earlier, fs::Permissions::from_mode(0o644)).expect("ours");
+    for file in [&earlier, &folder.path("new.jsonl")] {
+        folder.done(&["gallery", "export"], Some(file));
+        assert_eq!(fs::metadata(file).expect("a file").permissions().mode() & 0o777, 0o600, "{file:?}");
+        assert_eq!(fs::read_to_string(file).expect("text").lines().count(), 3, "nothing is left of an earlier file");
+    }
+    assert!(folder.done(&["gallery", "export"], Some(Path::new("/dev/stdout"))).lines().count() == 4, "a pipe");
 }
 
 #[test]

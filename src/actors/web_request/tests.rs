@@ -101,6 +101,7 @@ fn request(ports: &Ports, retried: bool) -> oneshot::Receiver<Result<Reply, Subm
         id: JobId(7),
         message: Some(Message::default()),
         file: "a.jpg".into(),
+        retention: Retention::Keep,
         deadline: Duration::from_secs(120),
         retried,
         ports: ports.clone(),

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::cloud::{
     CloudError, CloudResult, Delivery, Depth, Message, Queue, QueueSpec, Receipt,
-    queue_limits::{check_message, check_receive, check_visibility},
+    queue_limits::{MAX_DELAY, check_message, check_receive, check_visibility},
 };
 
 /// How many bytes of bodies a durable queue keeps in memory once they are on disk.
@@ -90,8 +90,10 @@ impl LocalQueue {
         if spec.durable {
             let stored = journal.messages(&spec.name).map_err(|e| CloudError::Unavailable(format!("{e:#}")))?;
             let now = clock.now();
+            // Later times are those of a system clock that has been set back since: they would hide messages for as long.
+            let latest = if spec.fifo { now } else { now + MAX_DELAY.as_millis() as u64 };
             for (seq, StoredMessage { receives, visible_at, group, dedup }) in stored {
-                index.insert(seq, group, receives, visible_at, now);
+                index.insert(seq, group, receives, visible_at.min(latest), now);
                 if let Some(dedup) = dedup {
                     index.is_duplicate(&dedup, now);
                 }
@@ -380,6 +382,27 @@ impl Queue for LocalQueue {
 mod tests {
     use super::*;
     use crate::cloud::queue_limits::MAX_BODY;
+
+    #[tokio::test]
+    async fn a_clock_that_was_set_back_hides_no_message() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let journal = Arc::new(Journal::open(&folder.path().join("queues.redb")).expect("a journal"));
+        let hour = 3_600_000;
+        let ahead = crate::clock::now_ms() + hour;
+        let stored = StoredMessage { receives: 0, visible_at: ahead, group: Some("g".into()), dedup: None };
+        journal.put(&Arc::from("jobs"), 1, stored, Bytes::from_static(b"x")).await.expect("written").expect("durable");
+        let spec = QueueSpec {
+            name: "jobs".into(),
+            fifo: true,
+            visibility: Duration::from_secs(30),
+            max_receives: 5,
+            dead_letter: None,
+            durable: true,
+        };
+        let shared = (Arc::new(Clock::new()), Arc::new(AtomicU64::new(1)));
+        let queue = LocalQueue::open(spec, None, &journal, shared).expect("opened");
+        assert_eq!(queue.receive(1, Duration::ZERO).await.expect("received").len(), 1);
+    }
 
     #[tokio::test]
     async fn bodies_beyond_the_cache_are_read_from_the_disk() {

@@ -31,6 +31,31 @@ impl Queue for Unreachable {
     }
 }
 
+/// A queue that takes messages and cannot make them durable.
+struct Volatile(Arc<dyn Queue>);
+
+#[async_trait]
+impl Queue for Volatile {
+    async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
+        self.0.send(batch).await
+    }
+    async fn flush(&self) -> CloudResult<()> {
+        unreachable()
+    }
+    async fn receive(&self, max: usize, wait: Duration) -> CloudResult<Vec<Delivery>> {
+        self.0.receive(max, wait).await
+    }
+    async fn delete(&self, batch: Vec<Receipt>) -> Vec<CloudResult<()>> {
+        self.0.delete(batch).await
+    }
+    async fn extend(&self, batch: Vec<(Receipt, Duration)>) -> Vec<CloudResult<()>> {
+        self.0.extend(batch).await
+    }
+    async fn depth(&self) -> CloudResult<Depth> {
+        self.0.depth().await
+    }
+}
+
 /// Returns a store that can be neither read nor written, and its folder.
 fn lost_store(world: &World) -> (ResultStore, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -77,6 +102,32 @@ async fn an_upload_without_a_queue_is_503_and_does_not_name_the_cause() {
         let detail = json(refused).await["detail"].as_str().expect("a detail").to_owned();
         assert!(!detail.contains("10.0.0.1"), "{detail}");
     }
+}
+
+#[actix::test]
+async fn a_job_that_was_not_queued_is_not_pending_and_is_queued_by_a_retry() {
+    let world = World::new().await;
+    let send = || {
+        let request = upload("/v1/recognitions", &[(A, &image())]).insert_header(("Idempotency-Key", "order-7"));
+        request.insert_header(("Prefer", "respond-async")).to_request()
+    };
+    let away = server!(state(&world, world.settings.clone(), Arc::new(Unreachable), world.results.clone()));
+    assert_eq!(call_service(&away, send()).await.status(), 503);
+    assert_eq!(world.keys(&world.settings.store.state).await, Vec::<String>::new(), "nothing would finish it");
+    let back = server!(node(&world));
+    assert_eq!(call_service(&back, send()).await.status(), 202);
+    assert_eq!(world.requests.depth().await.expect("a depth").total(), 1, "a promise that nobody would keep");
+}
+
+#[actix::test]
+async fn a_deadline_promises_no_result_of_a_job_that_is_not_durable() {
+    let world = World::new().await;
+    let volatile = Arc::new(Volatile(world.requests.clone()));
+    let server = server!(state(&world, world.settings.clone(), volatile, world.results.clone()));
+    tokio::task::yield_now().await; // the router starts
+    let refused = call_service(&server, upload("/", &[(A, &image())]).to_request()).await;
+    assert_eq!(refused.status(), 503);
+    assert_eq!(world.keys(&world.settings.store.state).await, Vec::<String>::new());
 }
 
 #[actix::test]

@@ -64,7 +64,21 @@ proptest! {
 #[test]
 fn names_that_are_labels_or_paths_are_rejected() {
     let long = "x".repeat(101);
-    for name in ["", " ", " Ada", "a/b", "a\nb", "..", "unknown", "Unknown", "no face", &long] {
+    for name in [
+        "",
+        " ",
+        " Ada",
+        "a/b",
+        "a\nb",
+        "a\u{202E}b",
+        "a\u{61C}b",
+        "a\u{2028}b",
+        "..",
+        "unknown",
+        "Unknown",
+        "no face",
+        &long,
+    ] {
         assert!(check_name(name).is_err(), "{name:?}");
     }
     for name in ["Ada", "Ada Lovelace", "Łukasz", "明", &"x".repeat(100)] {

@@ -9,7 +9,7 @@ use rollcall::{
 
 use super::{environment::Ms, rng::Rng};
 
-/// Chances in percent, until the plan's faults_end begins.
+/// Fault probabilities in percent, until the plan's [`Plan::faults_end`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
     /// The call or its answer is lost.

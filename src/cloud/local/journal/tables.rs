@@ -9,6 +9,9 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefini
 use super::pending::{Changes, StoredMessage};
 use crate::{cloud::local::queue_index::Seq, private_files::create_private};
 
+/// Memory for pages of the file. The queues keep what they need; by default, the database would take a gigabyte.
+const CACHE_BYTES: usize = 64 << 20;
+
 type Row = (u32, u64, Option<&'static str>, Option<&'static str>);
 /// Queue name and position → receives, visible from (ms since the epoch), message group, deduplication id.
 const MESSAGES: TableDefinition<(&str, Seq), Row> = TableDefinition::new("messages 2");
@@ -18,7 +21,7 @@ const BODIES: TableDefinition<(&str, Seq), &[u8]> = TableDefinition::new("bodies
 /// Opens the file, or creates it readable by its owner only. Only one process can have it open.
 pub(super) fn open(path: &Path) -> anyhow::Result<Database> {
     create_private(path).with_context(|| format!("cannot create {}", path.display()))?;
-    match Database::create(path) {
+    match Database::builder().set_cache_size(CACHE_BYTES).create(path) {
         Err(DatabaseError::DatabaseAlreadyOpen) => anyhow::bail!(
             "{} is in use: another rollcall is using this folder; stop it or set local.data_dir",
             path.display()
