@@ -1,19 +1,24 @@
 //! Measures how many instances there are at the same time.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-use rollcall::cloud::aws::ec2_client;
+use reqwest::Client;
+use serde_json::Value;
 use tokio::task::JoinHandle;
-
-use rollcall_testing::emulators;
 
 use super::aws_cluster::Cluster;
 
-/// Describes the fleet from outside, as fast as EC2 answers, and keeps the largest number of instances that were
-/// neither terminated nor shutting down.
+/// Pause between two looks: an instance exists for much longer. Without it, looking would take a core.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Reads the fleet from the emulator all the time, and keeps the largest number of instances that were neither
+/// terminated nor shutting down.
 pub struct FleetWatch {
     most: Arc<AtomicUsize>,
     looks: Arc<AtomicUsize>,
@@ -23,25 +28,26 @@ pub struct FleetWatch {
 
 impl FleetWatch {
     pub async fn start(cluster: &Cluster) -> Self {
-        let client = ec2_client(&emulators::sdk(&cluster.ec2.url).await);
+        let url = format!("{}/instances", cluster.ec2.control);
         let (most, looks, over) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default(), Arc::default());
         let task = tokio::spawn({
             let (most, looks, over): (_, _, Arc<AtomicBool>) = (most.clone(), looks.clone(), Arc::clone(&over));
             async move {
+                let client = Client::new();
                 while !over.load(Ordering::Relaxed) {
-                    let answer = client.describe_instances().send().await.expect("a description");
-                    let states =
-                        answer.reservations().iter().flat_map(|r| r.instances()).filter_map(|i| i.state()?.name());
-                    let gone = ["shutting-down", "terminated"];
-                    most.fetch_max(states.filter(|s| !gone.contains(&s.as_str())).count(), Ordering::Relaxed);
+                    let answer = client.get(&url).send().await.expect("the emulator answers");
+                    let instances: Vec<Value> = answer.json().await.expect("JSON");
+                    let live = |i: &&Value| i["state"] != "shutting-down" && i["state"] != "terminated";
+                    most.fetch_max(instances.iter().filter(live).count(), Ordering::Relaxed);
                     looks.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
         });
         Self { most, looks, over, task }
     }
 
-    /// Returns the largest number of instances, and the number of descriptions.
+    /// Returns the largest number of instances, and the number of looks.
     pub async fn end(self) -> (usize, usize) {
         self.over.store(true, Ordering::Relaxed);
         self.task.await.expect("no panic");
