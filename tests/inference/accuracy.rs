@@ -10,8 +10,12 @@ use rollcall::{
     settings::Settings,
 };
 
-async fn evaluated(dir: PathBuf, mut settings: Settings) -> Evaluation {
-    settings.recognition.threshold = 0.45;
+async fn evaluated(dir: PathBuf, settings: Settings) -> Evaluation {
+    evaluated_at(0.45, dir, settings).await
+}
+
+async fn evaluated_at(threshold: f32, dir: PathBuf, mut settings: Settings) -> Evaluation {
+    settings.recognition.threshold = threshold;
     evaluate(&Args { dir, threads: None, json: false }, &settings).await.unwrap()
 }
 
@@ -28,6 +32,14 @@ async fn assert_samples(settings: Settings, id: &str) {
     let rates = (report.identification, report.known_named_right, report.strangers_named);
     assert_eq!(rates, (Some(1.0), Some(1.0), Some(0.0)));
     assert_eq!(report.verification.unwrap().balanced_accuracy, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rates_are_those_at_the_configured_threshold() {
+    for (threshold, rates) in [(0.99, (Some(0.0), Some(0.0))), (-1.0, (Some(1.0), Some(1.0)))] {
+        let Evaluation { report, .. } = evaluated_at(threshold, asset("photos"), settings()).await;
+        assert_eq!((report.known_named_right, report.strangers_named), rates, "{threshold}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
