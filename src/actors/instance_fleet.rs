@@ -110,8 +110,8 @@ impl InstanceFleet {
         }
     }
 
-    /// Publishes the view of the fleet, at most once per [`MIN_PUBLISH_INTERVAL`]: with thousands of jobs per second it changes
-    /// far more often than a client can display it.
+    /// Publishes the view of the fleet, at most once per [`MIN_PUBLISH_INTERVAL`]: with thousands of jobs per second it
+    /// changes far more often than a client can display it.
     fn publish_throttled(&mut self, ctx: &mut Context<Self>) {
         let wait = self.published.map_or(Duration::ZERO, |at| MIN_PUBLISH_INTERVAL.saturating_sub(at.elapsed()));
         if wait.is_zero() {

@@ -190,10 +190,13 @@ fn checked(entry: Entry, dimension: &mut Option<usize>, model: &mut Option<Model
 
 fn write(gallery: &Gallery, file: &Path) -> anyhow::Result<()> {
     // Embeddings are biometric data. A pipe or a terminal is not a file to be made private.
-    let out = if file.exists() && !file.is_file() { File::create(file)? } else { create_private(file)? };
-    if out.metadata()?.is_file() {
-        out.set_len(0)?;
-    }
+    let out = if file.exists() && !file.is_file() {
+        File::create(file)?
+    } else {
+        let private = create_private(file)?;
+        private.set_len(0)?;
+        private
+    };
     let mut out = std::io::BufWriter::new(out);
     for person in &gallery.people {
         for embedding in &person.embeddings {

@@ -90,7 +90,7 @@ impl LocalQueue {
         if spec.durable {
             let stored = journal.messages(&spec.name).map_err(|e| CloudError::Unavailable(format!("{e:#}")))?;
             let now = clock.now();
-            // Later times are those of a system clock that has been set back since: they would hide messages for as long.
+            // Later times are those of a system clock that has been set back since, and would hide messages for as long.
             let latest = if spec.fifo { now } else { now + MAX_DELAY.as_millis() as u64 };
             for (seq, StoredMessage { receives, visible_at, group, dedup }) in stored {
                 index.insert(seq, group, receives, visible_at.min(latest), now);
