@@ -1,7 +1,10 @@
 //! Submits jobs and waits for their replies: the entry point of the runtime for HTTP, the command line and other
 //! programs.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use actix::{Actor, Addr};
 use bytes::Bytes;
@@ -16,6 +19,7 @@ use crate::{
     },
     clock::now_ms,
     cloud::{CloudError, Message},
+    fleet::fall_is_hinted,
     job::{Job, JobId, JobKind, Payload, Reply, Retention},
     results::ResultStore,
     wire,
@@ -70,6 +74,8 @@ struct Shared {
     ports: Ports,
     /// The fleet, if it is in this process.
     hint: Option<Sender<DemandHint>>,
+    /// The number of waiting jobs in the last hint. Locked while a hint is sent, so that the last one sent is the latest.
+    hinted: Mutex<u64>,
     places: Arc<Semaphore>,
     memory: Arc<Semaphore>,
 }
@@ -92,7 +98,7 @@ impl JobClient {
     pub fn new(options: Options, ports: Ports, hint: Option<Sender<DemandHint>>) -> Self {
         let places = Arc::new(Semaphore::new(options.max_waiting));
         let memory = Arc::new(Semaphore::new(options.max_memory / PAGE));
-        Self(Arc::new(Shared { options, ports, hint, places, memory }))
+        Self(Arc::new(Shared { options, ports, hint, hinted: Mutex::default(), places, memory }))
     }
 
     /// Returns the store of payloads and results.
@@ -147,7 +153,6 @@ impl JobClient {
         submission: Submission,
         retried: bool,
     ) -> Result<Reply, SubmitError> {
-        let _place = admission;
         let (id, file, retention) = (submission.id, submission.file.clone(), submission.retention);
         let message = self.message(submission).await?;
         let (answer, answered) = oneshot::channel();
@@ -163,8 +168,11 @@ impl JobClient {
             registered: false,
         };
         let _hang_up = HangUpOnDrop(request.start());
-        self.hint();
-        answered.await.unwrap_or(Err(SubmitError::Closed { id }))
+        self.hint(|_, _| true);
+        let answer = answered.await.unwrap_or(Err(SubmitError::Closed { id }));
+        drop(admission);
+        self.hint(fall_is_hinted);
+        answer
     }
 
     /// Submits a job and returns once it is durable in the queue.
@@ -178,7 +186,7 @@ impl JobClient {
         let _place = admission;
         let (id, file) = (submission.id, submission.file.clone());
         let message = self.message(submission).await?;
-        self.hint();
+        self.hint(|_, _| true);
         let result = self.0.ports.requests.send(vec![message]).await.pop();
         result.unwrap_or_else(|| Err(CloudError::Unavailable("the queue did not answer".into())))?;
         self.results().store_pending(id, file).await?;
@@ -201,9 +209,14 @@ impl JobClient {
         Ok(Message { body, group: Some(id.clone()), dedup: Some(id), delay: Duration::ZERO })
     }
 
-    fn hint(&self) {
-        if let Some(fleet) = &self.0.hint {
-            fleet.tell(DemandHint { waiting: self.waiting() as u64 });
+    /// Tells the fleet how many jobs wait, if that is `due` after the number that it was told last.
+    fn hint(&self, due: fn(hinted: u64, waiting: u64) -> bool) {
+        let Some(fleet) = &self.0.hint else { return };
+        let mut hinted = self.0.hinted.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = self.waiting() as u64;
+        if due(*hinted, waiting) {
+            *hinted = waiting;
+            fleet.tell(DemandHint { waiting });
         }
     }
 

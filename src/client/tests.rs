@@ -1,4 +1,4 @@
-//! What a client may send, and how its jobs look on the queue.
+//! What a client may send, how its jobs look on the queue, and what the fleet is told of them.
 
 use std::time::Duration;
 
@@ -11,8 +11,29 @@ use crate::{
 
 const INLINE_LIMIT: usize = 8;
 
+/// Keeps the hints that it receives.
+struct Hints(Arc<Mutex<Vec<u64>>>);
+
+impl Actor for Hints {
+    type Context = actix::Context<Self>;
+}
+
+impl actix::Handler<DemandHint> for Hints {
+    type Result = ();
+    fn handle(&mut self, DemandHint { waiting }: DemandHint, _: &mut Self::Context) {
+        self.0.lock().expect("hints").push(waiting);
+    }
+}
+
 fn client(world: &World) -> JobClient {
+    client_and_hints(world).0
+}
+
+fn client_and_hints(world: &World) -> (JobClient, Arc<Mutex<Vec<u64>>>) {
     let mut guardian = Guardian::builder();
+    let (fleet, hints) = (guardian.mailbox::<Hints>("fleet"), Arc::default());
+    let kept = Arc::clone(&hints);
+    guardian.supervise(&fleet, move |_| Hints(Arc::clone(&kept)));
     let router = guardian.mailbox::<ReplyRouter>("router");
     let done = Mailbox::<QueuePoller>::new("nobody").sender();
     guardian.supervise(&router, move |notice| ReplyRouter::new(done.clone(), None, notice));
@@ -30,7 +51,7 @@ fn client(world: &World) -> JobClient {
         inline_limit: INLINE_LIMIT,
         reply_to: "replies".into(),
     };
-    JobClient::new(options, ports, None)
+    (JobClient::new(options, ports, Some(fleet.sender())), hints)
 }
 
 fn submission(id: u128, payload: &'static [u8]) -> Submission {
@@ -106,4 +127,26 @@ async fn a_job_that_nobody_does_ends_at_its_deadline_and_is_pending() {
     assert!(matches!(error, SubmitError::Deadline { id: JobId(1), .. }), "{error}");
     assert_eq!(world.results.get(JobId(1)).await.expect("read").expect("a result").status, Status::Pending);
     client.ready().await.expect("queue and store answer");
+}
+
+#[actix::test]
+async fn the_fleet_is_told_when_uploads_wait_and_when_they_no_longer_do() {
+    let world = World::new().await;
+    let (client, hints) = client_and_hints(&world);
+    tokio::task::yield_now().await; // the actors start
+    let submit = |id| client.submit(client.admit().expect("a place"), submission(id, b"x"), false);
+    let (one, two) = tokio::join!(submit(1), submit(2));
+    assert!(one.is_err() && two.is_err(), "nobody does them");
+    tokio::task::yield_now().await; // the last hint arrives
+    assert_eq!(*hints.lock().expect("hints"), [2, 2, 1, 0]);
+}
+
+#[actix::test]
+async fn a_job_that_is_accepted_for_later_stays_hinted_until_the_queue_counts_it() {
+    let world = World::new().await;
+    let (client, hints) = client_and_hints(&world);
+    tokio::task::yield_now().await; // the actors start
+    client.submit_async(client.admit().expect("a place"), submission(1, b"x")).await.expect("accepted");
+    tokio::task::yield_now().await;
+    assert_eq!(*hints.lock().expect("hints"), [1]);
 }

@@ -17,6 +17,13 @@ use crate::CloudResult;
 /// seconds. A reading that began within this time after an upload does not contradict the upload.
 const COUNT_LAG: Duration = Duration::from_secs(5);
 
+/// Returns whether the fleet is told that the number of waiting uploads has fallen to `waiting`, if it was told `hinted`
+/// last: when it has halved. Otherwise it would take answered uploads for demand until [`COUNT_LAG`] has passed. The end
+/// of `n` uploads takes log2(n) hints.
+pub fn fall_is_hinted(hinted: u64, waiting: u64) -> bool {
+    hinted > 0 && waiting <= hinted / 2
+}
+
 /// The extreme of a quantity over the last `window`, in amortized constant time per change: values that are beaten by a
 /// newer one are dropped (a monotonic queue).
 #[derive(Clone, Debug)]

@@ -76,6 +76,7 @@ pub mod view;
 pub use action::{Action, Cause};
 pub use cloud_error::{CloudError, CloudResult};
 pub use counts::Counts;
+pub use demand::fall_is_hinted;
 pub use depth::Depth;
 pub use event::Event;
 pub use fleet_core::FleetCore;

@@ -17,7 +17,7 @@ use super::{
     usage::Usage,
     workers,
 };
-use rollcall_fleet::Event;
+use rollcall_fleet::{Event, fall_is_hinted};
 
 /// When the trace begins, the controller has been up for this time plus a random time of up to as much again, so that
 /// the trace begins at a random point of the poll, sweep and cron intervals.
@@ -63,6 +63,8 @@ pub(super) struct Simulation<'a> {
     wake_at: Option<Time>,
     /// Jobs uploaded and not yet answered.
     waiting: u64,
+    /// `waiting` in the last hint to the controller.
+    hinted: u64,
     /// Jobs not yet answered, whether uploaded or not.
     unanswered: usize,
 }
@@ -70,7 +72,7 @@ pub(super) struct Simulation<'a> {
 impl<'a> Simulation<'a> {
     pub(super) fn new(cloud: CloudState<'a>, controller: Box<dyn Controller + 'a>) -> Self {
         let unanswered = cloud.history.jobs.len();
-        Self { cloud, controller, wake_at: None, waiting: 0, unanswered }
+        Self { cloud, controller, wake_at: None, waiting: 0, hinted: 0, unanswered }
     }
 
     /// Runs until every job is answered, the trace is over and all instances are at rest, or until the run is cut off.
@@ -104,9 +106,7 @@ impl<'a> Simulation<'a> {
                 cloud.usage.calls.send += 1;
                 cloud.events.schedule_after(cloud.model.queue_latency, SimEvent::Visible(job));
                 self.waiting += 1;
-                if cloud.model.hints {
-                    self.step_controller(Event::Hint { waiting: self.waiting });
-                }
+                self.hint(|_, _| true);
             }
             SimEvent::Visible(job) => {
                 cloud.queue.push(job, now);
@@ -119,6 +119,7 @@ impl<'a> Simulation<'a> {
                 self.waiting -= 1;
                 self.unanswered -= 1;
                 self.step_controller(Event::Served { worker, jobs: 1, busy });
+                self.hint(fall_is_hinted);
             }
             SimEvent::VisibilityExpired(job) => {
                 cloud.queue.return_to_queue(job, now);
@@ -138,6 +139,14 @@ impl<'a> Simulation<'a> {
                     self.step_controller(Event::Tick);
                 }
             }
+        }
+    }
+
+    /// Tells the controller how many uploads wait, if that is `due` after the number that it was told last.
+    fn hint(&mut self, due: fn(hinted: u64, waiting: u64) -> bool) {
+        if self.cloud.model.hints && due(self.hinted, self.waiting) {
+            self.hinted = self.waiting;
+            self.step_controller(Event::Hint { waiting: self.waiting });
         }
     }
 

@@ -1,7 +1,7 @@
 //! From the upload to the answer, with real worker processes: names are right, bad uploads are refused with a reason,
 //! the fleet grows from zero and shrinks back to zero, and no accepted job is lost when processes are killed.
 
-use std::{fs, path::Path, pin::pin, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, pin::pin, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -104,12 +104,16 @@ async fn the_fleet_grows_under_load_within_its_cap_and_goes_away() {
     }
     assert_eq!(workers(&server).await.len(), 2, "{}", server.fleet().await);
     assert_eq!(most, 2, "processes, at any time");
+    wait_until("answered uploads are no demand", TIMEOUT, async || server.fleet().await["demand"] == 0).await;
     wait_until("no worker is left", TIMEOUT, async || workers(&server).await.is_empty()).await;
     let left = children(&server);
     assert!(left.is_empty(), "processes that the fleet does not show: {left:?}");
     let fleet = server.fleet().await;
     assert_eq!(fleet["depth"]["visible"], 0);
-    assert!(fleet["events"].as_array().expect("events").iter().any(|line| line["kind"] == "launch"));
+    let events = fleet["events"].as_array().expect("events");
+    let calls =
+        events.iter().filter_map(|line| line["kind"].as_str().filter(|kind| ["launch", "start"].contains(kind)));
+    assert_eq!(calls.collect::<BTreeSet<_>>(), BTreeSet::from(["launch"]), "none is started again for nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,17 +4,17 @@ use super::{super::simulation::origin, *};
 use rollcall_fleet::{Cause, InstanceId};
 
 #[test]
-fn the_controller_receives_a_hint_for_each_upload_if_the_model_says_so() {
+fn the_controller_receives_hints_of_waiting_uploads_if_the_model_says_so() {
     let arrivals = [s(10), s(10), s(90)];
     let hints = |hints| {
         let outcome = run(&CloudModel { hints, ..model() }, &trace(100, &arrivals), vec![(s(0), launch(1))], 1);
         let hints = outcome.received.iter().filter_map(|(at, event)| match event {
-            Event::Hint { waiting } => Some((*at, *waiting)),
+            Event::Hint { waiting } => Some((at.as_secs(), *waiting)),
             _ => None,
         });
         hints.collect::<Vec<_>>()
     };
-    assert_eq!(hints(true), [(s(10), 1), (s(10), 2), (s(90), 1)]);
+    assert_eq!(hints(true), [(10, 1), (10, 2), (26, 1), (27, 0), (90, 1), (91, 0)]);
     assert_eq!(hints(false), []);
 }
 
