@@ -4,11 +4,16 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
+    sync::LazyLock,
 };
 
 use config::{Config, ConfigError, Environment, File, FileFormat, Value, ValueKind};
 
-const DEFAULTS: &str = include_str!("../../config/default.toml");
+/// `config/default.toml`, parsed once.
+static DEFAULTS: LazyLock<Config> = LazyLock::new(|| {
+    let file = File::from_str(include_str!("../../config/default.toml"), FileFormat::Toml);
+    Config::builder().add_source(file).build().expect("the file is a part of this program and is read by its tests")
+});
 /// Origin of values that nothing has overridden.
 const DEFAULT_ORIGIN: &str = "default";
 /// Origin of values from the environment, as named by the library.
@@ -47,10 +52,8 @@ impl Layers {
     /// # Errors
     /// The file cannot be read or parsed, or a key does not exist.
     pub fn load(file: Option<&Path>, env: HashMap<String, String>) -> Result<Self, SettingsError> {
-        let defaults = || File::from_str(DEFAULTS, FileFormat::Toml);
-        let known = flatten(build(Config::builder().add_source(defaults()), DEFAULT_ORIGIN)?);
-
-        let mut builder = Config::builder().add_source(defaults());
+        let known = flatten(DEFAULTS.cache.clone());
+        let mut builder = Config::builder().add_source(DEFAULTS.clone());
         let mut place = ENVIRONMENT.to_owned();
         if let Some(path) = file {
             place = path.display().to_string();

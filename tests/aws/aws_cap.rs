@@ -33,7 +33,7 @@ async fn calls(cluster: &Cluster, action: &str) -> u64 {
     cluster.ec2.get_control("/calls").await[action].as_u64().unwrap_or(0)
 }
 
-async fn with_cap(cap: usize) {
+async fn start(cap: usize) -> (Cluster, Node, FleetWatch) {
     let text = cap.to_string();
     // A classifier, which takes next to no CPU time: all these workers share the cores of the test machine.
     let cluster = Cluster::start(&[
@@ -48,14 +48,39 @@ async fn with_cap(cap: usize) {
     .await;
     let node = cluster.node("serve").await;
     let watch = FleetWatch::start(&cluster).await;
-    upload(&node).await;
+    (cluster, node, watch)
+}
+
+async fn all_stop(cluster: &Cluster, cap: usize) {
     wait_until("idle instances stop", TIMEOUT, async || cluster.count(&["stopped"]).await == cap).await;
+}
+
+async fn assert_most(watch: FleetWatch, cap: usize) {
+    let (most, looks) = watch.end().await;
+    println!("cap {cap}: at most {most} instances in {looks} looks");
+    assert_eq!(most, cap, "the cap is reached and never exceeded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_uploads_with_a_cap_of_15() {
+    let (cluster, node, watch) = start(15).await;
+    upload(&node).await;
+    all_stop(&cluster, 15).await;
+    assert_most(watch, 15).await;
+    node.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_uploads_with_a_cap_of_19() {
+    let (cluster, node, watch) = start(19).await;
+    upload(&node).await;
+    all_stop(&cluster, 19).await;
     let first = ids(&cluster).await;
-    assert_eq!(first.len(), cap);
+    assert_eq!(first.len(), 19);
 
     let (launched, started) = (calls(&cluster, "RunInstances").await, calls(&cluster, "StartInstances").await);
     upload(&node).await;
-    wait_until("idle instances stop", TIMEOUT, async || cluster.count(&["stopped"]).await == cap).await;
+    all_stop(&cluster, 19).await;
     assert_eq!(ids(&cluster).await, first, "the same instances did the work");
     assert_eq!(calls(&cluster, "RunInstances").await, launched, "nothing was launched while some could be started");
     assert!(calls(&cluster, "StartInstances").await > started);
@@ -63,20 +88,8 @@ async fn with_cap(cap: usize) {
     // Another controller adopts them, and its sweep terminates them.
     node.end();
     let node = cluster.node_with("serve", &[("ROLLCALL__FLEET__SWEEP_EVERY", "2s")]).await;
-    wait_until("the sweep terminates stopped instances", TIMEOUT, async || cluster.count(&["terminated"]).await == cap)
+    wait_until("the sweep terminates stopped instances", TIMEOUT, async || cluster.count(&["terminated"]).await == 19)
         .await;
-    let (most, looks) = watch.end().await;
-    println!("cap {cap}: at most {most} instances in {looks} looks");
-    assert_eq!(most, cap, "the cap is reached and never exceeded");
+    assert_most(watch, 19).await;
     node.end();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_uploads_with_a_cap_of_15() {
-    with_cap(15).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_uploads_with_a_cap_of_19() {
-    with_cap(19).await;
 }

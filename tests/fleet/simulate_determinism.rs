@@ -7,7 +7,7 @@ fn outputs(dir: &Path, seed: &str) -> [Vec<u8>; 3] {
     let page = dir.join("page.html");
     let print = |extra: &[&str]| {
         let out = Command::new(env!("CARGO_BIN_EXE_rollcall"))
-            .args(["simulate", "--trace", "diurnal", "--seed", seed, "--policy", "one-per-job", "--policy", "deadline"])
+            .args(["simulate", "--trace", "diurnal", "--seed", seed, "--policy", "deadline"])
             .args(["--policy", "cooldown-loop", "--compare", "config/report.toml"])
             .args(extra)
             .env("ROLLCALL__SIMULATE__CAPACITY_ERRORS", "0.1")

@@ -11,7 +11,7 @@ use rollcall::{
 };
 
 /// The thresholds were chosen on seeds 1 to 5, which therefore prove nothing.
-const FRESH_SEEDS: std::ops::RangeInclusive<u64> = 101..=130;
+const FRESH_SEEDS: std::ops::RangeInclusive<u64> = 101..=115;
 
 #[test]
 fn the_default_beats_one_per_job_and_the_control_loop_on_bursts() {
@@ -32,8 +32,7 @@ fn the_default_beats_one_per_job_and_the_control_loop_on_bursts() {
         lost.extend(better("the design of config/report.toml", run(&design, ControllerKind::Fleet)));
         lost.extend(better("the control loop", run(&default, ControllerKind::CooldownLoop)));
     }
-    // Chance decides the tail: a slow boot in the first minute of a large burst.
-    assert!(lost.len() <= 3, "of {FRESH_SEEDS:?}, these have a lower p99 wait than the default: {lost:?}");
+    assert!(lost.is_empty(), "of {FRESH_SEEDS:?}, these have a lower p99 wait than the default: {lost:?}");
 }
 
 #[test]
@@ -43,7 +42,7 @@ fn backlog_is_cheaper_than_the_default_and_slower() {
     for seed in FRESH_SEEDS.take(5) {
         let [ours, theirs] =
             [&default, &backlog].map(|settings| report(settings, ControllerKind::Fleet, "bursty", seed));
-        // By a fifth of the cost, and for the median job by a second, on each of the thirty seeds.
+        // By a fifth of the cost, and for the median job by a second, on each of the seeds.
         assert!(theirs.cost < 0.9 * ours.cost, "seed {seed}: cost {}, backlog {}", ours.cost, theirs.cost);
         let (our, their) = (ours.wait_s, theirs.wait_s);
         assert!(their.p50 > our.p50 + 0.5 && their.p99 > our.p99, "seed {seed}: {our:?}, backlog {their:?}");

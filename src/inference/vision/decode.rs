@@ -2,7 +2,11 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{
+    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage,
+    imageops::{flip_horizontal_in_place, flip_vertical_in_place, rotate90, rotate180_in_place, rotate270},
+    metadata::Orientation,
+};
 
 use super::{
     decode_error::{DecodeError, Fault},
@@ -47,11 +51,42 @@ pub fn inspect(bytes: &[u8], max_pixels: u64) -> Result<ImageInfo, DecodeError> 
 /// As [`inspect`], and `Damaged` for pixels that cannot be decoded.
 pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, DecodeError> {
     let format = inspect(bytes, max_pixels)?.format;
+    if format == ImageFormat::Jpeg {
+        let (image, orientation) = jpeg::decode(bytes, |width, height| check_size(width, height, 3, max_pixels))?;
+        return Ok(upright(image, orientation));
+    }
     let mut decoder = open(bytes, format, max_pixels)?;
     let orientation = decoder.orientation().map_err(|e| error_of(format, &e))?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| error_of(format, &e))?;
-    image.apply_orientation(orientation);
-    Ok(image.into_rgb8())
+    let image = DynamicImage::from_decoder(decoder).map_err(|e| error_of(format, &e))?;
+    Ok(upright(rgb(image), orientation))
+}
+
+/// Returns the colours of an image. The library's generic function is called, so that it is compiled, and optimised,
+/// with this crate.
+fn rgb(image: DynamicImage) -> RgbImage {
+    match image {
+        DynamicImage::ImageRgb8(image) => image,
+        other => other.to::<Rgb<u8>>(),
+    }
+}
+
+/// Turns an image upright, as [`DynamicImage::apply_orientation`] does, by functions that are compiled with this crate.
+fn upright(mut image: RgbImage, orientation: Orientation) -> RgbImage {
+    if matches!(orientation, Orientation::Rotate90 | Orientation::Rotate90FlipH) {
+        image = rotate90(&image);
+    }
+    if matches!(orientation, Orientation::Rotate270 | Orientation::Rotate270FlipH) {
+        image = rotate270(&image);
+    }
+    match orientation {
+        Orientation::Rotate180 => rotate180_in_place(&mut image),
+        Orientation::FlipHorizontal | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH => {
+            flip_horizontal_in_place(&mut image);
+        }
+        Orientation::FlipVertical => flip_vertical_in_place(&mut image),
+        Orientation::NoTransforms | Orientation::Rotate90 | Orientation::Rotate270 => {}
+    }
+    image
 }
 
 /// Detects the format from the content.

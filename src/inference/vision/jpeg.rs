@@ -1,9 +1,57 @@
-//! Walks over the markers of a JPEG, to check that it is complete and to read its size. The pixel decoder silently
+//! Decodes JPEGs, and walks over their markers, to check that one is complete and to read its size. The decoder silently
 //! fills the missing part of a truncated file with grey.
 
+use image::{RgbImage, metadata::Orientation};
 use memchr::memchr;
+use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
+use zune_jpeg::{JpegDecoder, errors::DecodeErrors};
 
 use super::decode_error::{DecodeError, Fault};
+
+/// A JPEG. A type of our own makes this crate compile, and optimise, the decoder's `inline(never)` functions, instead of
+/// sharing those that the crate `image` has compiled for slices.
+struct Jpeg<'a>(&'a [u8]);
+
+impl AsRef<[u8]> for Jpeg<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self.0
+    }
+}
+
+/// Returns the pixels of a JPEG, as stored, and its EXIF orientation. `check` is called with the width and the height that
+/// the decoder has read, before it allocates memory for pixels.
+///
+/// # Errors
+/// Those of `check`, `Unsupported`, and `Damaged` for pixels that cannot be decoded.
+pub(crate) fn decode(
+    bytes: &[u8],
+    check: impl FnOnce(u32, u32) -> Result<(), DecodeError>,
+) -> Result<(RgbImage, Orientation), DecodeError> {
+    // As lenient as the decoder can be. Its limits of width and height are lower than those of the format.
+    let options = DecoderOptions::default()
+        .set_strict_mode(false)
+        .set_max_width(usize::MAX)
+        .set_max_height(usize::MAX)
+        .jpeg_set_out_colorspace(ColorSpace::RGB);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(Jpeg(bytes)), options);
+    decoder.decode_headers().map_err(|e| error_of(&e))?;
+    let (width, height) = decoder.dimensions().ok_or_else(|| damaged("it has no size"))?;
+    let (width, height) = (width as u32, height as u32); // each has 16 bits
+    check(width, height)?;
+    let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
+    let pixels = decoder.decode().map_err(|e| error_of(&e))?;
+    let image = RgbImage::from_raw(width, height, pixels).ok_or_else(|| damaged("pixels are missing"))?;
+    Ok((image, orientation.unwrap_or(Orientation::NoTransforms)))
+}
+
+fn error_of(error: &DecodeErrors) -> DecodeError {
+    match error {
+        DecodeErrors::Unsupported(what) => {
+            DecodeError::new(Fault::Unsupported, format!("this kind of JPEG is not supported: {what:?}"))
+        }
+        other => damaged(&other.to_string()),
+    }
+}
 
 /// Returns the width and height of a JPEG, as stored.
 ///
