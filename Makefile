@@ -1,4 +1,4 @@
-# Every target first installs what is missing; `make` alone lists the targets.
+# Most targets first install what is missing; `make` alone lists the targets.
 export PYTHON ?= python3
 # The emulators' modules take seconds to compile, so the bytecode is kept whatever the environment says.
 export PYTHONDONTWRITEBYTECODE =

@@ -13,8 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 pub use crate::actors::web_request::SubmitError;
 use crate::{
     actors::{
+        actor_ref::Sender,
         instance_fleet::DemandHint,
-        mailbox::Sender,
         web_request::{HangUp, Ports, WebRequest},
     },
     clock::now_ms,
@@ -74,7 +74,8 @@ struct Shared {
     ports: Ports,
     /// The fleet, if it is in this process.
     hint: Option<Sender<DemandHint>>,
-    /// The number of waiting jobs in the last hint. Locked while a hint is sent, so that the last one sent is the latest.
+    /// The number of waiting jobs in the last hint. Locked while a hint is sent, so that the last one sent is the
+    /// latest.
     hinted: Mutex<u64>,
     places: Arc<Semaphore>,
     memory: Arc<Semaphore>,
@@ -83,6 +84,19 @@ struct Shared {
 /// Submits jobs and waits for their replies. Cheap to clone.
 #[derive(Clone)]
 pub struct JobClient(Arc<Shared>);
+
+/// A job whose client waits. The fleet may be told when it no longer does, whatever ends the wait.
+struct Waiting<'a> {
+    client: &'a JobClient,
+    admission: Option<Admission>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.admission = None;
+        self.client.hint(fall_is_hinted);
+    }
+}
 
 /// Notifies the request that its client is gone. Dropped together with the client's future.
 struct HangUpOnDrop(Addr<WebRequest>);
@@ -94,7 +108,8 @@ impl Drop for HangUpOnDrop {
 }
 
 impl JobClient {
-    /// Creates a client of the actors behind `ports`; `hint` notifies the fleet of each job immediately.
+    /// Creates a client of the actors behind `ports`. `hint` tells the fleet how many jobs wait: with each job, and
+    /// when their number has halved.
     pub fn new(options: Options, ports: Ports, hint: Option<Sender<DemandHint>>) -> Self {
         let places = Arc::new(Semaphore::new(options.max_waiting));
         let memory = Arc::new(Semaphore::new(options.max_memory / PAGE));
@@ -153,9 +168,10 @@ impl JobClient {
         submission: Submission,
         retried: bool,
     ) -> Result<Reply, SubmitError> {
+        let _waiting = Waiting { client: self, admission: Some(admission) };
         let (id, file, retention) = (submission.id, submission.file.clone(), submission.retention);
         let message = self.message(submission).await?;
-        let (answer, answered) = oneshot::channel();
+        let (outcome_sender, outcome) = oneshot::channel();
         let request = WebRequest {
             id,
             message: Some(message),
@@ -164,15 +180,12 @@ impl JobClient {
             deadline: self.0.options.deadline,
             retried,
             ports: self.0.ports.clone(),
-            answer: Some(answer),
+            outcome: Some(outcome_sender),
             registered: false,
         };
         let _hang_up = HangUpOnDrop(request.start());
         self.hint(|_, _| true);
-        let answer = answered.await.unwrap_or(Err(SubmitError::Closed { id }));
-        drop(admission);
-        self.hint(fall_is_hinted);
-        answer
+        outcome.await.unwrap_or(Err(SubmitError::Closed { id }))
     }
 
     /// Submits a job and returns once it is durable in the queue.
@@ -188,7 +201,7 @@ impl JobClient {
         let message = self.message(submission).await?;
         self.hint(|_, _| true);
         let result = self.0.ports.requests.send(vec![message]).await.pop();
-        result.unwrap_or_else(|| Err(CloudError::Unavailable("the queue did not answer".into())))?;
+        result.unwrap_or_else(|| Err(CloudError::Unavailable("the queue returned no result".into())))?;
         self.results().store_pending(id, file).await?;
         Ok(())
     }

@@ -19,18 +19,20 @@
 //!
 //! # Actors
 //!
-//! Each runs on an actix arbiter. All except `WebRequest` and `Guardian` are reached through mailboxes, and a guardian
+//! Each runs on an actix arbiter. All except `WebRequest` and `Guardian` are reached through references, and a guardian
 //! rebuilds them when they die, or ends the process if they must not be rebuilt.
 //!
 //! | actor | one per | receives | sends |
 //! |---|---|---|---|
 //! | `WebRequest` | job whose client waits | `Routed`, `HangUp`, its deadline | `Register`, `Forget` |
 //! | `ReplyRouter` | node with clients | `Register`, `Forget`, `Deliveries`, `RequestCapacity` | `Routed`, `Done`, `Served` |
-//! | `QueuePoller` | polled queue | `Done`, `Nack`, `FinalPoll`, `Drain` | `RequestCapacity`, `Deliveries`, `QueueEmpty`, `Drained` |
+//! | `QueuePoller` | queue that a process polls | `Done`, `Nack`, `FinalPoll`, `Drain` | `RequestCapacity`, `Deliveries`, `QueueEmpty`, `Drained` |
 //! | `InstanceSupervisor` | worker | `Deliveries`, `RequestCapacity`, `IdleExpired`, `QueueEmpty`, `Drained`, `End` | `Done`, `Nack`, `FinalPoll`, `Drain`, `Busy`, `Idle`, `StandDown` |
 //! | `IdleTimer` | worker | `Busy`, `Idle` | `IdleExpired` |
 //! | `InstanceFleet` | controller | `DemandHint`, `Served`, `Retire` | calls to the cloud |
 //! | `Guardian` | role of a process | `Died` (from each guarded actor when it is dropped), `StandDown` | |
+//!
+//! `DemandHint` and `HangUp` come from `client`; `Retire`, `End` and some `StandDown`s from `app`.
 //!
 //! # A job of your own
 //!

@@ -6,7 +6,7 @@ use std::{cell::Cell, collections::VecDeque, time::Duration};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, System};
 use tokio::time::Instant;
 
-use super::mailbox::Mailbox;
+use super::actor_ref::ActorRef;
 
 /// Exit code of a process whose actors keep dying (`EX_SOFTWARE` of sysexits.h).
 pub const EXIT_SOFTWARE: i32 = 70;
@@ -34,7 +34,7 @@ impl Drop for DeathNotice {
     }
 }
 
-/// Starts an actor and sets it in its mailbox.
+/// Starts an actor and sets it in its reference.
 type Factory = Box<dyn Fn(DeathNotice)>;
 
 struct Supervised {
@@ -46,35 +46,35 @@ struct Supervised {
 /// Collects the actors of a role and checks that none was forgotten.
 #[derive(Default)]
 pub struct GuardianBuilder {
-    mailboxes: Vec<&'static str>,
+    actor_refs: Vec<&'static str>,
     supervised: Vec<Supervised>,
 }
 
 impl GuardianBuilder {
-    /// Creates the mailbox of an actor, which must be added before [`Self::start`].
-    pub fn mailbox<A: Actor<Context = Context<A>>>(&mut self, name: &'static str) -> Mailbox<A> {
-        self.mailboxes.push(name);
-        Mailbox::new(name)
+    /// Creates the reference of an actor, which must be added before [`Self::start`].
+    pub fn actor_ref<A: Actor<Context = Context<A>>>(&mut self, name: &'static str) -> ActorRef<A> {
+        self.actor_refs.push(name);
+        ActorRef::new(name)
     }
 
     /// Adds an actor. `make` rebuilds it when it dies.
     pub fn supervise<A: Actor<Context = Context<A>>>(
         &mut self,
-        mailbox: &Mailbox<A>,
+        actor: &ActorRef<A>,
         make: impl Fn(DeathNotice) -> A + 'static,
     ) {
-        let place = mailbox.clone();
-        self.add(mailbox.name(), Box::new(move |notice| place.set(make(notice).start())));
+        let place = actor.clone();
+        self.add(actor.name(), Box::new(move |notice| place.set(make(notice).start())));
     }
 
     /// Adds an actor that must not be rebuilt, because the work it had in hand would be lost unnoticed. Its death ends
     /// the process, and other processes do the work.
     pub fn fail_fast<A: Actor<Context = Context<A>>>(
         &mut self,
-        mailbox: &Mailbox<A>,
+        actor: &ActorRef<A>,
         make: impl FnOnce(DeathNotice) -> A + 'static,
     ) {
-        let (place, make) = (mailbox.clone(), Cell::new(Some(make)));
+        let (place, make) = (actor.clone(), Cell::new(Some(make)));
         let factory = move |notice| match make.take() {
             Some(make) => place.set(make(notice).start()),
             None => {
@@ -82,7 +82,7 @@ impl GuardianBuilder {
                 System::current().stop_with_code(EXIT_SOFTWARE);
             }
         };
-        self.add(mailbox.name(), Box::new(factory));
+        self.add(actor.name(), Box::new(factory));
     }
 
     fn add(&mut self, name: &'static str, factory: Factory) {
@@ -92,11 +92,11 @@ impl GuardianBuilder {
     /// Starts the guardian and, in the order in which they were added, its actors.
     ///
     /// # Errors
-    /// A mailbox has no actor, so its messages would be lost.
+    /// A reference has no actor, so its messages would be lost.
     pub fn start(self) -> anyhow::Result<Addr<Guardian>> {
         let added = |name: &&str| self.supervised.iter().any(|actor| actor.name == *name);
-        if let Some(name) = self.mailboxes.iter().find(|name| !added(name)) {
-            anyhow::bail!("the actor \"{name}\" has a mailbox, but was not added to its guardian");
+        if let Some(name) = self.actor_refs.iter().find(|name| !added(name)) {
+            anyhow::bail!("the actor \"{name}\" has a reference, but was not added to its guardian");
         }
         Ok(Guardian { supervised: self.supervised, standing_down: false }.start())
     }
@@ -201,16 +201,16 @@ mod tests {
     }
 
     #[actix::test]
-    async fn an_actor_that_panics_is_rebuilt_and_reached_through_the_same_mailbox() {
+    async fn an_actor_that_panics_is_rebuilt_and_reached_through_the_same_reference() {
         let mut guardian = Guardian::builder();
-        let mailbox = guardian.mailbox::<Fragile>("fragile");
+        let actor = guardian.actor_ref::<Fragile>("fragile");
         let incarnations = Cell::new(0);
-        guardian.supervise(&mailbox, move |notice| {
+        guardian.supervise(&actor, move |notice| {
             incarnations.set(incarnations.get() + 1);
             Fragile { incarnation: incarnations.get(), _notice: notice }
         });
         let _guardian = guardian.start().expect("complete");
-        let poke = mailbox.sender::<Poke>();
+        let poke = actor.sender::<Poke>();
         tokio::task::yield_now().await;
         assert_eq!(poke.ask(Poke { panic: false }).await, Ok(1));
         assert!(poke.ask(Poke { panic: true }).await.is_err());
@@ -222,15 +222,15 @@ mod tests {
     #[actix::test]
     async fn an_actor_that_dies_while_the_process_ends_is_not_rebuilt() {
         let mut guardian = Guardian::builder();
-        let mailbox = guardian.mailbox::<Fragile>("fragile");
+        let actor = guardian.actor_ref::<Fragile>("fragile");
         let incarnations = Rc::new(Cell::new(0));
         let counted = incarnations.clone();
-        guardian.supervise(&mailbox, move |notice| {
+        guardian.supervise(&actor, move |notice| {
             counted.set(counted.get() + 1);
             Fragile { incarnation: counted.get(), _notice: notice }
         });
         let guardian = guardian.start().expect("complete");
-        let poke = mailbox.sender::<Poke>();
+        let poke = actor.sender::<Poke>();
         guardian.send(StandDown).await.expect("it is alive");
         assert!(poke.ask(Poke { panic: true }).await.is_err());
         for _ in 0..100 {
@@ -245,10 +245,10 @@ mod tests {
         let system = System::new();
         system.block_on(async {
             let mut guardian = Guardian::builder();
-            let mailbox = guardian.mailbox::<Fragile>("fragile");
-            guardian.fail_fast(&mailbox, |notice| Fragile { incarnation: 1, _notice: notice });
+            let actor = guardian.actor_ref::<Fragile>("fragile");
+            guardian.fail_fast(&actor, |notice| Fragile { incarnation: 1, _notice: notice });
             guardian.start().expect("complete");
-            let poke = mailbox.sender::<Poke>();
+            let poke = actor.sender::<Poke>();
             tokio::task::yield_now().await;
             assert_eq!(poke.ask(Poke { panic: false }).await, Ok(1));
             assert!(poke.ask(Poke { panic: true }).await.is_err());
@@ -262,13 +262,13 @@ mod tests {
         let counted = incarnations.clone();
         system.block_on(async {
             let mut guardian = Guardian::builder();
-            let mailbox = guardian.mailbox::<Fragile>("fragile");
-            guardian.supervise(&mailbox, move |notice| {
+            let actor = guardian.actor_ref::<Fragile>("fragile");
+            guardian.supervise(&actor, move |notice| {
                 counted.set(counted.get() + 1);
                 Fragile { incarnation: counted.get(), _notice: notice }
             });
             guardian.start().expect("complete");
-            let poke = mailbox.sender::<Poke>();
+            let poke = actor.sender::<Poke>();
             for incarnation in 1..=BUDGET + 1 {
                 while poke.ask(Poke { panic: false }).await != Ok(incarnation) {
                     tokio::task::yield_now().await;
@@ -281,9 +281,9 @@ mod tests {
     }
 
     #[actix::test]
-    async fn a_role_does_not_start_while_a_mailbox_has_no_actor() {
+    async fn a_role_does_not_start_while_a_reference_has_no_actor() {
         let mut guardian = Guardian::builder();
-        let sender = guardian.mailbox::<Fragile>("fragile").sender::<Poke>();
+        let sender = guardian.actor_ref::<Fragile>("fragile").sender::<Poke>();
         assert!(!sender.tell(Poke { panic: false }), "there is no actor yet");
         let error = guardian.start().expect_err("an actor was forgotten");
         assert!(error.to_string().contains("fragile"), "{error}");

@@ -3,7 +3,7 @@
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use tokio::time::Instant;
 
-use super::{guardian::DeathNotice, mailbox::Sender};
+use super::{actor_ref::Sender, guardian::DeathNotice};
 use crate::fleet::IdleStop;
 
 /// Tells the timer that one more job is in hand.
@@ -102,12 +102,12 @@ mod tests {
     }
 
     #[actix::test]
-    async fn a_worker_is_idle_for_its_limit_after_its_last_job_and_through_what_is_paid() {
+    async fn a_worker_is_idle_for_its_limit_after_its_last_job_and_through_the_billed_minimum() {
         tokio::time::pause();
         let (start, expired) = (Instant::now(), Rc::<RefCell<Vec<u64>>>::default());
-        let rule = IdleStop { idle: Duration::from_secs(20), paid: Duration::from_secs(60) };
+        let rule = IdleStop { idle: Duration::from_secs(20), billing_minimum: Duration::from_secs(60) };
         let mut guardian = Guardian::builder();
-        let (timer, owner) = (guardian.mailbox::<IdleTimer>("timer"), guardian.mailbox::<Recorder>("recorder"));
+        let (timer, owner) = (guardian.actor_ref::<IdleTimer>("timer"), guardian.actor_ref::<Recorder>("recorder"));
         let (sender, seen) = (owner.sender(), expired.clone());
         guardian.supervise(&owner, move |notice| Recorder { start, expired: seen.clone(), _notice: notice });
         guardian.supervise(&timer, move |notice| IdleTimer::new(rule, start, sender.clone(), notice));
@@ -115,7 +115,7 @@ mod tests {
         let until = async |seconds: f64| tokio::time::sleep_until(start + Duration::from_secs_f64(seconds)).await;
 
         until(59.9).await;
-        assert_eq!(*expired.borrow(), [0; 0], "the first minute is paid");
+        assert_eq!(*expired.borrow(), [0; 0], "the first minute is billed in full");
         until(70.0).await;
         assert_eq!(*expired.borrow(), [60]);
         timer.sender::<Busy>().tell(Busy);

@@ -1,5 +1,5 @@
 //! Runs the pure core of the fleet: events in, actions out. Every call to the cloud runs concurrently with the actor,
-//! on owned data, and its answer arrives as an event.
+//! on owned data, and its result arrives as an event.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Tells the fleet how many uploads wait in this process. Sent with each upload, so that the fleet grows without
-/// waiting for a poll.
+/// waiting for a poll, and when the number has halved.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct DemandHint {
@@ -23,7 +23,8 @@ pub struct DemandHint {
     pub waiting: u64,
 }
 
-/// Reports jobs that a worker has finished. The router sends one per batch of replies.
+/// Reports jobs that a worker has finished. The router sends one per worker for each batch of
+/// replies.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Served {
@@ -50,7 +51,7 @@ pub struct InstanceFleet {
     origin: Instant,
     compute: Arc<dyn Compute>,
     requests: Arc<dyn Queue>,
-    shown: Arc<watch::Sender<Arc<FleetView>>>,
+    view: Arc<watch::Sender<Arc<FleetView>>>,
     wake: Option<SpawnHandle>,
     /// When the view was last published.
     published: Option<Instant>,
@@ -61,13 +62,13 @@ pub struct InstanceFleet {
 
 impl InstanceFleet {
     /// Creates the actor. The clock of `core` starts now. Its events go to `recorder`, and its view is published to
-    /// `shown`.
+    /// `view`.
     pub fn new(
         core: FleetCore,
         recorder: Option<EventRecorder>,
         compute: Arc<dyn Compute>,
         requests: Arc<dyn Queue>,
-        shown: Arc<watch::Sender<Arc<FleetView>>>,
+        view: Arc<watch::Sender<Arc<FleetView>>>,
         notice: DeathNotice,
     ) -> Self {
         Self {
@@ -76,7 +77,7 @@ impl InstanceFleet {
             origin: Instant::now(),
             compute,
             requests,
-            shown,
+            view,
             wake: None,
             published: None,
             publish_due: false,
@@ -116,7 +117,7 @@ impl InstanceFleet {
         let wait = self.published.map_or(Duration::ZERO, |at| MIN_PUBLISH_INTERVAL.saturating_sub(at.elapsed()));
         if wait.is_zero() {
             self.published = Some(Instant::now());
-            self.shown.send_replace(Arc::new(FleetView::new(&self.core, self.now(), now_ms())));
+            self.view.send_replace(Arc::new(FleetView::new(&self.core, self.now(), now_ms())));
         } else if !self.publish_due {
             self.publish_due = true;
             ctx.run_later(wait, |act, ctx| {

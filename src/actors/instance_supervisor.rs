@@ -16,9 +16,9 @@ use actix::{
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
+    actor_ref::{ActorRef, Sender},
     guardian::DeathNotice,
     idle_timer::{Busy, Idle, IdleExpired, IdleTimer},
-    mailbox::{Mailbox, Sender},
     queue_poller::{Deliveries, Done, Drain, Drained, FinalPoll, Nack, QueueEmpty, QueuePoller, RequestCapacity},
 };
 use crate::{
@@ -52,8 +52,8 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Takes every sender that the supervisor needs from the mailboxes of its peers.
-    pub fn new(poller: &Mailbox<QueuePoller>, timer: &Mailbox<IdleTimer>) -> Self {
+    /// Takes every sender that the supervisor needs from the references of its peers.
+    pub fn new(poller: &ActorRef<QueuePoller>, timer: &ActorRef<IdleTimer>) -> Self {
         Self {
             done: poller.sender(),
             nack: poller.sender(),

@@ -9,8 +9,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
 
 use super::{
+    actor_ref::{ActorRef, Sender},
     guardian::DeathNotice,
-    mailbox::{Mailbox, Sender},
 };
 use crate::cloud::{CloudError, CloudResult, Delivery, MAX_BATCH, Queue, Receipt};
 
@@ -93,16 +93,16 @@ pub struct Owner {
 
 impl Owner {
     /// Returns the owner of a poller that polls until its process ends.
-    pub fn of_endless<A>(mailbox: &Mailbox<A>) -> Self
+    pub fn of_endless<A>(actor: &ActorRef<A>) -> Self
     where
         A: Actor<Context = Context<A>> + Handler<RequestCapacity> + Handler<Deliveries>,
     {
-        let (capacity, deliveries) = (mailbox.sender(), mailbox.sender());
+        let (capacity, deliveries) = (actor.sender(), actor.sender());
         Self { capacity, deliveries, queue_empty: None, drained: None }
     }
 
     /// Returns the owner of a poller that drains.
-    pub fn of_draining<A>(mailbox: &Mailbox<A>) -> Self
+    pub fn of_draining<A>(actor: &ActorRef<A>) -> Self
     where
         A: Actor<Context = Context<A>>
             + Handler<RequestCapacity>
@@ -110,8 +110,8 @@ impl Owner {
             + Handler<QueueEmpty>
             + Handler<Drained>,
     {
-        let (queue_empty, drained) = (Some(mailbox.sender()), Some(mailbox.sender()));
-        Self { queue_empty, drained, ..Self::of_endless(mailbox) }
+        let (queue_empty, drained) = (Some(actor.sender()), Some(actor.sender()));
+        Self { queue_empty, drained, ..Self::of_endless(actor) }
     }
 }
 

@@ -9,9 +9,9 @@ use std::{
 use actix::{Actor, Context, Handler, Message, Recipient};
 
 use super::{
+    actor_ref::Sender,
     guardian::DeathNotice,
     instance_fleet::Served,
-    mailbox::Sender,
     queue_poller::{Deliveries, Done, RequestCapacity},
 };
 use crate::{

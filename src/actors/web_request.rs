@@ -1,7 +1,7 @@
 //! Submits one job and waits for its reply or its deadline.
 //!
 //! It registers with the router before it sends the job. The reply reaches the router later, through the same mailbox,
-//! so it cannot arrive too early. The answer is sent through a oneshot channel. If the client disconnects, the actor
+//! so it cannot arrive too early. The outcome is sent through a oneshot channel. If the client disconnects, the actor
 //! stops ([`HangUp`]) and the job continues.
 
 use std::{sync::Arc, time::Duration};
@@ -10,7 +10,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use tokio::sync::oneshot;
 
 use super::{
-    mailbox::Sender,
+    actor_ref::Sender,
     reply_router::{Forget, Register, Routed},
 };
 use crate::{
@@ -66,9 +66,9 @@ pub struct Ports {
     pub requests: Arc<dyn Queue>,
     /// The stored results.
     pub results: ResultStore,
-    /// The router.
+    /// Registers a request with the reply router.
     pub register: Sender<Register>,
-    /// The router.
+    /// Removes a request from the reply router.
     pub forget: Sender<Forget>,
 }
 
@@ -89,16 +89,16 @@ pub struct WebRequest {
     pub retried: bool,
     /// The ports of the node.
     pub ports: Ports,
-    /// Receives the answer; taken when it is sent.
-    pub answer: Option<oneshot::Sender<Result<Reply, SubmitError>>>,
+    /// Receives the outcome; taken when it is sent.
+    pub outcome: Option<oneshot::Sender<Result<Reply, SubmitError>>>,
     /// Whether the router knows this request; `false` at first.
     pub registered: bool,
 }
 
 impl WebRequest {
-    fn finish(&mut self, answer: Result<Reply, SubmitError>, ctx: &mut Context<Self>) {
-        if let Some(to) = self.answer.take() {
-            let _ = to.send(answer); // the client may be gone
+    fn finish(&mut self, outcome: Result<Reply, SubmitError>, ctx: &mut Context<Self>) {
+        if let Some(to) = self.outcome.take() {
+            let _ = to.send(outcome); // the client may be gone
         }
         ctx.stop();
     }
@@ -114,9 +114,9 @@ impl WebRequest {
             if retried && let Some(reply) = ports.results.reply(id).await? {
                 return Ok(Some(reply));
             }
-            // Nothing is promised to the client before it is answered, so the job need not be durable yet.
+            // Nothing is promised to the client before the outcome is sent, so the job need not be durable yet.
             let result = ports.requests.send_buffered(vec![message]).await.pop();
-            result.unwrap_or_else(|| Err(CloudError::Unavailable("the queue did not answer".into())))?;
+            result.unwrap_or_else(|| Err(CloudError::Unavailable("the queue returned no result".into())))?;
             Ok(None)
         };
         ctx.spawn(sent.into_actor(self).map(|result, act, ctx| match result {
@@ -143,9 +143,10 @@ impl WebRequest {
         }));
     }
 
-    /// Answers at the deadline. The reply may have been lost after its result was stored, so this reads the store
-    /// first. If there is no result, it stores that the job is pending, so that the id is known from then on; but only
-    /// when the job is durable, because nothing would ever finish a job that was lost with this process.
+    /// Ends the request at its deadline. Unless nothing is kept of the job ([`Retention::Discard`]), it reads the store
+    /// first, because the reply may have been lost after its result was stored. If there is no result, it stores that
+    /// the job is pending, so that the id is known from then on; but only when the job is durable, because nothing
+    /// would ever finish a job that was lost with this process.
     fn expire(&mut self, ctx: &mut Context<Self>) {
         let (id, waited) = (self.id, self.deadline);
         if self.retention == Retention::Discard {
@@ -165,7 +166,7 @@ impl WebRequest {
             }
             Err(SubmitError::Deadline { id, waited })
         };
-        ctx.spawn(read.into_actor(self).map(|answer, act, ctx| act.finish(answer, ctx)));
+        ctx.spawn(read.into_actor(self).map(|outcome, act, ctx| act.finish(outcome, ctx)));
     }
 }
 

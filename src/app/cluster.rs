@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{
     actors::{
+        actor_ref::Sender,
         guardian::{Guardian, StandDown},
         instance_fleet::{Retire, terminate_all},
-        mailbox::Sender,
     },
     client::JobClient,
     clock::now_ms,
@@ -109,7 +109,7 @@ impl LocalCluster {
         let (view, fleet) = watch::channel(Arc::new(FleetView::default()));
 
         let mut guardian = Guardian::builder();
-        let controller = guardian.mailbox("instance fleet");
+        let controller = guardian.actor_ref("instance fleet");
         let client = add_client(&mut guardian, settings, &queues, cloud.objects.clone(), Some(&controller));
         let (compute, requests) = (cloud.compute.clone(), queues.requests.clone());
         let ports = ControllerPorts { compute, requests, view: Arc::new(view) };

@@ -7,9 +7,9 @@ use tokio::sync::watch;
 use super::queues::{ClusterQueues, poller_options};
 use crate::{
     actors::{
+        actor_ref::ActorRef,
         guardian::GuardianBuilder,
         instance_fleet::InstanceFleet,
-        mailbox::Mailbox,
         queue_poller::{Owner, QueuePoller},
         reply_router::ReplyRouter,
         web_request::Ports,
@@ -30,12 +30,12 @@ pub(super) fn add_client(
     settings: &Settings,
     queues: &ClusterQueues,
     objects: Arc<dyn ObjectStore>,
-    fleet: Option<&Mailbox<InstanceFleet>>,
+    fleet: Option<&ActorRef<InstanceFleet>>,
 ) -> JobClient {
-    let router = guardian.mailbox::<ReplyRouter>("reply router");
-    let poller = guardian.mailbox::<QueuePoller>("reply poller");
+    let router = guardian.actor_ref::<ReplyRouter>("reply router");
+    let poller = guardian.actor_ref::<QueuePoller>("reply poller");
 
-    let (done, served) = (poller.sender(), fleet.map(Mailbox::sender));
+    let (done, served) = (poller.sender(), fleet.map(ActorRef::sender));
     guardian.supervise(&router, move |notice| ReplyRouter::new(done.clone(), served.clone(), notice));
 
     let (replies, options) = (queues.replies.clone(), poller_options(settings, queues.polling));
@@ -56,7 +56,7 @@ pub(super) fn add_client(
         inline_limit: settings.queue.inline_limit,
         reply_to: settings.queue.speaker.clone(),
     };
-    JobClient::new(options, ports, fleet.map(Mailbox::sender))
+    JobClient::new(options, ports, fleet.map(ActorRef::sender))
 }
 
 /// Which replies of its workers a controller sees: replies to the jobs of other nodes go to other queues.
@@ -79,7 +79,7 @@ pub(super) struct ControllerPorts {
 /// Adds the controller, whose launch tokens begin with `epoch`.
 pub(super) fn add_controller(
     guardian: &mut GuardianBuilder,
-    fleet: &Mailbox<InstanceFleet>,
+    fleet: &ActorRef<InstanceFleet>,
     settings: &Settings,
     ports: ControllerPorts,
     epoch: impl Fn() -> u64 + 'static,

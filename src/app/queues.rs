@@ -61,7 +61,7 @@ pub(super) fn poller_options(settings: &Settings, polling: Polling) -> PollerOpt
     }
 }
 
-/// Returns the error for a use of AWS in a program that was built without the feature `aws`.
+/// Returns the error for using AWS in a program that was built without the feature `aws`.
 #[cfg(not(feature = "aws"))]
 pub(crate) fn aws_not_built_in() -> anyhow::Error {
     anyhow::anyhow!("this program was built without AWS: build it with `cargo build --release --features aws`")

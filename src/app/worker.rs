@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use super::{ports::WorkerPorts, queues::poller_options, shutdown::wait_for_signal, system::run};
 use crate::{
     actors::{
+        actor_ref::Sender,
         guardian::Guardian,
         idle_timer::IdleTimer,
         instance_supervisor::{End, EndReason, InstanceSupervisor, Limits, Peers},
-        mailbox::Sender,
         queue_poller::{Owner, PollerOptions, QueuePoller},
     },
     cloud::{
@@ -28,8 +28,8 @@ use crate::{
     },
 };
 
-/// How long before a thread is expected to be free a worker requests the next job: the time of a receive from a local
-/// queue, so that the job has arrived when the thread is free.
+/// Lead time of a prefetch: a worker requests the next job this long before a thread is expected to become free. About
+/// the duration of a receive from a local queue.
 const LEAD: Duration = Duration::from_millis(5);
 
 /// The command line of a worker. The embedded cloud passes both options; on AWS neither is needed.
@@ -43,22 +43,22 @@ pub struct WorkerArgs {
     instance: Option<String>,
 }
 
-/// Runs one worker until it is idle, receives a signal, or loses its cloud. `handler` creates its job handler. Returns
-/// the process's exit code.
+/// Runs one worker until it is idle, receives a signal, or loses the connection to its parent. `make_handler`
+/// creates its job handler. Returns the process's exit code.
 ///
 /// # Errors
-/// The worker cannot start; the message names a remedy.
+/// The worker cannot start.
 pub fn worker<H: JobHandler>(
     settings: Settings,
     args: WorkerArgs,
-    handler: impl AsyncFnOnce(&Settings, Arc<dyn ObjectStore>) -> anyhow::Result<H>,
+    make_handler: impl AsyncFnOnce(&Settings, Arc<dyn ObjectStore>) -> anyhow::Result<H>,
 ) -> anyhow::Result<ExitCode> {
     let code = match (settings.cloud.kind, args.socket, args.instance) {
         (CloudKind::Local, Some(socket), Some(instance)) => {
             local::die_with_parent()?;
             run(async {
                 let ports = connect_to_parent(&settings, socket, InstanceId(instance)).await?;
-                let handler = handler(&settings, ports.objects.clone()).await?;
+                let handler = make_handler(&settings, ports.objects.clone()).await?;
                 serve(settings, ports, Arc::new(handler)).await
             })?
         }
@@ -66,7 +66,7 @@ pub fn worker<H: JobHandler>(
         #[cfg(feature = "aws")]
         (CloudKind::Aws, ..) => run(async {
             let ports = super::aws::worker_ports(&settings).await?;
-            let handler = handler(&settings, ports.objects.clone()).await?;
+            let handler = make_handler(&settings, ports.objects.clone()).await?;
             serve(settings, ports, Arc::new(handler)).await
         })?,
         #[cfg(not(feature = "aws"))]
@@ -111,7 +111,7 @@ async fn serve(settings: Settings, ports: WorkerPorts, handler: Arc<dyn JobHandl
         max_receives: settings.queue.max_receives,
     });
     let runner = runner.await?;
-    metadata.ready().await.context("ready report")?;
+    metadata.ready().await.context("report ready")?;
     tracing::info!(%instance, threads, "ready");
 
     let end = start_actors(&settings, born, (requests, polling), runner, metadata)?;
@@ -122,7 +122,7 @@ async fn serve(settings: Settings, ports: WorkerPorts, handler: Arc<dyn JobHandl
     Ok(())
 }
 
-/// Starts the three actors of a worker under a guardian, and returns a sender that ends them.
+/// Starts the three actors of a worker under a guardian, and returns a sender of `End`, which shuts them down.
 fn start_actors(
     settings: &Settings,
     born: Instant,
@@ -131,9 +131,9 @@ fn start_actors(
     metadata: Arc<dyn Metadata>,
 ) -> anyhow::Result<Sender<End>> {
     let mut guardian = Guardian::builder();
-    let supervisor = guardian.mailbox::<InstanceSupervisor>("instance supervisor");
-    let poller = guardian.mailbox::<QueuePoller>("queue poller");
-    let timer = guardian.mailbox::<IdleTimer>("idle timer");
+    let supervisor = guardian.actor_ref::<InstanceSupervisor>("instance supervisor");
+    let poller = guardian.actor_ref::<QueuePoller>("queue poller");
+    let timer = guardian.actor_ref::<IdleTimer>("idle timer");
 
     let rule = idle_stop(settings);
     let expired = supervisor.sender();
@@ -145,7 +145,7 @@ fn start_actors(
         drain_timeout: settings.worker.drain_timeout,
     };
     let peers = Peers::new(&poller, &timer);
-    // If it were rebuilt, the poller would still hold the messages of jobs that died with it.
+    // If the supervisor were rebuilt, the poller would still hold the messages of jobs that died with it.
     guardian.fail_fast(&supervisor, move |notice| {
         InstanceSupervisor::new(Arc::new(runner), limits, metadata, peers, notice)
     });
@@ -166,7 +166,7 @@ fn start_actors(
 
 /// Returns the rule by which the worker stops itself.
 fn idle_stop(settings: &Settings) -> IdleStop {
-    IdleStop { idle: settings.worker.idle_stop, paid: settings.fleet.billing_minimum }
+    IdleStop { idle: settings.worker.idle_stop, billing_minimum: settings.fleet.billing_minimum }
 }
 
 #[cfg(test)]
@@ -181,11 +181,11 @@ mod tests {
         testing::{Handler, World},
     };
 
-    /// A cloud in whose answer the supervisor panics.
-    struct Fatal;
+    /// A metadata service whose `interruption` panics, in the supervisor.
+    struct PanickingMetadata;
 
     #[async_trait]
-    impl Metadata for Fatal {
+    impl Metadata for PanickingMetadata {
         async fn instance_id(&self) -> CloudResult<InstanceId> {
             Ok(InstanceId("i-1".into()))
         }
@@ -219,19 +219,20 @@ mod tests {
             });
             let requests = (world.requests.clone(), world.queues.polling());
             let runner = runner.await.expect("started");
-            start_actors(&world.settings, Instant::now(), requests, runner, Arc::new(Fatal)).expect("started");
-            tokio::time::pause(); // the next question about interruptions comes at once
+            start_actors(&world.settings, Instant::now(), requests, runner, Arc::new(PanickingMetadata))
+                .expect("started");
+            tokio::time::pause(); // the next check for an interruption is due immediately
             world
         });
         assert_eq!(system.run_with_code().expect("it ran"), EXIT_SOFTWARE);
     }
 
     #[test]
-    fn the_idle_limit_and_what_is_paid_are_those_of_the_settings() {
+    fn idle_stop_uses_the_configured_limit_and_billing_minimum() {
         let mut settings = crate::testing::settings();
         settings.worker.idle_stop = Duration::from_secs(7);
         settings.fleet.billing_minimum = Duration::from_secs(60);
         let rule = idle_stop(&settings);
-        assert_eq!((rule.idle, rule.paid), (Duration::from_secs(7), Duration::from_secs(60)));
+        assert_eq!((rule.idle, rule.billing_minimum), (Duration::from_secs(7), Duration::from_secs(60)));
     }
 }

@@ -29,7 +29,7 @@ use fleet::Sampler;
 use photos::{Expectations, Photo};
 use report::Report;
 use tally::Tally;
-use verify::{Answered, StoreProbe};
+use verify::{Completed, StoreProbe};
 
 /// Upload photos as many clients at once, and report labels, latency, the fleet and the stored results.
 ///
@@ -114,7 +114,7 @@ async fn measure(args: &Args, settings: &Settings) -> anyhow::Result<Report> {
     let started = Instant::now();
     let sampler = Sampler::start(client.clone(), started).await;
     let mut tally = Tally::new(expectations.is_some());
-    let mut answered = Vec::new();
+    let mut completed = Vec::new();
     let first = Instant::now();
     let mut uploads = stream::iter(photos.iter().cycle().take(requests))
         .map(|photo| {
@@ -125,21 +125,21 @@ async fn measure(args: &Args, settings: &Settings) -> anyhow::Result<Report> {
     while let Some((photo, upload)) = uploads.next().await {
         let expected = expectations.as_ref().and_then(|e| e.of(photo));
         tally.add(&photo.relative, expected, &upload);
-        if let Ok(answer) = upload.outcome
-            && let Some(id) = answer.id
+        if let Ok(response) = upload.outcome
+            && let Some(id) = response.id
         {
-            answered.push(Answered { id, path: photo.path.clone(), label: answer.label });
+            completed.push(Completed { id, path: photo.path.clone(), label: response.label });
         }
         bar.inc(1);
     }
     let makespan = first.elapsed();
     bar.finish_and_clear();
 
-    let all_named = answered.len() == tally.completed() && !answered.is_empty();
+    let all_named = completed.len() == tally.completed() && !completed.is_empty();
     let different = photos.len().min(requests);
     let mut report = tally.report(url, (requests, args.concurrency), different, makespan);
     if all_named && !args.no_verify {
-        report.store = Some(verify::check(&client, store_probe.as_ref(), answered).await);
+        report.store = Some(verify::check(&client, store_probe.as_ref(), completed).await);
     }
     report.fleet = sampler.stop();
     Ok(report)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    actors::{guardian::Guardian, mailbox::Mailbox, queue_poller::QueuePoller, reply_router::ReplyRouter},
+    actors::{actor_ref::ActorRef, guardian::Guardian, queue_poller::QueuePoller, reply_router::ReplyRouter},
     results::Status,
     testing::World,
 };
@@ -31,11 +31,11 @@ fn client(world: &World) -> JobClient {
 
 fn client_and_hints(world: &World) -> (JobClient, Arc<Mutex<Vec<u64>>>) {
     let mut guardian = Guardian::builder();
-    let (fleet, hints) = (guardian.mailbox::<Hints>("fleet"), Arc::default());
+    let (fleet, hints) = (guardian.actor_ref::<Hints>("fleet"), Arc::default());
     let kept = Arc::clone(&hints);
     guardian.supervise(&fleet, move |_| Hints(Arc::clone(&kept)));
-    let router = guardian.mailbox::<ReplyRouter>("router");
-    let done = Mailbox::<QueuePoller>::new("nobody").sender();
+    let router = guardian.actor_ref::<ReplyRouter>("router");
+    let done = ActorRef::<QueuePoller>::new("nobody").sender();
     guardian.supervise(&router, move |notice| ReplyRouter::new(done.clone(), None, notice));
     guardian.start().expect("complete");
     let ports = Ports {
@@ -126,7 +126,7 @@ async fn a_job_that_nobody_does_ends_at_its_deadline_and_is_pending() {
     let error = client.submit(client.admit().expect("a place"), submission(1, b"x"), false).await.expect_err("late");
     assert!(matches!(error, SubmitError::Deadline { id: JobId(1), .. }), "{error}");
     assert_eq!(world.results.get(JobId(1)).await.expect("read").expect("a result").status, Status::Pending);
-    client.ready().await.expect("queue and store answer");
+    client.ready().await.expect("queue and store can be reached");
 }
 
 #[actix::test]
@@ -139,6 +139,17 @@ async fn the_fleet_is_told_when_uploads_wait_and_when_they_no_longer_do() {
     assert!(one.is_err() && two.is_err(), "nobody does them");
     tokio::task::yield_now().await; // the last hint arrives
     assert_eq!(*hints.lock().expect("hints"), [2, 2, 1, 0]);
+}
+
+#[actix::test]
+async fn the_fleet_is_told_when_a_client_hangs_up() {
+    let world = World::new().await;
+    let (client, hints) = client_and_hints(&world);
+    tokio::task::yield_now().await; // the actors start
+    let submit = client.submit(client.admit().expect("a place"), submission(1, b"x"), false);
+    tokio::time::timeout(Duration::from_millis(10), submit).await.expect_err("it hangs up");
+    tokio::task::yield_now().await;
+    assert_eq!(*hints.lock().expect("hints"), [1, 0]);
 }
 
 #[actix::test]

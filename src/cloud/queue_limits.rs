@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{CloudError, CloudResult, MAX_BATCH, Message};
 
-/// Largest body in bytes: in base64 it takes the 1 MiB of SQS.
+/// Largest body in bytes: encoded in base64, it fills SQS's limit of 1 MiB.
 pub(crate) const MAX_BODY: usize = (1 << 20) / 4 * 3;
 /// Longest long poll.
 const MAX_WAIT: Duration = Duration::from_secs(20);
@@ -58,35 +58,35 @@ mod tests {
 
     use super::*;
 
-    const MOMENT: Duration = Duration::from_nanos(1);
+    const NANOSECOND: Duration = Duration::from_nanos(1);
 
     fn message(bytes: usize, delay: Duration) -> Message {
         Message { body: Bytes::from(vec![0; bytes]), delay, ..Message::default() }
     }
 
     #[test]
-    fn a_message_may_be_as_large_and_as_late_as_the_limits() {
+    fn a_message_may_reach_the_limits_of_size_and_delay() {
         assert_eq!((MAX_BODY, MAX_DELAY.as_secs()), (786_432, 900), "1 MiB in base64, and 15 minutes");
         assert!(check_message("q", false, &message(MAX_BODY, MAX_DELAY)).is_ok());
         assert!(check_message("q", false, &message(MAX_BODY + 1, Duration::ZERO)).is_err());
-        assert!(check_message("q", false, &message(1, MAX_DELAY + MOMENT)).is_err());
+        assert!(check_message("q", false, &message(1, MAX_DELAY + NANOSECOND)).is_err());
     }
 
     #[test]
     fn a_group_is_for_fifo_queues_and_a_delay_for_others() {
         let grouped = |delay| Message { group: Some("g".into()), ..message(1, delay) };
         assert!(check_message("q", true, &grouped(Duration::ZERO)).is_ok());
-        assert!(check_message("q", true, &grouped(MOMENT)).is_err());
+        assert!(check_message("q", true, &grouped(NANOSECOND)).is_err());
         assert!(check_message("q", true, &message(1, Duration::ZERO)).is_err());
         assert!(check_message("q", false, &grouped(Duration::ZERO)).is_err());
     }
 
     #[test]
-    fn a_receive_and_a_visibility_timeout_may_be_as_long_as_the_limits() {
+    fn a_receive_and_a_visibility_timeout_may_reach_their_limits() {
         assert_eq!((MAX_BATCH, MAX_WAIT.as_secs(), MAX_VISIBILITY.as_secs()), (10, 20, 43_200));
         assert!(check_receive(1, Duration::ZERO).is_ok() && check_receive(MAX_BATCH, MAX_WAIT).is_ok());
         assert!(check_receive(0, MAX_WAIT).is_err() && check_receive(MAX_BATCH + 1, MAX_WAIT).is_err());
-        assert!(check_receive(1, MAX_WAIT + MOMENT).is_err());
-        assert!(check_visibility(MAX_VISIBILITY).is_ok() && check_visibility(MAX_VISIBILITY + MOMENT).is_err());
+        assert!(check_receive(1, MAX_WAIT + NANOSECOND).is_err());
+        assert!(check_visibility(MAX_VISIBILITY).is_ok() && check_visibility(MAX_VISIBILITY + NANOSECOND).is_err());
     }
 }

@@ -21,7 +21,7 @@
 //! `estimators` learns times for the policies, `decision_log` keeps decisions for display, and `event_log` encodes events
 //! for replay.
 //!
-//! # Promises
+//! # Invariants
 //!
 //! At every step:
 //!

@@ -1,4 +1,4 @@
-//! A request's body with a size limit, which can be drained after an early answer.
+//! A request's body with a size limit, which can be drained after an early response.
 
 use std::{
     cell::RefCell,
@@ -12,7 +12,7 @@ use actix_web::{error::PayloadError, web};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
-/// How much is read and discarded after an early answer, so that a client that is still sending receives the answer
+/// How much is read and discarded after an early response, so that a client that is still sending receives the response
 /// instead of a connection reset.
 const DRAIN_BYTES: usize = 64 << 20;
 /// How long it is read and discarded.

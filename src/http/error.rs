@@ -18,7 +18,7 @@ use crate::{
 /// `Retry-After` if the cause has no better value.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// Header with the ids of an answer's jobs, in the order of the files, separated by commas.
+/// Header with the ids of a response's jobs, in the order of the files, separated by commas.
 pub(super) const ID_HEADER: &str = "Rollcall-Id";
 
 /// The format of an error.
@@ -37,7 +37,7 @@ impl Style {
     }
 }
 
-/// An error and the details of its answer.
+/// An error and the details of its response.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) status: StatusCode,
@@ -100,7 +100,7 @@ impl Problem {
         Self { allow: Some(methods), ..self }
     }
 
-    /// Sets whether the connection is closed after the answer.
+    /// Sets whether the connection is closed after the response.
     pub(super) fn close_connection(self, close: bool) -> Self {
         Self { close, ..self }
     }
@@ -132,7 +132,7 @@ impl Problem {
         one_line(&self.detail)
     }
 
-    /// Returns the answer.
+    /// Returns the response.
     pub(super) fn respond(&self, style: Style) -> HttpResponse {
         if self.status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(detail = %self.detail, "request failed");

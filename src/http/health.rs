@@ -13,7 +13,7 @@ use super::{
 /// `Retry-After` of a node that is not ready.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// `GET /healthz`: whether the process answers.
+/// `GET /healthz`: whether the process responds.
 pub(super) async fn alive() -> HttpResponse {
     text("ok\n")
 }

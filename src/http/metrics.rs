@@ -26,8 +26,8 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?
         .install_recorder()?;
-    describe_counter!(REQUESTS, "Requests answered, by route, method and status");
-    describe_histogram!(SECONDS, "Seconds from a request's head to its answer's head, by route and method");
+    describe_counter!(REQUESTS, "Requests handled, by route, method and status");
+    describe_histogram!(SECONDS, "Seconds from a request's head to the response's head, by route and method");
     describe_counter!(UPLOADED, "Bytes of request bodies received");
     Ok(handle)
 }
@@ -38,7 +38,7 @@ pub(super) fn uploaded(bytes: usize) {
 }
 
 /// Middleware that counts and times every request.
-#[expect(clippy::disallowed_methods, reason = "measures how long an answer takes")]
+#[expect(clippy::disallowed_methods, reason = "measures how long a response takes")]
 pub(super) async fn observe(
     req: ServiceRequest,
     next: Next<impl MessageBody>,

@@ -1,7 +1,6 @@
-//! HTTP: uploads and their answers, people, the fleet, health, and the page. The handlers reach the actors only through
-//! [`WebTier`]. The reference is `docs/api.md`.
+//! HTTP: uploads and their responses, people, the fleet, health, and the page. The handlers reach the actors only
+//! through [`WebTier`]. The reference is `docs/api.md`.
 
-mod answer;
 mod body;
 mod error;
 mod fleet;
@@ -11,6 +10,7 @@ mod names;
 mod origin_guard;
 mod pages;
 mod people;
+mod recognition_body;
 mod recognitions;
 mod state;
 mod upload;
@@ -29,7 +29,7 @@ pub use web_tier::WebTier;
 
 /// How long a client may take to send a request's head, so that idle connections do not pile up.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an idle connection is kept after an answer.
+/// How long an idle connection is kept after a response.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Requests that are still running this long after the server was asked to stop are dropped; their jobs continue.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -113,7 +113,7 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
     .default_service(web::to(unknown_route));
 }
 
-/// Creates a resource that answers methods other than `allow` with 405.
+/// Creates a resource that responds to methods other than `allow` with 405.
 fn resource(path: &'static str, allow: &'static str) -> actix_web::Resource {
     web::resource(path).default_service(web::to(move |req: HttpRequest| async move {
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} has no {}; use {allow}", req.path(), req.method()))
@@ -126,8 +126,8 @@ async fn unknown_route(req: HttpRequest) -> HttpResponse {
     Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", req.path())).respond(Style::of(req.path()))
 }
 
-/// Returns the default headers: the page loads nothing from other origins and cannot be framed; answers are not cached
-/// unless they say otherwise.
+/// Returns the default headers: the page loads nothing from other origins and cannot be framed; responses are not
+/// cached unless they say otherwise.
 fn security_headers() -> middleware::DefaultHeaders {
     middleware::DefaultHeaders::new()
         .add((

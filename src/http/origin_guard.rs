@@ -27,7 +27,7 @@ pub(super) async fn check<B: MessageBody>(
     }
 }
 
-/// Returns the answer to a request that is rejected.
+/// Returns the response to a request that is rejected.
 fn refusal(req: &ServiceRequest) -> Option<HttpResponse> {
     let text = |name| req.headers().get(name).map(|value: &header::HeaderValue| value.to_str().unwrap_or_default());
     let loopback =

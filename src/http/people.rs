@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    answer::recognition,
     error::Problem,
+    recognition_body::recognition,
     state::State,
     upload::{ReceivedFile, receive},
     web_tier::Upload,

@@ -10,8 +10,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{
-    answer::Answer,
     error::{ID_HEADER, Problem, Style, location, one_line},
+    recognition_body::RecognitionBody,
     state::State,
     upload::{Received, ReceivedFile, header_text, receive},
     web_tier::Upload,
@@ -21,13 +21,13 @@ use crate::{client::Admission, job::JobId, recognition::RECOGNISE, results::keys
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const MAX_KEY: usize = 255;
 
-/// One file's answer.
+/// The outcome for one file.
 struct Outcome {
     file: String,
-    result: Result<Answer, Problem>,
+    result: Result<RecognitionBody, Problem>,
 }
 
-/// `POST /`: answers with one line of text per file.
+/// `POST /`: responds with one line of text per file.
 pub async fn plain(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
     let outcomes = async {
         let (received, key) = receive_all(&req, payload, &state).await?;
@@ -43,7 +43,7 @@ pub async fn plain(req: HttpRequest, payload: web::Payload, state: web::Data<Sta
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").insert_header((ID_HEADER, ids)).body(lines.join("\n"))
 }
 
-/// `POST /v1/recognitions`: answers with one object for one file, and with `{"recognitions": […]}` for several.
+/// `POST /v1/recognitions`: responds with one object for one file, and with `{"recognitions": […]}` for several.
 pub async fn create(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let (received, key) = receive_all(&req, payload, &state).await?;
     let wait = !prefers_async(header_text(&req, header::HeaderName::from_static("prefer")));
@@ -53,31 +53,31 @@ pub async fn create(req: HttpRequest, payload: web::Payload, state: web::Data<St
         join_all(received.files.into_iter().map(|file| queue(&state, file, key))).await
     };
     let single = outcomes.len() == 1;
-    let mut answers: Vec<Answer> = unless_all_failed(outcomes)?
+    let mut bodies: Vec<RecognitionBody> = unless_all_failed(outcomes)?
         .into_iter()
-        .map(|outcome| outcome.result.unwrap_or_else(|problem| Answer::failed(outcome.file, &problem)))
+        .map(|outcome| outcome.result.unwrap_or_else(|problem| RecognitionBody::failed(outcome.file, &problem)))
         .collect();
 
     let mut response = HttpResponse::build(if wait { StatusCode::OK } else { StatusCode::ACCEPTED });
-    response.insert_header((ID_HEADER, ids(&answers)));
+    response.insert_header((ID_HEADER, ids(&bodies)));
     if !wait {
         response.insert_header(("Preference-Applied", "respond-async"));
     }
     if !single {
-        return Ok(response.json(json!({ "recognitions": answers })));
+        return Ok(response.json(json!({ "recognitions": bodies })));
     }
-    let answer = answers.remove(0);
-    if let (false, Some(id)) = (wait, &answer.id) {
+    let body = bodies.remove(0);
+    if let (false, Some(id)) = (wait, &body.id) {
         response.insert_header((header::LOCATION, format!("/v1/recognitions/{id}")));
     }
-    Ok(response.json(answer))
+    Ok(response.json(body))
 }
 
 /// `GET /v1/recognitions/{id}`: returns what is known of a job, pending or not.
 pub async fn find(path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let id = parse_id(&path)?;
     let result = state.web.result(id).await?.ok_or_else(|| no_such_job(id))?;
-    Ok(HttpResponse::Ok().json(Answer::stored(result)?))
+    Ok(HttpResponse::Ok().json(RecognitionBody::stored(result)?))
 }
 
 /// `DELETE /v1/recognitions/{id}`: deletes image, label and result.
@@ -107,19 +107,19 @@ async fn wait_for_all(state: &State, files: Vec<ReceivedFile>, key: Option<JobId
     join_all(files.into_iter().map(|file| wait_for(state, file, key))).await
 }
 
-/// Recognises one file and waits for the answer.
+/// Recognises one file and waits for the reply.
 async fn wait_for(state: &State, file: ReceivedFile, key: Option<JobId>) -> Outcome {
     let name = file.name.clone();
     let result = async {
         file.check(state.web.settings().recognition.max_pixels)?;
         let (admission, upload) = job(file, key);
         let file = upload.file.clone();
-        Answer::replied(file, state.web.submit(admission, upload, key.is_some()).await?)
+        RecognitionBody::replied(file, state.web.submit(admission, upload, key.is_some()).await?)
     };
     Outcome { file: name, result: result.await }
 }
 
-/// Queues one file and answers with its id. A retry finds the job of the first request.
+/// Queues one file without waiting for the reply. A retry finds the job of the first request.
 async fn queue(state: &State, file: ReceivedFile, key: Option<JobId>) -> Outcome {
     let name = file.name.clone();
     let result = async {
@@ -127,12 +127,12 @@ async fn queue(state: &State, file: ReceivedFile, key: Option<JobId>) -> Outcome
         if let Some(id) = key
             && let Some(result) = state.web.result(id).await?
         {
-            return Answer::stored(result);
+            return RecognitionBody::stored(result);
         }
         let (admission, upload) = job(file, key);
         let (id, file) = (upload.id, upload.file.clone());
         state.web.submit_async(admission, upload).await?;
-        Ok(Answer::pending(id, file))
+        Ok(RecognitionBody::pending(id, file))
     };
     Outcome { file: name, result: result.await }
 }
@@ -142,24 +142,24 @@ fn job(file: ReceivedFile, key: Option<JobId>) -> (Admission, Upload) {
     (file.admission, Upload { id, kind: RECOGNISE, file: file.name, image: file.bytes })
 }
 
-/// Returns the first file's problem if no file has an answer.
+/// Returns the first file's problem if every file has failed.
 fn unless_all_failed(mut outcomes: Vec<Outcome>) -> Result<Vec<Outcome>, Problem> {
     if outcomes.iter().any(|outcome| outcome.result.is_ok()) {
         return Ok(outcomes);
     }
     match outcomes.remove(0).result {
         Err(problem) => Err(problem),
-        Ok(_) => unreachable!("no outcome is an answer"),
+        Ok(_) => unreachable!("every outcome is a problem"),
     }
 }
 
-fn ids<'a>(answers: impl IntoIterator<Item = &'a Answer>) -> String {
-    answers.into_iter().filter_map(|answer| answer.id.as_deref()).collect::<Vec<_>>().join(",")
+fn ids<'a>(bodies: impl IntoIterator<Item = &'a RecognitionBody>) -> String {
+    bodies.into_iter().filter_map(|body| body.id.as_deref()).collect::<Vec<_>>().join(",")
 }
 
 fn line(outcome: &Outcome, style: ReplyStyle) -> String {
     let said = match &outcome.result {
-        Ok(answer) => one_line(answer.label().unwrap_or_default()),
+        Ok(body) => one_line(body.label().unwrap_or_default()),
         Err(problem) => format!("error: {}", problem.line()),
     };
     match style {
@@ -178,7 +178,7 @@ fn prefers_async(prefer: &str) -> bool {
 
 /// Returns the id of the job that a client's key and image stand for: the first 128 bits of the SHA-256 of the key, a
 /// zero byte (which no key contains) and the image. The same key with another image is another job, so it never gets
-/// the answer for the first image.
+/// the result for the first image.
 fn job_id_of_key(key: &[u8], image: &[u8]) -> Result<JobId, Problem> {
     if key.is_empty() || key.len() > MAX_KEY || !key.iter().all(u8::is_ascii_graphic) {
         return Err(Problem::bad_request(format!("an Idempotency-Key is 1 to {MAX_KEY} visible ASCII characters")));
@@ -237,7 +237,7 @@ mod tests {
 
         let mixed = vec![
             failed("a.jpg", Problem::too_large("x")),
-            Outcome { file: "b.jpg".into(), result: Ok(Answer::pending(JobId(1), "b.jpg".into())) },
+            Outcome { file: "b.jpg".into(), result: Ok(RecognitionBody::pending(JobId(1), "b.jpg".into())) },
         ];
         assert_eq!(unless_all_failed(mixed).expect("kept").len(), 2);
     }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    actors::{guardian::Guardian, mailbox::Mailbox, queue_poller::QueuePoller, reply_router::ReplyRouter},
+    actors::{actor_ref::ActorRef, guardian::Guardian, queue_poller::QueuePoller, reply_router::ReplyRouter},
     client::{JobClient, Options},
     cloud::{Depth, Queue},
     fleet::{Counts, view::FleetView},
@@ -38,8 +38,8 @@ fn state_with(
     metrics: PrometheusHandle,
 ) -> web::Data<State> {
     let mut guardian = Guardian::builder();
-    let router = guardian.mailbox::<ReplyRouter>("router");
-    let done = Mailbox::<QueuePoller>::new("nobody").sender();
+    let router = guardian.actor_ref::<ReplyRouter>("router");
+    let done = ActorRef::<QueuePoller>::new("nobody").sender();
     guardian.supervise(&router, move |notice| ReplyRouter::new(done.clone(), None, notice));
     guardian.start().expect("complete");
     let ports =
@@ -69,7 +69,7 @@ fn node(world: &World) -> web::Data<State> {
     state(world, world.settings.clone(), world.requests.clone(), world.results.clone())
 }
 
-/// Creates a server that answers requests in this process. It is a macro, because the type of the server cannot be
+/// Creates a server that handles requests in this process. It is a macro, because the type of the server cannot be
 /// named.
 macro_rules! server {
     ($state:expr) => {
@@ -170,8 +170,8 @@ async fn jobs_are_accepted_asynchronously_and_named_in_order() {
     assert_eq!((accepted.status().as_u16(), header(&accepted, "preference-applied")), (202, Some("respond-async")));
     assert_eq!(header(&accepted, "location"), None, "there are several results");
     let ids = header(&accepted, "rollcall-id").expect("ids").to_owned();
-    let answer = json(accepted).await;
-    let (a, text, b) = (&answer["recognitions"][0], &answer["recognitions"][1], &answer["recognitions"][2]);
+    let body = json(accepted).await;
+    let (a, text, b) = (&body["recognitions"][0], &body["recognitions"][1], &body["recognitions"][2]);
     let id = |of: &Value| of["id"].as_str().expect("an id").to_owned();
     assert_eq!(ids, format!("{},{}", id(a), id(b)));
     assert_eq!((&a["file"], &a["status"], &b["file"]), (&"a.png".into(), &"pending".into(), &"b.png".into()));
@@ -262,10 +262,10 @@ async fn forms_are_read_within_their_limits() {
         ("an upload beyond the limit", vec![(A, &big)], 413),
     ] {
         let request = upload("/v1/recognitions", &parts).insert_header(("Prefer", "respond-async"));
-        let answer = call_service(&server, request.to_request()).await;
-        assert_eq!(answer.status(), status, "{what}");
+        let response = call_service(&server, request.to_request()).await;
+        assert_eq!(response.status(), status, "{what}");
         if what == "one of two files was chosen" {
-            assert_eq!(json(answer).await["file"], "a.png", "an empty slot is no file");
+            assert_eq!(json(response).await["file"], "a.png", "an empty slot is no file");
         }
     }
 }

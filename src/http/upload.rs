@@ -42,8 +42,8 @@ pub struct ReceivedFile {
 }
 
 impl ReceivedFile {
-    /// Checks the image's header, and that a JPEG is complete, so that most files that cannot be decoded are refused before
-    /// they are queued.
+    /// Checks the image's header, and that a JPEG is complete, so that most files that cannot be decoded are refused
+    /// before they are queued.
     pub fn check(&self, max_pixels: u64) -> Result<(), Problem> {
         if self.bytes.is_empty() {
             return Err(Problem::bad_request(format!("the file {} is empty", self.name)));
@@ -135,7 +135,8 @@ async fn read_form(
         };
         let bytes = collect(&mut field, web, &mut admission, |error| form_problem(error, http)).await?;
         if bytes.is_empty() && raw_name.is_empty() {
-            next_admission = Some(admission); // no file was chosen in a browser's form; the next file uses this admission
+            // No file was chosen in a browser's form; the next file uses this admission.
+            next_admission = Some(admission);
             continue;
         }
         received.files.push(ReceivedFile { name: safe_file_name(&raw_name), bytes, admission });

@@ -156,7 +156,7 @@ impl JobRunner {
         let reply = Reply { id: job.id, outcome, worker: self.options.instance.clone(), worker_ms: *worker_ms };
         let body = wire::to_bytes(&reply).map_err(|e| CloudError::Invalid(e.to_string()))?;
         let sent = queue.send(vec![Message { body, ..Message::default() }]).await.pop();
-        sent.unwrap_or_else(|| Err(CloudError::Unavailable("the queue did not answer".into())))
+        sent.unwrap_or_else(|| Err(CloudError::Unavailable("the queue returned no result".into())))
     }
 
     async fn reply_queue(&self, name: &str) -> CloudResult<Arc<dyn Queue>> {

@@ -42,8 +42,8 @@ async fn a_thousand_images_take_at_most_two_calls_of_sqs_each() {
     let client = reqwest::Client::new();
     let url = node.url("/");
     let upload = async |n: usize| {
-        let answer = client.post(&url).multipart(form(&[(&format!("{n}.png"), &image)])).send().await;
-        assert_eq!(status_and_text(answer.expect("an answer")).await.0, 200, "image {n}");
+        let response = client.post(&url).multipart(form(&[(&format!("{n}.png"), &image)])).send().await;
+        assert_eq!(status_and_text(response.expect("a response")).await.0, 200, "image {n}");
     };
     stream::iter(0..CONCURRENCY).for_each_concurrent(CONCURRENCY, &upload).await; // a warm-up
     let counts = || [cluster.node_calls.counts(), cluster.worker_calls.counts()];
@@ -62,9 +62,9 @@ async fn a_thousand_images_take_at_most_two_calls_of_sqs_each() {
     println!("all calls for {IMAGES} images: {:?}", by_kind(&before, &after));
     assert!(carried <= 2 * IMAGES, "{carried} calls for {IMAGES} images: {}", each.join(", "));
     let described = describes(&cluster).await - described;
-    let by_the_clock = took.as_secs_f64() / DESCRIBE_EVERY.as_secs_f64();
-    println!("{described} descriptions in that time; {by_the_clock:.0} by the clock");
-    assert!(described as f64 <= by_the_clock + 2.0, "{described} descriptions in {took:?}");
+    let scheduled = took.as_secs_f64() / DESCRIBE_EVERY.as_secs_f64();
+    println!("{described} descriptions in that time; {scheduled:.0} at the configured interval");
+    assert!(described as f64 <= scheduled + 2.0, "{described} descriptions in {took:?}");
 }
 
 /// Starts a cluster whose workers are all ready and have processed such an image. Returns it with its node.
@@ -84,7 +84,7 @@ async fn busy_cluster(image: &[u8]) -> (Cluster, Node) {
     });
     assert!(join_all(uploads).await.iter().all(|status| *status == 200));
     wait_until("every worker is ready", TIMEOUT, async || {
-        let fleet = reqwest::get(node.url("/v1/fleet")).await.expect("an answer");
+        let fleet = reqwest::get(node.url("/v1/fleet")).await.expect("a response");
         fleet.json::<Value>().await.expect("JSON")["counts"]["running"] == WORKERS
     })
     .await;
@@ -101,9 +101,9 @@ async fn no_worker_holds_a_job_that_an_idle_one_could_do() {
         let uploads = (0..WORKERS * THREADS).map(|n| {
             let (url, image) = (node.url("/v1/recognitions"), &image);
             async move {
-                let answer = post(&url, form(&[(&format!("{round}-{n}.png"), image)])).await;
-                let seen: Value = answer.json().await.expect("JSON");
-                seen["worker"].as_str().unwrap_or_else(|| panic!("{seen}")).to_owned()
+                let response = post(&url, form(&[(&format!("{round}-{n}.png"), image)])).await;
+                let body: Value = response.json().await.expect("JSON");
+                body["worker"].as_str().unwrap_or_else(|| panic!("{body}")).to_owned()
             }
         });
         let mut by_worker = BTreeMap::<String, usize>::new();
@@ -151,10 +151,10 @@ async fn a_cluster_at_rest_calls_at_its_own_pace() {
     }
     let docs = std::fs::read_to_string("docs/aws.md").expect("the documentation");
     let docs = docs.split_whitespace().collect::<Vec<_>>().join(" ");
-    for (call, stated, words) in AT_REST {
+    for (call, stated, phrase) in AT_REST {
         let n = calls.get(call).copied().unwrap_or(0);
         assert!(2 * n >= stated, "{call}: {n} in {minutes:.1} minutes at rest, of {calls:?}");
-        assert!(docs.contains(&format!("{stated} {words}")), "docs/aws.md states other calls than {stated} {words}");
+        assert!(docs.contains(&format!("{stated} {phrase}")), "docs/aws.md states other calls than {stated} {phrase}");
     }
     node.end();
 }

@@ -18,8 +18,8 @@ async fn upload(node: &Node) {
     let uploads = (0..UPLOADS).map(|n| {
         let (url, image) = (&url, &image);
         async move {
-            let answer = post(url, form(&[(&format!("test_{n}.png"), image)])).await;
-            assert_eq!(status_and_text(answer).await.0, 200, "upload {n}");
+            let response = post(url, form(&[(&format!("test_{n}.png"), image)])).await;
+            assert_eq!(status_and_text(response).await.0, 200, "upload {n}");
         }
     });
     join_all(uploads).await;
@@ -56,8 +56,8 @@ async fn all_stop(cluster: &Cluster, cap: usize) {
 }
 
 async fn assert_most(watch: FleetWatch, cap: usize) {
-    let (most, looks) = watch.end().await;
-    println!("cap {cap}: at most {most} instances in {looks} looks");
+    let (most, samples) = watch.end().await;
+    println!("cap {cap}: at most {most} instances in {samples} samples");
     assert_eq!(most, cap, "the cap is reached and never exceeded");
 }
 

@@ -1,4 +1,4 @@
-//! Instances on EC2 under adverse conditions: missing capacity, throttling, quotas, lost answers, interruption notices.
+//! Instances on EC2 under adverse conditions: no capacity, throttling, quotas, lost responses, interruption notices.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ async fn where_one_type_has_no_capacity_the_next_is_launched_and_the_first_is_le
     assert_eq!(compute.launch("one", 2).await.expect("the other type").len(), 2);
     assert_eq!(launches(&ec2).await, 2);
     assert_eq!(compute.launch("two", 1).await.expect("the other type").len(), 1);
-    assert_eq!(launches(&ec2).await, 3, "the lost type is remembered, not asked again");
+    assert_eq!(launches(&ec2).await, 3, "the type without capacity is remembered and not requested again");
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn what_one_type_cannot_fill_the_next_one_does() {
     assert_eq!(ids.len(), 5);
     assert_eq!(compute.launch("five", 5).await.expect("the same"), ids);
     assert_eq!(compute.describe().await.expect("described").len(), 5);
-    assert_eq!(launches(&ec2).await, 2, "what is known is not asked again");
+    assert_eq!(launches(&ec2).await, 2, "a repeated token launches nothing");
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn throttling_and_faults_are_told_at_once_and_the_same_token_goes_on() {
             _ => matches!(refused, CloudError::Quota(_)),
         };
         assert!(right && refused.retryable(), "{code}: {refused:?}");
-        assert_eq!(launches(&ec2).await, before + 1, "{code}: no retries that nobody asked for");
+        assert_eq!(launches(&ec2).await, before + 1, "{code}: one call per launch, without retries");
         assert_eq!(compute.launch(code, 1).await.expect("launched").len(), 1);
     }
     assert_eq!(compute.describe().await.expect("described").len(), 3);
@@ -112,7 +112,7 @@ async fn a_quota_reached_half_way_leaves_what_was_launched() {
 async fn a_launch_whose_answer_was_lost_is_not_made_twice() {
     let (ec2, first) = fleet(options()).await;
     let ids = first.launch("lost", 2).await.expect("launched");
-    // A controller that knows nothing of the answer, as after a broken connection.
+    // A controller that has not received the response, as after a broken connection.
     let again = Ec2Compute::new(ec2_client(&rollcall_testing::emulators::sdk(&ec2.url).await), options());
     assert_eq!(again.launch("lost", 2).await.expect("the same"), ids);
     assert_eq!(again.describe().await.expect("described").len(), 2);
@@ -198,10 +198,10 @@ async fn an_instance_knows_itself_its_notice_and_how_to_stop() {
     assert_eq!(metadata.interruption().await, Ok(None));
     let notice = json!({"id": id.0, "notice": {"action": "terminate", "time": "2026-01-01T00:00:00Z"}});
     ec2.post_control("/notice", notice).await;
-    let notice = metadata.interruption().await.expect("asked").expect("a notice");
+    let notice = metadata.interruption().await.expect("a response").expect("a notice");
     assert!(notice.reason.contains("terminate"), "{notice:?}");
 
-    // When a whole fleet stops at once, AWS throttles; an instance that gave up would run, and cost money, for ever.
+    // When a whole fleet stops at once, AWS throttles; an instance that gave up would keep running and costing money.
     let throttled = json!([{"action": "StopInstances", "code": "RequestLimitExceeded", "status": 503, "times": 2}]);
     ec2.post_control("/faults", throttled).await;
     assert_eq!(metadata.stop_self().await, Ok(()));

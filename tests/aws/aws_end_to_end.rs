@@ -1,4 +1,4 @@
-//! From the upload to the answer on SQS, S3 and EC2: a web node, a controller, and real worker processes behind the
+//! From the upload to the response on SQS, S3 and EC2: a web node, a controller, and real worker processes behind the
 //! emulator's instances.
 
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
@@ -23,15 +23,15 @@ use serde_json::Value;
 const TIMEOUT: Duration = Duration::from_secs(120);
 const ALIVE: [&str; 4] = ["pending", "running", "stopping", "stopped"];
 
-/// Sends `n` uploads at the same time, and checks that all are answered correctly.
+/// Sends `n` uploads at the same time, and checks that all responses are correct.
 async fn upload(node: &Node, n: usize) {
     let url = node.url("/");
     let photos = [(photo(MACRON), "Emmanuel_Macron"), (photo(ARDERN), "Jacinda_Ardern")];
     let uploads = (0..n).map(|i| {
         let ((bytes, label), url) = (&photos[i % 2], &url);
         async move {
-            let answer = post(url, form(&[(&format!("test_{i}.jpg"), bytes)])).await;
-            assert_eq!(uploads::status_and_text(answer).await, (200, (*label).to_owned()), "upload {i}");
+            let response = post(url, form(&[(&format!("test_{i}.jpg"), bytes)])).await;
+            assert_eq!(uploads::status_and_text(response).await, (200, (*label).to_owned()), "upload {i}");
         }
     });
     join_all(uploads).await;
@@ -119,7 +119,7 @@ async fn each_web_node_has_a_reply_queue_of_its_own_that_goes_with_it() {
     tokio::join!(upload(&living, 12), upload(&ending, 20));
     // A node counts every reply that it receives.
     for (node, uploads) in [(&living, 12), (&ending, 20)] {
-        let metrics = reqwest::get(node.url("/metrics")).await.expect("an answer").text().await.expect("text");
+        let metrics = reqwest::get(node.url("/metrics")).await.expect("a response").text().await.expect("text");
         let received = metrics.lines().find_map(|line| line.strip_prefix("rollcall_worker_seconds_count "));
         assert_eq!(received, Some(uploads.to_string().as_str()), "replies to its own uploads and no others");
     }
@@ -193,8 +193,8 @@ async fn epoch(cluster: &Cluster) -> u64 {
 /// Returns the launch token of each instance.
 async fn tokens(cluster: &Cluster) -> Vec<String> {
     let ec2 = ec2_client(&rollcall_testing::emulators::sdk(&cluster.ec2.url).await);
-    let answer = ec2.describe_instances().send().await.expect("a description");
-    let instances = answer.reservations().iter().flat_map(|r| r.instances());
+    let response = ec2.describe_instances().send().await.expect("a description");
+    let instances = response.reservations().iter().flat_map(|r| r.instances());
     let token = |instance: &Instance| {
         let tag = instance.tags().iter().find(|tag| tag.key() == Some("rollcall:token")).expect("a token");
         tag.value().expect("a value").to_owned()
@@ -305,16 +305,16 @@ async fn when_ec2_refuses_launches_it_is_not_hammered_and_the_uploads_wait_for_i
         let refused = serde_json::json!([{ "action": "RunInstances", "code": code, "status": status, "times": 1000 }]);
         cluster.ec2.post_control("/faults", refused).await;
         let began = std::time::Instant::now();
-        let moody = async {
-            wait_until("it was refused and asked again", TIMEOUT, async || launches().await >= before + 3).await;
+        let refusals = async {
+            wait_until("it was refused and called again", TIMEOUT, async || launches().await >= before + 3).await;
             tokio::time::sleep(COUNTED.saturating_sub(began.elapsed())).await;
             // The rate limit that AWS publishes for RunInstances: a burst of five, then two per second.
             let allowed = 5.0 + 2.0 * began.elapsed().as_secs_f64();
-            let asked = launches().await - before;
-            assert!(asked as f64 <= allowed, "{code}: {asked} launches where {allowed:.0} are allowed");
+            let attempts = launches().await - before;
+            assert!(attempts as f64 <= allowed, "{code}: {attempts} launches where {allowed:.0} are allowed");
             cluster.ec2.post_control("/faults", serde_json::json!([])).await;
         };
-        tokio::join!(upload(&node, 4), moody);
+        tokio::join!(upload(&node, 4), refusals);
         wait_until("idle instances stop", TIMEOUT, async || cluster.count(&["running", "pending"]).await == 0).await;
         let gone: Vec<String> = cluster.instances().await.into_iter().map(|(id, _)| id).collect();
         for id in gone {

@@ -1,11 +1,11 @@
-//! Calls that fail, are throttled, are cut off, or are applied without an answer: nothing is lost, nothing is done
+//! Calls that fail, are throttled, are cut off, or are applied without a response: nothing is lost, nothing is done
 //! twice.
 
 use std::{collections::HashSet, time::Duration};
 
 use crate::support::{
     lossy_proxy::LossyProxy,
-    wire::{faults, lost_answer, rules, struck, tally},
+    wire::{faults, lost_response, rules, tally, times_fired},
 };
 use backon::{ExponentialBuilder, Retryable as _};
 use rollcall::{
@@ -116,7 +116,7 @@ async fn a_service_that_takes_less_in_one_call_gets_more_calls() {
     let messages = (0..10).map(|n| Message { body: n.to_string().into(), ..Message::default() });
     assert!(queue.send(messages.collect()).await.iter().all(Result::is_ok));
     assert_eq!(queue.depth().await.expect("a depth").total(), 10);
-    assert!(struck(&proxy).await > 0, "the limit was real");
+    assert!(times_fired(&proxy).await > 0, "the limit was real");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,7 +154,7 @@ async fn a_repeated_conditional_write_does_not_take_another_writers_object_for_i
     rules(&proxy, failed).await;
     let ours = store.put("faults", "lease", "ours".into(), Precondition::Absent).await;
     assert!(matches!(ours, Err(CloudError::Conflict(_))), "{ours:?}");
-    assert_eq!(struck(&proxy).await, 1, "the fault was real");
+    assert_eq!(times_fired(&proxy).await, 1, "the fault was real");
     assert_eq!(store.get("faults", "lease").await.expect("there").bytes, "theirs");
 }
 
@@ -169,7 +169,7 @@ async fn a_launch_without_an_answer_is_made_once() {
         ..Ec2Options::default()
     };
     let compute = Ec2Compute::new(ec2_client(&rollcall_testing::emulators::sdk(&proxy.url).await), options);
-    rules(&proxy, lost_answer("ec2", "RunInstances")).await;
+    rules(&proxy, lost_response("ec2", "RunInstances")).await;
     let lost = compute.launch("token", 2).await;
     assert!(matches!(lost, Err(CloudError::Unavailable(_))), "{lost:?}");
     let ids = compute.launch("token", 2).await.expect("launched");
@@ -178,5 +178,5 @@ async fn a_launch_without_an_answer_is_made_once() {
     let mut ids = ids;
     ids.sort();
     assert_eq!(seen, ids);
-    assert_eq!(struck(&proxy).await, 1, "the fault was real");
+    assert_eq!(times_fired(&proxy).await, 1, "the fault was real");
 }

@@ -96,7 +96,7 @@ fn differences(role: &str, granted: &BTreeSet<String>, used: &BTreeSet<String>) 
 }
 
 async fn get(node: &Node, path: &str) -> serde_json::Value {
-    reqwest::get(node.url(path)).await.expect("an answer").json().await.expect("JSON")
+    reqwest::get(node.url(path)).await.expect("a response").json().await.expect("JSON")
 }
 
 /// Sends every kind of request that makes a node or a worker call AWS.
@@ -105,22 +105,22 @@ async fn call_every_endpoint(web: &Node) {
     // A photo that is too large for a message, and one whose client does not wait.
     let large = uploads::encode(noise(), image::ImageFormat::Png);
     assert!(large.len() > 200 << 10);
-    let answer = post(&web.url("/v1/recognitions"), form(&[("large.png", &large)])).await;
-    assert_eq!(answer.status(), 200);
+    let response = post(&web.url("/v1/recognitions"), form(&[("large.png", &large)])).await;
+    assert_eq!(response.status(), 200);
     let photo = photo(MACRON);
-    let answer = client.post(web.url("/v1/recognitions")).header("Prefer", "respond-async");
-    let answer = answer.multipart(form(&[("later.jpg", &photo)])).send().await.expect("an answer");
-    assert_eq!(answer.status(), 202);
-    let path = answer.headers()["location"].to_str().expect("text").to_owned();
+    let response = client.post(web.url("/v1/recognitions")).header("Prefer", "respond-async");
+    let response = response.multipart(form(&[("later.jpg", &photo)])).send().await.expect("a response");
+    assert_eq!(response.status(), 202);
+    let path = response.headers()["location"].to_str().expect("text").to_owned();
     wait_until("it is done", TIMEOUT, async || get(web, &path).await["status"] == "done").await;
-    let deleted = client.delete(web.url(&path)).send().await.expect("an answer");
+    let deleted = client.delete(web.url(&path)).send().await.expect("a response");
     assert_eq!(deleted.status(), 204);
     // A person is added and removed.
     let person = reqwest::multipart::Form::new().text("name", "Ada").part("photos", uploads::file("a.jpg", &photo));
     assert_eq!(post(&web.url("/v1/people"), person).await.status(), 201);
     let large = reqwest::multipart::Form::new().text("name", "Ada").part("photos", uploads::file("a.png", &large));
     assert_eq!(post(&web.url("/v1/people"), large).await.status(), 422);
-    assert_eq!(client.delete(web.url("/v1/people/Ada")).send().await.expect("an answer").status(), 204);
+    assert_eq!(client.delete(web.url("/v1/people/Ada")).send().await.expect("a response").status(), 204);
 }
 
 /// Returns an image that no format compresses well.

@@ -1,4 +1,4 @@
-//! Credentials are in no log, no object and no answer.
+//! Credentials are in no log, no object and no response.
 
 use std::time::Duration;
 
@@ -48,13 +48,13 @@ async fn no_secret_is_in_any_log_object_or_answer() {
     let refused =
         serde_json::json!([{ "action": "DescribeInstances", "code": "AuthFailure", "status": 401, "times": 3 }]);
     cluster.ec2.post_control("/faults", refused).await;
-    wait_until("a refused call is told of", TIMEOUT, async || {
-        let fleet = reqwest::get(node.url("/v1/fleet")).await.expect("an answer").text().await.expect("text");
+    wait_until("a refused call is reported", TIMEOUT, async || {
+        let fleet = reqwest::get(node.url("/v1/fleet")).await.expect("a response").text().await.expect("text");
         fleet.contains("AuthFailure")
     })
     .await;
     for path in ["/v1/fleet", "/v1/fleet/decisions", "/metrics", "/v1/people"] {
-        has_none(path, &reqwest::get(node.url(path)).await.expect("an answer").bytes().await.expect("bytes"));
+        has_none(path, &reqwest::get(node.url(path)).await.expect("a response").bytes().await.expect("bytes"));
     }
     assert!(run(&["doctor", "--json"], &[]));
     assert!(run(&["config", "show"], &[]));
@@ -79,5 +79,5 @@ async fn no_secret_is_in_any_log_object_or_answer() {
             objects += 1;
         }
     }
-    assert!(objects >= 4, "photo, label, record and gallery: {objects}");
+    assert!(objects >= 4, "photo, label, result and gallery: {objects}");
 }

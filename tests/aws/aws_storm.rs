@@ -31,8 +31,8 @@ const FAILED: f64 = 1.0 / 6.0;
 /// do in one run of thirty thousand.
 const EACH: f64 = 0.06;
 
-/// Returns rules by which calls are throttled, fail, are cut off, are applied without an answer, or are late. Rules are
-/// tried in order, each for its share of the calls that are left.
+/// Returns rules by which calls are throttled, fail, are cut off, are applied without a response, or are late. Rules
+/// are tried in order, each for its share of the calls that are left.
 fn storm(service: &str, throttled: &str, status: u16) -> Vec<Value> {
     vec![
         json!({ "service": service, "probability": EACH, "error": { "code": throttled, "status": status } }),
@@ -71,14 +71,14 @@ async fn upload(node: &Node, n: usize, photo: &[u8]) {
     let began = Instant::now();
     loop {
         let form = reqwest::multipart::Form::new().part("myfile", file(&format!("test_{n}.jpg"), photo));
-        let answer = client.post(node.url("/")).header("Idempotency-Key", &key).multipart(form).send().await;
-        let (status, text) = status_and_text(answer.expect("an answer")).await;
+        let response = client.post(node.url("/")).header("Idempotency-Key", &key).multipart(form).send().await;
+        let (status, text) = status_and_text(response.expect("a response")).await;
         if status == 200 {
             assert_eq!(text, "Emmanuel_Macron", "upload {n}");
             return;
         }
         assert_eq!(status, 503, "upload {n}: {text}");
-        assert!(began.elapsed() < TIMEOUT, "upload {n} is not answered: {text}");
+        assert!(began.elapsed() < TIMEOUT, "upload {n} is not accepted: {text}");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
@@ -121,14 +121,14 @@ async fn every_upload_is_answered_under_the_cap_and_under_the_rates() {
     .await;
     let (most, _) = watch.end().await;
     let storm = wire::tally(&wires).await.since(baseline);
-    let struck = [wire::struck(&wires[0]).await, wire::struck(&wires[1]).await];
+    let fired = [wire::times_fired(&wires[0]).await, wire::times_fired(&wires[1]).await];
     let calls = cluster.ec2_calls.calls();
     println!(
-        "{UPLOADS} uploads answered in {took:.0?}; {storm:?}, {:.2} of all; at most {most} instances",
+        "{UPLOADS} uploads completed in {took:.0?}; {storm:?}, {:.2} of all; at most {most} instances",
         storm.share()
     );
     assert!(storm.share() >= FAILED, "{storm:?}");
-    assert!(struck[0] > 50 && struck[1] > 5, "SQS and S3, and EC2 too, were struck: {struck:?}");
+    assert!(fired[0] > 50 && fired[1] > 5, "calls to SQS and S3, and to EC2, were disturbed: {fired:?}");
     assert!((1..=CAP).contains(&most), "{most} instances");
     within_rates(&calls);
     for wire in &wires {

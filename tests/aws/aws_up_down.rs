@@ -1,4 +1,4 @@
-//! `rollcall aws up` and `down`: from nothing to an answered upload, and back to nothing.
+//! `rollcall aws up` and `down`: from nothing to a recognised upload, and back to nothing.
 
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
@@ -44,8 +44,8 @@ async fn from_nothing_to_an_answered_upload_and_back_to_nothing() {
     assert!(enrolled.expect("the program starts").success());
 
     let began = std::time::Instant::now();
-    while !reqwest::get(account.web("/readyz")).await.is_ok_and(|answer| answer.status() == 200) {
-        assert!(began.elapsed() < TIMEOUT, "the web node does not answer: {}", account.log());
+    while !reqwest::get(account.web("/readyz")).await.is_ok_and(|response| response.status() == 200) {
+        assert!(began.elapsed() < TIMEOUT, "the web node does not respond: {}", account.log());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let photo = photo(MACRON);
@@ -53,8 +53,8 @@ async fn from_nothing_to_an_answered_upload_and_back_to_nothing() {
         let (url, photo) = (account.web("/"), &photo);
         async move { status_and_text(post(&url, form(&[(&format!("{n}.jpg"), photo)])).await).await }
     });
-    for answer in futures_util::future::join_all(uploads).await {
-        assert_eq!(answer, (200, "Emmanuel_Macron".to_owned()));
+    for response in futures_util::future::join_all(uploads).await {
+        assert_eq!(response, (200, "Emmanuel_Macron".to_owned()));
     }
     let running = account.states().await.iter().filter(|state| *state == "running").count();
     assert!(running > machines_before + 1, "web node and workers");
@@ -68,7 +68,7 @@ async fn from_nothing_to_an_answered_upload_and_back_to_nothing() {
     assert_eq!(account.changes(&before).await, Changes { added: kept, gone: Vec::new() });
     let photos = account.s3().await.list_objects_v2().bucket(&buckets()[0]).send().await.expect("a list");
     assert_eq!(photos.contents().len(), 4, "the photos are kept");
-    // The command says so too.
+    // The command reports it too.
     assert!(left.contains(image), "{left}");
     assert!(buckets().iter().all(|bucket| left.contains(bucket.as_str())), "{left}");
     assert!(left.contains("with 4 objects"), "{left}");
@@ -112,7 +112,7 @@ async fn said_again_they_go_on_from_what_is_there() {
     assert_eq!(made, buckets());
 
     let again = account.run(&["aws", "up"]);
-    assert!(again.well && again.err.contains("nothing to change"), "{}", again.err);
+    assert!(again.success && again.err.contains("nothing to change"), "{}", again.err);
 
     // A change reaches the workers: the newest version of the launch template becomes the default.
     account.run(&["aws", "up", "--worker-type", "c7i.xlarge"]).done();

@@ -16,7 +16,7 @@ fn findings(cluster: &Cluster, env: &[(&str, Option<&str>)]) -> Vec<Value> {
     let list: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
         panic!("{error}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
     });
-    assert_eq!(output.status.success(), list.iter().all(|f| f["ok"] == true), "the exit code says it too");
+    assert_eq!(output.status.success(), list.iter().all(|f| f["ok"] == true), "the exit code agrees");
     list
 }
 
@@ -24,8 +24,8 @@ fn findings(cluster: &Cluster, env: &[(&str, Option<&str>)]) -> Vec<Value> {
 async fn each_fault_is_found_and_its_remedy_named() {
     let cluster = Cluster::start(&[]).await;
     cluster.node("serve").await.end(); // makes the queues
-    let well = findings(&cluster, &[]);
-    assert!(well.iter().all(|f| f["ok"] == true), "{well:#?}");
+    let healthy = findings(&cluster, &[]);
+    assert!(healthy.iter().all(|f| f["ok"] == true), "{healthy:#?}");
 
     let damaged = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(damaged.path(), "no model").expect("written");

@@ -1,6 +1,6 @@
 //! The index of the embedded queue against a model that is simple enough to be obviously correct: a list of messages,
 //! searched from the front each time. Any history of sends, receives, deletes, extensions and passing time must give
-//! the same answers from both.
+//! the same results from both.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -10,9 +10,10 @@ use rollcall::cloud::{
     local::queue_index::{QueueIndex, Seq, Ticket},
 };
 
+/// Visibility timeout in milliseconds.
 const VISIBILITY: u64 = 30;
 const MAX_RECEIVES: u32 = 3;
-/// Five minutes, as SQS.
+/// Deduplication interval in milliseconds: five minutes, as in SQS.
 const DEDUP: u64 = 300_000;
 
 #[derive(Clone, Debug)]
@@ -25,7 +26,7 @@ enum Step {
     Receive {
         max: usize,
     },
-    /// Of any delivery so far, whether or not its receipt is still valid.
+    /// Deletes by the receipt of any earlier delivery, valid or not.
     Delete {
         delivery: prop::sample::Index,
     },
@@ -54,7 +55,7 @@ struct Sent {
     seq: Seq,
     group: Option<u8>,
     receives: u32,
-    /// Hidden until then: delayed, or in flight by the latest delivery.
+    /// Becomes visible at this time: until then it is delayed, or in flight.
     hidden_until: u64,
     latest: Option<Ticket>,
 }
@@ -66,7 +67,7 @@ struct Model {
 }
 
 impl Model {
-    /// Returns the delivered positions with their receives, and those that were exhausted instead.
+    /// Returns the delivered sequence numbers with their receive counts, and those that were exhausted instead.
     fn receive(&mut self, max: usize, now: u64) -> (Vec<(Seq, u32)>, Vec<Seq>) {
         let (mut taken, mut exhausted) = (Vec::new(), Vec::new());
         let mut at = 0;
@@ -123,7 +124,7 @@ fn a_delayed_message_that_is_removed_is_no_longer_counted() {
     assert_eq!(index.depth(0), Depth { delayed: 2, ..Depth::default() });
 }
 
-fn same_from_both(steps: Vec<Step>) -> Result<(), TestCaseError> {
+fn assert_matches_model(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let (mut index, mut model) = (index(), Model::default());
     let (mut now, mut last) = (1_000, 0);
     let mut deliveries: Vec<Ticket> = Vec::new();
@@ -194,6 +195,6 @@ proptest! {
 
     #[test]
     fn the_index_does_what_the_model_does(steps in prop::collection::vec(step(), 1..120)) {
-        same_from_both(steps)?;
+        assert_matches_model(steps)?;
     }
 }

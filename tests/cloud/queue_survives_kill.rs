@@ -1,5 +1,6 @@
 //! The embedded queue through `kill -9`: no message whose send was acknowledged is lost, no message whose delete was
-//! acknowledged comes back. The process that is killed is this test, run once more in the role of a queue.
+//! acknowledged comes back. The process that is killed is this test program, run again to send to a queue and
+//! receive from it.
 
 use std::{
     collections::HashSet,
@@ -16,8 +17,9 @@ use ulid::Ulid;
 
 /// Folder of the queue, for the process that is to be killed.
 const FOLDER: &str = "ROLLCALL_TEST_QUEUE_FOLDER";
-/// Number of processes, and of acknowledged sends after which each is killed.
+/// Number of processes that are killed.
 const KILLS: usize = 6;
+/// Acknowledged sends before each kill.
 const SENDS: usize = 150;
 
 fn spec(fifo: bool) -> QueueSpec {
@@ -44,7 +46,7 @@ async fn what_was_acknowledged_survives_kill_9() {
         let lost: Vec<_> = seen.sent.difference(&seen.delete_begun).filter(|id| !left.contains(*id)).collect();
         assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
         let returned: Vec<_> = seen.deleted.iter().filter(|id| left.contains(*id)).collect();
-        assert!(returned.is_empty(), "deleted and back: {returned:?}");
+        assert!(returned.is_empty(), "deleted, but redelivered: {returned:?}");
     }
     assert!(seen.sent.len() >= KILLS * SENDS && seen.deleted.len() > KILLS, "{} deletes", seen.deleted.len());
 }
@@ -130,12 +132,12 @@ async fn send_and_delete_until_killed(folder: &Path) {
     let mut tasks = Vec::new();
     for fifo in [false, true] {
         let queue = broker.create(spec(fifo)).await.expect("a queue");
-        let last = if fifo { Sending::BufferedAndAgain } else { Sending::Plain };
-        for sending in [Sending::Plain, Sending::Plain, Sending::BufferedAndFlush, last] {
-            tasks.push(tokio::spawn(send_for_ever(queue.clone(), fifo, sending)));
+        let last = if fifo { Sending::BufferedThenResent } else { Sending::Plain };
+        for sending in [Sending::Plain, Sending::Plain, Sending::BufferedThenFlush, last] {
+            tasks.push(tokio::spawn(send_forever(queue.clone(), fifo, sending)));
         }
         for _ in 0..2 {
-            tasks.push(tokio::spawn(delete_for_ever(queue.clone())));
+            tasks.push(tokio::spawn(delete_forever(queue.clone())));
         }
     }
     join_all(tasks).await;
@@ -145,16 +147,16 @@ async fn send_and_delete_until_killed(folder: &Path) {
 #[derive(Clone, Copy)]
 enum Sending {
     Plain,
-    BufferedAndFlush,
+    BufferedThenFlush,
     /// The second send is a duplicate, whose result applies to the first message.
-    BufferedAndAgain,
+    BufferedThenResent,
 }
 
-fn accepted(results: Vec<CloudResult<()>>) {
+fn assert_accepted(results: Vec<CloudResult<()>>) {
     results.into_iter().for_each(|result| result.expect("accepted"));
 }
 
-async fn send_for_ever(queue: Arc<dyn Queue>, fifo: bool, sending: Sending) {
+async fn send_forever(queue: Arc<dyn Queue>, fifo: bool, sending: Sending) {
     loop {
         let ids: Vec<String> = (0..4).map(|_| Ulid::generate().to_string()).collect();
         let batch = ids.iter().map(|id| Message {
@@ -165,14 +167,14 @@ async fn send_for_ever(queue: Arc<dyn Queue>, fifo: bool, sending: Sending) {
         });
         let batch: Vec<Message> = batch.collect();
         match sending {
-            Sending::Plain => accepted(queue.send(batch).await),
-            Sending::BufferedAndFlush => {
-                accepted(queue.send_buffered(batch).await);
+            Sending::Plain => assert_accepted(queue.send(batch).await),
+            Sending::BufferedThenFlush => {
+                assert_accepted(queue.send_buffered(batch).await);
                 queue.flush().await.expect("flushed");
             }
-            Sending::BufferedAndAgain => {
-                accepted(queue.send_buffered(batch.clone()).await);
-                accepted(queue.send(batch).await);
+            Sending::BufferedThenResent => {
+                assert_accepted(queue.send_buffered(batch.clone()).await);
+                assert_accepted(queue.send(batch).await);
             }
         }
         for id in &ids {
@@ -181,7 +183,7 @@ async fn send_for_ever(queue: Arc<dyn Queue>, fifo: bool, sending: Sending) {
     }
 }
 
-async fn delete_for_ever(queue: Arc<dyn Queue>) {
+async fn delete_forever(queue: Arc<dyn Queue>) {
     loop {
         let deliveries = queue.receive(3, Duration::from_secs(1)).await.expect("a receive");
         for delivery in &deliveries {

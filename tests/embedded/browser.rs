@@ -31,8 +31,8 @@ impl Browser {
             .spawn()
             .expect("chromedriver starts");
         let url = format!("http://127.0.0.1:{port}");
-        wait_until("chromedriver answers", TIMEOUT, async || {
-            reqwest::get(format!("{url}/status")).await.is_ok_and(|answer| answer.status() == 200)
+        wait_until("chromedriver responds", TIMEOUT, async || {
+            reqwest::get(format!("{url}/status")).await.is_ok_and(|response| response.status() == 200)
         })
         .await;
         let profile = tempfile::tempdir().expect("a temporary folder");
@@ -83,7 +83,7 @@ impl Browser {
 
     async fn wait_for_labels(&self, mut expected: Vec<&str>) {
         expected.sort();
-        wait_until(&format!("cards say {expected:?}"), TIMEOUT, async || {
+        wait_until(&format!("the labels of the cards are {expected:?}"), TIMEOUT, async || {
             let mut labels = self.texts(".card .label").await;
             labels.sort();
             labels == expected
@@ -140,8 +140,8 @@ async fn photos_come_back_with_names_while_workers_appear() {
     assert!(drawn["label"].as_str().expect("a label").contains("person_a_2.jpg: Emmanuel_Macron 0."), "{drawn}");
 
     // The left, right and lower edge of the box are where the face is.
-    let answer = post(&server.url("/v1/recognitions"), form(&[("a.jpg", &photo(MACRON))])).await;
-    let answer: Value = answer.json().await.expect("JSON");
+    let response = post(&server.url("/v1/recognitions"), form(&[("a.jpg", &photo(MACRON))])).await;
+    let body: Value = response.json().await.expect("JSON");
     let probes = format!(
         "const [[x, y, w, h], width] = [{}, {}];
          const card = [...document.querySelectorAll('.card')].find((c) => c.textContent.includes('Macron'));
@@ -151,7 +151,7 @@ async fn photos_come_back_with_names_while_workers_appear() {
            return [...Array(25).keys()].some((i) => at[4*i] === 0x22 && at[4*i + 1] === 0xc5 && at[4*i + 2] === 0x5e);
          }};
          return [[x, y + h/2], [x + w, y + h/2], [x + w/2, y + h], [x + w/2, y + h/2]].map(green);",
-        answer["faces"][0]["bbox"], answer["width"]
+        body["faces"][0]["bbox"], body["width"]
     );
     assert_eq!(browser.js(&probes).await, json!([true, true, true, false]));
     browser.picture("page").await;
@@ -183,7 +183,7 @@ async fn the_empty_gallery_says_how_to_add_people_and_the_page_adds_and_removes_
     browser.wait_for_labels(vec!["unknown", name]).await;
 
     browser.click("#people-list .remove").await;
-    browser.client.accept_alert().await.expect("the page asks first");
+    browser.client.accept_alert().await.expect("the page asks for confirmation");
     wait_until("the person is gone", TIMEOUT, async || browser.texts("#people-list .name").await.is_empty()).await;
     browser.choose("#file", &[STRANGER]).await;
     browser.wait_for_labels(vec!["unknown", "unknown", name]).await;
@@ -198,7 +198,7 @@ async fn the_page_fits_a_phone_and_says_errors_in_words() {
     let text = server.data_dir().join("letter.jpg");
     std::fs::write(&text, "Dear Sir or Madam").expect("writable");
     browser.choose("#file", &[MACRON, &text.display().to_string()]).await;
-    wait_until("the photo is named and the text is refused in words", TIMEOUT, async || {
+    wait_until("the photo has a label and the text file an error message", TIMEOUT, async || {
         let errors = browser.texts(".card .label.error").await;
         errors.len() == 1
             && errors[0].contains("JPEG, PNG or WebP")

@@ -1,4 +1,4 @@
-//! From the upload to the answer, with real worker processes: names are right, bad uploads are refused with a reason,
+//! From the upload to the response, with real worker processes: names are right, bad uploads are refused with a reason,
 //! the fleet grows from zero and shrinks back to zero, and no accepted job is lost when processes are killed.
 
 use std::{collections::BTreeSet, fs, path::Path, pin::pin, time::Duration};
@@ -60,9 +60,9 @@ async fn people_are_named_and_strangers_are_not() {
     let server = start(&[]).await;
     assert!(workers(&server).await.is_empty(), "the fleet starts from nothing");
     for (path, label) in [(MACRON, "Emmanuel_Macron"), (ARDERN, "Jacinda_Ardern"), (STRANGER, "unknown")] {
-        let answer = send(&server, "same-name.jpg", &photo(path)).await;
-        assert_eq!(answer.status(), 200);
-        assert_eq!(answer.text().await.expect("text"), label, "{path}");
+        let response = send(&server, "same-name.jpg", &photo(path)).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.text().await.expect("text"), label, "{path}");
     }
     assert!(!workers(&server).await.is_empty());
 }
@@ -78,11 +78,11 @@ async fn bad_uploads_are_refused_in_words_and_the_next_good_one_works() {
         ("large.jpg", vec![7; 3 << 20], 413),
         ("../../up.jpg", photo(MACRON), 200),
     ] {
-        let answer = send(&server, name, &bytes).await;
-        assert_eq!(answer.status(), status, "{name}");
-        assert!(!answer.text().await.expect("text").is_empty(), "{name}");
+        let response = send(&server, name, &bytes).await;
+        assert_eq!(response.status(), status, "{name}");
+        assert!(!response.text().await.expect("text").is_empty(), "{name}");
     }
-    let empty = Client::new().post(server.url("/")).send().await.expect("an answer");
+    let empty = Client::new().post(server.url("/")).send().await.expect("a response");
     assert_eq!(empty.status(), 400);
 }
 
@@ -104,7 +104,7 @@ async fn the_fleet_grows_under_load_within_its_cap_and_goes_away() {
     }
     assert_eq!(workers(&server).await.len(), 2, "{}", server.fleet().await);
     assert_eq!(most, 2, "processes, at any time");
-    wait_until("answered uploads are no demand", TIMEOUT, async || server.fleet().await["demand"] == 0).await;
+    wait_until("completed uploads are no demand", TIMEOUT, async || server.fleet().await["demand"] == 0).await;
     wait_until("no worker is left", TIMEOUT, async || workers(&server).await.is_empty()).await;
     let left = children(&server);
     assert!(left.is_empty(), "processes that the fleet does not show: {left:?}");
@@ -127,9 +127,9 @@ async fn accepted_jobs_survive_kills_of_workers_and_of_the_parent() {
         signal(&stopped, Signal::SIGSTOP);
         let form = form(&[(&format!("{i}.jpg"), &photo(MACRON))]);
         let request = client.post(server.url("/v1/recognitions")).header("Prefer", "respond-async").multipart(form);
-        let answer = request.send().await.expect("an answer");
-        assert_eq!(answer.status(), 202);
-        ids.push(answer.json::<Value>().await.expect("JSON")["id"].as_str().expect("an id").to_owned());
+        let response = request.send().await.expect("a response");
+        assert_eq!(response.status(), 202);
+        ids.push(response.json::<Value>().await.expect("JSON")["id"].as_str().expect("an id").to_owned());
         if !stopped.is_empty() {
             wait_until("a job is in hand", TIMEOUT, async || {
                 server.fleet().await["depth"]["in_flight"].as_u64() > Some(0)
@@ -148,9 +148,9 @@ async fn accepted_jobs_survive_kills_of_workers_and_of_the_parent() {
     .await;
     for id in ids {
         wait_until("every accepted job is done", TIMEOUT, async || {
-            let answer = client.get(server.url(&format!("/v1/recognitions/{id}"))).send().await.expect("an answer");
-            let record: Value = answer.json().await.expect("JSON");
-            record["recognition"]["label"] == "Emmanuel_Macron" || record["label"] == "Emmanuel_Macron"
+            let response = client.get(server.url(&format!("/v1/recognitions/{id}"))).send().await.expect("a response");
+            let result: Value = response.json().await.expect("JSON");
+            result["recognition"]["label"] == "Emmanuel_Macron" || result["label"] == "Emmanuel_Macron"
         })
         .await;
     }
@@ -161,10 +161,10 @@ async fn a_person_added_over_http_is_known_at_once_and_forgotten_when_removed() 
     let server = start(&[]).await;
     let form = Form::new().text("name", "Rishi Sunak").part("photo", file("b.jpg", &photo(STRANGER)));
     let client = Client::new();
-    let added = client.post(server.url("/v1/people")).multipart(form).send().await.expect("an answer");
+    let added = client.post(server.url("/v1/people")).multipart(form).send().await.expect("a response");
     assert_eq!(added.status(), 201, "{}", added.text().await.unwrap_or_default());
     assert_eq!(send(&server, "b.jpg", &photo(STRANGER)).await.text().await.expect("text"), "Rishi Sunak");
-    let removed = client.delete(server.url("/v1/people/Rishi%20Sunak")).send().await.expect("an answer");
+    let removed = client.delete(server.url("/v1/people/Rishi%20Sunak")).send().await.expect("a response");
     assert_eq!(removed.status(), 204);
     assert_eq!(send(&server, "b.jpg", &photo(STRANGER)).await.text().await.expect("text"), "unknown");
 }

@@ -1,4 +1,4 @@
-//! The example's job, which is not a recognition, runs on the embedded cloud: from no instances to an answer, and back
+//! The example's job, which is not a recognition, runs on the embedded cloud: from no instances to a result, and back
 //! to none.
 
 use std::process::Command;

@@ -11,8 +11,8 @@ use serde_json::Value;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn decisions(server: &Rollcall) -> Vec<Value> {
-    let answer = reqwest::get(server.url("/v1/fleet/decisions")).await.expect("the server answers");
-    answer.json().await.expect("a list")
+    let response = reqwest::get(server.url("/v1/fleet/decisions")).await.expect("the server responds");
+    response.json().await.expect("a list")
 }
 
 fn of_kind<'a>(decisions: &'a [Value], kind: &str) -> Vec<&'a Value> {
@@ -43,33 +43,33 @@ async fn every_change_is_explained_and_the_record_decides_the_same_again() {
     })
     .await;
 
-    let told = decisions(&server).await;
-    let launch = of_kind(&told, "launch")[0];
+    let decisions = decisions(&server).await;
+    let launch = of_kind(&decisions, "launch")[0];
     let id = launch["instances"][0].as_str().expect("the launched instance");
     assert_eq!(
         (&launch["inputs"]["demand"], &launch["inputs"]["target"], &launch["count"]),
         (&1.into(), &1.into(), &1.into())
     );
     assert_eq!((&launch["inputs"]["cap"], &launch["inputs"]["policy"]), (&1.into(), &"deadline".into()));
-    let stop = of_kind(&told, "stop")[0];
+    let stop = of_kind(&decisions, "stop")[0];
     assert_eq!(stop["instances"][0], id);
     assert!(stop["reason"].as_str().expect("a reason").contains("worker.idle_stop"), "{stop}");
-    for decision in &told {
+    for decision in &decisions {
         assert!(!decision["reason"].as_str().expect("a reason").is_empty() && decision["at_ms"].as_u64() > Some(0));
         assert!(decision["instances"].as_array().is_some_and(|ids| !ids.is_empty()), "{decision}");
     }
 
-    let in_words = run(&["fleet", "explain", id, "--url", &server.url("")]);
-    assert!(in_words.contains("launch 1: demand 1") && in_words.contains(id), "{in_words}");
+    let explanation = run(&["fleet", "explain", id, "--url", &server.url("")]);
+    assert!(explanation.contains("launch 1: demand 1") && explanation.contains(id), "{explanation}");
 
     // A replay of the events makes every decision so far again.
-    let record = server.data_dir().join("fleet.jsonl");
-    let record = record.to_str().expect("UTF-8");
+    let log = server.data_dir().join("fleet.jsonl");
+    let log = log.to_str().expect("UTF-8");
     wait_until("the event log has it all", TIMEOUT, async || {
-        let epochs: Vec<Vec<Value>> = serde_json::from_str(&run(&["fleet", "replay", record, "--json"])).expect("JSON");
-        epochs.len() == 1 && epochs[0].len() >= told.len() && epochs[0][..told.len()] == told
+        let epochs: Vec<Vec<Value>> = serde_json::from_str(&run(&["fleet", "replay", log, "--json"])).expect("JSON");
+        epochs.len() == 1 && epochs[0].len() >= decisions.len() && epochs[0][..decisions.len()] == decisions
     })
     .await;
-    let other = run(&["fleet", "replay", record, "--policy", "one-per-job"]);
+    let other = run(&["fleet", "replay", log, "--policy", "one-per-job"]);
     assert!(other.contains("decisions by one-per-job"), "{other}");
 }

@@ -30,15 +30,15 @@ async fn recognise(server: &Rollcall, name: &str, bytes: &[u8]) -> Value {
 
 async fn submit_async(server: &Rollcall, name: &str, bytes: &[u8]) -> Response {
     let request = Client::new().post(server.url("/v1/recognitions")).header("Prefer", "respond-async");
-    request.multipart(form(&[(name, bytes)])).send().await.expect("an answer")
+    request.multipart(form(&[(name, bytes)])).send().await.expect("a response")
 }
 
 async fn get_recognition(server: &Rollcall, id: &str) -> Value {
-    json(reqwest::get(server.url(&format!("/v1/recognitions/{id}"))).await.expect("an answer")).await
+    json(reqwest::get(server.url(&format!("/v1/recognitions/{id}"))).await.expect("a response")).await
 }
 
-fn id_of(answer: &Value) -> String {
-    answer["id"].as_str().expect("an id").to_owned()
+fn id_of(body: &Value) -> String {
+    body["id"].as_str().expect("an id").to_owned()
 }
 
 fn signal_all(pids: &[u32], signal: Signal) {
@@ -71,8 +71,8 @@ async fn a_file_is_found_in_any_of_the_fields() {
         ("a Content-Type", Form::new().part("myfile", typed())),
         ("myfile without a file name", Form::new().part("myfile", unnamed())),
     ] {
-        let answer = status_and_text(post(&server.url("/"), form).await).await;
-        assert_eq!(answer, (200, "Jacinda_Ardern".to_owned()), "{what}");
+        let response = status_and_text(post(&server.url("/"), form).await).await;
+        assert_eq!(response, (200, "Jacinda_Ardern".to_owned()), "{what}");
     }
     for content_type in ["image/jpeg", "application/octet-stream"] {
         let raw = Client::new()
@@ -80,8 +80,8 @@ async fn a_file_is_found_in_any_of_the_fields() {
             .header("Content-Type", content_type)
             .header("Content-Disposition", "attachment; filename=\"C:\\\\photos\\\\me.jpg\"")
             .body(bytes.clone());
-        let answer = json(raw.send().await.expect("an answer")).await;
-        assert_eq!((&answer["file"], &answer["label"]), (&"me.jpg".into(), &"Jacinda_Ardern".into()), "{content_type}");
+        let body = json(raw.send().await.expect("a response")).await;
+        assert_eq!((&body["file"], &body["label"]), (&"me.jpg".into(), &"Jacinda_Ardern".into()), "{content_type}");
     }
 }
 
@@ -98,8 +98,8 @@ async fn several_files_are_answered_in_their_order_and_bad_ones_in_their_place()
     assert_eq!((lines[0], lines[2]), ("b.1:Jacinda_Ardern", "a:Emmanuel_Macron"));
     assert!(lines[1].starts_with("text:error: "), "{text}");
 
-    let answer = json(post(&server.url("/v1/recognitions"), form(&files)).await).await;
-    let all = answer["recognitions"].as_array().expect("several");
+    let body = json(post(&server.url("/v1/recognitions"), form(&files)).await).await;
+    let all = body["recognitions"].as_array().expect("several");
     let labels: Vec<_> = all.iter().map(|r| r["label"].as_str()).collect();
     assert_eq!(labels, [Some("Jacinda_Ardern"), None, Some("Emmanuel_Macron")]);
     assert_eq!((&all[1]["status"], &all[1]["problem"]["status"]), (&"failed".into(), &415.into()));
@@ -113,9 +113,9 @@ async fn the_rollcall_id_header_lists_the_job_ids_in_order() {
     let server = start().await;
     let (one, two) = (photo(MACRON), photo(ARDERN));
     for path in ["/", "/v1/recognitions"] {
-        let answer = post(&server.url(path), form(&[("one.jpg", &one), ("two.jpg", &two)])).await;
-        assert_eq!(answer.status(), 200);
-        let ids = answer.headers()["rollcall-id"].to_str().expect("ASCII").to_owned();
+        let response = post(&server.url(path), form(&[("one.jpg", &one), ("two.jpg", &two)])).await;
+        assert_eq!(response.status(), 200);
+        let ids = response.headers()["rollcall-id"].to_str().expect("ASCII").to_owned();
         let ids: Vec<&str> = ids.split(',').collect();
         assert_eq!(ids.len(), 2, "{path}: {ids:?}");
         for (id, file) in ids.iter().zip(["one.jpg", "two.jpg"]) {
@@ -131,12 +131,12 @@ async fn the_rollcall_id_header_lists_the_job_ids_in_order() {
 #[tokio::test]
 async fn a_recognition_has_all_faces_with_their_boxes_and_the_timings() {
     let server = start().await;
-    let answer = recognise(&server, "photo.jpg", &photo(MACRON)).await;
-    assert_eq!((&answer["status"], &answer["file"]), (&"done".into(), &"photo.jpg".into()));
+    let body = recognise(&server, "photo.jpg", &photo(MACRON)).await;
+    assert_eq!((&body["status"], &body["file"]), (&"done".into(), &"photo.jpg".into()));
     let (width, height) = image::image_dimensions(MACRON).expect("an image");
-    assert_eq!((&answer["width"], &answer["height"]), (&width.into(), &height.into()));
-    assert!(answer["model"].as_str().expect("a model").starts_with("sface-2021dec"));
-    let face = &answer["faces"][0];
+    assert_eq!((&body["width"], &body["height"]), (&width.into(), &height.into()));
+    assert!(body["model"].as_str().expect("a model").starts_with("sface-2021dec"));
+    let face = &body["faces"][0];
     assert_eq!(face["name"], "Emmanuel_Macron");
     assert!(face["similarity"].as_f64().expect("a number") >= 0.45);
     let bbox: Vec<f64> = face["bbox"].as_array().expect("a box").iter().filter_map(Value::as_f64).collect();
@@ -144,17 +144,17 @@ async fn a_recognition_has_all_faces_with_their_boxes_and_the_timings() {
     assert_eq!(face["landmarks"].as_array().expect("landmarks").len(), 5);
     assert_eq!(face.get("embedding"), None, "embeddings are never returned");
     for stage in ["decode_ms", "detect_ms", "embed_ms", "worker_ms"] {
-        assert!(answer["timings"][stage].as_f64().expect(stage) > 0.0, "{stage}");
+        assert!(body["timings"][stage].as_f64().expect(stage) > 0.0, "{stage}");
     }
-    assert!(answer["worker"].as_str().expect("a worker").starts_with("i-"));
+    assert!(body["worker"].as_str().expect("a worker").starts_with("i-"));
 
     wait_until("the result is stored", TIMEOUT, async || {
-        get_recognition(&server, &id_of(&answer)).await["status"] == "done"
+        get_recognition(&server, &id_of(&body)).await["status"] == "done"
     })
     .await;
-    let found = get_recognition(&server, &id_of(&answer)).await;
-    assert_eq!((&found["label"], &found["faces"]), (&answer["label"], &answer["faces"]));
-    assert_eq!(found["model"], answer["model"]);
+    let found = get_recognition(&server, &id_of(&body)).await;
+    assert_eq!((&found["label"], &found["faces"]), (&body["label"], &body["faces"]));
+    assert_eq!(found["model"], body["model"]);
 }
 
 #[tokio::test]
@@ -164,19 +164,19 @@ async fn an_accepted_job_is_answered_by_its_id_after_a_crash() {
     assert_eq!(response.status(), 202);
     assert_eq!(response.headers()["preference-applied"], "respond-async");
     let location = response.headers()["location"].to_str().expect("a path").to_owned();
-    let answer = json(response).await;
-    assert_eq!(location, format!("/v1/recognitions/{}", id_of(&answer)));
-    assert_eq!(answer["status"], "pending");
+    let body = json(response).await;
+    assert_eq!(location, format!("/v1/recognitions/{}", id_of(&body)));
+    assert_eq!(body["status"], "pending");
 
     server.kill9();
     server.restart().await;
     let url = server.url(&location);
-    let get = async || reqwest::get(&url).await.expect("an answer");
+    let get = async || reqwest::get(&url).await.expect("a response");
     assert_eq!(get().await.status(), 200, "it is found at once");
     wait_until("the job is done", TIMEOUT, async || json(get().await).await["status"] == "done").await;
     assert_eq!(json(get().await).await["label"], "Emmanuel_Macron");
 
-    let delete = async || Client::new().delete(&url).send().await.expect("an answer").status().as_u16();
+    let delete = async || Client::new().delete(&url).send().await.expect("a response").status().as_u16();
     assert_eq!(delete().await, 204);
     assert_eq!(problem(get().await).await["status"], 404);
     assert_eq!(delete().await, 404);
@@ -189,7 +189,7 @@ async fn a_retry_with_the_same_key_is_the_same_job() {
         let bytes = photo(ARDERN);
         let files: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, bytes.as_slice())).collect();
         let request = Client::new().post(server.url("/v1/recognitions")).header("Idempotency-Key", key);
-        request.multipart(form(&files)).send().await.expect("an answer")
+        request.multipart(form(&files)).send().await.expect("a response")
     };
     let first = json(send("order-7", &["a.jpg"]).await).await;
     wait_until("the first result is stored", TIMEOUT, async || {
@@ -204,8 +204,8 @@ async fn a_retry_with_the_same_key_is_the_same_job() {
     assert_ne!(other["id"], first["id"]);
     let plain = async || {
         let request = Client::new().post(server.url("/")).header("Idempotency-Key", "order-10");
-        let answer = request.multipart(form(&[("a.jpg", &photo(ARDERN))])).send().await.expect("an answer");
-        answer.headers()["rollcall-id"].to_str().expect("an id").to_owned()
+        let response = request.multipart(form(&[("a.jpg", &photo(ARDERN))])).send().await.expect("a response");
+        response.headers()["rollcall-id"].to_str().expect("an id").to_owned()
     };
     let first = plain().await;
     wait_until("the result of the plain upload is stored", TIMEOUT, async || {
@@ -227,11 +227,11 @@ async fn uploads_with_the_same_name_or_bytes_never_get_each_others_answers() {
         let server = &server;
         async move { (recognise(server, "same.jpg", bytes).await, *label) }
     });
-    let answers = join_all(all).await;
-    for (answer, label) in &answers {
-        assert_eq!(answer["label"], *label);
+    let bodies = join_all(all).await;
+    for (body, label) in &bodies {
+        assert_eq!(body["label"], *label);
     }
-    let ids: BTreeSet<String> = answers.iter().map(|(answer, _)| id_of(answer)).collect();
+    let ids: BTreeSet<String> = bodies.iter().map(|(body, _)| id_of(body)).collect();
     assert_eq!(ids.len(), 24, "each upload is a job of its own");
 }
 
@@ -246,7 +246,7 @@ async fn a_late_result_is_found_at_its_location_and_an_overloaded_server_sends_r
     let server = Rollcall::start(options).await;
     let bytes = photo(ARDERN);
     // The first may take longer than the deadline: its worker has to start.
-    wait_until("a worker answers in time", TIMEOUT, async || {
+    wait_until("a worker replies in time", TIMEOUT, async || {
         post(&server.url("/"), form(&[("warm.jpg", &bytes)])).await.status() == 200
     })
     .await;
@@ -257,7 +257,7 @@ async fn a_late_result_is_found_at_its_location_and_an_overloaded_server_sends_r
     // Only one upload may wait: the first of two uploads waits until the deadline, and the other is refused.
     let url = server.url("/v1/recognitions");
     let both = join_all((0..2).map(|_| post(&url, form(&[("photo.jpg", &bytes)])))).await;
-    let (mut refused, mut late): (Vec<_>, Vec<_>) = both.into_iter().partition(|answer| answer.status() == 503);
+    let (mut refused, mut late): (Vec<_>, Vec<_>) = both.into_iter().partition(|response| response.status() == 503);
     assert_eq!((refused.len(), late.len()), (1, 1));
     let (refused, late) = (refused.remove(0), late.remove(0));
     assert!(refused.headers()["retry-after"].to_str().expect("seconds").parse::<u64>().expect("seconds") >= 1);
@@ -268,15 +268,15 @@ async fn a_late_result_is_found_at_its_location_and_an_overloaded_server_sends_r
     assert_eq!(location, format!("/v1/recognitions/{}", id_of(&problem(late).await)));
 
     signal_all(&workers, Signal::SIGCONT);
-    let get = async || json(reqwest::get(server.url(&location)).await.expect("an answer")).await;
-    wait_until("the late answer is there", TIMEOUT, async || get().await["status"] == "done").await;
+    let get = async || json(reqwest::get(server.url(&location)).await.expect("a response")).await;
+    wait_until("the late result is there", TIMEOUT, async || get().await["status"] == "done").await;
     assert_eq!(get().await["label"], "Jacinda_Ardern");
 }
 
 #[tokio::test]
 async fn people_are_added_with_photos_and_removed_by_name() {
     let server = Rollcall::start(RollcallOptions::default()).await;
-    let list = async || json(reqwest::get(server.url("/v1/people")).await.expect("an answer")).await;
+    let list = async || json(reqwest::get(server.url("/v1/people")).await.expect("a response")).await;
     assert_eq!(list().await["people"], serde_json::json!([]));
 
     let nobody = Form::new().text("name", "Zoë Sky").part("photos", file("sky.png", &faceless(320, 240)));
@@ -302,7 +302,7 @@ async fn people_are_added_with_photos_and_removed_by_name() {
 
     let remove = async || {
         let url = server.url("/v1/people/Zo%C3%AB%20Sky");
-        Client::new().delete(url).send().await.expect("an answer").status().as_u16()
+        Client::new().delete(url).send().await.expect("a response").status().as_u16()
     };
     assert_eq!(remove().await, 204);
     assert_eq!(recognise(&server, "a.jpg", &photo(STRANGER)).await["label"], "unknown");
@@ -312,7 +312,7 @@ async fn people_are_added_with_photos_and_removed_by_name() {
 #[tokio::test]
 async fn the_fleet_is_served_as_a_view_and_as_an_event_stream() {
     let server = start().await;
-    let response = reqwest::get(server.url("/v1/events")).await.expect("an answer");
+    let response = reqwest::get(server.url("/v1/events")).await.expect("a response");
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     recognise(&server, "a.jpg", &photo(MACRON)).await;
     let mut stream = response.bytes_stream();
@@ -329,10 +329,10 @@ async fn the_fleet_is_served_as_a_view_and_as_an_event_stream() {
     assert!(fleet["events"].as_array().expect("events").iter().any(|line| line["kind"] == "launch"));
 
     for (path, start) in [("/healthz", "ok"), ("/readyz", "ready")] {
-        let (status, text) = status_and_text(reqwest::get(server.url(path)).await.expect("an answer")).await;
+        let (status, text) = status_and_text(reqwest::get(server.url(path)).await.expect("a response")).await;
         assert!(status == 200 && text.starts_with(start), "{path}: {status} {text}");
     }
-    let (_, metrics) = status_and_text(reqwest::get(server.url("/metrics")).await.expect("an answer")).await;
+    let (_, metrics) = status_and_text(reqwest::get(server.url("/metrics")).await.expect("a response")).await;
     let counted = r#"rollcall_http_requests_total{route="/v1/recognitions",method="POST",status="200"} 1"#;
     assert!(metrics.contains(counted), "{metrics}");
     assert!(metrics.contains("rollcall_http_request_seconds_bucket{"), "{metrics}");
@@ -341,7 +341,7 @@ async fn the_fleet_is_served_as_a_view_and_as_an_event_stream() {
 #[tokio::test]
 async fn errors_are_problem_details_on_the_api_and_a_line_elsewhere() {
     let server = Rollcall::start(RollcallOptions::default()).await;
-    let get = async |path: &str| reqwest::get(server.url(path)).await.expect("an answer");
+    let get = async |path: &str| reqwest::get(server.url(path)).await.expect("a response");
     for (path, status) in [
         ("/v1/nothing", 404),
         ("/v1/recognitions", 405),
@@ -366,7 +366,7 @@ async fn requests_from_other_origins_are_rejected() {
     let server = Rollcall::start(RollcallOptions::default()).await;
     let send = async |name: &str, value: &str| {
         let request = Client::new().delete(server.url("/v1/people/Nobody")).header(name, value);
-        request.send().await.expect("an answer").status().as_u16()
+        request.send().await.expect("a response").status().as_u16()
     };
     let own = server.url("");
     assert_eq!(send("Origin", "http://evil.example").await, 403);

@@ -1,4 +1,4 @@
-//! Whatever is uploaded, the answer is clear, memory stays bounded, and the next good upload works.
+//! Whatever is uploaded, the response is clear, memory stays bounded, and the next good upload works.
 
 use std::{process::Stdio, time::Duration};
 
@@ -25,8 +25,8 @@ async fn start() -> Rollcall {
 }
 
 async fn assert_still_works(server: &Rollcall) {
-    let answer = status_and_text(post(&server.url("/"), form(&[("photo.jpg", &photo(ARDERN))])).await).await;
-    assert_eq!(answer, (200, "Jacinda_Ardern".to_owned()));
+    let response = status_and_text(post(&server.url("/"), form(&[("photo.jpg", &photo(ARDERN))])).await).await;
+    assert_eq!(response, (200, "Jacinda_Ardern".to_owned()));
 }
 
 /// Returns the parent's peak memory, in bytes.
@@ -69,22 +69,22 @@ async fn raw(server: &Rollcall, bytes: &[u8]) -> String {
     let address = server.url("").trim_start_matches("http://").to_owned();
     let mut stream = TcpStream::connect(&address).await.expect("connects");
     stream.write_all(bytes).await.expect("sends");
-    let mut answer = String::new();
-    let read = tokio::time::timeout(TIMEOUT, stream.read_to_string(&mut answer)).await;
-    read.expect("the server ends the connection").expect("an answer, not a reset");
-    answer
+    let mut response = String::new();
+    let read = tokio::time::timeout(TIMEOUT, stream.read_to_string(&mut response)).await;
+    read.expect("the server ends the connection").expect("a response, not a reset");
+    response
 }
 
-/// Sends bytes as they are, and one more now and then for as long as the server takes them. Returns what comes back
+/// Sends bytes as they are, and one more every 100 ms for as long as the server reads them. Returns what comes back
 /// first.
 async fn trickle(server: &Rollcall, bytes: &[u8]) -> String {
     let address = server.url("").trim_start_matches("http://").to_owned();
     let mut stream = TcpStream::connect(&address).await.expect("connects");
     stream.write_all(bytes).await.expect("sends");
-    let mut answer = vec![0; 1024];
+    let mut buffer = vec![0; 1024];
     for _ in 0..200 {
-        match tokio::time::timeout(Duration::from_millis(100), stream.read(&mut answer)).await {
-            Ok(read) => return String::from_utf8_lossy(&answer[..read.expect("an answer")]).into_owned(),
+        match tokio::time::timeout(Duration::from_millis(100), stream.read(&mut buffer)).await {
+            Ok(read) => return String::from_utf8_lossy(&buffer[..read.expect("a response")]).into_owned(),
             Err(_) => stream.write_all(b"x").await.expect("sends"),
         }
     }
@@ -100,15 +100,15 @@ async fn too_large_uploads_are_refused_with_the_limit_and_held_by_nobody() {
     let big = vec![7; 64 * MIB];
     let (status, line) = status_and_text(post(&server.url("/"), form(&[("big.jpg", &big)])).await).await;
     assert_eq!(status, 413);
-    assert!(line.contains("20.0 MiB"), "the limit is said: {line}");
+    assert!(line.contains("20.0 MiB"), "the limit is stated: {line}");
     assert_eq!(problem(post(&server.url("/v1/recognitions"), form(&[("big.jpg", &big)])).await).await["status"], 413);
     drop(big);
 
-    let secretly = (0..4).map(|_| async {
+    let chunked = (0..4).map(|_| async {
         let request = Client::new().post(server.url("/")).header("Content-Type", "multipart/form-data; boundary=x");
-        request.body(endless(64 * MIB)).send().await.expect("an answer, not a reset").status().as_u16()
+        request.body(endless(64 * MIB)).send().await.expect("a response, not a reset").status().as_u16()
     });
-    assert_eq!(join_all(secretly).await, [413; 4], "counted while it streams");
+    assert_eq!(join_all(chunked).await, [413; 4], "counted while it streams");
 
     let many: Vec<String> = (0..101).map(|i| format!("{i}.jpg")).collect();
     let files: Vec<(&str, &[u8])> = many.iter().map(|name| (name.as_str(), b"x".as_slice())).collect();
@@ -139,8 +139,8 @@ async fn images_that_cannot_be_recognised_are_refused_by_their_kind() {
         ("an empty file", b"", 400),
     ];
     for (what, bytes, status) in cases {
-        let answer = problem(post(&server.url("/v1/recognitions"), form(&[("photo.jpg", bytes)])).await).await;
-        assert_eq!(answer["status"], status, "{what}: {answer}");
+        let body = problem(post(&server.url("/v1/recognitions"), form(&[("photo.jpg", bytes)])).await).await;
+        assert_eq!(body["status"], status, "{what}: {body}");
         let (plain, line) = status_and_text(post(&server.url("/"), form(&[("photo.jpg", bytes)])).await).await;
         assert!(plain == status && line.lines().count() == 1, "{what}: {plain} {line}");
     }
@@ -152,10 +152,10 @@ async fn images_that_cannot_be_recognised_are_refused_by_their_kind() {
 #[tokio::test]
 async fn a_request_without_a_file_is_told_how_to_send_one() {
     let server = start().await;
-    let empty = Client::new().post(server.url("/")).send().await.expect("an answer");
+    let empty = Client::new().post(server.url("/")).send().await.expect("a response");
     let missing = post(&server.url("/"), Form::new().text("comment", "hello")).await;
     let not_a_form = Client::new().post(server.url("/")).body("photo").header("Content-Type", "text/plain");
-    let not_a_form = not_a_form.send().await.expect("an answer");
+    let not_a_form = not_a_form.send().await.expect("a response");
     for (what, response, expected) in
         [("an empty body", empty, 400), ("a missing field", missing, 400), ("not a form", not_a_form, 415)]
     {
@@ -176,8 +176,8 @@ async fn a_file_name_cannot_leave_its_folder() {
     let server = start().await;
     for (name, safe) in [("../../../escape.jpg", "escape.jpg"), ("..\\..\\win.jpg", "win.jpg"), ("..", "upload")] {
         let response = post(&server.url("/v1/recognitions"), form(&[(name, &photo(ARDERN))])).await;
-        let answer: serde_json::Value = response.json().await.expect("JSON");
-        assert_eq!((&answer["file"], &answer["label"]), (&safe.into(), &"Jacinda_Ardern".into()), "{name}");
+        let body: serde_json::Value = response.json().await.expect("JSON");
+        assert_eq!((&body["file"], &body["label"]), (&safe.into(), &"Jacinda_Ardern".into()), "{name}");
     }
     let outside = server.data_dir().parent().expect("a parent").join("escape.jpg");
     assert!(!outside.exists());
@@ -187,8 +187,8 @@ async fn a_file_name_cannot_leave_its_folder() {
 async fn an_upload_that_is_announced_as_too_large_is_refused_before_it_is_sent() {
     let server = start().await;
     let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 100000000\r\n\r\n";
-    let answer = raw(&server, head.as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    let response = raw(&server, head.as_bytes()).await;
+    assert!(response.starts_with("HTTP/1.1 413"), "{response}");
 }
 
 #[tokio::test]
@@ -196,13 +196,13 @@ async fn slow_senders_are_let_go() {
     let server = start().await;
     let slow_body = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n\
                      Content-Length: 100000\r\n\r\n--x\r\n";
-    let answer = raw(&server, slow_body.as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-    assert!(answer.contains("did not arrive within 2 s"), "{answer}");
-    let answer = trickle(&server, slow_body.as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 408"), "a byte now and then is no progress: {answer}");
-    let answer = raw(&server, b"POST / HTTP/1.1\r\nHost: loc").await;
-    assert!(answer.starts_with("HTTP/1.1 408"), "a slow head: {answer}");
+    let response = raw(&server, slow_body.as_bytes()).await;
+    assert!(response.starts_with("HTTP/1.1 408"), "{response}");
+    assert!(response.contains("did not arrive within 2 s"), "{response}");
+    let response = trickle(&server, slow_body.as_bytes()).await;
+    assert!(response.starts_with("HTTP/1.1 408"), "an occasional byte is no progress: {response}");
+    let response = raw(&server, b"POST / HTTP/1.1\r\nHost: loc").await;
+    assert!(response.starts_with("HTTP/1.1 408"), "a slow head: {response}");
     assert_still_works(&server).await;
 }
 
@@ -222,8 +222,10 @@ async fn the_server_raises_its_own_limit_of_open_files() {
         .spawn()
         .expect("sh starts");
     let url = format!("http://127.0.0.1:{port}/readyz");
-    wait_until("it is ready", TIMEOUT, async || reqwest::get(&url).await.is_ok_and(|answer| answer.status() == 200))
-        .await;
+    wait_until("it is ready", TIMEOUT, async || {
+        reqwest::get(&url).await.is_ok_and(|response| response.status() == 200)
+    })
+    .await;
     let pid = server.id().expect("it runs");
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("the process lives");
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("proc(5)");

@@ -23,13 +23,13 @@ async fn without_workers() -> Rollcall {
 async fn delete_of_a_pending_job_is_409() {
     let server = without_workers().await;
     let request = Client::new().post(server.url("/v1/recognitions")).header("Prefer", "respond-async");
-    let accepted = request.multipart(form(&[("a.png", &faceless(64, 64))])).send().await.expect("an answer");
+    let accepted = request.multipart(form(&[("a.png", &faceless(64, 64))])).send().await.expect("a response");
     assert_eq!(accepted.status(), StatusCode::ACCEPTED);
     let url = server.url(accepted.headers()["location"].to_str().expect("ASCII"));
-    let refused = Client::new().delete(&url).send().await.expect("an answer");
+    let refused = Client::new().delete(&url).send().await.expect("a response");
     assert_eq!(problem(refused).await["status"], 409);
-    let still: serde_json::Value = reqwest::get(&url).await.expect("an answer").json().await.expect("JSON");
-    assert_eq!(still["status"], "pending");
+    let body: serde_json::Value = reqwest::get(&url).await.expect("a response").json().await.expect("JSON");
+    assert_eq!(body["status"], "pending");
 }
 
 #[tokio::test]
@@ -51,18 +51,18 @@ async fn the_257th_event_stream_gets_503() {
     let client = Client::new();
     let mut streams = Vec::new();
     for number in 1..=256 {
-        let stream = client.get(&url).send().await.expect("an answer");
+        let stream = client.get(&url).send().await.expect("a response");
         assert_eq!(stream.status(), StatusCode::OK, "stream {number}");
         streams.push(stream);
     }
-    let refused = client.get(&url).send().await.expect("an answer");
+    let refused = client.get(&url).send().await.expect("a response");
     assert!(refused.headers().contains_key("retry-after"));
     assert_eq!(problem(refused).await["status"], 503);
-    assert_eq!(reqwest::get(server.url("/v1/fleet")).await.expect("an answer").status(), StatusCode::OK);
+    assert_eq!(reqwest::get(server.url("/v1/fleet")).await.expect("a response").status(), StatusCode::OK);
 
     drop(streams.pop());
     wait_until("a stream that ends makes room for another", TIMEOUT, async || {
-        client.get(&url).send().await.is_ok_and(|answer| answer.status() == StatusCode::OK)
+        client.get(&url).send().await.is_ok_and(|response| response.status() == StatusCode::OK)
     })
     .await;
 }
@@ -70,7 +70,7 @@ async fn the_257th_event_stream_gets_503() {
 #[tokio::test]
 async fn readyz_is_503_when_the_store_is_unavailable() {
     let server = Rollcall::start(RollcallOptions::default().enroll(KNOWN)).await;
-    let ready = async || reqwest::get(server.url("/readyz")).await.expect("an answer");
+    let ready = async || reqwest::get(server.url("/readyz")).await.expect("a response");
     assert_eq!(ready().await.status(), StatusCode::OK);
     // A symlink to itself cannot be resolved (ELOOP), so every read of the store fails.
     let state = server.data_dir().join("objects").join("rollcall-state").join("gallery");
@@ -81,7 +81,7 @@ async fn readyz_is_503_when_the_store_is_unavailable() {
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.headers().contains_key("retry-after"));
     assert!(refused.text().await.expect("text").starts_with("not ready: "));
-    assert_eq!(reqwest::get(server.url("/healthz")).await.expect("an answer").status(), StatusCode::OK);
+    assert_eq!(reqwest::get(server.url("/healthz")).await.expect("a response").status(), StatusCode::OK);
     fs::remove_file(&state).expect("removed");
     fs::rename(state.with_file_name("away"), &state).expect("moved back");
     assert_eq!(ready().await.status(), StatusCode::OK, "it recovers without a restart");
@@ -112,11 +112,11 @@ async fn all_responses(server: &Rollcall, result: &str) -> Vec<(u16, String)> {
         .map(|upload| upload.header("Prefer", "respond-async"));
     let mut responses = Vec::new();
     for request in requests.into_iter().chain(uploads) {
-        let answer = request.send().await.expect("an answer");
-        let head = format!("{} {:?}", answer.url().path(), answer.headers());
-        responses.push((answer.status().as_u16(), format!("{head} {}", answer.text().await.expect("text"))));
+        let response = request.send().await.expect("a response");
+        let head = format!("{} {:?}", response.url().path(), response.headers());
+        responses.push((response.status().as_u16(), format!("{head} {}", response.text().await.expect("text"))));
     }
-    let mut events = client.get(server.url("/v1/events")).send().await.expect("an answer");
+    let mut events = client.get(server.url("/v1/events")).send().await.expect("a response");
     let mut event = Vec::new();
     while !event.ends_with(b"\n\n") {
         event.extend(events.chunk().await.expect("no error").expect("an event"));
@@ -130,7 +130,7 @@ async fn all_responses(server: &Rollcall, result: &str) -> Vec<(u16, String)> {
 async fn no_response_or_event_reveals_the_data_folder() {
     let server = without_workers().await;
     let request = Client::new().post(server.url("/v1/recognitions")).header("Prefer", "respond-async");
-    let accepted = request.multipart(form(&[("a.png", &faceless(64, 64))])).send().await.expect("an answer");
+    let accepted = request.multipart(form(&[("a.png", &faceless(64, 64))])).send().await.expect("a response");
     let result = accepted.headers()["location"].to_str().expect("ASCII");
     wait_until("a worker has exited", TIMEOUT, async || server.fleet().await.to_string().contains("exited with")).await;
     let sound = all_responses(&server, result).await;
@@ -208,7 +208,7 @@ async fn max_upload_memory_is_enforced() {
     let server = Rollcall::start(options).await;
     let another = async || {
         let request = Client::new().post(server.url("/")).header("Content-Type", "image/jpeg");
-        request.body(vec![0xFF; 400_000]).send().await.expect("an answer")
+        request.body(vec![0xFF; 400_000]).send().await.expect("a response")
     };
     // A nearly maximal upload fits unless a probe, or a connection that was given up, holds memory while it arrives; then
     // it is started again.

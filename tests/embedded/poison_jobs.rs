@@ -1,4 +1,4 @@
-//! A job that kills every worker becomes a dead letter, and its result says that it has failed.
+//! A job that kills every worker becomes a dead letter, and its result is a failure.
 
 use std::time::Duration;
 
@@ -40,10 +40,10 @@ async fn a_job_that_kills_every_worker_ends_as_a_dead_letter_with_a_failed_resul
     // Decoding so many pixels takes a worker long enough to be killed in the meantime.
     let large = encode(DynamicImage::from(RgbImage::new(7_000, 7_000)), ImageFormat::Png);
     let request = Client::new().post(server.url("/v1/recognitions")).header("Prefer", "respond-async");
-    let accepted = request.multipart(form(&[("poison.png", &large)])).send().await.expect("an answer");
+    let accepted = request.multipart(form(&[("poison.png", &large)])).send().await.expect("a response");
     assert_eq!(accepted.status(), 202);
     let url = server.url(accepted.headers()["location"].to_str().expect("ASCII"));
-    let result = async || -> Value { reqwest::get(&url).await.expect("an answer").json().await.expect("JSON") };
+    let result = async || -> Value { reqwest::get(&url).await.expect("a response").json().await.expect("JSON") };
     wait_until("the stopped worker has received the job", TIMEOUT, async || {
         server.fleet().await["depth"]["in_flight"] == 1
     })

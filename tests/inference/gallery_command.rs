@@ -1,4 +1,4 @@
-//! `rollcall gallery export` and `import` as commands, and what `rollcall doctor` says of a gallery of another model.
+//! `rollcall gallery export` and `import` as commands, and what `rollcall doctor` reports for one of another model.
 
 use std::{
     fs,

@@ -50,8 +50,8 @@ fn assert_refused(error: &str, gallery: &ModelId, given: &ModelId) {
     assert!(parts.iter().all(|part| error.contains(*part)), "{error}");
 }
 
-/// What a worker with these settings answers to a photo.
-async fn answered(settings: &Settings, store: &Arc<MemoryStore>, kind: JobKind) -> Result<Recognition, Failure> {
+/// Runs a job on a worker with these settings and a sample photo, and returns its outcome.
+async fn run_job(settings: &Settings, store: &Arc<MemoryStore>, kind: JobKind) -> Result<Recognition, Failure> {
     let cache = Arc::new(GalleryCache::new(gallery(store, settings)));
     let handler = RecognitionHandler::start(factory(&settings.recognition), cache, Duration::from_secs(60)).await;
     let mut execute = handler.unwrap().executor().unwrap();
@@ -71,15 +71,15 @@ async fn answered(settings: &Settings, store: &Arc<MemoryStore>, kind: JobKind) 
 async fn a_worker_whose_embedder_does_not_fit_the_gallery_fails_its_jobs() {
     let (settings, other) = (settings(), other_settings());
     let store = of_samples(&settings).await;
-    let fitting = answered(&settings, &store, RECOGNISE).await.unwrap();
+    let fitting = run_job(&settings, &store, RECOGNISE).await.unwrap();
     assert_eq!((fitting.label.as_str(), &fitting.model), ("Emmanuel_Macron", &Some(model("sface-2021dec"))));
 
     let id = recogniser(&other).model().unwrap().clone();
-    let failure = answered(&other, &store, RECOGNISE).await.unwrap_err();
+    let failure = run_job(&other, &store, RECOGNISE).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Internal);
     assert_refused(&failure.message, &model("sface-2021dec"), &id);
     // What is to be enrolled is embedded: the gallery that it goes to decides.
-    let embedded = answered(&other, &store, EMBED).await.unwrap();
+    let embedded = run_job(&other, &store, EMBED).await.unwrap();
     assert_eq!((embedded.model, embedded.faces[0].name.as_str()), (Some(id), "unknown"));
     assert_eq!(embedded.faces[0].embedding.as_ref().unwrap().len(), 128, "as long as those of SFace");
 }
@@ -101,8 +101,8 @@ async fn photos_are_enrolled_by_another_model_only_in_the_place_of_everybody() {
     let after = gallery(&store, &settings).load().await.unwrap();
     assert_eq!(after.model, Some(id));
     assert!(after.people.iter().all(|person| person.embeddings.len() == 1), "the others are gone");
-    assert!(answered(&settings, &store, RECOGNISE).await.is_err());
-    assert!(answered(&other, &store, RECOGNISE).await.is_ok());
+    assert!(run_job(&settings, &store, RECOGNISE).await.is_err());
+    assert!(run_job(&other, &store, RECOGNISE).await.is_ok());
 }
 
 /// The snapshot of two people that the release before this one wrote, before galleries had a model.
@@ -115,16 +115,16 @@ async fn a_snapshot_without_a_model_opens_and_has_one_after_the_next_enrolment()
     store.put(&settings.store.state, KEY, OLD_SNAPSHOT.into(), Precondition::Always).await.unwrap();
     let old = gallery(&store, &settings).load().await.unwrap();
     assert_eq!((old.version, old.people.len(), &old.model), (1, 2, &None));
-    let seen = answered(&settings, &store, RECOGNISE).await.unwrap();
+    let seen = run_job(&settings, &store, RECOGNISE).await.unwrap();
     assert_eq!((seen.label.as_str(), seen.gallery_version), ("Emmanuel_Macron", 1), "it is used as before");
-    assert!(answered(&other_settings(), &store, RECOGNISE).await.is_ok(), "as before: nothing tells its model");
+    assert!(run_job(&other_settings(), &store, RECOGNISE).await.is_ok(), "as before: its model is not recorded");
 
     let left = gallery(&store, &settings).remove("Jacinda_Ardern").await.unwrap().unwrap();
     assert_eq!((left.people.len(), &left.model), (1, &None), "nothing was embedded");
     enrolled(asset("photos/probes"), false, &settings, &store).await.unwrap();
     let new = gallery(&store, &settings).load().await.unwrap();
     assert_eq!((new.version, new.people.len(), &new.model), (3, 2, &Some(model("sface-2021dec"))));
-    assert!(answered(&other_settings(), &store, RECOGNISE).await.is_err());
+    assert!(run_job(&other_settings(), &store, RECOGNISE).await.is_err());
 }
 
 /// Recognises all photos of a folder of people. Returns the person and the label of each.

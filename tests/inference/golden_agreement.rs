@@ -105,7 +105,7 @@ fn faces_of_the_sample_photos_agree_with_the_reference() {
     assert_agreement(&settings(), sample_golden(), |name| asset("photos").join(under_photos(name)), |_| 0.995);
 }
 
-/// The reference's answers for LFW are stored beside its photos, not in the project: they are of people who have not
+/// The reference's results for LFW are stored beside its photos, not in the project: they are of people who have not
 /// consented.
 fn assert_agreement_on_lfw(settings: &Settings, least: impl Fn(&GoldenFace) -> f32) {
     let Some(lfw) = lfw() else { return };

@@ -18,13 +18,13 @@ use rollcall::{
     recognition::{Recognition, Timings},
 };
 
-/// Answers with the image's text and the thread's name; panics when asked to.
+/// Returns the image's text and the thread's name as the label; panics if the text is `panic`.
 struct Echo;
 
 impl Recogniser for Echo {
     fn recognise(&mut self, image: &[u8], gallery: &Gallery, _embeddings: bool) -> Result<Recognition, Failure> {
         let text = String::from_utf8(image.to_vec()).unwrap();
-        assert_ne!(text, "panic", "asked to panic");
+        assert_ne!(text, "panic", "a panic on request");
         let thread = std::thread::current().name().unwrap_or_default().to_owned();
         Ok(Recognition {
             label: format!("{text}@{thread}"),
@@ -92,9 +92,9 @@ async fn a_pool_with_one_bad_recogniser_does_not_start() {
 async fn many_more_jobs_than_threads_are_all_answered_each_with_its_own() {
     let pool = pool::start(2, Arc::new(Echoes::default())).await.unwrap();
     let texts: Vec<String> = (0..200).map(|n| n.to_string()).collect();
-    let answers = join_all(texts.iter().map(|text| pool.run(work(text), None))).await;
-    for (text, answer) in texts.iter().zip(answers) {
-        assert!(answer.outcome.unwrap().label.starts_with(&format!("{text}@")));
+    let results = join_all(texts.iter().map(|text| pool.run(work(text), None))).await;
+    for (text, result) in texts.iter().zip(results) {
+        assert!(result.outcome.unwrap().label.starts_with(&format!("{text}@")));
     }
 }
 

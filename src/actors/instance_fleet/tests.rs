@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::{
-    actors::{guardian::Guardian, mailbox::Mailbox},
+    actors::{actor_ref::ActorRef, guardian::Guardian},
     cloud::{CloudResult, Delivery, Depth, Instance, Message as QueueMessage, Receipt},
     testing::settings,
 };
@@ -68,7 +68,7 @@ impl Queue for Cloud {
 
 struct World {
     cloud: Arc<Cloud>,
-    fleet: Mailbox<InstanceFleet>,
+    fleet: ActorRef<InstanceFleet>,
     shown: watch::Receiver<Arc<FleetView>>,
 }
 
@@ -78,7 +78,7 @@ async fn world() -> World {
     let cloud = Arc::new(Cloud::default());
     let (show, shown) = watch::channel(Arc::new(FleetView::default()));
     let mut guardian = Guardian::builder();
-    let fleet = guardian.mailbox::<InstanceFleet>("fleet");
+    let fleet = guardian.actor_ref::<InstanceFleet>("fleet");
     let (compute, show) = (cloud.clone(), Arc::new(show));
     guardian.supervise(&fleet, move |notice| {
         let core = FleetCore::new(settings().fleet_rules(Duration::ZERO), 1);

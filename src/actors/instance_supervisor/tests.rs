@@ -131,11 +131,11 @@ async fn start_with(world: &World, cloud: Arc<Cloud>, idle: Duration, threads: u
     });
     let runner = Arc::new(runner.await.expect("started"));
     let mut guardian = Guardian::builder();
-    let supervisor = guardian.mailbox::<InstanceSupervisor>("supervisor");
-    let poller = guardian.mailbox::<QueuePoller>("poller");
-    let timer = guardian.mailbox::<IdleTimer>("timer");
+    let supervisor = guardian.actor_ref::<InstanceSupervisor>("supervisor");
+    let poller = guardian.actor_ref::<QueuePoller>("poller");
+    let timer = guardian.actor_ref::<IdleTimer>("timer");
     let (expired, born) = (supervisor.sender(), Instant::now());
-    let rule = IdleStop { idle, paid: Duration::ZERO };
+    let rule = IdleStop { idle, billing_minimum: Duration::ZERO };
     guardian.supervise(&timer, move |notice| IdleTimer::new(rule, born, expired.clone(), notice));
     let lead = Duration::from_millis(1);
     let prefetch = Prefetch { lead, max_prefetch_delay: lead };

@@ -110,7 +110,7 @@ impl Handler<Drained> for Recorder {
 
 struct World {
     queue: Arc<ByHand>,
-    poller: Mailbox<QueuePoller>,
+    poller: ActorRef<QueuePoller>,
     said: mpsc::Receiver<Said>,
 }
 
@@ -132,8 +132,8 @@ async fn world(finish_poll: bool) -> World {
 async fn world_with(finish_poll: bool, delete_linger: Duration) -> World {
     let (tell, said) = mpsc::channel(16);
     let mut guardian = Guardian::builder();
-    let owner = guardian.mailbox::<Recorder>("owner");
-    let poller = guardian.mailbox::<QueuePoller>("poller");
+    let owner = guardian.actor_ref::<Recorder>("owner");
+    let poller = guardian.actor_ref::<QueuePoller>("poller");
     guardian.supervise(&owner, move |_| Recorder(tell.clone()));
     let queue = Arc::new(ByHand::default());
     let options = PollerOptions {

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    actors::{guardian::Guardian, mailbox::Mailbox},
+    actors::{actor_ref::ActorRef, guardian::Guardian},
     cloud::{Delivery, Receipt},
 };
 
@@ -39,7 +39,7 @@ impl Handler<Served> for Recorder {
 }
 
 struct World {
-    router: Mailbox<ReplyRouter>,
+    router: ActorRef<ReplyRouter>,
     done: mpsc::Receiver<String>,
     served: mpsc::Receiver<String>,
 }
@@ -49,9 +49,9 @@ impl World {
         let mut guardian = Guardian::builder();
         let (done_to, done) = mpsc::channel(64);
         let (served_to, served) = mpsc::channel(64);
-        let poller = guardian.mailbox::<Recorder>("poller");
-        let fleet = guardian.mailbox::<Recorder>("fleet");
-        let router = guardian.mailbox::<ReplyRouter>("router");
+        let poller = guardian.actor_ref::<Recorder>("poller");
+        let fleet = guardian.actor_ref::<Recorder>("fleet");
+        let router = guardian.actor_ref::<ReplyRouter>("router");
         guardian.supervise(&poller, move |_| Recorder(done_to.clone()));
         guardian.supervise(&fleet, move |_| Recorder(served_to.clone()));
         let (done_sender, served_sender) = (poller.sender(), fleet.sender());

@@ -1,4 +1,4 @@
-//! A retry is answered even if the queue drops it as a duplicate and the reply has gone to the first request.
+//! A retry has an outcome even if the queue drops it as a duplicate and the reply has gone to the first request.
 
 use std::{
     cell::Cell,
@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     actors::{
+        actor_ref::ActorRef,
         guardian::{DeathNotice, Guardian},
-        mailbox::Mailbox,
         queue_poller::QueuePoller,
         reply_router::ReplyRouter,
     },
@@ -83,10 +83,10 @@ fn world() -> World {
     let settings = settings::Settings::from_layers(&layers, settings::Machine::with_cores(2)).expect("the defaults");
     let results = ResultStore::new(store, settings.store);
     let mut guardian = Guardian::builder();
-    let router = guardian.mailbox::<ReplyRouter>("reply router");
-    let done = Mailbox::<QueuePoller>::new("nobody").sender();
+    let router = guardian.actor_ref::<ReplyRouter>("reply router");
+    let done = ActorRef::<QueuePoller>::new("nobody").sender();
     guardian.supervise(&router, move |notice| ReplyRouter::new(done.clone(), None, notice));
-    let (forget, forgotten) = (guardian.mailbox::<ForgetCounter>("forgotten"), Rc::<Cell<usize>>::default());
+    let (forget, forgotten) = (guardian.actor_ref::<ForgetCounter>("forgotten"), Rc::<Cell<usize>>::default());
     let count = forgotten.clone();
     guardian.supervise(&forget, move |notice| ForgetCounter { count: count.clone(), _notice: notice });
     guardian.start().expect("complete");
@@ -96,7 +96,7 @@ fn world() -> World {
 }
 
 fn request(ports: &Ports, retried: bool) -> oneshot::Receiver<Result<Reply, SubmitError>> {
-    let (answer, answered) = oneshot::channel();
+    let (outcome_sender, outcome) = oneshot::channel();
     let request = WebRequest {
         id: JobId(7),
         message: Some(Message::default()),
@@ -105,11 +105,11 @@ fn request(ports: &Ports, retried: bool) -> oneshot::Receiver<Result<Reply, Subm
         deadline: Duration::from_secs(120),
         retried,
         ports: ports.clone(),
-        answer: Some(answer),
+        outcome: Some(outcome_sender),
         registered: false,
     };
     request.start();
-    answered
+    outcome
 }
 
 async fn store_result(ports: &Ports) {
@@ -132,12 +132,12 @@ async fn a_retry_finds_the_result_that_is_stored_while_it_waits() {
     let world = world();
     tokio::task::yield_now().await; // the router starts
     let started = Instant::now();
-    let answered = request(&world.ports, true);
+    let outcome = request(&world.ports, true);
     tokio::time::sleep(Duration::from_secs(3)).await;
     store_result(&world.ports).await;
-    let reply = answered.await.expect("an answer").expect("the stored result");
+    let reply = outcome.await.expect("an outcome").expect("the stored result");
     assert_eq!(reply.outcome.expect("done"), "\"Ada\"");
-    assert!(started.elapsed() < Duration::from_secs(6), "answered after {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(6), "ended after {:?}", started.elapsed());
 }
 
 #[actix::test]
@@ -145,16 +145,16 @@ async fn an_unanswered_request_ends_at_its_deadline_and_stores_a_pending_result(
     tokio::time::pause();
     let world = world();
     tokio::task::yield_now().await;
-    let started = Instant::now();
     for (requests, retried) in [true, false].into_iter().enumerate() {
+        let started = Instant::now();
         assert_eq!(world.queue.flushes.load(Ordering::Relaxed), requests);
-        let failed = request(&world.ports, retried).await.expect("an answer").expect_err("no reply came");
+        let failed = request(&world.ports, retried).await.expect("an outcome").expect_err("no reply came");
         assert!(matches!(failed, SubmitError::Deadline { .. }), "{failed}");
         assert!(started.elapsed() >= Duration::from_secs(120));
         assert_eq!(
             world.queue.flushes.load(Ordering::Relaxed),
             requests + 1,
-            "the request is durable before its answer promises a result"
+            "the request is durable before its outcome promises a result"
         );
         tokio::time::sleep(Duration::from_millis(1)).await; // the request stops
         assert_eq!(world.forgotten.get(), requests + 1, "the router does not keep requests that have ended");

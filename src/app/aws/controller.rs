@@ -7,9 +7,9 @@ use tokio::sync::watch;
 use super::{fleet_view::Views, reply_queues::ReplyQueues};
 use crate::{
     actors::{
+        actor_ref::ActorRef,
         guardian::{Guardian, StandDown},
         instance_fleet::{InstanceFleet, Retire},
-        mailbox::Mailbox,
     },
     app::node::{ControllerPorts, SeesReplies, add_controller},
     cloud::{
@@ -30,7 +30,7 @@ pub(super) fn lease(cloud: &AwsCloud, settings: &Settings, node_name: &str) -> L
 /// What a controller needs from its node.
 pub(super) struct ControllerNode {
     pub settings: Settings,
-    pub mailbox: Mailbox<InstanceFleet>,
+    pub actor: ActorRef<InstanceFleet>,
     pub ports: ControllerPorts,
     pub views: Views,
     pub reply_queues: Arc<ReplyQueues>,
@@ -48,8 +48,8 @@ impl ControllerNode {
             let epoch = held.epoch();
             let mut guardian = Guardian::builder();
             let (ports, sees) = (self.ports.clone(), SeesReplies::OwnOnly);
-            add_controller(&mut guardian, &self.mailbox, &self.settings, ports, move || epoch, sees);
-            let Ok(guardian) = guardian.start() else { return }; // cannot fail: it has no mailbox without an actor
+            add_controller(&mut guardian, &self.actor, &self.settings, ports, move || epoch, sees);
+            let Ok(guardian) = guardian.start() else { return }; // cannot fail: it has no reference without an actor
             let lost = tokio::select! {
                 () = held.lost() => true,
                 () = self.reply_queues.collect() => true, // never returns
@@ -57,7 +57,7 @@ impl ControllerNode {
                 _ = ended.wait_for(|ended| *ended) => false,
             };
             guardian.do_send(StandDown);
-            if self.mailbox.sender().ask(Retire).await.is_err() {
+            if self.actor.sender().ask(Retire).await.is_err() {
                 tracing::warn!("the fleet actor had died before it was retired");
             }
             if !lost {

@@ -23,10 +23,10 @@ use super::{
 };
 use crate::{
     actors::{
+        actor_ref::ActorRef,
         guardian::{Guardian, StandDown},
         instance_fleet::InstanceFleet,
         instance_supervisor::EXIT_UNAVAILABLE,
-        mailbox::Mailbox,
     },
     client::JobClient,
     cloud::{Queues as _, aws::AwsCloud},
@@ -70,12 +70,12 @@ impl AwsNode {
 
         let (view, fleet) = watch::channel(Arc::new(FleetView::default()));
         let view = Arc::new(view);
-        // The controller's actor lives while the lease is held; its mailbox always exists.
-        let mailbox = Mailbox::<InstanceFleet>::new("instance fleet");
+        // The controller's actor lives while the lease is held; its reference always exists.
+        let actor = ActorRef::<InstanceFleet>::new("instance fleet");
         let mut web = None;
         if tiers.web {
             let mut guardian = Guardian::builder();
-            let here = tiers.controller.then_some(&mailbox);
+            let here = tiers.controller.then_some(&actor);
             let client = add_client(&mut guardian, &settings, &queues, cloud.objects.clone(), here);
             web = Some((client, guardian.start()?));
         }
@@ -84,7 +84,7 @@ impl AwsNode {
         let controller = if tiers.controller {
             let ports = ControllerPorts { compute: cloud.compute.clone(), requests: queues.requests, view };
             let (settings, reply_queues) = (settings.clone(), reply_queues.clone());
-            let node = ControllerNode { settings, mailbox, ports, views, reply_queues };
+            let node = ControllerNode { settings, actor, ports, views, reply_queues };
             let lease = controller::lease(&cloud, &node.settings, &node_name);
             Some(actix::spawn(async move { node.run(lease, ended).await }))
         } else {

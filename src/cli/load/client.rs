@@ -1,4 +1,4 @@
-//! Uploads one image, with retries, and parses the answer.
+//! Uploads one image, with retries, and parses the response.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::photos::label_of;
 use crate::job::JobId;
 
-/// Header with the ids of an answer's jobs, separated by commas.
+/// Header with the ids of a response's jobs, separated by commas.
 const ID_HEADER: &str = "rollcall-id";
 /// Pause before the first retry after a broken connection. It doubles up to [`MAX_BACKOFF`].
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
@@ -42,21 +42,21 @@ pub(super) struct Retries {
 /// The end of an upload.
 #[derive(Debug)]
 pub(super) struct Upload {
-    pub(super) outcome: Result<Answer, Failed>,
-    /// From the first attempt to the answer, including pauses.
+    pub(super) outcome: Result<UploadResponse, Failed>,
+    /// From the first attempt to the response, including pauses.
     pub(super) took: Duration,
     pub(super) retries: Retries,
 }
 
-/// The answer to an upload.
+/// The response to an upload.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct UploadResponse {
     pub(super) label: String,
     /// The job, if the server names it.
     pub(super) id: Option<JobId>,
 }
 
-/// Why an upload has no answer.
+/// Why an upload was not completed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Failed {
     /// `connection`, `timeout`, `http 415`, ….
@@ -86,7 +86,7 @@ impl Client {
     }
 
     /// Uploads one image and waits for its label.
-    #[expect(clippy::disallowed_methods, reason = "measures how long the answer takes")]
+    #[expect(clippy::disallowed_methods, reason = "measures how long the response takes")]
     pub(super) async fn upload(&self, file: &str, image: Bytes) -> Upload {
         let started = Instant::now();
         let mut retries = Retries::default();
@@ -100,7 +100,7 @@ impl Client {
         Upload { outcome, took: started.elapsed(), retries }
     }
 
-    async fn attempts(&self, file: &str, image: Bytes, retries: &mut Retries) -> Result<Answer, Failed> {
+    async fn attempts(&self, file: &str, image: Bytes, retries: &mut Retries) -> Result<UploadResponse, Failed> {
         // All attempts have the same key, so that a job that was accepted is not accepted again.
         let key = JobId::new().to_string();
         let mut pause = MIN_BACKOFF;
@@ -139,7 +139,7 @@ impl Client {
         match response.text().await {
             Err(e) => Attempt::Broken(with_causes(&e)),
             Ok(text) if status.is_success() => {
-                Attempt::Done(Ok(Answer { label: label_of(&text, file).to_owned(), id }))
+                Attempt::Done(Ok(UploadResponse { label: label_of(&text, file).to_owned(), id }))
             }
             Ok(text) => match retry_after {
                 Some(after) if status == StatusCode::SERVICE_UNAVAILABLE => Attempt::Busy(after),
@@ -154,10 +154,10 @@ impl Client {
 
 /// The outcome of one attempt.
 enum Attempt {
-    Done(Result<Answer, Failed>),
+    Done(Result<UploadResponse, Failed>),
     /// 503 with `Retry-After`.
     Busy(Duration),
-    /// No complete answer was received.
+    /// No complete response was received.
     Broken(String),
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Sample {
 
 /// The part of `/v1/fleet` that is sampled.
 #[derive(Deserialize)]
-struct FleetAnswer {
+struct FleetResponse {
     counts: Counts,
     depth: Depth,
 }
@@ -81,7 +81,7 @@ impl Sampler {
 #[expect(clippy::disallowed_methods, reason = "measures when a sample is taken")]
 async fn read(client: &Client, started: Instant) -> Option<Sample> {
     let response = client.http.get(client.at("/v1/fleet")).timeout(10 * SAMPLE_INTERVAL).send().await.ok()?;
-    let fleet: FleetAnswer = response.error_for_status().ok()?.json().await.ok()?;
+    let fleet: FleetResponse = response.error_for_status().ok()?.json().await.ok()?;
     Some(Sample { at_ms: started.elapsed().as_millis() as u64, counts: fleet.counts, depth: fleet.depth })
 }
 

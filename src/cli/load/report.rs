@@ -17,7 +17,7 @@ pub(super) struct Report {
     pub(super) concurrency: usize,
     /// Number of distinct photos.
     pub(super) photos: usize,
-    /// Uploads that were answered with a label.
+    /// Uploads whose response was a label.
     pub(super) completed: usize,
     /// Other uploads by kind of failure: `connection`, `timeout`, `http 415`, or `photo` (it could not be read).
     pub(super) failed: BTreeMap<String, usize>,
@@ -26,12 +26,12 @@ pub(super) struct Report {
     /// Retries of all uploads.
     pub(super) retries: Retries,
     /// Absent without `--expected` or `--expect-folder`.
-    pub(super) answers: Option<Answers>,
+    pub(super) answers: Option<LabelCounts>,
     /// Absent if no upload was completed.
     pub(super) latency_ms: Option<Latency>,
     /// Completed uploads per second of the makespan.
     pub(super) images_per_second: f64,
-    /// From the first upload to the last answer.
+    /// From the first upload to the last response.
     pub(super) makespan_ms: f64,
     /// The fleet every 200 ms; empty if the server has no fleet.
     pub(super) fleet: Vec<fleet::Sample>,
@@ -41,7 +41,7 @@ pub(super) struct Report {
 
 /// Labels compared with the expected ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Answers {
+pub(super) struct LabelCounts {
     /// The expected label.
     pub(super) correct: usize,
     /// Another name than expected.
@@ -61,11 +61,11 @@ pub(super) struct Mismatch {
     pub(super) photo: String,
     /// The label that was expected.
     pub(super) expected: String,
-    /// The label that was answered.
+    /// The label in the response.
     pub(super) answered: String,
 }
 
-/// An upload that was not answered with a label.
+/// An upload that was not completed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct FailedUpload {
     /// The photo.
@@ -76,7 +76,7 @@ pub(super) struct FailedUpload {
     pub(super) message: String,
 }
 
-/// Milliseconds from the first attempt of an upload to its answer, to three significant digits.
+/// Milliseconds from the first attempt of an upload to its response, to three significant digits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Latency {
     /// Median.

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 
 use super::{
     client::{Retries, Upload},
-    report::{Answers, FailedUpload, Latency, Mismatch, Report},
+    report::{FailedUpload, LabelCounts, Latency, Mismatch, Report},
 };
 use crate::recognition::{NO_FACE, UNKNOWN};
 
@@ -19,7 +19,7 @@ pub(super) struct Tally {
     failed: BTreeMap<String, usize>,
     failures: Vec<FailedUpload>,
     retries: Retries,
-    answers: Option<Answers>,
+    labels: Option<LabelCounts>,
     /// Of completed uploads, in microseconds.
     latency: Histogram<u64>,
 }
@@ -32,13 +32,13 @@ impl Tally {
             failed: BTreeMap::new(),
             failures: Vec::new(),
             retries: Retries::default(),
-            answers: expecting.then(Answers::default),
+            labels: expecting.then(LabelCounts::default),
             // Up to one hour; longer latencies saturate.
             latency: Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("valid bounds"), // constants
         }
     }
 
-    /// Returns the number of uploads that were answered with a label.
+    /// Returns the number of completed uploads.
     pub(super) fn completed(&self) -> usize {
         self.completed
     }
@@ -48,11 +48,11 @@ impl Tally {
         self.retries.busy += upload.retries.busy;
         self.retries.connection += upload.retries.connection;
         match &upload.outcome {
-            Ok(answer) => {
+            Ok(response) => {
                 self.completed += 1;
                 self.latency.saturating_record(upload.took.as_micros() as u64);
-                if let Some(answers) = &mut self.answers {
-                    answers.add(photo, expected, &answer.label);
+                if let Some(labels) = &mut self.labels {
+                    labels.add(photo, expected, &response.label);
                 }
             }
             Err(failed) => {
@@ -92,7 +92,7 @@ impl Tally {
             failed: self.failed,
             failures: self.failures,
             retries: self.retries,
-            answers: self.answers,
+            answers: self.labels,
             images_per_second: self.completed as f64 / took.as_secs_f64().max(1e-9),
             makespan_ms: took.as_secs_f64() * 1e3,
             fleet: Vec::new(),
@@ -101,23 +101,23 @@ impl Tally {
     }
 }
 
-impl Answers {
-    fn add(&mut self, photo: &str, expected: Option<&str>, answered: &str) {
+impl LabelCounts {
+    fn add(&mut self, photo: &str, expected: Option<&str>, label: &str) {
         let Some(expected) = expected else {
             self.unlisted += 1;
             return;
         };
-        if answered == expected {
+        if label == expected {
             self.correct += 1;
             return;
         }
-        match answered {
+        match label {
             UNKNOWN | NO_FACE => self.unknown += 1,
             _ => self.wrong += 1,
         }
         if self.mismatches.len() < MAX_LISTED {
             let (photo, expected) = (photo.to_owned(), expected.to_owned());
-            self.mismatches.push(Mismatch { photo, expected, answered: answered.to_owned() });
+            self.mismatches.push(Mismatch { photo, expected, answered: label.to_owned() });
         }
     }
 }
@@ -127,10 +127,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cli::load::client::{Answer, Failed};
+    use crate::cli::load::client::{Failed, UploadResponse};
 
-    fn answered(label: &str, took: Duration) -> Upload {
-        Upload { outcome: Ok(Answer { label: label.into(), id: None }), took, retries: Retries::default() }
+    fn completed(label: &str, took: Duration) -> Upload {
+        Upload { outcome: Ok(UploadResponse { label: label.into(), id: None }), took, retries: Retries::default() }
     }
 
     fn report(tally: Tally, requests: usize) -> Report {
@@ -141,7 +141,7 @@ mod tests {
     fn percentiles_are_of_completed_uploads_only() {
         let mut tally = Tally::new(false);
         for ms in 1..=100 {
-            tally.add("x.jpg", None, &answered("Ada", Duration::from_millis(ms)));
+            tally.add("x.jpg", None, &completed("Ada", Duration::from_millis(ms)));
         }
         let failed = Failed { kind: "timeout".into(), message: "late".into() };
         let late =
@@ -171,12 +171,12 @@ mod tests {
             (Some("unknown"), "Bob"),
             (None, "Bob"),
         ] {
-            tally.add("x.jpg", expected, &answered(label, Duration::from_millis(1)));
+            tally.add("x.jpg", expected, &completed(label, Duration::from_millis(1)));
         }
         let report = report(tally, 7);
-        let answers = report.answers.as_ref().expect("compared");
-        assert_eq!((answers.correct, answers.wrong, answers.unknown, answers.unlisted), (2, 2, 2, 1));
-        assert_eq!(answers.mismatches.len(), 4);
+        let labels = report.answers.as_ref().expect("compared");
+        assert_eq!((labels.correct, labels.wrong, labels.unknown, labels.unlisted), (2, 2, 2, 1));
+        assert_eq!(labels.mismatches.len(), 4);
         assert!(!report.is_good());
         let text = report.text();
         assert!(text.contains("2 (2 wrong, 2 unknown, 1 not listed)"), "{text}");
@@ -196,13 +196,13 @@ mod tests {
             let mut tally = Tally::new(true);
             for label in &labels {
                 let failed = || Failed { kind: "connection".into(), message: String::new() };
-                let outcome = label.clone().map(|label| Answer { label, id: None }).ok_or_else(failed);
+                let outcome = label.clone().map(|label| UploadResponse { label, id: None }).ok_or_else(failed);
                 let upload = Upload { outcome, took: Duration::from_millis(1), retries: Retries::default() };
                 tally.add("x.jpg", Some("Ada"), &upload);
             }
             let report = report(tally, labels.len());
-            let answers = report.answers.clone().expect("compared");
-            prop_assert_eq!(answers.correct + answers.wrong + answers.unknown, report.completed);
+            let counts = report.answers.clone().expect("compared");
+            prop_assert_eq!(counts.correct + counts.wrong + counts.unknown, report.completed);
             prop_assert_eq!(report.completed + report.failed.values().sum::<usize>(), labels.len());
             prop_assert_eq!(report.is_good(), labels.iter().all(|l| l.as_deref() == Some("Ada")));
         }

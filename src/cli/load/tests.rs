@@ -1,4 +1,4 @@
-//! Uploads, the check of the stored results and whole runs, against a server that answers from a script.
+//! Uploads, the check of the stored results and whole runs, against a server that follows a script.
 
 use std::{collections::VecDeque, sync::Mutex};
 
@@ -14,18 +14,18 @@ use crate::{cloud::Precondition, job::JobId, results::keys, settings::Settings};
 
 /// What the server does with a request.
 #[derive(Clone, Copy)]
-enum Reply {
-    /// Answers with a status, header lines and a body.
-    Answer(u16, &'static str, &'static str),
+enum Scripted {
+    /// Responds with a status, header lines and a body.
+    Response(u16, &'static str, &'static str),
     /// Closes the connection.
     Close,
-    /// Never answers.
+    /// Never responds.
     Silence,
 }
 
-use Reply::{Answer, Close, Silence};
+use Scripted::{Close, Response, Silence};
 
-/// A server that answers each request with the next reply of a script, and repeats the last one.
+/// A server that does the next step of a script with each request, and repeats the last one.
 struct Server {
     url: String,
     /// Head and body of each request.
@@ -33,7 +33,7 @@ struct Server {
 }
 
 impl Server {
-    async fn start(script: &[Reply]) -> Self {
+    async fn start(script: &[Scripted]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/", listener.local_addr().expect("an address"));
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -44,9 +44,9 @@ impl Server {
                 let (mut stream, _) = listener.accept().await.expect("a connection");
                 let request = read_request(&mut stream).await;
                 seen.lock().expect("whole").push(request);
-                let reply = if script.len() > 1 { script.pop_front() } else { script.front().copied() };
-                match reply.expect("a script of at least one reply") {
-                    Answer(status, headers, body) => {
+                let step = if script.len() > 1 { script.pop_front() } else { script.front().copied() };
+                match step.expect("a script of at least one step") {
+                    Response(status, headers, body) => {
                         let length = body.len();
                         let head = format!(
                             "HTTP/1.1 {status} X\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n"
@@ -93,7 +93,7 @@ async fn read_request(stream: &mut TcpStream) -> String {
 }
 
 const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-const ADA: Reply = Answer(200, "Rollcall-Id: 01ARZ3NDEKTSV4RRFFQ69G5FAV\r\n", "x:Ada\n");
+const ADA: Scripted = Response(200, "Rollcall-Id: 01ARZ3NDEKTSV4RRFFQ69G5FAV\r\n", "x:Ada\n");
 
 fn id() -> JobId {
     ID.parse().expect("an id")
@@ -102,10 +102,10 @@ fn id() -> JobId {
 #[tokio::test]
 async fn an_upload_is_retried_while_the_server_is_busy_with_one_key() {
     let server =
-        Server::start(&[Answer(503, "Retry-After: 0\r\n", ""), Answer(503, "Retry-After: 0\r\n", ""), ADA]).await;
+        Server::start(&[Response(503, "Retry-After: 0\r\n", ""), Response(503, "Retry-After: 0\r\n", ""), ADA]).await;
     let upload = server.client(false).upload("x.jpg", Bytes::from_static(b"photo")).await;
-    let answer = upload.outcome.expect("an answer");
-    assert_eq!((answer.label.as_str(), answer.id), ("Ada", Some(id())));
+    let response = upload.outcome.expect("a response");
+    assert_eq!((response.label.as_str(), response.id), ("Ada", Some(id())));
     assert_eq!(upload.retries, Retries { busy: 2, connection: 0 });
     let keys = server.keys();
     assert!(keys.len() == 3 && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
@@ -121,7 +121,7 @@ async fn each_upload_has_a_key_of_its_own() {
     let server = Server::start(&[ADA]).await;
     let client = server.client(true);
     for _ in 0..2 {
-        client.upload("x.jpg", Bytes::from_static(b"photo")).await.outcome.expect("an answer");
+        client.upload("x.jpg", Bytes::from_static(b"photo")).await.outcome.expect("a response");
     }
     let keys = server.keys();
     assert_ne!(keys[0], keys[1]);
@@ -129,15 +129,15 @@ async fn each_upload_has_a_key_of_its_own() {
 
 #[tokio::test]
 async fn other_errors_are_not_retried() {
-    for (reply, kind) in [
-        (Answer(503, "", "no time is named\n"), "http 503"),
-        (Answer(429, "Retry-After: 0\r\n", ""), "http 429"),
-        (Answer(415, "", "no image\n"), "http 415"),
+    for (step, kind) in [
+        (Response(503, "", "no time is named\n"), "http 503"),
+        (Response(429, "Retry-After: 0\r\n", ""), "http 429"),
+        (Response(415, "", "no image\n"), "http 415"),
     ] {
-        let server = Server::start(&[reply, ADA]).await;
+        let server = Server::start(&[step, ADA]).await;
         let upload = server.client(true).upload("x.jpg", Bytes::new()).await;
         let failed = upload.outcome.expect_err("an error");
-        let Answer(_, _, body) = reply else { unreachable!("all of them are answers") };
+        let Response(_, _, body) = step else { unreachable!("all of them are responses") };
         assert_eq!((failed.kind.as_str(), failed.message.as_str()), (kind, body.trim()));
         assert_eq!(upload.retries, Retries::default());
     }
@@ -147,7 +147,7 @@ async fn other_errors_are_not_retried() {
 async fn a_broken_connection_is_retried_if_that_is_asked_for() {
     let server = Server::start(&[Close, ADA]).await;
     let upload = server.client(true).upload("x.jpg", Bytes::new()).await;
-    assert_eq!(upload.outcome.expect("an answer").label, "Ada");
+    assert_eq!(upload.outcome.expect("a response").label, "Ada");
     assert_eq!(upload.retries, Retries { busy: 0, connection: 1 });
     let keys = server.keys();
     assert_eq!(keys[0], keys[1]);
@@ -175,7 +175,7 @@ fn only_http_addresses_are_accepted() {
 /// A store in a temporary folder, and the photo that was uploaded.
 struct Stored {
     probe: StoreProbe,
-    answered: Answered,
+    completed: Completed,
     _folder: tempfile::TempDir,
 }
 
@@ -193,24 +193,24 @@ async fn stored(settings: &Settings, input: Option<&'static str>, output: Option
             objects.put(bucket, &key, content.into(), Precondition::Always).await.expect("written");
         }
     }
-    let answered = Answered { id: id(), path, label: "Ada".into() };
-    Stored { probe: StoreProbe { objects, buckets }, answered, _folder: folder }
+    let completed = Completed { id: id(), path, label: "Ada".into() };
+    Stored { probe: StoreProbe { objects, buckets }, completed, _folder: folder }
 }
 
-const DONE: Reply = Answer(200, "", r#"{"file": "x.jpg", "status": "done", "label": "Ada", "faces": []}"#);
+const DONE: Scripted = Response(200, "", r#"{"file": "x.jpg", "status": "done", "label": "Ada", "faces": []}"#);
 
 #[tokio::test]
 async fn a_stored_job_is_complete() {
     let settings = crate::testing::settings();
-    let pending = Answer(200, "", r#"{"file": "x.jpg", "status": "pending"}"#);
-    // A result may be stored after its answer, and a server may restart.
-    let server = Server::start(&[Answer(404, "", ""), pending, Close, DONE]).await;
-    let Stored { probe, answered, _folder } = stored(&settings, Some("photo"), Some("Ada")).await;
-    let check = verify::check(&server.client(true), Some(&probe), vec![answered.clone()]).await;
+    let pending = Response(200, "", r#"{"file": "x.jpg", "status": "pending"}"#);
+    // A result may be stored after its response, and a server may restart.
+    let server = Server::start(&[Response(404, "", ""), pending, Close, DONE]).await;
+    let Stored { probe, completed, _folder } = stored(&settings, Some("photo"), Some("Ada")).await;
+    let check = verify::check(&server.client(true), Some(&probe), vec![completed.clone()]).await;
     assert_eq!((check.jobs, check.results, check.inputs, check.outputs), (1, 1, Some(1), Some(1)), "{check:?}");
     assert!(check.is_complete() && check.problems.is_empty());
 
-    let check = verify::check(&server.client(true), None, vec![answered]).await;
+    let check = verify::check(&server.client(true), None, vec![completed]).await;
     assert_eq!((check.results, check.inputs, check.outputs), (1, None, None));
     assert!(check.is_complete(), "what was not checked is not missing");
 }
@@ -225,8 +225,8 @@ async fn what_is_missing_or_different_is_a_problem() {
         (Some("photo"), Some("Bob"), "is not the label that was answered"),
     ] {
         let server = Server::start(&[DONE]).await;
-        let Stored { probe, answered, _folder } = stored(&settings, input, output).await;
-        let check = verify::check(&server.client(true), Some(&probe), vec![answered]).await;
+        let Stored { probe, completed, _folder } = stored(&settings, input, output).await;
+        let check = verify::check(&server.client(true), Some(&probe), vec![completed]).await;
         assert_eq!(check.results, 1);
         assert!(!check.is_complete(), "{input:?} {output:?}");
         assert!(check.problems.len() == 1 && check.problems[0].contains(problem), "{:?}", check.problems);
@@ -235,9 +235,9 @@ async fn what_is_missing_or_different_is_a_problem() {
         (r#"{"file": "x.jpg", "status": "done", "label": "Bob"}"#, "Ada was answered, but Bob is stored"),
         (r#"{"file": "x.jpg", "status": "failed"}"#, "Ada was answered, but a failure is stored"),
     ] {
-        let server = Server::start(&[Answer(200, "", body)]).await;
-        let Stored { answered, _folder, .. } = stored(&settings, None, None).await;
-        let check = verify::check(&server.client(true), None, vec![answered]).await;
+        let server = Server::start(&[Response(200, "", body)]).await;
+        let Stored { completed, _folder, .. } = stored(&settings, None, None).await;
+        let check = verify::check(&server.client(true), None, vec![completed]).await;
         assert_eq!((check.results, check.is_complete()), (0, false));
         assert!(check.problems[0].contains(problem), "{:?}", check.problems);
     }
@@ -245,9 +245,9 @@ async fn what_is_missing_or_different_is_a_problem() {
 
 #[tokio::test(start_paused = true)]
 async fn a_result_that_is_never_stored_is_a_problem() {
-    let server = Server::start(&[Answer(404, "", "")]).await;
-    let answered = Answered { id: id(), path: "x.jpg".into(), label: "Ada".into() };
-    let check = verify::check(&server.client(true), None, vec![answered]).await;
+    let server = Server::start(&[Response(404, "", "")]).await;
+    let completed = Completed { id: id(), path: "x.jpg".into(), label: "Ada".into() };
+    let check = verify::check(&server.client(true), None, vec![completed]).await;
     assert!(!check.is_complete() && check.problems.len() == 1, "{:?}", check.problems);
 }
 
@@ -274,11 +274,11 @@ async fn run_load(server: &Server, photos: &[&str], more: &[&str]) -> Report {
 
 #[tokio::test]
 async fn a_run_uploads_every_photo_and_compares_its_label() {
-    let server = Server::start(&[Answer(200, "", "Ada\n")]).await;
+    let server = Server::start(&[Response(200, "", "Ada\n")]).await;
     let report = run_load(&server, &["Ada/1.jpg", "Ada/2.jpg", "Bob/3.jpg"], &["--expect-folder"]).await;
-    let answers = report.answers.as_ref().expect("compared");
+    let labels = report.answers.as_ref().expect("compared");
     assert_eq!((report.completed, report.requests, report.photos), (3, 3, 3));
-    assert_eq!((answers.correct, answers.wrong), (2, 1));
+    assert_eq!((labels.correct, labels.wrong), (2, 1));
     assert!(!report.is_good());
     assert_eq!(report.store, None, "the server names no jobs");
 
@@ -289,8 +289,11 @@ async fn a_run_uploads_every_photo_and_compares_its_label() {
 
 #[tokio::test]
 async fn a_run_whose_results_are_not_stored_is_not_good() {
-    let other =
-        Answer(200, "Rollcall-Id: 01ARZ3NDEKTSV4RRFFQ69G5FAV\r\n", r#"{"file": "x", "status": "done", "label": "B"}"#);
+    let other = Response(
+        200,
+        "Rollcall-Id: 01ARZ3NDEKTSV4RRFFQ69G5FAV\r\n",
+        r#"{"file": "x", "status": "done", "label": "B"}"#,
+    );
     let server = Server::start(&[other]).await;
     let report = run_load(&server, &["1.jpg"], &[]).await;
     assert_eq!(report.store.as_ref().map(|store| (store.jobs, store.results)), Some((1, 0)));

@@ -1,5 +1,5 @@
-//! Checks that what was answered is stored: asks the server for each job's result, and looks into the object store
-//! itself if it is on this machine.
+//! Checks that the results of completed uploads are stored: asks the server for each job's result, and looks into the
+//! object store itself if it is on this machine.
 
 use std::{fmt::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     settings,
 };
 
-/// Time until all results must be stored. Answers are sent before results are stored.
+/// Time until all results must be stored. Responses are sent before results are stored.
 const RESULT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Interval between requests for a result that is pending.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -25,9 +25,9 @@ const CONCURRENCY: usize = 16;
 /// Problems that are listed one by one.
 const MAX_LISTED: usize = 20;
 
-/// An upload that was answered.
+/// A completed upload whose job the server has named.
 #[derive(Clone, Debug)]
-pub(super) struct Answered {
+pub(super) struct Completed {
     pub(super) id: JobId,
     pub(super) path: PathBuf,
     pub(super) label: String,
@@ -47,16 +47,16 @@ pub(super) struct StoreProbe {
     pub(super) buckets: settings::Store,
 }
 
-/// How much of the answered jobs is stored.
+/// How much of the completed uploads is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct StoreCheck {
     /// Jobs that were checked.
     pub(super) jobs: usize,
-    /// Jobs whose result the server returns with the label that was answered.
+    /// Jobs whose result the server returns with the label of the response.
     pub(super) results: usize,
     /// Inputs with the bytes that were uploaded. Absent without direct access to the object store.
     pub(super) inputs: Option<usize>,
-    /// Outputs with the label that was answered. Absent like `inputs`.
+    /// Outputs with the label of the response. Absent like `inputs`.
     pub(super) outputs: Option<usize>,
     /// The first problems.
     pub(super) problems: Vec<String>,
@@ -84,12 +84,12 @@ impl StoreCheck {
     }
 }
 
-/// Checks every answered job. The objects are read once the result is stored, because it is stored last.
-pub(super) async fn check(client: &Client, store_probe: Option<&StoreProbe>, answered: Vec<Answered>) -> StoreCheck {
+/// Checks the job of every completed upload. The objects are read once the result is stored, because it is stored last.
+pub(super) async fn check(client: &Client, store_probe: Option<&StoreProbe>, completed: Vec<Completed>) -> StoreCheck {
     let until = Instant::now() + RESULT_TIMEOUT;
     let initial = store_probe.map(|_| 0);
-    let mut check = StoreCheck { jobs: answered.len(), inputs: initial, outputs: initial, ..StoreCheck::default() };
-    let mut found = stream::iter(answered)
+    let mut check = StoreCheck { jobs: completed.len(), inputs: initial, outputs: initial, ..StoreCheck::default() };
+    let mut found = stream::iter(completed)
         .map(|job| async move {
             match result(client, &job, until).await {
                 Ok(stored) => {
@@ -125,7 +125,7 @@ pub(super) async fn check(client: &Client, store_probe: Option<&StoreProbe>, ans
 }
 
 /// Returns the result of a job once it is finished, at most until `until`.
-async fn result(client: &Client, job: &Answered, until: Instant) -> Result<Stored, String> {
+async fn result(client: &Client, job: &Completed, until: Instant) -> Result<Stored, String> {
     let url = client.at(&format!("/v1/recognitions/{}", job.id));
     loop {
         let problem = match client.http.get(url.clone()).timeout(RESULT_TIMEOUT).send().await {
@@ -144,17 +144,17 @@ async fn result(client: &Client, job: &Answered, until: Instant) -> Result<Store
     }
 }
 
-/// Returns the result if it has the label that was answered.
-fn same_label(stored: Stored, answered: &str) -> Result<Stored, String> {
+/// Returns the result if it has the label of the response.
+fn same_label(stored: Stored, received: &str) -> Result<Stored, String> {
     match &stored.label {
-        Some(label) if label == answered => Ok(stored),
-        Some(label) => Err(format!("{answered} was answered, but {label} is stored")),
-        None => Err(format!("{answered} was answered, but a failure is stored")),
+        Some(label) if label == received => Ok(stored),
+        Some(label) => Err(format!("{received} was answered, but {label} is stored")),
+        None => Err(format!("{received} was answered, but a failure is stored")),
     }
 }
 
 /// Checks a job's input and output.
-async fn objects(store_probe: &StoreProbe, job: &Answered, file: &str) -> (Result<(), String>, Result<(), String>) {
+async fn objects(store_probe: &StoreProbe, job: &Completed, file: &str) -> (Result<(), String>, Result<(), String>) {
     let StoreProbe { objects, buckets } = store_probe;
     let sent = tokio::fs::read(&job.path).await;
     let input_key = keys::input_key(buckets, job.id, file);

@@ -50,6 +50,6 @@ pub fn parameters(settings: &Settings) -> Parameters {
             queue_million_calls: prices.queue_million_calls,
         },
         rules: settings.fleet_rules(Duration::ZERO),
-        idle_stop: IdleStop { idle: settings.worker.idle_stop, paid: settings.fleet.billing_minimum },
+        idle_stop: IdleStop { idle: settings.worker.idle_stop, billing_minimum: settings.fleet.billing_minimum },
     }
 }

@@ -1,4 +1,4 @@
-//! While the queue or the store cannot be reached, answers say so, say when to try again, and do not name the cause.
+//! While the queue or the store cannot be reached, responses say so, say when to try again, and do not name the cause.
 
 use async_trait::async_trait;
 

@@ -55,7 +55,7 @@ fn a_failed_boot_stays_pending_until_it_is_terminated() {
 #[test]
 fn stops_and_shutdowns_take_their_own_medians() {
     let launches = || vec![(s(0), launch(40))];
-    let idle_stop = Some(IdleStop { idle: s(50), paid: s(0) });
+    let idle_stop = Some(IdleStop { idle: s(50), billing_minimum: s(0) });
     let outcome = run_with_idle_stop(&model(), idle_stop, &trace(10, &[]), launches(), 1);
     let [early, median, late] = [85, 95, 115].map(|at| outcome.at(s(at)).stopped);
     assert!(early == 0 && (10..=30).contains(&median) && late == 40, "{early}, {median}, {late}");

@@ -41,7 +41,7 @@ fn the_controller_is_woken_when_it_asked_for_it_last() {
 
 #[test]
 fn a_run_lasts_until_the_trace_is_over_all_is_answered_and_all_instances_are_at_rest() {
-    let idle_stop = Some(IdleStop { idle: s(1), paid: s(0) });
+    let idle_stop = Some(IdleStop { idle: s(1), billing_minimum: s(0) });
     let ticks: Vec<_> = (1..100).map(|n| (s(10 * n), Action::ReadDepth)).collect();
     let end = |length, arrivals: &[Time], first: Action| {
         let script = [(s(0), first)].into_iter().chain(ticks.clone()).collect();

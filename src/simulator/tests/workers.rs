@@ -2,7 +2,7 @@
 
 use super::*;
 
-const IDLE_STOP: IdleStop = IdleStop { idle: s(50), paid: s(60) };
+const IDLE_STOP: IdleStop = IdleStop { idle: s(50), billing_minimum: s(60) };
 
 #[test]
 fn a_worker_has_one_job_per_thread_and_takes_the_oldest_first() {
@@ -59,7 +59,7 @@ fn cron_starts_the_workers_at_its_next_multiple() {
 
 #[test]
 fn an_idle_worker_stops_by_the_rule_and_polls_until_then() {
-    // Running at 10 s, ready at 25 s: the idle limit of 50 s ends at 75 s, the paid minute at 70 s.
+    // Running at 10 s, ready at 25 s: the idle limit of 50 s ends at 75 s, the billed minute at 70 s.
     let stop = |idle_stop| run_with_idle_stop(&model(), Some(idle_stop), &trace(10, &[]), vec![(s(0), launch(1))], 1);
     for (idle, stops, polls) in [(50, 75, 2), (20, 70, 2), (70, 95, 3)] {
         let outcome = stop(IdleStop { idle: s(idle), ..IDLE_STOP });

@@ -22,7 +22,7 @@ pub struct Account {
 
 /// The output of a command.
 pub struct CommandOutput {
-    pub well: bool,
+    pub success: bool,
     pub out: String,
     pub err: String,
 }
@@ -113,19 +113,19 @@ impl Account {
 
 pub fn command_output(output: Output) -> CommandOutput {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    CommandOutput { well: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) }
+    CommandOutput { success: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
 impl CommandOutput {
     /// Returns the standard output of a command that must have succeeded.
     pub fn done(self) -> String {
-        assert!(self.well, "{}{}", self.out, self.err);
+        assert!(self.success, "{}{}", self.out, self.err);
         self.out
     }
 
     /// Returns the standard error of a command that must have failed.
     pub fn failed(self) -> String {
-        assert!(!self.well, "it did well: {}{}", self.out, self.err);
+        assert!(!self.success, "it succeeded: {}{}", self.out, self.err);
         self.err
     }
 }

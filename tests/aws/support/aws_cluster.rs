@@ -182,7 +182,7 @@ impl Node {
 
     async fn wait_ready(&mut self) {
         let (url, started) = (self.url("/readyz"), Instant::now());
-        while !reqwest::get(&url).await.is_ok_and(|answer| answer.status() == 200) {
+        while !reqwest::get(&url).await.is_ok_and(|response| response.status() == 200) {
             if let Some(status) = self.process.try_wait().expect("the process is ours") {
                 panic!("the node ended with {status}");
             }
@@ -202,7 +202,7 @@ impl Node {
         self.process.wait().expect("the process is ours");
     }
 
-    /// Asks it to end and waits until it has.
+    /// Sends it SIGTERM and waits until it has ended.
     pub fn end(mut self) {
         self.signal(Signal::SIGTERM);
         assert!(self.process.wait().expect("the process is ours").success());

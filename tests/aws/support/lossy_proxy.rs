@@ -1,4 +1,4 @@
-//! A TCP proxy that can lose an answer: the call is applied, and then its connection breaks.
+//! A TCP proxy that can lose a response: the call is applied, and then its connection breaks.
 
 use std::sync::{
     Arc,
@@ -34,12 +34,12 @@ impl LossyProxy {
         Self { url, lose }
     }
 
-    /// Loses the next answer.
+    /// Loses the next response.
     pub fn lose_next(&self) {
         self.lose.store(true, Ordering::SeqCst);
     }
 
-    /// Returns whether the answer that was to be lost has been lost.
+    /// Returns whether the response that was to be lost has been lost.
     pub fn has_lost(&self) -> bool {
         !self.lose.load(Ordering::SeqCst)
     }
@@ -49,11 +49,11 @@ async fn forward(client: TcpStream, server: TcpStream, lose: Arc<AtomicBool>) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let requests = tokio::io::copy(&mut from_client, &mut to_server);
-    let answers = async {
+    let responses = async {
         let mut buffer = vec![0; 1 << 16];
         loop {
             match from_server.read(&mut buffer).await {
-                // Otherwise the connection is dropped, and with it the answer.
+                // Otherwise the connection is dropped, and with it the response.
                 Ok(n) if n > 0 && !lose.swap(false, Ordering::SeqCst) => {
                     if to_client.write_all(&buffer[..n]).await.is_err() {
                         return;
@@ -65,6 +65,6 @@ async fn forward(client: TcpStream, server: TcpStream, lose: Arc<AtomicBool>) {
     };
     tokio::select! {
         _ = requests => {}
-        () = answers => {}
+        () = responses => {}
     }
 }

@@ -12,8 +12,8 @@ pub async fn faults(upstream: &str) -> Emulator {
 }
 
 pub async fn rules(proxy: &Emulator, rules: Value) {
-    let answer = reqwest::Client::new().post(format!("{}/_microburst/rules", proxy.url)).json(&rules).send().await;
-    answer.and_then(reqwest::Response::error_for_status).expect("the proxy obeys");
+    let response = reqwest::Client::new().post(format!("{}/_microburst/rules", proxy.url)).json(&rules).send().await;
+    response.and_then(reqwest::Response::error_for_status).expect("the proxy accepts the rules");
 }
 
 /// The calls that a proxy has seen, and those of them that have failed: late ones have not.
@@ -40,8 +40,8 @@ pub async fn tally(proxies: &[Emulator]) -> Tally {
     let number = |value: &Value| value.as_u64().expect("a number") as usize;
     let mut tally = Tally::default();
     for proxy in proxies {
-        let answer = reqwest::get(format!("{}/_microburst/stats", proxy.url)).await.expect("the proxy answers");
-        let stats: Value = answer.json().await.expect("JSON");
+        let response = reqwest::get(format!("{}/_microburst/stats", proxy.url)).await.expect("the proxy responds");
+        let stats: Value = response.json().await.expect("JSON");
         tally.calls += number(&stats["requests"]["total"]);
         let fired = stats["by_rule"].as_array().expect("a list").iter();
         let late = |rule: &&Value| rule["describe"].as_str().expect("text").starts_with("latency");
@@ -51,12 +51,12 @@ pub async fn tally(proxies: &[Emulator]) -> Tally {
 }
 
 /// Returns how often a rule has fired, up to a hundred times.
-pub async fn struck(proxy: &Emulator) -> usize {
-    let answer = reqwest::get(format!("{}/_microburst/fired", proxy.url)).await.expect("the proxy answers");
-    answer.json::<Value>().await.expect("JSON").as_array().expect("a list").len()
+pub async fn times_fired(proxy: &Emulator) -> usize {
+    let response = reqwest::get(format!("{}/_microburst/fired", proxy.url)).await.expect("the proxy responds");
+    response.json::<Value>().await.expect("JSON").as_array().expect("a list").len()
 }
 
-/// Returns a rule by which a call is applied, but its answer is lost.
-pub fn lost_answer(service: &str, operation: &str) -> Value {
+/// Returns a rule by which a call is applied, but its response is lost.
+pub fn lost_response(service: &str, operation: &str) -> Value {
     json!([{ "service": service, "operation": operation, "times": 1, "response": { "abort_frac": 0.0 } }])
 }

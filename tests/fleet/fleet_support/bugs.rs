@@ -1,4 +1,4 @@
-//! Bugs injected between the core and its world. The checks of the promises must catch each of them.
+//! Bugs injected between the core and its world. The checks of the invariants must catch each of them.
 
 use std::time::Duration;
 

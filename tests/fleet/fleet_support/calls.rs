@@ -65,7 +65,7 @@ impl Calls {
         // The controller may learn of a lost answer before the call is carried out.
         let answer = if loss.is_some() { env.rng.below(env.plan.call_delay + 1) } else { apply };
         env.schedule(apply, WorldEvent::Apply { call });
-        env.schedule(answer, WorldEvent::Answer { call });
+        env.schedule(answer, WorldEvent::Respond { call });
     }
 
     pub fn apply(&mut self, call: usize, cloud: &mut Cloud, cluster: &mut Cluster, env: &mut Environment) {

@@ -24,7 +24,7 @@ pub enum WorldEvent {
         call: usize,
     },
     /// The answer to a call comes back.
-    Answer {
+    Respond {
         call: usize,
     },
     Up {

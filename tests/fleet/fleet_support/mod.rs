@@ -1,12 +1,12 @@
-//! What tests of the fleet's core share: a world for generated histories, and a script for single situations.
+//! What tests of the fleet's core share: a world for generated histories, and scripted scenarios.
 
 pub mod bugs;
 pub mod calls;
 pub mod cloud;
 pub mod cluster;
 pub mod environment;
+pub mod invariants;
 pub mod plan;
-pub mod promises;
 pub mod rng;
 pub mod script;
 pub mod world;

@@ -1,5 +1,5 @@
-//! A small cloud on virtual time, with everything that can go wrong in one, drawn from a seed. It drives a
-//! [`FleetCore`], and the promises are checked after everything that happens.
+//! Simulates a small, faulty cloud on virtual time, generated from a seed. It drives a [`FleetCore`] and checks the
+//! invariants after every event.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use super::{
     cloud::Cloud,
     cluster::Cluster,
     environment::{Environment, Ms, WorldEvent},
+    invariants::Invariants,
     plan::Plan,
-    promises::Promises,
 };
 
 /// A history that is not over by then is considered endless.
@@ -38,9 +38,9 @@ pub struct World {
     pub core: Option<FleetCore>,
     started: Ms,
     pub wake_at: Option<Timestamp>,
-    /// Steps of all controllers.
+    /// Number of steps of the core, over all epochs.
     steps: u32,
-    promises: Promises,
+    invariants: Invariants,
     events: Vec<(Timestamp, Event)>,
     recordings: Vec<Recording>,
     recording: bool,
@@ -67,41 +67,41 @@ impl World {
             started: 0,
             wake_at: None,
             steps: 0,
-            promises: Promises::default(),
+            invariants: Invariants::default(),
             events: Vec::new(),
             recordings: Vec::new(),
             recording: false,
         }
     }
 
-    /// Keeps a log of what happens, in words.
+    /// Enables the readable log.
     pub fn logged(mut self) -> Self {
         self.env.log = Some(Vec::new());
         self
     }
 
-    /// Runs to the end, or to the first broken promise.
+    /// Runs to the end, or to the first violated invariant.
     pub fn run(&mut self) -> Result<(), String> {
-        while !self.over() {
+        while !self.is_finished() {
             if self.env.now > LIMIT {
-                return Err(Promises::never_ends(self));
+                return Err(Invariants::never_ends(self));
             }
             let wake = self.wake();
             self.probe(wake);
             match (self.env.next_at(), wake) {
                 (Some(at), wake) if wake.is_none_or(|wake| at <= wake) => {
                     let Some(what) = self.env.next() else { continue };
-                    self.happen(what);
+                    self.apply(what);
                 }
                 (_, Some(wake)) => {
                     self.env.now = wake;
                     self.deliver(Event::Tick);
                 }
-                (_, None) => return Err(Promises::never_ends(self)),
+                (_, None) => return Err(Invariants::never_ends(self)),
             }
-            let mut promises = std::mem::take(&mut self.promises);
-            let checked = promises.check(self);
-            self.promises = promises;
+            let mut invariants = std::mem::take(&mut self.invariants);
+            let checked = invariants.check(self);
+            self.invariants = invariants;
             checked?;
         }
         Ok(())
@@ -110,13 +110,13 @@ impl World {
     /// Runs to the end and returns what each controller received.
     pub fn record(mut self) -> Vec<Recording> {
         self.recording = true;
-        self.run().expect("every promise is kept");
+        self.run().expect("every invariant holds");
         self.end_recording();
         self.recordings
     }
 
     /// Returns whether everything planned has happened, every job is done, and the fleet is at rest.
-    fn over(&self) -> bool {
+    fn is_finished(&self) -> bool {
         let rules = &self.env.plan.rules;
         let clock = self.env.plan.rules.started_at + Duration::from_millis(self.env.now);
         self.env.next_at().is_none()
@@ -134,14 +134,15 @@ impl World {
         Some(wake_at.max(self.env.now))
     }
 
-    /// Steps a copy of the controller shortly before the next event or wake-up: time alone must not change what it does.
-    /// The forecast of the deadline policy changes all the time; it decides when something happens.
+    /// Steps a copy of the controller just before the next event or wake-up, and checks that it takes no action: it must
+    /// have asked to be woken when time alone changes its decision. Sampled every 16 ms. Skipped for the deadline policy,
+    /// whose forecast changes continuously and is used at the next event.
     fn probe(&mut self, wake: Option<Ms>) {
         let Some(core) = self.core.as_ref().filter(|core| core.rules().policy != Policy::Deadline) else { return };
         let Some(next) = [self.env.next_at(), wake].into_iter().flatten().min() else { return };
         if next > self.env.now + 1 && self.env.now.is_multiple_of(16) {
             let at = Timestamp::new(Duration::from_millis(next - 1 - self.started));
-            self.promises.probed(at, &core.clone().step(Event::Tick, at));
+            self.invariants.probed(at, &core.clone().step(Event::Tick, at));
         }
     }
 
@@ -155,11 +156,11 @@ impl World {
             self.events.push((now, event.clone()));
         }
         let step = core.step(event, now);
-        self.promises.stepped(now, &step);
+        self.invariants.stepped(now, &step);
         self.wake_at = self.bug.wake_at(step.wake_at);
         for action in self.bug.actions(step.actions, self.steps) {
             self.env.log_line(|| format!("  action {action:?}"));
-            self.promises.called(self.epoch, &action, &mut self.env);
+            self.invariants.called(self.epoch, &action, &mut self.env);
             self.calls.make(self.epoch, action, &self.cloud, &mut self.env);
         }
         self.steps += 1;
@@ -196,12 +197,12 @@ impl World {
         }
     }
 
-    fn happen(&mut self, what: WorldEvent) {
+    fn apply(&mut self, what: WorldEvent) {
         let (cluster, env) = (&mut self.cluster, &mut self.env);
         match what {
             WorldEvent::Arrive { jobs } => cluster.arrive(jobs, env),
             WorldEvent::Apply { call } => self.calls.apply(call, &mut self.cloud, cluster, env),
-            WorldEvent::Answer { call } => env.outbox.extend(self.calls.answer(call, self.epoch)),
+            WorldEvent::Respond { call } => env.outbox.extend(self.calls.answer(call, self.epoch)),
             WorldEvent::Up { machine, boot } => cluster.up(machine, boot, env),
             WorldEvent::Finish { machine, boot } => cluster.finish(machine, boot, env),
             WorldEvent::Idle { machine, boot } => cluster.idle(machine, boot, env),

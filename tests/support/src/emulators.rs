@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 
 use crate::{free_port, wait_until};
 
-/// Longest time until an emulator answers, on a busy machine.
+/// Longest time until an emulator responds, on a busy machine.
 const START: Duration = Duration::from_secs(90);
 
 /// A running emulator.
@@ -31,8 +31,8 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Runs a Python module or file, and waits until `path` answers. Arguments and environment may name two free ports,
-    /// as `{port}` and `{control}`.
+    /// Runs a Python module or file, and waits until `path` responds. Arguments and environment may name two free
+    /// ports, as `{port}` and `{control}`.
     pub async fn start(module: &str, arguments: &[&str], environment: &[(&str, &str)], path: &str) -> Self {
         Self::start_on(free_port(), module, arguments, environment, path).await
     }
@@ -67,13 +67,13 @@ impl Emulator {
         emulator
     }
 
-    /// Waits until it answers anything but a server's error.
+    /// Waits until it responds with anything but a server error.
     async fn wait_for(&mut self, path: &str) {
         let url = format!("{}{path}", self.url);
-        let what = format!("the emulator at {url} answers");
+        let what = format!("the emulator at {url} responds");
         wait_until(&what, START, async || {
             assert!(!self.ended(), "the emulator at {url} ended: set ROLLCALL_TEST_LOG to see why");
-            reqwest::get(&url).await.is_ok_and(|answer| answer.status().as_u16() < 500)
+            reqwest::get(&url).await.is_ok_and(|response| response.status().as_u16() < 500)
         })
         .await;
     }
@@ -117,14 +117,14 @@ impl Emulator {
 
     /// Posts to the control port.
     pub async fn post_control(&self, path: &str, what: serde_json::Value) {
-        let answer = reqwest::Client::new().post(format!("{}{path}", self.control)).json(&what).send().await;
-        answer.and_then(reqwest::Response::error_for_status).expect("the emulator accepts the setting");
+        let response = reqwest::Client::new().post(format!("{}{path}", self.control)).json(&what).send().await;
+        response.and_then(reqwest::Response::error_for_status).expect("the emulator accepts the setting");
     }
 
     /// Gets from the control port.
     pub async fn get_control(&self, path: &str) -> serde_json::Value {
-        let answer = reqwest::get(format!("{}{path}", self.control)).await.expect("the emulator answers");
-        answer.json().await.expect("JSON")
+        let response = reqwest::get(format!("{}{path}", self.control)).await.expect("the emulator responds");
+        response.json().await.expect("JSON")
     }
 }
 
@@ -151,7 +151,7 @@ fn spawn(arguments: &[String], environment: BTreeMap<String, String>) -> (UnixSt
     (stdin, Some(process))
 }
 
-/// Asks `tests/emulators/prefork.py` for an emulator, and returns the other end of its standard input.
+/// Requests an emulator from `tests/emulators/prefork.py`, and returns the other end of its standard input.
 fn spawn_preforked(socket: &Path, arguments: &[String], environment: BTreeMap<String, String>) -> UnixStream {
     let text = |text: std::ffi::OsString| text.into_string().expect("the environment is text");
     let inherited = std::env::vars_os().map(|(key, value)| (text(key), text(value)));

@@ -87,7 +87,7 @@ impl Rollcall {
     }
 
     pub async fn fleet(&self) -> Value {
-        let response = reqwest::get(self.url("/v1/fleet")).await.expect("the server answers");
+        let response = reqwest::get(self.url("/v1/fleet")).await.expect("the server responds");
         response.json().await.expect("JSON")
     }
 

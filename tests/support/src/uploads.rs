@@ -40,15 +40,15 @@ pub fn file(name: &str, bytes: &[u8]) -> Part {
 }
 
 pub async fn post(url: &str, form: Form) -> Response {
-    reqwest::Client::new().post(url).multipart(form).send().await.expect("an answer, not a reset")
+    reqwest::Client::new().post(url).multipart(form).send().await.expect("a response, not a reset")
 }
 
-/// Returns the status and the text of an answer.
+/// Returns the status and the text of a response.
 pub async fn status_and_text(response: Response) -> (u16, String) {
     (response.status().as_u16(), response.text().await.expect("text"))
 }
 
-/// Returns the problem details of an answer, after checking their form.
+/// Returns the problem details of a response, after checking their form.
 pub async fn problem(response: Response) -> Value {
     let status = response.status().as_u16();
     assert_eq!(response.headers()["content-type"], "application/problem+json");

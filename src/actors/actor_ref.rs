@@ -1,7 +1,7 @@
-//! Mailboxes: stable references to actors that may be rebuilt.
+//! Stable references to actors that may be rebuilt. A message to an actor that is dead is lost, and its sender is told.
 //!
-//! There is one mailbox per actor. A component that sends messages of a type to the actor takes a [`Sender`] of that
-//! type from the mailbox; this compiles only if the actor handles such messages. A role does not start while a mailbox
+//! There is one reference per actor. A component that sends messages of a type to the actor takes a [`Sender`] of that
+//! type from the reference; this compiles only if the actor handles such messages. A role does not start while a reference
 //! has no actor (see [`GuardianBuilder`](super::guardian::GuardianBuilder)).
 
 use std::sync::{Arc, RwLock};
@@ -9,22 +9,22 @@ use std::sync::{Arc, RwLock};
 use actix::{Actor, Addr, Context, Handler, MailboxError, Message};
 use futures_util::future::BoxFuture;
 
-/// Holds the current address of an actor of type `A`.
-pub struct Mailbox<A: Actor>(Arc<Slot<A>>);
+/// Refers to an actor of type `A`, wherever it currently is.
+pub struct ActorRef<A: Actor>(Arc<Slot<A>>);
 
 struct Slot<A: Actor> {
     name: &'static str,
     address: RwLock<Option<Addr<A>>>,
 }
 
-impl<A: Actor> Clone for Mailbox<A> {
+impl<A: Actor> Clone for ActorRef<A> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<A: Actor<Context = Context<A>>> Mailbox<A> {
-    /// Creates the mailbox of an actor that will be started. `name` identifies the actor to its guardian and in log
+impl<A: Actor<Context = Context<A>>> ActorRef<A> {
+    /// Creates the reference of an actor that will be started. `name` identifies the actor to its guardian and in log
     /// lines.
     pub fn new(name: &'static str) -> Self {
         Self(Arc::new(Slot { name, address: RwLock::new(None) }))
@@ -35,7 +35,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         self.0.name
     }
 
-    /// Returns a sender of `M` to the actor behind this mailbox.
+    /// Returns a sender of `M` to the actor behind this reference.
     pub fn sender<M>(&self) -> Sender<M>
     where
         A: Handler<M>,
@@ -82,7 +82,7 @@ where
     }
 }
 
-/// Sends messages of one type to the actor behind a mailbox. Cheap to clone.
+/// Sends messages of one type to the actor behind a reference. Cheap to clone.
 pub struct Sender<M: Message>(Arc<dyn Route<M>>);
 
 impl<M: Message> Clone for Sender<M> {

@@ -1,4 +1,5 @@
-//! The JSON of a recognition: the same shape whether it was waited for, is pending, or was read from the store.
+//! The JSON of one file's recognition: the same shape whether it was waited for, is pending, or was read from the
+//! store.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -10,9 +11,9 @@ use crate::{
     results::{JobResult, Status},
 };
 
-/// One file's answer.
+/// The JSON of one file's recognition.
 #[derive(Debug, Serialize)]
-pub struct Answer {
+pub struct RecognitionBody {
     /// Absent if the file was refused before it became a job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -70,18 +71,18 @@ struct Times {
     finished_ms: Option<u64>,
 }
 
-impl Answer {
-    /// Creates the answer for a job that is queued.
+impl RecognitionBody {
+    /// Creates the body for a job that is queued.
     pub fn pending(id: JobId, file: String) -> Self {
         Self::new(Some(id.to_string()), file, Status::Pending)
     }
 
-    /// Creates the answer for a file that was refused or whose job has failed.
+    /// Creates the body for a file that was refused or whose job has failed.
     pub fn failed(file: String, problem: &Problem) -> Self {
         Self { problem: Some(problem.to_json()), ..Self::new(None, file, Status::Failed) }
     }
 
-    /// Creates the answer for a worker's reply.
+    /// Creates the body for a worker's reply.
     ///
     /// # Errors
     /// The job has failed.
@@ -95,7 +96,7 @@ impl Answer {
         })
     }
 
-    /// Creates the answer for a stored result.
+    /// Creates the body for a stored result.
     ///
     /// # Errors
     /// The stored result is not a recognition.
@@ -110,7 +111,7 @@ impl Answer {
         })
     }
 
-    /// Returns the label, which is the line that `POST /` answers with; `None` unless the job is done.
+    /// Returns the label, which is the line that `POST /` responds with; `None` unless the job is done.
     pub fn label(&self) -> Option<&str> {
         self.seen.as_ref().map(|seen| seen.label.as_str())
     }
@@ -185,9 +186,9 @@ mod tests {
         let id = JobId(5);
         let result = serde_json::to_vec(&recognition()).expect("JSON");
         let reply = Reply { id, outcome: Ok(result.into()), worker: "i-1".into(), worker_ms: 12.5 };
-        let answer = Answer::replied("a.jpg".into(), reply).expect("done");
-        assert_eq!(answer.label(), Some("Ada"));
-        let json = serde_json::to_value(answer).expect("JSON");
+        let body = RecognitionBody::replied("a.jpg".into(), reply).expect("done");
+        assert_eq!(body.label(), Some("Ada"));
+        let json = serde_json::to_value(body).expect("JSON");
         assert_eq!(json["id"], json!(id.to_string()));
         assert_eq!(json["status"], "done");
         assert_eq!((&json["label"], &json["model"]), (&json!("Ada"), &json!("m")));
@@ -219,7 +220,7 @@ mod tests {
             submitted_ms: 1,
             finished_ms: Some(2),
         };
-        let json = serde_json::to_value(Answer::stored(result).expect("readable")).expect("JSON");
+        let json = serde_json::to_value(RecognitionBody::stored(result).expect("readable")).expect("JSON");
         assert_eq!((&json["status"], &json["problem"]["status"]), (&json!("failed"), &json!(422)));
         assert_eq!(json["problem"]["detail"], "cut off");
         assert_eq!(json.get("label"), None);
@@ -234,7 +235,7 @@ mod tests {
             {"decode_ms":1.0,"detect_ms":2.0,"embed_ms":3.0}},"failure":null,"worker":"i-1","submitted_ms":1,
             "finished_ms":2}"#;
         let result: JobResult = serde_json::from_str(stored).expect("a result");
-        let json = serde_json::to_value(Answer::stored(result).expect("readable")).expect("JSON");
+        let json = serde_json::to_value(RecognitionBody::stored(result).expect("readable")).expect("JSON");
         assert_eq!((&json["label"], &json["model"]), (&json!("Ada"), &Value::Null));
         assert_eq!(json["faces"][0]["name"], "Ada");
     }
@@ -242,6 +243,6 @@ mod tests {
     #[test]
     fn a_reply_that_is_no_recognition_is_a_fault_and_not_an_empty_answer() {
         let reply = Reply { id: JobId(5), outcome: Ok("[]".into()), worker: "i-1".into(), worker_ms: 1.0 };
-        assert_eq!(Answer::replied("a.jpg".into(), reply).expect_err("refused").status.as_u16(), 500);
+        assert_eq!(RecognitionBody::replied("a.jpg".into(), reply).expect_err("refused").status.as_u16(), 500);
     }
 }

@@ -1,4 +1,4 @@
-//! The promises of the core, checked after everything that happens.
+//! The invariants of the core, checked after every event.
 
 use rollcall::fleet::{Action, Cause, Step, Timestamp};
 
@@ -15,14 +15,14 @@ const CAUSES: usize = 5;
 const READ_INTERVAL: Ms = 50;
 
 #[derive(Default)]
-pub struct Promises {
+pub struct Invariants {
     epoch: u64,
     /// Times of the calls of this epoch, by kind.
     calls: [Vec<Ms>; 5],
     broken: Option<String>,
 }
 
-impl Promises {
+impl Invariants {
     /// Checks a step of the controller.
     pub fn stepped(&mut self, now: Timestamp, step: &Step) {
         match step.wake_at {
