@@ -16,7 +16,7 @@ use super::{
 use crate::{
     cloud::{CloudError, Message, Queue},
     job::{JobId, Reply, Retention},
-    results::ResultStore,
+    results::{ResultStore, Stored},
 };
 
 /// How often a retried request looks for the result in the store. The queue drops its job as a duplicate, and the reply
@@ -37,6 +37,12 @@ pub enum SubmitError {
     /// The queue or the store failed: 503.
     #[error("the queue or the store failed: {0}")]
     Cloud(#[from] CloudError),
+    /// The result of this job has been deleted: 410.
+    #[error("the result {id} has been deleted; to recognise the image again, use another Idempotency-Key")]
+    Deleted {
+        /// The job.
+        id: JobId,
+    },
     /// The deadline has passed: 504. The job continues; its result will be available under the id.
     #[error("no answer within {} s; ask for the result by its id {id}", waited.as_secs())]
     Deadline {
@@ -111,7 +117,7 @@ impl WebRequest {
         }
         self.registered = true;
         let sent = async move {
-            if retried && let Some(reply) = ports.results.reply(id).await? {
+            if retried && let Some(reply) = stored_reply(&ports.results, id).await? {
                 return Ok(Some(reply));
             }
             // Nothing is promised to the client before the outcome is sent, so the job need not be durable yet.
@@ -131,11 +137,12 @@ impl WebRequest {
         let (id, results) = (self.id, self.ports.results.clone());
         let read = async move {
             tokio::time::sleep(READ_EVERY).await;
-            results.reply(id).await
+            stored_reply(&results, id).await
         };
         ctx.spawn(read.into_actor(self).map(|found, act, ctx| match found {
             Ok(Some(reply)) => act.finish(Ok(reply), ctx),
             Ok(None) => act.read_later(ctx),
+            Err(error @ SubmitError::Deleted { .. }) => act.finish(Err(error), ctx),
             Err(error) => {
                 tracing::warn!(%error, id = %act.id, "result not read");
                 act.read_later(ctx);
@@ -155,9 +162,10 @@ impl WebRequest {
         let (results, file) = (self.ports.results.clone(), self.file.clone());
         let requests = self.ports.requests.clone();
         let read = async move {
-            match results.reply(id).await {
+            match stored_reply(&results, id).await {
                 Ok(Some(reply)) => return Ok(reply),
                 Ok(None) => {}
+                Err(error @ SubmitError::Deleted { .. }) => return Err(error),
                 Err(error) => tracing::warn!(%error, %id, "result not read"),
             }
             requests.flush().await?; // the client is promised a result under this id
@@ -167,6 +175,15 @@ impl WebRequest {
             Err(SubmitError::Deadline { id, waited })
         };
         ctx.spawn(read.into_actor(self).map(|outcome, act, ctx| act.finish(outcome, ctx)));
+    }
+}
+
+/// Returns the stored result of a finished job as a reply.
+async fn stored_reply(results: &ResultStore, id: JobId) -> Result<Option<Reply>, SubmitError> {
+    match results.stored(id).await? {
+        Stored::Deleted(_) => Err(SubmitError::Deleted { id }),
+        Stored::Absent => Ok(None),
+        Stored::Result(result) => Ok(result.reply(id)),
     }
 }
 

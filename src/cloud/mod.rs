@@ -99,8 +99,8 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Sends messages like [`Self::send`], except that `Ok` may be returned before a message is durable.
     ///
-    /// The message becomes durable within ten seconds, or when a [`Self::flush`] that began later has returned, unless it
-    /// has been deleted by then. Until then it is lost if the process dies, so this is for senders that have not
+    /// The message becomes durable within ten seconds, or when a [`Self::flush`] that began later has returned, unless
+    /// it has been deleted by then. Until then it is lost if the process dies, so this is for senders that have not
     /// promised anything yet. See `docs/adr/0015-promises-decide-what-is-durable.md`.
     async fn send_buffered(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
         self.send(batch).await
@@ -213,6 +213,8 @@ pub struct NewObject {
     pub key: String,
     /// Its bytes.
     pub bytes: Bytes,
+    /// The condition of the put.
+    pub when: Precondition,
 }
 
 /// An object in a listing.
@@ -239,15 +241,18 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// `Conflict` if the condition does not hold, also for [`Precondition::Match`] on a key without an object.
     async fn put(&self, bucket: &str, key: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag>;
 
-    /// Writes objects one after the other, without a condition. Each is immediately visible to readers, but durable
-    /// only once a [`Self::flush`] that began later has returned. A put with [`Precondition::Match`] on one of the keys
-    /// must not run at the same time: it may not see this one.
+    /// Writes objects one after the other. Each is immediately visible to readers, but durable only once a
+    /// [`Self::flush`] that began later has returned. A put with [`Precondition::Match`] on a key that is put here
+    /// without a condition must not run at the same time: it may not see this one.
     ///
     /// This is for many small objects, if a store can make many durable at the cost of one. After an error, the first
-    /// ones may have been written. Idempotent.
+    /// ones may have been written.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
     async fn put_buffered(&self, objects: Vec<NewObject>) -> CloudResult<()> {
-        for NewObject { bucket, key, bytes } in objects {
-            self.put(&bucket, &key, bytes, Precondition::Always).await?;
+        for NewObject { bucket, key, bytes, when } in objects {
+            self.put(&bucket, &key, bytes, when).await?;
         }
         Ok(())
     }

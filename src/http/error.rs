@@ -204,6 +204,7 @@ impl From<SubmitError> for Problem {
         match error {
             SubmitError::Overloaded { retry_after, .. } => Self::busy(detail, retry_after),
             SubmitError::Cloud(cause) => cause.into(),
+            SubmitError::Deleted { id } => Self { id: Some(id), ..Self::new(StatusCode::GONE, detail) },
             SubmitError::Deadline { id, .. } => {
                 Self { id: Some(id), has_location: true, ..Self::new(StatusCode::GATEWAY_TIMEOUT, detail) }
             }

@@ -16,7 +16,13 @@ use super::{
     upload::{Received, ReceivedFile, header_text, receive},
     web_tier::Upload,
 };
-use crate::{client::Admission, job::JobId, recognition::RECOGNISE, results::keys::stem, settings::ReplyStyle};
+use crate::{
+    client::{Admission, SubmitError},
+    job::JobId,
+    recognition::RECOGNISE,
+    results::{Stored, keys::stem},
+    settings::ReplyStyle,
+};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const MAX_KEY: usize = 255;
@@ -73,7 +79,7 @@ pub async fn create(req: HttpRequest, payload: web::Payload, state: web::Data<St
     Ok(response.json(body))
 }
 
-/// `GET /v1/recognitions/{id}`: returns what is known of a job, pending or not.
+/// `GET /v1/recognitions/{id}`: returns the stored result of a job, pending or not.
 pub async fn find(path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let id = parse_id(&path)?;
     let result = state.web.result(id).await?.ok_or_else(|| no_such_job(id))?;
@@ -97,7 +103,7 @@ async fn receive_all(
     let received = receive(req, payload, &state.web).await?;
     let Some(key) = req.headers().get(IDEMPOTENCY_KEY) else { return Ok((received, None)) };
     let [file] = received.files.as_slice() else {
-        return Err(Problem::bad_request("an Idempotency-Key is for one file; send the files one by one"));
+        return Err(Problem::bad_request("an Idempotency-Key applies to one file; send each file in its own request"));
     };
     let id = job_id_of_key(key.as_bytes(), &file.bytes)?;
     Ok((received, Some(id)))
@@ -119,15 +125,17 @@ async fn wait_for(state: &State, file: ReceivedFile, key: Option<JobId>) -> Outc
     Outcome { file: name, result: result.await }
 }
 
-/// Queues one file without waiting for the reply. A retry finds the job of the first request.
+/// Queues one file without waiting for the reply. A retry with the same key returns the original job.
 async fn queue(state: &State, file: ReceivedFile, key: Option<JobId>) -> Outcome {
     let name = file.name.clone();
     let result = async {
         file.check(state.web.settings().recognition.max_pixels)?;
-        if let Some(id) = key
-            && let Some(result) = state.web.result(id).await?
-        {
-            return RecognitionBody::stored(result);
+        if let Some(id) = key {
+            match state.web.stored(id).await? {
+                Stored::Result(result) => return RecognitionBody::stored(*result),
+                Stored::Deleted(_) => return Err(SubmitError::Deleted { id }.into()),
+                Stored::Absent => {}
+            }
         }
         let (admission, upload) = job(file, key);
         let (id, file) = (upload.id, upload.file.clone());
@@ -158,13 +166,13 @@ fn ids<'a>(bodies: impl IntoIterator<Item = &'a RecognitionBody>) -> String {
 }
 
 fn line(outcome: &Outcome, style: ReplyStyle) -> String {
-    let said = match &outcome.result {
+    let text = match &outcome.result {
         Ok(body) => one_line(body.label().unwrap_or_default()),
         Err(problem) => format!("error: {}", problem.line()),
     };
     match style {
-        ReplyStyle::Label => said,
-        ReplyStyle::StemLabel => format!("{}:{said}", stem(&outcome.file)),
+        ReplyStyle::Label => text,
+        ReplyStyle::StemLabel => format!("{}:{text}", stem(&outcome.file)),
     }
 }
 
@@ -176,12 +184,14 @@ fn prefers_async(prefer: &str) -> bool {
         .any(|p| p.trim().eq_ignore_ascii_case("respond-async"))
 }
 
-/// Returns the id of the job that a client's key and image stand for: the first 128 bits of the SHA-256 of the key, a
+/// Derives the job id from the idempotency key and the image: the first 128 bits of the SHA-256 of the key, a
 /// zero byte (which no key contains) and the image. The same key with another image is another job, so it never gets
 /// the result for the first image.
 fn job_id_of_key(key: &[u8], image: &[u8]) -> Result<JobId, Problem> {
     if key.is_empty() || key.len() > MAX_KEY || !key.iter().all(u8::is_ascii_graphic) {
-        return Err(Problem::bad_request(format!("an Idempotency-Key is 1 to {MAX_KEY} visible ASCII characters")));
+        return Err(Problem::bad_request(format!(
+            "an Idempotency-Key must be 1 to {MAX_KEY} visible ASCII characters"
+        )));
     }
     let digest = Sha256::new().chain_update(key).chain_update([0]).chain_update(image).finalize();
     let first: [u8; 16] = std::array::from_fn(|i| digest[i]);
@@ -189,7 +199,8 @@ fn job_id_of_key(key: &[u8], image: &[u8]) -> Result<JobId, Problem> {
 }
 
 fn parse_id(text: &str) -> Result<JobId, Problem> {
-    text.parse().map_err(|_| Problem::bad_request(format!("{text:?} is not an id: an id is 26 letters and digits")))
+    text.parse()
+        .map_err(|_| Problem::bad_request(format!("{text:?} is not a valid id: expected 26 letters and digits")))
 }
 
 fn no_such_job(id: JobId) -> Problem {
@@ -217,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_and_an_image_are_the_same_job_each_time_and_others_are_others() {
+    fn the_job_id_depends_only_on_key_and_image() {
         let id = |key: &str, image: &[u8]| job_id_of_key(key.as_bytes(), image).expect("a key");
         assert_eq!(id("a", b"1"), id("a", b"1"));
         assert_ne!(id("a", b"1"), id("b", b"1"));
@@ -244,7 +255,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_id_survives_its_text(bits: u128) {
+        fn ids_round_trip_through_text(bits: u128) {
             let id = JobId(bits);
             prop_assert_eq!(parse_id(&id.to_string()).expect("an id"), id);
         }

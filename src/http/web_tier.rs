@@ -14,7 +14,7 @@ use crate::{
     fleet::view::FleetView,
     inference::{gallery_store::GalleryStore, handler::retention},
     job::{JobId, JobKind, Reply},
-    results::JobResult,
+    results::{JobResult, Stored},
     settings::Settings,
 };
 
@@ -94,7 +94,13 @@ impl WebTier {
         self.0.client.results().get(id).await
     }
 
-    /// Deletes a job's image, label and result. Returns `false` if there is none; `Conflict` while it is pending.
+    /// Returns what is kept of a job, and tells a deleted result from none.
+    pub async fn stored(&self, id: JobId) -> Result<Stored, CloudError> {
+        self.0.client.results().stored(id).await
+    }
+
+    /// Deletes a job's image, label and result. Returns `false` if they were deleted before; `Conflict` while it is
+    /// pending.
     pub async fn delete_result(&self, id: JobId) -> Result<bool, CloudError> {
         self.0.client.results().delete(id).await
     }

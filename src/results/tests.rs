@@ -40,7 +40,7 @@ async fn payload_summary_and_result_of_a_job_are_stored_and_deleted_together() {
             _ => claimed(&world, 3, Retention::Keep).await,
         };
         world.results.store_output(&job, payload.into(), &output(), "i-1").await.expect("stored");
-        let all = world.everything().await;
+        let all = besides_tombstones(&world).await;
         let mine: Vec<&String> = all.iter().filter(|path| !others.contains(path)).collect();
         assert_eq!(mine.len(), 3, "{mine:?}");
         assert_eq!(text(&world, mine[0]).await, payload);
@@ -48,9 +48,69 @@ async fn payload_summary_and_result_of_a_job_are_stored_and_deleted_together() {
         assert!(text(&world, mine[2]).await.contains("\"status\":\"done\""));
 
         assert_eq!(world.results.delete(job.id).await, Ok(true));
-        assert_eq!(world.everything().await, others, "nothing of the job is left, and all of the other");
+        assert_eq!(besides_tombstones(&world).await, others, "nothing of the job is left, and all of the other");
         assert_eq!(world.results.delete(job.id).await, Ok(false), "it is gone");
     }
+}
+
+/// Returns all objects except tombstones, which have nothing but an id.
+async fn besides_tombstones(world: &World) -> Vec<String> {
+    let mut all = world.everything().await;
+    for id in 1..10 {
+        if let Stored::Deleted(file) = world.results.stored(JobId(id)).await.expect("read") {
+            assert_eq!(file, None, "the deletion is complete");
+            let key = keys::result_key(JobId(id));
+            let text = text(world, &format!("{}/{key}", world.settings.store.state)).await;
+            assert!(!text.contains("a.txt"), "{text}");
+            all.retain(|path| !path.ends_with(&key));
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_job_that_is_under_way_when_it_is_deleted_stores_nothing_however_often_it_is_done() {
+    for payload in ["small", "large"] {
+        let world = World::new().await;
+        let job = match payload {
+            "small" => world.job(1, payload),
+            _ => claimed(&world, 1, Retention::Keep).await,
+        };
+        assert_eq!(world.results.delete(job.id).await, Ok(true), "there is no result yet");
+        for _ in 0..2 {
+            world.results.store_provisional_failure(&job, &failure(), "i-1").await.expect("ignored");
+            world.results.store_output(&job, payload.into(), &output(), "i-1").await.expect("ignored");
+            world.results.store_failure(&job, &failure(), "i-1").await.expect("ignored");
+            world.results.store_pending(job.id, "a.txt".into()).await.expect("ignored");
+            assert_eq!(besides_tombstones(&world).await, [""; 0]);
+        }
+        assert!(world.results.get(job.id).await.expect("read").is_none());
+        assert_eq!(world.results.delete(job.id).await, Ok(false));
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_that_was_interrupted_is_completed_when_it_is_repeated() {
+    let world = World::new().await;
+    let job = world.job(1, "x");
+    world.results.store_output(&job, "x".into(), &output(), "i-1").await.expect("stored");
+    let (_, when) = world.results.stored_with_condition(job.id).await.expect("read");
+    world.results.put_tombstone(job.id, job.file.clone(), when).await.expect("put");
+    assert_eq!(world.everything().await.len(), 3, "payload and summary are still there");
+    assert_eq!(world.results.delete(job.id).await, Ok(true));
+    assert_eq!(besides_tombstones(&world).await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_deletion_and_a_storing_at_the_same_time_nothing_is_left() {
+    let world = World::new().await;
+    for id in 1..10 {
+        let (job, output) = (world.job(id, "x"), output());
+        let store = world.results.store_output(&job, "x".into(), &output, "i-1");
+        let (stored, deleted) = tokio::join!(store, world.results.delete(job.id));
+        assert_eq!((stored, deleted), (Ok(()), Ok(true)));
+    }
+    assert_eq!(besides_tombstones(&world).await, [""; 0]);
 }
 
 #[tokio::test]
@@ -66,7 +126,7 @@ async fn a_failure_is_stored_without_its_payload_and_can_be_deleted() {
     );
     assert_eq!((result.submitted_ms, result.finished_ms.is_some(), result.file.as_str()), (1, true, "a.txt"));
     assert_eq!(world.results.delete(job.id).await, Ok(true));
-    assert_eq!(world.everything().await, [""; 0]);
+    assert_eq!(besides_tombstones(&world).await, [""; 0]);
 }
 
 #[tokio::test]
@@ -127,9 +187,17 @@ async fn a_damaged_result_counts_as_none_and_is_replaced() {
     for damaged in ["", "{}", "{\"id\":"] {
         world.objects.put(bucket, &key, damaged.into(), Precondition::Always).await.expect("put");
         assert!(world.results.get(JobId(1)).await.expect("read").is_none(), "{damaged}");
-        assert!(!world.results.delete(JobId(1)).await.expect("nothing to delete"), "{damaged}");
         let output = Output::json(&"Ada", "Ada").expect("JSON");
         world.results.store_output(&world.job(1, "x"), "x".into(), &output, "i-1").await.expect("stored");
         assert_eq!(world.results.get(JobId(1)).await.expect("read").expect("a result").status, Status::Done);
     }
+}
+
+#[tokio::test]
+async fn a_damaged_result_can_be_deleted() {
+    let world = World::new().await;
+    let (bucket, key) = (&world.settings.store.state, keys::result_key(JobId(1)));
+    world.objects.put(bucket, &key, "{".into(), Precondition::Always).await.expect("put");
+    assert_eq!(world.results.delete(JobId(1)).await, Ok(true));
+    assert_eq!(besides_tombstones(&world).await, [""; 0]);
 }

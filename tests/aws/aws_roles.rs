@@ -123,6 +123,19 @@ async fn call_every_endpoint(web: &Node) {
     assert_eq!(client.delete(web.url("/v1/people/Ada")).send().await.expect("a response").status(), 204);
 }
 
+/// Deletes results right after the response, until a worker has had to delete what it stored later.
+async fn delete_early(cluster: &Cluster, web: &Node) {
+    let (client, photo) = (reqwest::Client::new(), photo(MACRON));
+    wait_until("a deletion overtakes a storing", TIMEOUT, async || {
+        let response = post(&web.url("/v1/recognitions"), form(&[("x.jpg", &photo)])).await;
+        let body: serde_json::Value = response.json().await.expect("JSON");
+        let url = web.url(&format!("/v1/recognitions/{}", body["id"].as_str().expect("an id")));
+        assert_eq!(client.delete(url).send().await.expect("a response").status(), 204);
+        cluster.worker_calls.counts().keys().any(|call| call.starts_with("DeleteObject output"))
+    })
+    .await;
+}
+
 /// Returns an image that no format compresses well.
 fn noise() -> image::DynamicImage {
     let mut x = 1u32;
@@ -156,6 +169,7 @@ async fn the_roles_grant_what_a_run_uses_and_nothing_else() {
     })
     .await;
     call_every_endpoint(&web).await;
+    delete_early(&cluster, &web).await;
     wait_until("the sweep terminates every instance", TIMEOUT, async || {
         cluster.count(&["pending", "running", "stopping", "stopped"]).await == 0
     })

@@ -48,7 +48,12 @@ async fn use_everything(settings: &Settings) -> LocalCloud {
     let objects = &cloud.objects;
     objects.put("input", "id/photo.jpg", "photo".into(), Precondition::Always).await.expect("written");
     drop(objects.put("state", "lease", "holder".into(), Precondition::Absent).await); // the second time it exists
-    let buffered = NewObject { bucket: "output".into(), key: "deep/er/label".into(), bytes: "name".into() };
+    let buffered = NewObject {
+        bucket: "output".into(),
+        key: "deep/er/label".into(),
+        bytes: "name".into(),
+        when: Precondition::Always,
+    };
     objects.put_buffered(vec![buffered]).await.expect("written");
     cloud
 }

@@ -1,6 +1,7 @@
 //! Whole programs on one machine: worker processes, HTTP, the page in a browser, set-up.
 
 mod browser;
+mod deletion;
 mod end_to_end;
 mod example_job;
 mod fleet_explain;

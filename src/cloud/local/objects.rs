@@ -91,6 +91,16 @@ impl LocalObjects {
         let fail = |e: io::Error| on_path(path, &e);
         let file = self.unfinished(bytes).map_err(fail)?;
         file.as_file().sync_data().map_err(fail)?;
+        // The folders above have new entries if folders are created.
+        let created: Vec<&Path> = path.ancestors().skip(1).take_while(|folder| !folder.exists()).collect();
+        self.put_locked(file, path, when)?;
+        let changed = path.parent().into_iter().chain(created.into_iter().filter_map(Path::parent));
+        changed.into_iter().try_for_each(|folder| File::open(folder)?.sync_all()).map_err(fail)
+    }
+
+    /// Moves a finished file to its place if the condition holds, while no other writer of the key does.
+    fn put_locked(&self, file: NamedTempFile, path: &Path, when: &Precondition) -> CloudResult<()> {
+        let fail = |e: io::Error| on_path(path, &e);
         let _lock = self.lock(path).map_err(fail)?;
         if let Precondition::Match(expected) = when {
             match fs::read(path) {
@@ -102,14 +112,33 @@ impl LocalObjects {
                 Err(e) => return Err(fail(e)),
             }
         }
-        // The folders above have new entries if folders are created.
-        let created: Vec<&Path> = path.ancestors().skip(1).take_while(|folder| !folder.exists()).collect();
         Self::persist(file, path, *when == Precondition::Absent).map_err(|e| match e.kind() {
             ErrorKind::AlreadyExists if path.exists() => CloudError::Conflict(format!("{} exists", path.display())),
             _ => fail(e),
-        })?;
-        let changed = path.parent().into_iter().chain(created.into_iter().filter_map(Path::parent));
-        changed.into_iter().try_for_each(|folder| File::open(folder)?.sync_all()).map_err(fail)
+        })
+    }
+
+    /// Writes an object that a later [`ObjectStore::flush`] makes durable.
+    #[cfg(target_os = "linux")]
+    fn put_buffered_now(&self, path: &Path, bytes: &[u8], when: &Precondition) -> CloudResult<()> {
+        let fail = |e: io::Error| on_path(path, &e);
+        if !matches!(when, Precondition::Match(_)) {
+            // No lock is needed: this replaces nothing. It is the first result of a job, which is nearly always the
+            // only one.
+            match unnamed_file::create(path, bytes) {
+                Ok(()) => return Ok(()),
+                Err(e) if e.kind() == ErrorKind::AlreadyExists && *when == Precondition::Absent && path.is_file() => {
+                    return Err(CloudError::Conflict(format!("{} exists", path.display())));
+                }
+                Err(_) => {} // there is one, or the file system has no unnamed files
+            }
+        }
+        let file = self.unfinished(bytes).map_err(fail)?;
+        match when {
+            // A put that requires the absence of an object checks it in the step that moves the file.
+            Precondition::Always => Self::persist(file, path, false).map_err(fail),
+            _ => self.put_locked(file, path, when),
+        }
     }
 
     /// Creates a file with these bytes that has no key yet.
@@ -208,12 +237,8 @@ impl ObjectStore for LocalObjects {
     #[cfg(target_os = "linux")]
     async fn put_buffered(&self, objects: Vec<NewObject>) -> CloudResult<()> {
         self.blocking(move |this| {
-            // No lock is needed: a put that requires the absence of an object checks it in the step that moves the file.
-            objects.into_iter().try_for_each(|NewObject { bucket, key, bytes }| {
-                let path = this.path(&bucket, &key)?;
-                let replace = |_| this.unfinished(&bytes).and_then(|file| Self::persist(file, &path, false));
-                // The first result of a job, which is nearly always the only one, replaces nothing.
-                unnamed_file::create(&path, &bytes).or_else(replace).map_err(|e| on_path(&path, &e))
+            objects.into_iter().try_for_each(|NewObject { bucket, key, bytes, when }| {
+                this.put_buffered_now(&this.path(&bucket, &key)?, &bytes, &when)
             })
         })
         .await

@@ -103,8 +103,12 @@ pub async fn one_of_racing_writers_wins(world: &World) {
 }
 
 pub async fn buffered_objects_are_seen_at_once_and_may_be_made_durable(world: &World) {
-    let buffered =
-        |key: String, bytes: &'static str| NewObject { bucket: world.bucket.clone(), key, bytes: bytes.into() };
+    let buffered = |key: String, bytes: &'static str| NewObject {
+        bucket: world.bucket.clone(),
+        key,
+        bytes: bytes.into(),
+        when: Precondition::Always,
+    };
     for (n, bytes) in ["first", "second"].into_iter().enumerate() {
         let objects = vec![buffered("buffered".into(), bytes), buffered(format!("many/{n}"), "")];
         world.store().put_buffered(objects).await.expect("written");
@@ -117,6 +121,23 @@ pub async fn buffered_objects_are_seen_at_once_and_may_be_made_durable(world: &W
     world.put("buffered", b"third", Precondition::Match(etag)).await.expect("it has a version like any other");
     let wrong = world.store().put_buffered(vec![buffered("../up".into(), "")]).await;
     assert!(matches!(wrong, Err(CloudError::Invalid(_))), "{wrong:?}");
+}
+
+pub async fn a_buffered_put_keeps_its_condition(world: &World) {
+    let put = async |bytes: &'static str, when| {
+        let object = NewObject { bucket: world.bucket.clone(), key: "k".into(), bytes: bytes.into(), when };
+        world.store().put_buffered(vec![object]).await
+    };
+    put("first", Precondition::Absent).await.expect("nothing is there");
+    let second = put("second", Precondition::Absent).await;
+    assert!(matches!(second, Err(CloudError::Conflict(_))), "{second:?}");
+    assert_eq!(world.read("k").await, "first");
+    let etag = world.stores[1].get(&world.bucket, "k").await.expect("there").etag;
+    put("third", Precondition::Match(etag.clone())).await.expect("it is the first");
+    let late = put("late", Precondition::Match(etag)).await;
+    assert!(matches!(late, Err(CloudError::Conflict(_))), "{late:?}");
+    assert_eq!(world.read("k").await, "third");
+    world.store().flush().await.expect("durable");
 }
 
 pub async fn only_a_changed_object_is_fetched_again(world: &World) {
@@ -223,6 +244,7 @@ macro_rules! object_store_contract {
             put_if_match_replaces_only_that_version
             one_of_racing_writers_wins
             buffered_objects_are_seen_at_once_and_may_be_made_durable
+            a_buffered_put_keeps_its_condition
             only_a_changed_object_is_fetched_again
             a_reader_sees_a_whole_object
             a_listing_has_every_key_with_the_prefix_in_order

@@ -1,0 +1,89 @@
+//! What a client deletes does not come back: not if the deletion overtakes the storing of the result, not if the job is
+//! done again after a crash, and not if the client repeats its request.
+
+use std::{fs, path::Path, time::Duration};
+
+use futures_util::future::join_all;
+use reqwest::Client;
+use rollcall_testing::uploads::{MACRON, form, photo};
+use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
+use serde_json::Value;
+
+/// Longest wait for anything here, on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Returns the size of every file below a folder.
+fn files(folder: &Path) -> Vec<(String, u64)> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.metadata() {
+            Ok(meta) if meta.is_dir() => all.extend(files(&path)),
+            Ok(meta) => all.push((path.display().to_string(), meta.len())),
+            Err(_) => {} // deleted since
+        }
+    }
+    all
+}
+
+/// Returns the photos and labels that are stored, and every result that is more than a tombstone.
+fn kept(server: &Rollcall) -> Vec<(String, u64)> {
+    let objects = server.data_dir().join("objects");
+    let stored =
+        |(path, size): &(String, u64)| !path.contains("/gallery/") && (!path.contains("/recognitions/") || *size > 250);
+    files(&objects).into_iter().filter(stored).collect()
+}
+
+async fn no_job_is_left(server: &Rollcall) {
+    wait_until("every job has left the queue", TIMEOUT, async || {
+        let depth = &server.fleet().await["depth"];
+        [&depth["visible"], &depth["in_flight"], &depth["delayed"]].into_iter().all(|count| count == 0)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_is_deleted_right_after_the_response_does_not_come_back() {
+    let mut server = Rollcall::start(RollcallOptions::default()).await;
+    let photo = photo(MACRON);
+    let clients = (0..8).map(|_| async {
+        let client = Client::new();
+        for _ in 0..8 {
+            let request = client.post(server.url("/v1/recognitions")).multipart(form(&[("photo.jpg", &photo)]));
+            let body: Value = request.send().await.expect("a response").json().await.expect("JSON");
+            let url = server.url(&format!("/v1/recognitions/{}", body["id"].as_str().expect("an id")));
+            assert_eq!(client.delete(&url).send().await.expect("a response").status(), 204);
+            assert_eq!(client.get(&url).send().await.expect("a response").status(), 404);
+        }
+    });
+    join_all(clients).await;
+    // Jobs that have not left the queue are done again.
+    server.kill9();
+    server.restart().await;
+    no_job_is_left(&server).await;
+    assert_eq!(kept(&server), [], "of 64 deleted photos");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_with_the_key_of_a_deleted_result_is_410() {
+    let server = Rollcall::start(RollcallOptions::default()).await;
+    let photo = photo(MACRON);
+    let client = Client::new();
+    let send = async |prefer: &'static str| {
+        let request = client.post(server.url("/v1/recognitions")).header("Idempotency-Key", "order-7");
+        request.header("Prefer", prefer).multipart(form(&[("a.jpg", &photo)])).send().await.expect("a response")
+    };
+    let body: Value = send("wait").await.json().await.expect("JSON");
+    let id = body["id"].as_str().expect("an id");
+    let url = server.url(&format!("/v1/recognitions/{id}"));
+    assert_eq!(client.delete(&url).send().await.expect("a response").status(), 204);
+    for prefer in ["wait", "respond-async"] {
+        let response = send(prefer).await;
+        assert_eq!(response.status(), 410, "{prefer}");
+        let problem: Value = response.json().await.expect("JSON");
+        assert_eq!(problem["id"], id);
+        assert!(problem["detail"].as_str().expect("text").contains("another Idempotency-Key"), "{problem}");
+    }
+    no_job_is_left(&server).await;
+    assert_eq!(kept(&server), []);
+}
