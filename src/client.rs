@@ -236,7 +236,7 @@ impl JobClient {
     /// Checks that the queue and the store can be reached.
     ///
     /// # Errors
-    /// The queue's or the store's.
+    /// Any error of the queue or the store.
     pub async fn ready(&self) -> Result<(), CloudError> {
         self.0.ports.requests.depth().await?;
         self.results().check().await

@@ -1,8 +1,8 @@
 //! Stable references to actors that may be rebuilt. A message to an actor that is dead is lost, and its sender is told.
 //!
 //! There is one reference per actor. A component that sends messages of a type to the actor takes a [`Sender`] of that
-//! type from the reference; this compiles only if the actor handles such messages. A role does not start while a reference
-//! has no actor (see [`GuardianBuilder`](super::guardian::GuardianBuilder)).
+//! type from the reference; this compiles only if the actor handles such messages. A role does not start while a
+//! reference has no actor (see [`GuardianBuilder`](super::guardian::GuardianBuilder)).
 
 use std::sync::{Arc, RwLock};
 

@@ -67,7 +67,7 @@ impl GuardianBuilder {
         self.add(actor.name(), Box::new(move |notice| place.set(make(notice).start())));
     }
 
-    /// Adds an actor that must not be rebuilt, because the work it had in hand would be lost unnoticed. Its death ends
+    /// Adds an actor that must not be rebuilt, because its work in progress would be lost unnoticed. Its death ends
     /// the process, and other processes do the work.
     pub fn fail_fast<A: Actor<Context = Context<A>>>(
         &mut self,

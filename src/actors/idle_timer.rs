@@ -6,12 +6,12 @@ use tokio::time::Instant;
 use super::{actor_ref::Sender, guardian::DeathNotice};
 use crate::fleet::IdleStop;
 
-/// Tells the timer that one more job is in hand.
+/// Tells the timer that one more job is in flight.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Busy;
 
-/// Tells the timer that one job fewer is in hand.
+/// Tells the timer that one job fewer is in flight.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Idle;
@@ -25,7 +25,7 @@ pub struct IdleExpired;
 pub struct IdleTimer {
     rule: IdleStop,
     born: Instant,
-    in_hand: usize,
+    in_flight: usize,
     idle_since: Instant,
     expired: Sender<IdleExpired>,
     _notice: DeathNotice,
@@ -34,13 +34,13 @@ pub struct IdleTimer {
 impl IdleTimer {
     /// Creates a timer that counts idle time from now on. `born` is when the instance came up, as far as is known.
     pub fn new(rule: IdleStop, born: Instant, expired: Sender<IdleExpired>, notice: DeathNotice) -> Self {
-        Self { rule, born, in_hand: 0, idle_since: Instant::now(), expired, _notice: notice }
+        Self { rule, born, in_flight: 0, idle_since: Instant::now(), expired, _notice: notice }
     }
 
     /// Reports when the idle time is over, and schedules the next check. Deadlines are compared instead of restarting a
     /// timer per job, because a full mailbox is emptied before timers fire.
     fn check(&mut self, ctx: &mut Context<Self>) {
-        let wait = match self.in_hand {
+        let wait = match self.in_flight {
             0 => self.rule.wait(self.idle_since.elapsed(), self.born.elapsed()),
             _ => self.rule.idle,
         };
@@ -64,14 +64,14 @@ impl Actor for IdleTimer {
 impl Handler<Busy> for IdleTimer {
     type Result = ();
     fn handle(&mut self, _: Busy, _: &mut Self::Context) {
-        self.in_hand += 1;
+        self.in_flight += 1;
     }
 }
 
 impl Handler<Idle> for IdleTimer {
     type Result = ();
     fn handle(&mut self, _: Idle, _: &mut Self::Context) {
-        self.in_hand = self.in_hand.saturating_sub(1);
+        self.in_flight = self.in_flight.saturating_sub(1);
         self.idle_since = Instant::now();
     }
 }
@@ -123,7 +123,7 @@ mod tests {
         until(100.0).await;
         timer.sender::<Idle>().tell(Idle);
         until(170.0).await;
-        assert_eq!(*expired.borrow(), [60], "a job is in hand");
+        assert_eq!(*expired.borrow(), [60], "a job is in flight");
         timer.sender::<Idle>().tell(Idle);
         until(189.9).await;
         assert_eq!(*expired.borrow(), [60]);

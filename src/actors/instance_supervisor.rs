@@ -76,7 +76,7 @@ pub enum EndReason {
     Interrupted(String),
 }
 
-/// Asks the supervisor to finish the jobs in hand and end the worker.
+/// Asks the supervisor to finish the jobs in flight and end the worker.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct End(pub EndReason);
@@ -230,7 +230,7 @@ impl InstanceSupervisor {
         self.notice.stand_down();
         self.peers.drain.tell(Drain);
         ctx.run_later(self.limits.drain_timeout, |_, _| {
-            tracing::error!("jobs in hand did not finish in time: leaving them to other workers");
+            tracing::error!("jobs in flight did not finish in time: leaving them to other workers");
             System::current().stop_with_code(EXIT_UNFINISHED);
         });
     }

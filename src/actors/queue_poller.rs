@@ -1,4 +1,4 @@
-//! Receives messages for an owner, extends them while they are in hand, and deletes them or returns them to the queue
+//! Receives messages for an owner, extends them while they are in flight, and deletes them or returns them to the queue
 //! at the owner's request.
 //!
 //! There is one long poll at a time, never for more messages than the owner has capacity for. The owner thereby decides
@@ -33,7 +33,8 @@ pub struct RequestCapacity {
     pub batch_was_full: bool,
 }
 
-/// Reports to the owner that no message is in hand and that a final poll returned none. The poller has stopped polling.
+/// Reports to the owner that no message is in flight and that a final poll returned none. The poller has stopped
+/// polling.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct QueueEmpty;
@@ -67,7 +68,7 @@ pub struct Drain;
 /// How a poller treats its queue.
 #[derive(Clone, Debug)]
 pub struct PollerOptions {
-    /// The queue's visibility timeout. Messages in hand are hidden for that long again at intervals of a third of it.
+    /// The queue's visibility timeout. The poller extends messages in flight by it, at intervals of a third of it.
     pub visibility: Duration,
     /// How long a delete may wait for others to share its call.
     pub delete_linger: Duration,
@@ -125,7 +126,7 @@ pub struct QueuePoller {
     /// The last poll returned as many messages as requested.
     batch_was_full: bool,
     failures: u32,
-    in_hand: HashSet<Receipt>,
+    in_flight: HashSet<Receipt>,
     to_delete: Vec<Receipt>,
     delete_due: bool,
     /// Calls under way that delete messages or return them to the queue.
@@ -147,7 +148,7 @@ impl QueuePoller {
             poll: None,
             batch_was_full: false,
             failures: 0,
-            in_hand: HashSet::new(),
+            in_flight: HashSet::new(),
             to_delete: Vec::new(),
             delete_due: false,
             calls: 0,
@@ -199,7 +200,7 @@ impl QueuePoller {
         }
         let final_poll = std::mem::take(&mut self.final_poll);
         match result {
-            Ok(batch) if batch.is_empty() && final_poll && self.in_hand.is_empty() => {
+            Ok(batch) if batch.is_empty() && final_poll && self.in_flight.is_empty() => {
                 if let Some(owner) = &self.owner.queue_empty {
                     owner.tell(QueueEmpty); // no further poll, because a drain follows
                 }
@@ -215,7 +216,7 @@ impl QueuePoller {
                 }
                 let receipts: Vec<Receipt> = batch.iter().map(|d| d.receipt.clone()).collect();
                 if self.owner.deliveries.tell(Deliveries(batch)) {
-                    self.in_hand.extend(receipts);
+                    self.in_flight.extend(receipts);
                 } else {
                     self.return_to_queue(receipts, ctx); // the owner is being rebuilt
                 }
@@ -231,9 +232,9 @@ impl QueuePoller {
         }
     }
 
-    /// Keeps messages in hand hidden from others.
+    /// Extends the visibility timeout of messages in flight.
     fn extend(&mut self, ctx: &mut Context<Self>) {
-        let receipts: Vec<Receipt> = self.in_hand.iter().cloned().collect();
+        let receipts: Vec<Receipt> = self.in_flight.iter().cloned().collect();
         for batch in receipts.chunks(MAX_BATCH).map(<[Receipt]>::to_vec) {
             let queue = self.queue.clone();
             let visibility = self.options.visibility;
@@ -245,7 +246,7 @@ impl QueuePoller {
                 for (receipt, error) in failed {
                     tracing::warn!(%error, "extend failed");
                     if let CloudError::Conflict(_) | CloudError::NotFound(_) = error {
-                        act.in_hand.remove(&receipt); // it has expired: another receiver may have the message
+                        act.in_flight.remove(&receipt); // it has expired: another receiver may have the message
                     }
                 }
             }));
@@ -293,8 +294,8 @@ impl QueuePoller {
     }
 
     fn finish_drain(&mut self, ctx: &mut Context<Self>) {
-        let nothing_in_hand = self.in_hand.is_empty() && self.to_delete.is_empty();
-        if self.draining && nothing_in_hand && self.calls == 0 && self.poll.is_none() {
+        let nothing_in_flight = self.in_flight.is_empty() && self.to_delete.is_empty();
+        if self.draining && nothing_in_flight && self.calls == 0 && self.poll.is_none() {
             if let Some(owner) = &self.owner.drained {
                 owner.tell(Drained);
             }
@@ -315,7 +316,7 @@ impl Actor for QueuePoller {
 impl Handler<Done> for QueuePoller {
     type Result = ();
     fn handle(&mut self, Done(receipt): Done, ctx: &mut Self::Context) {
-        self.in_hand.remove(&receipt);
+        self.in_flight.remove(&receipt);
         self.to_delete.push(receipt);
         self.delete_buffered(ctx);
     }
@@ -324,7 +325,7 @@ impl Handler<Done> for QueuePoller {
 impl Handler<Nack> for QueuePoller {
     type Result = ();
     fn handle(&mut self, Nack(receipt): Nack, ctx: &mut Self::Context) {
-        self.in_hand.remove(&receipt);
+        self.in_flight.remove(&receipt);
         self.return_to_queue(vec![receipt], ctx);
     }
 }
@@ -332,7 +333,7 @@ impl Handler<Nack> for QueuePoller {
 impl Handler<FinalPoll> for QueuePoller {
     type Result = ();
     fn handle(&mut self, _: FinalPoll, ctx: &mut Self::Context) {
-        if self.draining || !self.in_hand.is_empty() {
+        if self.draining || !self.in_flight.is_empty() {
             return; // jobs have arrived in the meantime
         }
         self.final_poll = true; // messages that it returns are handled, not dropped

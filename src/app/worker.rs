@@ -85,7 +85,7 @@ async fn connect_to_parent(settings: &Settings, socket: PathBuf, instance: Insta
         async move {
             metadata.lost().await;
             tracing::warn!("the parent is gone: exiting");
-            // Nothing can be acknowledged any longer; messages in hand will be redelivered.
+            // Nothing can be acknowledged any longer; messages in flight will be redelivered.
             std::process::exit(0);
         }
     });

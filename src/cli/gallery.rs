@@ -164,8 +164,8 @@ fn csv_entry(record: &csv::StringRecord) -> Result<Entry, String> {
     Ok(Entry { name, embedding: fields.map(number).collect::<Result<_, _>>()?, model: None })
 }
 
-/// Returns the entry if a gallery can hold it together with the entries before it, whose length is `dimension` and whose
-/// model is `model`.
+/// Returns the entry if a gallery can hold it together with the entries before it, whose length is `dimension` and
+/// whose model is `model`.
 fn checked(entry: Entry, dimension: &mut Option<usize>, model: &mut Option<ModelId>) -> Result<Entry, String> {
     check_name(&entry.name).map_err(|e| e.to_string())?;
     let length = entry.embedding.len();

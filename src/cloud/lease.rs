@@ -94,7 +94,7 @@ impl Lease {
     /// Acquires the lease if it has no holder; returns `None` immediately if it has one, which may be dead.
     ///
     /// # Errors
-    /// The store's, and `Invalid` if the object is not a lease.
+    /// Any error of the store, and `Invalid` if the object is not a lease.
     pub async fn take_if_free(&self) -> CloudResult<Option<Held>> {
         match self.try_acquire(&mut Observed::default()).await {
             Err(CloudError::Conflict(_)) => Ok(None),

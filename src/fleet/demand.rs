@@ -17,9 +17,9 @@ use crate::CloudResult;
 /// seconds. A reading that began within this time after an upload does not contradict the upload.
 const COUNT_LAG: Duration = Duration::from_secs(5);
 
-/// Returns whether the fleet is told that the number of waiting uploads has fallen to `waiting`, if it was told `hinted`
-/// last: when it has halved. Otherwise it would take completed uploads for demand for several seconds. The end of `n`
-/// uploads takes at most log2(n) + 1 hints.
+/// Returns whether the fleet is told that the number of waiting uploads has fallen to `waiting`, if it was told
+/// `hinted` last: when it has halved. Otherwise it would take completed uploads for demand for several seconds. The end
+/// of `n` uploads takes at most log2(n) + 1 hints.
 pub fn fall_is_hinted(hinted: u64, waiting: u64) -> bool {
     hinted > 0 && waiting <= hinted / 2
 }

@@ -16,9 +16,9 @@ impl IdleStop {
     /// Returns how much longer a worker that has been up for `up` and idle for `idle` waits for a job. At zero it
     /// stops.
     ///
-    /// `max(idle limit − idle, billing minimum − up)`: a job that arrives within the billed minimum costs nothing, so a worker
-    /// never stops within it, however short its idle limit is. After that each second costs, and only the idle limit
-    /// counts.
+    /// `max(idle limit − idle, billing minimum − up)`: a job that arrives within the billed minimum costs nothing, so a
+    /// worker never stops within it, however short its idle limit is. After that each second costs, and only the idle
+    /// limit counts.
     pub fn wait(&self, idle: Duration, up: Duration) -> Duration {
         self.idle.saturating_sub(idle).max(self.billing_minimum.saturating_sub(up))
     }

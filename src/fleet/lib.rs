@@ -18,8 +18,8 @@
 //! - `starts` starts stopped instances, and `launches` launches new ones, up to the target;
 //! - `descriptions` describes the instances; the result is kept in `instances`.
 //!
-//! `estimators` learns times for the policies, `decision_log` keeps decisions for display, and `event_log` encodes events
-//! for replay.
+//! `estimators` learns times for the policies, `decision_log` keeps decisions for display, and `event_log` encodes
+//! events for replay.
 //!
 //! # Invariants
 //!

@@ -75,8 +75,8 @@ impl GalleryStore {
         self.update(change).await.map(Outcome::gallery)
     }
 
-    /// Replaces everybody with `people`, embedded by `model`, whatever the gallery's model was. Returns the new gallery,
-    /// or the current one if it is the same.
+    /// Replaces everybody with `people`, embedded by `model`, whatever the gallery's model was. Returns the new
+    /// gallery, or the current one if it is the same.
     pub async fn replace(&self, people: Vec<Person>, model: ModelId) -> Result<Arc<Gallery>, GalleryError> {
         let (max_people, max_photos) = (self.limits.max_people, self.limits.max_photos);
         let change = move |gallery: &Gallery| {

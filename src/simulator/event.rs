@@ -5,8 +5,8 @@ use rollcall_fleet::{Action, Event, InstanceState};
 
 /// An event in the simulated cloud.
 ///
-/// An event with a [`BootId`] is ignored if the instance has been booted again or shut down since it was scheduled. Large
-/// contents are boxed, because the event queue moves events many times.
+/// An event with a [`BootId`] is ignored if the instance has been booted again or shut down since it was scheduled.
+/// Large contents are boxed, because the event queue moves events many times.
 pub enum SimEvent {
     /// A client uploads a job.
     Arrival(JobIndex),

@@ -44,7 +44,8 @@ pub struct CloudModel {
     pub cron: Duration,
     /// Median time that the worker needs to load its libraries and its model.
     pub worker_start: Duration,
-    /// Whether the controller receives a hint for each upload and whenever the number of waiting uploads has halved, as it does when it shares a process with the web tier.
+    /// Whether the controller receives a hint for each upload and whenever the number of waiting uploads has halved, as
+    /// it does when it shares a process with the web tier.
     pub hints: bool,
     /// Number of stopped instances at the start of the run.
     pub warm: usize,

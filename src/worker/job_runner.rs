@@ -123,7 +123,7 @@ impl JobRunner {
     /// Makes persisted outcomes durable, so that their jobs can be deleted.
     ///
     /// # Errors
-    /// The store's; the jobs must then be done again.
+    /// Any error of the store; the jobs must then be retried.
     pub async fn flush(&self) -> CloudResult<()> {
         self.options.results.flush().await
     }

@@ -20,7 +20,7 @@ const PER_THREAD: usize = 2;
 /// How far ahead jobs may be received.
 #[derive(Clone, Copy, Debug)]
 pub struct Prefetch {
-    /// How long before a thread is free the queue is polled: the round-trip time of one receive.
+    /// How long before a thread becomes free to poll the queue: the round-trip time of one receive.
     pub lead: Duration,
     /// Longest time that a received job waits for a thread if jobs take the mean service time. At least `lead`.
     pub max_prefetch_delay: Duration,
@@ -31,11 +31,11 @@ pub struct Prefetch {
 pub struct Load {
     /// Number of threads.
     pub threads: usize,
-    /// How long jobs take; `None` before the first.
+    /// How long jobs take; `None` until a job has finished.
     pub service_time: Option<ServiceTime>,
-    /// When each job that is on a thread was begun.
+    /// Start time of each running job.
     pub begun: Vec<Instant>,
-    /// Jobs in hand that have not been begun.
+    /// Jobs in flight that have not been begun.
     pub waiting: usize,
     /// The last poll returned as many jobs as requested.
     pub batch_was_full: bool,
@@ -85,7 +85,7 @@ impl Starts {
         let ends = load.begun.iter().filter_map(|begun| end(estimate?, *begun));
         let free = std::iter::repeat_n(now, idle).chain(ends).map(Reverse).collect();
         let mut starts = Self { free, mean: estimate.map(|time| time.mean) };
-        starts.by_ref().take(load.waiting).for_each(drop); // for jobs already in hand
+        starts.by_ref().take(load.waiting).for_each(drop); // for jobs already in flight
         starts
     }
 }
@@ -136,12 +136,12 @@ mod tests {
         assert_eq!(PREFETCH.decide(&load(2, 25, &begun, 0, true), now), PollDecision::Now(2));
         assert_eq!(PREFETCH.decide(&load(2, 25, &begun, 0, false), now), PollDecision::Later);
         assert_eq!(PREFETCH.decide(&load(3, 25, &begun, 0, false), now), PollDecision::Now(1));
-        // What is in hand already takes the first thread.
+        // What is in flight already takes the first thread.
         assert_eq!(PREFETCH.decide(&load(2, 25, &begun, 1, true), now), PollDecision::At(now + ms(8)));
     }
 
     #[tokio::test]
-    async fn the_end_of_a_late_job_is_expected_at_any_moment_but_not_for_ever() {
+    async fn an_overdue_job_is_expected_to_finish_now_until_its_upper_bound() {
         let now = Instant::now() + ms(1_000);
         let service_time = Some(ServiceTime { mean: ms(10), upper_bound: ms(60) });
         let load = |begun| Load { threads: 2, service_time, begun, waiting: 0, batch_was_full: true };
@@ -153,13 +153,13 @@ mod tests {
     async fn short_jobs_share_a_call() {
         let now = Instant::now();
         assert_eq!(PREFETCH.decide(&load(3, 12, &[], 0, true), now), PollDecision::Now(6));
-        // But no thread gets many: they may turn out to be long.
+        // Capped per thread, in case the jobs turn out to be long.
         assert_eq!(PREFETCH.decide(&load(2, 1, &[], 0, true), now), PollDecision::Now(2 * PER_THREAD));
         assert_eq!(PREFETCH.decide(&load(32, 1, &[], 0, true), now), PollDecision::Now(MAX_BATCH));
     }
 
     #[tokio::test]
-    async fn before_anything_is_known_a_busy_thread_is_waited_for() {
+    async fn nothing_is_prefetched_before_a_service_time_is_known() {
         let now = Instant::now();
         let load = Load { threads: 1, service_time: None, begun: vec![now], waiting: 0, batch_was_full: true };
         assert_eq!(PREFETCH.decide(&load, now + ms(900)), PollDecision::Later);

@@ -176,7 +176,8 @@ impl Controller {
         self.ec2.calls().iter().filter(|(_, action)| changes.contains(&action.as_str())).count()
     }
 
-    /// Returns how often it has read from S3. A standby reads the lease, and the fleet as the active controller sees it.
+    /// Returns how often it has read from S3. A standby reads the lease, and the fleet as the active controller sees
+    /// it.
     fn reads(&self) -> usize {
         self.s3.calls().iter().filter(|(_, action)| action.starts_with("GetObject ")).count()
     }
@@ -271,12 +272,12 @@ async fn a_worker_that_is_killed_leaves_its_job_to_the_next_and_one_that_is_inte
         let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a process id"));
         nix::sys::signal::kill(pid, signal).expect("it is ours");
     };
-    let in_hand = async || depths(&cluster).await[0].in_flight > 0;
+    let in_flight = async || depths(&cluster).await[0].in_flight > 0;
     let killed = async {
         loop {
-            wait_until("a job is in hand", TIMEOUT, in_hand).await;
+            wait_until("a job is in flight", TIMEOUT, in_flight).await;
             signal(nix::sys::signal::Signal::SIGSTOP); // what it holds now, it keeps
-            if in_hand().await {
+            if in_flight().await {
                 return signal(nix::sys::signal::Signal::SIGKILL);
             }
             signal(nix::sys::signal::Signal::SIGCONT);

@@ -27,8 +27,8 @@ const CAP: usize = 3;
 
 /// The share of all calls that fails at least.
 const FAILED: f64 = 1.0 / 6.0;
-/// The probability of each of the four ways to fail. On average 22 % of all calls fail: of a thousand, less than a sixth
-/// do in one run of thirty thousand.
+/// The probability of each of the four ways to fail. On average 22 % of all calls fail: of a thousand, less than a
+/// sixth do in one run of thirty thousand.
 const EACH: f64 = 0.06;
 
 /// Returns rules by which calls are throttled, fail, are cut off, are applied without a response, or are late. Rules

@@ -133,7 +133,7 @@ fn assert_matches_model(steps: Vec<Step>) -> Result<(), TestCaseError> {
             Step::Send { group, dedup, delay } => {
                 let duplicate = dedup.is_some_and(|id| model.dedup.get(&id).is_some_and(|until| *until > now));
                 if let Some(id) = dedup {
-                    prop_assert_eq!(index.is_duplicate(&id.to_string(), now), duplicate);
+                    prop_assert_eq!(index.check_and_remember(&id.to_string(), now), duplicate);
                     if !duplicate {
                         model.dedup.insert(id, now + DEDUP);
                     }

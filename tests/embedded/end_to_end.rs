@@ -122,7 +122,7 @@ async fn accepted_jobs_survive_kills_of_workers_and_of_the_parent() {
     let client = Client::new();
     let mut ids = Vec::new();
     for i in 0..40 {
-        // Workers that are stopped receive a job and keep it in hand.
+        // Workers that are stopped receive a job and keep it in flight.
         let stopped = if i % 15 == 14 { running(&server).await } else { Vec::new() };
         signal(&stopped, Signal::SIGSTOP);
         let form = form(&[(&format!("{i}.jpg"), &photo(MACRON))]);
@@ -131,7 +131,7 @@ async fn accepted_jobs_survive_kills_of_workers_and_of_the_parent() {
         assert_eq!(response.status(), 202);
         ids.push(response.json::<Value>().await.expect("JSON")["id"].as_str().expect("an id").to_owned());
         if !stopped.is_empty() {
-            wait_until("a job is in hand", TIMEOUT, async || {
+            wait_until("a job is in flight", TIMEOUT, async || {
                 server.fleet().await["depth"]["in_flight"].as_u64() > Some(0)
             })
             .await;

@@ -210,8 +210,8 @@ async fn max_upload_memory_is_enforced() {
         let request = Client::new().post(server.url("/")).header("Content-Type", "image/jpeg");
         request.body(vec![0xFF; 400_000]).send().await.expect("a response")
     };
-    // A nearly maximal upload fits unless a probe, or a connection that was given up, holds memory while it arrives; then
-    // it is started again.
+    // A nearly maximal upload fits unless a probe, or a connection that was given up, holds memory while it arrives;
+    // then it is started again.
     wait_until("an upload is held, another is refused, and the first is read completely", TIMEOUT, async || {
         let mut held = begin_upload(&server, 1_000_000);
         let refused = another().await;

@@ -53,8 +53,8 @@ async fn every_sample_photo_is_named_right_and_no_stranger_is_named_in_int8() {
     assert_samples(int8, "sface-2021dec-int8").await;
 }
 
-/// The same values for fp32 and int8, which differ by less than the tolerance. The threshold at which verification is most
-/// accurate may differ by `thresholds`: around it, many are nearly as good.
+/// The same values for fp32 and int8, which differ by less than the tolerance. The threshold at which verification is
+/// most accurate may differ by `thresholds`: around it, many are nearly as good.
 async fn assert_accuracy_on_lfw(lfw: PathBuf, settings: Settings, thresholds: f32) -> Samples {
     let Evaluation { report, without_face, unreadable, samples, .. } = evaluated(lfw, settings).await;
     assert_eq!((report.known, report.probes, report.strangers), (120, 200, 120));

@@ -218,11 +218,11 @@ fn a_worker_runs_only_so_far_ahead_of_a_slow_store() {
         }
         let worker = start_with(&world, Arc::default(), Duration::from_secs(60), 2).await;
         worker.gate.open();
-        let in_hand = async || world.requests.depth().await.expect("a depth").in_flight;
+        let in_flight = async || world.requests.depth().await.expect("a depth").in_flight;
         let mut stable = (0, 0); // for how many looks the number has been the same
         while stable.1 < 40 {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            let now = in_hand().await;
+            let now = in_flight().await;
             stable = if now == stable.0 && now > 0 { (now, stable.1 + 1) } else { (now, 0) };
         }
         // The last poll may have been for some more.
@@ -302,7 +302,7 @@ fn an_interruption_notice_drains_the_worker() {
 }
 
 #[test]
-fn an_interruption_notice_lets_the_job_in_hand_finish() {
+fn an_interruption_notice_lets_the_job_in_flight_finish() {
     let cloud = Arc::new(Cloud { interrupted: true, ..Cloud::default() });
     let asked = cloud.clone();
     let code = run(async move {

@@ -168,7 +168,7 @@ async fn jobs_that_the_final_poll_brings_are_kept_and_not_returned() {
         world.queue.answer(&["a"]);
         assert_eq!(world.said.recv().await, Some(Said::Took(1)), "finish_poll {finish_poll}");
         assert_eq!(*world.queue.returned_to_queue.lock().expect("no panic"), 0);
-        // With a job in hand there is no final poll, and nothing is reported.
+        // With a job in flight there is no final poll, and nothing is reported.
         world.final_poll();
         world.drain();
         run_actors().await;

@@ -1,7 +1,7 @@
 //! One embedded queue: an index in memory, bodies in memory or in the journal, and long polls that wake at once.
 //!
-//! A message can be received as soon as it is in the index; `send` returns when it is durable, `send_buffered` at once.
-//! See `docs/adr/0002-deliver-before-durable.md` and `docs/adr/0015-promises-decide-what-is-durable.md`.
+//! A message can be received as soon as it is in the index; `send` returns when it is durable, `send_buffered`
+//! immediately. See `docs/adr/0002-deliver-before-durable.md` and `docs/adr/0015-promises-decide-what-is-durable.md`.
 
 use std::{
     collections::HashMap,
@@ -51,7 +51,7 @@ pub(super) struct LocalQueue {
     name: Arc<str>,
     spec: QueueSpec,
     state: Mutex<State>,
-    /// Notified once for each message that has become visible.
+    /// Wakes a receiver when a message may have become visible.
     arrived: Notify,
     /// `None` for a queue in memory only.
     journal: Option<Arc<Journal>>,
@@ -64,21 +64,21 @@ pub(super) struct LocalQueue {
 struct Accepted {
     seq: Seq,
     dedup: Option<String>,
-    durable: Option<oneshot::Receiver<CloudResult<()>>>,
+    commit: Option<oneshot::Receiver<CloudResult<()>>>,
 }
 
 /// How a message is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Durable {
+enum WriteMode {
     /// With the next commit, which the sender awaits.
-    Now,
+    Committed,
     /// Some time later, unless it is deleted first.
     Buffered,
 }
 
 impl LocalQueue {
-    /// Opens the queue with the messages that the journal holds for it. `shared` is the clock and the highest position
-    /// in any queue.
+    /// Opens the queue with the messages that the journal holds for it. `shared` is the clock and the last sequence
+    /// number across all queues.
     pub(super) fn open(
         spec: QueueSpec,
         dead_letter: Option<Arc<Self>>,
@@ -90,12 +90,13 @@ impl LocalQueue {
         if spec.durable {
             let stored = journal.messages(&spec.name).map_err(|e| CloudError::Unavailable(format!("{e:#}")))?;
             let now = clock.now();
-            // Later times are those of a system clock that has been set back since, and would hide messages for as long.
+            // A later time means that the system clock has been set back since; it would hide the message for the
+            // difference.
             let latest = if spec.fifo { now } else { now + MAX_DELAY.as_millis() as u64 };
             for (seq, StoredMessage { receives, visible_at, group, dedup }) in stored {
                 index.insert(seq, group, receives, visible_at.min(latest), now);
                 if let Some(dedup) = dedup {
-                    index.is_duplicate(&dedup, now);
+                    index.check_and_remember(&dedup, now);
                 }
             }
         }
@@ -121,7 +122,7 @@ impl LocalQueue {
     }
 
     fn receipt(&self, ticket: Ticket) -> Receipt {
-        // The start of the clock distinguishes the deliveries of this process from those of earlier ones.
+        // The clock's epoch distinguishes the deliveries of this process from those of earlier ones.
         Receipt(format!("{:x}-{:x}-{:x}", self.clock.epoch_ms, ticket.seq, ticket.delivery))
     }
 
@@ -135,7 +136,7 @@ impl LocalQueue {
     }
 
     /// Adds a message to the index and starts to write it; returns `None` for a duplicate.
-    fn accept(&self, message: Message, durable: Durable) -> CloudResult<Option<Accepted>> {
+    fn accept(&self, message: Message, mode: WriteMode) -> CloudResult<Option<Accepted>> {
         check_message(&self.name, self.spec.fifo, &message)?;
         if let Some(journal) = &self.journal {
             journal.check()?;
@@ -149,24 +150,24 @@ impl LocalQueue {
         };
         let mut state = self.state();
         if let Some(dedup) = &stored.dedup
-            && state.index.is_duplicate(dedup, now)
+            && state.index.check_and_remember(dedup, now)
         {
             return Ok(None);
         }
-        Ok(Some(self.store(&mut state, stored, message.body, (now, durable))))
+        Ok(Some(self.store(&mut state, stored, message.body, (now, mode))))
     }
 
-    fn store(&self, state: &mut State, stored: StoredMessage, body: Bytes, (now, durable): (u64, Durable)) -> Accepted {
+    fn store(&self, state: &mut State, stored: StoredMessage, body: Bytes, (now, mode): (u64, WriteMode)) -> Accepted {
         let dedup = stored.dedup.clone();
         let seq = self.add(state, &stored, body.clone(), now);
-        let durable = self.journal.as_ref().and_then(|journal| match durable {
-            Durable::Now => Some(journal.put(&self.name, seq, stored, body)),
-            Durable::Buffered => {
+        let commit = self.journal.as_ref().and_then(|journal| match mode {
+            WriteMode::Committed => Some(journal.put(&self.name, seq, stored, body)),
+            WriteMode::Buffered => {
                 journal.put_buffered(&self.name, seq, stored, body);
                 None
             }
         });
-        Accepted { seq, dedup, durable }
+        Accepted { seq, dedup, commit }
     }
 
     /// Adds a message in memory.
@@ -180,10 +181,10 @@ impl LocalQueue {
     }
 
     /// Waits until an accepted message is durable; removes it if it cannot be made durable.
-    async fn durable(&self, accepted: Accepted) -> CloudResult<()> {
-        let Accepted { seq, dedup, durable } = accepted;
-        let Some(durable) = durable else { return Ok(()) };
-        let result = durable.await.unwrap_or_else(|_| Err(closing()));
+    async fn wait_durable(&self, accepted: Accepted) -> CloudResult<()> {
+        let Accepted { seq, dedup, commit } = accepted;
+        let Some(commit) = commit else { return Ok(()) };
+        let result = commit.await.unwrap_or_else(|_| Err(closing()));
         let mut state = self.state();
         if result.is_err() {
             state.index.remove(seq);
@@ -197,7 +198,8 @@ impl LocalQueue {
         result
     }
 
-    /// Receives what is visible now. Also returns when the next message becomes visible by itself.
+    /// Receives what is visible now. Also returns when the next message becomes visible because its delay or its
+    /// visibility timeout has ended.
     fn take(&self, max: usize) -> CloudResult<(Vec<Delivery>, Option<u64>)> {
         let mut state = self.state();
         let now = self.clock.now();
@@ -271,7 +273,7 @@ impl LocalQueue {
     }
 }
 
-/// The error of calls that the journal can no longer answer.
+/// Returns the error for calls made after the journal has closed.
 pub(super) fn closing() -> CloudError {
     CloudError::Unavailable("the queue is closing".into())
 }
@@ -279,11 +281,11 @@ pub(super) fn closing() -> CloudError {
 #[async_trait]
 impl Queue for LocalQueue {
     async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
-        let accepted: Vec<_> = batch.into_iter().map(|message| self.accept(message, Durable::Now)).collect();
+        let accepted: Vec<_> = batch.into_iter().map(|message| self.accept(message, WriteMode::Committed)).collect();
         let mut out = Vec::with_capacity(accepted.len());
         for accepted in accepted {
             out.push(match accepted {
-                Ok(Some(accepted)) => self.durable(accepted).await,
+                Ok(Some(accepted)) => self.wait_durable(accepted).await,
                 Ok(None) => self.flush().await, // the first message with this id may not be durable yet
                 Err(error) => Err(error),
             });
@@ -295,7 +297,7 @@ impl Queue for LocalQueue {
         if self.state().cached_bytes > MAX_CACHED_BYTES {
             return self.send(batch).await; // only a body that is on disk can be dropped from memory
         }
-        batch.into_iter().map(|message| self.accept(message, Durable::Buffered).map(drop)).collect()
+        batch.into_iter().map(|message| self.accept(message, WriteMode::Buffered).map(drop)).collect()
     }
 
     async fn flush(&self) -> CloudResult<()> {

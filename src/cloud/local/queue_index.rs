@@ -102,7 +102,7 @@ impl QueueIndex {
 
     /// Returns whether a message with this deduplication id was sent within the last five minutes, and remembers the id
     /// for five minutes if not.
-    pub fn is_duplicate(&mut self, dedup: &str, now: u64) -> bool {
+    pub fn check_and_remember(&mut self, dedup: &str, now: u64) -> bool {
         while let Some((until, _)) = self.dedup_order.front().filter(|(until, _)| *until <= now) {
             let until = *until;
             if let Some((_, id)) = self.dedup_order.pop_front()

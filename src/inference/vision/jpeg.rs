@@ -1,5 +1,5 @@
-//! Decodes JPEGs, and walks over their markers, to check that one is complete and to read its size. The decoder silently
-//! fills the missing part of a truncated file with grey.
+//! Decodes JPEGs, and walks over their markers, to check that one is complete and to read its size. The decoder
+//! silently fills the missing part of a truncated file with grey.
 
 use image::{RgbImage, metadata::Orientation};
 use memchr::memchr;
@@ -8,8 +8,8 @@ use zune_jpeg::{JpegDecoder, errors::DecodeErrors};
 
 use super::decode_error::{DecodeError, Fault};
 
-/// A JPEG. A type of our own makes this crate compile, and optimise, the decoder's `inline(never)` functions, instead of
-/// sharing those that the crate `image` has compiled for slices.
+/// A JPEG. A type of our own makes this crate compile, and optimise, the decoder's `inline(never)` functions, instead
+/// of sharing those that the crate `image` has compiled for slices.
 struct Jpeg<'a>(&'a [u8]);
 
 impl AsRef<[u8]> for Jpeg<'_> {
@@ -18,8 +18,8 @@ impl AsRef<[u8]> for Jpeg<'_> {
     }
 }
 
-/// Returns the pixels of a JPEG, as stored, and its EXIF orientation. `check` is called with the width and the height that
-/// the decoder has read, before it allocates memory for pixels.
+/// Returns the pixels of a JPEG, as stored, and its EXIF orientation. `check` is called with the width and the height
+/// that the decoder has read, before it allocates memory for pixels.
 ///
 /// # Errors
 /// Those of `check`, `Unsupported`, and `Damaged` for pixels that cannot be decoded.

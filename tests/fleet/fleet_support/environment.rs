@@ -12,8 +12,8 @@ use super::{plan::Plan, rng::Rng};
 /// Milliseconds of virtual time.
 pub type Ms = u64;
 
-/// A scheduled event of the simulated world. A machine's `boot` is incremented at each boot, so that events scheduled for
-/// an earlier boot do not apply to a later one.
+/// A scheduled event of the simulated world. A machine's `boot` is incremented at each boot, so that events scheduled
+/// for an earlier boot do not apply to a later one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WorldEvent {
     Arrive {

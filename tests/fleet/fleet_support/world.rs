@@ -134,9 +134,9 @@ impl World {
         Some(wake_at.max(self.env.now))
     }
 
-    /// Steps a copy of the controller just before the next event or wake-up, and checks that it takes no action: it must
-    /// have asked to be woken when time alone changes its decision. Sampled every 16 ms. Skipped for the deadline policy,
-    /// whose forecast changes continuously and is used at the next event.
+    /// Steps a copy of the controller just before the next event or wake-up, and checks that it takes no action: it
+    /// must have asked to be woken when time alone changes its decision. Sampled every 16 ms. Skipped for the deadline
+    /// policy, whose forecast changes continuously and is used at the next event.
     fn probe(&mut self, wake: Option<Ms>) {
         let Some(core) = self.core.as_ref().filter(|core| core.rules().policy != Policy::Deadline) else { return };
         let Some(next) = [self.env.next_at(), wake].into_iter().flatten().min() else { return };
