@@ -1,6 +1,9 @@
 //! `rollcall fleet`: shows the fleet of a running server, explains its decisions, and replays an event log.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context as _;
 use clap::Subcommand;
@@ -168,7 +171,19 @@ fn print(decision: &Decision) {
     }
 }
 
-/// Formats milliseconds since the Unix epoch.
+/// Formats milliseconds since the Unix epoch; times after the year 9999 as its end.
 fn time(ms: u64) -> String {
-    jiff::Timestamp::from_millisecond(ms as i64).map_or_else(|_| String::new(), |t| t.to_string())
+    const LAST: u64 = 253_402_300_799_999;
+    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + Duration::from_millis(ms.min(LAST))).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_in_utc_with_milliseconds() {
+        assert_eq!(time(1_795_951_409_570), "2026-11-29T11:23:29.570Z");
+        assert_eq!(time(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
 }
