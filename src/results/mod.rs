@@ -145,14 +145,6 @@ impl ResultStore {
         Ok((stored, Precondition::Match(object.etag)))
     }
 
-    /// Returns the stored result of a finished job as a reply; `None` if the job is not finished.
-    ///
-    /// # Errors
-    /// As [`Self::get`].
-    pub async fn reply(&self, id: JobId) -> CloudResult<Option<Reply>> {
-        Ok(self.get(id).await?.and_then(|result| result.reply(id)))
-    }
-
     /// Stores a pending result for a job that was accepted, unless it already has a stored result.
     ///
     /// # Errors
