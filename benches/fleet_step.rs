@@ -17,7 +17,7 @@ fn main() {
     divan::main();
 }
 
-/// Instances of every kind: most run, some are on their way, some are stopped.
+/// Returns instances in several states: most are running, some are changing their state, some are stopped.
 fn instances(n: usize, tick: usize) -> Vec<Instance> {
     let state = |i: usize| match i % 10 {
         0 | 1 => InstanceState::Pending,
@@ -97,14 +97,14 @@ fn served(bencher: Bencher, n: usize) {
     });
 }
 
-/// A description that equals the last one, including the time to drop it.
+/// Measures a description that equals the last one, including the time to drop it.
 #[divan::bench(args = SIZES)]
 fn described_alike(bencher: Bencher, n: usize) {
     let mut fleet = Fleet::new(n, Policy::OnePerJob);
     bencher.with_inputs(|| instances(n, 0)).bench_local_values(|instances| fleet.describe(instances));
 }
 
-/// A description in which one instance in a hundred has changed.
+/// Measures a description in which one instance in a hundred has changed.
 #[divan::bench(args = SIZES)]
 fn described_with_changes(bencher: Bencher, n: usize) {
     let mut fleet = Fleet::new(n, Policy::OnePerJob);
@@ -116,7 +116,7 @@ fn described_with_changes(bencher: Bencher, n: usize) {
     bencher.with_inputs(make).bench_local_values(|instances| fleet.describe(instances));
 }
 
-/// Jobs for the whole fleet arrive while all instances are stopped: all must be started.
+/// Measures the arrival of jobs for the whole fleet while all instances are stopped: all must be started.
 #[divan::bench(args = SIZES)]
 fn start_all(bencher: Bencher, n: usize) {
     let make = || {

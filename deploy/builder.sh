@@ -1,5 +1,5 @@
-# First boot of the builder, the instance from which the image is created. `rollcall aws bake` sets these variables
-# above: package, sha256, report, minutes.
+# Runs at the first boot of the builder, the instance from which the image is created. `rollcall aws bake` prepends
+# lines that set the variables package, sha256, report and minutes.
 
 # Whatever happens, the instance shuts down.
 shutdown -P "+$minutes"

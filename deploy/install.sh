@@ -13,8 +13,8 @@ install -m 644 aws.toml /etc/rollcall/aws.toml
 install -m 644 rollcall-serve.service rollcall-worker.service /etc/systemd/system/
 systemctl daemon-reload
 
-# The program, ONNX Runtime and the models must load on this machine. If its C library is too old, this fails here and
-# not at the first job.
+# The program, ONNX Runtime and the models must load on this machine. If its C library is too old, the installation
+# fails here, instead of the first job.
 cd /opt/rollcall
 data=$(mktemp -d)
 ROLLCALL__CLOUD__KIND=local ROLLCALL__LOCAL__DATA_DIR=$data ./rollcall doctor

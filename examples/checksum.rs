@@ -3,7 +3,7 @@
 //!     cargo run --example checksum -- sum FILE…
 //!
 //! starts a cluster on this machine (or, with `ROLLCALL__CLOUD__KIND=aws`, on SQS, S3 and EC2), submits each file as a
-//! job, prints the answers, and waits until the workers that it started have ended.
+//! job, prints the checksums, and waits until the workers that it started have ended.
 
 use std::{path::PathBuf, process::ExitCode};
 

@@ -6,16 +6,15 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, Addr};
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use crate::actors::web_request::SubmitError;
 use crate::{
     actors::{
         actor_ref::Sender,
         instance_fleet::DemandHint,
-        web_request::{HangUp, Ports, WebRequest},
+        web_request::{Ports, Request},
     },
     clock::now_ms,
     cloud::{CloudError, Message},
@@ -98,15 +97,6 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Notifies the request that its client is gone. Dropped together with the client's future.
-struct HangUpOnDrop(Addr<WebRequest>);
-
-impl Drop for HangUpOnDrop {
-    fn drop(&mut self) {
-        self.0.do_send(HangUp);
-    }
-}
-
 impl JobClient {
     /// Creates a client of the actors behind `ports`. `hint` tells the fleet how many jobs wait: with each job, and
     /// when their number has halved.
@@ -171,21 +161,9 @@ impl JobClient {
         let _waiting = Waiting { client: self, admission: Some(admission) };
         let (id, file, retention) = (submission.id, submission.file.clone(), submission.retention);
         let message = self.message(submission).await?;
-        let (outcome_sender, outcome) = oneshot::channel();
-        let request = WebRequest {
-            id,
-            message: Some(message),
-            file,
-            retention,
-            deadline: self.0.options.deadline,
-            retried,
-            ports: self.0.ports.clone(),
-            outcome: Some(outcome_sender),
-            registered: false,
-        };
-        let _hang_up = HangUpOnDrop(request.start());
         self.hint(|_, _| true);
-        outcome.await.unwrap_or(Err(SubmitError::Closed { id }))
+        let request = Request { id, message, file, retention, deadline: self.0.options.deadline, retried };
+        request.submit(self.0.ports.clone()).await
     }
 
     /// Submits a job and returns once it is durable in the queue.

@@ -167,7 +167,7 @@ mod tests {
         }
         let text = std::fs::read_to_string(&path).expect("the event log");
         for (path, mode) in [(path.as_path(), 0o600), (path.parent().expect("a folder"), 0o700)] {
-            assert_eq!(path.metadata().expect("it exists").permissions().mode() & 0o777, mode, "{path:?}");
+            assert_eq!(path.metadata().expect("the path exists").permissions().mode() & 0o777, mode, "{path:?}");
         }
         assert!(text.contains(r#""epoch":1"#) && text.contains(r#""epoch":2"#), "{text}");
     }

@@ -30,7 +30,7 @@
 //! | `InstanceSupervisor` | worker | `Deliveries`, `RequestCapacity`, `IdleExpired`, `QueueEmpty`, `Drained`, `End` | `Done`, `Nack`, `FinalPoll`, `Drain`, `Busy`, `Idle`, `StandDown` |
 //! | `IdleTimer` | worker | `Busy`, `Idle` | `IdleExpired` |
 //! | `InstanceFleet` | controller | `DemandHint`, `Served`, `Retire` | calls to the cloud |
-//! | `Guardian` | role of a process | `Died` (from each guarded actor when it is dropped), `StandDown` | |
+//! | `Guardian` | process; on AWS, tier of a process | `Died` (from each guarded actor when it is dropped), `StandDown` | |
 //!
 //! `DemandHint` and `HangUp` come from `client`; `Retire`, `End` and some `StandDown`s from `app`.
 //!
@@ -67,7 +67,7 @@
 //! ```
 //!
 //! `examples/checksum.rs` runs such a handler on a cluster: `cargo run --example checksum -- sum FILE…` submits jobs,
-//! which start workers, prints the answers, and ends when the workers have stopped.
+//! which start workers, prints the checksums, and ends when the workers have stopped.
 #![warn(missing_docs)]
 
 mod actors;

@@ -1,4 +1,5 @@
-//! Folders and files that only their owner can read: what is stored is personal data, or tells about people.
+//! Folders and files that only their owner can read: what is stored is personal data, or reveals something about
+//! people.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, Permissions},

@@ -6,10 +6,10 @@ use crate::job::JobKind;
 
 /// Names the people in an image, and keeps the image with its label and result.
 pub const RECOGNISE: JobKind = JobKind(0);
-/// Answers with the embeddings of the faces in an image, and keeps nothing.
+/// Returns the embeddings of the faces in an image, and keeps nothing.
 pub const EMBED: JobKind = JobKind(1);
 
-/// The label of a face that resembles no person of the gallery enough.
+/// The label of a face that is not similar enough to any person in the gallery.
 pub const UNKNOWN: &str = "unknown";
 /// The label of an image without a face.
 pub const NO_FACE: &str = "no face";
@@ -80,14 +80,14 @@ fn is_id(text: &str) -> bool {
 /// Returns the model of embeddings that will be stored together, which is the first one; `None` if there are none.
 ///
 /// # Errors
-/// They are of models that cannot be compared; the message names two of them.
+/// The models cannot be compared; the message names two of them.
 pub fn common_model<'a>(models: impl IntoIterator<Item = &'a ModelId>) -> Result<Option<ModelId>, String> {
     let mut models = models.into_iter();
     let Some(first) = models.next() else { return Ok(None) };
     match models.find(|model| !model.is_comparable_to(first)) {
         None => Ok(Some(first.clone())),
         Some(other) => Err(format!(
-            "the embeddings are of different models, {first} and {other}, and cannot be compared: use one embedder \
+            "the embeddings come from different models, {first} and {other}, and cannot be compared: use one embedder \
              (recognition.embedder) on every machine"
         )),
     }

@@ -78,7 +78,7 @@ pub fn to_bytes<T: Wire>(value: &T) -> Result<Bytes, WireError> {
 /// Decodes a value of the current or an earlier version. All bytes must be used.
 ///
 /// # Errors
-/// The bytes have a version that is not read, are not a valid value, or continue after it.
+/// The bytes have a version that is not supported, are not a valid value, or continue after it.
 pub fn from_bytes<T: Wire>(bytes: &[u8]) -> Result<T, WireError> {
     let (&version, rest) = bytes.split_first().ok_or_else(|| WireError::Malformed("empty".into()))?;
     if version == T::VERSION {

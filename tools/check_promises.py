@@ -1,4 +1,4 @@
-"""Checks that each test that tests/README.md names for a promise exists, unless it is marked as missing there.
+"""Checks that each test that tests/README.md lists for a promise exists, unless it is marked there as missing.
 
     check_promises.py
 

@@ -3,10 +3,10 @@
     convert_models.py detector|embedder IN.onnx OUT.onnx          (needs onnx and numpy)
 
 ONNX Runtime does not load OpenCV Zoo's `int8bq` files: the detector has a blocked DequantizeLinear with a scalar
-scale, and the embedder has graph inputs that nothing feeds. Plain fp32 files of the Zoo need none of this.
+scale, and the embedder has graph inputs without a source. The Zoo's plain fp32 files need no conversion.
 
 The steps, none of which changes the function:
-  1. compute every DequantizeLinear and constant Reshape now, so that weights are plain initialisers
+  1. compute every DequantizeLinear and constant Reshape in advance, so that weights are plain initialisers
   2. drop Dropout, which does nothing at inference
   3. fold BatchNormalization into the Conv or Gemm before it
   4. write PRelu as a*x + (1-a)*Relu(x), which ONNX Runtime computes about twice as fast on a CPU
@@ -97,7 +97,7 @@ def fold_batch_norm(values, nodes):
 
 
 def expand_prelu(values, nodes):
-    """Replaces PRelu(x) by a*x + (1-a)*Relu(x)."""
+    """Does step 4: replaces PRelu(x) with a*x + (1-a)*Relu(x)."""
     expanded = []
     for node in nodes:
         if node.op_type != "PRelu":
@@ -129,13 +129,13 @@ def free_dimensions(kind, inputs, outputs):
 
 
 def simplify(graph):
-    """Steps 1 to 3: the initialisers as arrays by name, and the nodes."""
+    """Does steps 1 to 3. Returns the initialisers as arrays by name, and the nodes."""
     values, nodes = compute_constants(graph)
     return values, fold_batch_norm(values, nodes)
 
 
 def assemble(kind, graph, values, nodes):
-    """Step 5: a model of the nodes, with the inputs and outputs of the graph."""
+    """Does step 5. Returns a model of the nodes, with the inputs and outputs of the graph."""
     used = {name for node in nodes for name in node.input}
     inputs = [i for i in graph.input if i.name in used and i.name not in values]
     outputs = list(graph.output)

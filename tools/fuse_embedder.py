@@ -34,7 +34,7 @@ class Chain:
         return self.nodes[self.at].op_type
 
     def take(self, *op_types):
-        """Returns the next operators, which have to be of these types."""
+        """Returns the next operators, which must be of these types."""
         taken = self.nodes[self.at : self.at + len(op_types)]
         if [node.op_type for node in taken] != list(op_types):
             raise SystemExit(f"fuse_embedder: {op_types} expected, not {[node.op_type for node in taken]}")
@@ -48,7 +48,7 @@ class Chain:
         return self.value(node, index).astype(np.float32).ravel().tolist()
 
     def quantised(self):
-        """The scale and the zero point of the next pair of QuantizeLinear and DequantizeLinear."""
+        """Returns the scale and the zero point of the next pair of QuantizeLinear and DequantizeLinear."""
         quantise, _ = self.take("QuantizeLinear", "DequantizeLinear")
         return {"scale": float(self.value(quantise, 1)), "zero": int(self.value(quantise, 2))}
 
@@ -75,7 +75,7 @@ class Fused:
         return name
 
     def depthwise(self):
-        """The attributes of a depthwise convolution, its PRelu and its quantisation."""
+        """Returns the attributes of a depthwise convolution, its PRelu and its quantisation."""
         conv, prelu = self.chain.take("Conv", "PRelu")
         weight = self.chain.value(conv, 1)  # [channels, 1, 3, 3]
         assert weight.shape[1:] == (1, 3, 3) and attributes(conv)["pads"] == [1, 1, 1, 1]

@@ -1,4 +1,4 @@
-"""Writes the golden values: what an independent face pipeline finds, with which Rollcall's results must agree.
+"""Writes the golden values: the results of an independent face pipeline, with which Rollcall's results must agree.
 
     golden.py ASSETS OUT_FOLDER SELF_TEST
 
@@ -9,8 +9,8 @@ and similarity.jsonl, one line per set of landmarks:
 Coordinates are pixels of the original photo; embeddings have length 1; "matrix" maps landmarks into the 112×112 crop.
 SELF_TEST becomes the embedding of drawn_face(), which a worker expects of SFace before it uses it.
 
-Photos with a side over 640 pixels are shrunk for detection, and only for it, with Pillow's bilinear filter (a triangle
-as wide as two pixels of the output). Faces are cut from the original pixels.
+Photos with a side over 640 pixels are shrunk for detection only, with Pillow's bilinear filter (a triangle as wide as
+two pixels of the output). Faces are cut from the original pixels.
 """
 
 import json
@@ -107,7 +107,7 @@ def embed(embedder, photo, landmarks):
 
 
 def drawn_face():
-    """A blurred face of a few shapes, 112×112 pixels in RGB. src/inference/vision/self_test.rs draws the same, in integers."""
+    """Draws a blurred face of 112×112 RGB pixels in integers, as src/inference/vision/self_test.rs does."""
     y, x = np.mgrid[:112, :112]
     side = np.abs(x - 56)  # both halves are the same
     head = 169 * side**2 + 100 * (y - 62) ** 2 < 270400
@@ -131,7 +131,7 @@ def drawn_face():
 
 
 def self_test(embedder):
-    """The embedding of drawn_face(), of length 1."""
+    """Returns the embedding of drawn_face(), of length 1."""
     (vector,) = embedder.run(["fc1"], {"data": planar(drawn_face())})[0]
     return (vector / np.linalg.norm(vector)).astype(float).round(5).tolist()
 

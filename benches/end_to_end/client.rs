@@ -1,4 +1,4 @@
-//! Uploads photos and measures their answers.
+//! Uploads photos and measures the response times.
 
 use std::{
     cell::RefCell,
@@ -33,22 +33,22 @@ pub fn form(photo: &Bytes) -> Bytes {
 pub async fn post(client: &Client, url: &str, form: &Bytes) -> Duration {
     let started = Instant::now();
     let request = client.post(url).header(CONTENT_TYPE, "multipart/form-data; boundary=rollcall");
-    let response = request.body(form.clone()).send().await.expect("an answer");
+    let response = request.body(form.clone()).send().await.expect("a response");
     assert_eq!(response.status(), 200);
     response.bytes().await.expect("the label");
     started.elapsed()
 }
 
-/// Uploads for the length of a round, `waiting` photos at a time. Returns the time of each answer.
+/// Uploads for the length of a round, `waiting` photos at a time. Returns the response times.
 pub async fn round(client: &Client, url: &str, forms: &[Bytes], waiting: usize, length: Duration) -> Times {
-    let (started, next, answers) = (Instant::now(), RefCell::new(forms.iter().cycle()), RefCell::new(times()));
+    let (started, next, took) = (Instant::now(), RefCell::new(forms.iter().cycle()), RefCell::new(times()));
     let uploads = (0..waiting).map(|_| async {
         while started.elapsed() < length {
             let form = next.borrow_mut().next().cloned();
-            let took = post(client, url, &form.expect("there are photos")).await;
-            answers.borrow_mut().record(took.as_micros() as u64).expect("in range");
+            let time = post(client, url, &form.expect("at least one photo")).await;
+            took.borrow_mut().record(time.as_micros() as u64).expect("in range");
         }
     });
     join_all(uploads).await;
-    answers.into_inner()
+    took.into_inner()
 }

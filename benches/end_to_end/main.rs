@@ -58,7 +58,7 @@ struct Options {
     /// Only kinds of photos whose names contain this.
     #[arg(long, default_value = "")]
     photos: String,
-    /// Only the embedder of the settings, not the one in fp32 as well.
+    /// Only the embedder of the settings, without the one in fp32.
     #[arg(long)]
     one_model: bool,
     /// Writes the results to this file as JSON.
@@ -84,7 +84,8 @@ struct Round {
 fn settings(embedder: Option<&str>) -> Settings {
     let variables = env::vars().chain(embedder.map(|file| (EMBEDDER.to_owned(), file.to_owned()))).collect();
     let layers = Layers::load(None, variables).expect("the environment's settings exist");
-    Settings::from_layers(&layers, Machine { cores: 2, int8: Int8::detect() }).expect("they are allowed")
+    Settings::from_layers(&layers, Machine { cores: 2, int8: Int8::detect() })
+        .expect("the environment's settings are allowed")
 }
 
 /// A server with all its workers, the bare loop beside it, and a client.
@@ -102,7 +103,7 @@ impl<'a> Bench<'a> {
     async fn start(options: &'a Options, embedder: Option<&str>, warm_up: &Kind) -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let settings = settings(embedder);
-        let file = settings.recognition.embedder.to_str().expect("a path that is text").to_owned();
+        let file = settings.recognition.embedder.to_str().expect("a UTF-8 path").to_owned();
         let options_of_server = RollcallOptions::default()
             .enroll(KNOWN)
             .env("ROLLCALL__FLEET__MAX_INSTANCES", &threads.to_string())
@@ -114,7 +115,7 @@ impl<'a> Bench<'a> {
         let store = GalleryStore::new(Arc::new(objects), settings.store.state, settings.gallery);
         let gallery = store.load().await.expect("the server's gallery");
         let bare = Bare::start(threads, &settings.recognition, &gallery);
-        let model = model::id(&settings.recognition.embedder).expect("the model is there").to_string();
+        let model = model::id(&settings.recognition.embedder).expect("the model is installed").to_string();
         let (client, url, form) = (Client::new(), server.url("/"), client::form(&warm_up.photos[0]));
         wait_until("all workers run", START, async || {
             join_all((0..4 * threads).map(|_| client::post(&client, &url, &form))).await;
@@ -130,7 +131,7 @@ impl<'a> Bench<'a> {
     async fn case(&self, kind: &Kind, forms: &[Bytes], waiting: usize) -> Row {
         let length = Duration::from_secs_f64(self.options.round_s);
         let (url, parent) = (self.server.url("/"), [self.server.pid()]);
-        let mut answers = client::times();
+        let mut response_times = client::times();
         let mut rounds: Vec<Round> = Vec::new();
         for _ in 0..self.options.rounds {
             let bare = self.bare.rate(&kind.photos, length).await;
@@ -142,7 +143,7 @@ impl<'a> Bench<'a> {
             let cpu_ms: [f64; 3] = std::array::from_fn(|i| (after[i] - before[i]).as_secs_f64() * 1e3 / images);
             let without_client = images / (took - cpu_ms[2] * images / 1e3 / self.threads as f64);
             rounds.push(Round { bare, images: images / took, ratio: without_client / bare.images, cpu_ms });
-            answers.add(times).expect("in range");
+            response_times.add(times).expect("in range");
         }
         let of = |value: fn(&Round) -> f64| median(rounds.iter().map(value));
         Row {
@@ -156,8 +157,8 @@ impl<'a> Bench<'a> {
             parent_cpu_ms: of(|round| round.cpu_ms[0]),
             worker_extra_cpu_ms: of(|round| round.cpu_ms[1] - round.bare.cpu_ms),
             client_cpu_ms: of(|round| round.cpu_ms[2]),
-            p50_ms: client::quantile_ms(&answers, 0.5),
-            p99_ms: client::quantile_ms(&answers, 0.99),
+            p50_ms: client::quantile_ms(&response_times, 0.5),
+            p99_ms: client::quantile_ms(&response_times, 0.99),
         }
     }
 
@@ -182,7 +183,7 @@ impl<'a> Bench<'a> {
 
 /// Checks that the faces of the photos are found, so that the work is as the table says.
 fn check_faces(kinds: &[Kind]) {
-    let mut recogniser = factory(&settings(None).recognition).build().expect("the models are there");
+    let mut recogniser = factory(&settings(None).recognition).build().expect("the models are installed");
     for kind in kinds {
         let Some(expected) = kind.faces else { continue };
         for photo in kind.photos.iter() {

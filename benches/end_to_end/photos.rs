@@ -1,4 +1,4 @@
-//! The photos of the benchmark, made of the sample photos; and LFW's where they are.
+//! The photos of the benchmark, made from the sample photos, and those of LFW where they are available.
 
 use std::{env, fs, path::PathBuf, sync::Arc};
 
@@ -19,7 +19,7 @@ const LARGE: (u32, u32) = (4000, 3000);
 /// Photos of one kind.
 pub struct Kind {
     pub name: &'static str,
-    /// Faces in each photo; `None` if it differs.
+    /// Number of faces in each photo; `None` if it varies.
     pub faces: Option<usize>,
     pub photos: Photos,
 }

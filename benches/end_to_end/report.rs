@@ -22,7 +22,7 @@ pub struct Row {
     pub parent_cpu_ms: f64,
     pub worker_extra_cpu_ms: f64,
     pub client_cpu_ms: f64,
-    /// Milliseconds from an upload to its answer.
+    /// Milliseconds from an upload to its response.
     pub p50_ms: f64,
     pub p99_ms: f64,
 }
@@ -61,7 +61,7 @@ impl Row {
     pub fn print_head() {
         println!(
             "{:<18} {:<21} {:>5} {:>8} {:>8} {:>6} {:>24} {:>7} {:>13}",
-            "", "", "", "bare", "", "", "CPU ms an image", "", "answer ms"
+            "", "", "", "bare", "", "", "CPU ms per image", "", "response ms"
         );
         println!(
             "{:<18} {:<21} {:>5} {:>8} {:>8} {:>6} {:>7} {:>7} {:>8} {:>7} {:>6} {:>6}",

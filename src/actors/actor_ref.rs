@@ -1,4 +1,4 @@
-//! Stable references to actors that may be rebuilt. A message to an actor that is dead is lost, and its sender is told.
+//! Stable references to actors that may be rebuilt. A message to a dead actor is lost, and its sender is notified.
 //!
 //! There is one reference per actor. A component that sends messages of a type to the actor takes a [`Sender`] of that
 //! type from the reference; this compiles only if the actor handles such messages. A role does not start while a

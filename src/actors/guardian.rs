@@ -209,7 +209,7 @@ mod tests {
             incarnations.set(incarnations.get() + 1);
             Fragile { incarnation: incarnations.get(), _notice: notice }
         });
-        let _guardian = guardian.start().expect("complete");
+        let _guardian = guardian.start().expect("every actor was added");
         let poke = actor.sender::<Poke>();
         tokio::task::yield_now().await;
         assert_eq!(poke.ask(Poke { panic: false }).await, Ok(1));
@@ -229,9 +229,9 @@ mod tests {
             counted.set(counted.get() + 1);
             Fragile { incarnation: counted.get(), _notice: notice }
         });
-        let guardian = guardian.start().expect("complete");
+        let guardian = guardian.start().expect("every actor was added");
         let poke = actor.sender::<Poke>();
-        guardian.send(StandDown).await.expect("it is alive");
+        guardian.send(StandDown).await.expect("the guardian is alive");
         assert!(poke.ask(Poke { panic: true }).await.is_err());
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -247,7 +247,7 @@ mod tests {
             let mut guardian = Guardian::builder();
             let actor = guardian.actor_ref::<Fragile>("fragile");
             guardian.fail_fast(&actor, |notice| Fragile { incarnation: 1, _notice: notice });
-            guardian.start().expect("complete");
+            guardian.start().expect("every actor was added");
             let poke = actor.sender::<Poke>();
             tokio::task::yield_now().await;
             assert_eq!(poke.ask(Poke { panic: false }).await, Ok(1));
@@ -267,7 +267,7 @@ mod tests {
                 counted.set(counted.get() + 1);
                 Fragile { incarnation: counted.get(), _notice: notice }
             });
-            guardian.start().expect("complete");
+            guardian.start().expect("every actor was added");
             let poke = actor.sender::<Poke>();
             for incarnation in 1..=BUDGET + 1 {
                 while poke.ask(Poke { panic: false }).await != Ok(incarnation) {

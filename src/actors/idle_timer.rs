@@ -111,7 +111,7 @@ mod tests {
         let (sender, seen) = (owner.sender(), expired.clone());
         guardian.supervise(&owner, move |notice| Recorder { start, expired: seen.clone(), _notice: notice });
         guardian.supervise(&timer, move |notice| IdleTimer::new(rule, start, sender.clone(), notice));
-        guardian.start().expect("complete");
+        guardian.start().expect("every actor was added");
         let until = async |seconds: f64| tokio::time::sleep_until(start + Duration::from_secs_f64(seconds)).await;
 
         until(59.9).await;

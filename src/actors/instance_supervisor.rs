@@ -243,7 +243,7 @@ impl Actor for InstanceSupervisor {
         ctx.run_interval(INTERRUPTION_EVERY, |act, ctx| {
             let metadata = act.metadata.clone();
             let asked = async move { metadata.interruption().await }.into_actor(act);
-            ctx.spawn(asked.map(|answer, act, ctx| match answer {
+            ctx.spawn(asked.map(|result, act, ctx| match result {
                 Ok(None) => {}
                 Ok(Some(notice)) => act.end(EndReason::Interrupted(notice.reason), ctx),
                 Err(error) => tracing::warn!(%error, "interruption notice not read"),

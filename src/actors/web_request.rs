@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture};
 use tokio::sync::oneshot;
 
 use super::{
@@ -57,11 +57,19 @@ pub enum SubmitError {
         /// How long the request waited.
         waited: Duration,
     },
-    /// The server is shutting down: 503. The job continues.
-    #[error("this server is shutting down; the job {id} continues")]
-    Closed {
+    /// The server is shutting down, and the job was not submitted: 503.
+    #[error("this server is shutting down; try again")]
+    ShuttingDown,
+    /// The server has stopped waiting for the reply: 503. If the job was submitted, it continues.
+    #[error("this server has stopped waiting for the job {id}, which may continue; {}", match retention {
+        Retention::Keep => "ask for the result by its id",
+        Retention::Discard => "try again",
+    })]
+    Abandoned {
         /// The job.
         id: JobId,
+        /// What is kept of the job.
+        retention: Retention,
     },
 }
 
@@ -78,12 +86,12 @@ pub struct Ports {
     pub forget: Sender<Forget>,
 }
 
-/// Submits one job and waits for its reply or its deadline.
-pub struct WebRequest {
+/// A job for whose reply a client waits.
+pub struct Request {
     /// The job.
     pub id: JobId,
-    /// The job as a message; taken when it is sent.
-    pub message: Option<Message>,
+    /// The job as a message.
+    pub message: Message,
     /// File name, for the pending result if the job outlives the request.
     pub file: String,
     /// What is kept of the job.
@@ -93,12 +101,41 @@ pub struct WebRequest {
     /// Whether an earlier request may have submitted the job: if so, the store is read before sending and periodically
     /// after.
     pub retried: bool,
-    /// The ports of the node.
-    pub ports: Ports,
+}
+
+impl Request {
+    /// Submits the job and waits for its reply or its deadline. If the returned future is dropped, because the client
+    /// has disconnected, the actor stops.
+    ///
+    /// # Errors
+    /// The job was not submitted, or has no reply yet.
+    pub async fn submit(self, ports: Ports) -> Result<Reply, SubmitError> {
+        let (id, retention) = (self.id, self.retention);
+        let (sender, outcome) = oneshot::channel();
+        let request = WebRequest { request: self, ports, outcome: Some(sender), registered: false };
+        let _hang_up = HangUpOnDrop(request.start());
+        outcome.await.unwrap_or(Err(SubmitError::Abandoned { id, retention }))
+    }
+}
+
+/// Submits one job and waits for its reply or its deadline.
+struct WebRequest {
+    /// The job; its message is taken when it is sent.
+    request: Request,
+    ports: Ports,
     /// Receives the outcome; taken when it is sent.
-    pub outcome: Option<oneshot::Sender<Result<Reply, SubmitError>>>,
-    /// Whether the router knows this request; `false` at first.
-    pub registered: bool,
+    outcome: Option<oneshot::Sender<Result<Reply, SubmitError>>>,
+    /// Whether the router knows this request.
+    registered: bool,
+}
+
+/// Notifies the request that its client is gone. Dropped together with the client's future.
+struct HangUpOnDrop(Addr<WebRequest>);
+
+impl Drop for HangUpOnDrop {
+    fn drop(&mut self) {
+        self.0.do_send(HangUp);
+    }
 }
 
 impl WebRequest {
@@ -110,10 +147,10 @@ impl WebRequest {
     }
 
     fn submit(&mut self, ctx: &mut Context<Self>) {
-        let Some(message) = self.message.take() else { return };
-        let (id, retried, ports) = (self.id, self.retried, self.ports.clone());
+        let message = std::mem::take(&mut self.request.message);
+        let (id, retried, ports) = (self.request.id, self.request.retried, self.ports.clone());
         if !ports.register.tell(Register { id, to: ctx.address().recipient() }) {
-            return self.finish(Err(SubmitError::Closed { id }), ctx);
+            return self.finish(Err(SubmitError::ShuttingDown), ctx);
         }
         self.registered = true;
         let sent = async move {
@@ -126,7 +163,7 @@ impl WebRequest {
             Ok(None)
         };
         ctx.spawn(sent.into_actor(self).map(|result, act, ctx| match result {
-            Ok(None) if act.retried => act.read_later(ctx),
+            Ok(None) if act.request.retried => act.read_later(ctx),
             Ok(None) => {} // now the reply or the deadline
             Ok(Some(reply)) => act.finish(Ok(reply), ctx),
             Err(error) => act.finish(Err(error), ctx),
@@ -134,7 +171,7 @@ impl WebRequest {
     }
 
     fn read_later(&mut self, ctx: &mut Context<Self>) {
-        let (id, results) = (self.id, self.ports.results.clone());
+        let (id, results) = (self.request.id, self.ports.results.clone());
         let read = async move {
             tokio::time::sleep(READ_EVERY).await;
             stored_reply(&results, id).await
@@ -144,7 +181,7 @@ impl WebRequest {
             Ok(None) => act.read_later(ctx),
             Err(error @ SubmitError::Deleted { .. }) => act.finish(Err(error), ctx),
             Err(error) => {
-                tracing::warn!(%error, id = %act.id, "result not read");
+                tracing::warn!(%error, id = %act.request.id, "result not read");
                 act.read_later(ctx);
             }
         }));
@@ -155,11 +192,11 @@ impl WebRequest {
     /// the job is pending, so that the id is known from then on; but only when the job is durable, because nothing
     /// would ever finish a job that was lost with this process.
     fn expire(&mut self, ctx: &mut Context<Self>) {
-        let (id, waited) = (self.id, self.deadline);
-        if self.retention == Retention::Discard {
+        let Request { id, deadline: waited, retention, ref file, .. } = self.request;
+        if retention == Retention::Discard {
             return self.finish(Err(SubmitError::Unanswered { waited }), ctx);
         }
-        let (results, file) = (self.ports.results.clone(), self.file.clone());
+        let (results, file) = (self.ports.results.clone(), file.clone());
         let requests = self.ports.requests.clone();
         let read = async move {
             match stored_reply(&results, id).await {
@@ -192,12 +229,12 @@ impl Actor for WebRequest {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.submit(ctx);
-        ctx.run_later(self.deadline, Self::expire);
+        ctx.run_later(self.request.deadline, Self::expire);
     }
 
     fn stopped(&mut self, ctx: &mut Self::Context) {
         if self.registered {
-            self.ports.forget.tell(Forget { id: self.id, to: ctx.address().recipient() });
+            self.ports.forget.tell(Forget { id: self.request.id, to: ctx.address().recipient() });
         }
     }
 }
@@ -213,7 +250,7 @@ impl Handler<Routed> for WebRequest {
 /// Tells a request that its client has disconnected.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
-pub struct HangUp;
+struct HangUp;
 
 impl Handler<HangUp> for WebRequest {
     type Result = ();

@@ -7,8 +7,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::settings::{Log, LogFormat};
 
-/// `info`, except for what these libraries log at each start, and of each call to the parent, for their developers. An
-/// explicit filter shows it.
+/// `info`, except for what these libraries log for their own developers, at each start and for each call to the parent.
+/// An explicit filter shows it.
 const QUIET_INFO: &str = "info,ort=warn,actix_server=warn,tarpc=warn";
 
 /// Sends log lines to standard error, according to `log.level` and `log.format`. Called once per process.

@@ -46,7 +46,8 @@ pub fn machine() -> Machine {
 /// Reads the settings: the defaults, then `file`, then the environment.
 ///
 /// # Errors
-/// A setting is not allowed; the message names its origin and what is allowed.
+/// The file cannot be read or parsed, or a setting is unknown or not allowed; the message names the origin of the
+/// setting and what is allowed.
 pub fn settings(file: Option<&Path>) -> Result<Settings, SettingsError> {
     Settings::from_layers(&Layers::load(file, environment())?, machine())
 }

@@ -224,7 +224,7 @@ mod tests {
             tokio::time::pause(); // the next check for an interruption is due immediately
             world
         });
-        assert_eq!(system.run_with_code().expect("it ran"), EXIT_SOFTWARE);
+        assert_eq!(system.run_with_code().expect("the system ran"), EXIT_SOFTWARE);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::bail;
 
-use super::photos::{self, Photo};
+use super::photos::{self, LabelledPhoto};
 use crate::{
     cloud::ObjectStore,
     inference::{
@@ -47,7 +47,7 @@ pub struct Summary {
 /// Enrols the photos and prints the summary.
 ///
 /// # Errors
-/// As [`enroll`].
+/// Same as [`enroll`].
 pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<()> {
     let summary = enroll(&args, settings, store).await?;
     for (path, faces) in &summary.crowded {
@@ -69,8 +69,8 @@ pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectSt
 /// Enrols the photos below `args.dir`. Photos that cannot be used are in the summary.
 ///
 /// # Errors
-/// No photo could be enrolled, the gallery is of another model, a limit of the gallery was exceeded, or the models or
-/// the store cannot be used.
+/// No photo could be enrolled, the gallery contains embeddings of an incompatible model, a limit of the gallery was
+/// exceeded, the folders cannot be read, or the models or the store cannot be used.
 pub async fn enroll(args: &Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<Summary> {
     if settings.recognition.kind != RecogniserKind::Face {
         bail!("recognition.kind is \"classifier\": a classifier has no gallery");
@@ -114,7 +114,7 @@ pub async fn enroll(args: &Args, settings: &Settings, store: Arc<dyn ObjectStore
 
 /// Returns the photos whose person may be in the gallery, at most `max_photos` per person. Rejects the others in
 /// `summary`.
-fn within_limits(photos: Vec<Photo>, max_photos: usize, summary: &mut Summary) -> Vec<Photo> {
+fn within_limits(photos: Vec<LabelledPhoto>, max_photos: usize, summary: &mut Summary) -> Vec<LabelledPhoto> {
     let mut count: BTreeMap<String, usize> = BTreeMap::new();
     let mut refused = HashSet::new();
     let mut kept = Vec::new();
@@ -138,7 +138,7 @@ fn within_limits(photos: Vec<Photo>, max_photos: usize, summary: &mut Summary) -
     kept
 }
 
-/// What is enrolled of a photo.
+/// What is enrolled from a photo.
 struct LargestFace {
     embedding: Vec<f32>,
     model: ModelId,

@@ -42,7 +42,7 @@ pub struct Evaluation {
     /// Accuracy.
     #[serde(flatten)]
     pub report: evaluation::Report,
-    /// Photos in which no face was found. No rate counts them.
+    /// Photos in which no face was found. They do not count in any rate.
     pub without_face: Vec<PathBuf>,
     /// Path of each photo that could not be read, and why.
     pub unreadable: Vec<(PathBuf, String)>,
@@ -69,7 +69,7 @@ pub struct Speed {
 /// Evaluates and prints the result.
 ///
 /// # Errors
-/// As [`evaluate`].
+/// Same as [`evaluate`].
 pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<()> {
     let evaluation = evaluate(&args, settings).await?;
     if args.json {
@@ -83,7 +83,8 @@ pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<()> {
 /// Evaluates the models and `recognition.threshold` on the photos below `args.dir`.
 ///
 /// # Errors
-/// The folders are not as described, or the models cannot be loaded.
+/// The folders are not as described, no photo has a face, the models cannot be loaded, or `recognition.kind` is not
+/// `face`.
 #[expect(clippy::disallowed_methods, reason = "measures the speed of recognition")]
 pub async fn evaluate(args: &Args, settings: &Settings) -> anyhow::Result<Evaluation> {
     if settings.recognition.kind != RecogniserKind::Face {

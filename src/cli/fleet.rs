@@ -31,7 +31,7 @@ struct Server {
     /// Address of the server; by default http.listen of this configuration
     #[arg(long)]
     url: Option<String>,
-    /// Print the server's answer unchanged, as JSON
+    /// Print the server's response unchanged, as JSON
     #[arg(long)]
     json: bool,
 }
@@ -78,18 +78,18 @@ pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<()> {
 }
 
 impl Server {
-    /// Returns the body of the server's answer to GET `path`.
+    /// Returns the body of the server's response to GET `path`.
     async fn ask(&self, path: &str, settings: &Settings) -> anyhow::Result<String> {
         let base = self.url.clone().unwrap_or_else(|| format!("http://{}", settings.http.listen));
         let url = format!("{}{path}", base.trim_end_matches('/'));
-        let answer = reqwest::get(&url).await.and_then(reqwest::Response::error_for_status);
-        Ok(answer.with_context(|| format!("no answer from {url}: is `rollcall up` running?"))?.text().await?)
+        let response = reqwest::get(&url).await.and_then(reqwest::Response::error_for_status);
+        Ok(response.with_context(|| format!("no response from {url}: is `rollcall up` running?"))?.text().await?)
     }
 
-    /// Returns the server's answer to GET `path`, parsed.
+    /// Returns the server's response to GET `path`, parsed.
     async fn get<T: DeserializeOwned>(&self, path: &str, settings: &Settings) -> anyhow::Result<T> {
         let text = self.ask(path, settings).await?;
-        serde_json::from_str(&text).context("the answer is not from a Rollcall server of this version")
+        serde_json::from_str(&text).context("the response is not from a Rollcall server of this version")
     }
 }
 
@@ -171,7 +171,7 @@ fn print(decision: &Decision) {
     }
 }
 
-/// Formats milliseconds since the Unix epoch; times after the year 9999 as its end.
+/// Formats milliseconds since the Unix epoch. A time after the year 9999 is formatted as the end of that year.
 fn time(ms: u64) -> String {
     const LAST: u64 = 253_402_300_799_999;
     humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + Duration::from_millis(ms.min(LAST))).to_string()

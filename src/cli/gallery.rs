@@ -42,8 +42,8 @@ enum Command {
     },
     /// Add embeddings from a file: JSON Lines {"name": "Ada", "embedding": [0.1, ...]}, or CSV name,v1,v2,...
     ///
-    /// A line of JSON may have the id of its model, "model": "sface-2021dec", as exported files have. Embeddings
-    /// without one are assumed to be of the model in recognition.embedder.
+    /// A line of JSON may contain the id of its model, "model": "sface-2021dec", as in exported files. Embeddings
+    /// without one are assumed to come from the model in recognition.embedder.
     Import {
         /// The file.
         file: PathBuf,
@@ -82,7 +82,8 @@ struct Embeddings {
 /// Runs the subcommand.
 ///
 /// # Errors
-/// The gallery cannot be read or written, there is no such person, or the file has an invalid line.
+/// The gallery or the file cannot be read or written, there is no such person, the file contains an invalid line, or
+/// its embeddings do not fit the gallery.
 pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<()> {
     let gallery = GalleryStore::new(store, settings.store.state.clone(), settings.gallery.clone());
     match args.command {
@@ -182,7 +183,7 @@ fn checked(entry: Entry, dimension: &mut Option<usize>, model: &mut Option<Model
     if let Some(own) = &entry.model {
         let wanted = model.get_or_insert_with(|| own.clone());
         if !own.is_comparable_to(wanted) {
-            return Err(format!("the embedding is of the model {own}, but those above are of {wanted}"));
+            return Err(format!("the embedding comes from the model {own}, but those above come from {wanted}"));
         }
     }
     Ok(entry)
@@ -263,7 +264,10 @@ mod tests {
         assert_eq!(read(variants.path()).unwrap().model, Some(ModelId::known("m")));
         let mixed = file(&[line("Ada", "m"), line("Bob", "other"), line("Eve", "not an id")].concat());
         let error = read(mixed.path()).unwrap_err().to_string();
-        assert!(error.contains("line 2: the embedding is of the model other, but those above are of m"), "{error}");
+        assert!(
+            error.contains("line 2: the embedding comes from the model other, but those above come from m"),
+            "{error}"
+        );
         assert!(error.contains("line 3: \"not an id\" is not the id of a model"), "{error}");
     }
 }

@@ -88,8 +88,8 @@ fn positive(text: &str) -> Result<usize, String> {
 /// Runs the load and prints its report.
 ///
 /// # Errors
-/// The arguments cannot be used: there are no photos, the list of labels cannot be read or names none of the photos, or
-/// the address is invalid.
+/// The arguments cannot be used: there are no photos, the list of labels cannot be read or names none of the photos,
+/// the address is invalid, or `--data-dir` does not contain an object store.
 pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitCode> {
     let report = measure(&args, settings).await?;
     if args.json {
@@ -193,8 +193,8 @@ fn progress_bar(requests: usize, hidden: bool) -> ProgressBar {
     } else {
         ProgressDrawTarget::stderr()
     };
-    // A constant that indicatif accepts.
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} uploads, {per_sec}, {eta} left").expect("valid");
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} uploads, {per_sec}, {eta} left")
+        .expect("the template is a constant and known to be valid");
     ProgressBar::with_draw_target(Some(requests as u64), target).with_style(style)
 }
 

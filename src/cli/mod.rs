@@ -1,6 +1,6 @@
 //! The command line: one file or folder per command, or per group of them.
 //!
-//! Answers go to standard output, everything else to standard error.
+//! Results go to standard output, everything else to standard error.
 
 mod aws;
 mod config;

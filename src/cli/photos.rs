@@ -21,23 +21,24 @@ use crate::{
 
 /// A photo in a person's folder.
 #[derive(Clone, Debug)]
-pub(super) struct Photo {
+pub(super) struct LabelledPhoto {
     /// Name of the folder.
     pub(super) person: String,
     pub(super) path: PathBuf,
 }
 
-/// Returns the photos in the folders of `dir`, ordered by person and file name. Skips hidden files.
+/// Returns the photos in the folders of `dir`, ordered by person and file name. Treats every visible file in a folder
+/// as a photo; skips hidden files and folders.
 ///
 /// # Errors
-/// `dir` cannot be read or has no folder with a file in it, or a folder's name is not UTF-8.
-pub(super) fn by_person(dir: &Path) -> anyhow::Result<Vec<Photo>> {
+/// `dir` or one of its folders cannot be read, no folder contains a visible file, or a folder's name is not UTF-8.
+pub(super) fn by_person(dir: &Path) -> anyhow::Result<Vec<LabelledPhoto>> {
     let mut photos = Vec::new();
     for folder in visible(dir)?.into_iter().filter(|p| p.is_dir()) {
         let name = folder.file_name().and_then(|n| n.to_str());
         let person = name.with_context(|| format!("{}: the folder's name is not UTF-8", folder.display()))?.to_owned();
         let files = visible(&folder)?.into_iter().filter(|p| p.is_file());
-        photos.extend(files.map(|path| Photo { person: person.clone(), path }));
+        photos.extend(files.map(|path| LabelledPhoto { person: person.clone(), path }));
     }
     if photos.is_empty() {
         bail!("{} has no photos: create one folder per person in it, with their photos inside", dir.display());
@@ -63,13 +64,13 @@ pub(super) async fn pool(settings: &Settings, threads: usize) -> anyhow::Result<
     pool::start(threads, factory(&settings.recognition)).await
 }
 
-/// Returns the number of cores. A command that recognises photos uses all of them.
+/// Returns the number of CPUs available to this process, or 1 if it is unknown.
 pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Recognises files, `threads` at a time, and shows a progress bar on a terminal. Results are in the order of `paths`.
-/// An error is the reason alone, without the path.
+/// Each error contains only the reason, not the path.
 pub(super) async fn recognise(
     pool: &Pool,
     threads: usize,
@@ -77,8 +78,8 @@ pub(super) async fn recognise(
     gallery: Arc<Gallery>,
     embeddings: bool,
 ) -> Vec<Result<Recognition, String>> {
-    // A constant that indicatif accepts.
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} photos, {eta} left").expect("a valid template");
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} photos, {eta} left")
+        .expect("the template is a constant and known to be valid");
     let bar = ProgressBar::new(paths.len() as u64).with_style(style);
     let results = stream::iter(paths)
         .map(|path| {

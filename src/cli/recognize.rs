@@ -37,7 +37,8 @@ struct Line<'a> {
 /// Recognises the files and prints their labels.
 ///
 /// # Errors
-/// The models cannot be loaded, the gallery cannot be read, or a file could not be recognised; the others were.
+/// The models cannot be loaded, the gallery cannot be read, or a file could not be recognised; the results of the
+/// others are printed.
 pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<()> {
     let gallery = GalleryStore::new(store, settings.store.state.clone(), settings.gallery.clone()).load().await?;
     let threads = photos::cores().min(args.files.len());

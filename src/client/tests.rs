@@ -16,7 +16,7 @@ const INLINE_LIMIT: usize = 8;
 /// Keeps the hints that it receives.
 struct Hints(Arc<Mutex<Vec<u64>>>);
 
-impl Actor for Hints {
+impl actix::Actor for Hints {
     type Context = actix::Context<Self>;
 }
 
@@ -39,7 +39,7 @@ fn client_and_hints(world: &World) -> (JobClient, Arc<Mutex<Vec<u64>>>) {
     let router = guardian.actor_ref::<ReplyRouter>("router");
     let done = ActorRef::<QueuePoller>::new("nobody").sender();
     guardian.supervise(&router, move |notice| ReplyRouter::new(done.clone(), None, notice));
-    guardian.start().expect("complete");
+    guardian.start().expect("every actor was added");
     let ports = Ports {
         requests: world.requests.clone(),
         results: world.results.clone(),

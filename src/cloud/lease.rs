@@ -172,7 +172,7 @@ impl Held {
 
     async fn renew(&mut self) -> CloudResult<()> {
         let (began, deadline) = (Instant::now(), self.deadline());
-        let late = || CloudError::Unavailable("the store did not answer in time".into());
+        let late = || CloudError::Unavailable("the store did not respond in time".into());
         tokio::time::timeout_at(deadline, self.replace(false)).await.map_err(|_| late())??;
         self.renewed_at = began;
         Ok(())
@@ -180,7 +180,7 @@ impl Held {
 
     /// Replaces the object with its next version.
     ///
-    /// A write whose result this holder has not seen (the answer was lost, or the call was dropped) may have been
+    /// A write whose result this holder has not seen (the response was lost, or the call was dropped) may have been
     /// applied. A conflict with such a version is not a real one: it has this holder's epoch, which no other process
     /// writes.
     async fn replace(&mut self, released: bool) -> CloudResult<()> {

@@ -38,7 +38,7 @@ pub struct QueueSpec {
     pub fifo: bool,
     /// How long a received message stays hidden unless its receipt is extended or deleted; at most 12 hours.
     pub visibility: Duration,
-    /// How often a message is delivered at most. After that, it moves to `dead_letter` instead of being delivered
+    /// Maximum number of deliveries of a message. After that, it moves to `dead_letter` instead of being delivered
     /// again.
     pub max_receives: u32,
     /// Name of the queue that takes messages received too often; it must exist. Without one, such messages are dropped,
@@ -238,7 +238,7 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// put that is repeated after an error may conflict with its own first attempt.
     ///
     /// # Errors
-    /// `Conflict` if the condition does not hold, also for [`Precondition::Match`] on a key without an object.
+    /// `Conflict` if the condition does not hold, including for [`Precondition::Match`] on a key without an object.
     async fn put(&self, bucket: &str, key: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag>;
 
     /// Writes objects one after the other. Each is immediately visible to readers, but durable only once a
@@ -249,7 +249,7 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// ones may have been written.
     ///
     /// # Errors
-    /// As [`Self::put`].
+    /// Same as [`Self::put`].
     async fn put_buffered(&self, objects: Vec<NewObject>) -> CloudResult<()> {
         for NewObject { bucket, key, bytes, when } in objects {
             self.put(&bucket, &key, bytes, when).await?;
@@ -288,7 +288,7 @@ pub trait ObjectStore: Send + Sync + 'static {
 /// The instances of one cluster, and of no other.
 ///
 /// Calls on several instances return one result per id, in the same order. An id that belongs to no instance of this
-/// cluster is `NotFound`; an instance that was just launched may be `NotFound`, too.
+/// cluster is `NotFound`; an instance that was just launched may be `NotFound` as well.
 #[async_trait]
 pub trait Compute: Send + Sync + 'static {
     /// Launches `count` instances and returns the ids of those that were launched, which may be fewer.

@@ -15,7 +15,7 @@ pub(crate) fn check_key(key: &str) -> CloudResult<()> {
     key.split('/').try_for_each(|segment| check_segment(segment, key))
 }
 
-/// Checks that a prefix can be the beginning of a key. The empty prefix is one.
+/// Checks that a prefix can be the beginning of a key. The empty prefix is valid.
 pub(crate) fn check_prefix(prefix: &str) -> CloudResult<()> {
     prefix.split('/').filter(|s| !s.is_empty()).try_for_each(|segment| check_segment(segment, prefix))
 }

@@ -47,6 +47,6 @@ pub enum Cause {
     StopTimeout,
     /// Finished no job for `fleet.silent_timeout`, while jobs waited or long after it should have stopped itself.
     Silent,
-    /// Requested before, but not shown in time; or an orphaned launch.
+    /// Requested before, but not observed in time; or an orphaned launch.
     Again,
 }

@@ -203,8 +203,8 @@ mod tests {
                     history.iter().zip(ends).filter(|(_, end)| end.saturating_add(window) > now).map(|((_, v), _)| *v).collect();
                 low.expire(at(now));
                 high.expire(at(now));
-                prop_assert_eq!(low.get(), *held.iter().min().expect("one holds"));
-                prop_assert_eq!(high.get(), *held.iter().max().expect("one holds"));
+                prop_assert_eq!(low.get(), *held.iter().min().expect("a value holds"));
+                prop_assert_eq!(high.get(), *held.iter().max().expect("a value holds"));
             }
         }
     }

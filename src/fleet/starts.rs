@@ -130,7 +130,7 @@ impl Starts {
         Action::Start { ids }
     }
 
-    /// Starting an instance twice is harmless.
+    /// Repeats the starts that are due. Starting an instance twice is harmless.
     fn retry(&mut self, now: Timestamp, instances: &mut Instances, step: &mut Step) {
         if !self.bucket.ready(now) {
             return;

@@ -12,10 +12,10 @@ use crate::{
     client::SubmitError,
     cloud::CloudError,
     inference::gallery_store::GalleryError,
-    job::{Failure, FailureKind, JobId},
+    job::{Failure, FailureKind, JobId, Retention},
 };
 
-/// `Retry-After` if the cause has no better value.
+/// Default `Retry-After`, for causes that do not supply one.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Header with the ids of a response's jobs, in the order of the files, separated by commas.
@@ -23,14 +23,14 @@ pub(super) const ID_HEADER: &str = "Rollcall-Id";
 
 /// The format of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Style {
+pub(super) enum ErrorFormat {
     /// `application/problem+json`.
     Problem,
     /// One line of text.
     Line,
 }
 
-impl Style {
+impl ErrorFormat {
     /// Returns the format of errors at `path`.
     pub(super) fn of(path: &str) -> Self {
         if path == "/v1" || path.starts_with("/v1/") { Self::Problem } else { Self::Line }
@@ -44,7 +44,7 @@ pub(super) struct Problem {
     /// What is wrong and what to do about it.
     pub(super) detail: String,
     id: Option<JobId>,
-    /// Whether the result will be stored under the id.
+    /// Whether the response has a `Location`, because a result is stored under the id if the job is finished.
     has_location: bool,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
@@ -86,7 +86,7 @@ impl Problem {
     }
 
     /// Creates a problem with status 503 and `Retry-After`.
-    pub(super) fn busy(detail: impl Into<String>, retry_after: Duration) -> Self {
+    pub(super) fn unavailable(detail: impl Into<String>, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
@@ -105,8 +105,8 @@ impl Problem {
         Self { close, ..self }
     }
 
-    /// Adds a member to the problem's object.
-    pub(super) fn with(self, member: &'static str, value: Value) -> Self {
+    /// Sets the extension member.
+    pub(super) fn with_extension(self, member: &'static str, value: Value) -> Self {
         Self { extra: Some(Box::new((member, value))), ..self }
     }
 
@@ -132,8 +132,8 @@ impl Problem {
         one_line(&self.detail)
     }
 
-    /// Returns the response.
-    pub(super) fn respond(&self, style: Style) -> HttpResponse {
+    /// Builds the response in `format`. Logs the detail of a 500.
+    pub(super) fn respond(&self, format: ErrorFormat) -> HttpResponse {
         if self.status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(detail = %self.detail, "request failed");
         }
@@ -153,9 +153,9 @@ impl Problem {
         if self.close {
             response.force_close();
         }
-        match style {
-            Style::Problem => response.content_type("application/problem+json").body(self.to_json().to_string()),
-            Style::Line => response.content_type("text/plain; charset=utf-8").body(self.line() + "\n"),
+        match format {
+            ErrorFormat::Problem => response.content_type("application/problem+json").body(self.to_json().to_string()),
+            ErrorFormat::Line => response.content_type("text/plain; charset=utf-8").body(self.line() + "\n"),
         }
     }
 }
@@ -165,7 +165,7 @@ pub(super) fn location(id: JobId) -> String {
     format!("/v1/recognitions/{id}")
 }
 
-/// Replaces control characters with spaces, so that the text is one line.
+/// Replaces control characters, including line breaks, with spaces.
 pub(super) fn one_line(text: &str) -> String {
     text.replace(|c: char| c.is_control(), " ")
 }
@@ -182,7 +182,7 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
-        self.respond(Style::Problem)
+        self.respond(ErrorFormat::Problem)
     }
 }
 
@@ -202,14 +202,19 @@ impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         let detail = error.to_string();
         match error {
-            SubmitError::Overloaded { retry_after, .. } => Self::busy(detail, retry_after),
+            SubmitError::Overloaded { retry_after, .. } => Self::unavailable(detail, retry_after),
             SubmitError::Cloud(cause) => cause.into(),
             SubmitError::Deleted { id } => Self { id: Some(id), ..Self::new(StatusCode::GONE, detail) },
             SubmitError::Deadline { id, .. } => {
                 Self { id: Some(id), has_location: true, ..Self::new(StatusCode::GATEWAY_TIMEOUT, detail) }
             }
             SubmitError::Unanswered { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, detail),
-            SubmitError::Closed { id } => Self { id: Some(id), has_location: true, ..Self::busy(detail, RETRY_AFTER) },
+            SubmitError::ShuttingDown => Self::unavailable(detail, RETRY_AFTER),
+            SubmitError::Abandoned { id, retention } => Self {
+                id: Some(id),
+                has_location: retention == Retention::Keep,
+                ..Self::unavailable(detail, RETRY_AFTER)
+            },
         }
     }
 }
@@ -221,7 +226,7 @@ impl From<CloudError> for Problem {
         }
         // The cause is logged and not sent, because it may reveal internals of the deployment.
         tracing::warn!(%error, "queue or store failed");
-        Self::busy("the queue or the store is unavailable; try again", RETRY_AFTER)
+        Self::unavailable("the queue or the store is unavailable; try again", RETRY_AFTER)
     }
 }
 
@@ -257,15 +262,19 @@ mod tests {
     #[test]
     fn errors_of_the_gallery_and_the_cloud_have_their_status() {
         let conflict = || CloudError::Conflict("others keep changing the gallery".into());
-        let away = || CloudError::Unavailable("no route to 10.0.0.1".into());
+        let unavailable = || CloudError::Unavailable("no route to 10.0.0.1".into());
         for (problem, status, detail) in [
-            (Problem::from(GalleryError::Refused("a name has".into())), 422, "a name has"),
+            (Problem::from(GalleryError::Refused("a name is empty".into())), 422, "a name is empty"),
             (Problem::from(GalleryError::Store(conflict())), 409, "others keep changing the gallery"),
-            (Problem::from(GalleryError::Store(away())), 503, "the queue or the store is unavailable; try again"),
-            (Problem::from(SubmitError::Cloud(away())), 503, "the queue or the store is unavailable; try again"),
+            (
+                Problem::from(GalleryError::Store(unavailable())),
+                503,
+                "the queue or the store is unavailable; try again",
+            ),
+            (Problem::from(SubmitError::Cloud(unavailable())), 503, "the queue or the store is unavailable; try again"),
         ] {
             assert_eq!((problem.status.as_u16(), problem.detail.as_str()), (status, detail));
-            assert_eq!(header(&problem.respond(Style::Problem), header::RETRY_AFTER).is_some(), status == 503);
+            assert_eq!(header(&problem.respond(ErrorFormat::Problem), header::RETRY_AFTER).is_some(), status == 503);
         }
     }
 
@@ -273,20 +282,36 @@ mod tests {
     fn a_deadline_has_the_location_of_the_result() {
         let id = JobId(7);
         let problem = Problem::from(SubmitError::Deadline { id, waited: Duration::from_secs(3) });
-        let response = problem.respond(Style::Problem);
+        let response = problem.respond(ErrorFormat::Problem);
         assert_eq!(response.status(), 504);
         assert_eq!(header(&response, header::LOCATION), Some(location(id).as_str()));
         assert_eq!(problem.to_json()["id"], json!(id.to_string()));
         assert!(problem.line().contains(&id.to_string()), "the line has the id");
         let response =
-            Problem::from(SubmitError::Unanswered { waited: Duration::from_secs(3) }).respond(Style::Problem);
+            Problem::from(SubmitError::Unanswered { waited: Duration::from_secs(3) }).respond(ErrorFormat::Problem);
         assert_eq!((response.status().as_u16(), header(&response, header::LOCATION)), (504, None), "nothing is kept");
     }
 
     #[test]
+    fn a_server_that_stops_waiting_promises_only_a_result_that_may_be_stored() {
+        let response = |error: SubmitError| {
+            let response = Problem::from(error).respond(ErrorFormat::Problem);
+            assert_eq!(response.status(), 503);
+            assert!(header(&response, header::RETRY_AFTER).is_some());
+            header(&response, header::LOCATION).map(str::to_owned)
+        };
+        let id = JobId(7);
+        let abandoned = |retention| SubmitError::Abandoned { id, retention };
+        assert_eq!(response(abandoned(Retention::Keep)), Some(location(id)));
+        assert_eq!(response(abandoned(Retention::Discard)), None);
+        assert_eq!(response(SubmitError::ShuttingDown), None);
+    }
+
+    #[test]
     fn an_overload_has_retry_after() {
-        let busy = SubmitError::Overloaded { what: "uploads", retry_after: Duration::from_millis(200) };
-        let response = Problem::from(busy).respond(Style::Line);
+        let busy =
+            SubmitError::Overloaded { what: "too many uploads are waiting", retry_after: Duration::from_millis(200) };
+        let response = Problem::from(busy).respond(ErrorFormat::Line);
         assert_eq!(response.status(), 503);
         assert_eq!(header(&response, header::RETRY_AFTER), Some("1"), "at least 1");
         assert_eq!(header(&response, header::CONTENT_TYPE), Some("text/plain; charset=utf-8"));
@@ -294,9 +319,9 @@ mod tests {
 
     #[test]
     fn errors_are_problem_details_under_v1_and_a_line_elsewhere() {
-        assert_eq!(Style::of("/v1/nothing"), Style::Problem);
-        assert_eq!(Style::of("/"), Style::Line);
-        assert_eq!(Style::of("/v10"), Style::Line);
+        assert_eq!(ErrorFormat::of("/v1/nothing"), ErrorFormat::Problem);
+        assert_eq!(ErrorFormat::of("/"), ErrorFormat::Line);
+        assert_eq!(ErrorFormat::of("/v10"), ErrorFormat::Line);
         let problem = Problem::bad_request("two\nlines");
         assert_eq!(problem.line(), "two lines");
         assert_eq!(

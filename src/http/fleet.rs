@@ -21,27 +21,26 @@ const LOG_ENTRIES: usize = 40;
 /// `Retry-After` of a stream that is rejected.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// `GET /v1/fleet`: the view of the fleet, with all activities.
+/// `GET /v1/fleet`: returns the view of the fleet, with all activities.
 pub(super) async fn show(state: web::Data<State>) -> HttpResponse {
     let view = state.web.fleet().borrow().clone();
     HttpResponse::Ok().json(&*view)
 }
 
-/// `GET /v1/fleet/decisions`: the latest decisions with their inputs, oldest first.
+/// `GET /v1/fleet/decisions`: returns the latest decisions with their inputs, oldest first.
 pub(super) async fn decisions(state: web::Data<State>) -> HttpResponse {
     let decisions = state.web.fleet().borrow().decisions.clone();
     let decisions: Vec<&Decision> = decisions.iter().map(|decision| &**decision).collect();
     HttpResponse::Ok().json(decisions)
 }
 
-/// `GET /v1/events`: server-sent events. The event `fleet` has the view of the fleet, and is sent immediately and after
-/// each change.
+/// `GET /v1/events`: streams server-sent events. The event `fleet` carries the view of the fleet, and is sent
+/// immediately and after each change.
 pub(super) async fn events(state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let place = state
-        .streams
-        .clone()
-        .try_acquire_owned()
-        .map_err(|_| Problem::busy("too many event streams are open; poll /v1/fleet instead", RETRY_AFTER))?;
+    let place =
+        state.streams.clone().try_acquire_owned().map_err(|_| {
+            Problem::unavailable("too many event streams are open; poll /v1/fleet instead", RETRY_AFTER)
+        })?;
     let feed = Feed { fleet: state.web.fleet(), ending: state.ending.clone(), sent: None, _place: place };
     let events = futures_util::stream::unfold(feed, |mut feed| async {
         let event = feed.next().await?;

@@ -6,31 +6,31 @@ use ::metrics::gauge;
 use actix_web::{HttpResponse, web};
 
 use super::{
-    error::{Problem, Style},
+    error::{ErrorFormat, Problem},
     state::State,
 };
 
 /// `Retry-After` of a node that is not ready.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// `GET /healthz`: whether the process responds.
+/// `GET /healthz`: reports that the process responds.
 pub(super) async fn alive() -> HttpResponse {
     text("ok\n")
 }
 
-/// `GET /readyz`: whether queue and store can be reached.
+/// `GET /readyz`: reports whether queue and store can be reached.
 pub(super) async fn ready(state: web::Data<State>) -> HttpResponse {
     match state.web.ready().await {
         Ok(()) => text("ready\n"),
         Err(error) => {
             tracing::warn!(%error, "not ready");
             let detail = "not ready: the queue or the store cannot be reached; the log says why";
-            Problem::busy(detail, RETRY_AFTER).respond(Style::Line)
+            Problem::unavailable(detail, RETRY_AFTER).respond(ErrorFormat::Line)
         }
     }
 }
 
-/// `GET /metrics`: metrics in the text format of Prometheus.
+/// `GET /metrics`: returns metrics in the text format of Prometheus.
 pub(super) async fn metrics(state: web::Data<State>) -> HttpResponse {
     let view = state.web.fleet().borrow().clone();
     gauge!("rollcall_uploads_waiting").set(state.web.waiting() as f64);

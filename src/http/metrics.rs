@@ -21,7 +21,7 @@ const BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 /// Installs the process's metrics recorder.
 ///
 /// # Errors
-/// One is installed already.
+/// A recorder is already installed.
 pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?
@@ -37,7 +37,7 @@ pub(super) fn uploaded(bytes: usize) {
     counter!(UPLOADED).increment(bytes as u64);
 }
 
-/// Middleware that counts and times every request.
+/// Counts and times every request, as middleware.
 #[expect(clippy::disallowed_methods, reason = "measures how long a response takes")]
 pub(super) async fn observe(
     req: ServiceRequest,

@@ -23,7 +23,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{Semaphore, watch};
 
-use error::{Problem, Style};
+use error::{ErrorFormat, Problem};
 use state::State;
 pub use web_tier::WebTier;
 
@@ -118,12 +118,13 @@ fn resource(path: &'static str, allow: &'static str) -> actix_web::Resource {
     web::resource(path).default_service(web::to(move |req: HttpRequest| async move {
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} has no {}; use {allow}", req.path(), req.method()))
             .allow(allow)
-            .respond(Style::of(req.path()))
+            .respond(ErrorFormat::of(req.path()))
     }))
 }
 
 async fn unknown_route(req: HttpRequest) -> HttpResponse {
-    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", req.path())).respond(Style::of(req.path()))
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", req.path()))
+        .respond(ErrorFormat::of(req.path()))
 }
 
 /// Returns the default headers: the page loads nothing from other origins and cannot be framed; responses are not

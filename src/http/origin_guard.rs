@@ -12,11 +12,11 @@ use actix_web::{
 };
 
 use super::{
-    error::{Problem, Style},
+    error::{ErrorFormat, Problem},
     state::State,
 };
 
-/// Middleware that rejects requests from other origins and, on loopback, requests to other host names.
+/// Rejects requests from other origins and, on loopback, requests to other host names; used as middleware.
 pub(super) async fn check<B: MessageBody>(
     req: ServiceRequest,
     next: Next<B>,
@@ -41,7 +41,7 @@ fn refusal(req: &ServiceRequest) -> Option<HttpResponse> {
     } else {
         return None;
     };
-    Some(problem.close_connection(true).respond(Style::of(req.path())))
+    Some(problem.close_connection(true).respond(ErrorFormat::of(req.path())))
 }
 
 /// Returns whether a request of this method may change state.

@@ -7,25 +7,25 @@ use actix_web::{
 };
 use rust_embed::{EmbeddedFile, RustEmbed};
 
-use super::error::{Problem, Style};
+use super::error::{ErrorFormat, Problem};
 
 #[derive(RustEmbed)]
 #[folder = "pages/"]
 struct Pages;
 
-/// `GET /`: the page.
+/// `GET /`: returns the page.
 pub(super) async fn index(seen: web::Header<IfNoneMatch>) -> HttpResponse {
     serve("index.html", &seen)
 }
 
-/// `GET /assets/{file}`: an asset of the page.
+/// `GET /assets/{file}`: returns an asset of the page.
 pub(super) async fn asset(path: web::Path<String>, seen: web::Header<IfNoneMatch>) -> HttpResponse {
     serve(&path, &seen)
 }
 
 fn serve(name: &str, seen: &IfNoneMatch) -> HttpResponse {
     let Some(file) = Pages::get(name) else {
-        return Problem::not_found(format!("there is no asset {name:?}")).respond(Style::Line);
+        return Problem::not_found(format!("there is no asset {name:?}")).respond(ErrorFormat::Line);
     };
     let tag = tag(&file);
     let unchanged = match seen {

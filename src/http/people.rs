@@ -78,7 +78,7 @@ pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State
     let model = common_model(&models).map_err(|why| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why))?;
     let Some(model) = model else {
         let none = || Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("no photo of {name} could be used"));
-        return Err(outage.unwrap_or_else(none).with("photos", json!(photos)));
+        return Err(outage.unwrap_or_else(none).with_extension("photos", json!(photos)));
     };
 
     let added = embeddings.len();
@@ -119,7 +119,7 @@ impl TryFrom<Recognition> for Embedded {
 
     fn try_from(recognition: Recognition) -> Result<Self, Failure> {
         let model = recognition.model.ok_or_else(|| {
-            let what = "the embedding has no model; is a worker of another version?";
+            let what = "the embedding has no model; does a worker run another version?";
             Failure::new(FailureKind::Internal, what)
         })?;
         let faces = recognition.faces.len();
@@ -127,7 +127,7 @@ impl TryFrom<Recognition> for Embedded {
     }
 }
 
-/// Embeds the faces of a photo. Also returns the name of the file.
+/// Embeds the faces of a photo. Returns the name of the file as well.
 async fn embed(state: &State, file: ReceivedFile) -> (String, Result<Embedded, Problem>) {
     let name = file.name.clone();
     let embedded = async {

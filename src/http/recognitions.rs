@@ -10,7 +10,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{
-    error::{ID_HEADER, Problem, Style, location, one_line},
+    error::{ErrorFormat, ID_HEADER, Problem, location, one_line},
     recognition_body::RecognitionBody,
     state::State,
     upload::{Received, ReceivedFile, header_text, receive},
@@ -41,7 +41,7 @@ pub async fn plain(req: HttpRequest, payload: web::Payload, state: web::Data<Sta
     };
     let outcomes = match outcomes.await.and_then(unless_all_failed) {
         Ok(outcomes) => outcomes,
-        Err(problem) => return problem.respond(Style::Line),
+        Err(problem) => return problem.respond(ErrorFormat::Line),
     };
     let style = state.web.settings().http.reply;
     let lines: Vec<String> = outcomes.iter().map(|outcome| line(outcome, style)).collect();

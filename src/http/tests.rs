@@ -41,7 +41,7 @@ fn state_with(
     let router = guardian.actor_ref::<ReplyRouter>("router");
     let done = ActorRef::<QueuePoller>::new("nobody").sender();
     guardian.supervise(&router, move |notice| ReplyRouter::new(done.clone(), None, notice));
-    guardian.start().expect("complete");
+    guardian.start().expect("every actor was added");
     let ports =
         crate::actors::web_request::Ports { requests, results, register: router.sender(), forget: router.sender() };
     let options = Options {

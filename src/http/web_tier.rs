@@ -94,7 +94,7 @@ impl WebTier {
         self.0.client.results().get(id).await
     }
 
-    /// Returns what is kept of a job, and tells a deleted result from none.
+    /// Returns what is kept of a job, and distinguishes a deleted result from none.
     pub async fn stored(&self, id: JobId) -> Result<Stored, CloudError> {
         self.0.client.results().stored(id).await
     }

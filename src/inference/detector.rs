@@ -52,7 +52,7 @@ pub(super) struct Detector {
 }
 
 impl Detector {
-    /// Loads the model and runs it once on a large image, so that the memory for the first photo is there.
+    /// Loads the model and runs it once on a large image, so that the memory for the first photo is allocated.
     ///
     /// # Errors
     /// The runtime or the model cannot be used; the message says what to do.

@@ -75,7 +75,7 @@ fn check_agreement(agreement: Option<f32>, min: f32, file: &Path) -> anyhow::Res
     let found = match agreement {
         Some(agreement) if agreement >= min => return Ok(()),
         Some(agreement) => format!("a cosine of {agreement:.4}"),
-        None => "another length, or no direction".to_owned(),
+        None => "a different length, or no direction".to_owned(),
     };
     bail!(
         "{} (recognition.embedder) computes wrongly on this machine: its embedding of the test image has {found}, and \
@@ -106,7 +106,7 @@ mod tests {
     fn an_embedder_that_computes_wrongly_is_refused_with_what_to_do() {
         let check = |agreement| check_agreement(agreement, 0.98, Path::new("models/int8.onnx"));
         assert!(check(Some(0.98)).is_ok());
-        for (agreement, found) in [(Some(0.9799), "0.9799"), (Some(f32::NAN), "NaN"), (None, "another length")] {
+        for (agreement, found) in [(Some(0.9799), "0.9799"), (Some(f32::NAN), "NaN"), (None, "a different length")] {
             let error = check(agreement).unwrap_err().to_string();
             for part in ["models/int8.onnx", found, "set recognition.embedder to ", SFACE_FP32, "make setup"] {
                 assert!(error.contains(part), "{part} in {error}");

@@ -158,7 +158,7 @@ mod tests {
         Samples { model: ModelId::known("m"), known, probes, strangers }.evaluate(threshold)
     }
 
-    /// A two-dimensional embedding at an angle.
+    /// Returns a two-dimensional embedding at an angle.
     fn at(person: &str, degrees: f32) -> Sample {
         let angle = degrees.to_radians();
         Sample { person: person.into(), embedding: vec![angle.cos(), angle.sin()] }

@@ -94,11 +94,12 @@ impl Gallery {
     /// recorded, they are assumed to be.
     ///
     /// # Errors
-    /// They cannot; the message names both models and says what to do.
+    /// They cannot be compared; the message names both models and says what to do.
     pub fn check_model(&self, model: &ModelId) -> Result<(), Refused> {
         match &self.model {
             Some(own) if !own.is_comparable_to(model) => Err(refused(format!(
-                "the gallery is of the model {own}, whose embeddings cannot be compared with those of {model}: {REMEDY}"
+                "the gallery contains embeddings of the model {own}, which cannot be compared with those of {model}: \
+                 {REMEDY}"
             ))),
             _ => Ok(()),
         }
@@ -113,7 +114,7 @@ impl Gallery {
     /// to 1. `None` if the gallery is empty.
     ///
     /// # Errors
-    /// The embeddings of the gallery have another length, because they are of another model.
+    /// The embeddings of the gallery have a different length, because they come from a different model.
     pub fn nearest(&self, embedding: &[f32]) -> Result<Option<(&str, f32)>, Refused> {
         let index = self.index();
         let Some(dimension) = self.dimension() else { return Ok(None) };
@@ -145,8 +146,8 @@ impl Gallery {
     /// them already.
     ///
     /// # Errors
-    /// The gallery is of another model, a name or an embedding is invalid, or a limit is exceeded. Then nothing is
-    /// added.
+    /// The gallery contains embeddings of a model that cannot be compared with `model`, a name or an embedding is
+    /// invalid, or a limit is exceeded. Then nothing is added.
     pub fn with(
         &self,
         people: &[Person],
@@ -198,7 +199,7 @@ impl Gallery {
         Ok(changed.then(|| Self::new(self.version + 1, all, Some(model))))
     }
 
-    /// Returns the next version, without a person; `None` if there is nobody of that name.
+    /// Returns the next version, without a person; `None` if nobody has that name.
     pub fn without(&self, name: &str) -> Option<Self> {
         let at = self.people.binary_search_by(|p| p.name.as_str().cmp(name)).ok()?;
         let mut people = self.people.clone();
@@ -244,8 +245,8 @@ fn check_dimension(gallery: usize, given: usize) -> Result<(), Refused> {
         return Ok(());
     }
     Err(refused(format!(
-        "the embedding has {given} numbers, but those of the gallery have {gallery}, so they are of different models: \
-         {REMEDY}"
+        "the embedding has {given} numbers, but those of the gallery have {gallery}, so they come from different \
+         models: {REMEDY}"
     )))
 }
 

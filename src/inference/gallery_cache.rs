@@ -13,7 +13,7 @@ use super::{
 };
 use crate::cloud::{CloudError, ETag};
 
-/// How long the store is not read again for a version that it did not have, or for a newer one.
+/// Shortest time before the store is read again for a version that it did not have, or for a newer one.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The newest gallery seen. Share it in an `Arc`.
@@ -68,11 +68,11 @@ impl GalleryCache {
 
     async fn read(&self, reading: &mut Reading) -> Result<(), GalleryError> {
         let GalleryStore { store, bucket, .. } = &self.store;
-        let answer = match &reading.etag {
+        let result = match &reading.etag {
             Some(etag) => store.get_if_changed(bucket, gallery_store::KEY, etag).await,
             None => store.get(bucket, gallery_store::KEY).await.map(Some),
         };
-        match answer {
+        match result {
             Ok(None) => {}
             Ok(Some(object)) => {
                 let (gallery, etag) = gallery_store::decode(object).await?;

@@ -87,7 +87,7 @@ impl GalleryStore {
         self.update(change).await.map(Outcome::gallery)
     }
 
-    /// Removes a person with all their embeddings, and returns the new gallery; `None` if there is nobody of that name.
+    /// Removes a person with all their embeddings, and returns the new gallery; `None` if nobody has that name.
     pub async fn remove(&self, name: &str) -> Result<Option<Arc<Gallery>>, GalleryError> {
         let name = name.to_owned();
         match self.update(move |gallery| Ok(gallery.without(&name))).await? {

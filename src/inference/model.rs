@@ -1,4 +1,4 @@
-//! Which model a file of an embedder has: the id of its embeddings, and how exactly it must compute.
+//! Which model an embedder's file contains: the id of its embeddings, and how exactly it must compute.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::recognition::ModelId;
 
 /// A file that `make setup` installs.
 struct KnownModel {
-    /// Its name, which files of the OpenCV Zoo with the same function have as well.
+    /// Its name, which files of the OpenCV Zoo that compute the same function share.
     name: &'static str,
     /// SHA-256 of the file, as in `tools/setup.py`.
     sha256: &'static str,
@@ -33,7 +33,7 @@ const KNOWN: [KnownModel; 2] = [
     },
 ];
 
-/// Digits of a file's SHA-256 that are the id of its model, if the model is not known.
+/// Number of digits of a file's SHA-256 that form the id of its model, if the model is not known.
 const ID_DIGITS: usize = 16;
 
 /// The model in a file.
@@ -46,7 +46,7 @@ pub(super) struct Model {
     pub(super) min_agreement: Option<f32>,
 }
 
-/// Returns the id of the embeddings that a file makes. It is not loaded.
+/// Returns the id of the embeddings that a model file produces. Does not load the model.
 ///
 /// # Errors
 /// The file cannot be read.

@@ -26,7 +26,7 @@ pub type Pool = pool::Pool<Work, Recognition>;
 /// Starts `threads` threads and returns when every one has built and warmed its recogniser.
 ///
 /// # Errors
-/// The error of the first recogniser that could not be built.
+/// A thread cannot be started, or a recogniser cannot be built.
 pub async fn start(threads: usize, recognisers: Arc<dyn RecogniserFactory>) -> anyhow::Result<Pool> {
     let factory = move || {
         let mut recogniser = recognisers.build()?;

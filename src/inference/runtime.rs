@@ -15,7 +15,7 @@ use ort::{
 /// The loaded library and its path: a process can load it only once.
 static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
 
-/// Whether ONNX Runtime knows the operators of Rollcall. It registers them with the first session that has them, and
+/// Whether ONNX Runtime knows the operators of Rollcall. It registers them with the first session that uses them, and
 /// fails if two sessions do that at the same time: "the domain is already exist".
 static REGISTERED: Mutex<bool> = Mutex::new(false);
 
@@ -50,7 +50,7 @@ pub(super) fn session(library: &Path, model: &Path, key: &str) -> anyhow::Result
     builder.commit_from_file(model).with_context(|| not_loaded(model, key))
 }
 
-/// Does the same for a model that may have the operators of Rollcall.
+/// Does the same for a model that may use the operators of Rollcall.
 pub(super) fn session_with_stages(library: &Path, model: &Path, key: &str) -> anyhow::Result<Session> {
     let builder = builder(library, model, key)?;
     let build = || builder.with_operators(rollcall_vision::stages::domain()?)?.commit_from_file(model);

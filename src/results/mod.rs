@@ -117,7 +117,7 @@ impl ResultStore {
         })
     }
 
-    /// Returns what is stored of a job, as [`Self::get`] does, and tells a deleted result from none.
+    /// Returns what is stored of a job, as [`Self::get`] does, but distinguishes a deleted result from none.
     ///
     /// # Errors
     /// Any error of the store.
@@ -228,7 +228,7 @@ impl ResultStore {
 
     /// Puts `objects` and then `result`, unless the result has been deleted. Returns whether `result` was put.
     ///
-    /// The result has the tombstone's key, and its put fails if the tombstone is there. So either the deletion comes
+    /// The result has the tombstone's key, and its put fails if the tombstone exists. So either the deletion comes
     /// later, and finds the other objects, or the caller learns of it here.
     async fn put_unless_deleted(&self, id: JobId, objects: Vec<NewObject>, result: NewObject) -> CloudResult<bool> {
         let mut batch = objects;
@@ -293,9 +293,9 @@ impl ResultStore {
         self.store.flush().await
     }
 
-    /// Replaces the result of a job by a tombstone, which is durable on return, and deletes its payload and its
-    /// summary. Where there is no result yet, the job may be under way: it then stores nothing, and neither does one
-    /// that is done again. Returns `false` if the result was deleted before.
+    /// Replaces the result of a job with a tombstone, which is durable on return, and deletes its payload and its
+    /// summary. If there is no result yet, the job may be under way: it then stores nothing, even if it is done again.
+    /// Returns `false` if the result was deleted before.
     ///
     /// # Errors
     /// `Conflict` while the job is pending. Any error of the store; the deletion must then be retried.
@@ -335,7 +335,7 @@ impl ResultStore {
         self.store.delete(&self.buckets.output, &keys::output_key(&self.buckets, id, file)).await
     }
 
-    /// Checks that the store answers.
+    /// Checks that the store responds.
     ///
     /// # Errors
     /// Any error of the store.

@@ -139,7 +139,7 @@ async fn a_provisional_failure_keeps_the_payload_and_gives_way_to_the_result() {
     let world = World::new().await;
     let job = claimed(&world, 1, Retention::Keep).await;
     world.results.store_provisional_failure(&job, &failure(), "i-1").await.expect("stored");
-    assert_eq!(world.results.payload(&job).await.expect("still there"), "large");
+    assert_eq!(world.results.payload(&job).await.expect("the payload is kept"), "large");
     assert_eq!(reply(&world, job.id).await.expect("a reply").outcome, Err(failure()));
     world.results.store_output(&job, "large".into(), &output(), "i-2").await.expect("stored");
     let reply = reply(&world, job.id).await.expect("a reply");
@@ -182,7 +182,7 @@ async fn results_of_the_first_format_are_read() {
     let reply = reply(&world, JobId(1)).await.expect("a reply");
     assert_eq!(reply.outcome.expect("done"), r#"{"label":"Ada","score":0.9}"#);
     assert!(world.results.get(JobId(2)).await.expect("read").is_none());
-    world.results.check().await.expect("the store answers");
+    world.results.check().await.expect("the store responds");
 }
 
 #[tokio::test]

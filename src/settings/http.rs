@@ -8,7 +8,7 @@ use super::{
     reader::{GIB, HOUR, KIB, MIB, Reader, SECOND},
 };
 
-/// How `POST /` answers.
+/// How `POST /` responds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyStyle {
     /// The label alone.
@@ -22,7 +22,7 @@ pub enum ReplyStyle {
 pub struct Http {
     /// Address and port to listen on.
     pub listen: SocketAddr,
-    /// How `POST /` answers.
+    /// How `POST /` responds.
     pub reply: ReplyStyle,
     /// Longest wait for a reply.
     pub deadline: Duration,

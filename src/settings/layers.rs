@@ -141,7 +141,7 @@ fn display(value: &Value) -> String {
     }
 }
 
-/// Returns the most similar known key, at a distance of at most 4 edits.
+/// Returns the most similar known key, at most 4 edits away.
 fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> Option<&'a String> {
     known.map(|k| (strsim::damerau_levenshtein(key, k), k)).filter(|(d, _)| *d <= 4).min().map(|(_, k)| k)
 }

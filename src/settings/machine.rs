@@ -1,6 +1,6 @@
 //! The machine that "auto" depends on. A value, so that settings are a function of their input.
 
-/// What a machine has.
+/// The properties of a machine on which settings depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Machine {
     /// Number of cores.
@@ -30,7 +30,7 @@ pub enum Int8 {
 }
 
 impl Int8 {
-    /// Returns what the CPU that runs this has.
+    /// Returns what the current CPU supports.
     #[cfg(target_arch = "x86_64")]
     pub fn detect() -> Self {
         if is_x86_feature_detected!("avx512vnni") {
@@ -42,7 +42,7 @@ impl Int8 {
         }
     }
 
-    /// Returns what the CPU that runs this has.
+    /// Returns what the current CPU supports.
     #[cfg(not(target_arch = "x86_64"))]
     pub fn detect() -> Self {
         Self::NotX86

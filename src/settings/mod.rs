@@ -87,7 +87,7 @@ impl Settings {
     /// a simulation has the same result on every machine.
     ///
     /// # Errors
-    /// As [`Self::from_layers`].
+    /// Same as [`Self::from_layers`].
     pub fn for_simulation(layers: &Layers) -> Result<Self, SettingsError> {
         let r = Reader::new(layers);
         Self::read(&r, Cloud::read(&r)?, Place { local: false, machine: Machine::with_cores(1) })
@@ -96,7 +96,7 @@ impl Settings {
     /// Returns every key with its origin and its value in [`Self::from_layers`], with "auto" resolved.
     ///
     /// # Errors
-    /// As [`Self::from_layers`].
+    /// Same as [`Self::from_layers`].
     pub fn effective(layers: &Layers, machine: Machine) -> Result<Vec<Entry>, SettingsError> {
         let r = Reader::new(layers);
         Self::here(&r, machine)?;

@@ -23,7 +23,7 @@ pub enum RecogniserKind {
 pub struct Recognition {
     /// What is recognised.
     pub kind: RecogniserKind,
-    /// Cosine similarity from which a face gets the nearest person's name, -1 to 1.
+    /// Cosine similarity at or above which a face gets the nearest person's name, -1 to 1.
     pub threshold: f32,
     /// ONNX Runtime's shared library.
     pub runtime: PathBuf,
@@ -31,7 +31,7 @@ pub struct Recognition {
     pub detector: PathBuf,
     /// Model that embeds faces.
     pub embedder: PathBuf,
-    /// Whether "auto" has chosen the embedder, so that each machine may have another.
+    /// Whether "auto" has chosen the embedder, so that each machine may have a different one.
     pub embedder_is_auto: bool,
     /// Lowest confidence of a face, 0 to 1.
     pub detector_score: f32,
@@ -89,7 +89,7 @@ impl Recognition {
         };
         let no_model = recognition.classifier.as_os_str().is_empty() || recognition.labels.as_os_str().is_empty();
         if recognition.kind == RecogniserKind::Classifier && no_model {
-            let allowed = "\"face\", unless recognition.classifier and recognition.labels name files";
+            let allowed = "\"face\", unless recognition.classifier and recognition.labels are set";
             return Err(r.invalid("recognition.kind", allowed));
         }
         Ok(recognition)
@@ -103,7 +103,7 @@ impl Recognition {
     }
 
     /// Returns the files that workers load. Which embedder "auto" chooses depends on the worker's CPU, so all that it
-    /// may choose are among them.
+    /// may choose are included.
     pub fn files(&self) -> Vec<PathBuf> {
         match self.kind {
             RecogniserKind::Classifier => vec![self.runtime.clone(), self.classifier.clone(), self.labels.clone()],

@@ -25,7 +25,7 @@ pub struct Simulate {
     pub count_lag: Duration,
     /// Round trip of a call to a queue.
     pub queue_latency: Duration,
-    /// Longest time after which a free worker takes a waiting job.
+    /// Maximum time until a free worker takes a waiting job.
     pub poll_delay: Duration,
     /// Median time of a job on one thread of a worker.
     pub service: Duration,

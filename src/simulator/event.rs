@@ -12,7 +12,7 @@ pub enum SimEvent {
     Arrival(JobIndex),
     /// The job's message is visible in the queue.
     Visible(JobIndex),
-    /// The client has its answer.
+    /// The client has its response.
     Answered { boot: BootId, job: JobIndex },
     /// The visibility timeout of a job has expired after a crash.
     VisibilityExpired(JobIndex),

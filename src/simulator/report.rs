@@ -57,13 +57,13 @@ pub struct Report {
     pub seed: u64,
     /// Jobs of the trace.
     pub requests: usize,
-    /// Requests answered; less than `requests` only if the run was cut off.
+    /// Requests answered; fewer than `requests` only if the run was cut off.
     pub completed: usize,
-    /// From the first upload to the last answer.
+    /// From the first upload to the last response.
     pub makespan_s: f64,
     /// From an upload to the thread that begins its job.
     pub wait_s: Quantiles,
-    /// From an upload to its answer.
+    /// From an upload to its response.
     pub end_to_end_s: Quantiles,
     /// Running time of all instances, at least 60 s per start.
     pub billed_instance_s: f64,

@@ -57,7 +57,7 @@ impl JobRunner {
     /// Starts the threads and returns when the handler is ready on all of them.
     ///
     /// # Errors
-    /// The handler's, which name a remedy.
+    /// A thread cannot be started, or the handler cannot create an executor; its message names a remedy.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let handler = options.handler.clone();
         let factory = Arc::new(move || {
@@ -131,8 +131,8 @@ impl JobRunner {
     /// Replies, then persists the outcome.
     ///
     /// # Errors
-    /// The job must be done again. Calls are retried for some seconds first, because the work is done and the store or
-    /// the queue may be unavailable only briefly.
+    /// The reply was not sent or the outcome was not stored, and the job must be done again. Calls are retried for some
+    /// seconds first, because the work is done and the store or the queue may be unavailable only briefly.
     pub async fn persist(&self, finished: Finished) -> CloudResult<()> {
         let backoff = ExponentialBuilder::default().with_jitter().with_max_times(5);
         let reply = || self.reply(&finished);

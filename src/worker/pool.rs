@@ -50,7 +50,7 @@ impl<I: Send + 'static, O: Send + 'static> Pool<I, O> {
     /// Starts `threads` threads and returns when each has created its task.
     ///
     /// # Errors
-    /// The error of the first task that could not be created; the threads end.
+    /// A thread cannot be started, or a task cannot be created; the threads end.
     pub async fn start(threads: usize, factory: Factory<I, O>) -> anyhow::Result<Self> {
         let (sender, receiver) = mpsc::channel(threads);
         let requests = Arc::new(Mutex::new(receiver));

@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use crate::support::account::Account;
-use aws_sdk_ec2::types::InstanceAttributeName;
+use aws_sdk_ec2::{
+    Client,
+    types::{Instance, InstanceAttributeName, InstanceStateName, InstanceType, ResponseLaunchTemplateData},
+};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rollcall::cloud::{
     ObjectStore, Precondition, QueueSpec, Queues,
@@ -35,6 +38,57 @@ fn variables(user_data: &str) -> BTreeMap<String, String> {
     assert!(rest.starts_with("systemctl enable --now rollcall-"), "{rest}");
     let variables = lines.lines().filter_map(|line| line.split_once('='));
     variables.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// Returns the variables that the user data of an instance writes.
+async fn web_variables(ec2: &Client, id: &str) -> BTreeMap<String, String> {
+    let user_data = ec2.describe_instance_attribute().instance_id(id);
+    let user_data = user_data.attribute(InstanceAttributeName::UserData).send().await.expect("its user data");
+    variables(user_data.user_data().and_then(|data| data.value()).expect("user data"))
+}
+
+/// Returns what the newest version of a launch template launches.
+async fn launch_template(ec2: &Client, id: &str) -> ResponseLaunchTemplateData {
+    let versions = ec2.describe_launch_template_versions().launch_template_id(id).send().await.expect("a list");
+    let newest = versions.launch_template_versions().iter().max_by_key(|version| version.version_number());
+    newest.and_then(|version| version.launch_template_data()).expect("what is launched").clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_have_the_types_and_the_subnet_that_up_was_given() {
+    let account = Account::start(&[]).await;
+    let ec2 = account.ec2().await;
+    let vpc = ec2.create_vpc().cidr_block("10.9.0.0/16").send().await.expect("a VPC").vpc.expect("it is described");
+    let vpc = vpc.vpc_id().expect("an id").to_owned();
+    let subnet = ec2.create_subnet().vpc_id(&vpc).cidr_block("10.9.1.0/24").send().await.expect("a subnet");
+    let subnet = subnet.subnet.and_then(|subnet| subnet.subnet_id).expect("an id");
+
+    let network = ["--vpc", &vpc, "--subnet", &subnet, "--worker-type", "c7i.xlarge,c6i.xlarge"];
+    let up = ["aws", "up", "--image", "ami-12345678", "--allow-from", "10.0.0.0/8"];
+    account.run(&[&up[..], &network[..]].concat()).done();
+    let machines = ec2.describe_instances().send().await.expect("a list");
+    let web = &machines.reservations()[0].instances()[0];
+    assert_eq!(web.subnet_id(), Some(subnet.as_str()));
+    let variables = web_variables(&ec2, web.instance_id().expect("an id")).await;
+    assert_eq!(variables["ROLLCALL__AWS__INSTANCE_TYPES"], "c7i.xlarge,c6i.xlarge");
+    assert_eq!(variables["ROLLCALL__AWS__SUBNETS"], subnet, "the workers' security group is of this VPC");
+    let launched = launch_template(&ec2, &variables["ROLLCALL__AWS__LAUNCH_TEMPLATE"]).await;
+    assert_eq!(launched.instance_type().map(InstanceType::as_str), Some("c7i.xlarge"));
+
+    // What is not given again stays.
+    account.run(&["aws", "up", "--worker-type", "c7a.large"]).done();
+    let machines = ec2.describe_instances().send().await.expect("a list");
+    let instances = machines.reservations().iter().flat_map(|reservation| reservation.instances());
+    let alive = |instance: &&Instance| {
+        let state = instance.state().and_then(|state| state.name()).expect("a state");
+        ![InstanceStateName::ShuttingDown, InstanceStateName::Terminated].contains(state)
+    };
+    let mut web_nodes = instances.filter(alive);
+    let web = web_nodes.next().expect("a web node");
+    assert!(web_nodes.next().is_none(), "the earlier web node is replaced");
+    let variables = web_variables(&ec2, web.instance_id().expect("an id")).await;
+    assert_eq!(variables["ROLLCALL__AWS__INSTANCE_TYPES"], "c7a.large");
+    assert_eq!(variables["ROLLCALL__AWS__SUBNETS"], subnet);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,13 +132,12 @@ async fn rollcall_accepts_what_the_template_makes() {
     assert_eq!(tag("Name"), Some("rollcall-web"));
     assert_eq!(tag("rollcall:cluster"), None, "no controller takes it for a worker");
     assert_eq!(web.image_id(), Some("ami-12345678"));
-    let id = web.instance_id().expect("an id");
-    let user_data = ec2.describe_instance_attribute().instance_id(id);
-    let user_data = user_data.attribute(InstanceAttributeName::UserData).send().await.expect("its user data");
-    let mut of_web = variables(user_data.user_data().and_then(|data| data.value()).expect("user data"));
+    let mut of_web = web_variables(&ec2, web.instance_id().expect("an id")).await;
     let template = of_web.remove("ROLLCALL__AWS__LAUNCH_TEMPLATE").expect("what it launches");
-    let versions = ec2.describe_launch_template_versions().launch_template_id(template).send().await.expect("a list");
-    let launched = versions.launch_template_versions()[0].launch_template_data().expect("what is launched");
+    let launched = launch_template(&ec2, &template).await;
+    let types = of_web.remove("ROLLCALL__AWS__INSTANCE_TYPES").expect("the types of the workers");
+    assert_eq!(launched.instance_type().map(InstanceType::as_str), types.split(',').next());
+    assert_eq!(of_web.remove("ROLLCALL__AWS__SUBNETS").as_deref(), Some(""), "any of the default VPC");
     assert_eq!(launched.image_id(), web.image_id());
 
     // Without an instance profile a machine has no credentials.

@@ -1,4 +1,4 @@
-//! Every adapter of `rollcall::cloud::Compute` keeps its contract.
+//! Checks that every adapter of `rollcall::cloud::Compute` satisfies the contract.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -15,33 +15,34 @@ use crate::contract::compute::{Stop, World};
 
 async fn processes() -> World {
     let name_prefix = "contract-".to_owned();
-    let fleet = || {
+    let new_adapter = || {
         LocalCompute::new(Launcher {
             program: PathBuf::from("/bin/sh"),
             args: ["-c", "exec sleep 600", "worker"].map(Into::into).into(),
             name_prefix: name_prefix.clone(),
         })
     };
-    let (compute, other) = (fleet(), fleet());
+    let (compute, other) = (new_adapter(), new_adapter());
     // A worker reports over the socket that it is ready; these processes have no socket.
     let boot = {
         let compute = compute.clone();
         Box::new(move |id: &_| compute.ready(id))
     };
-    // A worker that stops reports this first, and then exits.
+    // A worker that stops itself first reports that it is stopping, and then exits.
     let stop: Stop = {
         let compute = compute.clone();
         Box::new(move |id: &InstanceId| {
             let (compute, id) = (compute.clone(), id.clone());
             Box::pin(async move {
-                let instances = compute.describe().await.expect("described");
-                let pid = instances.into_iter().find(|i| i.id == id).and_then(|i| i.pid).expect("its process");
-                compute.stopping(&id).expect("it runs");
-                kill(Pid::from_raw(pid as i32), Signal::SIGTERM).expect("it is ours");
+                let instances = compute.describe().await.expect("the instances are described");
+                let pid = instances.into_iter().find(|i| i.id == id).and_then(|i| i.pid);
+                let pid = pid.expect("the instance has a process");
+                compute.stopping(&id).expect("the instance is running");
+                kill(Pid::from_raw(pid as i32), Signal::SIGTERM).expect("the process can be signalled");
             })
         })
     };
-    World { compute: Arc::new(compute), other: Arc::new(other), boot, stop, name_prefix, _keep: Box::new(()) }
+    World { compute: Arc::new(compute), other: Arc::new(other), boot, stop, name_prefix }
 }
 
 #[cfg(feature = "aws")]
@@ -53,7 +54,7 @@ async fn ec2() -> World {
     let name_prefix = "contract-".to_owned();
     let client =
         ec2_client(&rollcall_testing::emulators::sdk(&rollcall_testing::emulators::shared_ec2().await.url).await);
-    let fleet = || {
+    let new_adapter = || {
         let options = Ec2Options {
             cluster: ulid::Ulid::generate().to_string(),
             name_prefix: name_prefix.clone(),
@@ -62,13 +63,13 @@ async fn ec2() -> World {
         };
         Arc::new(Ec2Compute::new(client.clone(), options))
     };
-    let (compute, other) = (fleet(), fleet());
+    let (compute, other) = (new_adapter(), new_adapter());
     // A worker asks EC2 to stop its instance.
     let stop: Stop = {
         let client = client.clone();
         Box::new(move |id: &InstanceId| {
             let call = client.stop_instances().instance_ids(&id.0);
-            Box::pin(async move { drop(call.send().await.expect("it stops")) })
+            Box::pin(async move { drop(call.send().await.expect("EC2 accepts the stop")) })
         })
     };
     // A worker tags its instance when it is ready.
@@ -77,7 +78,7 @@ async fn ec2() -> World {
         let tag = aws_sdk_ec2::types::Tag::builder().key(READY_TAG).value(now).build();
         tokio::spawn(client.create_tags().resources(&id.0).tags(tag).send());
     });
-    World { compute, other, boot, stop, name_prefix, _keep: Box::new(()) }
+    World { compute, other, boot, stop, name_prefix }
 }
 
 crate::compute_contract!(each, of_processes, crate::compute_contract::processes);

@@ -162,7 +162,7 @@ async fn a_gallery_of_another_model_is_refused_by_name_until_it_is_replaced() {
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let assert_both_are_named = |text: &str, of: &str, given: &str| {
-        let gallery = format!("the gallery is of the model {of},");
+        let gallery = format!("the gallery contains embeddings of the model {of},");
         assert!(text.contains(&gallery) && text.contains(given) && text.contains("import --replace"), "{text}");
     };
     assert!(import("another-model", &[]).0, "an empty gallery accepts any model");

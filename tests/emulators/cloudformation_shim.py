@@ -1,4 +1,4 @@
-"""ministack for tests, with the machines of its stacks on another emulator: $AWS_ENDPOINT_URL_EC2.
+"""ministack for tests, with the machines of its stacks on a separate EC2 emulator: $AWS_ENDPOINT_URL_EC2.
 
 ministack's CloudFormation has no instances, and no other service sees its launch templates. Here a stack's security
 groups, launch templates and instances are created by calls to EC2, so that machines get what the template specifies.
@@ -37,7 +37,7 @@ def make_group(name, properties, stack):
 
 
 def profile(reference):
-    """Returns the name of an instance profile, and creates it on the other emulator."""
+    """Creates an instance profile on the EC2 emulator, and returns its name."""
     name = reference.rsplit("/", 1)[-1]
     try:
         iam.create_instance_profile(InstanceProfileName=name)
@@ -77,15 +77,20 @@ def make_instance(name, properties, stack):
     given = {key: properties[key] for key in keys if key in properties}
     if "IamInstanceProfile" in properties:
         given["IamInstanceProfile"] = {"Name": profile(properties["IamInstanceProfile"])}
-    # boto3 encodes it once more.
-    user_data = base64.b64decode(properties["UserData"]).decode()
+    template, version = (properties["LaunchTemplate"][key] for key in ("LaunchTemplateId", "Version"))
+    versions = ec2.describe_launch_template_versions(LaunchTemplateId=template, Versions=[str(version)])
+    # boto3 encodes the user data again.
+    user_data = base64.b64decode(versions["LaunchTemplateVersions"][0]["LaunchTemplateData"]["UserData"]).decode()
     tags = [{"ResourceType": "instance", "Tags": properties.get("Tags", [])}]
     made = ec2.run_instances(MinCount=1, MaxCount=1, UserData=user_data, TagSpecifications=tags, **given)["Instances"][0]
     return made["InstanceId"], {"PublicDnsName": made.get("PublicDnsName") or "none", "InstanceId": made["InstanceId"]}
 
 
 def update_instance(id, old, new, stack):
-    """Replaces the instance, whatever has changed."""
+    """Replaces the instance, as CloudFormation does for these properties. Others are not emulated."""
+    changed = [key for key in old | new if old.get(key) != new.get(key)]
+    if not {"ImageId", "KeyName", "LaunchTemplate", "SubnetId"}.intersection(changed):
+        raise ValueError(f"not emulated: an update of {changed}")
     made = make_instance("", new, stack)
     ec2.terminate_instances(InstanceIds=[id])
     return made

@@ -1,4 +1,4 @@
-"""What a machine of the emulated EC2 does by itself: it runs its user data, and then the unit that this has enabled.
+"""What a machine of the emulated EC2 does by itself: it runs its user data, and then the unit that this script enabled.
 
 Each machine has a folder as its disk, copied from that of its image. Paths in /etc, /opt and /var in scripts and units
 are relative to it, and the few commands that only a whole machine can carry out are replaced by short scripts:
@@ -40,7 +40,7 @@ class Disk:
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         for name, text in STUBS.items():
             stub = self.folder / "bin" / name
-            stub.unlink(missing_ok=True)  # do not write to the image's file, which is the same by a hard link
+            stub.unlink(missing_ok=True)  # a hard link to the image's file, which must not be written to
             stub.write_text(f"#!/bin/sh\n{text}\n")
             stub.chmod(0o755)
         script = self.folder / "user-data"
@@ -65,7 +65,7 @@ class Disk:
             )  # fmt: skip
 
     def switched_off(self) -> bool:
-        """Returns whether it has just switched itself off."""
+        """Returns whether the machine has switched itself off since the last call."""
         off = self.folder / "off"
         was = off.exists()
         off.unlink(missing_ok=True)

@@ -2,10 +2,10 @@
 
     ec2_shim.py PORT CONTROL_PORT
 
-moto changes states at once, ignores ClientToken and MaxCount, and lets anything be started. Here changes of state take
-time, a call in the wrong state is refused, a ClientToken is honoured, capacity can be missing, and each instance has a
-metadata service (IMDSv2) of its own. With $EC2_SHIM_WORKER (a command, as a JSON list), a process is started when an
-instance becomes running and ended when it stops, so that a test's fleet does real work. With $EC2_SHIM_DISKS (a
+moto changes states immediately, ignores ClientToken and MaxCount, and starts instances in any state. Here, changes of
+state take time, a call in the wrong state is refused, a ClientToken is honoured, capacity can be missing, and each
+instance has its own metadata service (IMDSv2). With $EC2_SHIM_WORKER (a command, as a JSON list), a process is started
+when an instance becomes running and ended when it stops, so that a test's fleet does real work. With $EC2_SHIM_DISKS (a
 folder), instances run their own user data instead: see ec2_boot.py.
 
 The control port takes JSON:
@@ -13,7 +13,7 @@ The control port takes JSON:
     POST /faults   [{"action": "RunInstances", "code": ..., "status": 500, "times": 2, "instance_type": ...}, ...]:
                    returns errors for the next calls (of that type); with "capacity": n, fills launches up to n instead
     POST /notice   {"id": ..., "notice": {"action": "terminate", "time": ...}}: announces a spot interruption
-    POST /kill     {"id": ...}: ends the machine at once
+    POST /kill     {"id": ...}: ends the machine immediately
     GET /instances [{"id", "state", "pid", "metadata": URL}, ...]
     GET /calls     {"RunInstances": 3, ...}: how often each action was called
     GET /callers   {"RunInstances": ["test"], ...}: with which access keys
@@ -96,7 +96,7 @@ class Machine:
         self.since = time.monotonic()
 
     def advance(self) -> None:
-        """Does what is due by the clock."""
+        """Does what is due at this time."""
         alive = self.process is not None and self.process.poll() is None
         age = time.monotonic() - self.since
         if self.state in ("stopping", "shutting-down") and alive:
@@ -106,7 +106,7 @@ class Machine:
             self.restart_at = 0.0
         if self.state == "running" and not alive and (command := self.command()):
             if self.process is not None and self.process.poll() == 0:
-                return  # it ended as it should, and asks for its own stop
+                return  # it ended as it should, after asking EC2 to stop its instance
             if time.monotonic() >= self.restart_at:
                 arguments, environment, folder = command
                 environment = environment | {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.endpoint}
@@ -122,7 +122,7 @@ class Machine:
                 os.killpg(self.boot.pid, signal.SIGKILL)  # a script that was still running
 
     def command(self) -> tuple[list[str], dict[str, str], str | None] | None:
-        """Returns what runs on it now: command, environment and folder."""
+        """Returns what should run on the machine now: command, environment and folder."""
         if WORKER:
             return WORKER, dict(os.environ), None
         user_data = base64.b64decode(str(self.instance.user_data or "")).decode()

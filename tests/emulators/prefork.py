@@ -2,9 +2,10 @@
 
     prefork.py PACKAGES COMMAND [ARGUMENT]...
 
-Most of an emulator's CPU time is the import of its modules, which takes seconds, and most tests have emulators of their
-own. The command finds the path of a Unix socket in $ROLLCALL_TEST_EMULATORS. For each connection, an emulator is started
-whose standard input is the connection, so it ends with it: see emulator.py. The request is one line of JSON:
+Most of an emulator's CPU time is spent on importing its modules, which takes seconds, and most tests start their own
+emulators. The command finds the path of a Unix socket in $ROLLCALL_TEST_EMULATORS. For each connection, an emulator is
+started with the connection as its standard input, so that it ends with the connection: see emulator.py. The request is
+one line of JSON:
 
     {"arguments": [MODULE|FILE.py, ARGUMENT...], "environment": {NAME: VALUE...}, "folder": PATH}
 """
@@ -26,12 +27,12 @@ from pathlib import Path
 
 import emulator
 
-# What the emulators import. ministack itself reads its settings when it is imported.
+# What the emulators import. ministack itself is not included, because it reads its settings when it is imported.
 MODULES = ["moto.server", "moto.ec2.responses", "boto3", "hypercorn.asyncio", "hypercorn.protocol.h2", "aiohttp.web"]
 
 
 def become(connection: socket.socket) -> None:
-    """Makes this process the emulator that the connection asks for."""
+    """Makes this process the emulator that the connection requests."""
     line = b""
     while not line.endswith(b"\n"):
         if not (byte := connection.recv(1)):
@@ -84,7 +85,7 @@ def main(packages: str, arguments: list[str]) -> int:
         listener.bind(path)
         listener.listen(64)
         command = subprocess.Popen(arguments, env=os.environ | {"ROLLCALL_TEST_EMULATORS": path})
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command gets it as well
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command receives it too
         signal.signal(signal.SIGTERM, lambda *_: command.terminate())
         for module in MODULES:  # while the first connections wait
             __import__(module)

@@ -117,7 +117,7 @@ fn an_import_that_fails_says_why_and_changes_nothing() {
         }
     }
     for (what, text, why) in [
-        ("other.jsonl", line("Eve", &[1.0, 0.0, 0.0, 0.0], "other"), "the gallery is of the model m,"),
+        ("other.jsonl", line("Eve", &[1.0, 0.0, 0.0, 0.0], "other"), "the gallery contains embeddings of the model m,"),
         ("shorter.jsonl", line("Eve", &[1.0], "m"), "but those of the gallery have 4"),
     ] {
         let output = folder.run(&["gallery", "import"], Some(&folder.file(what, &text)));
@@ -150,5 +150,5 @@ fn the_command_doctor_names_a_gallery_of_another_model_until_it_is_replaced() {
     folder.done(&["gallery", "import", "--replace"], Some(&file));
     let (code, found) = findings();
     assert_eq!(code, Some(0), "{found:#?}");
-    assert_eq!(found.last().expect("findings")["detail"], "1 people, of the model sface-2021dec");
+    assert_eq!(found.last().expect("findings")["detail"], "1 people, embedded by sface-2021dec");
 }

@@ -72,7 +72,7 @@ struct World {
     shown: watch::Receiver<Arc<FleetView>>,
 }
 
-/// A fleet that has started, on the paused clock.
+/// Starts a fleet on the paused clock.
 async fn world() -> World {
     tokio::time::pause();
     let cloud = Arc::new(Cloud::default());
@@ -84,7 +84,7 @@ async fn world() -> World {
         let core = FleetCore::new(settings().fleet_rules(Duration::ZERO), 1);
         InstanceFleet::new(core, None, compute.clone(), compute.clone(), show.clone(), notice)
     });
-    guardian.start().expect("complete");
+    guardian.start().expect("every actor was added");
     tokio::time::sleep(Duration::from_secs(10)).await;
     World { cloud, fleet, shown }
 }
@@ -96,7 +96,7 @@ async fn the_latest_view_is_shown_although_nothing_happens_after_it() {
         assert!(world.fleet.sender().tell(DemandHint { waiting }));
     }
     let began = Instant::now();
-    world.shown.wait_for(|view| view.demand == 5).await.expect("the fleet lives");
+    world.shown.wait_for(|view| view.demand == 5).await.expect("the fleet is alive");
     assert!(began.elapsed() <= 2 * MIN_PUBLISH_INTERVAL, "{:?}", began.elapsed());
 }
 
@@ -104,7 +104,7 @@ async fn the_latest_view_is_shown_although_nothing_happens_after_it() {
 async fn a_change_that_the_cloud_reports_is_described_at_once() {
     let world = world().await;
     let descriptions = || *world.cloud.descriptions.lock().expect("no panic");
-    tokio::time::sleep(Duration::from_millis(100)).await; // the next one by itself is in almost a second
+    tokio::time::sleep(Duration::from_millis(100)).await; // the next periodic one is due in almost a second
     let at_rest = descriptions();
     for change in 1..=2 {
         world.cloud.changes.send_modify(|version| *version += 1);

@@ -152,7 +152,7 @@ async fn start_with(world: &World, cloud: Arc<Cloud>, idle: Duration, threads: u
     let (requests, owner) = (world.requests.clone(), Owner::of_draining(&supervisor));
     guardian
         .supervise(&poller, move |notice| QueuePoller::new(requests.clone(), options.clone(), owner.clone(), notice));
-    guardian.start().expect("complete");
+    guardian.start().expect("every actor was added");
     Worker { gate, end: supervisor.sender() }
 }
 
@@ -198,7 +198,10 @@ fn a_job_leaves_the_queue_when_it_is_done_and_not_when_it_is_received() {
         in_the_queue().await; // its result is not durable
         held.flushes.add_permits(10);
         depth(&*world.requests, 0, 0).await;
-        assert!(world.results.get(JobId(1)).await.expect("read").is_some(), "its result is kept before it is deleted");
+        assert!(
+            world.results.get(JobId(1)).await.expect("read").is_some(),
+            "the result is stored before the job is deleted"
+        );
         worker.end.tell(End(EndReason::Signal));
         Box::leak(Box::new(world)); // until the system has ended
     });
@@ -219,7 +222,7 @@ fn a_worker_runs_only_so_far_ahead_of_a_slow_store() {
         let worker = start_with(&world, Arc::default(), Duration::from_secs(60), 2).await;
         worker.gate.open();
         let in_flight = async || world.requests.depth().await.expect("a depth").in_flight;
-        let mut stable = (0, 0); // for how many looks the number has been the same
+        let mut stable = (0, 0); // for how many checks the number has been the same
         while stable.1 < 40 {
             tokio::time::sleep(Duration::from_millis(5)).await;
             let now = in_flight().await;

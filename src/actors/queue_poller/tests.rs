@@ -124,7 +124,7 @@ impl World {
     }
 }
 
-/// A poller that has begun its first poll.
+/// Starts a poller and waits until it has begun its first poll.
 async fn world(finish_poll: bool) -> World {
     world_with(finish_poll, Duration::ZERO).await
 }
@@ -145,7 +145,7 @@ async fn world_with(finish_poll: bool, delete_linger: Duration) -> World {
     };
     let (polled, owner) = (queue.clone(), Owner::of_draining(&owner));
     guardian.supervise(&poller, move |notice| QueuePoller::new(polled.clone(), options.clone(), owner.clone(), notice));
-    guardian.start().expect("complete");
+    guardian.start().expect("every actor was added");
     while queue.polls().is_empty() {
         tokio::task::yield_now().await;
     }

@@ -58,11 +58,11 @@ impl World {
         guardian.supervise(&router, move |notice| {
             ReplyRouter::new(done_sender.clone(), Some(served_sender.clone()), notice)
         });
-        guardian.start().expect("complete");
+        guardian.start().expect("every actor was added");
         Self { router, done, served }
     }
 
-    /// A request that waits for the reply to job `id`.
+    /// Registers a request that waits for the reply to job `id`.
     async fn waits(&self, id: u128) -> (mpsc::Receiver<String>, Recipient<Routed>) {
         let (tell, heard) = mpsc::channel(8);
         let to = Recorder(tell).start().recipient();

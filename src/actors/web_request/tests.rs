@@ -89,26 +89,23 @@ fn world() -> World {
     let (forget, forgotten) = (guardian.actor_ref::<ForgetCounter>("forgotten"), Rc::<Cell<usize>>::default());
     let count = forgotten.clone();
     guardian.supervise(&forget, move |notice| ForgetCounter { count: count.clone(), _notice: notice });
-    guardian.start().expect("complete");
+    guardian.start().expect("every actor was added");
     let queue = Arc::<DeduplicatingQueue>::default();
     let ports = Ports { requests: queue.clone(), results, register: router.sender(), forget: forget.sender() };
     World { ports, forgotten, queue, _data: data }
 }
 
 fn request(ports: &Ports, retried: bool) -> oneshot::Receiver<Result<Reply, SubmitError>> {
-    let (outcome_sender, outcome) = oneshot::channel();
-    let request = WebRequest {
+    let (sender, outcome) = oneshot::channel();
+    let request = Request {
         id: JobId(7),
-        message: Some(Message::default()),
+        message: Message::default(),
         file: "a.jpg".into(),
         retention: Retention::Keep,
         deadline: Duration::from_secs(120),
         retried,
-        ports: ports.clone(),
-        outcome: Some(outcome_sender),
-        registered: false,
     };
-    request.start();
+    WebRequest { request, ports: ports.clone(), outcome: Some(sender), registered: false }.start();
     outcome
 }
 

@@ -60,7 +60,7 @@ fn at_rest(view: &FleetView) -> bool {
     c.pending + c.running + c.stopping + c.shutting_down + view.intents == 0 && view.demand == 0
 }
 
-/// Returns the view without its times, which differ from one view to the next also if nothing has changed.
+/// Returns the view without its times, which differ from one view to the next even if nothing has changed.
 fn timeless(view: &FleetView) -> FleetView {
     let mut view = FleetView { at_ms: 0, ..view.clone() };
     view.instances.iter_mut().for_each(|instance| instance.since_ms = 0);

@@ -53,7 +53,7 @@ struct Bake {
     /// Program to install [default: this one]
     #[arg(long)]
     program: Option<PathBuf>,
-    /// Time limit of the installation, and also of the creation of the image
+    /// Time limit of the installation, and of the creation of the image
     #[arg(long, default_value = "20m", value_parser = humantime::parse_duration)]
     timeout: Duration,
 }
@@ -63,13 +63,13 @@ struct Up {
     /// Image of the machines [default: the newest that `bake` has created]
     #[arg(long)]
     image: Option<String>,
-    /// Address range that may upload, such as 203.0.113.0/24; there is no login
+    /// Address range from which uploads are allowed, such as 203.0.113.0/24; there is no login
     #[arg(long)]
     allow_from: Option<String>,
-    /// Network [default: the account's default VPC]
+    /// Network [default: the region's default VPC]
     #[arg(long, requires = "subnet")]
     vpc: Option<String>,
-    /// Subnet of the web node [default: the first default subnet]
+    /// Subnet of the web node, and with --vpc also of the workers [default: the first default subnet]
     #[arg(long)]
     subnet: Option<String>,
     /// EC2 key pair for SSH to the web node from the same address range
@@ -78,13 +78,13 @@ struct Up {
     /// Instance type of the web node
     #[arg(long)]
     web_type: Option<String>,
-    /// Instance type of the workers
+    /// Instance types of the workers in order of preference, such as c7i.large,c6i.large
     #[arg(long)]
     worker_type: Option<String>,
     /// Days that uploaded images are kept
     #[arg(long)]
     retention_days: Option<u16>,
-    /// Longest time for each change of the stack
+    /// Maximum time to wait for each change of the stack
     #[arg(long, default_value = "30m", value_parser = humantime::parse_duration)]
     timeout: Duration,
 }
@@ -97,7 +97,7 @@ struct Down {
     /// Also delete the images and their snapshots
     #[arg(long)]
     delete_images: bool,
-    /// Longest time for each step
+    /// Maximum time to wait for each step
     #[arg(long, default_value = "30m", value_parser = humantime::parse_duration)]
     timeout: Duration,
 }
@@ -114,7 +114,9 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
         Action::Bake(args) => {
             let program = match args.program {
                 Some(program) => program,
-                None => std::env::current_exe().context("this program's file was not found: name it with --program")?,
+                None => {
+                    std::env::current_exe().context("this program's file was not found: specify it with --program")?
+                }
             };
             let arm = cfg!(target_arch = "aarch64");
             let instance_type = if arm { "t4g.small" } else { "t3.small" };

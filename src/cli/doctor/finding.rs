@@ -29,7 +29,7 @@ pub(super) fn remedy(error: CloudError, missing: &str) -> (String, String) {
         CloudError::NotFound(_) => missing,
         CloudError::Invalid(_) => "correct what the message names",
         CloudError::Quota(_) => "ask AWS for a higher limit, or lower fleet.max_instances",
-        CloudError::NoCapacity(_) => "name more types in aws.instance_types or more subnets in aws.subnets",
+        CloudError::NoCapacity(_) => "add more types to aws.instance_types or more subnets to aws.subnets",
         CloudError::Unavailable(_) => "check the network, aws.region and AWS_ENDPOINT_URL_*",
         CloudError::Throttled | CloudError::Conflict(_) => "try again in a minute",
     };

@@ -38,14 +38,14 @@ fn fit(gallery: &Gallery, model: Option<&ModelId>) -> Result<String, (String, St
     if let Some(Err(why)) = model.map(|model| gallery.check_model(model)) {
         return Err((
             why.to_string(),
-            "run `rollcall enroll --replace DIR`, or do what else the message names".to_owned(),
+            "run `rollcall enroll --replace DIR`, or follow the message's other advice".to_owned(),
         ));
     }
     let people = gallery.people.len();
     Ok(match &gallery.model {
         _ if people == 0 => "nobody is enrolled yet: every face will be unknown (rollcall enroll DIR)".to_owned(),
-        Some(model) => format!("{people} people, of the model {model}"),
-        None => format!("{people} people, of a model that was not recorded"),
+        Some(model) => format!("{people} people, embedded by {model}"),
+        None => format!("{people} people, embedded by a model that was not recorded"),
     })
 }
 
@@ -71,7 +71,7 @@ mod tests {
         let (own, other) = (ModelId::known("m"), ModelId::known("other"));
         let ada = || vec![Person { name: "Ada".into(), embeddings: vec![vec![1.0]] }];
         let gallery = Gallery::new(1, ada(), Some(own.clone()));
-        assert_eq!(fit(&gallery, Some(&own)), Ok("1 people, of the model m".to_owned()));
+        assert_eq!(fit(&gallery, Some(&own)), Ok("1 people, embedded by m".to_owned()));
         let (fault, _) = fit(&gallery, Some(&other)).unwrap_err();
         assert!(fault.contains("the model m,") && fault.contains("those of other"), "{fault}");
         assert!(fit(&gallery, None).is_ok(), "there is another finding on an embedder that does not load");

@@ -52,7 +52,7 @@ pub(super) struct Upload {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct UploadResponse {
     pub(super) label: String,
-    /// The job, if the server names it.
+    /// The id of the job, if the server returns it.
     pub(super) id: Option<JobId>,
 }
 
@@ -94,7 +94,7 @@ impl Client {
             Ok(outcome) => outcome,
             Err(_) => Err(Failed {
                 kind: "timeout".into(),
-                message: format!("no answer within {}", humantime::format_duration(self.timeout)),
+                message: format!("no response within {}", humantime::format_duration(self.timeout)),
             }),
         };
         Upload { outcome, took: started.elapsed(), retries }

@@ -72,7 +72,7 @@ impl Expectations {
     /// Reads a CSV file with the header `Image,Results`.
     ///
     /// # Errors
-    /// The file cannot be read, has another header, or gives an image two labels.
+    /// The file cannot be read, has a different header, or gives an image two labels.
     pub(super) fn read(csv: &Path) -> anyhow::Result<Self> {
         let reader = csv::ReaderBuilder::new()
             .trim(csv::Trim::All)
@@ -93,7 +93,7 @@ impl Expectations {
             let (name, label) = (row[image].to_owned(), row[result].to_owned());
             let before = labels.insert(name.clone(), label.clone());
             if let Some(before) = before.filter(|b| *b != label) {
-                bail!("{name} has two labels, {before} and {label}; name the images by their path below the folder");
+                bail!("{name} has two labels, {before} and {label}; identify images by their path below the folder");
             }
         }
         Ok(Self::Listed(labels))

@@ -35,7 +35,7 @@ pub(super) struct Report {
     pub(super) makespan_ms: f64,
     /// The fleet every 200 ms; empty if the server has no fleet.
     pub(super) fleet: Vec<fleet::Sample>,
-    /// Absent with `--no-verify`, and if the server does not name its jobs.
+    /// Absent with `--no-verify`, and if the server does not return the ids of its jobs.
     pub(super) store: Option<StoreCheck>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Report {
 pub(super) struct LabelCounts {
     /// The expected label.
     pub(super) correct: usize,
-    /// Another name than expected.
+    /// A different name from the expected one.
     pub(super) wrong: usize,
     /// `unknown` or `no face` instead of the expected name.
     pub(super) unknown: usize,

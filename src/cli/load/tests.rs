@@ -43,7 +43,7 @@ impl Server {
             loop {
                 let (mut stream, _) = listener.accept().await.expect("a connection");
                 let request = read_request(&mut stream).await;
-                seen.lock().expect("whole").push(request);
+                seen.lock().expect("no panic").push(request);
                 let step = if script.len() > 1 { script.pop_front() } else { script.front().copied() };
                 match step.expect("a script of at least one step") {
                     Response(status, headers, body) => {
@@ -67,7 +67,7 @@ impl Server {
 
     /// Returns the Idempotency-Keys of the requests.
     fn keys(&self) -> Vec<String> {
-        let requests = self.requests.lock().expect("whole");
+        let requests = self.requests.lock().expect("no panic");
         let key = |request: &String| {
             let line = request.lines().find(|line| line.to_ascii_lowercase().starts_with("idempotency-key: "));
             line.expect("a key").split_once(": ").expect("a header").1.to_owned()
@@ -109,7 +109,7 @@ async fn an_upload_is_retried_while_the_server_is_busy_with_one_key() {
     assert_eq!(upload.retries, Retries { busy: 2, connection: 0 });
     let keys = server.keys();
     assert!(keys.len() == 3 && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
-    let requests = server.requests.lock().expect("whole").clone();
+    let requests = server.requests.lock().expect("no panic").clone();
     assert!(
         requests[0].contains(r#"name="myfile"; filename="x.jpg""#) && requests[0].contains("photo"),
         "{requests:?}"
@@ -162,7 +162,7 @@ async fn an_upload_ends_at_its_time_limit() {
     let server = Server::start(&[Silence]).await;
     let client = Client { timeout: Duration::from_millis(50), ..server.client(true) };
     let failed = client.upload("x.jpg", Bytes::new()).await.outcome.expect_err("late");
-    assert_eq!((failed.kind.as_str(), failed.message.as_str()), ("timeout", "no answer within 50ms"));
+    assert_eq!((failed.kind.as_str(), failed.message.as_str()), ("timeout", "no response within 50ms"));
 }
 
 #[test]
@@ -222,7 +222,7 @@ async fn what_is_missing_or_different_is_a_problem() {
         (None, Some("Ada"), "is missing"),
         (Some("another photo"), Some("Ada"), "is not the photo that was uploaded"),
         (Some("photo"), None, "is missing"),
-        (Some("photo"), Some("Bob"), "is not the label that was answered"),
+        (Some("photo"), Some("Bob"), "is not the label in the response"),
     ] {
         let server = Server::start(&[DONE]).await;
         let Stored { probe, completed, _folder } = stored(&settings, input, output).await;
@@ -232,8 +232,8 @@ async fn what_is_missing_or_different_is_a_problem() {
         assert!(check.problems.len() == 1 && check.problems[0].contains(problem), "{:?}", check.problems);
     }
     for (body, problem) in [
-        (r#"{"file": "x.jpg", "status": "done", "label": "Bob"}"#, "Ada was answered, but Bob is stored"),
-        (r#"{"file": "x.jpg", "status": "failed"}"#, "Ada was answered, but a failure is stored"),
+        (r#"{"file": "x.jpg", "status": "done", "label": "Bob"}"#, "the response was Ada, but Bob is stored"),
+        (r#"{"file": "x.jpg", "status": "failed"}"#, "the response was Ada, but a failure is stored"),
     ] {
         let server = Server::start(&[Response(200, "", body)]).await;
         let Stored { completed, _folder, .. } = stored(&settings, None, None).await;
@@ -280,7 +280,7 @@ async fn a_run_uploads_every_photo_and_compares_its_label() {
     assert_eq!((report.completed, report.requests, report.photos), (3, 3, 3));
     assert_eq!((labels.correct, labels.wrong), (2, 1));
     assert!(!report.is_good());
-    assert_eq!(report.store, None, "the server names no jobs");
+    assert_eq!(report.store, None, "the server returns no ids of jobs");
 
     let report = run_load(&server, &["Ada/1.jpg", "Ada/2.jpg"], &["--requests", "5", "--expect-folder"]).await;
     assert_eq!((report.completed, report.requests, report.photos), (5, 5, 2));

@@ -25,7 +25,7 @@ const CONCURRENCY: usize = 16;
 /// Problems that are listed one by one.
 const MAX_LISTED: usize = 20;
 
-/// A completed upload whose job the server has named.
+/// A completed upload whose job's id the server has returned.
 #[derive(Clone, Debug)]
 pub(super) struct Completed {
     pub(super) id: JobId,
@@ -148,8 +148,8 @@ async fn result(client: &Client, job: &Completed, until: Instant) -> Result<Stor
 fn same_label(stored: Stored, received: &str) -> Result<Stored, String> {
     match &stored.label {
         Some(label) if label == received => Ok(stored),
-        Some(label) => Err(format!("{received} was answered, but {label} is stored")),
-        None => Err(format!("{received} was answered, but a failure is stored")),
+        Some(label) => Err(format!("the response was {received}, but {label} is stored")),
+        None => Err(format!("the response was {received}, but a failure is stored")),
     }
 }
 
@@ -167,7 +167,7 @@ async fn objects(store_probe: &StoreProbe, job: &Completed, file: &str) -> (Resu
     let output_key = keys::output_key(buckets, job.id, file);
     let output = match objects.get(&buckets.output, &output_key).await {
         Ok(object) if object.bytes == job.label.as_bytes() => Ok(()),
-        Ok(_) => Err(format!("{}/{output_key} is not the label that was answered", buckets.output)),
+        Ok(_) => Err(format!("{}/{output_key} is not the label in the response", buckets.output)),
         Err(e) => Err(missing(&buckets.output, &output_key, &e)),
     };
     (input, output)

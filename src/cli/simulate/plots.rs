@@ -83,7 +83,7 @@ pub fn instances(run: &Run, axes: Axes) -> Result<String> {
     })
 }
 
-/// Plots the time from each upload to its answer.
+/// Plots the time from each upload to its response.
 pub fn latency(run: &Run, axes: Axes) -> Result<String> {
     let jobs: Vec<_> = latencies(&run.history).collect();
     let each = jobs.len().div_ceil(POINTS).max(1);

@@ -16,7 +16,7 @@ const END: &str = "<!-- /simulate -->";
 pub fn update(file: &Path, runs: &[Run]) -> anyhow::Result<()> {
     let old = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let new = replaced(&old, &table(runs.iter().map(|run| &run.report)))
-        .with_context(|| format!("{} has no lines {} and {END}", file.display(), BEGIN.trim_end()))?;
+        .with_context(|| format!("{} does not contain the lines {} and {END}", file.display(), BEGIN.trim_end()))?;
     std::fs::write(file, new).with_context(|| format!("cannot write {}", file.display()))
 }
 
@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn only_the_text_between_the_markers_is_replaced() {
         let old = "before\n<!-- simulate -->\nold\n<!-- /simulate -->\nafter\n";
-        let new = replaced(old, "new\n").expect("the markers are there");
+        let new = replaced(old, "new\n").expect("the markers are present");
         assert_eq!(new, "before\n<!-- simulate -->\n\nnew\n\n<!-- /simulate -->\nafter\n");
         assert_eq!(replaced(&new, "new\n").as_deref(), Some(new.as_str()));
         assert_eq!(replaced("no markers", "new"), None);

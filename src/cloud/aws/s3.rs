@@ -45,17 +45,17 @@ impl S3Objects {
             Encryption::S3 => call.server_side_encryption(ServerSideEncryption::Aes256),
             Encryption::Kms(key) => call.server_side_encryption(ServerSideEncryption::AwsKms).ssekms_key_id(key),
         };
-        let answer = match when {
+        let output = match when {
             Precondition::Always => call.send().await,
             // A repeated conditional write may conflict with its own first attempt, so `put` does the retries.
             Precondition::Absent => send_once(call.if_none_match("*")).await,
             Precondition::Match(etag) => send_once(call.if_match(&etag.0)).await,
         };
         let place = || format!("{bucket}/{key}");
-        match answer {
+        match output {
             Ok(PutObjectOutput { e_tag: Some(etag), .. }) => Ok(ETag(etag)),
-            Ok(_) => Err(CloudError::Unavailable(format!("{}: no ETag in the answer", place()))),
-            // S3's answer to `If-Match` if the object does not exist.
+            Ok(_) => Err(CloudError::Unavailable(format!("{}: no ETag in the response", place()))),
+            // S3's response to `If-Match` if the object does not exist.
             Err(error) if matches!(when, Precondition::Match(_)) && code(&error) == "NoSuchKey" => {
                 Err(CloudError::Conflict(format!("{} is gone", place())))
             }
@@ -102,7 +102,7 @@ impl ObjectStore for S3Objects {
 
     async fn get(&self, bucket: &str, key: &str) -> CloudResult<Object> {
         let object = self.fetch(bucket, key, None).await?;
-        object.ok_or_else(|| CloudError::Unavailable(format!("{bucket}/{key}: no object in the answer")))
+        object.ok_or_else(|| CloudError::Unavailable(format!("{bucket}/{key}: no object in the response")))
     }
 
     async fn get_if_changed(&self, bucket: &str, key: &str, etag: &ETag) -> CloudResult<Option<Object>> {
@@ -127,8 +127,8 @@ impl ObjectStore for S3Objects {
     async fn delete(&self, bucket: &str, key: &str) -> CloudResult<()> {
         check_bucket(bucket)?;
         check_key(key)?;
-        let answer = self.client.delete_object().bucket(bucket).key(key).send().await;
-        answer.map(drop).map_err(|e| classify(&format!("{bucket}/{key}"), e))
+        let output = self.client.delete_object().bucket(bucket).key(key).send().await;
+        output.map(drop).map_err(|e| classify(&format!("{bucket}/{key}"), e))
     }
 }
 
@@ -140,13 +140,13 @@ impl S3Objects {
         let place = format!("{bucket}/{key}");
         let call =
             self.client.get_object().bucket(bucket).key(key).set_if_none_match(unless.map(|etag| etag.0.clone()));
-        let answer = match call.send().await {
-            Ok(answer) => answer,
+        let output = match call.send().await {
+            Ok(output) => output,
             Err(error) if error.raw_response().is_some_and(|r| r.status().as_u16() == 304) => return Ok(None),
             Err(error) => return Err(classify(&place, error)),
         };
-        let etag = answer.e_tag.ok_or_else(|| CloudError::Unavailable(format!("{place}: no ETag in the answer")))?;
-        let body = answer.body.collect().await;
+        let etag = output.e_tag.ok_or_else(|| CloudError::Unavailable(format!("{place}: no ETag in the response")))?;
+        let body = output.body.collect().await;
         let body = body.map_err(|e| CloudError::Unavailable(format!("{place}: the response was cut off: {e}")))?;
         Ok(Some(Object { bytes: body.into_bytes(), etag: ETag(etag) }))
     }

@@ -25,8 +25,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Opens the journal in `dir`, a folder that exists, or creates one. A durable queue has its earlier messages as
-    /// soon as it is created again.
+    /// Opens the journal in `dir`, a folder that exists, or creates one. A durable queue that is created again has its
+    /// earlier messages.
     ///
     /// # Errors
     /// The file is open in another process, cannot be read or written, or is damaged.
@@ -71,7 +71,7 @@ impl Queues for Broker {
         let mut queues = self.queues();
         if let Some(queue) = queues.get(&spec.name) {
             if *queue.spec() != spec {
-                return Err(CloudError::Invalid(format!("queue {} exists with other settings", spec.name)));
+                return Err(CloudError::Invalid(format!("queue {} exists with different settings", spec.name)));
             }
             return Ok(queue.clone());
         }

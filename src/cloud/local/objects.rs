@@ -148,7 +148,7 @@ impl LocalObjects {
         Ok(file)
     }
 
-    /// Moves a finished file to its place in one step. Creates the folder if it is missing, also if a delete removes
+    /// Moves a finished file to its place in one step. Creates the folder if it is missing, even if a delete removes
     /// the empty folder in between. If `absent`, a file in that place is an error.
     fn persist(mut file: NamedTempFile, path: &Path, absent: bool) -> io::Result<()> {
         let Some(folder) = path.parent() else { return Err(ErrorKind::InvalidInput.into()) };

@@ -21,7 +21,8 @@ use crate::private_files::create_private_folder;
 /// process dies.
 ///
 /// # Errors
-/// There is a file already; the file system has no unnamed files (NFS), or `/proc` is missing; it cannot be written.
+/// The file exists already; the file system has no unnamed files (NFS); `/proc` is missing; or the file cannot be
+/// written.
 pub(super) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let Some(folder) = path.parent() else { return Err(ErrorKind::InvalidInput.into()) };
     let open = || OpenOptions::new().write(true).mode(0o600).custom_flags(OFlag::O_TMPFILE.bits()).open(folder);
@@ -50,7 +51,7 @@ mod tests {
         create(&path, b"first").expect("created, with its folders");
         assert_eq!(fs::read(&path).expect("a file"), b"first");
         assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600);
-        let error = create(&path, b"second").expect_err("there is one");
+        let error = create(&path, b"second").expect_err("the file exists");
         assert_eq!(error.kind(), ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).expect("a file"), b"first");
         assert_eq!(fs::read_dir(path.parent().expect("a folder")).expect("readable").count(), 1, "nothing is left");

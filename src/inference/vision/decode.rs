@@ -48,7 +48,7 @@ pub fn inspect(bytes: &[u8], max_pixels: u64) -> Result<ImageInfo, DecodeError> 
 /// the first frame.
 ///
 /// # Errors
-/// As [`inspect`], and `Damaged` for pixels that cannot be decoded.
+/// Same as [`inspect`], and `Damaged` for pixels that cannot be decoded.
 pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, DecodeError> {
     let format = inspect(bytes, max_pixels)?.format;
     if format == ImageFormat::Jpeg {

@@ -22,7 +22,8 @@ impl AsRef<[u8]> for Jpeg<'_> {
 /// that the decoder has read, before it allocates memory for pixels.
 ///
 /// # Errors
-/// Those of `check`, `Unsupported`, and `Damaged` for pixels that cannot be decoded.
+/// Any error of `check`, `Unsupported` for a rare variant of JPEG, and `Damaged` for headers or pixels that cannot be
+/// decoded.
 pub(crate) fn decode(
     bytes: &[u8],
     check: impl FnOnce(u32, u32) -> Result<(), DecodeError>,

@@ -20,7 +20,7 @@ impl Scaler {
     /// Returns the interleaved RGB pixels of an image, scaled to `size` (width and height).
     ///
     /// # Errors
-    /// Never, for an image that has pixels.
+    /// The image has no pixels.
     pub fn scale(&mut self, image: &RgbImage, size: (u32, u32)) -> anyhow::Result<&[u8]> {
         self.run(image, size, ResizeOptions::new())
     }

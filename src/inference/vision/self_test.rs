@@ -3,7 +3,7 @@
 
 use super::{align::SIDE, similarity::normalise};
 
-/// The embedding of [`face`] by SFace in fp32, of unit length, computed by other software than this program: `make
+/// The embedding of [`face`] by SFace in fp32, of unit length, computed by software other than this program: `make
 /// golden` writes it.
 const GOLDEN: [f32; 128] = include!("self_test.json");
 
@@ -53,7 +53,7 @@ fn colour(x: i32, y: i32) -> [i32; 3] {
 }
 
 /// Returns the cosine similarity of the embedding of [`face`] to the golden one, -1 to 1; `None` if the embedding has
-/// another length or no direction.
+/// a different length or no direction.
 pub fn agreement(embedding: &[f32]) -> Option<f32> {
     let mut embedding = embedding.to_vec();
     let comparable = embedding.len() == GOLDEN.len() && normalise(&mut embedding);

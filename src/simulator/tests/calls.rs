@@ -188,7 +188,7 @@ fn a_termination_lets_a_running_worker_finish_its_job_and_no_other() {
     let answered = first.answered.expect("the job in flight is finished").as_secs_f64();
     assert!((85.0..85.1).contains(&answered), "{answered}");
     assert_eq!((second.started_at, outcome.usage.terminations), (None, 1));
-    let up = outcome.history.samples.iter().rfind(|sample| sample.running > 0).expect("it ran");
+    let up = outcome.history.samples.iter().rfind(|sample| sample.running > 0).expect("an instance was running");
     assert_eq!(up.in_flight, 1, "it runs until its job is finished: {up:?}");
 
     let early = run(&model(), &slow, vec![(s(0), launch(1)), (s(5), terminate(0))], 1);

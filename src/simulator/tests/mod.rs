@@ -24,7 +24,7 @@ const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// A cloud without faults, lags or randomness, except that calls, stops and shutdowns have a spread of their own.
+/// Returns a cloud without faults, lags or randomness, except that the times of calls, stops and shutdowns vary.
 fn model() -> CloudModel {
     CloudModel {
         boot: Boot { cold: s(25), warm: s(15), sigma: 0.0, slow_share: 0.0, slow_factor: 3.0, pending_share: 0.4 },

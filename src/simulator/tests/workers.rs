@@ -105,9 +105,10 @@ fn the_job_of_a_crashed_instance_is_visible_again_after_the_visibility_timeout()
         let crashes =
             (1..samples.len()).filter(|n| samples[n - 1].running > samples[*n].running && samples[*n].in_flight > 0);
         for crash in crashes {
-            let begun = samples[..crash].iter().rposition(|sample| sample.in_flight == 0).expect("it waited") + 1;
+            let begun =
+                samples[..crash].iter().rposition(|sample| sample.in_flight == 0).expect("the job waited at first") + 1;
             worked.push((samples[crash].at - samples[begun].at).as_secs_f64());
-            let back = samples[crash..].iter().find(|sample| sample.waiting == 1).expect("it is visible again");
+            let back = samples[crash..].iter().find(|sample| sample.waiting == 1).expect("the job is visible again");
             assert_eq!(back.at - samples[crash].at, s(45), "seed {seed}");
         }
     }

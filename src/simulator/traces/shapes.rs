@@ -73,7 +73,7 @@ pub fn times(name: &str, random: &mut Random) -> Option<(Time, Vec<Time>)> {
     })
 }
 
-/// `report-N`: N uploads at the same time.
+/// Returns the N of `report-N`: N uploads at the same time.
 fn simultaneous(name: &str) -> Option<usize> {
     name.strip_prefix("report-")?.parse().ok().filter(|n| (1..=MAX_ARRIVALS).contains(n))
 }
@@ -125,7 +125,7 @@ fn bursty_times(random: &mut Random) -> Vec<Time> {
 mod tests {
     use super::{super::super::random::Purpose, *};
 
-    /// Length in seconds, and arrivals in seconds.
+    /// Returns the length and the arrivals, in seconds.
     fn draw(name: &str, seed: u64) -> (f64, Vec<f64>) {
         let (length, times) = times(name, &mut Random::new(seed, Purpose::Arrivals)).expect("a name");
         (length.as_secs_f64(), times.into_iter().map(|at| at.as_secs_f64()).collect())
@@ -135,7 +135,7 @@ mod tests {
         times.iter().filter(|at| (from..to).contains(*at)).count() as f64
     }
 
-    /// The gaps longer than `min`.
+    /// Returns the gaps longer than `min`.
     fn gaps(times: &[f64], min: f64) -> Vec<f64> {
         times.windows(2).map(|pair| pair[1] - pair[0]).filter(|gap| *gap > min).collect()
     }

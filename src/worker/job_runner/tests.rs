@@ -106,7 +106,7 @@ async fn a_payload_that_is_gone_is_an_answer_and_not_silence() {
     let payload = Payload::Stored { bucket: world.settings.store.input.clone(), key: "gone".into() };
     world.send(&Job { payload, ..world.job(1, "") }).await;
     do_next(&world, &runner).await.expect("persisted");
-    let failure = world.replies().await.remove(0).outcome.expect_err("it failed");
+    let failure = world.replies().await.remove(0).outcome.expect_err("the job failed");
     assert_eq!(failure.kind, FailureKind::Internal);
 }
 

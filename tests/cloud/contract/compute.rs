@@ -1,7 +1,7 @@
 //! What `Compute` promises, as cases that hold for every adapter. The test file of an adapter makes a [`World`] and
 //! instantiates them with `compute_contract!`.
 
-use std::{any::Any, collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use rollcall::cloud::{CloudError, Compute, Instance, InstanceId, InstanceState};
@@ -27,8 +27,6 @@ pub struct World {
     pub stop: Stop,
     /// What the names of its instances begin with.
     pub name_prefix: String,
-    /// What must live as long as the adapter.
-    pub _keep: Box<dyn Any + Send + Sync>,
 }
 
 impl World {

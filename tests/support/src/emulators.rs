@@ -24,15 +24,15 @@ pub struct Emulator {
     pub url: String,
     /// URL at which its faults and delays are set, if it has one.
     pub control: String,
-    /// Its standard input: it ends when this is closed, and this is closed when it ends.
+    /// Its standard input. The emulator ends when this is closed, and this is closed when the emulator ends.
     stdin: UnixStream,
     /// Its process, if it is a child of this one.
     process: Option<Child>,
 }
 
 impl Emulator {
-    /// Runs a Python module or file, and waits until `path` responds. Arguments and environment may name two free
-    /// ports, as `{port}` and `{control}`.
+    /// Runs a Python module or file, and waits until `path` responds. Arguments and environment may contain `{port}`
+    /// and `{control}`, which are replaced by two free ports.
     pub async fn start(module: &str, arguments: &[&str], environment: &[(&str, &str)], path: &str) -> Self {
         Self::start_on(free_port(), module, arguments, environment, path).await
     }
@@ -67,7 +67,7 @@ impl Emulator {
         emulator
     }
 
-    /// Waits until it responds with anything but a server error.
+    /// Waits until the emulator responds to `path` with anything but a server error.
     async fn wait_for(&mut self, path: &str) {
         let url = format!("{}{path}", self.url);
         let what = format!("the emulator at {url} responds");
@@ -136,7 +136,7 @@ impl Drop for Emulator {
     }
 }
 
-/// Starts an emulator as a program of its own, and returns the other end of its standard input.
+/// Starts an emulator as a separate process, and returns the other end of its standard input and the process.
 fn spawn(arguments: &[String], environment: BTreeMap<String, String>) -> (UnixStream, Option<Child>) {
     let (stdin, input) = UnixStream::pair().expect("a pair of sockets");
     let process = Command::new("python3")
@@ -163,13 +163,13 @@ fn spawn_preforked(socket: &Path, arguments: &[String], environment: BTreeMap<St
     stdin
 }
 
-/// Returns the ministack that all tests of this program share.
+/// Returns the ministack that all tests in this process share.
 pub async fn shared_ministack() -> &'static Emulator {
     static SHARED: OnceCell<Emulator> = OnceCell::const_new();
     SHARED.get_or_init(Emulator::ministack).await
 }
 
-/// Returns the EC2 without workers that all tests of this program share.
+/// Returns the EC2 emulator without workers that all tests in this process share.
 pub async fn shared_ec2() -> &'static Emulator {
     static SHARED: OnceCell<Emulator> = OnceCell::const_new();
     SHARED.get_or_init(|| Emulator::ec2(None, &[])).await

@@ -1,4 +1,4 @@
-//! What Rollcall's test programs share: a whole Rollcall as a process, uploads, emulators of AWS, ports, waiting.
+//! What Rollcall's test binaries share: a complete Rollcall process, uploads, AWS emulators, ports, waiting.
 
 pub mod assets;
 #[cfg(feature = "aws")]
@@ -16,7 +16,7 @@ pub use ports::free_port;
 pub use rollcall::{Rollcall, RollcallOptions};
 pub use wait::wait_until;
 
-/// Returns the path of an example, which cargo builds with the tests: it lies beside the programs.
+/// Returns the path of an example. Cargo builds the examples with the tests, into a folder beside the programs.
 pub fn example(name: &str) -> String {
     let path = std::path::Path::new(&program()).with_file_name("examples").join(name);
     assert!(path.is_file(), "{} is not built", path.display());

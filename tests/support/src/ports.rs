@@ -12,12 +12,12 @@ use std::{
 };
 
 /// The first port, and the number of ports. They are below the system's ephemeral ports, so that no connection takes a
-/// port before the process that it is meant for.
+/// port before the process for which it is meant.
 const PORTS: (u16, u16) = (10_000, 20_000);
 
-/// Returns a port that nobody listens on, and that no test of any program gets before this process has ended.
+/// Returns a port on which nobody listens, and which no other test gets before this process has ended.
 ///
-/// A locked file stands for each port that is given out: the system unlocks it when its process ends, however it ends.
+/// Each port that is given out has a locked file, which the system unlocks when the process ends, however it ends.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     static GIVEN: Mutex<Vec<File>> = Mutex::new(Vec::new());

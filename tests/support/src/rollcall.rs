@@ -1,4 +1,4 @@
-//! A whole Rollcall as a process, for tests: its own data folder and port, gone with its workers when dropped.
+//! A complete Rollcall process for tests, with its own data folder and port. Dropping it kills it and its workers.
 
 use std::{
     os::unix::process::CommandExt as _,
@@ -78,7 +78,7 @@ impl Rollcall {
         self.process.wait().expect("the process is ours");
     }
 
-    /// Starts again with the same data and port.
+    /// Kills the process, if it is still running, and starts it again with the same data and port.
     pub async fn restart(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

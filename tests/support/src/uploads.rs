@@ -48,7 +48,7 @@ pub async fn status_and_text(response: Response) -> (u16, String) {
     (response.status().as_u16(), response.text().await.expect("text"))
 }
 
-/// Returns the problem details of a response, after checking their form.
+/// Checks the form of a response's problem details, and returns them.
 pub async fn problem(response: Response) -> Value {
     let status = response.status().as_u16();
     assert_eq!(response.headers()["content-type"], "application/problem+json");

@@ -1,4 +1,4 @@
-//! Waiting for a condition, in every test.
+//! Waits for a condition, for all tests.
 
 #![expect(clippy::disallowed_methods, reason = "waits in real time")]
 

@@ -47,7 +47,7 @@ pub(crate) struct Options {
     pub(crate) files: Vec<PathBuf>,
     /// Settings file of the cluster's machines; by default `config/aws.toml`.
     pub(crate) config: Option<PathBuf>,
-    /// Longest time for the installation, and again for the image.
+    /// Maximum time to wait for the installation, and as long again for the image.
     pub(crate) timeout: Duration,
 }
 
@@ -207,8 +207,8 @@ impl Bake {
     async fn report(&self) -> CloudResult<Option<String>> {
         let key = self.key("report");
         match self.account.s3.get_object().bucket(&self.bucket).key(&key).send().await {
-            Ok(answer) => {
-                let body = answer.body.collect().await.map_err(|e| CloudError::Unavailable(format!("{key}: {e}")))?;
+            Ok(output) => {
+                let body = output.body.collect().await.map_err(|e| CloudError::Unavailable(format!("{key}: {e}")))?;
                 Ok(Some(String::from_utf8_lossy(&body.into_bytes()).into_owned()))
             }
             Err(error) if code(&error) == "NoSuchKey" => Ok(None),
@@ -218,9 +218,9 @@ impl Bake {
 
     async fn available(&self, image: &str, timeout: Duration) -> anyhow::Result<()> {
         let available = wait::until(timeout, async || {
-            let answer = self.account.ec2.describe_images().image_ids(image).send().await;
-            let images = match answer {
-                Ok(answer) => answer.images.unwrap_or_default(),
+            let output = self.account.ec2.describe_images().image_ids(image).send().await;
+            let images = match output {
+                Ok(output) => output.images.unwrap_or_default(),
                 Err(error) if code(&error) == "InvalidAMIID.NotFound" => return Ok(None), // not yet
                 Err(error) => return Err(classify(image, error).into()),
             };
@@ -315,5 +315,5 @@ async fn create_image(account: &Account, builder: &str, name: &str) -> CloudResu
         .tag_specifications(tags(ResourceType::Snapshot))
         .send();
     let id = created.await.map_err(|e| classify("image", e))?.image_id;
-    id.ok_or_else(|| CloudError::Unavailable("image: no id in the answer".into()))
+    id.ok_or_else(|| CloudError::Unavailable("image: no id in the response".into()))
 }

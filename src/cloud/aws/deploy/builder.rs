@@ -67,7 +67,7 @@ pub(super) async fn launch(account: &Account, machine: &Machine, user_data: Stri
         let network = InstanceNetworkInterfaceSpecification::builder().device_index(0);
         vec![network.associate_public_ip_address(true).subnet_id(subnet).build()]
     });
-    let answer = account
+    let output = account
         .ec2
         .run_instances()
         .client_token(format!("bake-{name}"))
@@ -84,8 +84,8 @@ pub(super) async fn launch(account: &Account, machine: &Machine, user_data: Stri
         .send()
         .await
         .map_err(|e| classify("launch of the builder", e))?;
-    let id = answer.instances.unwrap_or_default().into_iter().find_map(|instance| instance.instance_id);
-    id.ok_or_else(|| CloudError::Unavailable("launch of the builder: no instance in the answer".into()))
+    let id = output.instances.unwrap_or_default().into_iter().find_map(|instance| instance.instance_id);
+    id.ok_or_else(|| CloudError::Unavailable("launch of the builder: no instance in the response".into()))
 }
 
 /// Waits for a report of success and for the builder to stop. `report` returns the report once it exists.
@@ -136,8 +136,8 @@ pub(super) async fn wait(
 /// Returns an instance's state; `None` while EC2 does not know it.
 async fn state(account: &Account, id: &str) -> CloudResult<Option<InstanceStateName>> {
     match account.ec2.describe_instances().instance_ids(id).send().await {
-        Ok(answer) => {
-            let found = answer.reservations.unwrap_or_default().into_iter().find_map(|r| r.instances?.pop());
+        Ok(output) => {
+            let found = output.reservations.unwrap_or_default().into_iter().find_map(|r| r.instances?.pop());
             Ok(found.and_then(|instance| instance.state?.name))
         }
         Err(error) if code(&error) == "InvalidInstanceID.NotFound" => Ok(None),
@@ -148,7 +148,7 @@ async fn state(account: &Account, id: &str) -> CloudResult<Option<InstanceStateN
 /// Describes the end of the instance's console output, for error messages. EC2 provides it with a delay of minutes.
 async fn console(account: &Account, id: &str) -> String {
     let output = account.ec2.get_console_output().instance_id(id).send().await;
-    describe_console(output.ok().and_then(|answer| BASE64_STANDARD.decode(answer.output?).ok()))
+    describe_console(output.ok().and_then(|output| BASE64_STANDARD.decode(output.output?).ok()))
 }
 
 fn describe_console(output: Option<Vec<u8>>) -> String {
@@ -181,8 +181,8 @@ pub(super) async fn terminate(account: &Account, ids: &[String]) -> CloudResult<
     if ids.is_empty() {
         return Ok(());
     }
-    let answer = account.ec2.terminate_instances().set_instance_ids(Some(ids.to_vec())).send().await;
-    answer.map(drop).map_err(|e| classify("terminate", e))
+    let output = account.ec2.terminate_instances().set_instance_ids(Some(ids.to_vec())).send().await;
+    output.map(drop).map_err(|e| classify("terminate", e))
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub(crate) struct Options {
     pub(crate) delete_data: bool,
     /// Delete images and their snapshots.
     pub(crate) delete_images: bool,
-    /// Longest time for each step.
+    /// Maximum time to wait for each step.
     pub(crate) timeout: Duration,
 }
 
@@ -77,8 +77,8 @@ async fn web_node(account: &Account, stack: &Stack<'_>) -> anyhow::Result<Option
     if stack.describe().await?.is_none() {
         return Ok(None);
     }
-    let answer = account.cloudformation.describe_stack_resources().stack_name(&stack.name).send().await;
-    let resources = answer.map_err(|e| classify(&stack.name, e))?.stack_resources.unwrap_or_default();
+    let output = account.cloudformation.describe_stack_resources().stack_name(&stack.name).send().await;
+    let resources = output.map_err(|e| classify(&stack.name, e))?.stack_resources.unwrap_or_default();
     let mut machines = resources.into_iter().filter(|r| r.resource_type() == Some("AWS::EC2::Instance"));
     Ok(machines.find_map(|r| r.physical_resource_id))
 }
@@ -109,9 +109,9 @@ async fn terminate(account: &Account, ids: Vec<String>, timeout: Duration) -> an
         match account.ec2.describe_instances().set_instance_ids(Some(ids.clone())).send().await {
             Err(error) if code(&error) == gone => Ok(Some(())),
             Err(error) => Err(classify("describe", error).into()),
-            Ok(answer) => {
+            Ok(output) => {
                 let mut states =
-                    answer.reservations().iter().flat_map(|r| r.instances()).filter_map(|i| i.state()?.name());
+                    output.reservations().iter().flat_map(|r| r.instances()).filter_map(|i| i.state()?.name());
                 Ok(states.all(|state| *state == InstanceStateName::Terminated).then_some(()))
             }
         }
@@ -119,11 +119,11 @@ async fn terminate(account: &Account, ids: Vec<String>, timeout: Duration) -> an
     terminated.await?.with_context(|| format!("not terminated in time: {all}"))
 }
 
-/// Deletes the reply queues of further web nodes, which are not part of the stack.
+/// Deletes the reply queues of additional web nodes, which are not part of the stack.
 async fn delete_reply_queues(account: &Account) -> anyhow::Result<()> {
     let prefix = format!("{}-speaker-", account.cluster);
-    let answer = account.sqs.list_queues().queue_name_prefix(&prefix).send().await;
-    for url in answer.map_err(|e| classify("queues", e))?.queue_urls.unwrap_or_default() {
+    let output = account.sqs.list_queues().queue_name_prefix(&prefix).send().await;
+    for url in output.map_err(|e| classify("queues", e))?.queue_urls.unwrap_or_default() {
         match account.sqs.delete_queue().queue_url(&url).send().await {
             Err(error) if !code(&error).ends_with("NonExistentQueue") && !code(&error).ends_with("DoesNotExist") => {
                 return Err(classify(&url, error).into());

@@ -99,8 +99,8 @@ impl Leftovers {
 /// Returns the images of the cluster, the oldest first.
 pub(super) async fn images(account: &Account) -> CloudResult<Vec<Image>> {
     let ours = filter(format!("tag:{CLUSTER_TAG}"), &account.cluster);
-    let answer = account.ec2.describe_images().owners("self").filters(ours).send().await;
-    let images = answer.map_err(|e| classify("images", e))?.images.unwrap_or_default();
+    let output = account.ec2.describe_images().owners("self").filters(ours).send().await;
+    let images = output.map_err(|e| classify("images", e))?.images.unwrap_or_default();
     let mut images: Vec<Image> = images.into_iter().filter_map(Image::new).collect();
     images.sort_by(|a, b| (&a.created, &a.name).cmp(&(&b.created, &b.name)));
     Ok(images)
@@ -108,11 +108,11 @@ pub(super) async fn images(account: &Account) -> CloudResult<Vec<Image>> {
 
 /// Deregisters an image and deletes its snapshots. `Ok` if it does not exist.
 pub(super) async fn delete_image(account: &Account, id: &str) -> CloudResult<()> {
-    let answer = match account.ec2.describe_images().image_ids(id).send().await {
+    let output = match account.ec2.describe_images().image_ids(id).send().await {
         Err(error) if code(&error).starts_with("InvalidAMIID.") => return Ok(()),
-        answer => answer.map_err(|e| classify(id, e))?,
+        output => output.map_err(|e| classify(id, e))?,
     };
-    let Some(image) = answer.images.unwrap_or_default().pop().and_then(Image::new) else { return Ok(()) };
+    let Some(image) = output.images.unwrap_or_default().pop().and_then(Image::new) else { return Ok(()) };
     let gone = account.ec2.deregister_image().image_id(id).send().await;
     gone.map_err(|e| classify(id, e))?;
     for snapshot in image.snapshots {
@@ -177,9 +177,9 @@ pub(super) async fn delete_bucket(account: &Account, name: &str) -> CloudResult<
         }
         let delete = Delete::builder().set_objects(Some(objects)).quiet(true).build();
         let delete = delete.map_err(|e| CloudError::Invalid(e.to_string()))?;
-        let answer = account.s3.delete_objects().bucket(name).delete(delete).send().await;
-        let answer = answer.map_err(|e| classify(name, e))?;
-        if let Some(error) = answer.errors().first() {
+        let output = account.s3.delete_objects().bucket(name).delete(delete).send().await;
+        let output = output.map_err(|e| classify(name, e))?;
+        if let Some(error) = output.errors().first() {
             let (key, why) = (error.key().unwrap_or_default(), error.message().unwrap_or_default());
             return Err(CloudError::Denied(format!("{name}/{key} cannot be deleted: {why}")));
         }

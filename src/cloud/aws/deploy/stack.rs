@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use aws_sdk_cloudformation::{
     Client,
     error::{DisplayErrorContext, ProvideErrorMetadata as _, SdkError},
-    types::{Stack as Described, StackStatus},
+    types::{Stack as StackDescription, StackStatus},
 };
 
 use super::{super::errors::classify, account::Account, wait};
@@ -36,10 +36,10 @@ impl<'a> Stack<'a> {
     }
 
     /// Describes the stack; `None` if it does not exist.
-    pub(super) async fn describe(&self) -> CloudResult<Option<Described>> {
+    pub(super) async fn describe(&self) -> CloudResult<Option<StackDescription>> {
         match self.client.describe_stacks().stack_name(&self.name).send().await {
-            Ok(answer) => {
-                let stack = answer.stacks.unwrap_or_default().pop();
+            Ok(output) => {
+                let stack = output.stacks.unwrap_or_default().pop();
                 Ok(stack.filter(|stack| stack.stack_status() != Some(&StackStatus::DeleteComplete)))
             }
             Err(SdkError::ServiceError(e)) if e.err().message().is_some_and(|m| m.contains("does not exist")) => {
@@ -86,9 +86,9 @@ impl<'a> Stack<'a> {
 
     /// Returns the failures since a point in time, one per line, in order.
     pub(super) async fn failures(&self, since: SystemTime) -> String {
-        let answer = self.client.describe_stack_events().stack_name(&self.name).send().await;
-        let events = match answer {
-            Ok(answer) => answer.stack_events.unwrap_or_default(),
+        let output = self.client.describe_stack_events().stack_name(&self.name).send().await;
+        let events = match output {
+            Ok(output) => output.stack_events.unwrap_or_default(),
             Err(error) => return format!("  the stack's events cannot be read: {}", DisplayErrorContext(error)),
         };
         // The clocks of this machine and of AWS differ by some seconds.

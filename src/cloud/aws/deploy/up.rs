@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use aws_sdk_cloudformation::{
     error::{ProvideErrorMetadata as _, SdkError},
-    types::{Capability, Parameter, Stack as Described},
+    types::{Capability, Parameter, Stack as StackDescription},
 };
 
 use super::{
@@ -21,11 +21,12 @@ const TEMPLATE: &str = include_str!("../../../../deploy/cloudformation.yaml");
 /// new one, unless the field says otherwise.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
-    /// Image of the instances; by default the cluster's newest, also for an existing stack.
+    /// Image of the instances; by default the cluster's newest, even for an existing stack.
     pub(crate) image: Option<String>,
-    /// VPC of a new stack; by default the account's default VPC.
+    /// VPC of a new stack; by default the region's default VPC.
     pub(crate) vpc: Option<String>,
-    /// Subnet of the web node; for a new stack, by default the first default subnet of the VPC.
+    /// Subnet of the web node, and of the workers if `vpc` is given; for a new stack, by default the first default
+    /// subnet of the VPC.
     pub(crate) subnet: Option<String>,
     /// Address range (CIDR) from which uploads are accepted. Required for a new stack.
     pub(crate) allow_from: Option<String>,
@@ -33,11 +34,11 @@ pub(crate) struct Options {
     pub(crate) key: Option<String>,
     /// Instance type of the web node.
     pub(crate) web_type: Option<String>,
-    /// Instance type of the workers.
+    /// Instance types of the workers in order of preference, separated by commas.
     pub(crate) worker_type: Option<String>,
     /// Number of days for which uploads are kept.
     pub(crate) retention_days: Option<u16>,
-    /// Longest time for each change of the stack.
+    /// Maximum time to wait for each change of the stack.
     pub(crate) timeout: Duration,
 }
 
@@ -49,15 +50,17 @@ pub(crate) struct Up {
     pub(crate) outputs: Vec<(String, String)>,
 }
 
-/// Creates or updates the stack and waits for the change to complete.
+/// Creates or updates the stack and waits for the change to complete. First deletes a stack whose creation failed, and
+/// finally makes the newest version of the launch template the default.
 ///
 /// # Errors
-/// A required option is missing, or the change failed or took too long.
+/// A required option is missing, the stack is in a state that cannot be updated, a call to AWS failed, or the change
+/// failed or took too long.
 pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up> {
     let stack = Stack::new(account);
     let timeout = options.timeout;
     let failed_creation = ["CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"];
-    let present = match stack.wait(timeout).await? {
+    let existing = match stack.wait(timeout).await? {
         Outcome::Deleted => None,
         Outcome::Complete => stack.describe().await?,
         // An update that was rolled back left the stack as it was before.
@@ -68,17 +71,17 @@ pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up
             None
         }
         Outcome::Failed(state) => anyhow::bail!(
-            "the stack {} cannot be changed in the state {state}: repair it in CloudFormation's console, or take it \
+            "the stack {} cannot be changed in the state {state}: fix it in the CloudFormation console, or take it \
              down with `rollcall aws down` (data and images stay)",
             stack.name
         ),
     };
-    let parameters = parameters(account, options, present.as_ref()).await?;
+    let parameters = parameters(account, options, existing.as_ref()).await?;
     #[expect(clippy::disallowed_methods, reason = "compared with the times of the stack's events")]
     let started_at = SystemTime::now();
-    let verb = if present.is_some() { "updating" } else { "creating" };
+    let verb = if existing.is_some() { "updating" } else { "creating" };
     eprintln!("{verb} the stack {}", stack.name);
-    let changed = match present {
+    let changed = match existing {
         None => {
             create(account, &stack, parameters).await?;
             true
@@ -101,16 +104,17 @@ pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up
     Ok(Up { changed, outputs })
 }
 
-/// Starts the creation.
+/// Starts creating the stack.
 async fn create(account: &Account, stack: &Stack<'_>, parameters: Vec<Parameter>) -> anyhow::Result<()> {
-    // The stack has no tags: its instances would inherit them, and a controller would regard the web node as a worker.
+    // The stack must not carry the cluster tag: CloudFormation would propagate it to the web node, and the controller
+    // would take that for a worker.
     let call = account.cloudformation.create_stack().stack_name(&stack.name).template_body(TEMPLATE);
     let call = call.set_parameters(Some(parameters)).capabilities(Capability::CapabilityIam);
     call.send().await.map_err(|e| classify(&format!("stack {}", stack.name), e))?;
     Ok(())
 }
 
-/// Starts the update. Returns whether there is anything to update.
+/// Starts updating the stack. Returns `false` if there is nothing to update.
 async fn update(account: &Account, stack: &Stack<'_>, parameters: Vec<Parameter>) -> anyhow::Result<bool> {
     let call = account.cloudformation.update_stack().stack_name(&stack.name).template_body(TEMPLATE);
     let call = call.set_parameters(Some(parameters)).capabilities(Capability::CapabilityIam);
@@ -124,7 +128,7 @@ async fn update(account: &Account, stack: &Stack<'_>, parameters: Vec<Parameter>
 async fn parameters(
     account: &Account,
     options: Options,
-    present: Option<&Described>,
+    existing: Option<&StackDescription>,
 ) -> anyhow::Result<Vec<Parameter>> {
     let mut given: Vec<(String, String)> = vec![("Cluster".into(), account.cluster.clone())];
     let mut image = options.image;
@@ -132,12 +136,15 @@ async fn parameters(
         image = leftovers::images(account).await?.pop().map(|image| image.id);
     }
     let (mut vpc, mut subnet) = (options.vpc, options.subnet);
-    if present.is_none() {
-        let advice = "create one with `rollcall aws bake`, or name one with --image";
+    // Without a subnet, EC2 chooses one of the default VPC, where the workers' security group does not exist.
+    let worker_subnets = if vpc.is_some() { subnet.clone() } else { None };
+    if existing.is_none() {
+        let advice = "create one with `rollcall aws bake`, or specify one with --image";
         image = Some(image.with_context(|| format!("the cluster {} has no image: {advice}", account.cluster))?);
         anyhow::ensure!(
             options.allow_from.is_some(),
-            "--allow-from is missing: there is no login, so name the address range that may upload (203.0.113.0/24)"
+            "--allow-from is missing: there is no login, so specify the address range from which uploads are allowed, \
+             for example 203.0.113.0/24"
         );
         if vpc.is_none() {
             vpc = Some(default_vpc(account).await?);
@@ -145,10 +152,10 @@ async fn parameters(
         if subnet.is_none() {
             subnet = Some(default_subnet(account, vpc.as_deref().unwrap_or_default()).await?);
         }
-        for kind in BUCKETS {
+        for purpose in BUCKETS {
             // A bucket left over from an earlier stack is reused with its data.
-            let exists = leftovers::exists(account, &account.bucket(kind)).await?;
-            let name = format!("Make{}{}", kind[..1].to_uppercase(), &kind[1..]);
+            let exists = leftovers::exists(account, &account.bucket(purpose)).await?;
+            let name = format!("Make{}{}", purpose[..1].to_uppercase(), &purpose[1..]);
             given.push((name, if exists { "no" } else { "yes" }.to_owned()));
         }
     }
@@ -160,11 +167,12 @@ async fn parameters(
         ("Key", options.key),
         ("WebType", options.web_type),
         ("WorkerType", options.worker_type),
+        ("WorkerSubnets", worker_subnets),
         ("RetentionDays", options.retention_days.map(|days| days.to_string())),
     ] {
         given.extend(value.map(|value| (key.to_owned(), value)));
     }
-    let kept = present.map_or(&[][..], |stack| stack.parameters()).iter().filter_map(|p| p.parameter_key());
+    let kept = existing.map_or(&[][..], |stack| stack.parameters()).iter().filter_map(|p| p.parameter_key());
     let kept = kept.filter(|key| !given.iter().any(|(name, _)| name == key));
     let kept: Vec<Parameter> =
         kept.map(|key| Parameter::builder().parameter_key(key).use_previous_value(true).build()).collect();
@@ -173,27 +181,27 @@ async fn parameters(
 }
 
 async fn default_vpc(account: &Account) -> anyhow::Result<String> {
-    let answer = account.ec2.describe_vpcs().filters(filter("is-default", "true")).send().await;
-    let vpcs = answer.map_err(|e| classify("VPCs", e))?.vpcs.unwrap_or_default();
+    let output = account.ec2.describe_vpcs().filters(filter("is-default", "true")).send().await;
+    let vpcs = output.map_err(|e| classify("VPCs", e))?.vpcs.unwrap_or_default();
     let id = vpcs.into_iter().find_map(|vpc| vpc.vpc_id);
-    id.with_context(|| format!("{} has no default VPC: name one with --vpc and --subnet", account.region))
+    id.with_context(|| format!("{} has no default VPC: specify one with --vpc and --subnet", account.region))
 }
 
 async fn default_subnet(account: &Account, vpc: &str) -> anyhow::Result<String> {
     let call = account.ec2.describe_subnets().filters(filter("vpc-id", vpc));
-    let answer = call.filters(filter("default-for-az", "true")).send().await;
-    let subnets = answer.map_err(|e| classify("subnets", e))?.subnets.unwrap_or_default();
+    let output = call.filters(filter("default-for-az", "true")).send().await;
+    let subnets = output.map_err(|e| classify("subnets", e))?.subnets.unwrap_or_default();
     let mut subnets: Vec<_> = subnets.into_iter().filter_map(|s| Some((s.availability_zone, s.subnet_id?))).collect();
     subnets.sort();
     let first = subnets.into_iter().next();
-    Ok(first.with_context(|| format!("{vpc} has no default subnet: name one with --subnet"))?.1)
+    Ok(first.with_context(|| format!("{vpc} has no default subnet: specify one with --subnet"))?.1)
 }
 
 /// Makes the newest version of a launch template the default version: launches use the default, and
 /// CloudFormation only adds versions.
 async fn set_default_version(account: &Account, template: &str) -> anyhow::Result<()> {
-    let answer = account.ec2.describe_launch_templates().launch_template_ids(template).send().await;
-    let found = answer.map_err(|e| classify(template, e))?.launch_templates.unwrap_or_default().pop();
+    let output = account.ec2.describe_launch_templates().launch_template_ids(template).send().await;
+    let found = output.map_err(|e| classify(template, e))?.launch_templates.unwrap_or_default().pop();
     let Some(found) = found else { anyhow::bail!("the launch template {template} does not exist") };
     let Some(newest) = found.latest_version_number else { return Ok(()) };
     if found.default_version_number != Some(newest) {

@@ -46,7 +46,7 @@ struct Step {
     count: usize,
     /// Number in the first instance's name.
     number: usize,
-    /// The instances launched; `None` until EC2 has answered.
+    /// The instances launched; `None` until EC2 has responded.
     launched: Option<Vec<InstanceId>>,
 }
 
@@ -147,9 +147,9 @@ impl Ec2Compute {
 
     async fn run(&self, token: &str, step: &Step, pool: &Pool) -> CloudResult<Vec<InstanceId>> {
         let call = self.request(token, step, pool).build(&self.client, &self.options);
-        let answer = call.send().await.map_err(|e| classify("launch", e))?;
+        let output = call.send().await.map_err(|e| classify("launch", e))?;
         let ids: Vec<InstanceId> =
-            answer.instances.unwrap_or_default().into_iter().filter_map(|i| i.instance_id).map(InstanceId).collect();
+            output.instances.unwrap_or_default().into_iter().filter_map(|i| i.instance_id).map(InstanceId).collect();
         self.name_others(&ids, step.number).await;
         Ok(ids)
     }
@@ -161,7 +161,7 @@ impl Ec2Compute {
     /// Checks that a launch is permitted and that the resources it refers to exist. Launches nothing.
     ///
     /// # Errors
-    /// What [`Compute::launch`] would return.
+    /// Any error that [`Compute::launch`] would return.
     pub async fn dry_run(&self) -> CloudResult<()> {
         let step = Step { pool: 0, count: 1, number: 0, launched: None };
         let pool = self.pools().get(0).clone();
@@ -169,7 +169,7 @@ impl Ec2Compute {
         match call.dry_run(true).send().await {
             Err(error) if code(&error) == "DryRunOperation" => Ok(()),
             Err(error) => Err(classify("launch", error)),
-            Ok(_) => Err(CloudError::Unavailable("a dry run was answered as a launch".into())),
+            Ok(_) => Err(CloudError::Unavailable("EC2 responded to a dry run as if it were a launch".into())),
         }
     }
 
@@ -210,12 +210,12 @@ impl Ec2Compute {
         let ids = Some(ids.iter().map(|id| id.0.clone()).collect());
         match change {
             Change::Start => {
-                let answer = self.client.start_instances().set_instance_ids(ids).send().await;
-                answer.map(drop).map_err(|e| classify("start", e))
+                let output = self.client.start_instances().set_instance_ids(ids).send().await;
+                output.map(drop).map_err(|e| classify("start", e))
             }
             Change::Terminate => {
-                let answer = self.client.terminate_instances().set_instance_ids(ids).send().await;
-                answer.map(drop).map_err(|e| classify("terminate", e))
+                let output = self.client.terminate_instances().set_instance_ids(ids).send().await;
+                output.map(drop).map_err(|e| classify("terminate", e))
             }
         }
     }

@@ -37,14 +37,14 @@ pub(super) fn can_be_set(mismatch: &Mismatch) -> bool {
 pub(super) fn refusal(queue: &str, mismatches: &[Mismatch]) -> CloudError {
     if !mismatches.iter().all(can_be_set) {
         return CloudError::Invalid(format!(
-            "queue {queue} is a standard queue and has to be FIFO: delete it, or name another"
+            "queue {queue} is a standard queue and has to be FIFO: delete it, or configure another"
         ));
     }
     let line = |m: &Mismatch| format!("{} is {}, not {}", m.name, m.present.as_deref().unwrap_or("unset"), m.wanted);
     let mut lines: Vec<String> = mismatches.iter().map(line).collect();
     lines.sort();
     CloudError::Invalid(format!(
-        "queue {queue} exists with other settings ({}): change the queue or the configuration, or start with --fix",
+        "queue {queue} exists with different settings ({}): change the queue or the configuration, or start with --fix",
         lines.join("; ")
     ))
 }

@@ -40,7 +40,7 @@ impl BatchCalls {
     /// Sends a batch. Splits it in half if the service accepts less per call than documented, as older regions and
     /// other implementations do.
     pub(super) async fn send(self, mut batch: Vec<Message>) -> Vec<CloudResult<()>> {
-        let answer = match entries(batch.iter().cloned(), send_entry) {
+        let output = match entries(batch.iter().cloned(), send_entry) {
             Err(error) => Err(error),
             Ok(entries) => {
                 let call = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries));
@@ -51,12 +51,12 @@ impl BatchCalls {
                         results.extend(Box::pin(self.send(rest)).await);
                         return results;
                     }
-                    answer => answer.map_err(|e| self.classify(e)),
+                    output => output.map_err(|e| self.classify(e)),
                 }
             }
         };
-        let answer = answer.map(|a| (a.successful.into_iter().map(|e| e.id).collect(), a.failed));
-        results(&self.name, batch.len(), answer)
+        let output = output.map(|a| (a.successful.into_iter().map(|e| e.id).collect(), a.failed));
+        results(&self.name, batch.len(), output)
     }
 
     /// Deletes the messages of a batch of receipts.
@@ -65,14 +65,14 @@ impl BatchCalls {
         let entry = |(at, receipt): (usize, Receipt)| {
             DeleteMessageBatchRequestEntry::builder().id(at.to_string()).receipt_handle(receipt.0).build()
         };
-        let answer = match entries(batch, entry) {
+        let output = match entries(batch, entry) {
             Err(error) => Err(error),
             Ok(entries) => {
                 let call = self.client.delete_message_batch().queue_url(&self.url).set_entries(Some(entries));
                 call.send().await.map_err(|e| self.classify(e))
             }
         };
-        results(&self.name, n, answer.map(|a| (a.successful.into_iter().map(|e| e.id).collect(), a.failed)))
+        results(&self.name, n, output.map(|a| (a.successful.into_iter().map(|e| e.id).collect(), a.failed)))
     }
 
     /// Sets the visibility of a batch of receipts.
@@ -85,7 +85,7 @@ impl BatchCalls {
                 .visibility_timeout(whole_seconds(visibility))
                 .build()
         };
-        let answer = match entries(batch, entry) {
+        let output = match entries(batch, entry) {
             Err(error) => Err(error),
             Ok(entries) => {
                 let call =
@@ -93,7 +93,7 @@ impl BatchCalls {
                 call.send().await.map_err(|e| self.classify(e))
             }
         };
-        results(&self.name, n, answer.map(|a| (a.successful.into_iter().map(|e| e.id).collect(), a.failed)))
+        results(&self.name, n, output.map(|a| (a.successful.into_iter().map(|e| e.id).collect(), a.failed)))
     }
 
     fn classify<E>(&self, error: aws_sdk_sqs::error::SdkError<E>) -> CloudError
@@ -104,14 +104,15 @@ impl BatchCalls {
     }
 }
 
-/// Converts the answer to a batch of `n` entries into one result per entry. An entry's id is its position in the batch.
+/// Converts the response to a batch of `n` entries into one result per entry. An entry's id is its position in the
+/// batch.
 fn results(
     queue: &str,
     n: usize,
-    answer: CloudResult<(Vec<String>, Vec<BatchResultErrorEntry>)>,
+    output: CloudResult<(Vec<String>, Vec<BatchResultErrorEntry>)>,
 ) -> Vec<CloudResult<()>> {
-    let (successful, failed) = match answer {
-        Ok(answer) => answer,
+    let (successful, failed) = match output {
+        Ok(output) => output,
         Err(error) => return vec![Err(error); n],
     };
     let mut results = vec![Err(no_result(queue)); n];
@@ -130,9 +131,9 @@ fn results(
     results
 }
 
-/// Returns the error of an entry that the answer does not mention.
+/// Returns the error of an entry that the response does not mention.
 pub(super) fn no_result(queue: &str) -> CloudError {
-    CloudError::Unavailable(format!("queue {queue}: no result for this entry in the answer"))
+    CloudError::Unavailable(format!("queue {queue}: no result for this entry in the response"))
 }
 
 fn send_entry((at, message): (usize, Message)) -> Result<SendMessageBatchRequestEntry, BuildError> {

@@ -164,7 +164,7 @@ mod tests {
     /// The batches of all calls, in order.
     type Calls = Arc<Mutex<Vec<Vec<usize>>>>;
 
-    /// A batcher of numbers, each of which is its own weight. Its calls are recorded, and odd numbers fail.
+    /// Returns a batcher of numbers, each of which is its own weight. Its calls are recorded, and odd numbers fail.
     fn batcher(entries: usize, weight: usize) -> (Batcher<usize>, Calls) {
         let calls = Calls::default();
         let call: Call<usize> = {

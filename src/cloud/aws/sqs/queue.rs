@@ -110,8 +110,8 @@ impl Queue for SqsQueue {
         let call = self.client.receive_message().queue_url(&self.url);
         let call = call.max_number_of_messages(max as i32).wait_time_seconds(whole_seconds(wait));
         let call = call.message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount);
-        let answer = call.send().await.map_err(|e| classify(&format!("queue {}", self.name), e))?;
-        Ok(answer.messages.unwrap_or_default().into_iter().map(decode).collect())
+        let output = call.send().await.map_err(|e| classify(&format!("queue {}", self.name), e))?;
+        Ok(output.messages.unwrap_or_default().into_iter().map(decode).collect())
     }
 
     async fn delete(&self, batch: Vec<Receipt>) -> Vec<CloudResult<()>> {
@@ -132,11 +132,11 @@ impl Queue for SqsQueue {
         };
         let call = self.client.get_queue_attributes().queue_url(&self.url);
         let call = call.set_attribute_names(Some(vec![Visible, InFlight, Delayed]));
-        let answer = call.send().await.map_err(|e| classify(&format!("queue {}", self.name), e))?;
-        let attributes = answer.attributes.unwrap_or_default();
+        let output = call.send().await.map_err(|e| classify(&format!("queue {}", self.name), e))?;
+        let attributes = output.attributes.unwrap_or_default();
         let count = |name| {
             let count = attributes.get(&name).and_then(|n| n.parse().ok());
-            count.ok_or_else(|| CloudError::Unavailable(format!("queue {}: no {name} in the answer", self.name)))
+            count.ok_or_else(|| CloudError::Unavailable(format!("queue {}: no {name} in the response", self.name)))
         };
         Ok(Depth { visible: count(Visible)?, in_flight: count(InFlight)?, delayed: count(Delayed)? })
     }
@@ -159,7 +159,7 @@ mod tests {
     /// The sizes of calls.
     type Sizes = Arc<Mutex<Vec<usize>>>;
 
-    /// A queue that makes no calls, but records those through the batcher and those that bypass it.
+    /// Returns a queue that makes no calls, but records those through the batcher and those that bypass it.
     fn recorded() -> (SqsQueue, [Sizes; 2]) {
         let config = aws_sdk_sqs::Config::builder().behavior_version(aws_config::BehaviorVersion::latest());
         let client = Client::from_conf(config.build());

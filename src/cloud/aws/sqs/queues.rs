@@ -40,9 +40,9 @@ impl SqsQueues {
     }
 
     async fn url(&self, name: &str) -> CloudResult<String> {
-        let answer = self.client.get_queue_url().queue_name(name).send().await;
-        let url = answer.map_err(|e| classify(&format!("queue {name}"), e))?.queue_url;
-        url.ok_or_else(|| CloudError::Unavailable(format!("queue {name}: no URL in the answer")))
+        let output = self.client.get_queue_url().queue_name(name).send().await;
+        let url = output.map_err(|e| classify(&format!("queue {name}"), e))?.queue_url;
+        url.ok_or_else(|| CloudError::Unavailable(format!("queue {name}: no URL in the response")))
     }
 
     async fn attributes(&self, name: &str, url: &str) -> CloudResult<Attributes> {
@@ -72,7 +72,7 @@ impl SqsQueues {
             })?;
             let arn = self.attributes(dead_letter, &url).await?.remove(&QueueAttributeName::QueueArn);
             let arn =
-                arn.ok_or_else(|| CloudError::Unavailable(format!("queue {dead_letter}: no ARN in the answer")))?;
+                arn.ok_or_else(|| CloudError::Unavailable(format!("queue {dead_letter}: no ARN in the response")))?;
             wanted.insert(QueueAttributeName::RedrivePolicy, redrive_policy(&arn, spec.max_receives));
         }
         Ok(wanted)
@@ -145,7 +145,7 @@ impl Queues for SqsQueues {
                 let made = call.set_tags(Some(self.tags.clone())).send().await;
                 // Another node may have created it in the meantime: SQS accepts equal attributes and rejects others.
                 let url = made.map_err(|e| classify(&format!("queue {}", spec.name), e))?.queue_url;
-                url.ok_or_else(|| CloudError::Unavailable(format!("queue {}: no URL in the answer", spec.name)))?
+                url.ok_or_else(|| CloudError::Unavailable(format!("queue {}: no URL in the response", spec.name)))?
             }
             Err(error) => return Err(error),
         };

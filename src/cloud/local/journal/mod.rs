@@ -120,7 +120,7 @@ impl Journal {
         tables::body(&self.db, queue, seq).map_err(unavailable)
     }
 
-    /// Writes a message. The answer comes when it is durable, or deleted.
+    /// Writes a message. The returned receiver resolves when the message is durable, or deleted.
     pub(super) fn put(
         &self,
         queue: &Arc<str>,
@@ -150,7 +150,7 @@ impl Journal {
         self.shared.change(|pending, now| pending.replace(from, to.1, Put::new(queue, message, body, now, LINGER)));
     }
 
-    /// Deletes a message. The answer comes when that is durable.
+    /// Deletes a message. The returned receiver resolves when that is durable.
     pub(super) fn delete(&self, queue: &Arc<str>, seq: Seq) -> oneshot::Receiver<CloudResult<()>> {
         let (answer, answered) = oneshot::channel();
         self.shared.change(|pending, now| pending.delete((queue.clone(), seq), answer, now));
@@ -162,7 +162,7 @@ impl Journal {
         self.shared.change(|pending, now| pending.count_receives((queue.clone(), seq), receives, now));
     }
 
-    /// Writes everything at once. The answer comes when all that was put before is durable.
+    /// Writes everything at once. The returned receiver resolves when all that was put before is durable.
     pub(super) fn flush(&self) -> oneshot::Receiver<CloudResult<()>> {
         let (answer, answered) = oneshot::channel();
         self.shared.change(|pending, now| pending.flush(answer, now));
@@ -196,7 +196,7 @@ fn unavailable(error: impl std::fmt::Display) -> CloudError {
 
 fn write_all(db: &Database, shared: &Shared) {
     while let Some(changes) = shared.next() {
-        // Callers wait for an answer, even if the database panics.
+        // Callers wait for a result, even if the database panics.
         let committed = catch_unwind(AssertUnwindSafe(|| tables::commit(db, &changes).map_err(unavailable)));
         let result = committed.unwrap_or_else(|_| Err(unavailable("the writer panicked")));
         if let Err(error) = &result {

@@ -145,7 +145,7 @@ impl Pending {
         }
     }
 
-    /// Makes all messages due; the answer comes when they are written.
+    /// Makes all messages due; `answer` is sent when they are written.
     pub(super) fn flush(&mut self, answer: Answer, now: Instant) {
         self.changes.flushes.push(answer);
         self.due_by(now + LINGER);
@@ -309,7 +309,7 @@ mod tests {
         assert!(!answered(&mut sent));
         let taken = pending.take(now + LINGER);
         assert_eq!((seqs(&taken.puts), &taken.puts[&2].replaces), (vec![2], &None));
-        let answer = taken.puts.into_values().find_map(|put| put.answer).expect("it waits for the copy");
+        let answer = taken.puts.into_values().find_map(|put| put.answer).expect("the sender waits for the copy");
         answer.send(Ok(())).expect("the sender waits");
         assert!(answered(&mut sent));
     }

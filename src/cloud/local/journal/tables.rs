@@ -9,7 +9,7 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefini
 use super::pending::{Changes, StoredMessage};
 use crate::{cloud::local::queue_index::Seq, private_files::create_private};
 
-/// Memory for pages of the file. The queues keep what they need; by default, the database would take a gigabyte.
+/// Memory for pages of the file. The queues keep in memory what they need; the database's default is a gigabyte.
 const CACHE_BYTES: usize = 64 << 20;
 
 type Row = (u32, u64, Option<&'static str>, Option<&'static str>);

@@ -1,17 +1,17 @@
 //! The arithmetic of the stages, on rows of an image in fp32.
 //!
-//! A row is a sequence of blocks: a block has one pixel's values of [`LANES`] channels. The blocks of the same channels
-//! follow one another, so a row of `side` pixels and `channels` channels is `[channels / LANES][side + 2][LANES]`, with
-//! a pixel of zeros at either end.
+//! A row is a sequence of blocks: a block holds one pixel's values of [`LANES`] channels. The blocks of the same
+//! channels are contiguous, so a row of `side` pixels and `channels` channels is
+//! `[channels / LANES][side + 2][LANES]`, with a pixel of zeros at either end.
 //!
-//! Each function is compiled for several sets of instructions; the best that the CPU has is chosen at run time.
+//! Each function is compiled for several instruction sets; the best one that the CPU supports is chosen at run time.
 
 use multiversion::multiversion;
 
-/// Number of channels that are computed together: as many as one AVX-512 register holds.
+/// Number of channels that are computed together: as many as fit into one AVX-512 register.
 pub const LANES: usize = 16;
 
-/// The values of [`LANES`] channels at one pixel, in one line of the cache.
+/// The values of [`LANES`] channels at one pixel, in one cache line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(align(64))]
 pub struct Block(pub [f32; LANES]);
@@ -42,7 +42,7 @@ fn multiply_add(a: &Block, b: &Block, c: Block) -> Block {
     sum
 }
 
-/// PReLU (He et al. 2015): a negative value is multiplied by the channel's slope.
+/// Computes PReLU (He et al. 2015): multiplies a negative value by the channel's slope.
 #[inline(always)]
 fn prelu(value: Block, slope: &Block) -> Block {
     let mut active = value;
@@ -64,13 +64,13 @@ fn dequantise(bytes: &[u8; LANES], from: Quantisation) -> Block {
     Block(bytes.map(|byte| (f32::from(byte) - from.zero) * from.scale))
 }
 
-/// Computes PReLU of the bytes of some pixels, `[side][channels]`, into one row.
+/// Applies PReLU to the bytes of a row of pixels, `[side][channels]`, and writes the result into `row`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma", "x86_64+avx2+fma"))]
 pub fn activate(pixels: &[u8], from: Quantisation, slope: &[Block], row: &mut [Block]) {
     let channels = slope.len() * LANES;
     let pitch = row.len() / slope.len();
-    for (group, (slope, blocks)) in slope.iter().zip(row.chunks_exact_mut(pitch)).enumerate() {
-        let bytes = pixels.chunks_exact(channels).filter_map(|pixel| pixel.as_chunks::<LANES>().0.get(group));
+    for (index, (slope, blocks)) in slope.iter().zip(row.chunks_exact_mut(pitch)).enumerate() {
+        let bytes = pixels.chunks_exact(channels).filter_map(|pixel| pixel.as_chunks::<LANES>().0.get(index));
         for (block, bytes) in blocks[1..].iter_mut().zip(bytes) {
             *block = prelu(dequantise(bytes, from), slope);
         }
@@ -96,7 +96,7 @@ pub fn activate_and_scale(
     }
 }
 
-/// The parameters of a depthwise convolution of 3 × 3 pixels for [`LANES`] channels, and of the PReLU after it.
+/// The parameters of a 3 × 3 depthwise convolution for [`LANES`] channels, and of the PReLU after it.
 #[derive(Clone, Copy)]
 pub struct Depthwise {
     /// By row, then by column.
@@ -105,14 +105,20 @@ pub struct Depthwise {
     pub slope: Block,
 }
 
-/// Computes PReLU of the depthwise convolution of three rows into the bytes of one row, `[side][channels]`.
+/// Applies the depthwise convolution and PReLU to three rows, and writes the bytes of one row, `[side][channels]`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma", "x86_64+avx2+fma"))]
-pub fn depthwise(rows: [&[Block]; 3], stride: usize, groups: &[Depthwise], to: Quantisation, result: &mut [u8]) {
-    let (channels, per_unit) = (groups.len() * LANES, to.scale.recip());
-    let pitch = rows[0].len() / groups.len();
-    for (group, &Depthwise { weight, bias, slope }) in groups.iter().enumerate() {
-        let windows = |row: usize| rows[row][group * pitch..][..pitch].array_windows::<3>().step_by(stride);
-        let pixels = result.chunks_exact_mut(channels).filter_map(|p| p.as_chunks_mut::<LANES>().0.get_mut(group));
+pub fn depthwise(
+    rows: [&[Block]; 3],
+    stride: usize,
+    channel_blocks: &[Depthwise],
+    to: Quantisation,
+    result: &mut [u8],
+) {
+    let (channels, per_unit) = (channel_blocks.len() * LANES, to.scale.recip());
+    let pitch = rows[0].len() / channel_blocks.len();
+    for (index, &Depthwise { weight, bias, slope }) in channel_blocks.iter().enumerate() {
+        let windows = |row: usize| rows[row][index * pitch..][..pitch].array_windows::<3>().step_by(stride);
+        let pixels = result.chunks_exact_mut(channels).filter_map(|p| p.as_chunks_mut::<LANES>().0.get_mut(index));
         for (((above, middle), below), bytes) in windows(0).zip(windows(1)).zip(windows(2)).zip(pixels) {
             let mut sum = bias;
             for (column, block) in above.iter().enumerate() {
@@ -131,23 +137,23 @@ pub fn depthwise(rows: [&[Block]; 3], stride: usize, groups: &[Depthwise], to: Q
 
 /// The parameters of the first convolution, of 3 × 3 pixels in 3 planes, for [`LANES`] channels, and of the PReLU after
 /// it.
-pub struct First {
+pub struct FirstConvolution {
     /// By plane, then by row, then by column.
     pub weight: [Block; 27],
     pub bias: Block,
     pub slope: Block,
 }
 
-/// Number of pixels that [`first`] computes together, so that a weight is loaded once for all of them. The side of the
-/// image is a multiple of it.
+/// Number of pixels that [`first_convolution`] computes together, so that a weight is loaded once for all of them. The
+/// side of the image is a multiple of it.
 pub const PIXELS: usize = 4;
 
-/// Computes PReLU of the convolution of the `planes` of an image into one row. Row `y` of a plane begins at
-/// `y * (side + 2)`; the image is surrounded by zeros.
+/// Applies the convolution and PReLU to the `planes` of an image, and writes one row. Row `y` of a plane begins at
+/// `y * (side + 2)`; the image is zero-padded.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma", "x86_64+avx2+fma"))]
-pub fn first(planes: [&[f32]; 3], y: usize, groups: &[First], row: &mut [Block]) {
-    let pitch = row.len() / groups.len();
-    for (First { weight, bias, slope }, blocks) in groups.iter().zip(row.chunks_exact_mut(pitch)) {
+pub fn first_convolution(planes: [&[f32]; 3], y: usize, channel_blocks: &[FirstConvolution], row: &mut [Block]) {
+    let pitch = row.len() / channel_blocks.len();
+    for (FirstConvolution { weight, bias, slope }, blocks) in channel_blocks.iter().zip(row.chunks_exact_mut(pitch)) {
         for (x, blocks) in blocks[1..pitch - 1].as_chunks_mut::<PIXELS>().0.iter_mut().enumerate() {
             let mut sums = [*bias; PIXELS];
             let mut weights = weight.iter();

@@ -1,10 +1,12 @@
 //! Operators for ONNX Runtime that compute what lies between the pointwise convolutions of the int8 embedder.
 //!
 //! ONNX Runtime computes those convolutions fast, but converts between two layouts and between u8 and fp32 around each
-//! of the fp32 operators between them, which takes it as long as the convolutions. Each stage does all of that in one
-//! pass over the pixels, from u8 to u8. `tools/fuse_embedder.py` writes the graph that has them.
+//! of the fp32 operators between them. Those fp32 operators and the conversions around them take longer than the
+//! convolutions. Each stage does all of that in one pass over the pixels and returns u8; its input is u8, except for
+//! the first stage, which takes the image in fp32. `tools/fuse_embedder.py` writes the graph that contains the stages.
 //!
-//! Every tensor between operators is a matrix `[faces * side * side, channels]`.
+//! Every tensor between operators is a matrix `[faces * side * side, channels]`, except the output of
+//! `ActivationStage`, which has one row per face.
 
 mod kernels;
 mod rows;
@@ -14,19 +16,19 @@ use ort::{
     value::TensorElementType,
 };
 
-use kernels::{Block, Depthwise, First, LANES, Quantisation};
+use kernels::{Block, Depthwise, FirstConvolution, LANES, Quantisation};
 use rows::{Convolution, Rows};
 
 /// Returns the operators for a session.
 ///
 /// # Errors
-/// The runtime's.
+/// Any error of ONNX Runtime.
 pub fn domain() -> ort::Result<OperatorDomain> {
     OperatorDomain::new("rollcall")?.add(ImageStage)?.add(DepthwiseStage)?.add(ActivationStage)
 }
 
-/// Largest side and stride: a damaged file must not request more memory than there is.
-const MAX_COUNT: usize = 1024;
+/// Largest side and stride, so that a damaged file cannot request more memory than is available.
+const MAX_DIMENSION: usize = 1024;
 
 /// The attributes of a node.
 struct Attributes<'a, 'info>(&'a KernelContext<'info>);
@@ -36,27 +38,29 @@ impl Attributes<'_, '_> {
         self.0.get(name).ok_or_else(|| missing(name))
     }
 
-    fn count(&self, name: &str) -> ort::Result<usize> {
+    /// Reads a side or a stride.
+    fn dimension(&self, name: &str) -> ort::Result<usize> {
         let value: i64 = self.0.get(name).ok_or_else(|| missing(name))?;
-        usize::try_from(value).ok().filter(|count| (1..=MAX_COUNT).contains(count)).ok_or_else(|| wrong(name))
+        usize::try_from(value).ok().filter(|value| (1..=MAX_DIMENSION).contains(value)).ok_or_else(|| invalid(name))
     }
 
-    /// The values of all channels, in blocks.
+    /// Reads the per-channel values in blocks of [`LANES`].
     fn blocks(&self, name: &str) -> ort::Result<Vec<Block>> {
         let values: Vec<f32> = self.0.get(name).ok_or_else(|| missing(name))?;
         match values.as_chunks::<LANES>() {
             (blocks, []) if !blocks.is_empty() => Ok(blocks.iter().copied().map(Block).collect()),
-            _ => Err(wrong(name)),
+            _ => Err(invalid(name)),
         }
     }
 
-    /// The weights of a convolution, `[taps][channels]`, as one array of taps for each block of channels.
-    fn taps<const TAPS: usize>(&self, name: &str, groups: usize) -> ort::Result<Vec<[Block; TAPS]>> {
+    /// Reads the weights of a convolution, `[taps][channels]`, as one array of taps for each block of channels.
+    fn taps<const TAPS: usize>(&self, name: &str, channel_blocks: usize) -> ort::Result<Vec<[Block; TAPS]>> {
         let blocks = self.blocks(name)?;
-        if blocks.len() != TAPS * groups {
-            return Err(wrong(name));
+        if blocks.len() != TAPS * channel_blocks {
+            return Err(invalid(name));
         }
-        Ok((0..groups).map(|group| std::array::from_fn(|tap| blocks[tap * groups + group])).collect())
+        let taps = |index: usize| std::array::from_fn(|tap| blocks[tap * channel_blocks + index]);
+        Ok((0..channel_blocks).map(taps).collect())
     }
 
     fn quantisation(&self, tensor: &str) -> ort::Result<Quantisation> {
@@ -69,11 +73,11 @@ impl Attributes<'_, '_> {
         let (bias, slope) = (self.blocks("bias")?, self.blocks("slope")?);
         let weights = self.taps("weight", bias.len())?;
         if slope.len() != bias.len() {
-            return Err(wrong("slope"));
+            return Err(invalid("slope"));
         }
-        let groups = weights.into_iter().zip(bias).zip(slope);
-        let groups = groups.map(|((weight, bias), slope)| Depthwise { weight, bias, slope }).collect();
-        Ok(Convolution::new(side, self.count("stride")?, groups, self.quantisation("output")?))
+        let channel_blocks = weights.into_iter().zip(bias).zip(slope);
+        let channel_blocks = channel_blocks.map(|((weight, bias), slope)| Depthwise { weight, bias, slope }).collect();
+        Ok(Convolution::new(side, self.dimension("stride")?, channel_blocks, self.quantisation("output")?))
     }
 }
 
@@ -81,26 +85,27 @@ fn missing(name: &str) -> ort::Error {
     ort::Error::new(format!("attribute {name} is missing"))
 }
 
-fn wrong(name: &str) -> ort::Error {
-    ort::Error::new(format!("attribute {name} is out of range, or has another length than the other attributes"))
+fn invalid(name: &str) -> ort::Error {
+    ort::Error::new(format!(
+        "attribute {name} is invalid: out of range, not a supported multiple, or of a different length than the others"
+    ))
 }
 
-/// Runs `stage` on the input of a node, which has `size` values per face, with the output, which has `columns` columns
-/// and `rows` rows per face.
+/// Runs `stage` once per face, on its `size` input values and its `rows` × `columns` outputs.
 fn compute<T: ort::value::PrimitiveTensorElementType + Clone>(
     context: &ComputeContext,
     size: usize,
     [rows, columns]: [usize; 2],
     mut stage: impl FnMut(&[T], &mut [u8]),
 ) -> ort::Result<()> {
-    let absent = || ort::Error::new("the tensor is absent");
-    let input = context.input(0)?.ok_or_else(absent)?;
+    let missing = || ort::Error::new("the input or output tensor is missing");
+    let input = context.input(0)?.ok_or_else(missing)?;
     let (_, input) = input.try_extract_tensor::<T>()?;
     if input.len() % size != 0 {
-        return Err(ort::Error::new("the input has another size than the attributes say"));
+        return Err(ort::Error::new("the input's size does not match the attributes"));
     }
     let faces = input.len() / size;
-    let mut output = context.output(0, [faces * rows, columns])?.ok_or_else(absent)?;
+    let mut output = context.output(0, [faces * rows, columns])?.ok_or_else(missing)?;
     let (_, output) = output.try_extract_tensor_mut::<u8>()?;
     for (face, result) in input.chunks_exact(size).zip(output.chunks_exact_mut(rows * columns)) {
         stage(face, result);
@@ -137,15 +142,15 @@ macro_rules! operator {
 }
 
 operator! {
-    /// The first convolution of an image, and the first depthwise one, each with its PReLU.
+    /// Applies the first convolution to an image, and then the first depthwise one, each followed by PReLU.
     ImageStage, Float32, ImageKernel, ImageKernel::new
 }
 operator! {
-    /// PReLU, a depthwise convolution, and PReLU.
+    /// Applies PReLU, a depthwise convolution and another PReLU.
     DepthwiseStage, Uint8, DepthwiseKernel, DepthwiseKernel::new
 }
 operator! {
-    /// PReLU, and the batch normalisation after it. The output has one row per face.
+    /// Applies PReLU and the batch normalisation after it. The output has one row per face.
     ActivationStage, Uint8, ActivationKernel, ActivationKernel::new
 }
 
@@ -154,8 +159,8 @@ struct ImageKernel {
     side: usize,
     mean: f32,
     factor: f32,
-    first: Vec<First>,
-    /// The planes of a normalised image, surrounded by zeros.
+    first_convolution: Vec<FirstConvolution>,
+    /// The planes of a normalised image, zero-padded.
     planes: [Vec<f32>; 3],
     rows: Rows,
     depthwise: Convolution,
@@ -165,22 +170,23 @@ impl ImageKernel {
     fn new(attributes: &Attributes) -> ort::Result<Self> {
         let (bias, slope) = (attributes.blocks("first_bias")?, attributes.blocks("first_slope")?);
         let weights = attributes.taps("first_weight", bias.len())?;
-        let side = attributes.count("side")?;
+        let side = attributes.dimension("side")?;
         let depthwise = attributes.convolution(side)?;
-        if slope.len() != bias.len() || depthwise.groups() != bias.len() {
-            return Err(wrong("first_slope"));
+        if slope.len() != bias.len() || depthwise.channel_blocks() != bias.len() {
+            return Err(invalid("first_slope"));
         }
         if !side.is_multiple_of(kernels::PIXELS) {
-            return Err(wrong("side"));
+            return Err(invalid("side"));
         }
         let first = weights.into_iter().zip(bias).zip(slope);
+        let first = first.map(|((weight, bias), slope)| FirstConvolution { weight, bias, slope });
         Ok(Self {
             side,
             mean: attributes.float("mean")?,
             factor: attributes.float("factor")?,
-            first: first.map(|((weight, bias), slope)| First { weight, bias, slope }).collect(),
+            first_convolution: first.collect(),
             planes: std::array::from_fn(|_| vec![0.0; (side + 2) * (side + 2)]),
-            rows: Rows::new(side, depthwise.groups()),
+            rows: Rows::new(side, depthwise.channel_blocks()),
             depthwise,
         })
     }
@@ -188,7 +194,7 @@ impl ImageKernel {
 
 impl Kernel for ImageKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let Self { side, mean, factor, first, planes, rows, depthwise } = self;
+        let Self { side, mean, factor, first_convolution, planes, rows, depthwise } = self;
         let side = *side;
         compute(context, 3 * side * side, depthwise.shape(), |image: &[f32], result| {
             for (plane, pixels) in planes.iter_mut().zip(image.chunks_exact(side * side)) {
@@ -200,7 +206,7 @@ impl Kernel for ImageKernel {
                 }
             }
             let planes = planes.each_ref().map(Vec::as_slice);
-            depthwise.run(rows, |y, row| kernels::first(planes, y, first, row), result);
+            depthwise.run(rows, |y, row| kernels::first_convolution(planes, y, first_convolution, row), result);
         })
     }
 }
@@ -216,10 +222,10 @@ struct DepthwiseKernel {
 
 impl DepthwiseKernel {
     fn new(attributes: &Attributes) -> ort::Result<Self> {
-        let (side, slope) = (attributes.count("side")?, attributes.blocks("input_slope")?);
+        let (side, slope) = (attributes.dimension("side")?, attributes.blocks("input_slope")?);
         let depthwise = attributes.convolution(side)?;
-        if slope.len() != depthwise.groups() {
-            return Err(wrong("input_slope"));
+        if slope.len() != depthwise.channel_blocks() {
+            return Err(invalid("input_slope"));
         }
         let (input, rows) = (attributes.quantisation("input")?, Rows::new(side, slope.len()));
         Ok(Self { side, input, slope, rows, depthwise })
@@ -254,10 +260,10 @@ impl ActivationKernel {
         let [slope, factor, offset] = ["input_slope", "factor", "offset"].map(|name| attributes.blocks(name));
         let (slope, factor, offset) = (slope?, factor?, offset?);
         if slope.len() != factor.len() || slope.len() != offset.len() {
-            return Err(wrong("factor"));
+            return Err(invalid("factor"));
         }
         let (input, output) = (attributes.quantisation("input")?, attributes.quantisation("output")?);
-        Ok(Self { pixels: attributes.count("side")?.pow(2), input, slope, factor, offset, output })
+        Ok(Self { pixels: attributes.dimension("side")?.pow(2), input, slope, factor, offset, output })
     }
 }
 

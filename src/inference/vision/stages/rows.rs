@@ -1,5 +1,5 @@
-//! A depthwise convolution of an image whose rows are computed one after the other, so that what lies between two
-//! operators stays in the cache.
+//! A depthwise convolution of an image whose rows are computed one after the other, so that the data between two
+//! operators stay in the cache.
 
 use super::kernels::{self, Block, Depthwise, LANES, Quantisation};
 
@@ -10,41 +10,41 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Creates the rows of an image of `side` pixels and `groups` blocks of channels.
-    pub fn new(side: usize, groups: usize) -> Self {
-        let zeros = vec![Block::ZERO; (side + 2) * groups];
+    /// Creates the rows for an image of `side` × `side` pixels and `channel_blocks` blocks of channels.
+    pub fn new(side: usize, channel_blocks: usize) -> Self {
+        let zeros = vec![Block::ZERO; (side + 2) * channel_blocks];
         Self { rows: std::array::from_fn(|_| zeros.clone()), zeros }
     }
 }
 
-/// A depthwise convolution of 3 × 3 pixels of an image that is surrounded by zeros, and the PReLU after it.
+/// A 3 × 3 depthwise convolution of a zero-padded image, and the PReLU after it.
 pub struct Convolution {
     side: usize,
     stride: usize,
-    groups: Vec<Depthwise>,
+    channel_blocks: Vec<Depthwise>,
     output: Quantisation,
 }
 
 impl Convolution {
     /// Creates the convolution of an image of `side` × `side` pixels.
-    pub fn new(side: usize, stride: usize, groups: Vec<Depthwise>, output: Quantisation) -> Self {
-        Self { side, stride, groups, output }
+    pub fn new(side: usize, stride: usize, channel_blocks: Vec<Depthwise>, output: Quantisation) -> Self {
+        Self { side, stride, channel_blocks, output }
     }
 
     /// Returns the number of blocks of channels.
-    pub fn groups(&self) -> usize {
-        self.groups.len()
+    pub fn channel_blocks(&self) -> usize {
+        self.channel_blocks.len()
     }
 
     /// Returns the number of rows and columns of the result.
     pub fn shape(&self) -> [usize; 2] {
-        [self.side.div_ceil(self.stride).pow(2), self.groups.len() * LANES]
+        [self.side.div_ceil(self.stride).pow(2), self.channel_blocks.len() * LANES]
     }
 
-    /// Computes the result, `[pixels][channels]`. `row` computes one row of the image, by its number; the pixels of
-    /// zeros at its ends are there.
+    /// Computes the result, `[pixels][channels]`. `row` computes one row of the image, by its number, and leaves the
+    /// pixels of zeros at its ends as they are.
     pub fn run(&self, rows: &mut Rows, mut row: impl FnMut(usize, &mut [Block]), result: &mut [u8]) {
-        let pitch = self.side.div_ceil(self.stride) * self.groups.len() * LANES;
+        let pitch = self.side.div_ceil(self.stride) * self.channel_blocks.len() * LANES;
         let mut computed = 0; // rows of the image
         for (y, result) in (0..self.side).step_by(self.stride).zip(result.chunks_exact_mut(pitch)) {
             while computed < self.side.min(y + 2) {
@@ -56,7 +56,7 @@ impl Convolution {
                 _ => rows.zeros.as_slice(),
             };
             let around = [at(y.checked_sub(1)), at(Some(y)), at(Some(y + 1))];
-            kernels::depthwise(around, self.stride, &self.groups, self.output, result);
+            kernels::depthwise(around, self.stride, &self.channel_blocks, self.output, result);
         }
     }
 }

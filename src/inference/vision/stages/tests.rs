@@ -1,12 +1,12 @@
 use super::{
-    kernels::{self, Block, Depthwise, First, LANES, Quantisation},
+    kernels::{self, Block, Depthwise, FirstConvolution, LANES, Quantisation},
     rows::{Convolution, Rows},
 };
 
 const INPUT: Quantisation = Quantisation { scale: 0.05, zero: 100.0 };
 const OUTPUT: Quantisation = Quantisation { scale: 0.04, zero: 90.0 };
 
-/// Returns numbers that look random, always the same ones, within ± `size`.
+/// Returns pseudo-random numbers within ± `size`, the same ones for the same seed.
 fn numbers(seed: u64, count: usize, size: f32) -> Vec<f32> {
     let mut state = seed;
     let mut next = move || {
@@ -32,16 +32,16 @@ fn quantised(value: f32) -> u8 {
     ((value / OUTPUT.scale).round_ties_even() + OUTPUT.zero).clamp(0.0, 255.0) as u8
 }
 
-/// Asserts that two results are alike: a product that is rounded once less may round to the next byte.
+/// Asserts that two results are almost equal: a product that is rounded once less may round to the next byte.
 fn assert_alike(found: &[u8], expected: &[u8]) {
     let differ = found.iter().zip(expected).filter(|(found, expected)| found != expected).count();
     assert!(found.iter().zip(expected).all(|(found, expected)| found.abs_diff(*expected) <= 1));
     assert!(differ * 100 <= expected.len(), "{differ} of {} bytes differ", expected.len());
     let distinct: std::collections::HashSet<_> = expected.iter().collect();
-    assert!(distinct.len() > 50 && found.len() == expected.len(), "the example says something");
+    assert!(distinct.len() > 50 && found.len() == expected.len(), "the example is not trivial");
 }
 
-/// A depthwise convolution as its definition says: `[side][side][channels]`, surrounded by zeros.
+/// A depthwise convolution exactly as it is defined: `[side][side][channels]`, zero-padded.
 struct Plain {
     side: usize,
     channels: usize,
@@ -76,13 +76,13 @@ impl Plain {
 
     fn convolution(&self, stride: usize) -> Convolution {
         let (weight, bias, slope) = (blocks(&self.weight), blocks(&self.bias), blocks(&self.slope));
-        let groups = self.channels / LANES;
-        let group = |g: usize| Depthwise {
-            weight: std::array::from_fn(|tap| weight[tap * groups + g]),
-            bias: bias[g],
-            slope: slope[g],
+        let count = self.channels / LANES;
+        let channel_block = |b: usize| Depthwise {
+            weight: std::array::from_fn(|tap| weight[tap * count + b]),
+            bias: bias[b],
+            slope: slope[b],
         };
-        Convolution::new(self.side, stride, (0..groups).map(group).collect(), OUTPUT)
+        Convolution::new(self.side, stride, (0..count).map(channel_block).collect(), OUTPUT)
     }
 }
 
@@ -119,12 +119,15 @@ fn the_first_convolution_is_over_all_planes() {
         planes[plane][(y + 1) * (SIDE + 2) + x + 1] = *value;
     }
     let (weights, biases, slopes) = (blocks(&weight), blocks(&bias), blocks(&slope));
-    let group =
-        |g: usize| First { weight: std::array::from_fn(|tap| weights[tap * 2 + g]), bias: biases[g], slope: slopes[g] };
-    let groups = [group(0), group(1)];
+    let channel_block = |b: usize| FirstConvolution {
+        weight: std::array::from_fn(|tap| weights[tap * 2 + b]),
+        bias: biases[b],
+        slope: slopes[b],
+    };
+    let channel_blocks = [channel_block(0), channel_block(1)];
     for y in 0..SIDE {
         let mut row = vec![Block::ZERO; 2 * (SIDE + 2)];
-        kernels::first(planes.each_ref().map(Vec::as_slice), y, &groups, &mut row);
+        kernels::first_convolution(planes.each_ref().map(Vec::as_slice), y, &channel_blocks, &mut row);
         for x in 0..SIDE {
             for channel in 0..32 {
                 let tap = |t: usize| planes[t / 9][(y + t / 3 % 3) * (SIDE + 2) + x + t % 3] * weight[t * 32 + channel];
