@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn epochs_follow_each_other_even_after_a_line_that_was_cut_off() {
+    async fn epochs_are_appended_even_after_a_truncated_line() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("deep/er/fleet.jsonl");
         EventRecorder::open(&path, &core(1)).expect("writable").record(Timestamp::START, &Event::Tick);

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_a_model_is_a_word() {
+    fn a_model_id_is_a_single_word() {
         for bad in ["", "a b", "a/b", "é", &"x".repeat(65)] {
             assert!(ModelId::try_from(bad.to_owned()).is_err(), "{bad:?}");
         }

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_read_from_the_earlier_versions_that_it_knows() {
+    fn values_are_read_from_supported_earlier_versions() {
         assert_eq!(to_bytes(&Pair(5, 6)).expect("encoded"), vec![3, 5, 6]);
         assert_eq!(from_bytes(&[3, 5, 6]), Ok(Pair(5, 6)));
         assert_eq!(from_bytes(&[2, 5]), Ok(Pair(5, 0)));

@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_budget_is_for_a_window() {
+    async fn the_restart_budget_applies_to_a_sliding_window() {
         let mut deaths = VecDeque::new();
         let now = Instant::now();
         assert!((0..BUDGET).all(|_| within_budget(&mut deaths, now)));

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn a_worker_is_idle_for_its_limit_after_its_last_job_and_through_the_billed_minimum() {
+    async fn the_idle_timer_waits_for_both_idle_limit_and_billing_minimum() {
         tokio::time::pause();
         let (start, expired) = (Instant::now(), Rc::<RefCell<Vec<u64>>>::default());
         let rule = IdleStop { idle: Duration::from_secs(20), billing_minimum: Duration::from_secs(60) };

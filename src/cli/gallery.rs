@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_exported_can_be_imported() {
+    fn an_exported_file_can_be_imported() {
         let people = vec![Person { name: "Ada".into(), embeddings: vec![vec![0.6, 0.8], vec![1.0, 0.0]] }];
         for model in [None, Some(ModelId::known("m"))] {
             let out = tempfile::NamedTempFile::new().unwrap();
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_embeddings_of_one_model_only() {
+    fn a_file_with_embeddings_of_different_models_is_refused() {
         let line = |name: &str, model: &str| {
             let json = serde_json::json!({ "name": name, "embedding": [1], "model": model });
             format!("{json}\n")

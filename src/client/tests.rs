@@ -62,7 +62,7 @@ fn submission(id: u128, payload: &'static [u8]) -> Submission {
 }
 
 #[actix::test]
-async fn as_many_jobs_wait_as_there_are_places() {
+async fn the_number_of_waiting_jobs_is_limited() {
     let world = World::new().await;
     let client = client(&world);
     let first = client.admit().expect("a place");
@@ -75,7 +75,7 @@ async fn as_many_jobs_wait_as_there_are_places() {
 }
 
 #[actix::test]
-async fn payloads_take_no_more_memory_than_is_allowed_and_give_it_back() {
+async fn payload_memory_is_limited_and_released() {
     let world = World::new().await;
     let client = client(&world);
     let (mut one, mut two) = (client.admit().expect("a place"), client.admit().expect("a place"));
@@ -110,7 +110,7 @@ async fn a_job_is_pending_and_in_the_queue_when_it_is_accepted() {
 }
 
 #[actix::test]
-async fn nothing_is_pending_of_a_job_of_which_nothing_is_kept() {
+async fn a_job_whose_result_is_discarded_leaves_no_pending_result() {
     let world = World::new().await;
     let client = client(&world);
     tokio::task::yield_now().await; // the router starts
@@ -121,7 +121,7 @@ async fn nothing_is_pending_of_a_job_of_which_nothing_is_kept() {
 }
 
 #[actix::test]
-async fn a_job_that_nobody_does_ends_at_its_deadline_and_is_pending() {
+async fn a_job_without_a_worker_times_out_and_stays_pending() {
     let world = World::new().await;
     let client = client(&world);
     tokio::task::yield_now().await; // the router starts
@@ -132,7 +132,7 @@ async fn a_job_that_nobody_does_ends_at_its_deadline_and_is_pending() {
 }
 
 #[actix::test]
-async fn the_fleet_is_told_when_uploads_wait_and_when_they_no_longer_do() {
+async fn the_fleet_is_notified_as_uploads_start_and_stop_waiting() {
     let world = World::new().await;
     let (client, hints) = client_and_hints(&world);
     tokio::task::yield_now().await; // the actors start
@@ -144,7 +144,7 @@ async fn the_fleet_is_told_when_uploads_wait_and_when_they_no_longer_do() {
 }
 
 #[actix::test]
-async fn the_fleet_is_told_when_a_client_hangs_up() {
+async fn the_fleet_is_notified_when_a_client_hangs_up() {
     let world = World::new().await;
     let (client, hints) = client_and_hints(&world);
     tokio::task::yield_now().await; // the actors start
@@ -155,7 +155,7 @@ async fn the_fleet_is_told_when_a_client_hangs_up() {
 }
 
 #[actix::test]
-async fn a_job_that_is_accepted_for_later_stays_hinted_until_the_queue_counts_it() {
+async fn a_job_accepted_asynchronously_keeps_its_demand_hint() {
     let world = World::new().await;
     let (client, hints) = client_and_hints(&world);
     tokio::task::yield_now().await; // the actors start

@@ -188,7 +188,7 @@ mod tests {
     proptest! {
         /// Compares with the definition: the extreme over every value that held at some time in the window.
         #[test]
-        fn extremes_are_those_of_the_window(changes in prop::collection::vec((0u64..5, 0u64..20), 1..60), window in 0u64..12) {
+        fn extremes_cover_exactly_the_window(changes in prop::collection::vec((0u64..5, 0u64..20), 1..60), window in 0u64..12) {
             let s = Duration::from_secs;
             let at = |seconds| Timestamp::new(s(seconds));
             let (mut low, mut high) = (Extreme::new(s(window), |o, n| o < n), Extreme::new(s(window), |o, n| o > n));

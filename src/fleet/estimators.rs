@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_service_time_follows_the_jobs() {
+    fn the_service_time_estimate_tracks_recent_jobs() {
         let mut estimators = TimeEstimators::new(SECOND, SECOND, SECOND);
         estimators.served(4, 4 * SECOND * 3);
         assert_eq!(estimators.learned().service, 2 * SECOND, "four jobs weigh as much as the prior");
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overdue_operation_is_expected_to_take_as_long_again_as_it_is_overdue() {
+    fn the_remaining_time_of_an_overdue_operation_equals_its_overdue_time() {
         assert_eq!(remaining(25 * SECOND, 10 * SECOND), 15 * SECOND);
         assert_eq!(remaining(25 * SECOND, 65 * SECOND), 40 * SECOND);
     }

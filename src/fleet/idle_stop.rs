@@ -54,7 +54,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn it_stops_exactly_when_both_are_over(idle in 0u64..400, up in 0u64..400, limit in 1u64..300, paid in 0u64..120) {
+        fn a_worker_stops_exactly_when_both_limits_are_over(idle in 0u64..400, up in 0u64..400, limit in 1u64..300, paid in 0u64..120) {
             let limits = IdleStop { idle: s(limit), billing_minimum: s(paid) };
             let wait = limits.wait(s(idle), s(up));
             proptest::prop_assert_eq!(wait.is_zero(), idle >= limit && up >= paid);

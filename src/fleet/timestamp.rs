@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn serializes_like_a_duration() {
+    fn a_timestamp_serializes_like_a_duration() {
         let span = Duration::new(3, 5);
         let json = serde_json::to_string(&Timestamp::new(span)).expect("JSON");
         assert_eq!(json, serde_json::to_string(&span).expect("JSON"));

@@ -280,7 +280,7 @@ mod tests {
     use super::{super::instance::InstanceId, *};
 
     #[test]
-    fn a_description_is_new_when_anything_that_may_change_has_changed() {
+    fn a_description_is_new_if_it_differs_or_ends_an_absence_or_a_start() {
         let instance = Instance {
             id: InstanceId("i-1".into()),
             name: "app-tier-instance-1".into(),

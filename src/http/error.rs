@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_has_the_location_of_the_result() {
+    fn the_response_at_the_deadline_has_the_location_of_the_result() {
         let id = JobId(7);
         let problem = Problem::from(SubmitError::Deadline { id, waited: Duration::from_secs(3) });
         let response = problem.respond(ErrorFormat::Problem);
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_stops_waiting_promises_only_a_result_that_may_be_stored() {
+    fn a_shutdown_response_has_a_location_only_if_a_result_may_be_stored() {
         let response = |error: SubmitError| {
             let response = Problem::from(error).respond(ErrorFormat::Problem);
             assert_eq!(response.status(), 503);

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_enrolled_by_a_worker_that_does_not_name_its_model() {
+    fn a_reply_without_a_model_is_refused_for_enrolment() {
         let reply = |model: &str| {
             let timings = r#"{"decode_ms":1.0,"detect_ms":2.0,"embed_ms":3.0}"#;
             let rest = r#""label":"no face","faces":[],"classes":[],"width":8,"height":8,"gallery_version":0"#;

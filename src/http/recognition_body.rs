@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_faces_and_timings_and_no_embedding() {
+    fn a_response_has_faces_and_timings_but_no_embedding() {
         let id = JobId(5);
         let result = serde_json::to_vec(&recognition()).expect("JSON");
         let reply = Reply { id, outcome: Ok(result.into()), worker: "i-1".into(), worker_ms: 12.5 };
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_is_no_recognition_is_a_fault_and_not_an_empty_answer() {
+    fn a_reply_that_is_not_a_recognition_is_500_and_not_an_empty_response() {
         let reply = Reply { id: JobId(5), outcome: Ok("[]".into()), worker: "i-1".into(), worker_ms: 1.0 };
         assert_eq!(RecognitionBody::replied("a.jpg".into(), reply).expect_err("refused").status.as_u16(), 500);
     }

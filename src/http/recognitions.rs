@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn all_bad_is_the_first_problem_and_lines_name_the_file() {
+    fn failed_files_are_named_and_if_all_fail_the_first_problem_is_returned() {
         let outcomes = vec![failed("a.jpg", Problem::too_large("x")), failed("b.jpg", Problem::bad_request("y"))];
         assert_eq!(line(&outcomes[1], ReplyStyle::StemLabel), "b:error: y");
         assert_eq!(line(&outcomes[1], ReplyStyle::Label), "error: y");

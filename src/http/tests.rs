@@ -159,7 +159,7 @@ async fn other_host_names_are_refused_on_loopback_only() {
 }
 
 #[actix::test]
-async fn jobs_are_accepted_asynchronously_and_named_in_order() {
+async fn jobs_are_accepted_asynchronously_and_their_ids_listed_in_order() {
     let world = World::new().await;
     let server = server!(node(&world));
     let send = async |parts: &[Part]| {
@@ -271,7 +271,7 @@ async fn forms_are_read_within_their_limits() {
 }
 
 #[actix::test]
-async fn a_method_that_a_path_does_not_have_is_405_with_those_that_it_has() {
+async fn an_unsupported_method_is_405_with_the_supported_ones() {
     let world = World::new().await;
     let server = server!(node(&world));
     for (path, allow) in [
@@ -323,7 +323,7 @@ async fn assets_are_sent_again_only_when_they_have_changed() {
 }
 
 #[actix::test]
-async fn a_form_that_is_cut_off_is_refused_with_what_is_missing() {
+async fn a_truncated_form_is_refused_and_the_error_says_what_is_missing() {
     let world = World::new().await;
     let server = server!(node(&world));
     let cut = "--x\r\nContent-Disposition: form-data; name=\"myfile\"; filename=\"a.png\"\r\n\r\nabc";
@@ -334,7 +334,7 @@ async fn a_form_that_is_cut_off_is_refused_with_what_is_missing() {
 }
 
 #[actix::test]
-async fn metrics_are_by_route_and_have_the_documented_names() {
+async fn metrics_are_labelled_by_route_and_have_the_documented_names() {
     let world = World::new().await;
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();

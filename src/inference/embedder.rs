@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_embedder_that_computes_wrongly_is_refused_with_what_to_do() {
+    fn an_embedder_that_computes_wrongly_is_refused_with_a_remedy() {
         let check = |agreement| check_agreement(agreement, 0.98, Path::new("models/int8.onnx"));
         assert!(check(Some(0.98)).is_ok());
         for (agreement, found) in [(Some(0.9799), "0.9799"), (Some(f32::NAN), "NaN"), (None, "a different length")] {

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_of_probes_and_strangers() {
+    fn rates_are_computed_over_probes_and_strangers() {
         let known = [at("ada", 0.0), at("bob", 90.0)];
         let probes = [at("ada", 10.0), at("ada", 40.0), at("bob", 20.0), at("bob", 95.0)];
         let strangers = [at("x", 5.0), at("y", 180.0), at("z", 45.0), at("w", 250.0)];
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_needs_the_threshold_which_is_included() {
+    fn the_threshold_for_a_name_is_inclusive() {
         let known = [at("ada", 0.0)];
         let far = evaluate(&known, &[at("ada", 40.0), at("bob", 40.0)], &[at("x", 40.0)], 0.9).unwrap();
         assert_eq!(

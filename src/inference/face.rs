@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_face_has_the_name_of_the_nearest_person_from_the_threshold_on() {
+    fn a_face_gets_the_name_of_the_nearest_person_at_or_above_the_threshold() {
         assert_eq!(named(Some(("Ada", 0.5)), 0.5), ("Ada".into(), Some(0.5)));
         assert_eq!(named(Some(("Ada", 0.49)), 0.5), (UNKNOWN.into(), Some(0.49)));
         assert_eq!(named(None, 0.5), (UNKNOWN.into(), None));

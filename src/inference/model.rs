@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_of_ones_own_has_the_first_digits_of_its_sha_256_as_its_id() {
+    fn a_custom_model_is_identified_by_the_start_of_its_sha_256() {
         let model = identified("mine.onnx", "abc");
         assert_eq!((model.id.as_str(), model.min_agreement), ("ba7816bf8f01cfea", None));
         assert_eq!(model, identified("moved.onnx", "abc"));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_models_of_set_up_are_known_by_their_names() {
+    fn models_installed_by_set_up_are_identified_by_file_name() {
         for known in &KNOWN {
             let model = identified(known.name, "such as a file of the OpenCV Zoo");
             assert_eq!((model.id.as_str(), model.min_agreement), (known.id, Some(known.min_agreement)));

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_in_the_state_bucket_has_a_key_per_job() {
+    fn objects_in_the_state_bucket_have_their_own_key_per_job() {
         for key in [result_key, claim_key] {
             assert!(key(ID).contains(&ID.to_string()));
         }
@@ -91,14 +91,14 @@ mod tests {
     }
 
     #[test]
-    fn the_reports_templates_are_the_bare_names() {
+    fn the_templates_of_the_report_give_bare_file_names() {
         let s = store("{file}", "{stem}");
         assert_eq!(input_key(&s, ID, "test_00.jpg"), "test_00.jpg");
         assert_eq!(output_key(&s, ID, "test_00.jpg"), "test_00");
     }
 
     #[test]
-    fn only_the_last_extension_goes() {
+    fn only_the_last_extension_is_removed() {
         let s = store("{file}", "labels/{stem}.txt");
         for (file, key) in [
             ("a.b.jpg", "labels/a.b.txt"),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn results_lie_under_their_id() {
+    fn results_are_keyed_by_job_id() {
         assert_eq!(result_key(ID), format!("recognitions/{ID}.json"));
     }
 

@@ -74,7 +74,7 @@ async fn besides_tombstones(world: &World) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_job_that_is_under_way_when_it_is_deleted_stores_nothing_however_often_it_is_done() {
+async fn a_job_deleted_while_running_stores_nothing_even_if_it_runs_again() {
     for payload in ["small", "large"] {
         let world = World::new().await;
         let job = match payload {
@@ -107,7 +107,7 @@ async fn a_deletion_that_was_interrupted_is_completed_when_it_is_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_deletion_and_a_storing_at_the_same_time_nothing_is_left() {
+async fn a_deletion_concurrent_with_a_store_leaves_nothing_behind() {
     let world = World::new().await;
     for id in 1..10 {
         let (job, output) = (world.job(id, "x"), output());
@@ -161,7 +161,7 @@ async fn a_pending_job_cannot_be_deleted_and_does_not_hide_a_result() {
 }
 
 #[tokio::test]
-async fn a_payload_that_is_not_kept_lies_apart_and_is_deleted() {
+async fn a_payload_to_be_discarded_is_stored_separately_and_deleted() {
     let world = World::new().await;
     let job = Job { kind: DISCARDED, ..claimed(&world, 1, Retention::Discard).await };
     let claims = world.everything().await;

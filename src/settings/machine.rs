@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn int8_is_chosen_by_what_the_kernel_says_of_the_cpu() {
+    fn int8_support_is_detected_from_the_cpu_flags() {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").expect("readable");
         let flags = cpuinfo.lines().find(|line| line.starts_with("flags"));
         let has = |flag| flags.is_some_and(|flags| flags.split_whitespace().any(|f| f == flag));

@@ -18,7 +18,7 @@ fn the_environment_overrides_the_file_which_overrides_the_defaults() {
 }
 
 #[test]
-fn an_unknown_key_names_its_source_and_the_likely_one() {
+fn the_error_for_an_unknown_key_names_its_source_and_suggests_a_key() {
     let e = error(Some("[fleet]\nmax_instance = 7\n"), &[]);
     assert!(
         e.contains("mine.toml") && e.contains("`fleet.max_instance`") && e.contains("`fleet.max_instances`"),
@@ -29,7 +29,7 @@ fn an_unknown_key_names_its_source_and_the_likely_one() {
 }
 
 #[test]
-fn wrong_units_types_and_ranges_name_source_key_and_what_is_allowed() {
+fn wrong_values_are_reported_with_source_key_and_allowed_values() {
     for (file, parts) in [
         ("[worker]\nidle_stop = 300", ["worker.idle_stop = 300", "such as 30s"]),
         ("[worker]\nidle_stop = \"300\"", ["worker.idle_stop = \"300\"", "such as 30s"]),
@@ -113,7 +113,7 @@ fn report_is_an_alias_of_the_policy_one_per_job() {
 }
 
 #[test]
-fn names_have_only_the_characters_and_the_length_that_suit_all_clouds() {
+fn names_are_limited_to_characters_and_lengths_valid_on_all_clouds() {
     let name = |length: usize| "n".repeat(length);
     let accepted = [
         ("cloud.cluster", name(32)),

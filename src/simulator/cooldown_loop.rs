@@ -155,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn it_wants_an_instance_for_each_five_jobs_up_to_the_cap() {
+    fn the_loop_wants_one_instance_per_five_jobs_up_to_the_cap() {
         for (jobs, instances) in [(0, 0), (1, 1), (5, 1), (6, 2), (35, 7), (36, 7), (1000, 7)] {
             assert_eq!(Cluster::new(7).poll(0, jobs), instances, "{jobs} jobs");
         }
     }
 
     #[test]
-    fn it_scales_out_at_once_and_in_after_the_cooldown_newest_first() {
+    fn the_loop_scales_out_at_once_and_in_after_the_cooldown_newest_first() {
         let mut cluster = Cluster::new(20);
         assert_eq!(cluster.poll(0, 20), 4);
         assert_eq!(cluster.poll(30, 50), 10);

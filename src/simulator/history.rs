@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sample_is_added_only_on_a_change_and_at_most_one_per_time() {
+    fn a_sample_is_added_only_on_a_change_and_at_most_one_per_instant() {
         let (mut history, s) = (History::new(0), Time::from_secs);
         let depth = |visible| Depth { visible, in_flight: 1, delayed: 2 };
         for (at, visible, running) in [(0, 0, 0), (1, 0, 0), (2, 5, 1), (2, 5, 3), (3, 5, 3), (4, 5, 2)] {

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminated_instance_is_listed_for_an_hour_and_its_disk_is_billed_until_its_end() {
+    fn a_terminated_instance_is_listed_for_an_hour_but_no_longer_billed() {
         let (mut instances, mut usage) = (Instances::new("x-"), Usage::default());
         let i = instances.create("t", s(100));
         assert_eq!(seen(&mut instances, 100), None, "it has no state yet");

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_show_the_past_as_far_back_as_the_longest_lag() {
+    fn past_counts_are_kept_for_the_longest_lag() {
         let s = Time::from_secs;
         let mut queue = SimQueue::new(s(5));
         queue.push(0, s(10));
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_come_first_in_first_out_and_a_returned_one_first() {
+    fn jobs_are_received_in_fifo_order_and_a_returned_job_comes_first() {
         let s = Time::from_secs;
         let mut queue = SimQueue::new(s(5));
         for job in 0..3 {

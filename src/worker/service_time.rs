@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn the_estimate_follows_the_jobs() {
+    fn the_estimate_tracks_recent_jobs() {
         let estimator = ServiceTimeEstimator::default();
         assert_eq!(estimator.get(), None);
         estimator.add(ms(8));

@@ -37,7 +37,7 @@ async fn images(account: &Account) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_has_all_that_machines_need_and_is_the_clusters() {
+async fn an_image_contains_all_that_machines_need_and_belongs_to_the_cluster() {
     let account = Account::start(&[]).await;
     for (key, cluster) in OTHERS {
         account.launch(key, cluster).await;
@@ -92,7 +92,7 @@ async fn an_image_has_all_that_machines_need_and_is_the_clusters() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_that_does_not_run_there_is_said_with_the_builders_log() {
+async fn a_program_that_fails_on_the_builder_is_reported_with_its_log() {
     let account = Account::start(&[]).await;
     for (key, cluster) in OTHERS {
         account.launch(key, cluster).await;
@@ -107,7 +107,7 @@ async fn a_program_that_does_not_run_there_is_said_with_the_builders_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_builder_that_does_not_report_is_given_up_with_what_it_has_printed() {
+async fn a_builder_that_does_not_report_fails_the_bake_with_its_output() {
     let account = Account::start(&[]).await;
     let before = account.inventory().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -125,7 +125,7 @@ async fn a_builder_that_does_not_report_is_given_up_with_what_it_has_printed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_launch_that_is_refused_is_said_and_leaves_nothing() {
+async fn a_refused_launch_is_reported_and_leaves_nothing_behind() {
     let account = Account::start(&[]).await;
     let before = account.inventory().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -142,7 +142,7 @@ async fn a_launch_that_is_refused_is_said_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn asked_to_end_it_cleans_up_first() {
+async fn an_interrupted_bake_cleans_up() {
     let account = Account::start(&[]).await;
     let before = account.inventory().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -170,7 +170,7 @@ async fn asked_to_end_it_cleans_up_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_one_has_left_is_found_when_the_cluster_is_taken_down() {
+async fn down_finds_the_leftovers_of_a_killed_bake() {
     let account = Account::start(&[]).await;
     let before = account.inventory().await;
     let folder = tempfile::tempdir().expect("a temporary folder");

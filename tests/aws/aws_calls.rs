@@ -36,7 +36,7 @@ const CARRIERS: [&str; 4] =
     ["SendMessageBatch", "ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_images_take_at_most_two_calls_of_sqs_each() {
+async fn a_thousand_images_take_at_most_two_thousand_sqs_calls() {
     let image = faceless(320, 240);
     let (cluster, node) = busy_cluster(&image).await;
     let client = reqwest::Client::new();
@@ -127,7 +127,7 @@ fn by_kind(before: &[BTreeMap<String, usize>], after: &[BTreeMap<String, usize>]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_at_rest_calls_at_its_own_pace() {
+async fn a_cluster_at_rest_makes_the_documented_api_calls_and_no_others() {
     // The intervals of AWS, not the shorter ones of tests.
     let cluster =
         Cluster::start(&[("ROLLCALL__FLEET__POLL_EVERY", "auto"), ("ROLLCALL__FLEET__DESCRIBE_EVERY", "auto")]).await;

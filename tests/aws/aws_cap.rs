@@ -62,7 +62,7 @@ async fn assert_most(watch: FleetWatch, cap: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_uploads_with_a_cap_of_15() {
+async fn a_hundred_uploads_reach_but_never_exceed_a_cap_of_15() {
     let (cluster, node, watch) = start(15).await;
     upload(&node).await;
     all_stop(&cluster, 15).await;
@@ -71,7 +71,7 @@ async fn a_hundred_uploads_with_a_cap_of_15() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_uploads_with_a_cap_of_19() {
+async fn a_hundred_uploads_reach_but_never_exceed_a_cap_of_19() {
     let (cluster, node, watch) = start(19).await;
     upload(&node).await;
     all_stop(&cluster, 19).await;

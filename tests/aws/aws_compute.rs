@@ -43,7 +43,7 @@ async fn launches(ec2: &Emulator) -> u64 {
 }
 
 #[tokio::test]
-async fn where_one_type_has_no_capacity_the_next_is_launched_and_the_first_is_left_alone() {
+async fn a_type_without_capacity_is_replaced_by_the_next_and_remembered() {
     let (ec2, compute) = fleet(options()).await;
     let lost = json!([{"action": "RunInstances", "code": "InsufficientInstanceCapacity", "status": 500, "times": 9, "instance_type": "c7i.large"}]);
     ec2.post_control("/faults", lost).await;
@@ -54,7 +54,7 @@ async fn where_one_type_has_no_capacity_the_next_is_launched_and_the_first_is_le
 }
 
 #[tokio::test]
-async fn what_one_type_cannot_fill_the_next_one_does() {
+async fn a_launch_that_one_type_cannot_fill_is_completed_with_the_next() {
     let (ec2, compute) = fleet(options()).await;
     ec2.post_control("/faults", json!([{"action": "RunInstances", "capacity": 2, "instance_type": "c7i.large"}])).await;
     let ids = compute.launch("five", 5).await.expect("launched");
@@ -65,7 +65,7 @@ async fn what_one_type_cannot_fill_the_next_one_does() {
 }
 
 #[tokio::test]
-async fn no_capacity_anywhere_is_said_and_the_same_token_may_try_later() {
+async fn missing_capacity_is_reported_and_the_token_can_be_retried_later() {
     let (ec2, compute) = fleet(with(Launching { capacity_memory: Duration::ZERO, ..launching() })).await;
     ec2.post_control(
         "/faults",
@@ -78,7 +78,7 @@ async fn no_capacity_anywhere_is_said_and_the_same_token_may_try_later() {
 }
 
 #[tokio::test]
-async fn throttling_and_faults_are_told_at_once_and_the_same_token_goes_on() {
+async fn throttling_and_faults_are_reported_at_once_and_can_be_retried() {
     let (ec2, compute) = fleet(options()).await;
     for (code, status) in [("RequestLimitExceeded", 503), ("InternalError", 500), ("VcpuLimitExceeded", 400)] {
         let before = launches(&ec2).await;
@@ -109,7 +109,7 @@ async fn a_quota_reached_half_way_leaves_what_was_launched() {
 }
 
 #[tokio::test]
-async fn a_launch_whose_answer_was_lost_is_not_made_twice() {
+async fn a_launch_with_a_lost_response_is_not_duplicated() {
     let (ec2, first) = fleet(options()).await;
     let ids = first.launch("lost", 2).await.expect("launched");
     // A controller that has not received the response, as after a broken connection.
@@ -119,7 +119,7 @@ async fn a_launch_whose_answer_was_lost_is_not_made_twice() {
 }
 
 #[tokio::test]
-async fn a_new_controller_knows_the_fleet_from_ec2_alone_and_counts_names_on() {
+async fn a_new_controller_rebuilds_the_fleet_from_ec2_and_continues_the_names() {
     let (ec2, first) = fleet(options()).await;
     first.launch("a", 2).await.expect("launched");
     let second = Ec2Compute::new(ec2_client(&rollcall_testing::emulators::sdk(&ec2.url).await), options());
@@ -183,7 +183,7 @@ async fn metadata(ec2: &Emulator, id: &InstanceId) -> Ec2Metadata {
 }
 
 #[tokio::test]
-async fn an_instance_knows_itself_its_notice_and_how_to_stop() {
+async fn an_instance_learns_its_id_and_interruption_notice_and_stops_itself() {
     let (ec2, compute) = fleet(with(Launching { instance_types: vec![], ..launching() })).await;
     let id = compute.launch("one", 1).await.expect("launched").remove(0);
     let metadata = metadata(&ec2, &id).await;

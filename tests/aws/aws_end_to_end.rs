@@ -48,7 +48,7 @@ async fn depths(cluster: &Cluster) -> [Depth; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_uploads_are_answered_while_the_fleet_goes_from_nothing_to_the_cap_and_back() {
+async fn a_hundred_uploads_succeed_while_the_fleet_scales_from_zero_and_back() {
     let cluster = Cluster::start(&[
         ("ROLLCALL__FLEET__MAX_INSTANCES", "3"),
         ("ROLLCALL__FLEET__SWEEP_EVERY", "2s"),
@@ -94,7 +94,7 @@ async fn stopped_instances_are_started_before_new_ones_are_launched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_web_node_has_a_reply_queue_of_its_own_that_goes_with_it() {
+async fn each_web_node_has_its_own_reply_queue_which_is_deleted_with_it() {
     let cluster = Cluster::start(&[("ROLLCALL__FLEET__MAX_INSTANCES", "2"), ("ROLLCALL__FLEET__LEASE", "3s")]).await;
     cluster.enroll(KNOWN);
     cluster.node_calls.clear();
@@ -204,7 +204,7 @@ async fn tokens(cluster: &Cluster) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_controllers_one_acts_and_the_other_takes_over_when_it_is_killed() {
+async fn a_standby_controller_takes_over_when_the_active_one_fails() {
     let cluster = Cluster::start(&[
         ("ROLLCALL__FLEET__MAX_INSTANCES", "2"),
         ("ROLLCALL__FLEET__LEASE", "5s"),
@@ -254,7 +254,7 @@ async fn of_two_controllers_one_acts_and_the_other_takes_over_when_it_is_killed(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_killed_leaves_its_job_to_the_next_and_one_that_is_interrupted_drains() {
+async fn jobs_of_a_killed_worker_are_redone_and_an_interrupted_worker_drains() {
     let cluster = Cluster::start(&[
         ("ROLLCALL__FLEET__MAX_INSTANCES", "1"),
         ("ROLLCALL__QUEUE__VISIBILITY", "3s"),
@@ -295,7 +295,7 @@ async fn a_worker_that_is_killed_leaves_its_job_to_the_next_and_one_that_is_inte
 const COUNTED: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_ec2_refuses_launches_it_is_not_hammered_and_the_uploads_wait_for_it() {
+async fn refused_launches_stay_within_ec2_rate_limits_and_uploads_wait() {
     let cluster = Cluster::start(&[("ROLLCALL__FLEET__MAX_INSTANCES", "2")]).await;
     cluster.enroll(KNOWN);
     let node = cluster.node("serve").await;

@@ -21,7 +21,7 @@ use serde_json::json;
 const MESSAGES: usize = 200;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_message_arrives_and_none_stays_when_a_third_of_all_calls_go_wrong() {
+async fn every_message_arrives_and_none_is_left_while_a_third_of_calls_fail() {
     let upstream = Emulator::ministack().await;
     let proxy = faults(&upstream.url).await;
     let queues = SqsQueues::new(
@@ -89,7 +89,7 @@ async fn every_message_arrives_and_none_stays_when_a_third_of_all_calls_go_wrong
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_takes_less_in_one_call_gets_more_calls() {
+async fn a_batch_that_sqs_rejects_as_too_long_is_split_into_more_calls() {
     let upstream = Emulator::ministack().await;
     let proxy = faults(&upstream.url).await;
     let queues = SqsQueues::new(
@@ -120,7 +120,7 @@ async fn a_service_that_takes_less_in_one_call_gets_more_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conditional_write_without_an_answer_is_known_to_be_ours() {
+async fn a_conditional_write_with_a_lost_response_is_recognised_as_successful() {
     let upstream = Emulator::ministack().await;
     let proxy = LossyProxy::start(&upstream.url).await;
     let client = s3_client(&rollcall_testing::emulators::sdk(&proxy.url).await, true);
@@ -140,7 +140,7 @@ async fn a_conditional_write_without_an_answer_is_known_to_be_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeated_conditional_write_does_not_take_another_writers_object_for_its_own() {
+async fn a_retried_conditional_write_does_not_claim_another_writers_object() {
     let upstream = Emulator::ministack().await;
     let proxy = faults(&upstream.url).await;
     let client = s3_client(&rollcall_testing::emulators::sdk(&proxy.url).await, true);
@@ -159,7 +159,7 @@ async fn a_repeated_conditional_write_does_not_take_another_writers_object_for_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_launch_without_an_answer_is_made_once() {
+async fn a_launch_retried_after_a_lost_response_is_made_only_once() {
     let upstream = Emulator::ec2(None, &[]).await;
     let proxy = faults(&upstream.url).await;
     let options = Ec2Options {

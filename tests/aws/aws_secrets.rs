@@ -21,7 +21,7 @@ fn has_none(place: &str, bytes: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_secret_is_in_any_log_object_or_answer() {
+async fn no_log_object_or_response_contains_a_secret() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let log = folder.path().join("log");
     let log = log.to_str().expect("a path");

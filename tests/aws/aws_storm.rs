@@ -84,7 +84,7 @@ async fn upload(node: &Node, n: usize, photo: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_upload_is_answered_under_the_cap_and_under_the_rates() {
+async fn every_upload_succeeds_within_the_cap_and_the_rate_limits() {
     let (ministack, port) = (Emulator::ministack().await, free_port());
     let wires = [wire::faults(&ministack.url).await, wire::faults(&format!("http://127.0.0.1:{port}")).await];
     let cap = CAP.to_string();

@@ -21,7 +21,7 @@ fn buckets() -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn from_nothing_to_an_answered_upload_and_back_to_nothing() {
+async fn up_leads_from_nothing_to_a_recognised_upload_and_down_back_to_nothing() {
     let account = Account::start(&[
         ("ROLLCALL__FLEET__POLL_EVERY", "300ms"),
         ("ROLLCALL__FLEET__DESCRIBE_EVERY", "300ms"),
@@ -79,7 +79,7 @@ async fn from_nothing_to_an_answered_upload_and_back_to_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_missing_is_said_before_anything_is_made() {
+async fn missing_requirements_are_reported_before_anything_is_created() {
     let account = Account::start(&[]).await;
     let before = account.inventory().await;
     let why = account.run(&UP).failed();
@@ -95,7 +95,7 @@ async fn what_is_missing_is_said_before_anything_is_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn said_again_they_go_on_from_what_is_there() {
+async fn up_and_down_can_be_repeated() {
     let account = Account::start(&[]).await;
     let before = account.inventory().await;
     let up = [&UP[..], &["--image", "ami-12345678"]].concat();

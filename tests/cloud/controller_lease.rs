@@ -27,7 +27,7 @@ fn leases(n: usize) -> (TempDir, Arc<LocalObjects>, Vec<Lease>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_concurrent_contenders_one_acts() {
+async fn only_one_of_several_contenders_acquires_the_lease() {
     let (_folder, _store, leases) = leases(8);
     let contenders: Vec<_> = leases.iter().map(|lease| Box::pin(lease.acquire())).collect();
     let (mut held, _, others) = select_all(contenders).await;
@@ -39,7 +39,7 @@ async fn of_concurrent_contenders_one_acts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_holder_dies_another_takes_over_within_the_time_and_with_a_higher_epoch() {
+async fn when_the_holder_dies_another_takes_over_in_time_with_a_higher_epoch() {
     let (_folder, _store, leases) = leases(2);
     let mut held = leases[0].acquire().await;
     let other = tokio::spawn({
@@ -57,7 +57,7 @@ async fn when_the_holder_dies_another_takes_over_within_the_time_and_with_a_high
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_released_lease_is_taken_without_waiting_for_its_end() {
+async fn a_released_lease_is_taken_without_waiting_for_its_expiry() {
     let (_folder, _store, leases) = leases(2);
     let held = leases[0].acquire().await;
     let other = tokio::spawn({
@@ -73,7 +73,7 @@ async fn a_released_lease_is_taken_without_waiting_for_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_holder_whose_lease_was_taken_notices_it() {
+async fn a_holder_notices_that_its_lease_was_taken() {
     let (_folder, store, leases) = leases(1);
     let mut held = leases[0].acquire().await;
     store.put("state", "controller", "taken by force".into(), Precondition::Always).await.expect("written");
@@ -205,7 +205,7 @@ async fn a_holder_keeps_the_lease_through_a_short_outage() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_without_an_answer_or_cut_short_is_known_to_be_ours() {
+async fn a_renewal_cancelled_or_with_a_lost_response_is_recognised_as_ours() {
     let (_folder, store, leases) = leases(1);
     let connection = Connection::new(store);
     let mut held = Lease::new(connection.clone(), "state", "controller", "node", TIME).acquire().await;

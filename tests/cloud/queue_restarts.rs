@@ -66,7 +66,7 @@ fn message(fifo: bool, body: &str) -> Message {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_received_too_often_moves_to_the_dead_letter_queue_also_across_a_restart() {
+async fn a_message_received_too_often_is_dead_lettered_across_restarts() {
     for fifo in [false, true] {
         let folder = folder();
         let process = Process::start(&folder, fifo).await;
@@ -96,7 +96,7 @@ async fn a_message_received_too_often_moves_to_the_dead_letter_queue_also_across
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_in_flight_is_visible_after_a_restart_and_its_old_receipt_does_nothing() {
+async fn a_restart_makes_messages_in_flight_visible_and_old_receipts_invalid() {
     let folder = folder();
     let process = Process::start(&folder, true).await;
     process.send(["1", "2"].map(|body| Message { group: Some("g".into()), ..message(true, body) })).await;
@@ -140,7 +140,7 @@ async fn a_duplicate_of_a_stored_message_is_dropped_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_buffered_message_is_durable_when_the_queue_is_closed_and_gone_when_it_was_deleted() {
+async fn closing_the_queue_makes_buffered_messages_durable_unless_deleted() {
     let folder = folder();
     let process = Process::start(&folder, false).await;
     for body in ["deleted", "kept"] {

@@ -34,7 +34,7 @@ fn spec(fifo: bool) -> QueueSpec {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_survives_kill_9() {
+async fn acknowledged_sends_and_deletes_survive_kill_9() {
     if let Some(folder) = std::env::var_os(FOLDER) {
         return send_and_delete_until_killed(Path::new(&folder)).await;
     }
@@ -91,7 +91,7 @@ impl Seen {
 
 fn start(folder: &Path) -> Child {
     Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", "queue_survives_kill::what_was_acknowledged_survives_kill_9", "--nocapture"])
+        .args(["--exact", "queue_survives_kill::acknowledged_sends_and_deletes_survive_kill_9", "--nocapture"])
         .env(FOLDER, folder)
         .stdout(Stdio::piped())
         .spawn()

@@ -83,7 +83,7 @@ async fn a_poll_from_a_closed_socket_takes_no_message() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_that_was_returned_belongs_to_its_next_receiver_when_the_socket_closes() {
+async fn a_closing_socket_leaves_a_returned_message_to_its_next_receiver() {
     let parent = Parent::start().await;
     let jobs = queue(&parent.broker).await;
     let (dying, other) = (parent.connect().await, parent.connect().await);

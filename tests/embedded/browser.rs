@@ -110,7 +110,7 @@ fn program(name: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn photos_come_back_with_names_while_workers_appear() {
+async fn the_page_shows_names_boxes_and_the_fleet() {
     let server = Rollcall::start(RollcallOptions::default().enroll(KNOWN)).await;
     let browser = Browser::start(1280, 1000).await;
     browser.client.goto(&server.url("/")).await.expect("the page opens");
@@ -159,7 +159,7 @@ async fn photos_come_back_with_names_while_workers_appear() {
 }
 
 #[tokio::test]
-async fn the_empty_gallery_says_how_to_add_people_and_the_page_adds_and_removes_one() {
+async fn the_page_explains_an_empty_gallery_and_adds_and_removes_people() {
     let server = Rollcall::start(RollcallOptions::default()).await;
     let browser = Browser::start(1280, 1000).await;
     browser.client.goto(&server.url("/")).await.expect("the page opens");
@@ -191,7 +191,7 @@ async fn the_empty_gallery_says_how_to_add_people_and_the_page_adds_and_removes_
 }
 
 #[tokio::test]
-async fn the_page_fits_a_phone_and_says_errors_in_words() {
+async fn the_page_fits_a_phone_and_shows_readable_errors() {
     let server = Rollcall::start(RollcallOptions::default().enroll(KNOWN)).await;
     let browser = Browser::start(500, 900).await;
     browser.client.goto(&server.url("/")).await.expect("the page opens");

@@ -68,7 +68,7 @@ async fn people_are_named_and_strangers_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_uploads_are_refused_in_words_and_the_next_good_one_works() {
+async fn bad_uploads_are_refused_with_a_message_and_the_next_good_one_works() {
     let server = start(&[("ROLLCALL__HTTP__MAX_UPLOAD", "1MiB")]).await;
     let mut cut = photo(MACRON);
     cut.truncate(cut.len() / 2);
@@ -87,7 +87,7 @@ async fn bad_uploads_are_refused_in_words_and_the_next_good_one_works() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_fleet_grows_under_load_within_its_cap_and_goes_away() {
+async fn the_fleet_grows_under_load_within_its_cap_and_shrinks_to_zero() {
     let server = start(&[("ROLLCALL__FLEET__MAX_INSTANCES", "2"), ("ROLLCALL__WORKER__IDLE_STOP", "2s")]).await;
     let uploads = (0..20).map(|i| {
         let (path, label) = [(MACRON, "Emmanuel_Macron"), (ARDERN, "Jacinda_Ardern")][i % 2];

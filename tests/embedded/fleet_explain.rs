@@ -26,7 +26,7 @@ fn run(args: &[&str]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_change_is_explained_and_the_record_decides_the_same_again() {
+async fn every_change_is_explained_and_a_replay_repeats_the_decisions() {
     let options = RollcallOptions::default()
         .env("ROLLCALL__FLEET__MAX_INSTANCES", "1")
         .env("ROLLCALL__FLEET__SWEEP_EVERY", "8s")

@@ -48,7 +48,7 @@ fn signal_all(pids: &[u32], signal: Signal) {
 }
 
 #[tokio::test]
-async fn a_photo_is_answered_with_its_label_alone() {
+async fn the_response_to_a_photo_is_only_its_label() {
     let server = start().await;
     for (path, label) in [(MACRON, "Emmanuel_Macron"), (ARDERN, "Jacinda_Ardern"), (STRANGER, "unknown")] {
         let response = post(&server.url("/"), form(&[("photo.jpg", &photo(path))])).await;
@@ -86,7 +86,7 @@ async fn a_file_is_found_in_any_of_the_fields() {
 }
 
 #[tokio::test]
-async fn several_files_are_answered_in_their_order_and_bad_ones_in_their_place() {
+async fn results_of_several_files_keep_their_order_including_failures() {
     let options = RollcallOptions::default().enroll(KNOWN).env("ROLLCALL__HTTP__REPLY", "stem-label");
     let server = Rollcall::start(options).await;
     let (macron, ardern) = (photo(MACRON), photo(ARDERN));
@@ -158,7 +158,7 @@ async fn a_recognition_has_all_faces_with_their_boxes_and_the_timings() {
 }
 
 #[tokio::test]
-async fn an_accepted_job_is_answered_by_its_id_after_a_crash() {
+async fn the_result_of_an_accepted_job_is_found_by_its_id_after_a_crash() {
     let mut server = start().await;
     let response = submit_async(&server, "photo.jpg", &photo(MACRON)).await;
     assert_eq!(response.status(), 202);
@@ -218,7 +218,7 @@ async fn a_retry_with_the_same_key_is_the_same_job() {
 }
 
 #[tokio::test]
-async fn uploads_with_the_same_name_or_bytes_never_get_each_others_answers() {
+async fn uploads_with_the_same_name_or_bytes_never_get_each_others_results() {
     let server = start().await;
     let people = [(MACRON, "Emmanuel_Macron"), (ARDERN, "Jacinda_Ardern"), (STRANGER, "unknown")];
     let photos: Vec<_> = people.iter().map(|(path, label)| (photo(path), *label)).collect();
@@ -236,7 +236,7 @@ async fn uploads_with_the_same_name_or_bytes_never_get_each_others_answers() {
 }
 
 #[tokio::test]
-async fn a_late_result_is_found_at_its_location_and_an_overloaded_server_sends_retry_after() {
+async fn a_late_result_is_found_at_its_location_and_an_overload_is_503() {
     let options = RollcallOptions::default()
         .enroll(KNOWN)
         .env("ROLLCALL__HTTP__DEADLINE", "2s")

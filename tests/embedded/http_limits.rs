@@ -92,7 +92,7 @@ async fn trickle(server: &Rollcall, bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn too_large_uploads_are_refused_with_the_limit_and_held_by_nobody() {
+async fn oversized_uploads_are_refused_with_the_limit_and_memory_is_bounded() {
     let server = start().await;
     assert_still_works(&server).await;
     let before = peak(&server);
@@ -121,7 +121,7 @@ async fn too_large_uploads_are_refused_with_the_limit_and_held_by_nobody() {
 }
 
 #[tokio::test]
-async fn images_that_cannot_be_recognised_are_refused_by_their_kind() {
+async fn unusable_images_are_refused_with_a_status_per_cause() {
     let server = start().await;
     assert_still_works(&server).await;
     let before = peak(&server);
@@ -150,7 +150,7 @@ async fn images_that_cannot_be_recognised_are_refused_by_their_kind() {
 }
 
 #[tokio::test]
-async fn a_request_without_a_file_is_told_how_to_send_one() {
+async fn the_error_for_a_request_without_a_file_says_how_to_send_one() {
     let server = start().await;
     let empty = Client::new().post(server.url("/")).send().await.expect("a response");
     let missing = post(&server.url("/"), Form::new().text("comment", "hello")).await;
@@ -184,7 +184,7 @@ async fn a_file_name_cannot_leave_its_folder() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_announced_as_too_large_is_refused_before_it_is_sent() {
+async fn a_too_large_content_length_is_refused_before_the_body_is_sent() {
     let server = start().await;
     let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 100000000\r\n\r\n";
     let response = raw(&server, head.as_bytes()).await;
@@ -192,7 +192,7 @@ async fn an_upload_that_is_announced_as_too_large_is_refused_before_it_is_sent()
 }
 
 #[tokio::test]
-async fn slow_senders_are_let_go() {
+async fn slow_uploads_time_out() {
     let server = start().await;
     let slow_body = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n\
                      Content-Length: 100000\r\n\r\n--x\r\n";
@@ -235,7 +235,7 @@ async fn the_server_raises_its_own_limit_of_open_files() {
 }
 
 #[tokio::test]
-async fn a_thousand_idle_connections_keep_nobody_out() {
+async fn a_thousand_idle_connections_do_not_block_new_ones() {
     let server = start().await;
     // That of this process, which holds the other ends.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");

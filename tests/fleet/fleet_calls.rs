@@ -32,7 +32,7 @@ fn reads_of_one_kind_are_50_ms_apart_however_many_events_arrive() {
 }
 
 #[test]
-fn one_read_of_a_kind_is_under_way_and_is_called_again_after_30_s_without_an_answer() {
+fn at_most_one_read_of_a_kind_is_in_flight_and_is_retried_after_30_s() {
     let mut script = Script::new(rules());
     script.answers = false;
     for n in 0..70 {
@@ -60,7 +60,7 @@ fn an_overtaken_description_is_ignored() {
 }
 
 #[test]
-fn launches_are_a_burst_of_five_and_then_two_a_second() {
+fn launches_are_limited_to_a_burst_of_five_and_then_two_per_second() {
     let mut script = Script::new(FleetRules { max_instances: 1000, ..rules() });
     for n in 0..300_u32 {
         script.run_until(1.0 + f64::from(n) * 0.01);
@@ -72,7 +72,7 @@ fn launches_are_a_burst_of_five_and_then_two_a_second() {
 }
 
 #[test]
-fn starts_are_a_burst_of_five_and_then_two_a_second() {
+fn starts_are_limited_to_a_burst_of_five_and_then_two_per_second() {
     let mut script = Script::with(FleetRules { max_instances: 1000, ..rules() }, &[Stopped; 400]);
     for n in 0..300_u32 {
         script.run_until(1.0 + f64::from(n) * 0.01);
@@ -84,7 +84,7 @@ fn starts_are_a_burst_of_five_and_then_two_a_second() {
 }
 
 #[test]
-fn terminations_are_a_burst_of_five_and_then_two_a_second() {
+fn terminations_are_limited_to_a_burst_of_five_and_then_two_per_second() {
     let sweeping = FleetRules { keep_stopped: 0, sweep_every: SECOND / 100, max_instances: 100, ..rules() };
     let mut script = Script::with(sweeping, &[Running; 100]);
     for n in 0..100 {
@@ -96,7 +96,7 @@ fn terminations_are_a_burst_of_five_and_then_two_a_second() {
 }
 
 #[test]
-fn a_start_and_a_termination_are_of_at_most_a_thousand_instances() {
+fn starts_and_terminations_are_limited_to_1000_instances_per_call() {
     let large = FleetRules { max_instances: 5000, keep_stopped: 0, sweep_every: 60 * SECOND, ..rules() };
     let mut script = Script::with(large, &[Stopped; 2500]);
     script.run_until(60.0);
@@ -124,7 +124,7 @@ fn a_start_and_a_termination_are_of_at_most_a_thousand_instances() {
 }
 
 #[test]
-fn instances_that_were_launched_and_never_shown_are_terminated_by_the_thousand() {
+fn orphaned_launches_are_terminated_in_batches_of_1000() {
     let mut script = Script::new(FleetRules { max_instances: 5000, boot_timeout: 60 * SECOND, ..rules() });
     script.jobs(1500);
     let (_, token, count) =
@@ -192,7 +192,7 @@ fn terminations_pause_after_a_failure() {
 }
 
 #[test]
-fn a_launch_without_an_answer_is_called_again_with_the_same_token() {
+fn a_launch_without_an_answer_is_retried_with_the_same_token() {
     let mut script = Script::new(rules());
     script.jobs(2);
     let first = script.now();
@@ -205,7 +205,7 @@ fn a_launch_without_an_answer_is_called_again_with_the_same_token() {
 }
 
 #[test]
-fn a_launch_whose_answer_was_lost_is_called_again_with_the_same_token() {
+fn a_launch_whose_answer_was_lost_is_retried_with_the_same_token() {
     let mut script = Script::new(rules());
     script.jobs(2);
     let token = script.launches()[0].1.to_owned();
@@ -223,7 +223,7 @@ fn a_launch_whose_answer_was_lost_is_called_again_with_the_same_token() {
 }
 
 #[test]
-fn a_start_without_an_answer_or_with_a_lost_one_is_called_again() {
+fn a_start_without_an_answer_or_whose_answer_was_lost_is_retried() {
     let mut script = Script::with(rules(), &[Stopped]);
     script.jobs(1);
     let first = script.starts()[0].0;
@@ -241,7 +241,7 @@ fn a_start_without_an_answer_or_with_a_lost_one_is_called_again() {
 }
 
 #[test]
-fn a_termination_that_does_not_show_is_called_again() {
+fn an_accepted_termination_that_is_not_observed_is_retried() {
     let rules = FleetRules { boot_timeout: 60 * SECOND, describe_lag: 10 * SECOND, ..rules() };
     let mut script = Script::with(rules, &[Stopping]);
     script.run_until(61.0);

@@ -26,7 +26,7 @@ fn shrink(mut plan: Plan, bug: Bug) -> (Plan, String) {
 }
 
 #[test]
-fn generated_histories_keep_every_promise() {
+fn every_invariant_holds_in_generated_histories() {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get()) as u64;
     let failed = std::thread::scope(|scope| {
         let work = |first| {
@@ -46,7 +46,7 @@ fn generated_histories_keep_every_promise() {
 }
 
 #[test]
-fn everything_goes_wrong_in_them_often() {
+fn generated_histories_often_contain_every_fault() {
     let mut seen = BTreeMap::<&str, u64>::new();
     let (mut silent_off, mut scheduled, mut threads) = (0, 0, 0);
     for seed in 0..HISTORIES / 5 {
@@ -91,7 +91,7 @@ fn everything_goes_wrong_in_them_often() {
 }
 
 #[test]
-fn every_bug_put_in_on_purpose_is_caught() {
+fn every_deliberate_bug_is_caught() {
     for (bug, problem) in Bug::ALL {
         let caught = |seed| run(&Plan::new(seed), bug).is_err_and(|found| found.contains(problem));
         assert!((0..2_000).any(caught), "{bug:?} is not caught: {problem}");

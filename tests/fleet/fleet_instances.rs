@@ -12,7 +12,7 @@ use crate::fleet_support::script::{SECOND, Script, rules};
 use InstanceState::{Pending, Running, ShuttingDown, Stopped, Stopping, Terminated};
 
 #[test]
-fn a_pending_instance_counts_as_serving_soon() {
+fn a_pending_instance_counts_as_upcoming_capacity() {
     let mut script = Script::with(rules(), &[Pending, Running]);
     script.jobs(2);
     script.run_for(300.0);
@@ -95,7 +95,7 @@ fn a_worker_that_is_silent_long_after_it_should_have_stopped_is_terminated() {
 }
 
 #[test]
-fn a_silent_worker_is_not_dead_unless_jobs_waited_or_none_was_there_all_the_time() {
+fn a_silent_worker_is_kept_unless_the_queue_stays_backlogged_or_empty() {
     let mut script = Script::with(FleetRules { silent_timeout: Some(60 * SECOND), ..rules() }, &[Running]);
     for _ in 0..20 {
         script.jobs(1);
@@ -129,7 +129,7 @@ fn a_stopping_instance_is_not_awaited_if_warm_boots_take_longer_than_cold_ones()
 }
 
 #[test]
-fn stopped_instances_are_started_before_any_is_launched_the_latest_stopped_first() {
+fn stopped_instances_are_started_latest_first_before_any_launch() {
     let mut script = Script::with(rules(), &[Running, Running, Running]);
     for name in ["i-2", "i-0", "i-1"] {
         script.run_for(5.0);
@@ -189,7 +189,7 @@ fn the_sweep_keeps_the_instances_that_are_needed() {
 }
 
 #[test]
-fn the_sweep_keeps_no_instance_for_what_running_ones_serve() {
+fn the_sweep_keeps_no_instance_for_jobs_that_running_ones_serve() {
     let rules = FleetRules { keep_stopped: 0, sweep_every: 60 * SECOND, max_instances: 5, ..rules() };
     let mut script = Script::with(rules, &[Running, Running, Stopped, Stopped, Stopped]);
     script.depth = Depth { in_flight: 2, ..Depth::default() };
@@ -198,7 +198,7 @@ fn the_sweep_keeps_no_instance_for_what_running_ones_serve() {
 }
 
 #[test]
-fn an_instance_whose_start_failed_three_times_is_swept_though_it_would_be_kept() {
+fn an_instance_is_swept_after_three_failed_starts_despite_keep_stopped() {
     for failures in [2, 3] {
         let rules = FleetRules { sweep_every: 60 * SECOND, max_instances: 1, ..rules() };
         let mut script = Script::with(rules, &[Stopped]);
@@ -222,7 +222,7 @@ fn an_instance_whose_start_failed_three_times_is_swept_though_it_would_be_kept()
 }
 
 #[test]
-fn an_instance_that_ran_again_has_not_failed_to_start() {
+fn a_successful_start_resets_the_count_of_failed_starts() {
     let rules = FleetRules { sweep_every: 60 * SECOND, max_instances: 1, ..rules() };
     let mut script = Script::with(rules, &[Stopped]);
     for n in 1..=6 {
@@ -249,7 +249,7 @@ fn token(script: &Script) -> String {
 }
 
 #[test]
-fn instances_that_shut_down_or_are_terminated_do_not_count() {
+fn instances_shutting_down_or_terminated_do_not_count() {
     let rules = FleetRules { max_instances: 3, ..rules() };
     let mut script = Script::with(rules, &[ShuttingDown, Terminated, Running, Terminated]);
     assert_eq!((script.core.live(), script.core.serving()), (1, 1));
@@ -258,7 +258,7 @@ fn instances_that_shut_down_or_are_terminated_do_not_count() {
 }
 
 #[test]
-fn whatever_lives_or_is_intended_counts_against_the_cap() {
+fn live_and_intended_instances_count_against_the_cap() {
     let rules = FleetRules { max_instances: 6, ..rules() };
     let mut script = Script::with(rules, &[Pending, Stopping, Running, Stopped]);
     script.jobs(20);
@@ -287,7 +287,7 @@ fn a_quota_lowers_the_cap_for_five_minutes() {
 }
 
 #[test]
-fn a_quota_that_others_use_up_leaves_one_try() {
+fn a_quota_exhausted_by_others_leaves_a_cap_of_one() {
     let mut script = Script::new(rules());
     script.jobs(4);
     let first = token(&script);
@@ -327,7 +327,7 @@ fn launches_wait_for_their_cooldown_and_for_that_of_the_sweep() {
 }
 
 #[test]
-fn uploads_that_wait_count_until_a_reading_is_newer_than_the_lag_of_the_counts() {
+fn waiting_uploads_count_until_a_reading_newer_than_the_count_lag() {
     let mut script = Script::with(FleetRules { poll_every: 1000 * SECOND, ..rules() }, &[]);
     script.run_until(10.0);
     script.event(Event::Hint { waiting: 4 });

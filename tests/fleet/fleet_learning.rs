@@ -48,7 +48,7 @@ fn boots(cold: u32, warm: u32) -> Script {
 }
 
 #[test]
-fn boots_are_learned_from_the_request_until_the_instance_runs_each_kind_by_itself() {
+fn boot_times_are_learned_per_kind_from_request_to_running() {
     // The median of one observation and two priors is a prior, or lies between them.
     let learned = boots(60, 5).view().learned;
     assert_eq!((learned.boot_cold, learned.boot_warm), (25 * SECOND, 15 * SECOND), "one boot does not move the plan");
@@ -114,7 +114,7 @@ fn the_service_time_is_learned_from_replies() {
 }
 
 #[test]
-fn deadline_counts_each_instance_on_its_way_and_expects_a_late_one_to_be_late() {
+fn deadline_counts_booting_instances_and_expects_overdue_ones_to_be_late() {
     let deadline = FleetRules { policy: Policy::Deadline, target_latency: 30 * SECOND, ..rules() };
     // 30 jobs within 30 s, on instances that boot in 25 s: the horizon is 40 s, and two instances do 15 jobs each.
     let mut script = Script::new(deadline);
@@ -133,7 +133,7 @@ fn deadline_counts_each_instance_on_its_way_and_expects_a_late_one_to_be_late() 
 }
 
 #[test]
-fn deadline_counts_launches_that_have_not_shown_by_the_time_they_have_taken() {
+fn deadline_counts_unobserved_launches_with_their_remaining_boot_time() {
     let lag = 100 * SECOND;
     let rules = FleetRules { policy: Policy::Deadline, target_latency: 30 * SECOND, describe_lag: lag, ..rules() };
     let mut script = Script::new(rules);
@@ -154,7 +154,7 @@ fn of(script: &Script, kind: Kind) -> Vec<&Decision> {
 }
 
 #[test]
-fn every_launch_start_stop_termination_and_loss_is_explained_with_its_numbers() {
+fn every_change_of_the_fleet_is_explained_with_its_inputs() {
     let explained = FleetRules {
         sweep_every: 200 * SECOND,
         keep_stopped: 0,
@@ -206,7 +206,7 @@ fn every_launch_start_stop_termination_and_loss_is_explained_with_its_numbers() 
 }
 
 #[test]
-fn a_requested_end_is_not_a_loss() {
+fn a_requested_termination_is_not_a_loss() {
     let mut script = Script::with(FleetRules { keep_stopped: 0, sweep_every: 10 * SECOND, ..rules() }, &[Stopped]);
     script.run_until(10.0);
     script.show("i-0", Terminated);
@@ -216,7 +216,7 @@ fn a_requested_end_is_not_a_loss() {
 }
 
 #[test]
-fn the_latest_thousand_decisions_are_kept_or_all() {
+fn the_latest_1000_decisions_are_kept_unless_all_are_requested() {
     for (all, kept) in [(false, 1000), (true, 1200)] {
         let mut script = Script::with(rules(), &[Running]);
         if all {

@@ -97,7 +97,7 @@ proptest! {
     }
 
     #[test]
-    fn backlog_follows_demand_that_lasts_and_otherwise_stays(input in any_input(), rules in any_rules()) {
+    fn backlog_follows_sustained_demand_and_otherwise_keeps_its_target(input in any_input(), rules in any_rules()) {
         let rules = FleetRules { policy: Policy::Backlog, ..rules };
         let want = |demand: u64| demand.div_ceil(rules.jobs_per_instance as u64) as usize;
         let wanted = target(&input, &rules);
@@ -115,7 +115,7 @@ proptest! {
 
     /// Checks by brute force that the work is done in time with so many instances, and not with one fewer.
     #[test]
-    fn deadline_wants_the_fewest_that_finish_in_time(
+    fn deadline_wants_the_fewest_instances_that_finish_in_time(
         demand in 1u64..400,
         running in 0usize..6,
         mut booting in prop::collection::vec(ms(0..20_000), 0..6),
@@ -150,7 +150,7 @@ proptest! {
     }
 
     #[test]
-    fn deadline_takes_the_instances_that_cost_no_more(input in any_input(), rules in any_rules()) {
+    fn deadline_wants_every_instance_that_adds_no_cost(input in any_input(), rules in any_rules()) {
         let rules = FleetRules { policy: Policy::Deadline, billing_minimum: 60 * SECOND, ..rules };
         let service = input.learned.service.max(Duration::from_millis(1));
         let work = service.as_secs_f64() * input.demand as f64 / rules.threads as f64;

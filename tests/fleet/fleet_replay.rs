@@ -56,7 +56,7 @@ fn decided_by(policy: Policy, recording: &Recording) -> Vec<Decision> {
 }
 
 #[test]
-fn the_same_policy_decides_the_same() {
+fn replaying_with_the_same_policy_repeats_the_decisions() {
     let mut decisions = 0;
     for seed in 0..HISTORIES {
         let recordings = recordings(seed);
@@ -75,7 +75,7 @@ fn the_same_policy_decides_the_same() {
 }
 
 #[test]
-fn another_policy_decides_what_it_would_have_decided() {
+fn replaying_with_another_policy_makes_the_decisions_of_that_policy() {
     let mut otherwise = 0;
     for seed in 0..HISTORIES {
         let recordings = recordings(seed);
@@ -113,7 +113,7 @@ fn event_logs_of_earlier_versions_replay() {
 }
 
 #[test]
-fn a_text_that_is_no_event_log_is_refused_with_its_line() {
+fn an_invalid_event_log_is_refused_with_the_line_number() {
     let recordings = recordings(1);
     let log = event_log(&recordings);
     let epochs = recordings.len();

@@ -43,7 +43,7 @@ fn a_launch_holds_capacity_until_it_is_refused() {
 }
 
 #[test]
-fn a_launch_that_was_refused_after_a_lost_answer_holds_capacity_until_it_must_have_shown() {
+fn a_launch_refused_after_a_lost_answer_holds_capacity_while_it_may_exist() {
     for (lag, patience) in [(10, 30.0), (40, 40.0)] {
         let mut script = Script::new(FleetRules { describe_lag: lag * SECOND, ..lagging() });
         script.run_until(50.0);
@@ -64,7 +64,7 @@ fn a_launch_that_was_refused_after_a_lost_answer_holds_capacity_until_it_must_ha
 }
 
 #[test]
-fn an_instance_that_shows_takes_the_place_of_its_launch() {
+fn an_observed_instance_takes_the_place_of_its_launch() {
     let (mut script, token) = launching(lagging());
     script.show_launched("i-1", Pending, &token);
     assert_eq!(script.core.live(), 2, "one shows and one may come");
@@ -77,7 +77,7 @@ fn an_instance_that_shows_takes_the_place_of_its_launch() {
 }
 
 #[test]
-fn a_launch_in_part_leaves_room_for_another() {
+fn a_partial_launch_leaves_room_for_another() {
     let (mut script, token) = launching(lagging());
     script.launched(&token, Ok(&["i-1"]));
     assert_eq!(script.core.live(), 1);
@@ -90,7 +90,7 @@ fn a_launch_in_part_leaves_room_for_another() {
 }
 
 #[test]
-fn orphaned_launches_hold_capacity_and_are_terminated_until_that_is_confirmed() {
+fn orphaned_launches_hold_capacity_until_their_termination_is_confirmed() {
     let (mut script, token) = launching(FleetRules { boot_timeout: 60 * SECOND, ..lagging() });
     script.launched(&token, Ok(&["i-1", "i-2"]));
     let answered = script.now();
@@ -120,7 +120,7 @@ fn orphaned_launches_hold_capacity_and_are_terminated_until_that_is_confirmed() 
 }
 
 #[test]
-fn an_orphaned_launch_that_shows_after_all_is_an_instance() {
+fn an_orphaned_launch_that_is_observed_late_is_adopted() {
     let (mut script, token) = launching(FleetRules { boot_timeout: 60 * SECOND, ..lagging() });
     script.launched(&token, Ok(&["i-1", "i-2"]));
     script.run_for(62.0);
@@ -134,7 +134,7 @@ fn an_orphaned_launch_that_shows_after_all_is_an_instance() {
 }
 
 #[test]
-fn an_instance_that_is_not_shown_any_more_holds_capacity_for_describe_lag() {
+fn an_instance_missing_from_descriptions_holds_capacity_for_describe_lag() {
     let mut script = Script::with(lagging(), &[Running, Running]);
     script.run_until(20.0);
     script.jobs(2);
@@ -153,7 +153,7 @@ fn an_instance_that_is_not_shown_any_more_holds_capacity_for_describe_lag() {
 }
 
 #[test]
-fn an_instance_that_shows_again_is_as_before() {
+fn an_instance_that_reappears_counts_as_before() {
     let mut script = Script::with(lagging(), &[Running, Running]);
     script.run_until(20.0);
     let shown = script.instances.clone();
@@ -182,7 +182,7 @@ fn an_instance_is_swept_when_it_has_been_stopped_for_describe_lag() {
 }
 
 #[test]
-fn an_instance_whose_start_was_given_up_is_swept_only_describe_lag_later() {
+fn an_instance_whose_start_was_given_up_is_swept_only_after_describe_lag() {
     let rules = FleetRules { keep_stopped: 0, sweep_every: SECOND, ..lagging() };
     let mut script = Script::with(rules, &[Running]);
     script.run_until(20.0);
@@ -212,7 +212,7 @@ fn sweep_answered(error: CloudError) -> Script {
 }
 
 #[test]
-fn an_instance_that_may_be_terminated_any_moment_is_not_started() {
+fn an_instance_with_a_pending_termination_is_not_started() {
     let mut script = sweep_answered(no_answer());
     script.run_until(10.4);
     assert_eq!(script.terminations().len(), 1);
@@ -226,14 +226,14 @@ fn an_instance_that_may_be_terminated_any_moment_is_not_started() {
 }
 
 #[test]
-fn an_instance_that_was_surely_not_terminated_is_started() {
+fn an_instance_whose_termination_was_definitely_refused_is_started() {
     let mut script = sweep_answered(CloudError::Throttled);
     script.run_until(15.0);
     assert!(script.starts().len() == 1 && script.launches().is_empty());
 }
 
 #[test]
-fn an_instance_that_somebody_started_while_it_was_to_be_terminated_is_left_alone() {
+fn an_instance_started_despite_a_pending_termination_is_left_alone() {
     let mut script = sweep_answered(no_answer());
     script.show("i-0", Running);
     script.run_until(300.0);
@@ -242,7 +242,7 @@ fn an_instance_that_somebody_started_while_it_was_to_be_terminated_is_left_alone
 }
 
 #[test]
-fn a_dead_worker_stays_to_be_terminated_though_it_runs() {
+fn the_termination_of_a_dead_worker_is_retried_while_its_instance_runs() {
     let rules = FleetRules { silent_timeout: Some(20 * SECOND), ..rules() };
     let mut script = Script::with(rules, &[Running]);
     script.jobs(1);
@@ -255,7 +255,7 @@ fn a_dead_worker_stays_to_be_terminated_though_it_runs() {
 }
 
 #[test]
-fn a_start_that_the_cloud_accepted_has_failed_when_it_had_the_time_to_show_it() {
+fn an_accepted_start_that_is_unobserved_after_describe_lag_has_failed() {
     let mut script = Script::with(lagging(), &[Stopped]);
     script.run_until(20.0);
     script.jobs(1);
@@ -271,7 +271,7 @@ fn a_start_that_the_cloud_accepted_has_failed_when_it_had_the_time_to_show_it() 
 }
 
 #[test]
-fn a_start_that_is_not_accepted_within_boot_timeout_is_given_up_unless_a_call_is_under_way() {
+fn an_unaccepted_start_is_given_up_after_boot_timeout_unless_in_flight() {
     let rules = FleetRules { boot_timeout: 40 * SECOND, describe_lag: Duration::ZERO, ..rules() };
     let mut script = Script::with(rules, &[Stopped]);
     script.jobs(1);
@@ -303,7 +303,7 @@ fn a_start_is_not_given_up_while_the_cloud_does_not_answer() {
 }
 
 #[test]
-fn a_new_controller_starts_at_once_but_launches_and_sweeps_only_when_earlier_requests_must_show() {
+fn new_controllers_start_instances_at_once_but_launch_after_describe_lag() {
     let rules = FleetRules { keep_stopped: 0, sweep_every: SECOND, max_instances: 5, ..lagging() };
     let mut script = Script::new(rules);
     script.show("i-0", Stopped);
@@ -322,7 +322,7 @@ fn a_new_controller_starts_at_once_but_launches_and_sweeps_only_when_earlier_req
 }
 
 #[test]
-fn a_new_controller_sweeps_once_descriptions_must_show_what_earlier_ones_requested() {
+fn a_new_controller_sweeps_only_after_describe_lag() {
     let mut script = Script::new(FleetRules { keep_stopped: 0, sweep_every: SECOND, max_instances: 5, ..lagging() });
     script.show("i-0", Stopped);
     script.run_until(9.99);

@@ -56,7 +56,7 @@ fn effects(run: &Run, healthy: &Run) -> [u64; 4] {
 }
 
 #[test]
-fn each_fault_does_what_is_documented_and_nothing_else() {
+fn each_fault_has_its_documented_effect_and_no_other() {
     let keys = [
         ("fleet.policy", "one-per-job"),
         ("fleet.max_instances", "20"),
@@ -102,7 +102,7 @@ fn a_worker_is_not_stopped_while_it_works_and_all_stop_in_the_end() {
 
 /// Wait and latency follow from the model: no upload is answered before a boot and the time of its job have passed.
 #[test]
-fn the_first_answer_takes_a_boot_and_the_work() {
+fn the_first_answer_takes_a_boot_and_the_service_time() {
     let keys = [("simulate.boot_sigma", "0"), ("simulate.boot_slow_share", "0"), ("simulate.service_sigma", "0")];
     for (warm, boot) in [("0", 25.0), ("1", 15.0)] {
         let settings = settings(None, &[&keys[..], &[("simulate.warm", warm)]].concat());

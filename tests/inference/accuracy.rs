@@ -35,7 +35,7 @@ async fn assert_samples(settings: Settings, id: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rates_are_those_at_the_configured_threshold() {
+async fn rates_are_reported_at_the_configured_threshold() {
     for (threshold, rates) in [(0.99, (Some(0.0), Some(0.0))), (-1.0, (Some(1.0), Some(1.0)))] {
         let Evaluation { report, .. } = evaluated_at(threshold, asset("photos"), settings()).await;
         assert_eq!((report.known_named_right, report.strangers_named), rates, "{threshold}");

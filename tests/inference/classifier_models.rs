@@ -46,7 +46,7 @@ fn the_label_is_the_best_class_and_classes_come_best_first() {
 }
 
 #[test]
-fn a_model_of_one_size_that_gives_probabilities_says_the_same() {
+fn a_fixed_size_model_with_softmax_output_gives_the_same_result() {
     let image = png(&RgbImage::from_pixel(300, 200, Rgb([51, 204, 102])));
     let (logits, _labels) = with_model("mean_colour.onnx", COLOURS);
     let (softmax, _other_labels) = with_model("softmax.onnx", COLOURS);
@@ -59,7 +59,7 @@ fn a_model_of_one_size_that_gives_probabilities_says_the_same() {
 }
 
 #[test]
-fn the_middle_of_the_image_is_what_counts() {
+fn the_central_square_of_the_image_is_classified() {
     // Blue in the central square, red on both sides of it.
     let image =
         RgbImage::from_fn(300, 100, |x, _| if (100..200).contains(&x) { Rgb([0, 0, 255]) } else { Rgb([255, 0, 0]) });
@@ -68,7 +68,7 @@ fn the_middle_of_the_image_is_what_counts() {
 }
 
 #[test]
-fn mean_and_deviation_of_the_settings_are_applied() {
+fn the_configured_mean_and_deviation_are_applied() {
     let (mut settings, _labels) = with_model("mean_colour.onnx", COLOURS);
     settings.recognition.classifier_mean = [0.1, 0.6, 0.3];
     settings.recognition.classifier_std = [0.5, 1.0, 0.25];
@@ -81,7 +81,7 @@ fn mean_and_deviation_of_the_settings_are_applied() {
 }
 
 #[test]
-fn labels_or_models_that_do_not_fit_are_errors_that_say_why() {
+fn mismatched_labels_or_models_are_reported_with_the_cause() {
     for (model, labels, part) in [
         ("mean_colour.onnx", "red\ngreen\n", "has 2 labels, one per line, but the model has 3 classes"),
         ("planar_last.onnx", COLOURS, "not planar RGB"),

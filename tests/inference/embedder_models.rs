@@ -47,7 +47,7 @@ fn embedders_name_their_model() {
 }
 
 #[test]
-fn a_model_of_set_up_is_known_by_its_bytes_under_any_name() {
+fn a_model_installed_by_set_up_is_identified_by_content_under_any_name() {
     let folder = tempfile::tempdir().unwrap();
     for (name, id) in [(FP32, "sface-2021dec"), (INT8, "sface-2021dec-int8")] {
         if name == INT8 && int8_settings().is_none() {
@@ -60,7 +60,7 @@ fn a_model_of_set_up_is_known_by_its_bytes_under_any_name() {
 }
 
 #[test]
-fn a_file_that_computes_wrongly_is_refused_with_what_to_do() {
+fn an_embedder_file_that_computes_wrongly_is_refused_with_a_remedy() {
     for name in [INT8, FP32] {
         let (_folder, file) = broken(name);
         let error = loaded(&with(&file)).unwrap_err();

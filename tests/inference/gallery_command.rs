@@ -83,7 +83,7 @@ fn an_export_is_imported_elsewhere_with_the_same_people() {
 }
 
 #[test]
-fn an_export_is_its_owners_alone() {
+fn an_export_is_readable_only_by_its_owner() {
     let folder = with_people();
     let earlier = folder.file("export.jsonl", &"x".repeat(100_000));
     fs::set_permissions(&earlier, fs::Permissions::from_mode(0o644)).expect("ours");
@@ -131,7 +131,7 @@ fn an_import_that_fails_says_why_and_changes_nothing() {
 }
 
 #[test]
-fn the_command_doctor_names_a_gallery_of_another_model_until_it_is_replaced() {
+fn doctor_reports_a_gallery_of_another_model_until_it_is_replaced() {
     let folder = with_people();
     let findings = || {
         let output = folder.run(&["doctor", "--json"], None);

@@ -85,7 +85,7 @@ async fn a_worker_whose_embedder_does_not_fit_the_gallery_fails_its_jobs() {
 }
 
 #[tokio::test]
-async fn photos_are_enrolled_by_another_model_only_in_the_place_of_everybody() {
+async fn another_model_can_enrol_photos_only_by_replacing_the_whole_gallery() {
     let (settings, other) = (settings(), other_settings());
     let store = of_samples(&settings).await;
     let before = gallery(&store, &settings).load().await.unwrap();
@@ -109,7 +109,7 @@ async fn photos_are_enrolled_by_another_model_only_in_the_place_of_everybody() {
 const OLD_SNAPSHOT: &[u8] = include_bytes!("gallery_without_model.bin");
 
 #[tokio::test]
-async fn a_snapshot_without_a_model_opens_and_has_one_after_the_next_enrolment() {
+async fn a_snapshot_without_a_model_opens_and_adopts_one_on_next_enrolment() {
     let settings = settings();
     let store = Arc::new(MemoryStore::default());
     store.put(&settings.store.state, KEY, OLD_SNAPSHOT.into(), Precondition::Always).await.unwrap();
@@ -155,14 +155,14 @@ async fn assert_named(photos: PathBuf, enrolling: &Settings, recognising: &Setti
 }
 
 #[tokio::test]
-async fn int8_and_fp32_name_people_by_each_others_gallery() {
+async fn int8_and_fp32_can_use_each_others_gallery() {
     let Some(int8) = int8_settings() else { return };
     assert_named(asset("photos"), &settings(), &int8).await;
     assert_named(asset("photos"), &int8, &settings()).await;
 }
 
 #[tokio::test]
-async fn int8_names_people_of_lfw_by_a_gallery_of_fp32() {
+async fn int8_names_people_of_lfw_with_an_fp32_gallery() {
     let (Some(lfw), Some(int8)) = (lfw(), int8_settings()) else { return };
     assert_named(lfw, &settings(), &int8).await;
 }

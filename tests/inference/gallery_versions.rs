@@ -39,7 +39,7 @@ async fn a_gallery_nobody_has_written_is_empty_at_version_0() {
 }
 
 #[tokio::test]
-async fn writers_at_the_same_time_all_have_their_change_in_the_end() {
+async fn concurrent_writers_all_keep_their_changes() {
     let (_, gallery) = gallery();
     let people: Vec<String> = (0..12).map(|n| format!("person {n:02}")).collect();
     let adds = people.iter().enumerate().map(|(n, name)| {
@@ -53,7 +53,7 @@ async fn writers_at_the_same_time_all_have_their_change_in_the_end() {
 }
 
 #[tokio::test]
-async fn the_same_photo_again_writes_nothing() {
+async fn adding_the_same_photo_again_writes_nothing() {
     let (store, gallery) = gallery();
     let first = gallery.add("Ada", vec![embedding(1)], model("m")).await.unwrap();
     let again = gallery.add("Ada", vec![embedding(1).iter().map(|v| v * 3.0).collect()], model("m")).await.unwrap();
@@ -63,7 +63,7 @@ async fn the_same_photo_again_writes_nothing() {
 }
 
 #[tokio::test]
-async fn who_is_removed_is_in_no_later_snapshot() {
+async fn a_removed_person_is_in_no_later_snapshot() {
     let (store, gallery) = gallery();
     gallery.add("Ada", vec![embedding(1)], model("m")).await.unwrap();
     gallery.add("Bob", vec![embedding(2)], model("m")).await.unwrap();
@@ -91,7 +91,7 @@ async fn an_import_is_all_or_nothing() {
 }
 
 #[tokio::test]
-async fn limits_of_the_settings_hold() {
+async fn the_configured_limits_of_the_gallery_are_enforced() {
     let mut settings =
         Settings::from_layers(&Layers::load(None, HashMap::new()).unwrap(), Machine::with_cores(1)).unwrap();
     settings.gallery.max_people = 1;
@@ -116,7 +116,7 @@ async fn a_reader_follows_changes_and_removals() {
 }
 
 #[tokio::test]
-async fn a_reader_that_is_told_of_a_newer_version_has_it_at_once() {
+async fn a_reader_that_requires_a_newer_version_fetches_it_at_once() {
     let (store, gallery) = gallery();
     let cache = Arc::new(GalleryCache::new(gallery.clone()));
     let wanted = gallery.add("Ada", vec![embedding(1)], model("m")).await.unwrap().version;
@@ -130,7 +130,7 @@ async fn a_reader_that_is_told_of_a_newer_version_has_it_at_once() {
 }
 
 #[tokio::test]
-async fn a_version_that_is_not_there_is_asked_for_at_most_every_50_ms() {
+async fn a_missing_version_is_requested_at_most_every_50_ms() {
     let (store, gallery) = gallery();
     let cache = GalleryCache::new(gallery);
     let start = std::time::Instant::now();
@@ -143,7 +143,7 @@ async fn a_version_that_is_not_there_is_asked_for_at_most_every_50_ms() {
 }
 
 #[tokio::test]
-async fn a_gallery_that_is_not_ours_is_an_error_that_names_it() {
+async fn an_unreadable_gallery_is_an_error_that_names_the_object() {
     use rollcall::cloud::{ObjectStore as _, Precondition};
     let (store, gallery) = gallery();
     store.put("state", "gallery/current", "nonsense".into(), Precondition::Always).await.unwrap();

@@ -89,7 +89,7 @@ async fn a_pool_with_one_bad_recogniser_does_not_start() {
 }
 
 #[tokio::test]
-async fn many_more_jobs_than_threads_are_all_answered_each_with_its_own() {
+async fn each_of_many_more_jobs_than_threads_gets_its_own_result() {
     let pool = pool::start(2, Arc::new(Echoes::default())).await.unwrap();
     let texts: Vec<String> = (0..200).map(|n| n.to_string()).collect();
     let results = join_all(texts.iter().map(|text| pool.run(work(text), None))).await;
@@ -108,14 +108,14 @@ async fn a_panic_fails_its_own_job_and_the_thread_goes_on_with_a_new_recogniser(
 }
 
 #[tokio::test]
-async fn a_recogniser_that_cannot_be_rebuilt_is_an_answer_and_not_silence() {
+async fn a_recogniser_that_cannot_be_rebuilt_fails_later_jobs() {
     let pool = pool::start(1, Arc::new(Echoes { allowed: Some(1), ..Echoes::default() })).await.unwrap();
     assert!(pool.run(work("panic"), None).await.outcome.is_err());
     assert_eq!(pool.run(work("after"), None).await.outcome.unwrap_err().kind, FailureKind::Internal);
 }
 
 #[tokio::test]
-async fn a_missing_runtime_or_model_says_what_to_do() {
+async fn the_error_for_a_missing_or_wrong_model_names_the_cause() {
     use rollcall::inference::factory::factory;
     let good = crate::support::settings().recognition;
     let mut settings = good.clone();

@@ -90,7 +90,7 @@ async fn world() -> World {
 }
 
 #[actix::test]
-async fn the_latest_view_is_shown_although_nothing_happens_after_it() {
+async fn the_latest_view_is_published_even_if_no_event_follows() {
     let mut world = world().await;
     for waiting in [3, 4, 5] {
         assert!(world.fleet.sender().tell(DemandHint { waiting }));
@@ -101,7 +101,7 @@ async fn the_latest_view_is_shown_although_nothing_happens_after_it() {
 }
 
 #[actix::test]
-async fn a_change_that_the_cloud_reports_is_described_at_once() {
+async fn a_change_reported_by_the_cloud_triggers_a_description_at_once() {
     let world = world().await;
     let descriptions = || *world.cloud.descriptions.lock().expect("no panic");
     tokio::time::sleep(Duration::from_millis(100)).await; // the next periodic one is due in almost a second

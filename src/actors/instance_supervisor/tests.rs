@@ -176,7 +176,7 @@ fn run(scenario: impl Future<Output = ()> + 'static) -> i32 {
 }
 
 #[test]
-fn a_job_leaves_the_queue_when_it_is_done_and_not_when_it_is_received() {
+fn a_job_leaves_the_queue_only_when_its_result_is_durable() {
     let code = run(async {
         let mut world = World::new().await;
         let (writes, flushes) = (Semaphore::new(0), Semaphore::new(0));
@@ -209,7 +209,7 @@ fn a_job_leaves_the_queue_when_it_is_done_and_not_when_it_is_received() {
 }
 
 #[test]
-fn a_worker_runs_only_so_far_ahead_of_a_slow_store() {
+fn a_worker_runs_ahead_of_a_slow_store_by_a_bounded_number_of_jobs() {
     const JOBS: u64 = 60;
     let code = run(async {
         let mut world = World::new().await;

@@ -160,7 +160,7 @@ async fn run_actors() {
 }
 
 #[actix::test]
-async fn jobs_that_the_final_poll_brings_are_kept_and_not_returned() {
+async fn jobs_from_the_final_poll_are_kept_and_not_returned_to_the_queue() {
     for finish_poll in [true, false] {
         let mut world = world(finish_poll).await;
         world.final_poll();
@@ -189,7 +189,7 @@ async fn a_final_poll_that_is_requested_after_a_job_has_arrived_is_not_made() {
 }
 
 #[actix::test]
-async fn after_an_empty_final_poll_the_queue_is_reported_empty_and_no_further_poll_begins() {
+async fn an_empty_final_poll_reports_an_empty_queue_and_ends_polling() {
     for (finish_poll, polls) in [(true, 1), (false, 2)] {
         let mut world = world(finish_poll).await;
         world.final_poll();
@@ -207,7 +207,7 @@ async fn after_an_empty_final_poll_the_queue_is_reported_empty_and_no_further_po
 }
 
 #[actix::test]
-async fn a_drain_waits_for_the_poll_under_way_of_a_remote_queue_and_returns_what_it_brings() {
+async fn a_drain_awaits_the_poll_of_a_remote_queue_and_returns_its_messages() {
     let mut world = world(true).await;
     world.drain();
     run_actors().await;
@@ -219,7 +219,7 @@ async fn a_drain_waits_for_the_poll_under_way_of_a_remote_queue_and_returns_what
 }
 
 #[actix::test]
-async fn a_drain_drops_the_poll_under_way_of_a_local_queue() {
+async fn a_drain_cancels_the_poll_of_a_local_queue() {
     let mut world = world(false).await;
     world.drain();
     run_actors().await;
@@ -227,7 +227,7 @@ async fn a_drain_drops_the_poll_under_way_of_a_local_queue() {
 }
 
 #[actix::test]
-async fn a_full_batch_of_deletes_does_not_wait_for_more_and_neither_does_one_while_draining() {
+async fn a_batch_of_deletes_is_sent_at_once_when_full_or_draining() {
     let mut world = world_with(true, Duration::from_secs(3600)).await;
     let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"];
     world.queue.answer(&names);

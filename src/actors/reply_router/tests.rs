@@ -98,7 +98,7 @@ async fn a_reply_goes_to_every_request_that_waits_for_its_job() {
 }
 
 #[actix::test]
-async fn a_request_that_has_gone_receives_nothing_and_the_others_do() {
+async fn a_cancelled_request_receives_no_reply_and_the_others_do() {
     let world = World::new();
     let (mut gone, to) = world.waits(1).await;
     let (mut stays, _) = world.waits(1).await;
@@ -109,7 +109,7 @@ async fn a_request_that_has_gone_receives_nothing_and_the_others_do() {
 }
 
 #[actix::test]
-async fn replies_that_nobody_waits_for_and_rubbish_are_deleted() {
+async fn unclaimed_and_malformed_replies_are_deleted() {
     let mut world = World::new();
     tokio::task::yield_now().await;
     world.deliver(&[(7, "i-1", 1.0)]);
@@ -120,7 +120,7 @@ async fn replies_that_nobody_waits_for_and_rubbish_are_deleted() {
 }
 
 #[actix::test]
-async fn the_fleet_hears_of_each_worker_once_per_batch() {
+async fn the_fleet_receives_one_report_per_worker_and_batch() {
     let mut world = World::new();
     tokio::task::yield_now().await;
     world.deliver(&[(1, "i-1", 10.0), (2, "i-2", 5.0), (3, "i-1", 20.0), (4, "i-2", f32::NAN), (5, "i-2", -3.0)]);

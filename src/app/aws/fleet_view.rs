@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_one_node_writes_another_shows_and_a_fleet_at_rest_is_written_once() {
+    async fn views_are_shared_between_nodes_and_written_only_on_change() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = LocalObjects::open(folder.path()).expect("a store");
         let (acts, acting) = watch::channel(view(1, 1));

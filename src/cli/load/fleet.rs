@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_one_row_per_change_and_the_sparkline_follows_the_running_instances() {
+    fn the_table_has_one_row_per_change_and_a_sparkline_of_running_instances() {
         let samples: Vec<_> = [0, 0, 1, 2, 2, 0].iter().enumerate().map(|(i, r)| sample(i as u64 * 200, *r)).collect();
         assert_eq!(changes(&samples).iter().map(|s| s.at_ms).collect::<Vec<_>>(), [0, 400, 600, 1000]);
         let table = table(&samples);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn many_changes_are_thinned_but_for_the_first_and_the_last() {
+    fn many_changes_are_thinned_out_keeping_the_first_and_the_last() {
         let samples: Vec<_> = (0..1000).map(|i| sample(i * 200, (i % 7) as usize)).collect();
         let table = table(&samples);
         assert!(table.contains("24 of 1000 changes"), "{table}");

@@ -100,7 +100,7 @@ fn id() -> JobId {
 }
 
 #[tokio::test]
-async fn an_upload_is_retried_while_the_server_is_busy_with_one_key() {
+async fn an_upload_is_retried_with_the_same_key_while_the_server_is_busy() {
     let server =
         Server::start(&[Response(503, "Retry-After: 0\r\n", ""), Response(503, "Retry-After: 0\r\n", ""), ADA]).await;
     let upload = server.client(false).upload("x.jpg", Bytes::from_static(b"photo")).await;
@@ -144,7 +144,7 @@ async fn other_errors_are_not_retried() {
 }
 
 #[tokio::test]
-async fn a_broken_connection_is_retried_if_that_is_asked_for() {
+async fn a_broken_connection_is_retried_if_requested() {
     let server = Server::start(&[Close, ADA]).await;
     let upload = server.client(true).upload("x.jpg", Bytes::new()).await;
     assert_eq!(upload.outcome.expect("a response").label, "Ada");
@@ -216,7 +216,7 @@ async fn a_stored_job_is_complete() {
 }
 
 #[tokio::test]
-async fn what_is_missing_or_different_is_a_problem() {
+async fn missing_or_different_stored_data_is_reported_as_a_problem() {
     let settings = crate::testing::settings();
     for (input, output, problem) in [
         (None, Some("Ada"), "is missing"),
@@ -288,7 +288,7 @@ async fn a_run_uploads_every_photo_and_compares_its_label() {
 }
 
 #[tokio::test]
-async fn a_run_whose_results_are_not_stored_is_not_good() {
+async fn a_run_whose_results_are_not_stored_counts_as_failed() {
     let other = Response(
         200,
         "Rollcall-Id: 01ARZ3NDEKTSV4RRFFQ69G5FAV\r\n",

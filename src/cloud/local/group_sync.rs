@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn concurrent_callers_share_few_syncs_and_each_gets_one_that_began_later() {
+    async fn concurrent_callers_share_syncs_that_begin_after_their_calls() {
         let folder = tempfile::tempdir().expect("a folder");
         let group = GroupSync::new(folder.path()).expect("opened");
         let each = (0..200).map(|_| async {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_sync_is_the_error_of_every_caller_that_may_have_written_before_it_and_of_no_later_one() {
+    async fn a_failed_sync_is_reported_to_all_earlier_callers_and_to_no_later_one() {
         let tries = AtomicU64::new(0);
         let group = GroupSync::with(move || match tries.fetch_add(1, Ordering::SeqCst) {
             0 => Err(io::Error::other("the disk is gone")),

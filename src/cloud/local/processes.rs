@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instance_is_stopped_or_terminated_by_what_it_did_before_its_process_ended() {
+    fn the_state_before_the_process_exit_decides_stopped_or_terminated() {
         let code = |code: i32| Some(ExitStatus::from_raw(code << 8));
         let signal = |signal: Signal| Some(ExitStatus::from_raw(signal as i32));
         for status in [code(0), code(1), signal(Signal::SIGTERM), None] {

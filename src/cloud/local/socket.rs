@@ -350,7 +350,7 @@ mod tests {
     use crate::cloud::{Compute as _, local::processes::Launcher};
 
     #[tokio::test]
-    async fn nothing_is_answered_before_hello() {
+    async fn every_call_before_hello_is_denied() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("socket");
         let broker = Arc::new(Broker::open(folder.path()).expect("a broker"));

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_appears_whole_and_private_and_replaces_nothing() {
+    fn a_file_is_created_atomically_and_privately_and_never_overwritten() {
         let root = tempfile::tempdir().expect("a folder");
         let path = root.path().join("a/b/photo.jpg");
         create(&path, b"first").expect("created, with its folders");

@@ -120,7 +120,7 @@ async fn a_job_that_was_not_queued_is_not_pending_and_is_queued_by_a_retry() {
 }
 
 #[actix::test]
-async fn a_deadline_promises_no_result_of_a_job_that_is_not_durable() {
+async fn no_result_is_promised_at_the_deadline_if_the_job_is_not_durable() {
     let world = World::new().await;
     let volatile = Arc::new(Volatile(world.requests.clone()));
     let server = server!(state(&world, world.settings.clone(), volatile, world.results.clone()));

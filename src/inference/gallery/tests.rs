@@ -25,7 +25,7 @@ fn one(name: &str, embedding: &[f32]) -> Vec<Person> {
 
 proptest! {
     #[test]
-    fn the_nearest_is_that_of_brute_force(people in people(), mut probe in vector()) {
+    fn the_nearest_person_matches_a_brute_force_search(people in people(), mut probe in vector()) {
         let gallery = add(&Gallery::default(), &people).unwrap().unwrap();
         normalise(&mut probe);
         let cosine = |e: &Vec<f32>| e.iter().zip(&probe).map(|(a, b)| f64::from(a * b)).sum::<f64>();
@@ -117,7 +117,7 @@ fn nobody_is_nearest_in_an_empty_gallery() {
 }
 
 #[test]
-fn a_gallery_is_of_the_model_of_its_first_embedding_until_it_is_empty() {
+fn a_gallery_keeps_the_model_of_its_first_embedding_until_it_is_empty() {
     let with = |gallery: &Gallery, name: &str, model: &str| {
         gallery.with(&one(name, &[1.0, 0.0]), &ModelId::known(model), 9, 9)
     };
@@ -136,7 +136,7 @@ fn a_gallery_is_of_the_model_of_its_first_embedding_until_it_is_empty() {
 }
 
 #[test]
-fn a_photo_that_another_variant_has_embedded_is_the_same_photo() {
+fn a_photo_embedded_by_another_variant_counts_as_the_same_photo() {
     let at = |degrees: f32| [degrees.to_radians().cos(), degrees.to_radians().sin()];
     let gallery = add(&Gallery::default(), &one("ada", &at(0.0))).unwrap().unwrap();
     let unrecorded = Gallery::new(1, gallery.people.clone(), None);
@@ -151,7 +151,7 @@ fn a_photo_that_another_variant_has_embedded_is_the_same_photo() {
 }
 
 #[test]
-fn a_gallery_without_a_recorded_model_fits_any_and_has_that_of_the_next_enrolment() {
+fn a_gallery_without_a_model_adopts_the_model_of_the_next_enrolment() {
     let ada = Person { name: "ada".into(), embeddings: vec![vec![1.0, 0.0]] };
     let gallery = Gallery::new(7, vec![ada], None);
     assert_eq!(gallery.check_model(&model()), Ok(()));

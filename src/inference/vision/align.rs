@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn landmarks_that_coincide_are_no_face() {
+    fn coincident_landmarks_are_rejected() {
         let image = RgbImage::new(10, 10);
         assert_eq!(align(&image, &[[3.0, 3.0]; 5], &mut vec![0.0; 3 * SIDE * SIDE]), None);
         assert_eq!(align(&image, &[[f32::NAN; 2]; 5], &mut vec![0.0; 3 * SIDE * SIDE]), None);

@@ -1,6 +1,6 @@
 //! Decodes images to upright RGB pixels. The format is detected from the content, never from a file's name.
 
-use std::io::Cursor;
+use std::{borrow::Cow, io::Cursor};
 
 use image::{
     DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage,
@@ -10,7 +10,7 @@ use image::{
 
 use super::{
     decode_error::{DecodeError, Fault},
-    jpeg,
+    jpeg, png,
 };
 
 /// The header of an image. Width and height are as stored; the EXIF orientation may swap them.
@@ -26,13 +26,15 @@ pub struct ImageInfo {
 
 /// Memory for a decoded image, in bytes per allowed pixel: enough for 8-bit RGBA. Deeper images may have fewer pixels.
 const BYTES_PER_PIXEL: u64 = 4;
-/// Memory that a decoder may use in addition (colour profiles, compressed text), in bytes.
+/// Pixels on a side: as many as a JPEG can have (ITU-T T.81, B.2.2). A PNG could have 2,147,483,647.
+const MAX_SIDE: u32 = 65_535;
+/// Memory that a decoder may use in addition, in bytes.
 const DECODER_SPARE: u64 = 16 << 20;
 
 /// Checks format and size from the header, and that a JPEG is complete. Decodes no pixels.
 ///
 /// # Errors
-/// `Unsupported` (not JPEG, PNG or WebP), `Damaged`, `TooLarge` (over `max_pixels`).
+/// `Unsupported` (not JPEG, PNG or WebP), `Damaged`, `TooLarge` (over `max_pixels`, or over 65,535 on a side).
 pub fn inspect(bytes: &[u8], max_pixels: u64) -> Result<ImageInfo, DecodeError> {
     let format = sniff(bytes)?;
     if format == ImageFormat::Jpeg {
@@ -40,7 +42,8 @@ pub fn inspect(bytes: &[u8], max_pixels: u64) -> Result<ImageInfo, DecodeError> 
         check_size(width, height, 3, max_pixels)?;
         return Ok(ImageInfo { width, height, format });
     }
-    let (width, height) = open(bytes, format, max_pixels)?.dimensions();
+    let bytes = readable(bytes, format);
+    let (width, height) = open(&bytes, format, max_pixels)?.dimensions();
     Ok(ImageInfo { width, height, format })
 }
 
@@ -50,12 +53,14 @@ pub fn inspect(bytes: &[u8], max_pixels: u64) -> Result<ImageInfo, DecodeError> 
 /// # Errors
 /// Same as [`inspect`], and `Damaged` for pixels that cannot be decoded.
 pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, DecodeError> {
-    let format = inspect(bytes, max_pixels)?.format;
+    let format = sniff(bytes)?;
     if format == ImageFormat::Jpeg {
+        inspect(bytes, max_pixels)?;
         let (image, orientation) = jpeg::decode(bytes, |width, height| check_size(width, height, 3, max_pixels))?;
         return Ok(upright(image, orientation));
     }
-    let mut decoder = open(bytes, format, max_pixels)?;
+    let bytes = readable(bytes, format);
+    let mut decoder = open(&bytes, format, max_pixels)?;
     let orientation = decoder.orientation().map_err(|e| error_of(format, &e))?;
     let image = DynamicImage::from_decoder(decoder).map_err(|e| error_of(format, &e))?;
     Ok(upright(rgb(image), orientation))
@@ -107,6 +112,11 @@ fn sniff(bytes: &[u8]) -> Result<ImageFormat, DecodeError> {
     }
 }
 
+/// Returns the file without what would only take the decoder's time and memory.
+fn readable(bytes: &[u8], format: ImageFormat) -> Cow<'_, [u8]> {
+    if format == ImageFormat::Png { png::without_metadata(bytes) } else { Cow::Borrowed(bytes) }
+}
+
 /// Returns a decoder with limits that has read the header.
 fn open(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> Result<impl ImageDecoder + '_, DecodeError> {
     let mut limits = Limits::no_limits();
@@ -119,9 +129,17 @@ fn open(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> Result<impl Image
     Ok(decoder)
 }
 
-/// Checks the number of pixels. Images with more bytes per pixel than [`BYTES_PER_PIXEL`] may have proportionally
-/// fewer.
+/// Checks the number of pixels, and the sides: images of one pixel's width take memory by the line. Images with more
+/// bytes per pixel than [`BYTES_PER_PIXEL`] may have proportionally fewer.
 fn check_size(width: u32, height: u32, bytes_per_pixel: u8, max_pixels: u64) -> Result<(), DecodeError> {
+    if width.max(height) > MAX_SIDE {
+        return Err(DecodeError::new(
+            Fault::TooLarge,
+            format!(
+                "the image has {width} x {height} pixels; at most {MAX_SIDE} are allowed on a side; send a smaller one"
+            ),
+        ));
+    }
     let pixels = u64::from(width) * u64::from(height);
     let allowed = max_pixels * BYTES_PER_PIXEL / u64::from(bytes_per_pixel).max(BYTES_PER_PIXEL);
     if pixels <= allowed {

@@ -8,6 +8,7 @@ pub mod decode;
 pub mod decode_error;
 mod jpeg;
 pub mod planes;
+mod png;
 pub mod scale;
 pub mod self_test;
 pub mod similarity;

@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_scaled_whatever_was_scaled_before() {
+    fn scaling_a_part_does_not_depend_on_earlier_scaling() {
         let halves = RgbImage::from_fn(40, 30, |x, _| image::Rgb([if x < 20 { 7 } else { 200 }; 3]));
         let mut scaler = Scaler::default();
         scaler.scale(&halves, (9, 9)).expect("pixels");

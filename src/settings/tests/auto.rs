@@ -21,7 +21,7 @@ const CLOUDS_AND_POLICIES: [[(&str, &str); 2]; 4] = [
 const CPUS: [Int8; 4] = [Int8::Avx512Vnni, Int8::AvxVnni, Int8::NoVnni, Int8::NotX86];
 
 #[test]
-fn every_auto_says_what_it_came_to_and_why() {
+fn every_auto_setting_reports_its_resolved_value_and_the_reason() {
     let auto: Vec<Entry> = defaults().entries().filter(|entry| entry.value == "\"auto\"").collect();
     assert!(auto.len() >= 12, "{auto:?}");
     for env in CLOUDS_AND_POLICIES {
@@ -37,7 +37,7 @@ fn every_auto_says_what_it_came_to_and_why() {
 }
 
 #[test]
-fn what_auto_came_to_gives_the_same_settings_when_it_is_set() {
+fn setting_the_resolved_auto_values_gives_the_same_settings() {
     let on_every_cpu = |env| CPUS.map(|int8| (Machine { int8, ..MACHINE }, env));
     for (machine, env) in CLOUDS_AND_POLICIES.into_iter().flat_map(on_every_cpu) {
         let shown = effective(machine, &env);
@@ -156,7 +156,7 @@ fn defaults_are_valid_and_auto_is_local() {
 }
 
 #[test]
-fn auto_keeps_no_more_stopped_instances_than_there_may_be() {
+fn auto_keep_stopped_never_exceeds_max_instances() {
     for (most, kept) in [(1, 1), (4, 4), (5, 5), (6, 5)] {
         let most = most.to_string();
         let env = [("ROLLCALL__CLOUD__KIND", "aws"), ("ROLLCALL__FLEET__MAX_INSTANCES", most.as_str())];

@@ -30,7 +30,7 @@ fn of_wrong_types(default: &ValueKind) -> &'static [&'static str] {
 }
 
 #[test]
-fn every_key_refuses_other_types_and_names_itself_and_its_source() {
+fn every_key_refuses_wrong_types_and_the_error_names_key_and_source() {
     let layers = defaults();
     for Entry { key, .. } in layers.entries() {
         for value in of_wrong_types(&layers.get(&key).kind) {

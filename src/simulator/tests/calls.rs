@@ -57,7 +57,7 @@ fn a_launch_repeated_with_its_token_creates_nothing() {
 }
 
 #[test]
-fn descriptions_and_counts_show_the_past_up_to_their_lag() {
+fn descriptions_and_counts_are_stale_by_up_to_their_lag() {
     let lagging = CloudModel { describe_lag: s(10), count_lag: s(10), ..model() };
     let reads = |at| [(s(at), Action::Describe { generation: at }), (s(at), Action::ReadDepth)];
     let script: Vec<_> = [(s(100), launch(1))].into_iter().chain([99, 105, 111].into_iter().flat_map(reads)).collect();
@@ -97,7 +97,7 @@ fn a_description_has_the_name_the_token_and_the_state() {
 }
 
 #[test]
-fn a_lost_answer_belongs_to_a_change_that_was_made() {
+fn a_call_whose_answer_is_lost_has_taken_effect() {
     let faults = Faults { lost_answers: 1.0, ..model().faults };
     let lossy = CloudModel { warm: 2, faults, ..model() };
     let start = Action::Start { ids: vec![id(0)] };
@@ -119,7 +119,7 @@ fn a_lost_answer_belongs_to_a_change_that_was_made() {
 }
 
 #[test]
-fn without_capacity_a_launch_is_refused_or_filled_in_part_and_a_start_is_refused() {
+fn without_capacity_launches_are_refused_or_partial_and_starts_refused() {
     let faults = Faults { capacity: 1.0, ..model().faults };
     let scarce = CloudModel { warm: 1, faults, ..model() };
     let script = vec![(s(1), launch(3)), (s(2), Action::Start { ids: vec![id(0)] }), (s(3), terminate(0))];
@@ -144,7 +144,7 @@ fn without_capacity_a_launch_is_refused_or_filled_in_part_and_a_start_is_refused
 }
 
 #[test]
-fn the_answer_of_a_throttled_call_says_so_even_if_answers_are_lost() {
+fn throttling_is_reported_even_if_answers_are_lost() {
     let faults = Faults { lost_answers: 1.0, ..model().faults };
     let script = vec![(s(1), Action::Start { ids: vec![id(0)] }); 8];
     let outcome = run(&CloudModel { warm: 1, faults, ..model() }, &trace(60, &[]), script, 1);

@@ -53,7 +53,7 @@ fn a_failed_boot_stays_pending_until_it_is_terminated() {
 }
 
 #[test]
-fn stops_and_shutdowns_take_their_own_medians() {
+fn stops_and_shutdowns_have_their_own_medians() {
     let launches = || vec![(s(0), launch(40))];
     let idle_stop = Some(IdleStop { idle: s(50), billing_minimum: s(0) });
     let outcome = run_with_idle_stop(&model(), idle_stop, &trace(10, &[]), launches(), 1);

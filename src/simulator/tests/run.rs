@@ -19,7 +19,7 @@ fn the_controller_receives_hints_of_waiting_uploads_if_the_model_says_so() {
 }
 
 #[test]
-fn the_controller_is_woken_when_it_asked_for_it_last() {
+fn the_last_requested_wake_up_replaces_earlier_ones() {
     /// Requests a wake-up ten seconds later at each step.
     struct Ticker(Rc<RefCell<Vec<Time>>>);
     impl Controller for Ticker {
@@ -40,7 +40,7 @@ fn the_controller_is_woken_when_it_asked_for_it_last() {
 }
 
 #[test]
-fn a_run_lasts_until_the_trace_is_over_all_is_answered_and_all_instances_are_at_rest() {
+fn a_run_ends_once_trace_and_jobs_are_done_and_instances_at_rest() {
     let idle_stop = Some(IdleStop { idle: s(1), billing_minimum: s(0) });
     let ticks: Vec<_> = (1..100).map(|n| (s(10 * n), Action::ReadDepth)).collect();
     let end = |length, arrivals: &[Time], first: Action| {

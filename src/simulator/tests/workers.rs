@@ -43,7 +43,7 @@ fn jobs_are_spread_over_the_free_workers() {
 }
 
 #[test]
-fn cron_starts_the_workers_at_its_next_multiple() {
+fn cron_starts_workers_at_the_next_multiple_of_its_period() {
     let cron = CloudModel { cron: s(60), ..model() };
     for (launched, starts) in [(0, 60), (34, 60), (36, 120)] {
         let outcome = run(&cron, &trace(10, &[s(0)]), vec![(s(launched), launch(1))], 1);
@@ -58,7 +58,7 @@ fn cron_starts_the_workers_at_its_next_multiple() {
 }
 
 #[test]
-fn an_idle_worker_stops_by_the_rule_and_polls_until_then() {
+fn an_idle_worker_polls_until_the_idle_stop_rule_applies() {
     // Running at 10 s, ready at 25 s: the idle limit of 50 s ends at 75 s, the billed minute at 70 s.
     let stop = |idle_stop| run_with_idle_stop(&model(), Some(idle_stop), &trace(10, &[]), vec![(s(0), launch(1))], 1);
     for (idle, stops, polls) in [(50, 75, 2), (20, 70, 2), (70, 95, 3)] {
@@ -74,7 +74,7 @@ fn an_idle_worker_stops_by_the_rule_and_polls_until_then() {
 }
 
 #[test]
-fn work_begins_the_idle_time_again() {
+fn a_job_restarts_the_idle_time() {
     let arrivals = [s(0), s(60), s(100)];
     let outcome = run_with_idle_stop(&model(), Some(IDLE_STOP), &trace(100, &arrivals), vec![(s(0), launch(1))], 1);
     let stopping = outcome.first(|sample| sample.stopping == 1).as_secs_f64();
@@ -85,7 +85,7 @@ fn work_begins_the_idle_time_again() {
 }
 
 #[test]
-fn a_job_that_arrives_while_the_worker_stops_waits_for_another_one() {
+fn a_job_that_arrives_while_the_worker_stops_waits_for_another_worker() {
     let script = vec![(s(0), launch(1)), (s(90), Action::Launch { token: "second".to_owned(), count: 1 })];
     let outcome = run_with_idle_stop(&model(), Some(IDLE_STOP), &trace(100, &[s(80)]), script, 1);
     let start = outcome.starts()[0].as_secs_f64();

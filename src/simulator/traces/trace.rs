@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_a_header_comments_and_arrivals_in_any_order() {
+    fn a_trace_file_may_have_a_header_comments_and_unordered_arrivals() {
         let s = Time::from_secs;
         let trace = of_file("time, service\n90,2.5\n\n# a comment\n91\n0 , 7\n").expect("a trace");
         let [first, second, third] = &trace.arrivals[..] else { panic!("{trace:?}") };
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_within_the_limits() {
+    fn a_trace_file_beyond_the_limits_is_refused() {
         let most = of_file(&"1\n".repeat(MAX_ARRIVALS)).expect("as many as are allowed");
         assert_eq!(most.arrivals.len(), MAX_ARRIVALS);
         for (text, problem) in [

@@ -42,7 +42,7 @@ async fn do_next(world: &World, runner: &JobRunner) -> CloudResult<()> {
 }
 
 #[tokio::test]
-async fn a_job_is_replied_to_and_kept() {
+async fn a_reply_is_sent_before_the_result_is_stored() {
     let world = World::new().await;
     let runner = runner(&world).await;
     assert_eq!(runner.service_time().get(), None);
@@ -87,7 +87,7 @@ async fn a_panic_of_the_handler_fails_only_its_own_job() {
 }
 
 #[tokio::test]
-async fn nothing_is_kept_of_a_kind_that_is_discarded() {
+async fn nothing_is_stored_for_a_job_kind_whose_results_are_discarded() {
     let world = World::new().await;
     let runner = runner(&world).await;
     for (id, text) in [(1, "x"), (2, "bad")] {
@@ -100,7 +100,7 @@ async fn nothing_is_kept_of_a_kind_that_is_discarded() {
 }
 
 #[tokio::test]
-async fn a_payload_that_is_gone_is_an_answer_and_not_silence() {
+async fn a_missing_payload_fails_the_job_with_a_reply() {
     let world = World::new().await;
     let runner = runner(&world).await;
     let payload = Payload::Stored { bucket: world.settings.store.input.clone(), key: "gone".into() };
@@ -120,7 +120,7 @@ async fn a_job_cannot_send_its_reply_to_another_queue() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_no_job_is_dropped() {
+async fn a_message_that_is_not_a_job_is_dropped() {
     let world = World::new().await;
     let runner = runner(&world).await;
     let message = Message { body: "rubbish".into(), group: Some("g".into()), ..Message::default() };
@@ -129,7 +129,7 @@ async fn a_message_that_is_no_job_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_job_on_its_last_receive_leaves_a_failure_behind_before_it_is_begun() {
+async fn a_failure_is_stored_before_a_job_begins_on_its_last_receive() {
     let world = World::new().await;
     let runner = runner(&world).await;
     world.send(&world.job(1, "x")).await;

@@ -79,7 +79,7 @@ fn is_conflict(results: &[Result<(), CloudError>]) -> bool {
     matches!(results, [Err(CloudError::Conflict(_))])
 }
 
-pub async fn a_launch_makes_instances_that_start_to_run(world: &World) {
+pub async fn launched_instances_become_running(world: &World) {
     let token = token();
     let ids = world.compute.launch(&token, 2).await.expect("launched");
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 2, "{ids:?}");
@@ -93,7 +93,7 @@ pub async fn a_launch_makes_instances_that_start_to_run(world: &World) {
     assert_eq!(names.len(), 2, "each has its own name: {names:?}");
 }
 
-pub async fn the_same_token_again_makes_nothing_new(world: &World) {
+pub async fn a_launch_with_the_same_token_is_idempotent(world: &World) {
     let token = token();
     let sorted = |ids: Vec<InstanceId>| ids.into_iter().collect::<BTreeSet<_>>();
     let launch = async || sorted(world.compute.launch(&token, 2).await.expect("launched"));
@@ -106,7 +106,7 @@ pub async fn the_same_token_again_makes_nothing_new(world: &World) {
     assert_eq!(world.compute.describe().await.expect("described").len(), 2);
 }
 
-pub async fn a_stopped_instance_starts_again_as_itself(world: &World) {
+pub async fn a_stopped_instance_keeps_its_identity_when_started(world: &World) {
     let id = world.instance(InstanceState::Stopped).await;
     let before = world.find(&id).await.expect("there");
     all_ok(world.compute.start(std::slice::from_ref(&id)).await);
@@ -180,9 +180,9 @@ pub async fn another_clusters_instances_are_not_seen(world: &World) {
 macro_rules! compute_contract {
     ($how:ident, $adapter:ident, $world:path) => {
         $crate::contract_tests! { $how, compute, $adapter, $world,
-            a_launch_makes_instances_that_start_to_run
-            the_same_token_again_makes_nothing_new
-            a_stopped_instance_starts_again_as_itself
+            launched_instances_become_running
+            a_launch_with_the_same_token_is_idempotent
+            a_stopped_instance_keeps_its_identity_when_started
             starting_and_terminating_are_idempotent
             an_instance_can_be_terminated_in_any_state
             a_terminated_instance_does_not_start

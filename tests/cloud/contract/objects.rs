@@ -86,7 +86,7 @@ pub async fn put_if_match_replaces_only_that_version(world: &World) {
     world.put("k", b"third", Precondition::Match(second)).await.expect("the returned version is the present one");
 }
 
-pub async fn one_of_racing_writers_wins(world: &World) {
+pub async fn exactly_one_of_the_racing_writers_wins(world: &World) {
     let base = world.write("match", b"base").await;
     for (key, when) in [("absent", Precondition::Absent), ("match", Precondition::Match(base))] {
         let racers = (0..16).map(|n: usize| {
@@ -102,7 +102,7 @@ pub async fn one_of_racing_writers_wins(world: &World) {
     }
 }
 
-pub async fn buffered_objects_are_seen_at_once_and_may_be_made_durable(world: &World) {
+pub async fn buffered_objects_are_readable_at_once_and_durable_after_a_flush(world: &World) {
     let buffered = |key: String, bytes: &'static str| NewObject {
         bucket: world.bucket.clone(),
         key,
@@ -123,7 +123,7 @@ pub async fn buffered_objects_are_seen_at_once_and_may_be_made_durable(world: &W
     assert!(matches!(wrong, Err(CloudError::Invalid(_))), "{wrong:?}");
 }
 
-pub async fn a_buffered_put_keeps_its_condition(world: &World) {
+pub async fn a_buffered_put_respects_its_precondition(world: &World) {
     let put = async |bytes: &'static str, when| {
         let object = NewObject { bucket: world.bucket.clone(), key: "k".into(), bytes: bytes.into(), when };
         world.store().put_buffered(vec![object]).await
@@ -181,7 +181,7 @@ pub async fn a_listing_has_every_key_with_the_prefix_in_order(world: &World) {
     assert_eq!(list("nothing/").await, [""; 0]);
 }
 
-pub async fn a_listing_has_more_than_a_page(world: &World) {
+pub async fn a_listing_spans_more_than_one_page(world: &World) {
     let keys: Vec<String> = (0..1100).map(|n| format!("many/{n:04}")).collect();
     stream::iter(&keys).for_each_concurrent(32, |key| async { drop(world.write(key, b"").await) }).await;
     let listed = world.store().list(&world.bucket, "many/").await.expect("a listing");
@@ -200,7 +200,7 @@ pub async fn a_deleted_object_is_gone_and_deleting_nothing_is_fine(world: &World
     world.store().delete(&world.bucket, "never/there").await.expect("nothing to do");
 }
 
-pub async fn names_that_people_give_files_are_keys(world: &World) {
+pub async fn user_file_names_are_valid_keys(world: &World) {
     for key in [
         "with space.jpg",
         "plus+and&amp=?#%41.jpg",
@@ -242,15 +242,15 @@ macro_rules! object_store_contract {
             a_later_put_replaces_the_object_and_its_version
             put_if_absent_writes_once
             put_if_match_replaces_only_that_version
-            one_of_racing_writers_wins
-            buffered_objects_are_seen_at_once_and_may_be_made_durable
-            a_buffered_put_keeps_its_condition
+            exactly_one_of_the_racing_writers_wins
+            buffered_objects_are_readable_at_once_and_durable_after_a_flush
+            a_buffered_put_respects_its_precondition
             only_a_changed_object_is_fetched_again
             a_reader_sees_a_whole_object
             a_listing_has_every_key_with_the_prefix_in_order
-            a_listing_has_more_than_a_page
+            a_listing_spans_more_than_one_page
             a_deleted_object_is_gone_and_deleting_nothing_is_fine
-            names_that_people_give_files_are_keys
+            user_file_names_are_valid_keys
             keys_that_are_not_relative_paths_are_refused
         }
     };

@@ -137,21 +137,21 @@ async fn depth_becomes(queue: &dyn Queue, expected: Depth) {
 macro_rules! queue_contract {
     ($how:ident, $adapter:ident, $world:path) => {
         $crate::contract_tests! { $how, queue, $adapter, $world,
-            a_message_comes_as_it_was_sent
+            a_message_is_delivered_unchanged
             each_entry_of_a_batch_has_its_own_result
             empty_batches_have_no_results
-            messages_in_a_batch_may_be_large_together
-            a_received_message_is_hidden_until_its_visibility_runs_out
+            a_batch_may_exceed_the_size_limit_of_one_call
+            a_received_message_is_hidden_for_its_visibility_timeout
             an_extended_message_stays_hidden
             a_message_extended_to_zero_is_visible_at_once
-            a_deleted_message_never_comes_again
+            a_deleted_message_is_never_delivered_again
             deleting_twice_is_fine
             a_receipt_of_an_earlier_delivery_neither_deletes_nor_extends
             text_that_is_not_a_receipt_is_refused
             a_message_received_too_often_goes_to_the_dead_letter_queue
-            a_long_poll_wakes_when_a_message_comes
+            a_long_poll_returns_when_a_message_arrives
             a_cancelled_long_poll_loses_nothing
-            a_delayed_message_comes_later
+            a_delayed_message_is_delivered_after_its_delay
             depth_counts_messages_by_state
             a_group_is_delivered_in_order_and_one_at_a_time
             a_returned_message_is_still_the_first_of_its_group
@@ -159,8 +159,8 @@ macro_rules! queue_contract {
             a_delete_wakes_a_receiver_that_waits_for_the_group
             a_duplicate_is_accepted_and_dropped
             a_buffered_message_is_a_message_like_any_other
-            racing_receivers_never_have_the_same_message
-            creating_again_is_the_same_queue_and_other_settings_are_refused
+            racing_receivers_never_receive_the_same_message
+            creating_a_queue_again_opens_it_and_refuses_other_settings
             a_queue_that_was_never_created_is_not_found
             calls_beyond_the_limits_are_refused
         }

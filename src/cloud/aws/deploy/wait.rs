@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn polling_survives_retryable_errors_and_ends_with_a_value_the_timeout_or_another_error() {
+    async fn polling_retries_retryable_errors_and_ends_on_value_timeout_or_error() {
         let mut polls = 0;
         let found = until(LONGEST_PAUSE, async || {
             polls += 1;

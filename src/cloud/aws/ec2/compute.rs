@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_names_continue_after_the_highest_in_use() {
+    fn instance_numbers_continue_after_the_highest_in_use() {
         let compute = compute();
         for name in ["worker-7", "worker-3", "other-9", "worker-x"] {
             compute.observe_name(name);

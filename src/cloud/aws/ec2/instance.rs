@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_runs_once_it_was_tagged_ready_at_or_after_its_launch() {
+    fn an_instance_is_running_once_tagged_ready_at_or_after_its_launch() {
         let state = |ready: Option<&str>| {
             let running = ec2(InstanceStateName::Running);
             let running = match ready {

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_asks_for_at_most_the_count_in_its_pool_and_tags_what_it_launches() {
+    fn a_request_launches_up_to_count_tagged_instances_in_its_pool() {
         let options = Ec2Options { cluster: "c".into(), user_data: Some("#!/bin/sh".into()), ..Ec2Options::default() };
         let call = build(&options, false);
         let input = call.as_input();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_is_named_by_id_or_name_and_decides_about_shutdown() {
+    fn a_template_is_given_by_id_or_name_and_sets_the_shutdown_behaviour() {
         let with = |template: Option<&str>| {
             let launch = Launching { launch_template: template.map(str::to_owned), ..Launching::default() };
             build(&Ec2Options { launch, ..Ec2Options::default() }, false)

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_keep_the_order_and_the_limits_of_a_call() {
+    fn batches_preserve_order_and_respect_the_limits_of_a_call() {
         let message = |bytes: usize| Message { body: vec![0; bytes].into(), ..Message::default() };
         let sizes = |lengths: &[usize]| -> Vec<Vec<usize>> {
             let batches = batches(lengths.iter().map(|n| message(*n)).collect());

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffered_message_is_written_later_whatever_is_committed_meanwhile() {
+    fn a_buffered_message_waits_for_its_own_linger_despite_other_commits() {
         let (mut pending, start) = (Pending::default(), any_time());
         pending.put(1, put(start, BUFFERED_LINGER));
         pending.put(2, put(start, LINGER));
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_deleted_before_it_was_written_never_is_and_both_callers_are_answered() {
+    fn a_delete_before_the_commit_cancels_the_write_and_both_calls_succeed() {
         let (mut pending, now) = (Pending::default(), any_time());
         let (sender, mut sent) = oneshot::channel();
         let (deleter, mut deleted) = oneshot::channel();
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_of_an_unwritten_message_is_written_with_it_and_one_of_a_deleted_message_is_not() {
+    fn a_receive_count_is_written_with_its_message_or_dropped_on_delete() {
         let (mut pending, now) = (Pending::default(), any_time());
         pending.put(1, put(now, LINGER));
         pending.count_receives(key(1), 2, now);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_takes_buffered_messages_in_commits_of_bounded_size_and_is_answered_with_the_last() {
+    fn a_flush_commits_in_bounded_batches_and_completes_with_the_last() {
         let (mut pending, now) = (Pending::default(), any_time());
         for seq in 0..100 {
             pending.put(seq, put(now, BUFFERED_LINGER));
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_takes_what_is_not_due() {
+    fn closing_commits_messages_that_are_not_yet_due() {
         let (mut pending, now) = (Pending::default(), any_time());
         pending.put(1, put(now, BUFFERED_LINGER));
         pending.close();
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sender_of_a_message_that_moves_unwritten_is_answered_with_its_copy() {
+    fn a_send_completes_with_the_copy_if_its_message_moves_before_the_commit() {
         let (mut pending, now) = (Pending::default(), any_time());
         let (sender, mut sent) = oneshot::channel();
         pending.put(1, Put { answer: Some(sender), ..put(now, LINGER) });

@@ -6,7 +6,7 @@ use rollcall::cloud::{CloudError, Message, QueueSpec};
 
 use super::{World, grouped, one, plain, send};
 
-pub async fn creating_again_is_the_same_queue_and_other_settings_are_refused(world: &World) {
+pub async fn creating_a_queue_again_opens_it_and_refuses_other_settings(world: &World) {
     let spec = world.spec(false);
     let queue = world.create(spec.clone()).await;
     send(&*queue, [plain("kept")]).await;

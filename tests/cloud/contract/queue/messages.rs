@@ -8,7 +8,7 @@ use rollcall::cloud::{CloudError, Depth, Message};
 
 use super::{World, alone, delete, depth_becomes, drain, grouped, one, plain, send, text};
 
-pub async fn a_message_comes_as_it_was_sent(world: &World) {
+pub async fn a_message_is_delivered_unchanged(world: &World) {
     let queue = world.standard().await;
     let every_byte: Vec<u8> = (0..=255).collect();
     let bodies = [b"plain".to_vec(), "<&>\"' Ω 🙂\n\ttabs".into(), every_byte, vec![0; 250_000]];
@@ -46,7 +46,7 @@ pub async fn empty_batches_have_no_results(world: &World) {
     assert_eq!(queue.extend(vec![]).await, []);
 }
 
-pub async fn messages_in_a_batch_may_be_large_together(world: &World) {
+pub async fn a_batch_may_exceed_the_size_limit_of_one_call(world: &World) {
     let queue = world.standard().await;
     let body = "x".repeat(300_000);
     send(&*queue, (0..8).map(|_| plain(&body))).await; // 2.4 MB: more than one call to SQS accepts
@@ -71,7 +71,7 @@ pub async fn a_buffered_message_is_a_message_like_any_other(world: &World) {
     assert!(matches!(refused[..], [Err(CloudError::Invalid(_))]), "{refused:?}");
 }
 
-pub async fn racing_receivers_never_have_the_same_message(world: &World) {
+pub async fn racing_receivers_never_receive_the_same_message(world: &World) {
     for fifo in [false, true] {
         let queue = world.create(world.spec(fifo)).await;
         send(&*queue, (0..100).map(|n| alone(fifo, &n.to_string()))).await;

@@ -6,7 +6,7 @@ use rollcall::cloud::Message;
 
 use super::{LONG, World, delete, nothing, one, plain, send};
 
-pub async fn a_long_poll_wakes_when_a_message_comes(world: &World) {
+pub async fn a_long_poll_returns_when_a_message_arrives(world: &World) {
     let queue = world.standard().await;
     let waiting = tokio::spawn({
         let queue = queue.clone();
@@ -35,7 +35,7 @@ pub async fn a_cancelled_long_poll_loses_nothing(world: &World) {
     }
 }
 
-pub async fn a_delayed_message_comes_later(world: &World) {
+pub async fn a_delayed_message_is_delivered_after_its_delay(world: &World) {
     let queue = world.standard().await;
     let delay = 2 * world.tick;
     send(&*queue, [Message { delay, ..plain("later") }, plain("now")]).await;

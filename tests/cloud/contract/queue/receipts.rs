@@ -6,7 +6,7 @@ use rollcall::cloud::{CloudError, Depth, QueueSpec, Receipt};
 
 use super::{World, alone, delete, depth_becomes, grouped, nothing, one, plain, send};
 
-pub async fn a_received_message_is_hidden_until_its_visibility_runs_out(world: &World) {
+pub async fn a_received_message_is_hidden_for_its_visibility_timeout(world: &World) {
     let queue = world.short_visibility(false).await;
     send(&*queue, [plain("again")]).await;
     let first = one(&*queue).await;
@@ -35,7 +35,7 @@ pub async fn a_message_extended_to_zero_is_visible_at_once(world: &World) {
     assert_eq!(one(&*queue).await.receives, 2);
 }
 
-pub async fn a_deleted_message_never_comes_again(world: &World) {
+pub async fn a_deleted_message_is_never_delivered_again(world: &World) {
     let queue = world.short_visibility(false).await;
     send(&*queue, [plain("once")]).await;
     let delivery = one(&*queue).await;
