@@ -26,12 +26,17 @@ async fn a_job_that_kills_every_worker_ends_as_a_dead_letter_with_a_failed_resul
     let options = RollcallOptions::default()
         .env("ROLLCALL__QUEUE__MAX_RECEIVES", "2")
         .env("ROLLCALL__FLEET__MAX_INSTANCES", "1")
+        .env("ROLLCALL__FLEET__POLL_EVERY", "100ms")
         .env("ROLLCALL__WORKER__IDLE_STOP", "60s");
     let mut server = Rollcall::start(options.enroll(KNOWN)).await;
     let warm = post(&server.url("/"), form(&[("warm.png", &faceless(64, 64))])).await;
     assert_eq!(warm.status(), 200);
+    // The fleet shows the depth that it read last: within a second it has read the queue several times.
+    let mut empty_for = 0;
     wait_until("the first job has left the queue", TIMEOUT, async || {
-        server.fleet().await["demand"] == 0 // a hint holds for some seconds, so the queue has been read since
+        let depth = &server.fleet().await["depth"];
+        empty_for = if depth["visible"] == 0 && depth["in_flight"] == 0 { empty_for + 1 } else { 0 };
+        empty_for == 20
     })
     .await;
 

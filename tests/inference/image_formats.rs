@@ -185,7 +185,7 @@ fn a_colour_profile_takes_no_memory() {
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = memory("VmRSS");
     assert!(decode(&png, MAX_PIXELS).is_ok(), "the profile is not used");
-    let peak = memory("VmHWM") - before;
+    let peak = memory("VmHWM").saturating_sub(before); // the kernel counts each in batches
     assert!(peak < 8 << 20, "{peak} bytes for 64 pixels");
 }
 
