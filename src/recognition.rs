@@ -1,4 +1,4 @@
-//! The recognition of an image: the first kind of job, and the types that inference, HTTP and the command line share.
+//! Image recognition: its two kinds of job, and the types that inference, HTTP and the command line share.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,16 +19,16 @@ const INT8: &str = "-int8";
 /// Longest id of a model, in characters.
 const MAX_ID: usize = 64;
 
-/// Identifies the model that made an embedding: 1 to 64 of a-z A-Z 0-9 . _ -
+/// Identifies the model that computed an embedding: 1 to 64 of the characters a-z A-Z 0-9 . _ -
 ///
-/// Embeddings can be compared if their models are of one family, which is a model with its int8 variant:
-/// `sface-2021dec` and `sface-2021dec-int8`.
+/// Embeddings can be compared if their models belong to the same family, that is, a model and its int8
+/// variant: `sface-2021dec` and `sface-2021dec-int8`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ModelId(String);
 
 impl ModelId {
-    /// Creates an id that is valid, because it is a constant or a checksum of this program.
+    /// Creates an id from trusted text: a constant of this program, or the checksum of a model's file.
     pub(crate) fn known(id: &str) -> Self {
         debug_assert!(is_id(id), "{id:?}");
         Self(id.to_owned())
@@ -62,7 +62,7 @@ impl TryFrom<String> for ModelId {
         if is_id(&id) {
             return Ok(Self(id));
         }
-        Err(format!("{id:?} is not the id of a model: 1 to {MAX_ID} of a-z A-Z 0-9 . _ -"))
+        Err(format!("{id:?} is not a valid id of a model: 1 to {MAX_ID} of the characters a-z A-Z 0-9 . _ -"))
     }
 }
 
@@ -77,7 +77,8 @@ fn is_id(text: &str) -> bool {
     (1..=MAX_ID).contains(&text.len()) && text.chars().all(allowed)
 }
 
-/// Returns the model of embeddings that will be stored together, which is the first one; `None` if there are none.
+/// Checks that embeddings of all these models can be stored together, and returns the first model; `None` if there are
+/// none.
 ///
 /// # Errors
 /// The models cannot be compared; the message names two of them.
@@ -87,8 +88,8 @@ pub fn common_model<'a>(models: impl IntoIterator<Item = &'a ModelId>) -> Result
     match models.find(|model| !model.is_comparable_to(first)) {
         None => Ok(Some(first.clone())),
         Some(other) => Err(format!(
-            "the embeddings come from different models, {first} and {other}, and cannot be compared: use one embedder \
-             (recognition.embedder) on every machine"
+            "the embeddings come from different models, {first} and {other}, and cannot be compared: use the same \
+             embedder (recognition.embedder) on every machine"
         )),
     }
 }
@@ -104,7 +105,8 @@ pub struct Face {
     pub score: f32,
     /// The person, or `unknown`.
     pub name: String,
-    /// Cosine similarity to the nearest photo in the gallery, -1 to 1; `None` if the gallery is empty.
+    /// Cosine similarity to the nearest photo in the gallery, -1 to 1; `None` if the gallery is empty, and in
+    /// replies to [`EMBED`].
     pub similarity: Option<f32>,
     /// Unit length; only in replies to [`EMBED`].
     pub embedding: Option<Vec<f32>>,
@@ -122,11 +124,11 @@ pub struct Class {
 /// Everything recognised in one image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recognition {
-    /// The name of the largest face, `unknown`, `no face`, or the first class of a classifier.
+    /// The name of the largest face, `unknown`, `no face`, or a classifier's most probable class.
     pub label: String,
     /// Largest first.
     pub faces: Vec<Face>,
-    /// A classifier's best classes, best first.
+    /// A classifier's top classes, most probable first.
     pub classes: Vec<Class>,
     /// Width of the upright image, in pixels.
     pub width: u32,
@@ -134,7 +136,8 @@ pub struct Recognition {
     pub height: u32,
     /// Version of the gallery that named the faces.
     pub gallery_version: u64,
-    /// The model of the embeddings; `None` from a classifier, and in results of releases that did not record it.
+    /// The model of the embeddings; `None` from a classifier, and in results written by releases that did not
+    /// record it.
     pub model: Option<ModelId>,
     /// How long each step took.
     pub timings: Timings,
@@ -171,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_id_is_a_single_word() {
+    fn a_model_id_with_other_characters_or_of_wrong_length_is_rejected() {
         for bad in ["", "a b", "a/b", "é", &"x".repeat(65)] {
             assert!(ModelId::try_from(bad.to_owned()).is_err(), "{bad:?}");
         }

@@ -268,6 +268,6 @@ mod tests {
             error.contains("line 2: the embedding comes from the model other, but those above come from m"),
             "{error}"
         );
-        assert!(error.contains("line 3: \"not an id\" is not the id of a model"), "{error}");
+        assert!(error.contains("line 3: \"not an id\" is not a valid id of a model"), "{error}");
     }
 }

@@ -15,13 +15,13 @@ use rollcall::cloud::{
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
-const TIME: Duration = Duration::from_secs(30);
+const LEASE_DURATION: Duration = Duration::from_secs(30);
 
-/// Creates `n` processes' leases on one object.
+/// Creates `n` handles of one lease, each of its own process.
 fn leases(n: usize) -> (TempDir, Arc<LocalObjects>, Vec<Lease>) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = Arc::new(LocalObjects::open(folder.path()).expect("a store"));
-    let lease = |n| Lease::new(store.clone(), "state", "controller", &format!("node {n}"), TIME);
+    let lease = |n| Lease::new(store.clone(), "state", "controller", &format!("node {n}"), LEASE_DURATION);
     let leases = (0..n).map(lease).collect();
     (folder, store, leases)
 }
@@ -32,9 +32,9 @@ async fn only_one_of_several_contenders_acquires_the_lease() {
     let contenders: Vec<_> = leases.iter().map(|lease| Box::pin(lease.acquire())).collect();
     let (mut held, _, others) = select_all(contenders).await;
     tokio::select! {
-        () = held.lost() => panic!("it renews for as long as it lives"),
-        _ = select_all(others) => panic!("two act"),
-        () = sleep(20 * TIME) => {}
+        () = held.lost() => panic!("a live holder does not lose its lease"),
+        _ = select_all(others) => panic!("two contenders hold the lease"),
+        () = sleep(20 * LEASE_DURATION) => {}
     }
 }
 
@@ -46,14 +46,14 @@ async fn when_the_holder_dies_another_takes_over_in_time_with_a_higher_epoch() {
         let lease = leases[1].clone();
         async move { lease.acquire().await }
     });
-    assert!(timeout(5 * TIME, held.lost()).await.is_err(), "it renews for as long as it lives");
+    assert!(timeout(5 * LEASE_DURATION, held.lost()).await.is_err(), "a live holder does not lose its lease");
     assert!(!other.is_finished());
     let epoch = held.epoch();
     drop(held);
-    let died = Instant::now(); // of the paused clock
+    let died = Instant::now(); // on tokio's paused clock
     let held = other.await.expect("no panic");
     assert_eq!(held.epoch(), epoch + 1);
-    assert!(died.elapsed() <= TIME * 4 / 3, "{:?}", died.elapsed());
+    assert!(died.elapsed() <= LEASE_DURATION * 4 / 3, "{:?}", died.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -64,124 +64,126 @@ async fn a_released_lease_is_taken_without_waiting_for_its_expiry() {
         let lease = leases[1].clone();
         async move { lease.acquire().await }
     });
-    sleep(TIME / 2).await;
+    sleep(LEASE_DURATION / 2).await;
     let epoch = held.epoch();
     held.release().await;
     let released = Instant::now();
     assert_eq!(other.await.expect("no panic").epoch(), epoch + 1);
-    assert!(released.elapsed() <= TIME / 3, "{:?}", released.elapsed());
+    assert!(released.elapsed() <= LEASE_DURATION / 3, "{:?}", released.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_holder_notices_that_its_lease_was_taken() {
+async fn a_holder_stops_when_the_lease_object_is_overwritten() {
     let (_folder, store, leases) = leases(1);
     let mut held = leases[0].acquire().await;
-    store.put("state", "controller", "taken by force".into(), Precondition::Always).await.expect("written");
-    timeout(TIME, held.lost()).await.expect("it notices at its next renewal");
+    store.put("state", "controller", "not a lease".into(), Precondition::Always).await.expect("written");
+    timeout(LEASE_DURATION / 2, held.lost()).await.expect("the holder notices at its next renewal");
 }
 
 /// How calls to the store behave.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Calls {
-    Work,
+enum Behaviour {
+    Succeed,
     /// They return an error at once.
     Fail,
     /// They never return.
     Hang,
     /// They are carried out, but return an error.
-    LoseAnswers,
+    LoseResponses,
 }
 
-/// The connection of one process to the store.
-struct Connection {
+/// The store as one process reaches it, with faults.
+struct FaultyStore {
     store: Arc<LocalObjects>,
-    calls: Mutex<Calls>,
+    behaviour: Mutex<Behaviour>,
     /// When the last write that succeeded began.
     written: Mutex<Instant>,
     /// The tags of all versions that were written.
     versions: Mutex<HashSet<String>>,
 }
 
-impl Connection {
+impl FaultyStore {
     fn new(store: Arc<LocalObjects>) -> Arc<Self> {
         Arc::new(Self {
             store,
-            calls: Mutex::new(Calls::Work),
+            behaviour: Mutex::new(Behaviour::Succeed),
             written: Mutex::new(Instant::now()),
             versions: Mutex::default(),
         })
     }
 
-    fn calls(&self, calls: Calls) {
-        *self.calls.lock().expect("no panic") = calls;
+    fn set(&self, behaviour: Behaviour) {
+        *self.behaviour.lock().expect("no panic") = behaviour;
     }
 
-    async fn call(&self) -> CloudResult<()> {
-        let calls = *self.calls.lock().expect("no panic");
-        match calls {
-            Calls::Work | Calls::LoseAnswers => Ok(()),
-            Calls::Fail => Err(CloudError::Unavailable("no network".into())),
-            Calls::Hang => pending().await,
+    async fn before_call(&self) -> CloudResult<()> {
+        let behaviour = *self.behaviour.lock().expect("no panic");
+        match behaviour {
+            Behaviour::Succeed | Behaviour::LoseResponses => Ok(()),
+            Behaviour::Fail => Err(CloudError::Unavailable("no network".into())),
+            Behaviour::Hang => pending().await,
         }
     }
 }
 
 #[async_trait]
-impl ObjectStore for Connection {
+impl ObjectStore for FaultyStore {
     async fn put(&self, bucket: &str, key: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag> {
-        self.call().await?;
+        self.before_call().await?;
         let began = Instant::now();
         let etag = self.store.put(bucket, key, bytes, when).await?;
         assert!(self.versions.lock().expect("no panic").insert(etag.0.clone()), "a standby would see no change");
         *self.written.lock().expect("no panic") = began;
-        match *self.calls.lock().expect("no panic") {
-            Calls::LoseAnswers => Err(CloudError::Unavailable("the answer was lost".into())),
+        match *self.behaviour.lock().expect("no panic") {
+            Behaviour::LoseResponses => Err(CloudError::Unavailable("the response was lost".into())),
             _ => Ok(etag),
         }
     }
 
     async fn get(&self, bucket: &str, key: &str) -> CloudResult<Object> {
-        self.call().await?;
+        self.before_call().await?;
         self.store.get(bucket, key).await
     }
 
     async fn get_if_changed(&self, bucket: &str, key: &str, etag: &ETag) -> CloudResult<Option<Object>> {
-        self.call().await?;
+        self.before_call().await?;
         self.store.get_if_changed(bucket, key, etag).await
     }
 
     async fn list(&self, bucket: &str, prefix: &str) -> CloudResult<Vec<ObjectInfo>> {
-        self.call().await?;
+        self.before_call().await?;
         self.store.list(bucket, prefix).await
     }
 
     async fn delete(&self, bucket: &str, key: &str) -> CloudResult<()> {
-        self.call().await?;
+        self.before_call().await?;
         self.store.delete(bucket, key).await
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_holder_that_cannot_reach_the_store_gives_up_before_another_may_act() {
-    for calls in [Calls::Fail, Calls::Hang] {
+    for behaviour in [Behaviour::Fail, Behaviour::Hang] {
         let (_folder, store, leases) = leases(1);
-        let connection = Connection::new(store);
-        let mut held = Lease::new(connection.clone(), "state", "controller", "cut off", TIME).acquire().await;
+        let faulty = FaultyStore::new(store);
+        let mut held = Lease::new(faulty.clone(), "state", "controller", "cut off", LEASE_DURATION).acquire().await;
         let epoch = held.epoch();
         let other = tokio::spawn({
             let lease = leases[0].clone();
             async move { (lease.acquire().await.epoch(), Instant::now()) }
         });
-        assert!(timeout(2 * TIME, held.lost()).await.is_err(), "{calls:?}: it renews while it can");
-        connection.calls(calls);
-        timeout(2 * TIME, held.lost()).await.unwrap_or_else(|_| panic!("{calls:?}: the holder never gives up"));
+        assert!(timeout(2 * LEASE_DURATION, held.lost()).await.is_err(), "{behaviour:?}: it renews while it can");
+        faulty.set(behaviour);
+        timeout(2 * LEASE_DURATION, held.lost())
+            .await
+            .unwrap_or_else(|_| panic!("{behaviour:?}: the holder never gives up"));
 
         let gave_up = Instant::now();
-        let renewed = *connection.written.lock().expect("no panic");
-        assert!(gave_up < renewed + TIME, "{calls:?}: {:?} after its last renewal", gave_up - renewed);
-        assert!(!other.is_finished(), "{calls:?}: the other must wait");
-        let (next_epoch, taken) = timeout(2 * TIME, other).await.expect("it takes over").expect("no panic");
-        assert!(taken >= renewed + TIME, "{calls:?}: {:?} after the last renewal", taken - renewed);
+        let renewed = *faulty.written.lock().expect("no panic");
+        assert!(gave_up < renewed + LEASE_DURATION, "{behaviour:?}: {:?} after its last renewal", gave_up - renewed);
+        assert!(!other.is_finished(), "{behaviour:?}: the other must wait");
+        let (next_epoch, taken) = timeout(2 * LEASE_DURATION, other).await.expect("it takes over").expect("no panic");
+        assert!(taken >= renewed + LEASE_DURATION, "{behaviour:?}: {:?} after the last renewal", taken - renewed);
         assert_eq!(next_epoch, epoch + 1);
     }
 }
@@ -189,43 +191,43 @@ async fn a_holder_that_cannot_reach_the_store_gives_up_before_another_may_act() 
 #[tokio::test(start_paused = true)]
 async fn a_holder_keeps_the_lease_through_a_short_outage() {
     let (_folder, store, leases) = leases(1);
-    let connection = Connection::new(store);
-    let mut held = Lease::new(connection.clone(), "state", "controller", "node", TIME).acquire().await;
+    let faulty = FaultyStore::new(store);
+    let mut held = Lease::new(faulty.clone(), "state", "controller", "node", LEASE_DURATION).acquire().await;
     let other = tokio::spawn({
         let lease = leases[0].clone();
         async move { lease.acquire().await }
     });
     for _ in 0..5 {
-        connection.calls(Calls::Fail);
-        assert!(timeout(TIME / 3, held.lost()).await.is_err(), "it tries again");
-        connection.calls(Calls::Work);
-        assert!(timeout(TIME, held.lost()).await.is_err(), "it has renewed in time");
+        faulty.set(Behaviour::Fail);
+        assert!(timeout(LEASE_DURATION / 3, held.lost()).await.is_err(), "the holder retries");
+        faulty.set(Behaviour::Succeed);
+        assert!(timeout(LEASE_DURATION, held.lost()).await.is_err(), "it has renewed in time");
     }
     assert!(!other.is_finished());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_cancelled_or_with_a_lost_response_is_recognised_as_ours() {
+async fn a_renewal_that_was_cancelled_or_lost_its_response_is_recognised() {
     let (_folder, store, leases) = leases(1);
-    let connection = Connection::new(store);
-    let mut held = Lease::new(connection.clone(), "state", "controller", "node", TIME).acquire().await;
+    let faulty = FaultyStore::new(store);
+    let mut held = Lease::new(faulty.clone(), "state", "controller", "node", LEASE_DURATION).acquire().await;
     let epoch = held.epoch();
     let other = tokio::spawn({
         let lease = leases[0].clone();
         async move { lease.acquire().await.epoch() }
     });
     for _ in 0..5 {
-        connection.calls(Calls::LoseAnswers);
-        assert!(timeout(TIME / 3, held.lost()).await.is_err(), "the versions that it finds are its own");
-        connection.calls(Calls::Work);
-        assert!(timeout(TIME, held.lost()).await.is_err(), "it goes on");
+        faulty.set(Behaviour::LoseResponses);
+        assert!(timeout(LEASE_DURATION / 3, held.lost()).await.is_err(), "the versions that it finds are its own");
+        faulty.set(Behaviour::Succeed);
+        assert!(timeout(LEASE_DURATION, held.lost()).await.is_err(), "the holder continues");
     }
-    connection.calls(Calls::LoseAnswers);
-    assert!(timeout(TIME * 2 / 5, held.lost()).await.is_err(), "one more renewal without an answer");
-    connection.calls(Calls::Work);
+    faulty.set(Behaviour::LoseResponses);
+    assert!(timeout(LEASE_DURATION * 2 / 5, held.lost()).await.is_err(), "one more renewal without a response");
+    faulty.set(Behaviour::Succeed);
     assert!(!other.is_finished());
     held.release().await;
-    let next = timeout(TIME / 3, other).await.expect("the release goes through").expect("no panic");
+    let next = timeout(LEASE_DURATION / 3, other).await.expect("the release goes through").expect("no panic");
     assert_eq!(next, epoch + 1);
 }
 
@@ -236,13 +238,13 @@ async fn epochs_only_rise() {
     for (n, lease) in leases.iter().cycle().take(9).enumerate() {
         if n == 5 {
             store.delete("state", "controller").await.expect("deleted");
-            while rollcall::clock::now_ms() <= last {} // the epochs so far rose faster than the clock
+            while rollcall::clock::now_ms() <= last {} // a new object's first epoch is the clock's time
         }
         let held = lease.acquire().await;
-        assert!(held.epoch() > last, "also after its object was deleted");
+        assert!(held.epoch() > last, "epochs increase, even after the object is deleted");
         last = held.epoch();
         held.release().await;
     }
-    let racers = join_all(leases.iter().map(|lease| timeout(TIME / 10, lease.acquire()))).await;
+    let racers = join_all(leases.iter().map(|lease| timeout(LEASE_DURATION / 10, lease.acquire()))).await;
     assert_eq!(racers.into_iter().flatten().count(), 1);
 }

@@ -64,11 +64,11 @@ impl World {
 
     /// Registers a request that waits for the reply to job `id`.
     async fn waits(&self, id: u128) -> (mpsc::Receiver<String>, Recipient<Routed>) {
-        let (tell, heard) = mpsc::channel(8);
+        let (tell, received) = mpsc::channel(8);
         let to = Recorder(tell).start().recipient();
         tokio::task::yield_now().await; // the guardian starts the router
         self.router.sender().ask(Register { id: JobId(id), to: to.clone() }).await.expect("registered");
-        (heard, to)
+        (received, to)
     }
 
     fn deliver(&self, replies: &[(u128, &str, f32)]) {

@@ -15,7 +15,8 @@ fn jobs(within: Duration, service: Duration, threads: u64) -> u64 {
 /// finishes `jobs(H, r) = c · floor((H − r) / s)` jobs within the horizon `H`.
 ///
 /// `target` is the smallest number of instances, taken in the order running, booting (soonest first), stopped, new,
-/// whose jobs reach `D`.
+/// whose jobs reach `D`. If the stopped ones are not enough, they too are counted with the cold boot, so that the target
+/// may be a few instances too high.
 ///
 /// The horizon is `L`, unless instances that must be started boot too slowly for that. They then get half of `L`, or
 /// the time of one job, to work: `H = max(L, boot + max(L/2, s))`, with the warm boot if stopped instances are enough
