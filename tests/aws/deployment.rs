@@ -135,9 +135,10 @@ async fn rollcall_accepts_what_the_template_makes() {
     let mut of_web = web_variables(&ec2, web.instance_id().expect("an id")).await;
     let template = of_web.remove("ROLLCALL__AWS__LAUNCH_TEMPLATE").expect("what it launches");
     let launched = launch_template(&ec2, &template).await;
-    let types = of_web.remove("ROLLCALL__AWS__INSTANCE_TYPES").expect("the types of the workers");
-    assert_eq!(launched.instance_type().map(InstanceType::as_str), types.split(',').next());
-    assert_eq!(of_web.remove("ROLLCALL__AWS__SUBNETS").as_deref(), Some(""), "any of the default VPC");
+    assert_eq!(launched.instance_type().map(InstanceType::as_str), Some("c7i.large"));
+    for key in ["ROLLCALL__AWS__INSTANCE_TYPES", "ROLLCALL__AWS__SUBNETS"] {
+        assert_eq!(of_web.get(key), None, "left to the settings of the image");
+    }
     assert_eq!(launched.image_id(), web.image_id());
 
     // Without an instance profile a machine has no credentials.
