@@ -1,4 +1,5 @@
-//! `rollcall aws bake`: the image is complete, and whatever happens, nothing else is left behind.
+//! `rollcall aws bake`: the image is complete; nothing else is left behind, even after an error or an interruption; and
+//! `rollcall aws down` finds what a killed bake leaves.
 
 use std::{collections::BTreeSet, process::Stdio, time::Duration};
 
@@ -13,7 +14,7 @@ use nix::{
 };
 use rollcall_testing::wait_until;
 
-const BASE: [&str; 4] = ["aws", "bake", "--base", "ami-12345678"];
+const BAKE_ARGS: [&str; 4] = ["aws", "bake", "--base", "ami-12345678"];
 /// Longest wait for anything that is expected to happen.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -23,15 +24,15 @@ const OTHERS: [(&str, &str); 3] =
     [("rollcall:cluster", "rollcall"), ("rollcall:bake", "rollcall"), ("rollcall:bake", "other")];
 
 fn bake<'a>(program: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    [&BASE[..], &["--program", program], more].concat()
+    [&BAKE_ARGS[..], &["--program", program], more].concat()
 }
 
 /// Checks that the account contains what it contained before and nothing else.
-async fn nothing_is_left(account: &Account, before: &BTreeSet<String>) {
+async fn assert_unchanged(account: &Account, before: &BTreeSet<String>) {
     assert_eq!(account.changes(before).await, Changes::default());
 }
 
-async fn images(account: &Account) -> usize {
+async fn image_count(account: &Account) -> usize {
     let images = account.ec2().await.describe_images().owners("self").send().await.expect("a list");
     images.images().len()
 }
@@ -85,8 +86,8 @@ async fn an_image_contains_all_that_machines_need_and_belongs_to_the_cluster() {
     s3.create_bucket().bucket(bucket).send().await.expect("a bucket");
     s3.put_object().bucket(bucket).key("third/package.tar.gz").send().await.expect("an object");
     assert_ne!(account.run(&bake(&program, &[])).done().trim(), id);
-    assert_eq!(images(&account).await, 2);
-    let objects = s3.list_objects_v2().bucket(bucket).send().await.expect("the bucket is left to the third");
+    assert_eq!(image_count(&account).await, 2);
+    let objects = s3.list_objects_v2().bucket(bucket).send().await.expect("the bucket is kept for the third bake");
     let keys: Vec<_> = objects.contents().iter().filter_map(|object| object.key()).collect();
     assert_eq!(keys, ["third/package.tar.gz"]);
 }
@@ -102,8 +103,8 @@ async fn a_program_that_fails_on_the_builder_is_reported_with_its_log() {
     let program = program(folder.path(), "echo 'libc.so.6: version GLIBC_2.99 not found' >&2; exit 1");
     let why = account.run(&bake(&program, &[])).failed();
     assert!(why.contains("the installation on the builder failed") && why.contains("GLIBC_2.99 not found"), "{why}");
-    nothing_is_left(&account, &before).await;
-    assert_eq!(images(&account).await, 0);
+    assert_unchanged(&account, &before).await;
+    assert_eq!(image_count(&account).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,17 +116,17 @@ async fn a_builder_that_does_not_report_fails_the_bake_with_its_output() {
     let why = account.run(&bake(&slow, &["--timeout", "1s"])).failed();
     assert!(why.contains("no report from the builder") && why.contains("route to the internet"), "{why}");
     assert!(why.contains("console output"), "{why}");
-    nothing_is_left(&account, &before).await;
+    assert_unchanged(&account, &before).await;
 
-    let quick = program(folder.path(), "touch \"$MACHINE/off\"; sleep 1000");
-    let why = account.run(&bake(&quick, &[])).failed();
+    let shuts_down = program(folder.path(), "touch \"$MACHINE/off\"; sleep 1000");
+    let why = account.run(&bake(&shuts_down, &[])).failed();
     assert!(why.contains("has not reported"), "{why}");
-    nothing_is_left(&account, &before).await;
-    assert_eq!(images(&account).await, 0);
+    assert_unchanged(&account, &before).await;
+    assert_eq!(image_count(&account).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_launch_is_reported_and_leaves_nothing_behind() {
+async fn a_refused_launch_or_a_missing_program_is_reported_and_leaves_nothing_behind() {
     let account = Account::start(&[]).await;
     let before = account.inventory().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -134,11 +135,11 @@ async fn a_refused_launch_is_reported_and_leaves_nothing_behind() {
     account.ec2.post_control("/faults", faults).await;
     let why = account.run(&bake(&program, &[])).failed();
     assert!(why.contains("UnauthorizedOperation") && why.contains("permissions of your credentials"), "{why}");
-    nothing_is_left(&account, &before).await;
+    assert_unchanged(&account, &before).await;
 
     let why = account.run(&bake("/nowhere", &[])).failed();
     assert!(why.contains("/nowhere"), "{why}");
-    nothing_is_left(&account, &before).await;
+    assert_unchanged(&account, &before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,11 +153,11 @@ async fn an_interrupted_bake_cleans_up() {
         command.expect("the program starts")
     };
     let interrupt = async |command: std::process::Child| {
-        kill(Pid::from_raw(command.id() as i32), Signal::SIGINT).expect("it is ours");
-        let why = command_output(command.wait_with_output().expect("it ends")).failed();
+        kill(Pid::from_raw(command.id() as i32), Signal::SIGINT).expect("the process is our child");
+        let why = command_output(command.wait_with_output().expect("the bake ends")).failed();
         assert!(why.contains("interrupted"), "{why}");
-        nothing_is_left(&account, &before).await;
-        assert_eq!(images(&account).await, 0);
+        assert_unchanged(&account, &before).await;
+        assert_eq!(image_count(&account).await, 0);
     };
     let command = start(&program);
     wait_until("there is a builder", TIMEOUT, async || account.states().await == ["running"]).await;
@@ -165,7 +166,7 @@ async fn an_interrupted_bake_cleans_up() {
     // The same while the image is being created.
     account.ec2.post_control("/delays", serde_json::json!({ "image": 1000 })).await;
     let command = start(&account::program(folder.path(), "exit 0"));
-    wait_until("there is an image", TIMEOUT, async || images(&account).await == 1).await;
+    wait_until("there is an image", TIMEOUT, async || image_count(&account).await == 1).await;
     interrupt(command).await;
 }
 
@@ -178,14 +179,14 @@ async fn down_finds_the_leftovers_of_a_killed_bake() {
     let command = account.command(&bake(&program, &[])).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let mut command = command.expect("the program starts");
     wait_until("there is a builder", TIMEOUT, async || account.states().await == ["running"]).await;
-    command.kill().expect("it is ours");
-    command.wait().expect("it is ours");
+    command.kill().expect("the process is our child");
+    command.wait().expect("the process is our child");
     let left = account.run(&["aws", "down"]).done();
-    assert!(left.contains("bucket rollcall-bake-000000000000 with 1 objects"), "{left}");
+    assert!(left.contains("bucket rollcall-bake-000000000000 with 1 object,"), "{left}");
     let rules =
         account.s3().await.get_bucket_lifecycle_configuration().bucket("rollcall-bake-000000000000").send().await;
     let days = rules.expect("rules").rules()[0].expiration().and_then(|expiration| expiration.days());
-    assert_eq!(days, Some(1), "it goes by itself");
+    assert_eq!(days, Some(1), "S3 deletes the objects after a day");
     assert_eq!(account.run(&["aws", "down", "--delete-data"]).done(), "nothing is left: the cluster costs nothing\n");
-    nothing_is_left(&account, &before).await;
+    assert_unchanged(&account, &before).await;
 }

@@ -98,7 +98,7 @@ async fn each_web_node_has_its_own_reply_queue_which_is_deleted_with_it() {
     let cluster = Cluster::start(&[("ROLLCALL__FLEET__MAX_INSTANCES", "2"), ("ROLLCALL__FLEET__LEASE", "3s")]).await;
     cluster.enroll(KNOWN);
     cluster.node_calls.clear();
-    let speakers = async || {
+    let reply_queues = async || {
         let list = cluster.sqs().await.list_queues().queue_name_prefix("rollcall-speaker-").send().await;
         list.expect("a list").queue_urls.unwrap_or_default()
     };
@@ -109,13 +109,14 @@ async fn each_web_node_has_its_own_reply_queue_which_is_deleted_with_it() {
     })
     .await;
     let living = cluster.node("web").await;
-    let [of_living]: [String; 1] = speakers().await.try_into().expect("one queue");
+    let [of_living]: [String; 1] = reply_queues().await.try_into().expect("one queue");
     cluster.node("web").await.kill9();
-    let earlier = speakers().await;
+    let earlier = reply_queues().await;
     let of_killed = earlier.iter().find(|queue| **queue != of_living).expect("a killed node leaves its queue");
 
     let ending = cluster.node("web").await;
-    let of_ending = speakers().await.into_iter().find(|queue| !earlier.contains(queue)).expect("a queue of its own");
+    let of_ending =
+        reply_queues().await.into_iter().find(|queue| !earlier.contains(queue)).expect("a queue of its own");
     tokio::join!(upload(&living, 12), upload(&ending, 20));
     // A node counts every reply that it receives.
     for (node, uploads) in [(&living, 12), (&ending, 20)] {
@@ -124,19 +125,19 @@ async fn each_web_node_has_its_own_reply_queue_which_is_deleted_with_it() {
         assert_eq!(received, Some(uploads.to_string().as_str()), "replies to its own uploads and no others");
     }
     ending.end();
-    let left = speakers().await;
+    let left = reply_queues().await;
     assert!(!left.contains(&of_ending), "its reply queue went with it: {left:?}");
     assert!(left.contains(&of_living), "and no other: {left:?}");
 
     wait_until("the controller deletes the queue of the killed node", TIMEOUT, async || {
-        !speakers().await.contains(of_killed)
+        !reply_queues().await.contains(of_killed)
     })
     .await;
-    assert_eq!(speakers().await, [of_living.as_str()], "a node that lives keeps its queue");
+    assert_eq!(reply_queues().await, [of_living.as_str()], "a node that lives keeps its queue");
     upload(&living, 2).await;
-    assert_eq!(speakers().await, [of_living.as_str()], "it still has its queue");
+    assert_eq!(reply_queues().await, [of_living.as_str()], "it still has its queue");
     living.end();
-    assert!(speakers().await.is_empty());
+    assert!(reply_queues().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -99,7 +99,7 @@ fn arrivals_and_service_times_come_from_a_file() {
 fn runs_are_compared_side_by_side() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let a = written(dir.path(), "a.toml", "[fleet]\npolicy = \"deadline\"\n[simulate]\nboot_cold = \"100s\"\n");
-    let b = written(dir.path(), "b<&>.toml", "[fleet]\npolicy = \"report\"\n");
+    let b = written(dir.path(), "b<&>.toml", "[fleet]\npolicy = \"one-per-job\"\n");
     let page = dir.path().join("page.html");
     let page_path = page.to_str().expect("a path of text");
     let args = ["--trace", "report-10", "--compare", &a, &b, "--html", page_path];

@@ -36,7 +36,7 @@ class Allowed(NamedTuple):
 
 # What follows the name of a type, but not the first word of a sentence.
 TYPE = r"\b(?=[ ]*(?:[{(,;>)=]|::|$))"
-UNIT = "command|file|folder|image|instance|job|key|label|line|person|photo|role|row|thread|worker"
+UNIT = "codegen unit|command|crate|file|folder|image|instance|job|key|label|line|person|photo|role|row|thread|worker"
 QUEUES = r"docs/|src/(actors|cloud|worker)/|tests/(aws|cloud)/"
 
 TERMS = [
@@ -67,7 +67,7 @@ TERMS = [
     Term(r"\bWard\b|\bIrreplaceable\b", "Supervised", "struct Ward;"),
     Term(r"\birreplaceable\b", "fail_fast", "irreplaceable: bool"),
     Term(r"\b(the|a) (listener|speaker)\b|\b(listener|speaker) queue", "request queue, reply queue", "the speaker queue"),
-    Term(r"(?<![\w.-])speaker(?![\w-])", "replies", "let speaker = queue;", r".*\.rs$"),
+    Term(r"(?<![\w.-])speakers?(?![\w-])", "replies", "let speaker = queue;", r".*\.rs$"),
     Term(r"\bPolicy::Report\b|\bpolicy( |=| = )[`\"]?report\b", "one-per-job", "--policy report"),
     Term(r"\bthere\.rs\b|\bShelves\b", "commands.rs, StoreProbe", "struct Shelves;"),
     Term(r"\bluck\b", "dispatch_rng", "let luck = 1;"),

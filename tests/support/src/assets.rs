@@ -1,10 +1,13 @@
-//! What `make setup-test` installs.
+//! Finds the files that `make setup` and `make setup-test` install in `.assets`.
 
 use std::path::{Path, PathBuf};
 
 /// Returns the folder of the package under test.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::parent).expect("tests/support is in it")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .and_then(Path::parent)
+        .expect("tests/support is two levels below the root")
 }
 
 /// Returns the path of something that `make setup-test` installs.
@@ -19,7 +22,7 @@ pub fn sample_photos() -> Vec<PathBuf> {
     photos_below(asset("photos"))
 }
 
-/// Returns the paths of the photos in a folder and those below it.
+/// Returns the paths of the `.jpg` files in a folder and its subfolders, sorted.
 pub fn photos_below(folder: PathBuf) -> Vec<PathBuf> {
     let mut photos = Vec::new();
     let mut folders = vec![folder];

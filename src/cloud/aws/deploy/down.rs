@@ -12,7 +12,7 @@ use super::{
     },
     account::{Account, filter},
     builder,
-    leftovers::{self, Leftovers},
+    leftovers::{self, Leftovers, counted},
     stack::Stack,
     wait,
 };
@@ -46,7 +46,7 @@ pub(crate) async fn down(account: &Account, options: Options) -> anyhow::Result<
         if workers.is_empty() {
             break;
         }
-        eprintln!("terminating {} workers", workers.len());
+        eprintln!("terminating {}", counted(workers.len(), "worker"));
         terminate(account, workers, options.timeout).await?;
     }
     let builders: Vec<String> = builder::list(account).await?.into_iter().filter_map(|i| i.instance_id).collect();

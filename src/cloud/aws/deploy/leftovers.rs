@@ -86,14 +86,19 @@ impl Leftovers {
             let cost = bucket.bytes as f64 / GB * S3_GB_MONTH;
             let (more, size) = (if bucket.more { "more than " } else { "" }, bytesize::ByteSize(bucket.bytes));
             lines.push(format!(
-                "bucket {} with {more}{} objects, {}: {more}${cost:.4} a month",
+                "bucket {} with {more}{}, {}: {more}${cost:.4} a month",
                 bucket.name,
-                bucket.objects,
+                counted(bucket.objects, "object"),
                 size.display().iec()
             ));
         }
         lines
     }
+}
+
+/// Returns a number of things with their noun, in the plural unless there is one.
+pub(super) fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Returns the images of the cluster, the oldest first.
