@@ -20,7 +20,7 @@ use crate::{
     cloud::{CloudError, Message},
     fleet::fall_is_hinted,
     job::{Job, JobId, JobKind, Payload, Reply, Retention},
-    results::ResultStore,
+    results::{ResultStore, Status, promises},
     wire,
 };
 
@@ -122,8 +122,10 @@ impl JobClient {
     /// `Overloaded` if there is none.
     pub fn admit(&self) -> Result<Admission, SubmitError> {
         let place = self.0.places.clone().try_acquire_owned();
-        let place = place
-            .map_err(|_| SubmitError::Overloaded { what: "too many uploads are waiting", retry_after: RETRY_AFTER })?;
+        let place = place.map_err(|_| SubmitError::Overloaded {
+            reason: "too many uploads are waiting",
+            retry_after: RETRY_AFTER,
+        })?;
         Ok(Admission { _place: place, memory: None, reserved: 0 })
     }
 
@@ -137,7 +139,7 @@ impl JobClient {
         let more = admission.reserved.div_ceil(PAGE) - held;
         let taken = self.0.memory.clone().try_acquire_many_owned(more as u32);
         let taken = taken.map_err(|_| SubmitError::Overloaded {
-            what: "too many bytes are being uploaded",
+            reason: "too many bytes are being uploaded",
             retry_after: RETRY_AFTER,
         })?;
         match &mut admission.memory {
@@ -147,29 +149,32 @@ impl JobClient {
         Ok(())
     }
 
-    /// Submits a job and waits for its reply. `retried` means that a job with this id may have been submitted before; a
+    /// Submits a job and waits for its reply. `may_be_retry` means that a job with this id may have been submitted before; a
     /// stored result of it is then returned.
     ///
     /// # Errors
-    /// The job was not submitted, or has no reply yet.
+    /// The job was not submitted, its result has been deleted, or no reply has arrived.
     pub async fn submit(
         &self,
         admission: Admission,
         submission: Submission,
-        retried: bool,
+        may_be_retry: bool,
     ) -> Result<Reply, SubmitError> {
         let _waiting = Waiting { client: self, admission: Some(admission) };
         let (id, file, retention) = (submission.id, submission.file.clone(), submission.retention);
         let message = self.message(submission).await?;
         self.hint(|_, _| true);
-        let request = Request { id, message, file, retention, deadline: self.0.options.deadline, retried };
-        request.submit(self.0.ports.clone()).await
+        let request = Request { id, message, file, retention, deadline: self.0.options.deadline, may_be_retry };
+        let file = request.file.clone();
+        let reply = request.submit(self.0.ports.clone()).await;
+        if let Err(SubmitError::Deleted { .. }) = reply {
+            // The queue may have dropped the job as a duplicate of one that had found the tombstone before.
+            self.results().delete_payload_and_summary(id, &file).await?;
+        }
+        reply
     }
 
-    /// Submits a job and returns once it is durable in the queue.
-    ///
-    /// It is stored as pending after that: a job that is pending and was never queued would be pending for ever, and a
-    /// retry would take it for accepted.
+    /// Submits a job and returns once it is durable in the queue and stored as pending.
     ///
     /// # Errors
     /// The job was not submitted.
@@ -178,10 +183,20 @@ impl JobClient {
         let (id, file) = (submission.id, submission.file.clone());
         let message = self.message(submission).await?;
         self.hint(|_, _| true);
-        let result = self.0.ports.requests.send(vec![message]).await.pop();
-        result.unwrap_or_else(|| Err(CloudError::Unavailable("the queue returned no result".into())))?;
-        self.results().store_pending(id, file).await?;
+        let status = promises::accept(&*self.0.ports.requests, self.results(), message, id, file.clone()).await?;
+        if status == Status::Deleted {
+            self.results().delete_payload_and_summary(id, &file).await?; // as above
+            return Err(SubmitError::Deleted { id });
+        }
         Ok(())
+    }
+
+    /// Sends a dead letter again. Returns `false` if there is none.
+    ///
+    /// # Errors
+    /// Any error of the queue or the store; the dead letter is then still there.
+    pub async fn send_dead_letter_again(&self, id: JobId) -> Result<bool, CloudError> {
+        self.results().send_again(&*self.0.ports.requests, id).await
     }
 
     /// Creates the message of a job. A payload over the limit is stored first (claim check).

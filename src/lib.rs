@@ -26,6 +26,7 @@
 //! |---|---|---|---|
 //! | `WebRequest` | job whose client waits | `Routed`, `HangUp`, its deadline | `Register`, `Forget` |
 //! | `ReplyRouter` | node with clients | `Register`, `Forget`, `Deliveries`, `RequestCapacity` | `Routed`, `Done`, `Served` |
+//! | `DeadLetterConsumer` | controller | `Deliveries`, `RequestCapacity` | `Done`, `Nack` |
 //! | `QueuePoller` | queue that a process polls | `Done`, `Nack`, `FinalPoll`, `Drain` | `RequestCapacity`, `Deliveries`, `QueueEmpty`, `Drained` |
 //! | `InstanceSupervisor` | worker | `Deliveries`, `RequestCapacity`, `IdleExpired`, `QueueEmpty`, `Drained`, `End` | `Done`, `Nack`, `FinalPoll`, `Drain`, `Busy`, `Idle`, `StandDown` |
 //! | `IdleTimer` | worker | `Busy`, `Idle` | `IdleExpired` |

@@ -2,6 +2,7 @@
 //! file of that actor; every other message is in the file of the actor that handles it.
 
 pub mod actor_ref;
+pub mod dead_letter_consumer;
 pub mod guardian;
 pub mod idle_timer;
 pub mod instance_fleet;

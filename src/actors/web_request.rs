@@ -1,8 +1,8 @@
 //! Submits one job and waits for its reply or its deadline.
 //!
-//! It registers with the router before it sends the job. The reply reaches the router later, through the same mailbox,
-//! so it cannot arrive too early. The outcome is sent through a oneshot channel. If the client disconnects, the actor
-//! stops ([`HangUp`]) and the job continues.
+//! The actor registers with the router before it sends the job. The reply reaches the router later, through the same
+//! mailbox, so it cannot overtake the registration. The outcome is sent through a oneshot channel. If the client
+//! disconnects, the actor stops ([`HangUp`]) and the job continues.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,21 +16,21 @@ use super::{
 use crate::{
     cloud::{CloudError, Message, Queue},
     job::{JobId, Reply, Retention},
-    results::{ResultStore, Stored},
+    results::{ResultStore, Status, Stored, promises},
 };
 
-/// How often a retried request looks for the result in the store. The queue drops its job as a duplicate, and the reply
-/// may already have gone to the first request.
+/// How often a request that may be a retry looks for the result in the store. If it is one, the queue drops its job as a
+/// duplicate, and the reply may already have gone to the first request.
 const READ_EVERY: Duration = Duration::from_secs(1);
 
-/// Why a job was not submitted, or has no reply yet.
+/// Why a request ended without a reply.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
     /// There is no capacity: 503 with `Retry-After`.
-    #[error("busy: {what}; try again in {} s", retry_after.as_secs())]
+    #[error("busy: {reason}; try again in {} s", retry_after.as_secs())]
     Overloaded {
-        /// The resource that is exhausted.
-        what: &'static str,
+        /// Why there is no capacity.
+        reason: &'static str,
         /// When to try again.
         retry_after: Duration,
     },
@@ -38,7 +38,7 @@ pub enum SubmitError {
     #[error("the queue or the store failed: {0}")]
     Cloud(#[from] CloudError),
     /// The result of this job has been deleted: 410.
-    #[error("the result {id} has been deleted; to recognise the image again, use another Idempotency-Key")]
+    #[error("the result {id} has been deleted; to run the job again, use another Idempotency-Key")]
     Deleted {
         /// The job.
         id: JobId,
@@ -51,7 +51,7 @@ pub enum SubmitError {
         /// How long the request waited.
         waited: Duration,
     },
-    /// The deadline has passed, and nothing is kept of such a job: 504.
+    /// The deadline has passed, and nothing is kept of the job: 504.
     #[error("no answer within {} s; try again", waited.as_secs())]
     Unanswered {
         /// How long the request waited.
@@ -98,9 +98,9 @@ pub struct Request {
     pub retention: Retention,
     /// How long to wait for the reply.
     pub deadline: Duration,
-    /// Whether an earlier request may have submitted the job: if so, the store is read before sending and periodically
-    /// after.
-    pub retried: bool,
+    /// Whether an earlier request may have submitted the job: if so, the store is read before the job is sent and
+    /// periodically afterwards.
+    pub may_be_retry: bool,
 }
 
 impl Request {
@@ -108,7 +108,7 @@ impl Request {
     /// has disconnected, the actor stops.
     ///
     /// # Errors
-    /// The job was not submitted, or has no reply yet.
+    /// The job was not submitted, its result has been deleted, or no reply has arrived.
     pub async fn submit(self, ports: Ports) -> Result<Reply, SubmitError> {
         let (id, retention) = (self.id, self.retention);
         let (sender, outcome) = oneshot::channel();
@@ -148,13 +148,13 @@ impl WebRequest {
 
     fn submit(&mut self, ctx: &mut Context<Self>) {
         let message = std::mem::take(&mut self.request.message);
-        let (id, retried, ports) = (self.request.id, self.request.retried, self.ports.clone());
+        let (id, may_be_retry, ports) = (self.request.id, self.request.may_be_retry, self.ports.clone());
         if !ports.register.tell(Register { id, to: ctx.address().recipient() }) {
             return self.finish(Err(SubmitError::ShuttingDown), ctx);
         }
         self.registered = true;
         let sent = async move {
-            if retried && let Some(reply) = stored_reply(&ports.results, id).await? {
+            if may_be_retry && let Some(reply) = stored_reply(&ports.results, id).await? {
                 return Ok(Some(reply));
             }
             // Nothing is promised to the client before the outcome is sent, so the job need not be durable yet.
@@ -163,8 +163,8 @@ impl WebRequest {
             Ok(None)
         };
         ctx.spawn(sent.into_actor(self).map(|result, act, ctx| match result {
-            Ok(None) if act.request.retried => act.read_later(ctx),
-            Ok(None) => {} // now the reply or the deadline
+            Ok(None) if act.request.may_be_retry => act.read_later(ctx),
+            Ok(None) => {} // wait for the reply or the deadline
             Ok(Some(reply)) => act.finish(Ok(reply), ctx),
             Err(error) => act.finish(Err(error), ctx),
         }));
@@ -188,9 +188,8 @@ impl WebRequest {
     }
 
     /// Ends the request at its deadline. Unless nothing is kept of the job ([`Retention::Discard`]), it reads the store
-    /// first, because the reply may have been lost after its result was stored. If there is no result, it stores that
-    /// the job is pending, so that the id is known from then on; but only when the job is durable, because nothing
-    /// would ever finish a job that was lost with this process.
+    /// first, because the reply may have been lost after its result was stored. If there is no result, the client is
+    /// promised one.
     fn expire(&mut self, ctx: &mut Context<Self>) {
         let Request { id, deadline: waited, retention, ref file, .. } = self.request;
         if retention == Retention::Discard {
@@ -205,11 +204,10 @@ impl WebRequest {
                 Err(error @ SubmitError::Deleted { .. }) => return Err(error),
                 Err(error) => tracing::warn!(%error, %id, "result not read"),
             }
-            requests.flush().await?; // the client is promised a result under this id
-            if let Err(error) = results.store_pending(id, file).await {
-                tracing::warn!(%error, %id, "pending result not stored");
+            match promises::promise_at_deadline(&*requests, &results, id, file).await? {
+                Status::Deleted => Err(SubmitError::Deleted { id }),
+                _ => Err(SubmitError::Deadline { id, waited }),
             }
-            Err(SubmitError::Deadline { id, waited })
         };
         ctx.spawn(read.into_actor(self).map(|outcome, act, ctx| act.finish(outcome, ctx)));
     }

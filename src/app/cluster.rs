@@ -6,7 +6,7 @@ use actix::Addr;
 use tokio::sync::watch;
 
 use super::{
-    node::{ControllerPorts, SeesReplies, add_client, add_controller},
+    node::{ControllerPorts, DeadLetterPorts, SeesReplies, add_client, add_controller, add_dead_letter_consumer},
     queues,
 };
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     clock::now_ms,
     cloud::{ObjectStore, local::LocalCloud},
     fleet::view::FleetView,
+    results::ResultStore,
     settings::{CloudKind, Settings},
 };
 
@@ -106,6 +107,7 @@ impl LocalCluster {
     pub async fn start(settings: &Settings, config: Option<PathBuf>) -> anyhow::Result<Self> {
         let cloud = LocalCloud::open(settings, config).await?;
         let queues = queues::create(settings, &*cloud.queues).await?;
+        sweep_orphans(settings, &cloud).await;
         let (view, fleet) = watch::channel(Arc::new(FleetView::default()));
 
         let mut guardian = Guardian::builder();
@@ -115,6 +117,13 @@ impl LocalCluster {
         let ports = ControllerPorts { compute, requests, view: Arc::new(view) };
         // The timestamp makes the launch tokens differ from those of earlier epochs.
         add_controller(&mut guardian, &controller, settings, ports, now_ms, SeesReplies::All);
+        let dead_letters = DeadLetterPorts {
+            queue: queues.dead_letters,
+            queues: cloud.queues.clone(),
+            reply_prefix: settings.queue.speaker.clone(),
+            objects: cloud.objects.clone(),
+        };
+        add_dead_letter_consumer(&mut guardian, settings, dead_letters);
         let guardian = guardian.start()?;
         Ok(Self { client, fleet, cloud, guardian, retire: controller.sender() })
     }
@@ -130,5 +139,18 @@ impl LocalCluster {
         }
         terminate_all(&*self.cloud.compute).await;
         self.cloud.close().await;
+    }
+}
+
+/// Deletes what an earlier process left when it was killed, before anything else uses the store.
+async fn sweep_orphans(settings: &Settings, cloud: &LocalCloud) {
+    let queues = [&settings.queue.listener, &settings.queue.dead_letter];
+    // Each job is a group of its own.
+    let queued = queues.into_iter().flat_map(|queue| cloud.groups(queue));
+    let queued = queued.filter_map(|group| group.parse().ok()).collect();
+    match ResultStore::new(cloud.objects.clone(), settings.store.clone()).sweep_orphans(&queued).await {
+        Ok(0) => {}
+        Ok(deleted) => tracing::info!(deleted, "objects of jobs that were never accepted were deleted"),
+        Err(error) => tracing::warn!(%error, "failed to look for objects of jobs that were never accepted"),
     }
 }

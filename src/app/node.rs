@@ -1,6 +1,6 @@
-//! The actors of a node: those behind its job client, and those of the controller.
+//! The actors of a node: those behind its job client, the consumer of dead letters, and the controller.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -8,6 +8,7 @@ use super::queues::{ClusterQueues, poller_options};
 use crate::{
     actors::{
         actor_ref::ActorRef,
+        dead_letter_consumer::{self, DeadLetterConsumer},
         guardian::GuardianBuilder,
         instance_fleet::InstanceFleet,
         queue_poller::{Owner, QueuePoller},
@@ -16,11 +17,12 @@ use crate::{
     },
     client::{JobClient, Options},
     clock::now_ms,
-    cloud::{Compute, ObjectStore},
+    cloud::{Compute, ObjectStore, Queue, Queues},
     fleet::{FleetCore, view::FleetView},
     fleet_log::EventRecorder,
     results::ResultStore,
     settings::Settings,
+    worker::reply_sender::ReplySender,
 };
 
 /// Adds the reply router and the reply poller, and returns a client that uses them. `fleet` is the controller's actor,
@@ -59,6 +61,39 @@ pub(super) fn add_client(
     JobClient::new(options, ports, fleet.map(ActorRef::sender))
 }
 
+/// What the consumer of dead letters needs.
+#[derive(Clone)]
+pub(super) struct DeadLetterPorts {
+    pub queue: Arc<dyn Queue>,
+    /// All queues of the cluster, for replies, and how they are polled.
+    pub queues: Arc<dyn Queues>,
+    /// Name, or prefix of the names, of the reply queues.
+    pub reply_prefix: String,
+    pub objects: Arc<dyn ObjectStore>,
+}
+
+/// Adds the consumer of dead letters and its poller.
+pub(super) fn add_dead_letter_consumer(guardian: &mut GuardianBuilder, settings: &Settings, ports: DeadLetterPorts) {
+    let consumer = guardian.actor_ref::<DeadLetterConsumer>("dead-letter consumer");
+    let poller = guardian.actor_ref::<QueuePoller>("dead-letter poller");
+    let DeadLetterPorts { queue, queues, reply_prefix, objects } = ports;
+    let polling = queues.polling();
+
+    let options = Rc::new(dead_letter_consumer::Options {
+        results: ResultStore::new(objects, settings.store.clone()),
+        replies: ReplySender::new(queues, reply_prefix),
+        max_receives: settings.queue.max_receives,
+        pause: polling.rare_pause,
+    });
+    let (done, nack) = (poller.sender(), poller.sender());
+    guardian.supervise(&consumer, move |notice| {
+        DeadLetterConsumer::new(options.clone(), done.clone(), nack.clone(), notice)
+    });
+
+    let (options, owner) = (poller_options(settings, polling), Owner::of_endless(&consumer));
+    guardian.supervise(&poller, move |notice| QueuePoller::new(queue.clone(), options.clone(), owner.clone(), notice));
+}
+
 /// Which replies of its workers a controller sees: replies to the jobs of other nodes go to other queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SeesReplies {
@@ -71,7 +106,7 @@ pub(super) enum SeesReplies {
 #[derive(Clone)]
 pub(super) struct ControllerPorts {
     pub compute: Arc<dyn Compute>,
-    pub requests: Arc<dyn crate::cloud::Queue>,
+    pub requests: Arc<dyn Queue>,
     /// Receives the fleet's view.
     pub view: Arc<watch::Sender<Arc<FleetView>>>,
 }

@@ -36,6 +36,7 @@ pub(crate) fn specs(settings: &Settings) -> [QueueSpec; 3] {
 
 /// The queues between the tiers.
 pub(super) struct ClusterQueues {
+    pub dead_letters: Arc<dyn Queue>,
     pub requests: Arc<dyn Queue>,
     pub replies: Arc<dyn Queue>,
     pub polling: Polling,
@@ -44,10 +45,10 @@ pub(super) struct ClusterQueues {
 /// Creates the queues of a cluster, or opens them if they exist.
 pub(super) async fn create(settings: &Settings, queues: &dyn Queues) -> anyhow::Result<ClusterQueues> {
     let [dead_letters, requests, replies] = specs(settings);
-    queues.create(dead_letters).await.context("dead-letter queue")?;
+    let dead_letters = queues.create(dead_letters).await.context("dead-letter queue")?;
     let requests = queues.create(requests).await.context("request queue")?;
     let replies = queues.create(replies).await.context("reply queue")?;
-    Ok(ClusterQueues { requests, replies, polling: queues.polling() })
+    Ok(ClusterQueues { dead_letters, requests, replies, polling: queues.polling() })
 }
 
 /// Returns the options of a poller of this cloud's queues.

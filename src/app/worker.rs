@@ -25,6 +25,7 @@ use crate::{
         JobHandler,
         job_runner::{self, JobRunner},
         prefetch::Prefetch,
+        reply_sender::ReplySender,
     },
 };
 
@@ -105,10 +106,8 @@ async fn serve(settings: Settings, ports: WorkerPorts, handler: Arc<dyn JobHandl
         handler,
         threads,
         results: ResultStore::new(objects, settings.store.clone()),
-        queues,
-        reply_prefix: settings.queue.speaker.clone(),
+        replies: ReplySender::new(queues, settings.queue.speaker.clone()),
         instance: instance.clone(),
-        max_receives: settings.queue.max_receives,
     });
     let runner = runner.await?;
     metadata.ready().await.context("report ready")?;
@@ -212,10 +211,8 @@ mod tests {
                 handler: Arc::new(Handler(|text: &str| Output::json(&text, text))),
                 threads: 1,
                 results: world.results.clone(),
-                queues: world.queues.clone(),
-                reply_prefix: world.settings.queue.speaker.clone(),
+                replies: ReplySender::new(world.queues.clone(), world.settings.queue.speaker.clone()),
                 instance: "i-1".into(),
-                max_receives: 5,
             });
             let requests = (world.requests.clone(), world.queues.polling());
             let runner = runner.await.expect("started");

@@ -1,14 +1,11 @@
 //! `rollcall fleet`: shows the fleet of a running server, explains its decisions, and replays an event log.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, SystemTime},
-};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use serde::de::DeserializeOwned;
 
+use super::server::{Server, time};
 use crate::{
     fleet::{
         event_log::{Replayed, replay},
@@ -23,17 +20,6 @@ use crate::{
 pub(super) struct Args {
     #[command(subcommand)]
     action: Action,
-}
-
-/// The server to query.
-#[derive(clap::Args)]
-struct Server {
-    /// Address of the server; by default http.listen of this configuration
-    #[arg(long)]
-    url: Option<String>,
-    /// Print the server's response unchanged, as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Subcommand)]
@@ -74,22 +60,6 @@ pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<()> {
         Action::Status { server } => status(&server, settings).await,
         Action::Explain { instance, server } => explain(instance, &server, settings).await,
         Action::Replay { file, policy, json } => replay_file(&file, policy, json),
-    }
-}
-
-impl Server {
-    /// Returns the body of the server's response to GET `path`.
-    async fn ask(&self, path: &str, settings: &Settings) -> anyhow::Result<String> {
-        let base = self.url.clone().unwrap_or_else(|| format!("http://{}", settings.http.listen));
-        let url = format!("{}{path}", base.trim_end_matches('/'));
-        let response = reqwest::get(&url).await.and_then(reqwest::Response::error_for_status);
-        Ok(response.with_context(|| format!("no response from {url}: is `rollcall up` running?"))?.text().await?)
-    }
-
-    /// Returns the server's response to GET `path`, parsed.
-    async fn get<T: DeserializeOwned>(&self, path: &str, settings: &Settings) -> anyhow::Result<T> {
-        let text = self.ask(path, settings).await?;
-        serde_json::from_str(&text).context("the response is not from a Rollcall server of this version")
     }
 }
 
@@ -168,22 +138,5 @@ fn print(decision: &Decision) {
     println!("{:<26} {:<10} {}", time(decision.at_ms), decision.kind.name(), decision.reason);
     if !decision.instances.is_empty() {
         println!("{:<37} {}", "", decision.instances.join(" "));
-    }
-}
-
-/// Formats milliseconds since the Unix epoch. A time after the year 9999 is formatted as the end of that year.
-fn time(ms: u64) -> String {
-    const LAST: u64 = 253_402_300_799_999;
-    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + Duration::from_millis(ms.min(LAST))).to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_in_utc_with_milliseconds() {
-        assert_eq!(time(1_795_951_409_570), "2026-11-29T11:23:29.570Z");
-        assert_eq!(time(u64::MAX), "9999-12-31T23:59:59.999Z");
     }
 }

@@ -4,6 +4,7 @@
 
 mod aws;
 mod config;
+mod dead;
 mod doctor;
 pub mod enroll;
 pub mod evaluate;
@@ -14,6 +15,7 @@ mod load;
 mod photos;
 mod recognize;
 mod serve;
+mod server;
 pub mod simulate;
 mod up;
 
@@ -72,6 +74,8 @@ enum Command {
     Simulate(simulate::Args),
     /// Show the fleet of a running server, explain its decisions, and replay its event log
     Fleet(fleet::Args),
+    /// List the jobs that a running server has given up, send them again, or purge them
+    Dead(dead::Args),
     /// Set up a cluster on AWS (image, stack) and take it down
     Aws(aws::Args),
     /// Check what a node or a worker needs before it runs, and print a remedy for each fault
@@ -128,6 +132,7 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
         Command::Load(args) => return app::block_on(load::run(args, &settings)),
         Command::Simulate(_) => unreachable!("run() has handled it, because it has settings of its own"),
         Command::Fleet(args) => app::block_on(fleet::run(args, &settings))?,
+        Command::Dead(args) => app::block_on(dead::run(args, &settings))?,
         Command::Aws(args) => app::block_on(aws::run(args, &settings, cli.config))?,
         Command::Doctor(args) => return app::block_on(doctor::run(args, &settings)),
         Command::Config(args) => config::run(args, layers, app::machine())?,

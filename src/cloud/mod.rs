@@ -97,6 +97,15 @@ pub trait Queue: Send + Sync + 'static {
     /// `Invalid` for a message that breaks the limits of [`Message`].
     async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>>;
 
+    /// Sends one message as [`Self::send`] does.
+    ///
+    /// # Errors
+    /// Same as [`Self::send`].
+    async fn send_one(&self, message: Message) -> CloudResult<()> {
+        let sent = self.send(vec![message]).await.pop();
+        sent.unwrap_or_else(|| Err(CloudError::Unavailable("the queue returned no result".into())))
+    }
+
     /// Sends messages like [`Self::send`], except that `Ok` may be returned before a message is durable.
     ///
     /// The message becomes durable within ten seconds, or when a [`Self::flush`] that began later has returned, unless
@@ -148,6 +157,8 @@ pub struct Polling {
     /// How long the next poll is delayed after one that returned fewer messages than requested, so that it returns
     /// several.
     pub poll_linger: Duration,
+    /// How long a queue that is nearly always empty is left alone before each poll.
+    pub rare_pause: Duration,
     /// How long a received job may wait for a thread, so that one receive returns several jobs.
     pub max_prefetch_delay: Duration,
     /// Whether a drain must wait for the poll under way instead of dropping it: the messages that are returned to a

@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn an_overload_has_retry_after() {
         let busy =
-            SubmitError::Overloaded { what: "too many uploads are waiting", retry_after: Duration::from_millis(200) };
+            SubmitError::Overloaded { reason: "too many uploads are waiting", retry_after: Duration::from_millis(200) };
         let response = Problem::from(busy).respond(ErrorFormat::Line);
         assert_eq!(response.status(), 503);
         assert_eq!(header(&response, header::RETRY_AFTER), Some("1"), "at least 1");

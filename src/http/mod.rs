@@ -2,6 +2,7 @@
 //! through [`WebTier`]. The reference is `docs/api.md`.
 
 mod body;
+mod dead_letters;
 mod error;
 mod fleet;
 mod health;
@@ -104,6 +105,12 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
     )
     .service(resource("/v1/people", "GET, POST").route(web::get().to(people::list)).route(web::post().to(people::add)))
     .service(resource("/v1/people/{name}", "DELETE").route(web::delete().to(people::remove)))
+    .service(resource("/v1/dead-letters", "GET").route(web::get().to(dead_letters::list)))
+    .service(
+        resource("/v1/dead-letters/{id}", "POST, DELETE")
+            .route(web::post().to(dead_letters::send_again))
+            .route(web::delete().to(dead_letters::purge)),
+    )
     .service(resource("/v1/fleet", "GET").route(web::get().to(fleet::show)))
     .service(resource("/v1/fleet/decisions", "GET").route(web::get().to(fleet::decisions)))
     .service(resource("/v1/events", "GET").route(web::get().to(fleet::events)))

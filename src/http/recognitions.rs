@@ -198,7 +198,8 @@ fn job_id_of_key(key: &[u8], image: &[u8]) -> Result<JobId, Problem> {
     Ok(JobId(u128::from_be_bytes(first)))
 }
 
-fn parse_id(text: &str) -> Result<JobId, Problem> {
+/// Reads the id of a job in a path.
+pub(super) fn parse_id(text: &str) -> Result<JobId, Problem> {
     text.parse()
         .map_err(|_| Problem::bad_request(format!("{text:?} is not a valid id: expected 26 letters and digits")))
 }

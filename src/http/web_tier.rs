@@ -14,7 +14,7 @@ use crate::{
     fleet::view::FleetView,
     inference::{gallery_store::GalleryStore, handler::retention},
     job::{JobId, JobKind, Reply},
-    results::{JobResult, Stored},
+    results::{DeadLetter, JobResult, Stored},
     settings::Settings,
 };
 
@@ -73,10 +73,10 @@ impl WebTier {
         self.0.client.reserve(admission, bytes)
     }
 
-    /// Submits an upload and waits for the reply, at most `http.deadline`. `retried`: the id came from the client
+    /// Submits an upload and waits for the reply, at most `http.deadline`. `may_be_retry`: the id came from the client
     /// (Idempotency-Key), so a stored result may already exist; it is then returned.
-    pub async fn submit(&self, admission: Admission, upload: Upload, retried: bool) -> Result<Reply, SubmitError> {
-        self.0.client.submit(admission, self.submission(upload), retried).await
+    pub async fn submit(&self, admission: Admission, upload: Upload, may_be_retry: bool) -> Result<Reply, SubmitError> {
+        self.0.client.submit(admission, self.submission(upload), may_be_retry).await
     }
 
     /// Submits an upload and returns when its job is durable in the queue.
@@ -103,6 +103,21 @@ impl WebTier {
     /// pending.
     pub async fn delete_result(&self, id: JobId) -> Result<bool, CloudError> {
         self.0.client.results().delete(id).await
+    }
+
+    /// Returns the dead letters, the oldest job first.
+    pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>, CloudError> {
+        self.0.client.results().dead_letters().await
+    }
+
+    /// Sends a dead letter again. Returns `false` if there is none.
+    pub async fn send_dead_letter_again(&self, id: JobId) -> Result<bool, CloudError> {
+        self.0.client.send_dead_letter_again(id).await
+    }
+
+    /// Purges a dead letter. Returns `false` if there is none.
+    pub async fn purge_dead_letter(&self, id: JobId) -> Result<bool, CloudError> {
+        self.0.client.results().purge_dead_letter(id).await
     }
 
     /// Returns the gallery.

@@ -5,6 +5,11 @@ use std::path::Path;
 
 use crate::{job::JobId, settings::Store};
 
+/// The prefix, in the state bucket, of the keys of all results.
+pub const RESULTS: &str = "recognitions/";
+/// The prefix, in the state bucket, of the temporary keys of payloads.
+pub const CLAIMS: &str = "claims/";
+
 /// Returns the key of a job's payload in the input bucket. `file` is its sanitised file name.
 pub fn input_key(store: &Store, id: JobId, file: &str) -> String {
     render(&store.input_key, id, file)
@@ -17,12 +22,36 @@ pub fn output_key(store: &Store, id: JobId, file: &str) -> String {
 
 /// Returns the key of a job's full result in the state bucket.
 pub fn result_key(id: JobId) -> String {
-    format!("recognitions/{id}.json")
+    format!("{RESULTS}{id}.json")
 }
 
 /// Returns the temporary key, in the state bucket, of a large payload that is not kept.
 pub fn claim_key(id: JobId) -> String {
-    format!("claims/{id}")
+    format!("{CLAIMS}{id}")
+}
+
+/// Returns the job of a key that [`result_key`] returned.
+pub fn job_of_result(key: &str) -> Option<JobId> {
+    key.strip_prefix(RESULTS)?.strip_suffix(".json")?.parse().ok()
+}
+
+/// Returns the job of a key that [`claim_key`] returned.
+pub fn job_of_claim(key: &str) -> Option<JobId> {
+    key.strip_prefix(CLAIMS)?.parse().ok()
+}
+
+/// Returns the job of a key that was rendered from `template`, if its id comes after fixed text only.
+pub fn job_of(template: &str, key: &str) -> Option<JobId> {
+    let (before, _) = template.split_once("{id}")?;
+    key.strip_prefix(before)?.get(..ulid::ULID_LEN)?.parse().ok()
+}
+
+/// The prefix, in the state bucket, of the keys of all dead letters.
+pub const DEAD_LETTERS: &str = "dead-letters/";
+
+/// Returns the prefix, in the state bucket, of the keys of a job's dead letters.
+pub fn dead_letter_prefix(id: JobId) -> String {
+    format!("{DEAD_LETTERS}{id}/")
 }
 
 /// Renders a template in one pass, so that a file called `{id}.jpg` keeps its name.
@@ -113,6 +142,18 @@ mod tests {
     #[test]
     fn results_are_keyed_by_job_id() {
         assert_eq!(result_key(ID), format!("recognitions/{ID}.json"));
+    }
+
+    #[test]
+    fn the_job_of_a_key_is_found_where_the_id_follows_fixed_text() {
+        assert_eq!((job_of_result(&result_key(ID)), job_of_claim(&claim_key(ID))), (Some(ID), Some(ID)));
+        for template in ["{id}/{file}", "photos/{id}-{stem}", "{id}"] {
+            let key = input_key(&store(template, ""), ID, "a.jpg");
+            assert_eq!(job_of(template, &key), Some(ID), "{template}");
+        }
+        for (template, key) in [("{file}", "a.jpg"), ("{file}/{id}", "a.jpg/x"), ("{id}/{file}", "Ωμέγα/a.jpg")] {
+            assert_eq!(job_of(template, key), None, "{template}");
+        }
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    job::FailureKind,
+    job::{FailureKind, Reply},
     testing::{DISCARDED, World},
 };
 
@@ -83,7 +83,7 @@ async fn a_job_deleted_while_running_stores_nothing_even_if_it_runs_again() {
         };
         assert_eq!(world.results.delete(job.id).await, Ok(true), "there is no result yet");
         for _ in 0..2 {
-            world.results.store_provisional_failure(&job, &failure(), "i-1").await.expect("ignored");
+            assert_eq!(world.results.bury(&job, "message".into(), &failure()).await, Ok(false));
             world.results.store_output(&job, payload.into(), &output(), "i-1").await.expect("ignored");
             world.results.store_failure(&job, &failure(), "i-1").await.expect("ignored");
             world.results.store_pending(job.id, "a.txt".into()).await.expect("ignored");
@@ -135,15 +135,15 @@ async fn a_failure_is_stored_without_its_payload_and_can_be_deleted() {
 }
 
 #[tokio::test]
-async fn a_provisional_failure_keeps_the_payload_and_gives_way_to_the_result() {
+async fn a_job_that_was_done_stays_done_although_a_later_run_of_it_fails() {
     let world = World::new().await;
     let job = claimed(&world, 1, Retention::Keep).await;
-    world.results.store_provisional_failure(&job, &failure(), "i-1").await.expect("stored");
-    assert_eq!(world.results.payload(&job).await.expect("the payload is kept"), "large");
-    assert_eq!(reply(&world, job.id).await.expect("a reply").outcome, Err(failure()));
-    world.results.store_output(&job, "large".into(), &output(), "i-2").await.expect("stored");
-    let reply = reply(&world, job.id).await.expect("a reply");
-    assert_eq!((reply.outcome, reply.worker.as_str()), (Ok(output().result), "i-2"));
+    world.results.store_output(&job, "large".into(), &output(), "i-1").await.expect("stored");
+    let before = world.everything().await;
+    world.results.store_failure(&job, &failure(), "i-2").await.expect("ignored");
+    assert_eq!(world.results.bury(&job, "message".into(), &failure()).await, Ok(false));
+    assert_eq!(world.everything().await, before, "the payload belongs to the result");
+    assert_eq!(reply(&world, job.id).await.expect("a reply").outcome, Ok(output().result));
 }
 
 #[tokio::test]

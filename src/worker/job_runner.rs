@@ -1,6 +1,6 @@
 //! Processes a job from its message to its stored result.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
@@ -9,10 +9,11 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     JobHandler,
     pool::{Pool, Task},
+    reply_sender::ReplySender,
     service_time::ServiceTimeEstimator,
 };
 use crate::{
-    cloud::{CloudError, CloudResult, Delivery, Message, Queue, Queues},
+    cloud::{CloudError, CloudResult, Delivery},
     job::{Failure, FailureKind, Job, Output, Reply, Retention},
     results::ResultStore,
     wire,
@@ -26,14 +27,10 @@ pub struct Options {
     pub threads: usize,
     /// Holds payloads and results.
     pub results: ResultStore,
-    /// Opens reply queues.
-    pub queues: Arc<dyn Queues>,
-    /// Name, or prefix of the names, of the queues that replies may go to.
-    pub reply_prefix: String,
+    /// Sends the replies.
+    pub replies: ReplySender,
     /// Id of this instance, which its replies contain.
     pub instance: String,
-    /// Number of receives after which the queue gives up a job.
-    pub max_receives: u32,
 }
 
 /// Runs jobs on a pool of threads.
@@ -41,8 +38,6 @@ pub struct JobRunner {
     options: Options,
     pool: Pool<(Arc<Job>, Bytes), Output>,
     service_time: ServiceTimeEstimator,
-    /// Reply queues by name, opened once.
-    replies: tokio::sync::Mutex<HashMap<String, Arc<dyn Queue>>>,
 }
 
 /// A job that has been run, but not yet replied to or persisted.
@@ -66,7 +61,7 @@ impl JobRunner {
             Ok(task)
         });
         let pool = Pool::start(options.threads, factory).await?;
-        Ok(Self { options, pool, service_time: ServiceTimeEstimator::default(), replies: Default::default() })
+        Ok(Self { options, pool, service_time: ServiceTimeEstimator::default() })
     }
 
     /// Returns the estimator of how long a job takes on a thread.
@@ -85,9 +80,6 @@ impl JobRunner {
                 return None;
             }
         };
-        if delivery.receives >= self.options.max_receives {
-            self.store_provisional_failure(&job, delivery.receives).await;
-        }
         let (payload, outcome) = match self.options.results.payload(&job).await {
             Ok(payload) => (payload.clone(), self.execute(&job, payload, begun).await),
             Err(error) => {
@@ -107,17 +99,6 @@ impl JobRunner {
             self.service_time.add(finished.took);
         }
         finished.outcome
-    }
-
-    /// Stores a provisional failure for a job on its last receive, because the job may have killed several workers. If
-    /// it kills this one too, the failure remains; if it succeeds, the result replaces it.
-    async fn store_provisional_failure(&self, job: &Job, receives: u32) {
-        let message = format!("{receives} workers died or gave up while they worked on this job");
-        let failure = Failure::new(FailureKind::Internal, message);
-        let Options { results, instance, .. } = &self.options;
-        if let Err(error) = results.store_provisional_failure(job, &failure, instance).await {
-            tracing::warn!(%error, id = %job.id, "provisional failure not stored");
-        }
     }
 
     /// Makes persisted outcomes durable, so that their jobs can be deleted.
@@ -151,26 +132,9 @@ impl JobRunner {
     }
 
     async fn reply(&self, Finished { job, outcome, worker_ms, .. }: &Finished) -> CloudResult<()> {
-        let queue = self.reply_queue(&job.reply_to).await?;
         let outcome = outcome.as_ref().map(|output| output.result.clone()).map_err(Failure::clone);
         let reply = Reply { id: job.id, outcome, worker: self.options.instance.clone(), worker_ms: *worker_ms };
-        let body = wire::to_bytes(&reply).map_err(|e| CloudError::Invalid(e.to_string()))?;
-        let sent = queue.send(vec![Message { body, ..Message::default() }]).await.pop();
-        sent.unwrap_or_else(|| Err(CloudError::Unavailable("the queue returned no result".into())))
-    }
-
-    async fn reply_queue(&self, name: &str) -> CloudResult<Arc<dyn Queue>> {
-        let prefix = &self.options.reply_prefix;
-        if !name.starts_with(prefix) {
-            return Err(CloudError::Invalid(format!("reply queue {name} is not one of {prefix}")));
-        }
-        let mut open = self.replies.lock().await;
-        if let Some(queue) = open.get(name) {
-            return Ok(queue.clone());
-        }
-        let queue = self.options.queues.open(name).await?;
-        open.insert(name.to_owned(), queue.clone());
-        Ok(queue)
+        self.options.replies.send(&job.reply_to, &reply).await
     }
 }
 

@@ -5,6 +5,7 @@ mod handler;
 pub mod job_runner;
 pub mod pool;
 pub mod prefetch;
+pub mod reply_sender;
 pub mod service_time;
 
 pub use handler::{Executor, JobHandler};

@@ -26,7 +26,7 @@ const REST: Duration = Duration::from_secs(60);
 /// The calls of a cluster at rest in a minute, with their names in docs/aws.md, which states these numbers.
 const AT_REST: [(&str, usize, &str); 5] = [
     ("GetQueueAttributes", 12, "readings of the queue's depth"),
-    ("ReceiveMessage", 3, "long polls"),
+    ("ReceiveMessage", 4, "long polls"),
     ("PutObject", 7, "PUT"),
     ("GetObject", 1, "GET for the leases"),
     ("DescribeInstances", 4, "descriptions of the fleet"),

@@ -1,16 +1,13 @@
 //! What a client deletes does not come back: not if the deletion overtakes the storing of the result, not if the job is
 //! done again after a crash, and not if the client repeats its request.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
 use futures_util::future::join_all;
 use reqwest::Client;
 use rollcall_testing::uploads::{MACRON, form, photo};
-use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
+use rollcall_testing::{Rollcall, RollcallOptions};
 use serde_json::Value;
-
-/// Longest wait for anything here, on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Returns the size of every file below a folder.
 fn files(folder: &Path) -> Vec<(String, u64)> {
@@ -34,14 +31,6 @@ fn kept(server: &Rollcall) -> Vec<(String, u64)> {
     files(&objects).into_iter().filter(stored).collect()
 }
 
-async fn no_job_is_left(server: &Rollcall) {
-    wait_until("every job has left the queue", TIMEOUT, async || {
-        let depth = &server.fleet().await["depth"];
-        [&depth["visible"], &depth["in_flight"], &depth["delayed"]].into_iter().all(|count| count == 0)
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_that_is_deleted_right_after_the_response_does_not_come_back() {
     let mut server = Rollcall::start(RollcallOptions::default()).await;
@@ -60,7 +49,7 @@ async fn a_result_that_is_deleted_right_after_the_response_does_not_come_back() 
     // Jobs that have not left the queue are done again.
     server.kill9();
     server.restart().await;
-    no_job_is_left(&server).await;
+    server.wait_until_queue_is_empty().await;
     assert_eq!(kept(&server), [], "of 64 deleted photos");
 }
 
@@ -84,6 +73,34 @@ async fn a_retry_with_the_key_of_a_deleted_result_is_410() {
         assert_eq!(problem["id"], id);
         assert!(problem["detail"].as_str().expect("text").contains("another Idempotency-Key"), "{problem}");
     }
-    no_job_is_left(&server).await;
+    server.wait_until_queue_is_empty().await;
     assert_eq!(kept(&server), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_has_left_is_deleted_at_the_next_start() {
+    let mut server = Rollcall::start(RollcallOptions::default()).await;
+    let client = Client::new();
+    let photo = photo(MACRON);
+    let request = client.post(server.url("/v1/recognitions")).multipart(form(&[("photo.jpg", &photo)]));
+    assert_eq!(request.send().await.expect("a response").status(), 200);
+    server.wait_until_queue_is_empty().await;
+    let before = kept(&server);
+    assert_eq!(before.len(), 3, "photo, label and result");
+    server.kill9();
+
+    // As a worker leaves them that is killed before it stores the result of a job that was lost with its parent, and a
+    // web node that is killed before it sends an enrolment.
+    let objects = server.data_dir().join("objects");
+    let id = "01M864JVNGTP55MXPP8BHGACKE";
+    for orphan in
+        [format!("rollcall-input/{id}/x.jpg"), format!("rollcall-output/{id}/x"), format!("rollcall-state/claims/{id}")]
+    {
+        let path = objects.join(orphan);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("created");
+        fs::write(path, &photo).expect("written");
+    }
+    assert_eq!(kept(&server).len(), 6);
+    server.restart().await;
+    assert_eq!(kept(&server), before);
 }

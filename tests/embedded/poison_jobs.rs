@@ -1,16 +1,14 @@
-//! A job that kills every worker becomes a dead letter, and its result is a failure.
+//! A job that kills every worker ends with a failed result as a dead letter, which can be sent again or purged.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
-use image::{DynamicImage, ImageFormat, RgbImage};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use reqwest::Client;
-use rollcall::cloud::{QueueSpec, Queues as _, local::Broker};
+use reqwest::{Client, Method};
 use rollcall_testing::uploads::*;
-use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
+use rollcall_testing::{Rollcall, RollcallOptions, program, wait_until};
 use serde_json::Value;
 
 const TIMEOUT: Duration = Duration::from_secs(90);
@@ -21,69 +19,89 @@ fn send(pids: &[u32], signal: Signal) {
     }
 }
 
-#[tokio::test]
-async fn a_job_that_kills_every_worker_ends_as_a_dead_letter_with_a_failed_result() {
+/// Starts a server that gives up a job after one receive, with a worker that waits for a job.
+async fn start() -> Rollcall {
     let options = RollcallOptions::default()
-        .env("ROLLCALL__QUEUE__MAX_RECEIVES", "2")
+        .env("ROLLCALL__QUEUE__MAX_RECEIVES", "1")
         .env("ROLLCALL__FLEET__MAX_INSTANCES", "1")
         .env("ROLLCALL__FLEET__POLL_EVERY", "100ms")
         .env("ROLLCALL__WORKER__IDLE_STOP", "60s");
-    let mut server = Rollcall::start(options.enroll(KNOWN)).await;
+    let server = Rollcall::start(options.enroll(KNOWN)).await;
     let warm = post(&server.url("/"), form(&[("warm.png", &faceless(64, 64))])).await;
     assert_eq!(warm.status(), 200);
-    // The fleet shows the depth that it read last: within a second it has read the queue several times.
-    let mut empty_for = 0;
-    wait_until("the first job has left the queue", TIMEOUT, async || {
-        let depth = &server.fleet().await["depth"];
-        empty_for = if depth["visible"] == 0 && depth["in_flight"] == 0 { empty_for + 1 } else { 0 };
-        empty_for == 20
-    })
-    .await;
+    server.wait_until_queue_is_empty().await;
+    server
+}
 
-    // The first worker is stopped before the job comes: it receives the job and never begins it.
+/// Has the worker receive a job, and kills it before it begins the job. Returns the job's id.
+async fn kill_the_worker_that_receives(server: &Rollcall, photo: &[u8]) -> String {
     send(&server.worker_pids().await, Signal::SIGSTOP);
-    // Decoding so many pixels takes a worker long enough to be killed in the meantime.
-    let large = encode(DynamicImage::from(RgbImage::new(7_000, 7_000)), ImageFormat::Png);
     let request = Client::new().post(server.url("/v1/recognitions")).header("Prefer", "respond-async");
-    let accepted = request.multipart(form(&[("poison.png", &large)])).send().await.expect("a response");
+    let accepted = request.multipart(form(&[("poison.jpg", photo)])).send().await.expect("a response");
     assert_eq!(accepted.status(), 202);
-    let url = server.url(accepted.headers()["location"].to_str().expect("ASCII"));
-    let result = async || -> Value { reqwest::get(&url).await.expect("a response").json().await.expect("JSON") };
+    let body: Value = accepted.json().await.expect("JSON");
     wait_until("the stopped worker has received the job", TIMEOUT, async || {
         server.fleet().await["depth"]["in_flight"] == 1
     })
     .await;
-    assert_eq!(result().await["status"], "pending");
     send(&server.worker_pids().await, Signal::SIGKILL);
+    body["id"].as_str().expect("an id").to_owned()
+}
 
-    // The next worker has the job's last receive: it stores a provisional failure before it begins, and is killed then.
-    let killed = async {
-        while result().await["status"] != "failed" {
-            tokio::task::yield_now().await;
-        }
-        send(&server.worker_pids().await, Signal::SIGKILL);
-    };
-    tokio::time::timeout(TIMEOUT, killed).await.expect("the last receive leaves a failure behind");
+async fn result(server: &Rollcall, id: &str) -> Value {
+    let url = server.url(&format!("/v1/recognitions/{id}"));
+    reqwest::get(&url).await.expect("a response").json().await.expect("JSON")
+}
 
-    wait_until("the job has left the queue", TIMEOUT, async || {
-        let depth = &server.fleet().await["depth"];
-        depth["visible"] == 0 && depth["in_flight"] == 0
-    })
-    .await;
-    let end = result().await;
-    assert_eq!(end["status"], "failed");
+async fn wait_for_status(server: &Rollcall, id: &str, status: &str) {
+    wait_until(status, TIMEOUT, async || result(server, id).await["status"] == status).await;
+}
+
+/// Runs `rollcall dead` with arguments, and returns its output.
+fn dead(server: &Rollcall, args: &[&str]) -> (bool, String) {
+    let mut command = Command::new(program());
+    command.arg("dead").args(args).args(["--url", server.url("").trim_end_matches('/')]);
+    let output = command.output().expect("the program runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).expect("UTF-8"))
+}
+
+async fn request(server: &Rollcall, method: Method, path: &str) -> u16 {
+    Client::new().request(method, server.url(path)).send().await.expect("a response").status().as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_workers_die_before_they_begin_it_fails_and_is_done_when_it_is_sent_again() {
+    let server = start().await;
+    let id = kill_the_worker_that_receives(&server, &photo(MACRON)).await;
+    wait_for_status(&server, &id, "failed").await;
+    let end = result(&server, &id).await;
     assert!(end["problem"]["detail"].as_str().expect("a reason").contains("workers died"), "{end}");
+    server.wait_until_queue_is_empty().await;
 
-    server.kill9();
-    let queues = Broker::open(server.data_dir()).expect("the journal of the server that was killed");
-    let spec = QueueSpec {
-        name: "rollcall-dead.fifo".into(),
-        fifo: true,
-        visibility: Duration::from_secs(30),
-        max_receives: u32::MAX,
-        dead_letter: None,
-        durable: true,
-    };
-    let dead = queues.create(spec).await.expect("the dead-letter queue");
-    assert_eq!(dead.receive(10, Duration::ZERO).await.expect("received").len(), 1, "the job is a dead letter");
+    let (ok, list) = dead(&server, &["list"]);
+    assert!(ok && list.starts_with(&id) && list.contains("poison.jpg: 1 workers died"), "{list}");
+    let metrics = reqwest::get(server.url("/metrics")).await.expect("a response").text().await.expect("text");
+    assert!(metrics.contains("rollcall_dead_letters_total 1"), "{metrics}");
+
+    assert_eq!(dead(&server, &["retry", &id]), (true, format!("{id} sent again\n")));
+    wait_for_status(&server, &id, "done").await;
+    assert_eq!(result(&server, &id).await["label"], "Emmanuel_Macron");
+    assert_eq!(dead(&server, &["list"]), (true, String::new()));
+    let (ok, why) = dead(&server, &["retry", &id]);
+    assert!(!ok && why.contains("is not a dead letter"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_purged_with_its_photo() {
+    let server = start().await;
+    let id = kill_the_worker_that_receives(&server, &photo(MACRON)).await;
+    wait_for_status(&server, &id, "failed").await;
+    let path = format!("/v1/dead-letters/{id}");
+    assert_eq!(request(&server, Method::DELETE, &path).await, 204);
+    assert_eq!(request(&server, Method::DELETE, &path).await, 404);
+    assert_eq!(request(&server, Method::POST, &path).await, 404);
+    assert_eq!(request(&server, Method::POST, "/v1/dead-letters/x").await, 400);
+    assert_eq!(result(&server, &id).await["status"], "failed");
+    assert_eq!(dead(&server, &["purge", "--all"]), (true, String::new()));
 }

@@ -95,7 +95,7 @@ fn world() -> World {
     World { ports, forgotten, queue, _data: data }
 }
 
-fn request(ports: &Ports, retried: bool) -> oneshot::Receiver<Result<Reply, SubmitError>> {
+fn request(ports: &Ports, may_be_retry: bool) -> oneshot::Receiver<Result<Reply, SubmitError>> {
     let (sender, outcome) = oneshot::channel();
     let request = Request {
         id: JobId(7),
@@ -103,7 +103,7 @@ fn request(ports: &Ports, retried: bool) -> oneshot::Receiver<Result<Reply, Subm
         file: "a.jpg".into(),
         retention: Retention::Keep,
         deadline: Duration::from_secs(120),
-        retried,
+        may_be_retry,
     };
     WebRequest { request, ports: ports.clone(), outcome: Some(sender), registered: false }.start();
     outcome
@@ -142,10 +142,10 @@ async fn an_unanswered_request_ends_at_its_deadline_and_stores_a_pending_result(
     tokio::time::pause();
     let world = world();
     tokio::task::yield_now().await;
-    for (requests, retried) in [true, false].into_iter().enumerate() {
+    for (requests, may_be_retry) in [true, false].into_iter().enumerate() {
         let started = Instant::now();
         assert_eq!(world.queue.flushes.load(Ordering::Relaxed), requests);
-        let failed = request(&world.ports, retried).await.expect("an outcome").expect_err("no reply came");
+        let failed = request(&world.ports, may_be_retry).await.expect("an outcome").expect_err("no reply came");
         assert!(matches!(failed, SubmitError::Deadline { .. }), "{failed}");
         assert!(started.elapsed() >= Duration::from_secs(120));
         assert_eq!(

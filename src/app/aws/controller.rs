@@ -11,7 +11,7 @@ use crate::{
         guardian::{Guardian, StandDown},
         instance_fleet::{InstanceFleet, Retire},
     },
-    app::node::{ControllerPorts, SeesReplies, add_controller},
+    app::node::{ControllerPorts, DeadLetterPorts, SeesReplies, add_controller, add_dead_letter_consumer},
     cloud::{
         aws::AwsCloud,
         lease::{Held, Lease},
@@ -32,6 +32,7 @@ pub(super) struct ControllerNode {
     pub settings: Settings,
     pub actor: ActorRef<InstanceFleet>,
     pub ports: ControllerPorts,
+    pub dead_letters: DeadLetterPorts,
     pub views: Views,
     pub reply_queues: Arc<ReplyQueues>,
 }
@@ -49,6 +50,7 @@ impl ControllerNode {
             let mut guardian = Guardian::builder();
             let (ports, sees) = (self.ports.clone(), SeesReplies::OwnOnly);
             add_controller(&mut guardian, &self.actor, &self.settings, ports, move || epoch, sees);
+            add_dead_letter_consumer(&mut guardian, &self.settings, self.dead_letters.clone());
             let Ok(guardian) = guardian.start() else { return }; // cannot fail: it has no reference without an actor
             let lost = tokio::select! {
                 () = held.lost() => true,

@@ -15,7 +15,7 @@ use controller::ControllerNode;
 use reply_queues::ReplyQueues;
 
 use super::{
-    node::{ControllerPorts, add_client},
+    node::{ControllerPorts, DeadLetterPorts, add_client},
     ports::WorkerPorts,
     queues,
     serving::{listen, serve},
@@ -59,6 +59,7 @@ impl AwsNode {
         let node_name = node_name();
         let cloud = Arc::new(AwsCloud::connect(&settings, fix).await?);
         let reply_queues = Arc::new(ReplyQueues::new(cloud.clone(), &settings, &node_name));
+        let reply_prefix = settings.queue.speaker.clone();
         if tiers.web {
             // A node without a controller is one of several.
             let (queue, held) = reply_queues.choose(tiers.controller).await.context("reply queue")?;
@@ -83,8 +84,14 @@ impl AwsNode {
         let views = fleet_view::Views::new(&cloud, &settings, view.clone(), fleet.clone());
         let controller = if tiers.controller {
             let ports = ControllerPorts { compute: cloud.compute.clone(), requests: queues.requests, view };
+            let dead_letters = DeadLetterPorts {
+                queue: queues.dead_letters,
+                queues: cloud.queues.clone(),
+                reply_prefix,
+                objects: cloud.objects.clone(),
+            };
             let (settings, reply_queues) = (settings.clone(), reply_queues.clone());
-            let node = ControllerNode { settings, actor, ports, views, reply_queues };
+            let node = ControllerNode { settings, actor, ports, dead_letters, views, reply_queues };
             let lease = controller::lease(&cloud, &node.settings, &node_name);
             Some(actix::spawn(async move { node.run(lease, ended).await }))
         } else {

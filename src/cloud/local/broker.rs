@@ -46,6 +46,14 @@ impl Broker {
         self.journal.flush().await.unwrap_or_else(|_| Err(closing()))
     }
 
+    /// Returns the groups of the messages in a queue.
+    ///
+    /// # Errors
+    /// `NotFound` if the queue was never created.
+    pub fn groups(&self, queue: &str) -> CloudResult<Vec<String>> {
+        Ok(self.find(queue)?.groups())
+    }
+
     /// Returns the queue of that name, or `NotFound`.
     pub(super) fn find(&self, name: &str) -> CloudResult<Arc<LocalQueue>> {
         self.queues().get(name).cloned().ok_or_else(|| CloudError::NotFound(format!("queue {name}")))
@@ -56,6 +64,7 @@ impl Broker {
 pub(super) const POLLING: Polling = Polling {
     delete_linger: Duration::from_millis(5),
     poll_linger: Duration::ZERO,
+    rare_pause: Duration::ZERO,
     max_prefetch_delay: Duration::ZERO,
     finish_poll: false,
 };

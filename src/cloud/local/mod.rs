@@ -83,6 +83,11 @@ impl LocalCloud {
         })
     }
 
+    /// Returns the groups of the messages in a queue; none if the queue does not exist.
+    pub fn groups(&self, queue: &str) -> Vec<String> {
+        self.broker.groups(queue).unwrap_or_default()
+    }
+
     /// Waits for the workers, which have been asked to end, writes what is buffered, and closes the socket.
     pub async fn close(self) {
         self.processes.all_ended(END_LIMIT).await;

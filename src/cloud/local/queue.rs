@@ -117,6 +117,11 @@ impl LocalQueue {
         &self.spec
     }
 
+    /// Returns the groups of the messages.
+    pub(super) fn groups(&self) -> Vec<String> {
+        self.state().index.groups().map(str::to_owned).collect()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
@@ -204,8 +209,8 @@ impl LocalQueue {
         let mut state = self.state();
         let now = self.clock.now();
         let Received { taken, exhausted } = state.index.receive(max, now);
-        for seq in exhausted {
-            self.move_to_dead_letter_queue(&mut state, seq)?;
+        for (seq, group) in exhausted {
+            self.move_to_dead_letter_queue(&mut state, seq, group)?;
         }
         let mut out = Vec::with_capacity(taken.len());
         for taken in taken {
@@ -231,7 +236,7 @@ impl LocalQueue {
     }
 
     /// Moves a message that was received too often to the dead-letter queue, or drops it if there is none.
-    fn move_to_dead_letter_queue(&self, state: &mut State, seq: Seq) -> CloudResult<()> {
+    fn move_to_dead_letter_queue(&self, state: &mut State, seq: Seq, group: Option<String>) -> CloudResult<()> {
         let body = self.body(state, seq)?;
         state.forget_body(seq);
         let Some(dead) = &self.dead_letter else {
@@ -241,7 +246,7 @@ impl LocalQueue {
         };
         tracing::warn!(queue = %self.name, to = %dead.name, "a message was received too often: dead-lettering it");
         let now = self.clock.now();
-        let group = dead.spec.fifo.then(|| seq.to_string());
+        let group = if dead.spec.fifo { group.or_else(|| Some(seq.to_string())) } else { None };
         let stored = StoredMessage { receives: 0, visible_at: now, group, dedup: None };
         let mut dead_state = dead.state();
         let moved = dead.add(&mut dead_state, &stored, body.clone(), now);

@@ -38,8 +38,8 @@ pub struct Taken {
 pub struct Received {
     /// The messages that are delivered.
     pub taken: Vec<Taken>,
-    /// The messages that had been received too often; they are no longer in the index.
-    pub exhausted: Vec<Seq>,
+    /// The messages that had been received too often, with their groups; they are no longer in the index.
+    pub exhausted: Vec<(Seq, Option<String>)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -119,6 +119,11 @@ impl QueueIndex {
         false
     }
 
+    /// Returns the groups of the messages.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.groups.keys().map(String::as_str)
+    }
+
     /// Forgets a deduplication id whose message could not be stored.
     pub fn forget_duplicate(&mut self, dedup: &str) {
         self.dedup.remove(dedup);
@@ -179,8 +184,9 @@ impl QueueIndex {
         {
             let entry = self.entries.get_mut(&seq).expect("ready messages have entries"); // both are removed together
             if entry.receives >= self.max_receives {
+                let group = entry.group.clone();
                 self.remove(seq);
-                out.exhausted.push(seq);
+                out.exhausted.push((seq, group));
                 continue;
             }
             self.deliveries += 1;

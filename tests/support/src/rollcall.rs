@@ -91,6 +91,19 @@ impl Rollcall {
         response.json().await.expect("JSON")
     }
 
+    /// Waits until the queue has been read several times, and was empty each time: the fleet shows the depth that it
+    /// read last, which may be from before the latest jobs were sent or found after a restart.
+    pub async fn wait_until_queue_is_empty(&self) {
+        let mut empty_for = 0;
+        wait_until("no job is left in the queue", Duration::from_secs(90), async || {
+            let depth = &self.fleet().await["depth"];
+            let empty = [&depth["visible"], &depth["in_flight"], &depth["delayed"]].into_iter().all(|jobs| jobs == 0);
+            empty_for = if empty { empty_for + 1 } else { 0 };
+            empty_for == 40
+        })
+        .await;
+    }
+
     /// Returns the ids of the worker processes whose instances are pending or running.
     pub async fn worker_pids(&self) -> Vec<u32> {
         let fleet = self.fleet().await;

@@ -17,6 +17,9 @@ use super::{
 };
 use crate::cloud::{CloudError, CloudResult, Polling, Queue, QueueSpec, Queues, queue_limits::check_visibility};
 
+/// Pause between polls of a queue that is nearly always empty: each poll is billed.
+const RARE_PAUSE: Duration = Duration::from_secs(60);
+
 /// Provides all queues of an account and region.
 pub struct SqsQueues {
     client: Client,
@@ -128,6 +131,7 @@ impl Queues for SqsQueues {
         Polling {
             delete_linger: Duration::ZERO, // the queue itself batches calls
             poll_linger: self.linger,
+            rare_pause: RARE_PAUSE,
             max_prefetch_delay: self.linger,
             finish_poll: true,
         }

@@ -1,0 +1,110 @@
+//! Consumes the dead-letter queue: the jobs that it receives are kept in the store, their results are failures, and
+//! requests that still wait for them get the failure as the reply.
+
+use std::{rc::Rc, time::Duration};
+
+use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
+use metrics::counter;
+
+use super::{
+    actor_ref::Sender,
+    guardian::DeathNotice,
+    queue_poller::{Deliveries, Done, Nack, RequestCapacity},
+};
+use crate::{
+    cloud::{CloudResult, Delivery, MAX_BATCH},
+    job::{Failure, FailureKind, Job, Reply},
+    results::ResultStore,
+    wire,
+    worker::reply_sender::ReplySender,
+};
+
+/// Pause before a dead letter that could not be stored is returned to the queue.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What the consumer needs.
+pub struct Options {
+    /// The store of results and dead letters.
+    pub results: ResultStore,
+    /// Sends the replies.
+    pub replies: ReplySender,
+    /// Receives after which the queue gives up a job, for the reason that people read.
+    pub max_receives: u32,
+    /// Pause before each poll of the queue.
+    pub pause: Duration,
+}
+
+impl Options {
+    /// Keeps a job that was given up, and replies. Logs a message that is not a job, and drops it.
+    async fn bury(&self, delivery: &Delivery) -> CloudResult<()> {
+        let job: Job = match wire::from_bytes(&delivery.body) {
+            Ok(job) => job,
+            Err(error) => {
+                tracing::error!(%error, "dead letter dropped: it cannot be decoded");
+                return Ok(());
+            }
+        };
+        let message = format!("{} workers died or gave up while they worked on this job", self.max_receives);
+        let failure = Failure::new(FailureKind::Internal, message);
+        if !self.results.bury(&job, delivery.body.clone(), &failure).await? {
+            return Ok(());
+        }
+        counter!("rollcall_dead_letters_total").increment(1);
+        tracing::error!(id = %job.id, "job given up: it is a dead letter (`rollcall dead`)");
+        let reply = Reply { id: job.id, outcome: Err(failure), worker: String::new(), worker_ms: 0.0 };
+        if let Err(error) = self.replies.send(&job.reply_to, &reply).await {
+            tracing::warn!(%error, id = %job.id, "failed to reply to a job that was given up");
+        }
+        Ok(())
+    }
+}
+
+/// Consumes the dead-letter queue.
+pub struct DeadLetterConsumer {
+    options: Rc<Options>,
+    done: Sender<Done>,
+    nack: Sender<Nack>,
+    _notice: DeathNotice,
+}
+
+impl DeadLetterConsumer {
+    /// Creates a consumer that answers the poller of its queue through `done` and `nack`.
+    pub fn new(options: Rc<Options>, done: Sender<Done>, nack: Sender<Nack>, notice: DeathNotice) -> Self {
+        Self { options, done, nack, _notice: notice }
+    }
+}
+
+impl Actor for DeadLetterConsumer {
+    type Context = Context<Self>;
+}
+
+impl Handler<RequestCapacity> for DeadLetterConsumer {
+    type Result = ResponseFuture<usize>;
+    fn handle(&mut self, _: RequestCapacity, _: &mut Self::Context) -> Self::Result {
+        let pause = self.options.pause;
+        Box::pin(async move {
+            tokio::time::sleep(pause).await;
+            MAX_BATCH
+        })
+    }
+}
+
+impl Handler<Deliveries> for DeadLetterConsumer {
+    type Result = ();
+    fn handle(&mut self, Deliveries(batch): Deliveries, ctx: &mut Self::Context) {
+        for delivery in batch {
+            let (options, done, nack) = (self.options.clone(), self.done.clone(), self.nack.clone());
+            let buried = async move {
+                match options.bury(&delivery).await {
+                    Ok(()) => done.tell(Done(delivery.receipt)),
+                    Err(error) => {
+                        tracing::error!(%error, "dead letter not stored: trying again later");
+                        tokio::time::sleep(RETRY_AFTER).await;
+                        nack.tell(Nack(delivery.receipt))
+                    }
+                };
+            };
+            ctx.spawn(buried.into_actor(self));
+        }
+    }
+}

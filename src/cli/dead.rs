@@ -1,0 +1,83 @@
+//! `rollcall dead`: lists the dead letters of a running server, sends them again, and purges them.
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde::Deserialize;
+
+use super::server::{Server, time};
+use crate::{results::DeadLetter, settings::Settings};
+
+/// Arguments of `rollcall dead`.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// List the jobs that were given up, and why
+    List {
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Send jobs again, for example after a worker was upgraded
+    Retry(Selection),
+    /// Purge jobs with their images; their results stay failed
+    Purge(Selection),
+}
+
+/// Which dead letters.
+#[derive(clap::Args)]
+struct Selection {
+    /// Ids of the jobs
+    #[arg(required_unless_present = "all")]
+    ids: Vec<String>,
+    /// All of them
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Deserialize)]
+struct List {
+    dead_letters: Vec<DeadLetter>,
+}
+
+const PATH: &str = "/v1/dead-letters";
+
+/// Runs the subcommand.
+pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<()> {
+    match args.action {
+        Action::List { server } => list(&server, settings).await,
+        Action::Retry(selection) => each(selection, Method::POST, "sent again", settings).await,
+        Action::Purge(selection) => each(selection, Method::DELETE, "purged", settings).await,
+    }
+}
+
+async fn list(server: &Server, settings: &Settings) -> anyhow::Result<()> {
+    if server.json {
+        println!("{}", server.ask(PATH, settings).await?);
+        return Ok(());
+    }
+    let list: List = server.get(PATH, settings).await?;
+    for DeadLetter { id, file, given_up_ms, reason } in list.dead_letters {
+        println!("{id} {:<26} {file}: {reason}", time(given_up_ms));
+    }
+    Ok(())
+}
+
+/// Sends one request for each selected dead letter.
+async fn each(selection: Selection, method: Method, done: &str, settings: &Settings) -> anyhow::Result<()> {
+    let Selection { mut ids, all, server } = selection;
+    if all {
+        let list: List = server.get(PATH, settings).await?;
+        ids = list.dead_letters.into_iter().map(|letter| letter.id).collect();
+    }
+    for id in ids {
+        server.send(method.clone(), &format!("{PATH}/{id}"), settings).await?;
+        println!("{id} {done}");
+    }
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! Dead letters: jobs that the queue has given up, because they were received too often and never finished.
+//!
+//! They are kept in the state bucket, one object for each time that a job is given up, until they are sent again or
+//! purged. The object is the job's message. The dead-letter queue is only the way there: a queue cannot be listed.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+use super::{
+    ResultStore,
+    job_result::{Status, Stored, finished},
+    keys,
+    transitions::Step,
+};
+use crate::{
+    cloud::{CloudError, CloudResult, Message, Precondition, Queue},
+    job::{Failure, Job, JobId},
+    wire,
+};
+
+/// A job that was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// The job's id.
+    pub id: String,
+    /// Sanitised file name of its payload.
+    pub file: String,
+    /// When it was last given up, in milliseconds since the Unix epoch.
+    pub given_up_ms: u64,
+    /// Why.
+    pub reason: String,
+}
+
+impl ResultStore {
+    /// Keeps a job that the queue has given up, and stores its failure. Both are durable on return. Does nothing if the
+    /// job was done, and only its message was left; keeps nothing if its result has been deleted. Idempotent. Returns
+    /// whether the job is a dead letter.
+    ///
+    /// # Errors
+    /// Any error of the store; the message must then stay in the dead-letter queue.
+    pub async fn bury(&self, job: &Job, message: Bytes, failure: &Failure) -> CloudResult<bool> {
+        if let Some(Status::Done) = self.stored(job.id).await?.status() {
+            return Ok(false);
+        }
+        // Before the failure, so that a deletion either finds the dead letter or is found below.
+        let key = format!("{}{}", keys::dead_letter_prefix(job.id), Ulid::generate());
+        self.store.put(&self.buckets.state, &key, message, Precondition::Always).await?;
+        let result = finished(job, None, Err(failure))?;
+        let status = self.advance(job.id, Step::Fail, Vec::new(), &result).await?;
+        self.flush().await?;
+        if status == Status::Deleted {
+            self.delete_objects(job).await?;
+        }
+        if status != Status::Failed {
+            self.delete_dead_letters(job.id).await?; // also one of an earlier call that died
+        }
+        Ok(status == Status::Failed)
+    }
+
+    /// Returns the dead letters, the oldest job first. Those of jobs that have been done since are purged instead.
+    ///
+    /// # Errors
+    /// Any error of the store.
+    pub async fn dead_letters(&self) -> CloudResult<Vec<DeadLetter>> {
+        let mut latest = BTreeMap::new();
+        for object in self.store.list(&self.buckets.state, keys::DEAD_LETTERS).await? {
+            if let Some((id, burial)) = parse(&object.key) {
+                latest.insert(id, burial); // the list is ordered by key
+            }
+        }
+        let mut found = Vec::with_capacity(latest.len());
+        for (id, burial) in latest {
+            match self.stored(id).await? {
+                Stored::Result(result) if result.status == Status::Failed => found.push(DeadLetter {
+                    id: id.to_string(),
+                    file: result.file,
+                    given_up_ms: burial.timestamp_ms(),
+                    reason: result.failure.map_or_else(String::new, |failure| failure.message),
+                }),
+                Stored::Result(result) if result.status == Status::Done => self.delete_dead_letters(id).await?,
+                Stored::Result(_) | Stored::Absent | Stored::Deleted(_) => {} // it is being buried
+            }
+        }
+        Ok(found)
+    }
+
+    /// Sends a dead letter again, as a new message. Its result stays failed until the job is done. Returns `false` if
+    /// there is none.
+    ///
+    /// # Errors
+    /// Any error of the store or the queue; the dead letter is then still there.
+    pub async fn send_again(&self, requests: &dyn Queue, id: JobId) -> CloudResult<bool> {
+        let keys = self.dead_letter_keys(id).await?;
+        let Some(newest) = keys.last() else { return Ok(false) };
+        let body = match self.store.get(&self.buckets.state, newest).await {
+            Ok(object) => object.bytes,
+            Err(CloudError::NotFound(_)) => return Ok(false), // it has just been purged
+            Err(error) => return Err(error),
+        };
+        // The queue may still drop the job's own id as a duplicate; a repetition of this call is one.
+        let dedup = newest.rsplit('/').next().map(str::to_owned);
+        let message = Message { body, group: Some(id.to_string()), dedup, ..Message::default() };
+        requests.send_one(message).await?;
+        // Only those that were found: the job may have been given up again in the meantime.
+        self.delete_keys(&keys).await?;
+        Ok(true)
+    }
+
+    /// Purges a dead letter with its payload. The result stays failed. Returns `false` if there is none.
+    ///
+    /// # Errors
+    /// Any error of the store; the purge must then be repeated.
+    pub async fn purge_dead_letter(&self, id: JobId) -> CloudResult<bool> {
+        let keys = self.dead_letter_keys(id).await?;
+        for key in &keys {
+            let body = match self.store.get(&self.buckets.state, key).await {
+                Ok(object) => object.bytes,
+                Err(CloudError::NotFound(_)) => continue, // another call has purged it
+                Err(error) => return Err(error),
+            };
+            match wire::from_bytes::<Job>(&body) {
+                Ok(job) => self.delete_payload(&job).await?,
+                Err(error) => tracing::warn!(%error, %id, "the message of a dead letter cannot be decoded"),
+            }
+        }
+        self.delete_keys(&keys).await?;
+        Ok(!keys.is_empty())
+    }
+
+    /// Deletes the dead letters of a job, and nothing else.
+    pub(super) async fn delete_dead_letters(&self, id: JobId) -> CloudResult<()> {
+        self.delete_keys(&self.dead_letter_keys(id).await?).await
+    }
+
+    /// Returns the keys of a job's dead letters, the oldest first.
+    async fn dead_letter_keys(&self, id: JobId) -> CloudResult<Vec<String>> {
+        let objects = self.store.list(&self.buckets.state, &keys::dead_letter_prefix(id)).await?;
+        Ok(objects.into_iter().map(|object| object.key).collect())
+    }
+
+    async fn delete_keys(&self, keys: &[String]) -> CloudResult<()> {
+        for key in keys {
+            self.store.delete(&self.buckets.state, key).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the job of a dead letter's key, and the id of its burial, which contains the time.
+fn parse(key: &str) -> Option<(JobId, Ulid)> {
+    let (id, burial) = key.strip_prefix(keys::DEAD_LETTERS)?.split_once('/')?;
+    Some((id.parse().ok()?, burial.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests;

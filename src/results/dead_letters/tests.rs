@@ -1,0 +1,109 @@
+//! A job that was given up is kept until it is sent again or purged, and its result is a failure.
+
+use super::*;
+use crate::{
+    job::{FailureKind, Output, Retention},
+    testing::World,
+};
+
+fn failure() -> Failure {
+    Failure::new(FailureKind::Internal, "it kills workers")
+}
+
+/// Returns a job whose payload is in the store, and its message.
+async fn large(world: &World, id: u128) -> (Job, Bytes) {
+    let stored = world.results.store_payload(JobId(id), Retention::Keep, "a.txt", "large".into()).await;
+    let job = Job { payload: stored.expect("stored"), ..world.job(id, "") };
+    let message = wire::to_bytes(&job).expect("encoded");
+    (job, message)
+}
+
+async fn status(world: &World, id: JobId) -> Option<Status> {
+    world.results.stored(id).await.expect("read").status()
+}
+
+async fn listed(world: &World) -> Vec<String> {
+    world.results.dead_letters().await.expect("listed").into_iter().map(|letter| letter.id).collect()
+}
+
+#[tokio::test]
+async fn a_job_that_was_given_up_has_failed_and_is_listed_with_the_reason() {
+    let world = World::new().await;
+    let (job, message) = large(&world, 1).await;
+    world.results.store_pending(job.id, job.file.clone()).await.expect("stored");
+    for _ in 0..2 {
+        assert_eq!(world.results.bury(&job, message.clone(), &failure()).await, Ok(true), "even if repeated");
+        assert_eq!(status(&world, job.id).await, Some(Status::Failed));
+    }
+    let [letter] = &world.results.dead_letters().await.expect("listed")[..] else { panic!("one") };
+    assert_eq!((&letter.id, &*letter.file, &*letter.reason), (&job.id.to_string(), "a.txt", "it kills workers"));
+    let age = crate::clock::now_ms() - letter.given_up_ms;
+    assert!(age < 60_000, "{age} ms");
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_sent_again_is_the_same_job_and_is_listed_no_more() {
+    let world = World::new().await;
+    let (job, message) = large(&world, 1).await;
+    world.send(&job).await; // its id is in the window for duplicates
+    let delivery = world.receive().await;
+    world.requests.delete(vec![delivery.receipt]).await.remove(0).expect("deleted");
+    world.results.bury(&job, message.clone(), &failure()).await.expect("buried");
+
+    assert_eq!(world.results.send_again(&*world.requests, job.id).await, Ok(true));
+    assert_eq!(listed(&world).await, [""; 0]);
+    assert_eq!(status(&world, job.id).await, Some(Status::Failed), "until it is done");
+    let again = world.receive().await;
+    assert_eq!(wire::from_bytes::<Job>(&again.body).expect("a job"), job);
+    assert_eq!(again.receives, 1);
+    let output = Output::json(&"x", "x").expect("JSON");
+    world.results.store_output(&job, "large".into(), &output, "i-1").await.expect("stored");
+    assert_eq!(status(&world, job.id).await, Some(Status::Done));
+    assert_eq!(world.results.send_again(&*world.requests, job.id).await, Ok(false));
+}
+
+#[tokio::test]
+async fn a_job_that_is_given_up_again_is_a_dead_letter_again() {
+    let world = World::new().await;
+    let (job, message) = large(&world, 1).await;
+    for _ in 0..2 {
+        world.results.bury(&job, message.clone(), &failure()).await.expect("buried");
+        assert_eq!(listed(&world).await, [job.id.to_string()]);
+        assert_eq!(world.results.send_again(&*world.requests, job.id).await, Ok(true));
+        let delivery = world.receive().await;
+        assert_eq!(delivery.body, message);
+        world.requests.delete(vec![delivery.receipt]).await.remove(0).expect("deleted");
+    }
+}
+
+#[tokio::test]
+async fn a_purge_deletes_the_payload_and_leaves_the_failure() {
+    let world = World::new().await;
+    let (job, message) = large(&world, 1).await;
+    world.results.bury(&job, message, &failure()).await.expect("buried");
+    assert_eq!(world.results.purge_dead_letter(job.id).await, Ok(true));
+    assert_eq!((listed(&world).await, world.everything().await.len()), (Vec::new(), 1), "the result");
+    assert_eq!(status(&world, job.id).await, Some(Status::Failed));
+    assert_eq!(world.results.purge_dead_letter(job.id).await, Ok(false));
+}
+
+#[tokio::test]
+async fn deleting_the_result_deletes_the_dead_letter_as_well() {
+    let world = World::new().await;
+    let (job, message) = large(&world, 1).await;
+    world.results.bury(&job, message, &failure()).await.expect("buried");
+    assert_eq!(world.results.delete(job.id).await, Ok(true));
+    assert_eq!(world.everything().await.len(), 1, "the tombstone");
+    assert_eq!(listed(&world).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn the_dead_letter_of_a_job_that_is_done_is_cleared_away() {
+    let world = World::new().await;
+    let (job, message) = large(&world, 1).await;
+    world.results.bury(&job, message, &failure()).await.expect("buried");
+    let output = Output::json(&"x", "x").expect("JSON");
+    world.results.store_output(&job, "large".into(), &output, "i-1").await.expect("stored");
+    assert_eq!(listed(&world).await, [""; 0]);
+    assert_eq!(world.everything().await.len(), 3, "payload, summary and result");
+}

@@ -1,0 +1,118 @@
+//! Orphans: payloads and summaries that belong to no result and to no job in the queue.
+//!
+//! A process that is killed leaves them: a web node between storing a payload and sending its job, or a worker that has
+//! stored some objects of a job which was lost with its parent, because no client had been promised its result.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::{ResultStore, Status, keys};
+use crate::{cloud::CloudResult, job::JobId};
+
+/// Results up to this size in bytes are read, because they may be tombstones, which have no names, labels or faces.
+const TOMBSTONE: u64 = 512;
+
+impl ResultStore {
+    /// Deletes orphans, and returns how many objects were deleted. `queued` are the jobs in the queues. Nothing else may
+    /// use the store at the same time.
+    ///
+    /// Objects whose key does not tell their job, because its template lacks `{id}`, are left alone.
+    ///
+    /// # Errors
+    /// Any error of the store.
+    pub async fn sweep_orphans(&self, queued: &HashSet<JobId>) -> CloudResult<usize> {
+        let state = &self.buckets.state;
+        let mut results = BTreeMap::new();
+        for object in self.store.list(state, keys::RESULTS).await? {
+            results.extend(keys::job_of_result(&object.key).map(|id| (id, object.size)));
+        }
+        let mut candidates = Vec::new();
+        for (bucket, template) in
+            [(&self.buckets.input, &*self.buckets.input_key), (&self.buckets.output, &*self.buckets.output_key)]
+        {
+            for object in self.store.list(bucket, "").await? {
+                candidates.extend(keys::job_of(template, &object.key).map(|id| (id, bucket, object.key)));
+            }
+        }
+        for object in self.store.list(state, keys::CLAIMS).await? {
+            candidates.extend(keys::job_of_claim(&object.key).map(|id| (id, state, object.key)));
+        }
+
+        let mut deleted = 0;
+        for (id, bucket, key) in candidates {
+            let has_result = match results.get(&id) {
+                None => false,
+                Some(size) if *size > TOMBSTONE => true,
+                Some(_) => self.stored(id).await?.status() != Some(Status::Deleted),
+            };
+            if !has_result && !queued.contains(&id) {
+                self.store.delete(bucket, &key).await?;
+                deleted += 1;
+            }
+        }
+        Ok(deleted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        job::{Failure, FailureKind, Job, Output, Retention},
+        testing::World,
+    };
+
+    async fn store_payload(world: &World, id: u128, retention: Retention) -> Job {
+        let stored = world.results.store_payload(JobId(id), retention, "a.txt", "large".into()).await;
+        Job { payload: stored.expect("stored"), ..world.job(id, "") }
+    }
+
+    #[tokio::test]
+    async fn objects_without_a_result_or_a_queued_job_are_deleted() {
+        let world = World::new().await;
+        let output = Output::json(&"x", "x").expect("JSON");
+        world.results.store_output(&world.job(1, "x"), "x".into(), &output, "i-1").await.expect("stored");
+        store_payload(&world, 2, Retention::Keep).await;
+        store_payload(&world, 3, Retention::Discard).await;
+        let dead = store_payload(&world, 4, Retention::Keep).await;
+        let failure = Failure::new(FailureKind::Internal, "given up");
+        world.results.bury(&dead, "message".into(), &failure).await.expect("buried");
+        world.results.store_pending(JobId(5), "a.txt".into()).await.expect("stored");
+        store_payload(&world, 5, Retention::Keep).await;
+        let kept = world.everything().await;
+
+        let orphan = store_payload(&world, 6, Retention::Keep).await;
+        store_payload(&world, 7, Retention::Discard).await;
+        world.results.delete(JobId(8)).await.expect("deleted");
+        let with_tombstone = world.everything().await;
+        store_payload(&world, 8, Retention::Keep).await;
+        let (bucket, key) = (&world.settings.store.output, keys::output_key(&world.settings.store, orphan.id, "a.txt"));
+        let put = world.results.store.put(bucket, &key, "x".into(), crate::cloud::Precondition::Always).await;
+        put.expect("put");
+
+        let queued = HashSet::from([JobId(2), JobId(3)]);
+        assert_eq!(world.results.sweep_orphans(&queued).await, Ok(4));
+        let after = world.everything().await;
+        assert_eq!(
+            (after.len(), &after),
+            (
+                kept.len() + 1,
+                &with_tombstone
+                    .into_iter()
+                    .filter(|path| { !path.contains(&JobId(6).to_string()) && !path.contains(&JobId(7).to_string()) })
+                    .collect()
+            )
+        );
+        assert_eq!(world.results.sweep_orphans(&queued).await, Ok(0));
+    }
+
+    #[tokio::test]
+    async fn objects_whose_key_does_not_tell_their_job_are_left_alone() {
+        let world = World::new().await;
+        let bucket = &world.settings.store.input;
+        for key in ["photo.jpg", "folder/photo.jpg"] {
+            let put = world.results.store.put(bucket, key, "x".into(), crate::cloud::Precondition::Always).await;
+            put.expect("put");
+        }
+        assert_eq!(world.results.sweep_orphans(&HashSet::new()).await, Ok(0));
+    }
+}

@@ -1,0 +1,59 @@
+//! Sends replies to the queues that jobs name.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::sync::Mutex;
+
+use crate::{
+    cloud::{CloudError, CloudResult, Message, Queue, Queues},
+    job::Reply,
+    wire,
+};
+
+/// Sends replies to the queues that jobs name.
+pub struct ReplySender {
+    queues: Arc<dyn Queues>,
+    /// Name, or prefix of the names, of the queues that replies may go to.
+    prefix: String,
+    /// Reply queues by name, opened once.
+    open: Mutex<HashMap<String, Arc<dyn Queue>>>,
+}
+
+impl ReplySender {
+    /// Creates a sender to those of `queues` whose name is or begins with `prefix`.
+    pub fn new(queues: Arc<dyn Queues>, prefix: String) -> Self {
+        Self { queues, prefix, open: Mutex::default() }
+    }
+
+    /// Sends a reply to the queue `to`. If there is no such queue any more, its web node is gone, and with it every
+    /// request that waited for the reply: that is `Ok`.
+    ///
+    /// # Errors
+    /// `Invalid` for a queue that is not one for replies. Any other error of the queue.
+    pub async fn send(&self, to: &str, reply: &Reply) -> CloudResult<()> {
+        let body = wire::to_bytes(reply).map_err(|e| CloudError::Invalid(e.to_string()))?;
+        let message = Message { body, ..Message::default() };
+        let sent = async { self.queue(to).await?.send_one(message).await };
+        match sent.await {
+            Err(CloudError::NotFound(_)) => {
+                tracing::info!(id = %reply.id, queue = to, "nobody waits for the reply: its queue is gone");
+                self.open.lock().await.remove(to);
+                Ok(())
+            }
+            sent => sent,
+        }
+    }
+
+    async fn queue(&self, name: &str) -> CloudResult<Arc<dyn Queue>> {
+        if !name.starts_with(&self.prefix) {
+            return Err(CloudError::Invalid(format!("reply queue {name} is not one of {}", self.prefix)));
+        }
+        let mut open = self.open.lock().await;
+        if let Some(queue) = open.get(name) {
+            return Ok(queue.clone());
+        }
+        let queue = self.queues.open(name).await?;
+        open.insert(name.to_owned(), queue.clone());
+        Ok(queue)
+    }
+}
