@@ -1,4 +1,4 @@
-//! The HTTP server of a node with the web tier: started before the first upload, stopped after the last.
+//! Starts the HTTP server of a node with the web tier, and stops it gracefully.
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -17,7 +17,8 @@ use crate::{
 /// How long waiting uploads may continue after the process was asked to end.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Binds the address to serve on, before anything else is started.
+/// Binds `http.listen`. To be called before anything else is started, so that a port that is taken leaves nothing to clean
+/// up.
 pub(super) fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
     let address = settings.http.listen;
     TcpListener::bind(address)
@@ -25,35 +26,35 @@ pub(super) fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
 }
 
 /// A running server.
-pub(super) struct Serving {
+pub(super) struct RunningServer {
     handle: actix_web::dev::ServerHandle,
-    ending: watch::Sender<bool>,
+    end_streams: watch::Sender<bool>,
 }
 
-/// Serves on `listener`.
+/// Starts to serve on `listener`. Installs the metrics recorder of the process, so it can be called only once.
 pub(super) fn serve(
     listener: TcpListener,
     settings: &Settings,
     client: JobClient,
     objects: Arc<dyn ObjectStore>,
     fleet: watch::Receiver<Arc<FleetView>>,
-) -> anyhow::Result<Serving> {
+) -> anyhow::Result<RunningServer> {
     let metrics = http::metrics::install().context("metrics")?;
     let gallery = GalleryStore::new(objects, settings.store.state.clone(), settings.gallery.clone());
     let web = WebTier::new(settings.clone(), client, gallery, fleet);
-    let http::Serving { server, ending } = http::serve(web, listener, metrics)?;
+    let http::Serving { server, end_streams } = http::serve(web, listener, metrics)?;
     let handle = server.handle();
     actix::spawn(server);
     println!("rollcall is serving on http://{}/ (press Ctrl-C to stop)", settings.http.listen);
-    Ok(Serving { handle, ending })
+    Ok(RunningServer { handle, end_streams })
 }
 
-impl Serving {
-    /// Stops, after waiting some seconds for uploads to be answered.
+impl RunningServer {
+    /// Stops accepting connections, ends the event streams, and waits up to [`GRACE`] for the requests in progress.
     pub async fn stop(self) {
-        self.ending.send_replace(true);
+        self.end_streams.send_replace(true);
         if tokio::time::timeout(GRACE, self.handle.stop(true)).await.is_err() {
-            tracing::warn!("uploads were still waiting; their jobs are kept");
+            tracing::warn!("requests were still in progress; jobs that were submitted continue");
         }
     }
 }

@@ -4,14 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use super::instance::InstanceId;
 
-/// A call to make. No action stops a running instance: workers stop themselves.
+/// A call to the cloud. There is none to stop an instance: workers stop themselves. Only instances that are stopped, have
+/// not come up, or count as dead are terminated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Reads the depth of the request queue.
     ReadDepth,
     /// Describes the cluster's instances.
     Describe {
-        /// Number of the description.
+        /// Sequence number of the description, returned in its result.
         generation: u64,
     },
     /// Launches instances. Idempotent by token: a repeated token launches no further instances.
@@ -39,14 +40,15 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
-    /// Stopped, and either in excess of `fleet.keep_stopped`, or its last starts have all failed.
+    /// Stopped, and either not needed beyond `fleet.keep_stopped`, or failed to start three times in a row.
     Sweep,
     /// Not running within `fleet.boot_timeout`.
     BootTimeout,
     /// Not stopped within `fleet.boot_timeout`.
     StopTimeout,
-    /// Finished no job for `fleet.silent_timeout`, while jobs waited or long after it should have stopped itself.
+    /// Finished no job for `fleet.silent_timeout` while jobs waited, or has not stopped itself long after it should have.
     Silent,
-    /// Requested before, but not observed in time; or an orphaned launch.
-    Again,
+    /// An earlier termination was not observed in time, or a confirmed launch never appeared in a description.
+    #[serde(rename = "again")]
+    Unobserved,
 }

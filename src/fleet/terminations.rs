@@ -207,6 +207,6 @@ impl Terminations {
             return None;
         }
         self.bucket.take(now);
-        Some(Action::Terminate { ids, cause: Cause::Again })
+        Some(Action::Terminate { ids, cause: Cause::Unobserved })
     }
 }

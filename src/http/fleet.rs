@@ -41,7 +41,7 @@ pub(super) async fn events(state: web::Data<State>) -> Result<HttpResponse, Prob
         state.streams.clone().try_acquire_owned().map_err(|_| {
             Problem::unavailable("too many event streams are open; poll /v1/fleet instead", RETRY_AFTER)
         })?;
-    let feed = Feed { fleet: state.web.fleet(), ending: state.ending.clone(), sent: None, _place: place };
+    let feed = Feed { fleet: state.web.fleet(), end_streams: state.end_streams.clone(), sent: None, _place: place };
     let events = futures_util::stream::unfold(feed, |mut feed| async {
         let event = feed.next().await?;
         Some((Ok::<_, actix_web::Error>(event), feed))
@@ -52,7 +52,7 @@ pub(super) async fn events(state: web::Data<State>) -> Result<HttpResponse, Prob
 /// One event stream.
 struct Feed {
     fleet: watch::Receiver<Arc<FleetView>>,
-    ending: watch::Receiver<bool>,
+    end_streams: watch::Receiver<bool>,
     /// When the view was last sent.
     sent: Option<Instant>,
     _place: OwnedSemaphorePermit,
@@ -67,7 +67,7 @@ impl Feed {
                 self.fleet.changed().await
             };
             tokio::select! {
-                _ = self.ending.wait_for(|ending| *ending) => return None,
+                _ = self.end_streams.wait_for(|end| *end) => return None,
                 changed = changed => changed.ok()?,
                 () = sleep(KEEP_ALIVE) => return Some(Bytes::from_static(b": keep-alive\n\n")),
             }
@@ -90,9 +90,9 @@ mod tests {
 
     fn feed() -> (watch::Sender<Arc<FleetView>>, watch::Sender<bool>, Feed) {
         let (sender, fleet) = watch::channel(Arc::new(FleetView::default()));
-        let (end, ending) = watch::channel(false);
+        let (end, end_streams) = watch::channel(false);
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
-        let feed = Feed { fleet, ending, sent: None, _place: place };
+        let feed = Feed { fleet, end_streams, sent: None, _place: place };
         (sender, end, feed)
     }
 

@@ -46,7 +46,7 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 pub struct Serving {
     pub server: Server,
     /// `true` ends the event streams, which would otherwise last until the shutdown timeout.
-    pub ending: watch::Sender<bool>,
+    pub end_streams: watch::Sender<bool>,
 }
 
 /// Serves on `listener` until the server's handle stops it.
@@ -55,11 +55,11 @@ pub struct Serving {
 pub fn serve(web: WebTier, listener: TcpListener, metrics: PrometheusHandle) -> std::io::Result<Serving> {
     raise_open_files();
     let http = web.settings().http.clone();
-    let ending = watch::Sender::new(false);
+    let end_streams = watch::Sender::new(false);
     let state = web::Data::new(State {
         web,
         metrics: metrics.clone(),
-        ending: ending.subscribe(),
+        end_streams: end_streams.subscribe(),
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
     });
     let server = HttpServer::new(move || {
@@ -85,7 +85,7 @@ pub fn serve(web: WebTier, listener: TcpListener, metrics: PrometheusHandle) -> 
             metrics.run_upkeep();
         }
     });
-    Ok(Serving { server, ending })
+    Ok(Serving { server, end_streams })
 }
 
 /// Configures every route. Needs the shared state that [`serve`] sets.

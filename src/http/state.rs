@@ -13,8 +13,8 @@ pub(super) struct State {
     pub web: WebTier,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
-    /// `true` when the server is ending.
-    pub ending: watch::Receiver<bool>,
+    /// `true` ends the event streams.
+    pub end_streams: watch::Receiver<bool>,
     /// Places for event streams.
     pub streams: Arc<Semaphore>,
 }

@@ -56,11 +56,11 @@ fn state_with(
     let depth = Depth { visible: 3, in_flight: 4, delayed: 5 };
     let view = FleetView { demand: 12, target: 13, depth, counts, ..FleetView::default() };
     let (_, fleet) = watch::channel(Arc::new(view));
-    let (_, ending) = watch::channel(false);
+    let (_, end_streams) = watch::channel(false);
     web::Data::new(State {
         web: WebTier::new(settings, JobClient::new(options, ports, None), gallery, fleet),
         metrics,
-        ending,
+        end_streams,
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
     })
 }

@@ -249,5 +249,5 @@ fn an_accepted_termination_that_is_not_observed_is_retried() {
     script.terminated("i-0", Ok(()));
     script.run_until(150.0);
     let again: Vec<_> = script.terminations()[1..].to_vec();
-    assert_eq!(again, [(100.0, Cause::Again, vec!["i-0"]), (140.0, Cause::Again, vec!["i-0"])]);
+    assert_eq!(again, [(100.0, Cause::Unobserved, vec!["i-0"]), (140.0, Cause::Unobserved, vec!["i-0"])]);
 }

@@ -97,7 +97,7 @@ fn orphaned_launches_hold_capacity_until_their_termination_is_confirmed() {
     script.run_until(answered + 59.0);
     assert!(script.terminations().is_empty());
     script.run_until(answered + 61.5);
-    assert_eq!(script.terminations()[0].1, Cause::Again);
+    assert_eq!(script.terminations()[0].1, Cause::Unobserved);
     assert_eq!(script.terminations()[0].2, ["i-1", "i-2"]);
     assert_eq!((script.core.live(), script.core.serving()), (2, 0), "they may exist");
     script.run_for(5.0);
@@ -217,7 +217,7 @@ fn an_instance_with_a_pending_termination_is_not_started() {
     script.run_until(10.4);
     assert_eq!(script.terminations().len(), 1);
     script.run_until(10.6);
-    assert_eq!(script.terminations()[1], (10.5, Cause::Again, vec!["i-0"]), "the termination is called again");
+    assert_eq!(script.terminations()[1], (10.5, Cause::Unobserved, vec!["i-0"]), "the termination is called again");
     script.terminated("i-0", Err(CloudError::Throttled));
     script.run_until(120.0);
     assert!(script.starts().is_empty(), "it may be terminated at work");
@@ -250,7 +250,7 @@ fn the_termination_of_a_dead_worker_is_retried_while_its_instance_runs() {
     assert_eq!(script.terminations()[0].1, Cause::Silent);
     script.terminated("i-0", Err(no_answer()));
     script.run_for(1.0);
-    assert_eq!(script.terminations()[1].1, Cause::Again);
+    assert_eq!(script.terminations()[1].1, Cause::Unobserved);
     assert_eq!((script.core.serving(), script.launches().len()), (1, 1), "another serves");
 }
 

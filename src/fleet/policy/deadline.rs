@@ -15,7 +15,7 @@ fn jobs(within: Duration, service: Duration, threads: u64) -> u64 {
 /// finishes `jobs(H, r) = c · floor((H − r) / s)` jobs within the horizon `H`.
 ///
 /// `target` is the smallest number of instances, taken in the order running, booting (soonest first), stopped, new,
-/// whose jobs reach `D`. If the stopped ones are not enough, they too are counted with the cold boot, so that the target
+/// whose jobs reach `D`. If the stopped ones are not enough, they too are counted with the cold boot, so the target
 /// may be a few instances too high.
 ///
 /// The horizon is `L`, unless instances that must be started boot too slowly for that. They then get half of `L`, or
@@ -23,8 +23,9 @@ fn jobs(within: Duration, service: Duration, threads: u64) -> u64 {
 /// and the cold boot otherwise. From zero, the backlog is therefore finished within `max(L/2, s)` of the first boot,
 /// and no instance is started that would come up after the work is done.
 ///
-/// A start is billed for at least `billing_minimum` (EC2: 60 s). As many instances as the backlog keeps busy for that
-/// long, `floor(D · s / (c · billing_minimum))`, cost no more than fewer would, so the target is at least that number.
+/// A start is billed for at least `billing_minimum` (EC2: 60 s). The backlog keeps
+/// `floor(D · s / (c · billing_minimum))` instances busy for that long. That many cost no more than fewer would, so the
+/// target is at least that number.
 pub fn target(input: &PolicyInput, rules: &FleetRules) -> usize {
     if input.demand == 0 {
         return 0;

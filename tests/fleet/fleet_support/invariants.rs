@@ -59,7 +59,7 @@ impl Invariants {
             Action::Terminate { cause: Cause::BootTimeout, .. } => "boot timeout",
             Action::Terminate { cause: Cause::StopTimeout, .. } => "stop timeout",
             Action::Terminate { cause: Cause::Silent, .. } => "silent worker",
-            Action::Terminate { cause: Cause::Again, .. } => "termination again",
+            Action::Terminate { cause: Cause::Unobserved, .. } => "termination again",
         });
         let times = &mut self.calls[kind];
         times.push(env.now);
