@@ -5,6 +5,7 @@ mod deletion;
 mod end_to_end;
 mod example_job;
 mod fleet_explain;
+mod full_disk;
 mod http_api;
 mod http_limits;
 mod http_refusals;

@@ -88,7 +88,7 @@ impl LocalQueue {
         let (clock, last_seq) = shared;
         let mut index = QueueIndex::new(&spec);
         if spec.durable {
-            let stored = journal.messages(&spec.name).map_err(|e| CloudError::Unavailable(format!("{e:#}")))?;
+            let stored = journal.messages(&spec.name)?;
             let now = clock.now();
             // A later time means that the system clock has been set back since; it would hide the message for the
             // difference.

@@ -2,7 +2,11 @@
 //!
 //! Changes gather in memory until the first of them is due, and go to disk in one transaction (group commit). A message
 //! that is deleted before it was written is never written.
+//!
+//! When a commit fails, for example because the disk is full, those who wait for it get the error, and nothing more is
+//! accepted until a commit succeeds. All that was accepted before is tried again every second.
 
+mod file;
 mod pending;
 mod tables;
 
@@ -14,7 +18,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -22,13 +26,19 @@ use redb::Database;
 use tokio::sync::oneshot;
 
 pub(super) use self::pending::StoredMessage;
-use self::pending::{BUFFERED_LINGER, Changes, LINGER, Pending, Put};
+use self::{
+    file::{JournalFile, unavailable},
+    pending::{BUFFERED_LINGER, Changes, LINGER, Pending, Put},
+};
 use super::queue_index::Seq;
 use crate::cloud::{CloudError, CloudResult};
 
 /// Number of changes that may wait for the writer. Beyond that, callers block until it has caught up, which takes some
 /// milliseconds.
 const MAX_PENDING: usize = 16_384;
+
+/// Pause between attempts to write after a failure.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct Shared {
@@ -37,6 +47,7 @@ struct Shared {
     earlier: Condvar,
     /// Notifies callers that the writer has taken changes.
     room: Condvar,
+    /// The last commit failed.
     broken: AtomicBool,
 }
 
@@ -88,7 +99,7 @@ impl Shared {
 
 /// Handle to the journal. Dropping it writes what is pending and closes the file.
 pub(super) struct Journal {
-    db: Arc<Database>,
+    file: Arc<JournalFile>,
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
 }
@@ -96,28 +107,34 @@ pub(super) struct Journal {
 impl Journal {
     /// Opens the file, or creates it. Only one process can have it open.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
-        let db = Arc::new(tables::open(path)?);
+        let path = path.to_owned();
+        Self::open_with(move || tables::open(&path))
+    }
+
+    /// Opens the file with `open`, which is also used after an error.
+    fn open_with(open: impl Fn() -> anyhow::Result<Database> + Send + Sync + 'static) -> anyhow::Result<Self> {
+        let file = Arc::new(JournalFile::open(Box::new(open))?);
         let shared = Arc::<Shared>::default();
         let writer = std::thread::Builder::new().name("journal".into()).spawn({
-            let (db, shared) = (db.clone(), shared.clone());
-            move || write_all(&db, &shared)
+            let (file, shared) = (file.clone(), shared.clone());
+            move || write_all(&file, &shared)
         })?;
-        Ok(Self { db, shared, writer: Some(writer) })
+        Ok(Self { file, shared, writer: Some(writer) })
     }
 
     /// Returns all messages of a queue, in the order of their positions.
-    pub(super) fn messages(&self, queue: &str) -> anyhow::Result<Vec<(Seq, StoredMessage)>> {
-        tables::messages(&self.db, queue)
+    pub(super) fn messages(&self, queue: &str) -> CloudResult<Vec<(Seq, StoredMessage)>> {
+        self.file.messages(queue)
     }
 
     /// Returns the highest position in any queue, or zero.
-    pub(super) fn last_seq(&self) -> anyhow::Result<Seq> {
-        tables::last_seq(&self.db)
+    pub(super) fn last_seq(&self) -> CloudResult<Seq> {
+        self.file.last_seq()
     }
 
     /// Returns the body of a message that was written.
     pub(super) fn body(&self, queue: &str, seq: Seq) -> CloudResult<Option<Bytes>> {
-        tables::body(&self.db, queue, seq).map_err(unavailable)
+        self.file.body(queue, seq)
     }
 
     /// Writes a message. The returned receiver resolves when the message is durable, or deleted.
@@ -169,7 +186,7 @@ impl Journal {
         answered
     }
 
-    /// Checks that writing has never failed. After a failure, nothing more is accepted.
+    /// Checks that the last commit succeeded. Nothing more is accepted otherwise.
     pub(super) fn check(&self) -> CloudResult<()> {
         self.shared.check()
     }
@@ -190,27 +207,36 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn unavailable(error: impl std::fmt::Display) -> CloudError {
-    CloudError::Unavailable(format!("queue file: {error}"))
-}
-
-fn write_all(db: &Database, shared: &Shared) {
+fn write_all(file: &JournalFile, shared: &Shared) {
     while let Some(changes) = shared.next() {
         // Callers wait for a result, even if the database panics.
-        let committed = catch_unwind(AssertUnwindSafe(|| tables::commit(db, &changes).map_err(unavailable)));
-        let result = committed.unwrap_or_else(|_| Err(unavailable("the writer panicked")));
-        if let Err(error) = &result {
-            shared.broken.store(true, Ordering::Relaxed);
-            tracing::error!(%error, "the queues cannot be written: no more jobs are accepted");
-        }
-        let Changes { puts, deletes, receives: _, flushes } = changes;
-        let written = puts.into_values().filter_map(|put| put.answer);
-        for answer in written.chain(deletes.into_values().map(|(_, answer)| answer)) {
-            let _ = answer.send(result.clone()); // the caller may have stopped waiting
-        }
-        let flushed = shared.check(); // what was put before may be in an earlier commit that failed
-        for answer in flushes {
-            let _ = answer.send(flushed.clone());
+        let committed = catch_unwind(AssertUnwindSafe(|| file.commit(&changes)));
+        let result = committed.unwrap_or_else(|_| {
+            file.close();
+            Err(unavailable("the writer panicked"))
+        });
+        let was_broken = shared.broken.swap(result.is_err(), Ordering::Relaxed);
+        match result {
+            Ok(()) => {
+                if was_broken {
+                    tracing::info!("the queues can be written again");
+                }
+                changes.succeed();
+            }
+            Err(error) => {
+                if !was_broken {
+                    tracing::error!(%error, "the queues cannot be written: no jobs are accepted until they can");
+                }
+                let mut pending = shared.pending();
+                if pending.closing() {
+                    tracing::error!("what has not been written is lost, because this process ends");
+                    return changes.fail(&error);
+                }
+                pending.put_back(changes, &error, now() + RETRY_EVERY);
+            }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! The changes that wait for the writer, and when each of them is written. Pure: time is passed in.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::cloud::{CloudResult, local::queue_index::Seq};
+use crate::cloud::{CloudError, CloudResult, local::queue_index::Seq};
 
 /// Maximum number of messages that one commit writes.
 const MAX_PUTS: usize = 64;
@@ -63,6 +63,26 @@ pub(super) struct Changes {
     pub(super) receives: BTreeMap<Seq, (Arc<str>, u32)>,
     /// Answered when every pending message has been written.
     pub(super) flushes: Vec<Answer>,
+}
+
+impl Changes {
+    /// Tells all who wait that the changes are durable.
+    pub(super) fn succeed(self) {
+        self.answer(&Ok(()));
+    }
+
+    /// Tells all who wait that the changes were not written, and never will be.
+    pub(super) fn fail(self, error: &CloudError) {
+        self.answer(&Err(error.clone()));
+    }
+
+    fn answer(self, result: &CloudResult<()>) {
+        let puts = self.puts.into_values().filter_map(|put| put.answer);
+        let deletes = self.deletes.into_values().map(|(_, answer)| answer);
+        for answer in puts.chain(deletes).chain(self.flushes) {
+            let _ = answer.send(result.clone()); // the caller may have stopped waiting
+        }
+    }
 }
 
 /// What the writer will do next.
@@ -149,6 +169,41 @@ impl Pending {
     pub(super) fn flush(&mut self, answer: Answer, now: Instant) {
         self.changes.flushes.push(answer);
         self.due_by(now + LINGER);
+    }
+
+    /// Takes back changes that could not be written, to be tried again at `retry_at`, unless later changes supersede
+    /// them. All who wait get the error. A message whose sender waits is dropped, because the sender tries again; a
+    /// delete is not, because its message is no longer in the index.
+    pub(super) fn put_back(&mut self, failed: Changes, error: &CloudError, retry_at: Instant) {
+        let mut refused = Changes { flushes: failed.flushes, ..Changes::default() };
+        refused.flushes.append(&mut self.changes.flushes);
+        let moved: BTreeSet<Seq> =
+            self.changes.puts.values().filter_map(|put| put.replaces.as_ref()).map(|(_, seq)| *seq).collect();
+        for (seq, mut put) in failed.puts {
+            if put.answer.is_some() && put.replaces.is_none() {
+                refused.puts.insert(seq, put);
+            } else if !moved.contains(&seq) && !self.changes.deletes.contains_key(&seq) {
+                if let Some((_, receives)) = self.changes.receives.remove(&seq) {
+                    put.message.receives = receives;
+                }
+                put.due = retry_at;
+                self.changes.puts.insert(seq, put);
+            } else if let (Some((queue, replaced)), false) = (put.replaces, moved.contains(&seq)) {
+                // The copy was deleted in the meantime; the original is still in the file.
+                self.changes.deletes.entry(replaced).or_insert_with(|| (queue, oneshot::channel().0));
+            }
+        }
+        for (seq, (queue, answer)) in failed.deletes {
+            let _ = answer.send(Err(error.clone())); // the caller may have stopped waiting
+            self.changes.deletes.entry(seq).or_insert_with(|| (queue, oneshot::channel().0));
+        }
+        for (seq, receives) in failed.receives {
+            if !self.changes.deletes.contains_key(&seq) && !moved.contains(&seq) {
+                self.changes.receives.entry(seq).or_insert(receives);
+            }
+        }
+        refused.fail(error);
+        self.due = Some(retry_at);
     }
 
     fn due_by(&mut self, due: Instant) {
@@ -312,5 +367,32 @@ mod tests {
         let answer = taken.puts.into_values().find_map(|put| put.answer).expect("the sender waits for the copy");
         answer.send(Ok(())).expect("the sender waits");
         assert!(answered(&mut sent));
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_tried_again_unless_it_is_superseded() {
+        let (mut pending, now) = (Pending::default(), any_time());
+        let (sender, mut sent) = oneshot::channel();
+        pending.put(1, Put { answer: Some(sender), ..put(now, LINGER) });
+        for seq in 2..=5 {
+            pending.put(seq, put(now, LINGER));
+        }
+        pending.delete(key(6), oneshot::channel().0, now);
+        pending.count_receives(key(7), 2, now);
+        let failed = pending.take(now + LINGER);
+        // Meanwhile, one is deleted, one is received, one moves.
+        pending.delete(key(2), oneshot::channel().0, now);
+        pending.count_receives(key(3), 2, now);
+        pending.replace(key(4), 8, put(now, LINGER));
+        pending.put_back(failed, &CloudError::Unavailable("full".into()), now + BUFFERED_LINGER);
+
+        assert!(matches!(sent.try_recv(), Ok(Err(_))), "the sender is refused");
+        assert_eq!(pending.due(), Some(now + BUFFERED_LINGER));
+        let again = pending.take(now + BUFFERED_LINGER);
+        assert_eq!(
+            (seqs(&again.puts), seqs(&again.deletes), seqs(&again.receives)),
+            (vec![3, 5, 8], vec![2, 6], vec![7])
+        );
+        assert_eq!((again.puts[&3].message.receives, &again.puts[&8].replaces), (2, &Some(key(4))));
     }
 }

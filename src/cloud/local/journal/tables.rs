@@ -69,10 +69,10 @@ pub(super) fn body(db: &Database, queue: &str, seq: Seq) -> Result<Option<Bytes>
     Ok(bodies.get((queue, seq))?.map(|body| Bytes::copy_from_slice(body.value())))
 }
 
-/// Writes changes in one transaction, durable on return.
-pub(super) fn commit(db: &Database, changes: &Changes) -> Result<(), redb::Error> {
+/// Writes changes in one transaction, durable on return. Writes even if there are none if `always` is set.
+pub(super) fn commit(db: &Database, changes: &Changes, always: bool) -> Result<(), redb::Error> {
     let Changes { puts, deletes, receives, flushes: _ } = changes;
-    if puts.is_empty() && deletes.is_empty() && receives.is_empty() {
+    if puts.is_empty() && deletes.is_empty() && receives.is_empty() && !always {
         return Ok(());
     }
     let mut write = db.begin_write()?;

@@ -1,0 +1,136 @@
+//! After a full disk, the journal heals by itself, and what was accepted is not lost.
+
+use std::{io, sync::atomic::AtomicUsize};
+
+use redb::StorageBackend;
+
+use super::*;
+
+/// A disk that outlives the database on it, and may be full.
+#[derive(Clone, Debug, Default)]
+struct Disk(Arc<DiskState>);
+
+#[derive(Debug, Default)]
+struct DiskState {
+    bytes: Mutex<Vec<u8>>,
+    full: AtomicBool,
+    opened: AtomicUsize,
+}
+
+impl Disk {
+    fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.bytes.lock().expect("no panic")
+    }
+
+    fn fill(&self, full: bool) {
+        self.0.full.store(full, Ordering::SeqCst);
+    }
+
+    fn check(&self) -> Result<(), io::Error> {
+        if self.0.full.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn journal(&self) -> Journal {
+        let disk = self.clone();
+        Journal::open_with(move || {
+            disk.0.opened.fetch_add(1, Ordering::SeqCst);
+            Ok(Database::builder().create_with_backend(disk.clone())?)
+        })
+        .expect("opened")
+    }
+
+    fn messages(&self) -> Vec<Seq> {
+        self.journal().messages("jobs").expect("read").into_iter().map(|(seq, _)| seq).collect()
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> Result<u64, io::Error> {
+        Ok(self.bytes().len() as u64)
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        out.copy_from_slice(&self.bytes()[offset as usize..][..out.len()]);
+        Ok(())
+    }
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.check()?;
+        self.bytes().resize(len as usize, 0);
+        Ok(())
+    }
+    fn sync_data(&self) -> Result<(), io::Error> {
+        Ok(())
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        self.check()?;
+        self.bytes()[offset as usize..][..data.len()].copy_from_slice(data);
+        Ok(())
+    }
+}
+
+fn message() -> StoredMessage {
+    StoredMessage { receives: 0, visible_at: 0, group: Some("g".into()), dedup: None }
+}
+
+fn put(journal: &Journal, seq: Seq) -> oneshot::Receiver<CloudResult<()>> {
+    journal.put(&Arc::from("jobs"), seq, message(), Bytes::from_static(b"body"))
+}
+
+async fn healed(journal: &Journal) {
+    while journal.check().is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_journal_accepts_messages_again_when_a_full_disk_has_room() {
+    let disk = Disk::default();
+    let journal = disk.journal();
+    put(&journal, 1).await.expect("answered").expect("durable");
+    disk.fill(true);
+    put(&journal, 2).await.expect("answered").expect_err("the disk is full");
+    journal.check().expect_err("no more is accepted");
+    journal.flush().await.expect("answered").expect_err("nothing becomes durable");
+    disk.fill(false);
+    healed(&journal).await;
+    put(&journal, 3).await.expect("answered").expect("durable");
+    assert_eq!(journal.body("jobs", 1).expect("read").expect("a body"), "body");
+    drop(journal);
+    assert_eq!(disk.messages(), [1, 3], "a message that was refused is not written later");
+    assert!(disk.0.opened.load(Ordering::SeqCst) > 2, "the database was opened again");
+}
+
+#[tokio::test]
+async fn what_was_accepted_before_the_disk_was_full_is_written_when_it_has_room() {
+    let disk = Disk::default();
+    let journal = disk.journal();
+    let jobs: Arc<str> = Arc::from("jobs");
+    for seq in 1..=4 {
+        put(&journal, seq).await.expect("answered").expect("durable");
+    }
+    journal.put_buffered(&jobs, 5, message(), Bytes::from_static(b"body"));
+    disk.fill(true);
+    journal.flush().await.expect("answered").expect_err("the disk is full");
+    journal.delete(&jobs, 1).await.expect("answered").expect_err("the disk is full");
+    journal.count_receives(&jobs, 2, 3);
+    journal.replace((&jobs, 3), (&Arc::from("dead"), 6), message(), Bytes::from_static(b"body"));
+    journal.flush().await.expect("answered").expect_err("the disk is still full");
+    disk.fill(false);
+    healed(&journal).await;
+    journal.flush().await.expect("answered").expect("durable");
+    drop(journal);
+    let journal = disk.journal();
+    let stored = journal.messages("jobs").expect("read");
+    assert_eq!(stored.iter().map(|(seq, m)| (*seq, m.receives)).collect::<Vec<_>>(), [(2, 3), (4, 0), (5, 0)]);
+    assert_eq!(journal.messages("dead").expect("read").len(), 1);
+}
+
+#[tokio::test]
+async fn a_journal_that_closes_on_a_full_disk_does_not_wait_for_room() {
+    let disk = Disk::default();
+    let journal = disk.journal();
+    disk.fill(true);
+    journal.put_buffered(&Arc::from("jobs"), 1, message(), Bytes::from_static(b"body"));
+    drop(journal);
+    disk.fill(false);
+    assert_eq!(disk.messages(), [0; 0]);
+}
