@@ -162,14 +162,13 @@ impl JobClient {
     ) -> Result<Reply, SubmitError> {
         let _waiting = Waiting { client: self, admission: Some(admission) };
         let (id, file, retention) = (submission.id, submission.file.clone(), submission.retention);
-        let message = self.message(submission).await?;
+        let (message, stored) = self.message(submission).await?;
         self.hint(|_, _| true);
         let request = Request { id, message, file, retention, deadline: self.0.options.deadline, may_be_retry };
-        let file = request.file.clone();
         let reply = request.submit(self.0.ports.clone()).await;
-        if let Err(SubmitError::Deleted { .. }) = reply {
+        if let (Err(SubmitError::Deleted { .. }), Some(stored)) = (&reply, stored) {
             // The queue may have dropped the job as a duplicate of one that had found the tombstone before.
-            self.results().delete_payload_and_summary(id, &file).await?;
+            self.results().delete_payload(&stored).await?;
         }
         reply
     }
@@ -181,11 +180,13 @@ impl JobClient {
     pub async fn submit_async(&self, admission: Admission, submission: Submission) -> Result<(), SubmitError> {
         let _place = admission;
         let (id, file) = (submission.id, submission.file.clone());
-        let message = self.message(submission).await?;
+        let (message, stored) = self.message(submission).await?;
         self.hint(|_, _| true);
-        let status = promises::accept(&*self.0.ports.requests, self.results(), message, id, file.clone()).await?;
+        let status = promises::accept(&*self.0.ports.requests, self.results(), message, id, file).await?;
         if status == Status::Deleted {
-            self.results().delete_payload_and_summary(id, &file).await?; // as above
+            if let Some(stored) = stored {
+                self.results().delete_payload(&stored).await?; // as above
+            }
             return Err(SubmitError::Deleted { id });
         }
         Ok(())
@@ -199,20 +200,21 @@ impl JobClient {
         self.results().send_again(&*self.0.ports.requests, id).await
     }
 
-    /// Creates the message of a job. A payload over the limit is stored first (claim check).
-    async fn message(&self, submission: Submission) -> Result<Message, SubmitError> {
+    /// Creates the message of a job. A payload over the limit is stored first (claim check), and returned as well.
+    async fn message(&self, submission: Submission) -> Result<(Message, Option<Payload>), SubmitError> {
         let Submission { id, kind, retention, file, payload, min_version } = submission;
         let payload = if payload.len() <= self.0.options.inline_limit {
             Payload::Inline(payload)
         } else {
             self.results().store_payload(id, retention, &file, payload).await?
         };
+        let stored = Some(payload.clone()).filter(|payload| matches!(payload, Payload::Stored { .. }));
         let reply_to = self.0.options.reply_to.clone();
         let job = Job { id, kind, reply_to, file, payload, min_version, submitted_ms: now_ms() };
         let body = wire::to_bytes(&job).map_err(|e| CloudError::Invalid(e.to_string()))?;
         // One group per job: jobs of a shared group would be processed one at a time.
         let id = id.to_string();
-        Ok(Message { body, group: Some(id.clone()), dedup: Some(id), delay: Duration::ZERO })
+        Ok((Message { body, group: Some(id.clone()), dedup: Some(id), delay: Duration::ZERO }, stored))
     }
 
     /// Tells the fleet how many jobs wait, if that is `due` after the number that it was told last.

@@ -107,7 +107,7 @@ pub struct Reply {
     pub id: JobId,
     /// The result as the handler encoded it (JSON), or why there is none.
     pub outcome: Result<Bytes, Failure>,
-    /// The instance that did the job.
+    /// The instance that did the job; empty if it was given up.
     pub worker: String,
     /// Milliseconds from the worker's receive to this reply.
     pub worker_ms: f32,

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cloud::{CloudResult, Delivery, MAX_BATCH},
-    job::{Failure, FailureKind, Job, Reply},
+    job::{Failure, FailureKind, Job, JobKind, Reply, Retention},
     results::ResultStore,
     wire,
     worker::reply_sender::ReplySender,
@@ -28,14 +28,16 @@ pub struct Options {
     pub results: ResultStore,
     /// Sends the replies.
     pub replies: ReplySender,
+    /// Returns what is kept of jobs of a kind, as their handler does.
+    pub retention: fn(JobKind) -> Retention,
     /// Receives after which the queue gives up a job, for the reason that people read.
     pub max_receives: u32,
-    /// Pause before each poll of the queue.
+    /// Pause before each poll of the queue, except after one that returned messages.
     pub pause: Duration,
 }
 
 impl Options {
-    /// Keeps a job that was given up, and replies. Logs a message that is not a job, and drops it.
+    /// Keeps a job that was given up, if anything is kept of its kind, and replies. Logs a message that is not a job, and drops it.
     async fn bury(&self, delivery: &Delivery) -> CloudResult<()> {
         let job: Job = match wire::from_bytes(&delivery.body) {
             Ok(job) => job,
@@ -44,13 +46,20 @@ impl Options {
                 return Ok(());
             }
         };
-        let message = format!("{} workers died or gave up while they worked on this job", self.max_receives);
-        let failure = Failure::new(FailureKind::Internal, message);
-        if !self.results.bury(&job, delivery.body.clone(), &failure).await? {
-            return Ok(());
+        let attempts = self.max_receives;
+        let reason = format!("given up after {attempts} attempts: each time, the worker died or returned the job");
+        let failure = Failure::new(FailureKind::Internal, reason);
+        match (self.retention)(job.kind) {
+            Retention::Discard => {
+                tracing::error!(id = %job.id, "job given up");
+                self.results.delete_payload(&job.payload).await?;
+            }
+            Retention::Keep if self.results.bury(&job, delivery.body.clone(), &failure).await? => {
+                counter!("rollcall_dead_letters_total").increment(1);
+                tracing::error!(id = %job.id, "job given up: it is a dead letter (`rollcall dead`)");
+            }
+            Retention::Keep => return Ok(()),
         }
-        counter!("rollcall_dead_letters_total").increment(1);
-        tracing::error!(id = %job.id, "job given up: it is a dead letter (`rollcall dead`)");
         let reply = Reply { id: job.id, outcome: Err(failure), worker: String::new(), worker_ms: 0.0 };
         if let Err(error) = self.replies.send(&job.reply_to, &reply).await {
             tracing::warn!(%error, id = %job.id, "failed to reply to a job that was given up");
@@ -62,6 +71,8 @@ impl Options {
 /// Consumes the dead-letter queue.
 pub struct DeadLetterConsumer {
     options: Rc<Options>,
+    /// The last poll returned messages.
+    busy: bool,
     done: Sender<Done>,
     nack: Sender<Nack>,
     _notice: DeathNotice,
@@ -70,7 +81,7 @@ pub struct DeadLetterConsumer {
 impl DeadLetterConsumer {
     /// Creates a consumer that answers the poller of its queue through `done` and `nack`.
     pub fn new(options: Rc<Options>, done: Sender<Done>, nack: Sender<Nack>, notice: DeathNotice) -> Self {
-        Self { options, done, nack, _notice: notice }
+        Self { options, busy: false, done, nack, _notice: notice }
     }
 }
 
@@ -81,7 +92,7 @@ impl Actor for DeadLetterConsumer {
 impl Handler<RequestCapacity> for DeadLetterConsumer {
     type Result = ResponseFuture<usize>;
     fn handle(&mut self, _: RequestCapacity, _: &mut Self::Context) -> Self::Result {
-        let pause = self.options.pause;
+        let pause = if std::mem::take(&mut self.busy) { Duration::ZERO } else { self.options.pause };
         Box::pin(async move {
             tokio::time::sleep(pause).await;
             MAX_BATCH
@@ -92,6 +103,7 @@ impl Handler<RequestCapacity> for DeadLetterConsumer {
 impl Handler<Deliveries> for DeadLetterConsumer {
     type Result = ();
     fn handle(&mut self, Deliveries(batch): Deliveries, ctx: &mut Self::Context) {
+        self.busy = true;
         for delivery in batch {
             let (options, done, nack) = (self.options.clone(), self.done.clone(), self.nack.clone());
             let buried = async move {

@@ -93,7 +93,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Returns the owner of a poller that polls until its process ends.
+    /// Returns the owner of a poller that does not end by itself.
     pub fn of_endless<A>(actor: &ActorRef<A>) -> Self
     where
         A: Actor<Context = Context<A>> + Handler<RequestCapacity> + Handler<Deliveries>,

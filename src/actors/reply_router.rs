@@ -62,7 +62,9 @@ impl ReplyRouter {
     }
 
     fn route(&mut self, reply: Reply) {
-        metrics::histogram!("rollcall_worker_seconds").record(f64::from(reply.worker_ms) / 1e3);
+        if !reply.worker.is_empty() {
+            metrics::histogram!("rollcall_worker_seconds").record(f64::from(reply.worker_ms) / 1e3);
+        }
         // No request is waiting if the upload was asynchronous, the deadline has passed, or the job was redelivered.
         // The result is then read from the store.
         for to in self.waiting.remove(&reply.id).unwrap_or_default() {
@@ -116,9 +118,12 @@ impl Handler<Deliveries> for ReplyRouter {
         for delivery in batch {
             match wire::from_bytes::<Reply>(&delivery.body) {
                 Ok(reply) => {
-                    let (jobs, busy) = served.entry(reply.worker.clone()).or_default();
-                    *jobs += 1;
-                    *busy = busy.saturating_add(worker_time(&reply));
+                    // No worker has finished a job that was given up.
+                    if !reply.worker.is_empty() {
+                        let (jobs, busy) = served.entry(reply.worker.clone()).or_default();
+                        *jobs += 1;
+                        *busy = busy.saturating_add(worker_time(&reply));
+                    }
                     self.route(reply);
                 }
                 Err(error) => tracing::warn!(%error, "reply dropped: it cannot be decoded"),

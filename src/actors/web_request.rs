@@ -51,7 +51,7 @@ pub enum SubmitError {
         /// How long the request waited.
         waited: Duration,
     },
-    /// The deadline has passed, and nothing is kept of the job: 504.
+    /// The deadline has passed, and no result is promised, because nothing is kept of the job or it was not sent: 504.
     #[error("no answer within {} s; try again", waited.as_secs())]
     Unanswered {
         /// How long the request waited.
@@ -112,7 +112,7 @@ impl Request {
     pub async fn submit(self, ports: Ports) -> Result<Reply, SubmitError> {
         let (id, retention) = (self.id, self.retention);
         let (sender, outcome) = oneshot::channel();
-        let request = WebRequest { request: self, ports, outcome: Some(sender), registered: false };
+        let request = WebRequest { request: self, ports, outcome: Some(sender), registered: false, sent: false };
         let _hang_up = HangUpOnDrop(request.start());
         outcome.await.unwrap_or(Err(SubmitError::Abandoned { id, retention }))
     }
@@ -127,6 +127,8 @@ struct WebRequest {
     outcome: Option<oneshot::Sender<Result<Reply, SubmitError>>>,
     /// Whether the router knows this request.
     registered: bool,
+    /// Whether the queue has accepted the job, possibly as a duplicate.
+    sent: bool,
 }
 
 /// Notifies the request that its client is gone. Dropped together with the client's future.
@@ -162,12 +164,14 @@ impl WebRequest {
             result.unwrap_or_else(|| Err(CloudError::Unavailable("the queue returned no result".into())))?;
             Ok(None)
         };
-        ctx.spawn(sent.into_actor(self).map(|result, act, ctx| match result {
-            Ok(None) if act.request.may_be_retry => act.read_later(ctx),
-            Ok(None) => {} // wait for the reply or the deadline
-            Ok(Some(reply)) => act.finish(Ok(reply), ctx),
-            Err(error) => act.finish(Err(error), ctx),
-        }));
+        ctx.spawn(sent.into_actor(self).map(
+            |result, act, ctx| match result.inspect(|reply| act.sent = reply.is_none()) {
+                Ok(None) if act.request.may_be_retry => act.read_later(ctx),
+                Ok(None) => {} // wait for the reply or the deadline
+                Ok(Some(reply)) => act.finish(Ok(reply), ctx),
+                Err(error) => act.finish(Err(error), ctx),
+            },
+        ));
     }
 
     fn read_later(&mut self, ctx: &mut Context<Self>) {
@@ -187,12 +191,12 @@ impl WebRequest {
         }));
     }
 
-    /// Ends the request at its deadline. Unless nothing is kept of the job ([`Retention::Discard`]), it reads the store
-    /// first, because the reply may have been lost after its result was stored. If there is no result, the client is
+    /// Ends the request at its deadline. Unless nothing is kept of the job ([`Retention::Discard`]), or it has not been
+    /// sent yet, it reads the store first, because the reply may have been lost after its result was stored. If there is no result, the client is
     /// promised one.
     fn expire(&mut self, ctx: &mut Context<Self>) {
         let Request { id, deadline: waited, retention, ref file, .. } = self.request;
-        if retention == Retention::Discard {
+        if retention == Retention::Discard || !self.sent {
             return self.finish(Err(SubmitError::Unanswered { waited }), ctx);
         }
         let (results, file) = (self.ports.results.clone(), file.clone());

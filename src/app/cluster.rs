@@ -147,10 +147,15 @@ async fn sweep_orphans(settings: &Settings, cloud: &LocalCloud) {
     let queues = [&settings.queue.listener, &settings.queue.dead_letter];
     // Each job is a group of its own.
     let queued = queues.into_iter().flat_map(|queue| cloud.groups(queue));
-    let queued = queued.filter_map(|group| group.parse().ok()).collect();
+    let Ok(queued) = queued.map(|group| group.parse()).collect() else {
+        tracing::info!("earlier dead letters do not tell their jobs, so images without a result are kept for now");
+        return;
+    };
     match ResultStore::new(cloud.objects.clone(), settings.store.clone()).sweep_orphans(&queued).await {
         Ok(0) => {}
-        Ok(deleted) => tracing::info!(deleted, "objects of jobs that were never accepted were deleted"),
-        Err(error) => tracing::warn!(%error, "failed to look for objects of jobs that were never accepted"),
+        Ok(deleted) => {
+            tracing::info!(deleted, "deleted objects of jobs that were lost in a crash before a result was promised")
+        }
+        Err(error) => tracing::warn!(%error, "failed to look for objects of jobs that were lost in a crash"),
     }
 }

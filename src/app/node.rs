@@ -7,11 +7,11 @@ use tokio::sync::watch;
 use super::queues::{ClusterQueues, poller_options};
 use crate::{
     actors::{
-        actor_ref::ActorRef,
+        actor_ref::{ActorRef, Sender},
         dead_letter_consumer::{self, DeadLetterConsumer},
         guardian::GuardianBuilder,
         instance_fleet::InstanceFleet,
-        queue_poller::{Owner, QueuePoller},
+        queue_poller::{Drain, Owner, QueuePoller},
         reply_router::ReplyRouter,
         web_request::Ports,
     },
@@ -20,6 +20,7 @@ use crate::{
     cloud::{Compute, ObjectStore, Queue, Queues},
     fleet::{FleetCore, view::FleetView},
     fleet_log::EventRecorder,
+    inference::handler::retention,
     results::ResultStore,
     settings::Settings,
     worker::reply_sender::ReplySender,
@@ -72,8 +73,12 @@ pub(super) struct DeadLetterPorts {
     pub objects: Arc<dyn ObjectStore>,
 }
 
-/// Adds the consumer of dead letters and its poller.
-pub(super) fn add_dead_letter_consumer(guardian: &mut GuardianBuilder, settings: &Settings, ports: DeadLetterPorts) {
+/// Adds the consumer of dead letters and its poller. Returns a sender that ends both.
+pub(super) fn add_dead_letter_consumer(
+    guardian: &mut GuardianBuilder,
+    settings: &Settings,
+    ports: DeadLetterPorts,
+) -> Sender<Drain> {
     let consumer = guardian.actor_ref::<DeadLetterConsumer>("dead-letter consumer");
     let poller = guardian.actor_ref::<QueuePoller>("dead-letter poller");
     let DeadLetterPorts { queue, queues, reply_prefix, objects } = ports;
@@ -82,6 +87,7 @@ pub(super) fn add_dead_letter_consumer(guardian: &mut GuardianBuilder, settings:
     let options = Rc::new(dead_letter_consumer::Options {
         results: ResultStore::new(objects, settings.store.clone()),
         replies: ReplySender::new(queues, reply_prefix),
+        retention,
         max_receives: settings.queue.max_receives,
         pause: polling.rare_pause,
     });
@@ -92,6 +98,7 @@ pub(super) fn add_dead_letter_consumer(guardian: &mut GuardianBuilder, settings:
 
     let (options, owner) = (poller_options(settings, polling), Owner::of_endless(&consumer));
     guardian.supervise(&poller, move |notice| QueuePoller::new(queue.clone(), options.clone(), owner.clone(), notice));
+    poller.sender()
 }
 
 /// Which replies of its workers a controller sees: replies to the jobs of other nodes go to other queues.

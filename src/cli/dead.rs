@@ -23,7 +23,7 @@ enum Action {
     },
     /// Send jobs again, for example after a worker was upgraded
     Retry(Selection),
-    /// Purge jobs with their images; their results stay failed
+    /// Purge jobs with their images and results
     Purge(Selection),
 }
 

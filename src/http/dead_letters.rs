@@ -24,7 +24,7 @@ pub(super) async fn send_again(path: web::Path<String>, state: web::Data<State>)
     Ok(HttpResponse::Accepted().insert_header(("Location", location(id))).finish())
 }
 
-/// `DELETE /v1/dead-letters/{id}`: purges a dead letter. The result of the job stays failed.
+/// `DELETE /v1/dead-letters/{id}`: purges a dead letter with its image and result.
 pub(super) async fn purge(path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let id = parse_id(&path)?;
     if !state.web.purge_dead_letter(id).await? {

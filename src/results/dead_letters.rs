@@ -18,7 +18,6 @@ use super::{
 use crate::{
     cloud::{CloudError, CloudResult, Message, Precondition, Queue},
     job::{Failure, Job, JobId},
-    wire,
 };
 
 /// A job that was given up.
@@ -80,14 +79,15 @@ impl ResultStore {
                     given_up_ms: burial.timestamp_ms(),
                     reason: result.failure.map_or_else(String::new, |failure| failure.message),
                 }),
-                Stored::Result(result) if result.status == Status::Done => self.delete_dead_letters(id).await?,
-                Stored::Result(_) | Stored::Absent | Stored::Deleted(_) => {} // it is being buried
+                Stored::Result(result) if result.status != Status::Done => {} // it is being buried
+                Stored::Absent => {}
+                Stored::Result(_) | Stored::Deleted(_) => self.delete_dead_letters(id).await?,
             }
         }
         Ok(found)
     }
 
-    /// Sends a dead letter again, as a new message. Its result stays failed until the job is done. Returns `false` if
+    /// Sends a dead letter again, as a new message. Its result stays failed unless the job is done. Returns `false` if
     /// there is none.
     ///
     /// # Errors
@@ -109,25 +109,18 @@ impl ResultStore {
         Ok(true)
     }
 
-    /// Purges a dead letter with its payload. The result stays failed. Returns `false` if there is none.
+    /// Purges a dead letter: deletes it and the failed result, as [`Self::delete`] does. A job that was done in the
+    /// meantime keeps its result. Returns `false` if there is none.
     ///
     /// # Errors
     /// Any error of the store; the purge must then be repeated.
     pub async fn purge_dead_letter(&self, id: JobId) -> CloudResult<bool> {
-        let keys = self.dead_letter_keys(id).await?;
-        for key in &keys {
-            let body = match self.store.get(&self.buckets.state, key).await {
-                Ok(object) => object.bytes,
-                Err(CloudError::NotFound(_)) => continue, // another call has purged it
-                Err(error) => return Err(error),
-            };
-            match wire::from_bytes::<Job>(&body) {
-                Ok(job) => self.delete_payload(&job).await?,
-                Err(error) => tracing::warn!(%error, %id, "the message of a dead letter cannot be decoded"),
-            }
+        if self.dead_letter_keys(id).await?.is_empty() {
+            return Ok(false);
         }
-        self.delete_keys(&keys).await?;
-        Ok(!keys.is_empty())
+        self.delete_if(id, |status| status == Some(Status::Failed)).await?;
+        self.delete_dead_letters(id).await?;
+        Ok(true)
     }
 
     /// Deletes the dead letters of a job, and nothing else.

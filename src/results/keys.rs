@@ -42,8 +42,12 @@ pub fn job_of_claim(key: &str) -> Option<JobId> {
 
 /// Returns the job of a key that was rendered from `template`, if its id comes after fixed text only.
 pub fn job_of(template: &str, key: &str) -> Option<JobId> {
-    let (before, _) = template.split_once("{id}")?;
-    key.strip_prefix(before)?.get(..ulid::ULID_LEN)?.parse().ok()
+    let (before, after) = template.split_once("{id}")?;
+    let (text, rest) = key.strip_prefix(before)?.split_at_checked(ulid::ULID_LEN)?;
+    let literal = after.split('{').next().unwrap_or_default();
+    let id: JobId = text.parse().ok()?;
+    // Other programs' keys may look similar: hexadecimal digits are valid in an id.
+    (id.to_string() == text && rest.starts_with(literal) && (!after.is_empty() || rest.is_empty())).then_some(id)
 }
 
 /// The prefix, in the state bucket, of the keys of all dead letters.
@@ -151,7 +155,12 @@ mod tests {
             let key = input_key(&store(template, ""), ID, "a.jpg");
             assert_eq!(job_of(template, &key), Some(ID), "{template}");
         }
-        for (template, key) in [("{file}", "a.jpg"), ("{file}/{id}", "a.jpg/x"), ("{id}/{file}", "Ωμέγα/a.jpg")] {
+        for (template, key) in [
+            ("{file}", "a.jpg"),
+            ("{file}/{id}", "a.jpg/x"),
+            ("{id}/{file}", "Ωμέγα/a.jpg"),
+            ("{id}", "018F3C1E7A440000000000002A.jpg"),
+        ] {
             assert_eq!(job_of(template, key), None, "{template}");
         }
     }

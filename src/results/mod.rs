@@ -27,6 +27,8 @@ use transitions::{Change, Step, change};
 
 /// How often a conditional put is tried. Few write the result of one job, so conflicts end soon.
 const MAX_CONFLICTS: usize = 10;
+/// How long SQS keeps a message at most, in milliseconds: 14 days.
+const LONGEST_RETENTION_MS: u64 = 14 * 24 * 3600 * 1000;
 
 /// Stores, finds and deletes the results of jobs. Cheap to clone.
 #[derive(Clone)]
@@ -124,12 +126,12 @@ impl ResultStore {
         }
     }
 
-    /// Deletes the payload of a job from the store, if it was not part of the message.
+    /// Deletes a payload from the store, if it was not part of the message.
     ///
     /// # Errors
     /// Any error of the store.
-    pub async fn delete_payload(&self, job: &Job) -> CloudResult<()> {
-        match &job.payload {
+    pub async fn delete_payload(&self, payload: &Payload) -> CloudResult<()> {
+        match payload {
             Payload::Inline(_) => Ok(()),
             Payload::Stored { bucket, key } => self.store.delete(bucket, key).await,
         }
@@ -171,7 +173,7 @@ impl ResultStore {
         match self.advance(job.id, Step::Fail, Vec::new(), &result).await? {
             Status::Done => Ok(()),
             Status::Deleted => self.delete_objects(job).await,
-            Status::Pending | Status::Failed => self.delete_payload(job).await,
+            Status::Pending | Status::Failed => self.delete_payload(&job.payload).await,
         }
     }
 
@@ -213,11 +215,20 @@ impl ResultStore {
     /// Returns `false` if the result was deleted before.
     ///
     /// # Errors
-    /// `Conflict` while the job is pending. Any error of the store; the deletion must then be retried.
+    /// `Conflict` while the job is pending, at most for the 14 days that a queue keeps it. Any error of the store; the
+    /// deletion must then be retried.
     pub async fn delete(&self, id: JobId) -> CloudResult<bool> {
+        self.delete_if(id, |_| true).await
+    }
+
+    /// Does what [`Self::delete`] does if `condition` holds for the status at the time; returns `false` if not.
+    async fn delete_if(&self, id: JobId, condition: impl Fn(Option<Status>) -> bool) -> CloudResult<bool> {
         for _ in 0..MAX_CONFLICTS {
             let (stored, when) = self.stored_with_condition(id).await?;
-            if change(stored.status(), Step::Delete) == Change::Refuse {
+            if !condition(stored.status()) {
+                return Ok(false);
+            }
+            if change(stored.status(), Step::Delete) == Change::Refuse && !is_expired(&stored, now_ms()) {
                 return Err(CloudError::Conflict(format!("job {id} is pending; delete it when it is done")));
             }
             let file = match stored {
@@ -233,7 +244,10 @@ impl ResultStore {
             if let Some(file) = file {
                 self.delete_payload_and_summary(id, &file).await?;
                 self.delete_dead_letters(id).await?;
-                self.put_tombstone(id, String::new(), Precondition::Match(tombstone)).await?;
+                match self.put_tombstone(id, String::new(), Precondition::Match(tombstone)).await {
+                    Ok(_) | Err(CloudError::Conflict(_)) => {} // another call has completed the deletion
+                    Err(error) => return Err(error),
+                }
             }
             return Ok(true);
         }
@@ -248,15 +262,11 @@ impl ResultStore {
 
     /// Deletes all objects of a job whose result has been deleted, including those of an earlier run that died.
     async fn delete_objects(&self, job: &Job) -> CloudResult<()> {
-        self.delete_payload(job).await?;
+        self.delete_payload(&job.payload).await?;
         self.delete_payload_and_summary(job.id, &job.file).await
     }
 
-    /// Deletes the payload and the summary of a job whose result has been deleted.
-    ///
-    /// # Errors
-    /// Any error of the store.
-    pub async fn delete_payload_and_summary(&self, id: JobId, file: &str) -> CloudResult<()> {
+    async fn delete_payload_and_summary(&self, id: JobId, file: &str) -> CloudResult<()> {
         self.store.delete(&self.buckets.input, &keys::input_key(&self.buckets, id, file)).await?;
         self.store.delete(&self.buckets.output, &keys::output_key(&self.buckets, id, file)).await
     }
@@ -268,6 +278,11 @@ impl ResultStore {
     pub async fn check(&self) -> CloudResult<()> {
         self.store.list(&self.buckets.state, "gallery/").await.map(drop)
     }
+}
+
+/// Returns whether a result has been pending for so long that no queue holds its job any more.
+fn is_expired(stored: &Stored, now_ms: u64) -> bool {
+    matches!(stored, Stored::Result(result) if now_ms.saturating_sub(result.submitted_ms) > LONGEST_RETENTION_MS)
 }
 
 fn contended(id: JobId) -> CloudError {

@@ -1,14 +1,17 @@
 //! Orphans: payloads and summaries that belong to no result and to no job in the queue.
 //!
-//! A process that is killed leaves them: a web node between storing a payload and sending its job, or a worker that has
-//! stored some objects of a job which was lost with its parent, because no client had been promised its result.
+//! A process that is killed leaves them: a web node that has stored a payload and not yet sent the job, or a worker that
+//! has stored some objects of a job. The job itself may be lost when the parent dies, if no result has been promised.
 
 use std::collections::{BTreeMap, HashSet};
 
 use super::{ResultStore, Status, keys};
-use crate::{cloud::CloudResult, job::JobId};
+use crate::{
+    cloud::{CloudError, CloudResult},
+    job::JobId,
+};
 
-/// Results up to this size in bytes are read, because they may be tombstones, which have no names, labels or faces.
+/// Results up to this size in bytes are read, because they may be tombstones, which have no output.
 const TOMBSTONE: u64 = 512;
 
 impl ResultStore {
@@ -18,7 +21,7 @@ impl ResultStore {
     /// Objects whose key does not tell their job, because its template lacks `{id}`, are left alone.
     ///
     /// # Errors
-    /// Any error of the store.
+    /// `Invalid` if there is no result at all, which means that they are elsewhere. Any error of the store.
     pub async fn sweep_orphans(&self, queued: &HashSet<JobId>) -> CloudResult<usize> {
         let state = &self.buckets.state;
         let mut results = BTreeMap::new();
@@ -37,6 +40,10 @@ impl ResultStore {
             candidates.extend(keys::job_of_claim(&object.key).map(|id| (id, state, object.key)));
         }
 
+        if results.is_empty() && !candidates.is_empty() {
+            let why = format!("there are images and no results at all: is store.state = {state:?} right?");
+            return Err(CloudError::Invalid(why));
+        }
         let mut deleted = 0;
         for (id, bucket, key) in candidates {
             let has_result = match results.get(&id) {
@@ -106,10 +113,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_is_deleted_if_there_are_no_results_at_all() {
+        let world = World::new().await;
+        store_payload(&world, 1, Retention::Keep).await;
+        assert!(matches!(world.results.sweep_orphans(&HashSet::new()).await, Err(CloudError::Invalid(_))));
+        assert_eq!(world.everything().await.len(), 1);
+    }
+
+    #[tokio::test]
     async fn objects_whose_key_does_not_tell_their_job_are_left_alone() {
         let world = World::new().await;
         let bucket = &world.settings.store.input;
-        for key in ["photo.jpg", "folder/photo.jpg"] {
+        world.results.store_pending(JobId(1), "a.txt".into()).await.expect("stored");
+        for key in
+            ["photo.jpg", "folder/photo.jpg", "d41d8cd98f00b204e9800998ecf8427e.jpg", "d41d8cd98f00b204e9800998ec/x"]
+        {
             let put = world.results.store.put(bucket, key, "x".into(), crate::cloud::Precondition::Always).await;
             put.expect("put");
         }

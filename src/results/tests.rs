@@ -167,9 +167,9 @@ async fn a_payload_to_be_discarded_is_stored_separately_and_deleted() {
     let claims = world.everything().await;
     assert!(claims.len() == 1 && claims[0].starts_with(&world.settings.store.state), "{claims:?}");
     assert_eq!(world.results.payload(&job).await.expect("read"), "large");
-    world.results.delete_payload(&job).await.expect("deleted");
+    world.results.delete_payload(&job.payload).await.expect("deleted");
     assert_eq!(world.everything().await, [""; 0]);
-    world.results.delete_payload(&world.job(2, "inline")).await.expect("nothing to delete");
+    world.results.delete_payload(&world.job(2, "inline").payload).await.expect("nothing to delete");
 }
 
 #[tokio::test]

@@ -125,7 +125,7 @@ impl JobRunner {
     async fn store(&self, Finished { job, payload, outcome, .. }: &Finished) -> CloudResult<()> {
         let Options { results, handler, instance, .. } = &self.options;
         match (handler.retention(job.kind), outcome) {
-            (Retention::Discard, _) => results.delete_payload(job).await,
+            (Retention::Discard, _) => results.delete_payload(&job.payload).await,
             (Retention::Keep, Ok(output)) => results.store_output(job, payload.clone(), output, instance).await,
             (Retention::Keep, Err(failure)) => results.store_failure(job, failure, instance).await,
         }

@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     rc::Rc,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use async_trait::async_trait;
@@ -27,11 +27,16 @@ use crate::{
 #[derive(Default)]
 struct DeduplicatingQueue {
     flushes: AtomicUsize,
+    /// Sends never end.
+    stuck: AtomicBool,
 }
 
 #[async_trait]
 impl Queue for DeduplicatingQueue {
     async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
+        if self.stuck.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         batch.iter().map(|_| Ok(())).collect()
     }
     async fn flush(&self) -> CloudResult<()> {
@@ -105,7 +110,7 @@ fn request(ports: &Ports, may_be_retry: bool) -> oneshot::Receiver<Result<Reply,
         deadline: Duration::from_secs(120),
         may_be_retry,
     };
-    WebRequest { request, ports: ports.clone(), outcome: Some(sender), registered: false }.start();
+    WebRequest { request, ports: ports.clone(), outcome: Some(sender), registered: false, sent: false }.start();
     outcome
 }
 
@@ -157,4 +162,15 @@ async fn an_unanswered_request_ends_at_its_deadline_and_stores_a_pending_result(
         assert_eq!(world.forgotten.get(), requests + 1, "the router does not keep requests that have ended");
     }
     assert!(world.ports.results.get(JobId(7)).await.expect("read").is_some(), "a pending result");
+}
+
+#[actix::test]
+async fn no_result_is_promised_at_the_deadline_if_the_job_has_not_been_sent() {
+    tokio::time::pause();
+    let world = world();
+    tokio::task::yield_now().await;
+    world.queue.stuck.store(true, Ordering::Relaxed);
+    let failed = request(&world.ports, false).await.expect("an outcome").expect_err("no reply came");
+    assert!(matches!(failed, SubmitError::Unanswered { .. }), "{failed}");
+    assert!(world.ports.results.get(JobId(7)).await.expect("read").is_none(), "nothing is pending");
 }

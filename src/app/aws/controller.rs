@@ -10,6 +10,7 @@ use crate::{
         actor_ref::ActorRef,
         guardian::{Guardian, StandDown},
         instance_fleet::{InstanceFleet, Retire},
+        queue_poller::Drain,
     },
     app::node::{ControllerPorts, DeadLetterPorts, SeesReplies, add_controller, add_dead_letter_consumer},
     cloud::{
@@ -50,7 +51,7 @@ impl ControllerNode {
             let mut guardian = Guardian::builder();
             let (ports, sees) = (self.ports.clone(), SeesReplies::OwnOnly);
             add_controller(&mut guardian, &self.actor, &self.settings, ports, move || epoch, sees);
-            add_dead_letter_consumer(&mut guardian, &self.settings, self.dead_letters.clone());
+            let drain = add_dead_letter_consumer(&mut guardian, &self.settings, self.dead_letters.clone());
             let Ok(guardian) = guardian.start() else { return }; // cannot fail: it has no reference without an actor
             let lost = tokio::select! {
                 () = held.lost() => true,
@@ -59,6 +60,7 @@ impl ControllerNode {
                 _ = ended.wait_for(|ended| *ended) => false,
             };
             guardian.do_send(StandDown);
+            drain.tell(Drain);
             if self.actor.sender().ask(Retire).await.is_err() {
                 tracing::warn!("the fleet actor had died before it was retired");
             }

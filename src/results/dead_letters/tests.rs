@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     job::{FailureKind, Output, Retention},
     testing::World,
+    wire,
 };
 
 fn failure() -> Failure {
@@ -77,13 +78,13 @@ async fn a_job_that_is_given_up_again_is_a_dead_letter_again() {
 }
 
 #[tokio::test]
-async fn a_purge_deletes_the_payload_and_leaves_the_failure() {
+async fn a_purge_deletes_the_failed_result_with_its_payload() {
     let world = World::new().await;
     let (job, message) = large(&world, 1).await;
     world.results.bury(&job, message, &failure()).await.expect("buried");
     assert_eq!(world.results.purge_dead_letter(job.id).await, Ok(true));
-    assert_eq!((listed(&world).await, world.everything().await.len()), (Vec::new(), 1), "the result");
-    assert_eq!(status(&world, job.id).await, Some(Status::Failed));
+    assert_eq!((listed(&world).await, world.everything().await.len()), (Vec::new(), 1), "the tombstone");
+    assert_eq!(status(&world, job.id).await, Some(Status::Deleted));
     assert_eq!(world.results.purge_dead_letter(job.id).await, Ok(false));
 }
 
@@ -95,6 +96,18 @@ async fn deleting_the_result_deletes_the_dead_letter_as_well() {
     assert_eq!(world.results.delete(job.id).await, Ok(true));
     assert_eq!(world.everything().await.len(), 1, "the tombstone");
     assert_eq!(listed(&world).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_purge_leaves_the_result_of_a_job_that_was_done_in_the_meantime() {
+    let world = World::new().await;
+    let (job, message) = large(&world, 1).await;
+    world.results.bury(&job, message, &failure()).await.expect("buried");
+    let output = Output::json(&"x", "x").expect("JSON");
+    world.results.store_output(&job, "large".into(), &output, "i-1").await.expect("stored");
+    assert_eq!(world.results.purge_dead_letter(job.id).await, Ok(true));
+    assert_eq!((listed(&world).await, status(&world, job.id).await), (Vec::new(), Some(Status::Done)));
+    assert_eq!(world.everything().await.len(), 3, "payload, summary and result");
 }
 
 #[tokio::test]

@@ -122,7 +122,7 @@ impl Shared {
         self.ledger().promised.insert(id);
     }
 
-    pub async fn message(&self, id: JobId, large: bool) -> Message {
+    pub async fn message(&self, id: JobId, large: bool) -> (Message, Payload) {
         let payload = Bytes::from_static(PAYLOAD.as_bytes());
         let payload = if large {
             *self.ledger().with_payload.entry(id).or_default() += 1;
@@ -131,9 +131,11 @@ impl Shared {
             Payload::Inline(payload)
         };
         let (kind, reply_to) = (JobKind(1), "replies".to_owned());
-        let job = Job { id, kind, reply_to, file: FILE.into(), payload, min_version: 0, submitted_ms: 1 };
+        let job =
+            Job { id, kind, reply_to, file: FILE.into(), payload: payload.clone(), min_version: 0, submitted_ms: 1 };
         let body = wire::to_bytes(&job).expect("encoded");
-        Message { body, group: Some(id.to_string()), dedup: Some(id.to_string()), delay: Duration::ZERO }
+        let id = Some(id.to_string());
+        (Message { body, group: id.clone(), dedup: id, delay: Duration::ZERO }, payload)
     }
 
     pub fn ended(&self, id: JobId, large: bool) {
@@ -150,13 +152,13 @@ impl Shared {
             Stored::Deleted(_) => return,
             Stored::Absent => {}
         }
-        let message = self.message(id, large).await;
+        let (message, payload) = self.message(id, large).await;
         if self.bug == Bug::PendingBeforeSend {
             self.results.store_pending(id, FILE.into()).await.expect("stored");
         }
         let status = promises::accept(&*self.requests, &self.results, message, id, FILE.into()).await;
         if status.expect("accepted") == Status::Deleted {
-            self.clear(id).await;
+            self.results.delete_payload(&payload).await.expect("deleted"); // as `client.rs` does
         } else {
             self.promised("accepted", id);
         }
@@ -169,7 +171,7 @@ impl Shared {
         if !matches!(self.results.stored(id).await.expect("read"), Stored::Absent) {
             return;
         }
-        let message = self.message(id, large).await;
+        let (message, payload) = self.message(id, large).await;
         self.requests.send_buffered(vec![message]).await;
         for _ in 0..4 {
             turn().await;
@@ -186,14 +188,9 @@ impl Shared {
             }
         }
         if status == Some(Status::Deleted) {
-            self.clear(id).await;
+            self.results.delete_payload(&payload).await.expect("deleted"); // as `client.rs` does
         }
         self.ended(id, large);
-    }
-
-    /// Deletes what was stored of a job that has been deleted in the meantime, as `client.rs` does.
-    pub async fn clear(&self, id: JobId) {
-        self.results.delete_payload_and_summary(id, FILE).await.expect("deleted");
     }
 
     pub async fn delete(&self, id: JobId) {
