@@ -1,8 +1,8 @@
 //! Receives messages for an owner, extends them while they are in flight, and deletes them or returns them to the queue
 //! at the owner's request.
 //!
-//! There is one long poll at a time, never for more messages than the owner has capacity for. The owner thereby decides
-//! how long a process holds a job that another could do.
+//! There is one long poll at a time, never for more messages than the owner has capacity for. The owner thereby limits
+//! how many messages this process holds that another could be handling.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -60,7 +60,8 @@ pub struct Nack(pub Receipt);
 #[rtype(result = "()")]
 pub struct FinalPoll;
 
-/// Asks the poller to stop polling, delete the messages that are done, and then report [`Drained`].
+/// Asks the poller to stop polling, and to report [`Drained`] once every message in flight has been deleted or returned
+/// to the queue.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Drain;
@@ -68,7 +69,7 @@ pub struct Drain;
 /// How a poller treats its queue.
 #[derive(Clone, Debug)]
 pub struct PollerOptions {
-    /// The queue's visibility timeout. The poller extends messages in flight by it, at intervals of a third of it.
+    /// The queue's visibility timeout. Every third of it, the poller renews it in full for the messages in flight.
     pub visibility: Duration,
     /// How long a delete may wait for others to share its call.
     pub delete_linger: Duration,
@@ -88,12 +89,12 @@ pub struct Owner {
     deliveries: Sender<Deliveries>,
     /// `None` for a poller that never receives [`FinalPoll`].
     queue_empty: Option<Sender<QueueEmpty>>,
-    /// `None` for a poller that is never drained.
+    /// `None` for an owner that does not need to know when the poller has drained.
     drained: Option<Sender<Drained>>,
 }
 
 impl Owner {
-    /// Returns the owner of a poller that does not end by itself.
+    /// Returns an owner that is told neither when its queue is empty nor when the poller has drained.
     pub fn of_endless<A>(actor: &ActorRef<A>) -> Self
     where
         A: Actor<Context = Context<A>> + Handler<RequestCapacity> + Handler<Deliveries>,
@@ -102,7 +103,7 @@ impl Owner {
         Self { capacity, deliveries, queue_empty: None, drained: None }
     }
 
-    /// Returns the owner of a poller that drains.
+    /// Returns an owner that is also told when its queue is empty and when the poller has drained.
     pub fn of_draining<A>(actor: &ActorRef<A>) -> Self
     where
         A: Actor<Context = Context<A>>
@@ -271,7 +272,7 @@ impl QueuePoller {
             let queue = self.queue.clone();
             self.call(ctx, async move {
                 for error in queue.delete(batch).await.into_iter().filter_map(Result::err) {
-                    tracing::warn!(%error, "delete failed: the message will be delivered again");
+                    tracing::warn!(%error, "delete failed: the message may be delivered again");
                 }
             });
         }

@@ -1,4 +1,4 @@
-//! The rules for names of buckets and objects, which are the same for every store.
+//! The checks of bucket names, keys and prefixes that every store makes. S3 restricts bucket names further.
 
 use super::{CloudError, CloudResult};
 
@@ -15,7 +15,7 @@ pub(crate) fn check_key(key: &str) -> CloudResult<()> {
     key.split('/').try_for_each(|segment| check_segment(segment, key))
 }
 
-/// Checks that a prefix can be the beginning of a key. The empty prefix is valid.
+/// Checks that every segment of a prefix is empty or a plain name. The empty prefix is valid.
 pub(crate) fn check_prefix(prefix: &str) -> CloudResult<()> {
     prefix.split('/').filter(|s| !s.is_empty()).try_for_each(|segment| check_segment(segment, prefix))
 }
@@ -30,7 +30,7 @@ fn check_segment(segment: &str, whole: &str) -> CloudResult<()> {
         "" => "an empty segment",
         "." | ".." => "a segment that is . or ..",
         s if s.len() > MAX_SEGMENT => "a segment over 255 bytes",
-        s if s.contains(['/', '\\']) || s.chars().any(char::is_control) => "a backslash or control character",
+        s if s.contains(['/', '\\']) || s.chars().any(char::is_control) => "a slash, backslash or control character",
         _ => return Ok(()),
     };
     Err(CloudError::Invalid(format!("{whole:?} has {problem}")))

@@ -334,6 +334,16 @@ async fn a_truncated_form_is_refused_and_the_error_says_what_is_missing() {
 }
 
 #[actix::test]
+async fn a_refused_upload_that_was_read_to_its_end_keeps_the_connection() {
+    let world = World::new().await;
+    let server = server!(node(&world));
+    let request = TestRequest::post().uri("/").insert_header(("Content-Type", "text/html")).set_payload("abc");
+    let refused = call_service(&server, request.to_request()).await;
+    assert_eq!(refused.status(), 415);
+    assert!(refused.response().head().keep_alive());
+}
+
+#[actix::test]
 async fn metrics_are_labelled_by_route_and_have_the_documented_names() {
     let world = World::new().await;
     let recorder = PrometheusBuilder::new().build_recorder();
@@ -352,14 +362,14 @@ async fn metrics_are_labelled_by_route_and_have_the_documented_names() {
         call_service(&server, request.to_request()).await;
     }
     call_service(&server, upload("/", &[(A, b"12345")]).to_request()).await;
-    let _admission = state.web.admit().expect("a place");
+    let _admissions = [(); 2].map(|()| state.web.admit().expect("a place"));
     let counted = text(call_service(&server, TestRequest::get().uri("/metrics").to_request()).await).await;
     for line in [
         r#"rollcall_http_requests_total{route="/v1/recognitions/{id}",method="GET",status="404"} 2"#,
         r#"rollcall_http_requests_total{route="/v1/fleet",method="other",status="405"} 1"#,
         r#"rollcall_http_requests_total{route="unknown",method="GET",status="404"} 1"#,
         r#"rollcall_http_request_seconds"#,
-        r#"rollcall_uploads_waiting 1"#,
+        r#"rollcall_uploads_waiting 2"#,
         r#"rollcall_demand_jobs 12"#,
         r#"rollcall_target_instances 13"#,
         r#"rollcall_queue_jobs{state="visible"} 3"#,

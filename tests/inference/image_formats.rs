@@ -1,5 +1,5 @@
-//! Photos as phones and cameras write them are decoded; a file that is not a photo, is damaged or is too large is
-//! refused with the reason.
+//! JPEG, PNG and WebP images are decoded as phones and cameras write them; files that are in another format, damaged or
+//! too large are refused with a reason.
 
 use std::io::Cursor;
 
@@ -53,7 +53,7 @@ fn jpeg_png_and_webp_are_detected_by_content() {
 }
 
 #[test]
-fn every_depth_and_colour_type_becomes_rgb() {
+fn grey_alpha_and_16_bit_images_become_rgb() {
     let colour = gradient(32, 24);
     for image in [
         DynamicImage::from(colour.to_luma8()),
@@ -75,7 +75,7 @@ fn every_depth_and_colour_type_becomes_rgb() {
 }
 
 #[test]
-fn files_that_are_not_photos_are_refused_with_the_supported_formats() {
+fn unsupported_files_are_refused_and_the_error_names_the_supported_formats() {
     let gif = b"GIF89a\x01\0\x01\0\0\0\0;".as_slice();
     let heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".as_slice();
     for bytes in [b"".as_slice(), b"hello, I am called photo.jpg", gif, heic, b"%PDF-1.7", &[0; 64]] {
@@ -128,7 +128,7 @@ fn a_damaged_byte_never_causes_a_panic() {
 
 #[test]
 fn too_many_pixels_are_refused_from_the_header_with_the_limit_named() {
-    // 10,000 x 10,000 pixels in a few kilobytes, like a decompression bomb.
+    // The header claims 10,000 x 10,000 pixels, as that of a decompression bomb does.
     let mut png = encoded(&gradient(1, 1), ImageFormat::Png);
     png[16..24].copy_from_slice(&[0, 0, 0x27, 0x10, 0, 0, 0x27, 0x10]);
     let checksum = crc32(&png[12..29]).to_be_bytes();
@@ -142,7 +142,7 @@ fn too_many_pixels_are_refused_from_the_header_with_the_limit_named() {
         assert!(failure.message.contains("10000 x 10000") && failure.message.contains("50000000"), "{failure}");
         assert_eq!(fault(decode(&bytes, MAX_PIXELS)), Fault::TooLarge);
     }
-    // Sixteen bits per channel take twice the memory, so half the pixels are allowed.
+    // 16-bit RGBA takes twice the memory of 8-bit RGBA, so half the pixels are allowed.
     let deep = encoded(&DynamicImage::from(gradient(100, 80).to_rgba16()), ImageFormat::Png);
     assert_eq!(fault(inspect(&deep, 10_000)), Fault::TooLarge);
     assert!(decode(&deep, 16_000).is_ok());
@@ -166,7 +166,8 @@ fn a_side_is_limited_even_if_the_pixels_are_few() {
 
 #[test]
 fn a_colour_profile_takes_no_memory() {
-    // 64 MiB of zeros in a few kilobytes: the compressed pixels of a black image, as the profile of a small one.
+    // 64 MiB of zeros, compressed to a small fraction of that: the IDAT data of a black image, used as the colour profile
+/// of a small one.
     let black = encoded(&image::GrayImage::new(8192, 8192).into(), ImageFormat::Png);
     let mut compressed = Vec::new();
     let mut at = 8;
@@ -185,7 +186,7 @@ fn a_colour_profile_takes_no_memory() {
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = memory("VmRSS");
     assert!(decode(&png, MAX_PIXELS).is_ok(), "the profile is not used");
-    let peak = memory("VmHWM").saturating_sub(before); // the kernel counts each in batches
+    let peak = memory("VmHWM").saturating_sub(before); // the kernel counts in batches, so the peak may read lower than `before`
     assert!(peak < 8 << 20, "{peak} bytes for 64 pixels");
 }
 
@@ -310,8 +311,8 @@ fn images_of_any_shape_without_a_face_are_labelled_no_face() {
 
 #[test]
 fn a_fixed_size_detector_finds_the_same_faces() {
-    // The same model with its input fixed to 640 x 640, as OpenCV Zoo publishes it: in ONNX's encoding, the number 640
-    // takes the place of a dimension's name, padded to the length of the name.
+    // The same model with its input fixed to 640 x 640, as in the OpenCV Zoo. Each symbolic dimension (`dim_param`, tag
+    // 0x12) of the ONNX protobuf is overwritten with a `dim_value` (tag 0x08) of 640, a varint padded to the same length.
     let mut settings = settings();
     let mut model = std::fs::read(&settings.recognition.detector).unwrap();
     for name in ["height", "width"] {
