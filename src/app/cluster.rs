@@ -159,3 +159,39 @@ async fn sweep_orphans(settings: &Settings, cloud: &LocalCloud) {
         Err(error) => tracing::warn!(%error, "failed to look for objects of jobs that were lost in a crash"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        cloud::Message,
+        job::{JobId, Retention},
+    };
+
+    #[actix::test]
+    async fn the_payload_of_a_queued_job_is_no_orphan() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut settings = crate::testing::settings();
+        settings.local.data_dir = folder.path().to_owned();
+        let cloud = LocalCloud::open(&settings, None).await.expect("opened");
+        let queues = queues::create(&settings, &*cloud.queues).await.expect("created");
+        let results = ResultStore::new(cloud.objects.clone(), settings.store.clone());
+        results.store_pending(JobId(1), "a.txt".into()).await.expect("stored");
+        for (id, queue) in [(2, Some(&queues.requests)), (3, Some(&queues.dead_letters)), (4, None)] {
+            let payload = Bytes::from_static(b"large");
+            results.store_payload(JobId(id), Retention::Keep, "a.txt", payload).await.expect("stored");
+            if let Some(queue) = queue {
+                let id = Some(JobId(id).to_string());
+                let body = Bytes::from_static(b"x");
+                let message = Message { body, group: id.clone(), dedup: id, ..Message::default() };
+                queue.send_one(message).await.expect("sent");
+            }
+        }
+        sweep_orphans(&settings, &cloud).await;
+        let kept = cloud.objects.list(&settings.store.input, "").await.expect("listed");
+        let kept: Vec<_> = kept.into_iter().map(|object| object.key).collect();
+        assert_eq!(kept, [2, 3].map(|id| format!("{}/a.txt", JobId(id))));
+    }
+}

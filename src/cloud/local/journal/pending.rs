@@ -379,9 +379,11 @@ mod tests {
         }
         pending.delete(key(6), oneshot::channel().0, now);
         pending.count_receives(key(7), 2, now);
+        pending.count_receives(key(9), 2, now);
         let failed = pending.take(now + LINGER);
-        // Meanwhile, one is deleted, one is received, one moves.
+        // Meanwhile, two are deleted, one is received, one moves.
         pending.delete(key(2), oneshot::channel().0, now);
+        pending.delete(key(9), oneshot::channel().0, now);
         pending.count_receives(key(3), 2, now);
         pending.replace(key(4), 8, put(now, LINGER));
         pending.put_back(failed, &CloudError::Unavailable("full".into()), now + BUFFERED_LINGER);
@@ -391,7 +393,7 @@ mod tests {
         let again = pending.take(now + BUFFERED_LINGER);
         assert_eq!(
             (seqs(&again.puts), seqs(&again.deletes), seqs(&again.receives)),
-            (vec![3, 5, 8], vec![2, 6], vec![7])
+            (vec![3, 5, 8], vec![2, 6, 9], vec![7])
         );
         assert_eq!((again.puts[&3].message.receives, &again.puts[&8].replaces), (2, &Some(key(4))));
     }
