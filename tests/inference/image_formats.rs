@@ -167,7 +167,7 @@ fn a_side_is_limited_even_if_the_pixels_are_few() {
 #[test]
 fn a_colour_profile_takes_no_memory() {
     // 64 MiB of zeros, compressed to a small fraction of that: the IDAT data of a black image, used as the colour profile
-/// of a small one.
+    // of a small one.
     let black = encoded(&image::GrayImage::new(8192, 8192).into(), ImageFormat::Png);
     let mut compressed = Vec::new();
     let mut at = 8;
