@@ -149,8 +149,8 @@ impl JobClient {
         Ok(())
     }
 
-    /// Submits a job and waits for its reply. `may_be_retry` means that a job with this id may have been submitted before; a
-    /// stored result of it is then returned.
+    /// Submits a job and waits for its reply. `may_be_retry` means that a job with this id may have been submitted
+    /// before; a stored result of it is then returned.
     ///
     /// # Errors
     /// The job was not submitted, its result has been deleted, or no reply has arrived.

@@ -35,8 +35,8 @@ pub struct DeadLetter {
 
 impl ResultStore {
     /// Keeps a job that the queue has given up, and stores its failure. Both are durable on return. Does nothing if the
-    /// job was done, and only its message was left; keeps nothing if its result has been deleted. Idempotent. Returns
-    /// whether the job is a dead letter.
+    /// job was done, and only its message was left; keeps nothing if its result has been deleted. May be repeated; each
+    /// call keeps a copy of its own. Returns whether the job is a dead letter.
     ///
     /// # Errors
     /// Any error of the store; the message must then stay in the dead-letter queue.
@@ -44,7 +44,7 @@ impl ResultStore {
         if let Some(Status::Done) = self.stored(job.id).await?.status() {
             return Ok(false);
         }
-        // Before the failure, so that a deletion either finds the dead letter or is found below.
+        // Before the failure, so that a concurrent deletion sees the dead letter, or its tombstone is seen below.
         let key = format!("{}{}", keys::dead_letter_prefix(job.id), Ulid::generate());
         self.store.put(&self.buckets.state, &key, message, Precondition::Always).await?;
         let result = finished(job, None, Err(failure))?;
