@@ -63,7 +63,15 @@ async fn sum(cluster: &Cluster, files: Vec<PathBuf>) -> anyhow::Result<()> {
     for path in files {
         let payload = std::fs::read(&path).with_context(|| path.display().to_string())?.into();
         let (id, retention) = (JobId::new(), Retention::Discard);
-        let job = Submission { id, kind: SHA256, retention, file: "file".into(), payload, min_version: 0 };
+        let job = Submission {
+            id,
+            kind: SHA256,
+            retention,
+            file: "file".into(),
+            payload,
+            dataset: String::new(),
+            min_version: 0,
+        };
         let reply = cluster.client().submit(cluster.client().admit()?, job, false).await?;
         println!("{} {}", std::str::from_utf8(&reply.outcome?)?, path.display());
     }

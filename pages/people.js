@@ -4,6 +4,7 @@ import { call, callUntilAccepted } from './api.js';
 
 const form = document.getElementById('add-person');
 const list = document.getElementById('people-list');
+const more = document.getElementById('more-people');
 const status = document.getElementById('person-status');
 
 export function startPeople() {
@@ -18,11 +19,26 @@ async function refresh() {
   try {
     const gallery = await call('/v1/people');
     list.replaceChildren(...gallery.people.map(entry));
-    document.getElementById('people-count').textContent = gallery.people.length || '';
-    document.getElementById('no-people').hidden = gallery.people.length > 0;
+    showNext(gallery.next);
+    document.getElementById('people-count').textContent = gallery.total || '';
+    document.getElementById('no-people').hidden = gallery.total > 0;
   } catch (error) {
     say(`cannot list people: ${error.message}`, true);
   }
+}
+
+/** Shows a button for the people after the name `after`, if there are more. */
+function showNext(after) {
+  more.hidden = after === undefined;
+  more.onclick = async () => {
+    try {
+      const gallery = await call(`/v1/people?after=${encodeURIComponent(after)}`);
+      list.append(...gallery.people.map(entry));
+      showNext(gallery.next);
+    } catch (error) {
+      say(`cannot list people: ${error.message}`, true);
+    }
+  };
 }
 
 function say(text, isError = false) {

@@ -64,7 +64,9 @@ pub struct Submission {
     pub file: String,
     /// The bytes to work on.
     pub payload: Bytes,
-    /// Minimum version of the handler's shared data that the worker must have; 0 if there is none.
+    /// Name of the handler's shared data that the job uses; empty if the handler has only one, or for its default.
+    pub dataset: String,
+    /// Minimum version of these data that the worker must have; 0 if there is none.
     pub min_version: u64,
 }
 
@@ -202,7 +204,7 @@ impl JobClient {
 
     /// Creates the message of a job. A payload over the limit is stored first (claim check), and returned as well.
     async fn message(&self, submission: Submission) -> Result<(Message, Option<Payload>), SubmitError> {
-        let Submission { id, kind, retention, file, payload, min_version } = submission;
+        let Submission { id, kind, retention, file, payload, dataset, min_version } = submission;
         let payload = if payload.len() <= self.0.options.inline_limit {
             Payload::Inline(payload)
         } else {
@@ -210,7 +212,7 @@ impl JobClient {
         };
         let stored = Some(payload.clone()).filter(|payload| matches!(payload, Payload::Stored { .. }));
         let reply_to = self.0.options.reply_to.clone();
-        let job = Job { id, kind, reply_to, file, payload, min_version, submitted_ms: now_ms() };
+        let job = Job { id, kind, reply_to, file, payload, dataset, min_version, submitted_ms: now_ms() };
         let body = wire::to_bytes(&job).map_err(|e| CloudError::Invalid(e.to_string()))?;
         // One group per job: jobs of a shared group would be processed one at a time.
         let id = id.to_string();

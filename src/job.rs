@@ -73,7 +73,9 @@ pub struct Job {
     pub file: String,
     /// The bytes to work on.
     pub payload: Payload,
-    /// Version of the handler's shared data that the sender has seen. A worker with an older version reloads it first.
+    /// Name of the handler's shared data that the job uses; empty if the handler has only one, or for its default.
+    pub dataset: String,
+    /// Version of these data that the sender has seen. A worker with an older version reloads them first.
     pub min_version: u64,
     /// When the job was submitted, in milliseconds since the Unix epoch.
     pub submitted_ms: u64,

@@ -60,6 +60,7 @@
 //!     reply_to: "replies".into(),
 //!     file: "a.txt".into(),
 //!     payload: Payload::Inline("four".into()),
+//!     dataset: String::new(),
 //!     min_version: 0,
 //!     submitted_ms: 0,
 //! };

@@ -16,7 +16,7 @@ pub const NO_FACE: &str = "no face";
 
 /// Suffix of the ids of a model's int8 variants.
 const INT8: &str = "-int8";
-/// Longest id of a model, in characters.
+/// Longest id of a model, and longest name of a gallery, in characters.
 const MAX_ID: usize = 64;
 
 /// Identifies the model that computed an embedding: 1 to 64 of the characters a-z A-Z 0-9 . _ -
@@ -77,6 +77,63 @@ fn is_id(text: &str) -> bool {
     (1..=MAX_ID).contains(&text.len()) && text.chars().all(allowed)
 }
 
+/// The name of a gallery: 1 to 64 of the characters a-z A-Z 0-9 . _ - and not `.` or `..`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct GalleryName(String);
+
+/// The gallery that is used if none is named.
+const DEFAULT_GALLERY: &str = "default";
+
+impl GalleryName {
+    /// Returns the name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns whether this is the gallery that is used if none is named.
+    pub fn is_default(&self) -> bool {
+        self.0 == DEFAULT_GALLERY
+    }
+}
+
+impl Default for GalleryName {
+    fn default() -> Self {
+        Self(DEFAULT_GALLERY.to_owned())
+    }
+}
+
+impl std::fmt::Display for GalleryName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for GalleryName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        if is_id(&name) && name != "." && name != ".." {
+            return Ok(Self(name));
+        }
+        Err(format!("{name:?} is not a valid name of a gallery: 1 to {MAX_ID} of the characters a-z A-Z 0-9 . _ -"))
+    }
+}
+
+impl std::str::FromStr for GalleryName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::try_from(name.to_owned())
+    }
+}
+
+impl From<GalleryName> for String {
+    fn from(name: GalleryName) -> Self {
+        name.0
+    }
+}
+
 /// Checks that embeddings of all these models can be stored together, and returns the first model; `None` if there are
 /// none.
 ///
@@ -134,7 +191,10 @@ pub struct Recognition {
     pub width: u32,
     /// Height of the upright image, in pixels.
     pub height: u32,
-    /// Version of the gallery that named the faces.
+    /// The gallery that named the faces; the default one in results written by releases that had no other.
+    #[serde(default, skip_serializing_if = "GalleryName::is_default")]
+    pub gallery: GalleryName,
+    /// Version of the gallery.
     pub gallery_version: u64,
     /// The model of the embeddings; `None` from a classifier, and in results written by releases that did not
     /// record it.

@@ -61,6 +61,7 @@ impl World {
             reply_to: self.settings.queue.speaker.clone(),
             file: "a.txt".into(),
             payload: Payload::Inline(Bytes::from_static(payload.as_bytes())),
+            dataset: String::new(),
             min_version: 0,
             submitted_ms: 1,
         }

@@ -4,7 +4,7 @@ use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::job::{Job, Reply};
+use crate::job::{Job, JobId, JobKind, Payload, Reply};
 
 /// A value that is sent through a queue or stored in binary.
 pub trait Wire: Serialize + DeserializeOwned {
@@ -35,7 +35,26 @@ impl Body<'_> {
     }
 }
 
-impl Wire for Job {}
+impl Wire for Job {
+    const VERSION: u8 = 2; // 1 had no dataset
+
+    fn from_earlier(version: u8, body: Body<'_>) -> Option<Result<Self, WireError>> {
+        #[derive(serde::Deserialize)]
+        struct First(JobId, JobKind, String, String, Payload, u64, u64);
+        (version == 1).then(|| {
+            body.decode().map(|First(id, kind, reply_to, file, payload, min_version, submitted_ms)| Self {
+                id,
+                kind,
+                reply_to,
+                file,
+                payload,
+                dataset: String::new(),
+                min_version,
+                submitted_ms,
+            })
+        })
+    }
+}
 
 impl Wire for Reply {
     const VERSION: u8 = 2; // 1 carried the result itself instead of its bytes
@@ -91,7 +110,7 @@ pub fn from_bytes<T: Wire>(bytes: &[u8]) -> Result<T, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{Failure, FailureKind, JobId, JobKind, Payload};
+    use crate::job::{Failure, FailureKind};
 
     fn job() -> Job {
         Job {
@@ -100,6 +119,7 @@ mod tests {
             reply_to: "r".into(),
             file: "a".into(),
             payload: Payload::Inline(Bytes::from_static(b"xy")),
+            dataset: "d".into(),
             min_version: 3,
             submitted_ms: 4,
         }
@@ -107,14 +127,21 @@ mod tests {
 
     #[test]
     fn the_encoding_of_a_job_is_stable() {
-        let mut bytes = vec![1]; // version
-        bytes.extend(1_u128.to_le_bytes()); // id
-        bytes.extend(1_u32.to_le_bytes()); // kind
-        bytes.extend([&1_u64.to_le_bytes()[..], b"r", &1_u64.to_le_bytes(), b"a"].concat()); // reply_to, file
-        bytes.extend([&0_u32.to_le_bytes()[..], &2_u64.to_le_bytes(), b"xy"].concat()); // inline payload
-        bytes.extend([3_u64.to_le_bytes(), 4_u64.to_le_bytes()].concat()); // min_version, submitted_ms
-        assert_eq!(to_bytes(&job()).expect("encoded"), bytes);
-        assert_eq!(from_bytes::<Job>(&bytes).expect("decoded"), job());
+        let encoded = |version: u8, dataset: &[u8]| {
+            let mut bytes = vec![version];
+            bytes.extend(1_u128.to_le_bytes()); // id
+            bytes.extend(1_u32.to_le_bytes()); // kind
+            bytes.extend([&1_u64.to_le_bytes()[..], b"r", &1_u64.to_le_bytes(), b"a"].concat()); // reply_to, file
+            bytes.extend([&0_u32.to_le_bytes()[..], &2_u64.to_le_bytes(), b"xy"].concat()); // inline payload
+            bytes.extend(dataset);
+            bytes.extend([3_u64.to_le_bytes(), 4_u64.to_le_bytes()].concat()); // min_version, submitted_ms
+            bytes
+        };
+        let current = encoded(2, &[&1_u64.to_le_bytes()[..], b"d"].concat());
+        assert_eq!(to_bytes(&job()).expect("encoded"), current);
+        assert_eq!(from_bytes::<Job>(&current).expect("decoded"), job());
+        let first = from_bytes::<Job>(&encoded(1, b"")).expect("decoded");
+        assert_eq!(first, Job { dataset: String::new(), ..job() }, "queued by an earlier release");
     }
 
     #[test]
@@ -122,11 +149,11 @@ mod tests {
         let good = to_bytes(&job()).expect("encoded");
         let mut newer = good.to_vec();
         newer[0] = 9;
-        assert_eq!(from_bytes::<Job>(&newer), Err(WireError::Version { found: 9, expected: 1 }));
+        assert_eq!(from_bytes::<Job>(&newer), Err(WireError::Version { found: 9, expected: 2 }));
         assert!(from_bytes::<Job>(&good[..good.len() - 1]).is_err(), "cut off");
         assert!(from_bytes::<Job>(&[&good[..], &[0]].concat()).is_err(), "one byte too many");
         assert!(from_bytes::<Job>(&[]).is_err());
-        let hostile = [&[1][..], &[0; 20], &u64::MAX.to_le_bytes()].concat(); // a reply_to of 2^64 - 1 bytes
+        let hostile = [&[2][..], &[0; 20], &u64::MAX.to_le_bytes()].concat(); // a reply_to of 2^64 - 1 bytes
         assert!(from_bytes::<Job>(&hostile).is_err());
     }
 

@@ -25,7 +25,12 @@ use futures_util::future::join_all;
 use reqwest::Client;
 use rollcall::{
     cloud::local::LocalObjects,
-    inference::{factory::factory, gallery::Gallery, gallery_store::GalleryStore, model},
+    inference::{
+        factory::factory,
+        gallery::{Gallery, GalleryStores, cache::GalleryCache},
+        model,
+    },
+    recognition::GalleryName,
     settings::{Int8, Layers, Machine, SFACE_FP32, Settings},
 };
 use rollcall_testing::{Rollcall, RollcallOptions, uploads::KNOWN, wait_until};
@@ -112,8 +117,8 @@ impl<'a> Bench<'a> {
             .env(EMBEDDER, &file);
         let server = Rollcall::start(options_of_server).await;
         let objects = LocalObjects::open(server.data_dir()).expect("the server's store");
-        let store = GalleryStore::new(Arc::new(objects), settings.store.state, settings.gallery);
-        let gallery = store.load().await.expect("the server's gallery");
+        let store = GalleryStores::new(Arc::new(objects), &settings).gallery(&GalleryName::default());
+        let gallery = GalleryCache::new(store).refresh().await.expect("the server's gallery");
         let bare = Bare::start(threads, &settings.recognition, &gallery);
         let model = model::id(&settings.recognition.embedder).expect("the model is installed").to_string();
         let (client, url, form) = (Client::new(), server.url("/"), client::form(&warm_up.photos[0]));

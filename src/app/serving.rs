@@ -10,7 +10,7 @@ use crate::{
     cloud::ObjectStore,
     fleet::view::FleetView,
     http::{self, WebTier},
-    inference::gallery_store::GalleryStore,
+    inference::gallery::GalleryStores,
     settings::Settings,
 };
 
@@ -40,8 +40,7 @@ pub(super) fn serve(
     fleet: watch::Receiver<Arc<FleetView>>,
 ) -> anyhow::Result<RunningServer> {
     let metrics = http::metrics::install().context("metrics")?;
-    let gallery = GalleryStore::new(objects, settings.store.state.clone(), settings.gallery.clone());
-    let web = WebTier::new(settings.clone(), client, gallery, fleet);
+    let web = WebTier::new(settings.clone(), client, GalleryStores::new(objects, settings), fleet);
     let http::Serving { server, end_streams } = http::serve(web, listener, metrics)?;
     let handle = server.handle();
     actix::spawn(server);

@@ -11,11 +11,8 @@ use anyhow::bail;
 use super::photos::{self, LabelledPhoto};
 use crate::{
     cloud::ObjectStore,
-    inference::{
-        gallery::{Gallery, Person, check_name},
-        gallery_store::GalleryStore,
-    },
-    recognition::{ModelId, Recognition, common_model},
+    inference::gallery::{Gallery, GalleryStores, Person, check_name},
+    recognition::{GalleryName, ModelId, Recognition, common_model},
     settings::{RecogniserKind, Settings},
 };
 
@@ -27,6 +24,9 @@ pub struct Args {
     /// Remove everybody else, to switch to another model.
     #[arg(long)]
     pub replace: bool,
+    /// The gallery to which the people are added; it is created if it does not exist.
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub gallery: GalleryName,
 }
 
 /// The outcome of an enrolment.
@@ -105,7 +105,7 @@ pub async fn enroll(args: &Args, settings: &Settings, store: Arc<dyn ObjectStore
     };
     summary.people = people.len();
     let people = people.into_iter().map(|(name, embeddings)| Person { name, embeddings }).collect();
-    let gallery = GalleryStore::new(store, settings.store.state.clone(), settings.gallery.clone());
+    let gallery = GalleryStores::new(store, settings).gallery(&args.gallery);
     let gallery =
         if args.replace { gallery.replace(people, model).await? } else { gallery.add_people(people, model).await? };
     summary.gallery_version = gallery.version;

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::Write as _,
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,25 +14,29 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cloud::ObjectStore,
     inference::{
-        gallery::{Gallery, Person, check_name},
-        gallery_store::GalleryStore,
+        embeddings::similarity::normalise,
+        gallery::{GalleryStores, Person, check_name, store::GalleryStore},
         model,
-        vision::similarity::normalise,
     },
     private_files::create_private,
-    recognition::{ModelId, common_model},
+    recognition::{GalleryName, ModelId, common_model},
     settings::Settings,
 };
 
 /// List, remove, import and export people.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
+    /// The gallery.
+    #[arg(long, value_name = "NAME", default_value_t, global = true)]
+    gallery: GalleryName,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(clap::Subcommand, Debug)]
 enum Command {
+    /// List the galleries.
+    Names,
     /// List people and how many photos each has.
     List,
     /// Remove a person and all of their embeddings.
@@ -85,16 +89,19 @@ struct Embeddings {
 /// The gallery or the file cannot be read or written, there is no such person, the file contains an invalid line, or
 /// its embeddings do not fit the gallery.
 pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<()> {
-    let gallery = GalleryStore::new(store, settings.store.state.clone(), settings.gallery.clone());
+    let galleries = GalleryStores::new(store, settings);
+    let gallery = galleries.gallery(&args.gallery);
     match args.command {
+        Command::Names => galleries.names().await?.iter().for_each(|name| println!("{name}")),
         Command::List => {
-            for person in &gallery.load().await?.people {
-                println!("{}\t{}", person.name, person.embeddings.len());
+            let mut reader = gallery.reader(None).await?;
+            while let Some(part) = reader.next().await? {
+                part.people.iter().for_each(|person| println!("{}\t{}", person.name, person.embeddings.len()));
             }
         }
         Command::Remove { name } => {
             let left = gallery.remove(&name).await?.with_context(|| format!("nobody is called {name:?}"))?;
-            println!("{name} removed; the gallery has {} people, version {}", left.people.len(), left.version);
+            println!("{name} removed; the gallery has {} people, version {}", left.people(), left.version);
         }
         Command::Import { file, replace } => {
             let Embeddings { people, model, without_model } = read(&file)?;
@@ -103,12 +110,11 @@ pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectSt
             let model = model.expect("there are embeddings, with or without a model");
             let now =
                 if replace { gallery.replace(people, model).await? } else { gallery.add_people(people, model).await? };
-            println!("the gallery has {} people, version {}", now.people.len(), now.version);
+            println!("the gallery has {} people, version {}", now.people(), now.version);
         }
         Command::Export { file } => {
-            let gallery = gallery.load().await?;
-            write(&gallery, &file).with_context(|| format!("cannot write {}", file.display()))?;
-            println!("{} people exported to {}", gallery.people.len(), file.display());
+            let people = export(&gallery, &file).await?;
+            println!("{people} people exported to {}", file.display());
         }
     }
     Ok(())
@@ -189,24 +195,39 @@ fn checked(entry: Entry, dimension: &mut Option<usize>, model: &mut Option<Model
     Ok(entry)
 }
 
-fn write(gallery: &Gallery, file: &Path) -> anyhow::Result<()> {
-    // Embeddings are biometric data. A pipe or a terminal is not a file to be made private.
-    let out = if file.exists() && !file.is_file() {
-        File::create(file)?
-    } else {
-        let private = create_private(file)?;
-        private.set_len(0)?;
-        private
-    };
-    let mut out = std::io::BufWriter::new(out);
-    for person in &gallery.people {
+/// Writes all embeddings to a file, and returns the number of people.
+async fn export(gallery: &GalleryStore, file: &Path) -> anyhow::Result<usize> {
+    let cannot_write = || format!("cannot write {}", file.display());
+    let mut reader = gallery.reader(None).await?;
+    let mut out = BufWriter::new(create(file).with_context(cannot_write)?);
+    let mut people = 0;
+    while let Some(part) = reader.next().await? {
+        people += part.people.len();
+        write(&part.people, reader.manifest().model.as_ref(), &mut out).with_context(cannot_write)?;
+    }
+    out.flush().with_context(cannot_write)?;
+    Ok(people)
+}
+
+/// Creates the file of an export, or empties it. Embeddings are biometric data, so it is private; but a pipe or a
+/// terminal is not a file to be made private.
+fn create(file: &Path) -> std::io::Result<File> {
+    if file.exists() && !file.is_file() {
+        return File::create(file);
+    }
+    let private = create_private(file)?;
+    private.set_len(0)?;
+    Ok(private)
+}
+
+fn write(people: &[Person], model: Option<&ModelId>, out: &mut impl Write) -> anyhow::Result<()> {
+    for person in people {
         for embedding in &person.embeddings {
             let (name, embedding) = (person.name.clone(), embedding.clone());
-            let entry = Entry { name, embedding, model: gallery.model.clone() };
+            let entry = Entry { name, embedding, model: model.cloned() };
             writeln!(out, "{}", serde_json::to_string(&entry)?)?;
         }
     }
-    out.flush()?;
     Ok(())
 }
 
@@ -247,8 +268,8 @@ mod tests {
     fn an_exported_file_can_be_imported() {
         let people = vec![Person { name: "Ada".into(), embeddings: vec![vec![0.6, 0.8], vec![1.0, 0.0]] }];
         for model in [None, Some(ModelId::known("m"))] {
-            let out = tempfile::NamedTempFile::new().unwrap();
-            write(&Gallery::new(1, people.clone(), model.clone()), out.path()).unwrap();
+            let mut out = tempfile::NamedTempFile::new().unwrap();
+            write(&people, model.as_ref(), &mut out).unwrap();
             let without_model = model.is_none();
             assert_eq!(read(out.path()).unwrap(), Embeddings { people: people.clone(), model, without_model });
         }

@@ -31,9 +31,7 @@ use crate::app::queues::aws_not_built_in;
 use crate::{
     app,
     cloud::{ObjectStore, local::LocalObjects},
-    inference::{
-        factory::factory, gallery_cache::GalleryCache, gallery_store::GalleryStore, handler::RecognitionHandler,
-    },
+    inference::{factory::factory, gallery::GalleryStores, handler::RecognitionHandler},
     settings::{CloudKind, Layers, Settings},
 };
 
@@ -142,9 +140,8 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
 
 /// Creates the job handler of a worker.
 async fn recognition_handler(settings: &Settings, objects: Arc<dyn ObjectStore>) -> anyhow::Result<RecognitionHandler> {
-    let store = GalleryStore::new(objects, settings.store.state.clone(), settings.gallery.clone());
-    let gallery = Arc::new(GalleryCache::new(store));
-    RecognitionHandler::start(factory(&settings.recognition), gallery, settings.gallery.refresh)
+    let galleries = GalleryStores::new(objects, settings);
+    RecognitionHandler::start(factory(&settings.recognition), galleries, settings.gallery.refresh)
         .await
         .context("gallery")
 }

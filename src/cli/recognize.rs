@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::photos;
 use crate::{
     cloud::ObjectStore,
-    inference::gallery_store::GalleryStore,
-    recognition::{Face, Recognition},
+    inference::gallery::{GalleryStores, cache::GalleryCache},
+    recognition::{Face, GalleryName, Recognition},
     settings::Settings,
 };
 
@@ -19,6 +19,9 @@ pub(super) struct Args {
     /// JPEG, PNG or WebP files.
     #[arg(required = true)]
     files: Vec<PathBuf>,
+    /// The gallery that names the faces.
+    #[arg(long, value_name = "NAME", default_value_t)]
+    gallery: GalleryName,
     /// Print one JSON object per file, with all faces.
     #[arg(long)]
     json: bool,
@@ -40,7 +43,8 @@ struct Line<'a> {
 /// The models cannot be loaded, the gallery cannot be read, or a file could not be recognised; the results of the
 /// others are printed.
 pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<()> {
-    let gallery = GalleryStore::new(store, settings.store.state.clone(), settings.gallery.clone()).load().await?;
+    let store = GalleryStores::new(store, settings).gallery(&args.gallery);
+    let gallery = GalleryCache::new(store).refresh().await?;
     let threads = photos::cores().min(args.files.len());
     let pool = photos::pool(settings, threads).await?;
     let results = photos::recognise(&pool, threads, args.files.clone(), gallery, false).await;

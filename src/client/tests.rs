@@ -58,7 +58,15 @@ fn client_and_hints(world: &World) -> (JobClient, Arc<Mutex<Vec<u64>>>) {
 
 fn submission(id: u128, payload: &'static [u8]) -> Submission {
     let (id, kind, retention) = (JobId(id), JobKind(1_000), Retention::Keep);
-    Submission { id, kind, retention, file: "a.txt".into(), payload: Bytes::from_static(payload), min_version: 3 }
+    Submission {
+        id,
+        kind,
+        retention,
+        file: "a.txt".into(),
+        payload: Bytes::from_static(payload),
+        dataset: String::new(),
+        min_version: 3,
+    }
 }
 
 #[actix::test]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     client::SubmitError,
     cloud::CloudError,
-    inference::gallery_store::GalleryError,
+    inference::gallery::store::GalleryError,
     job::{Failure, FailureKind, JobId, Retention},
 };
 
@@ -235,6 +235,10 @@ impl From<GalleryError> for Problem {
         match error {
             GalleryError::Refused(reason) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, reason),
             GalleryError::Store(cause) => cause.into(),
+            GalleryError::Index(cause) => {
+                tracing::warn!(error = %cause, "the index of a gallery failed");
+                Self::unavailable("the index of the gallery cannot be written; try again", RETRY_AFTER)
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ mod body;
 mod dead_letters;
 mod error;
 mod fleet;
+mod gallery_query;
 mod health;
 pub mod metrics;
 mod names;
@@ -104,6 +105,7 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
             .route(web::delete().to(recognitions::delete)),
     )
     .service(resource("/v1/people", "GET, POST").route(web::get().to(people::list)).route(web::post().to(people::add)))
+    .service(resource("/v1/galleries", "GET").route(web::get().to(people::galleries)))
     .service(resource("/v1/people/{name}", "DELETE").route(web::delete().to(people::remove)))
     .service(resource("/v1/dead-letters", "GET").route(web::get().to(dead_letters::list)))
     .service(

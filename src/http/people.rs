@@ -3,11 +3,12 @@
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use futures_util::future::join_all;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
     error::Problem,
+    gallery_query::gallery,
     recognition_body::recognition,
     state::State,
     upload::{ReceivedFile, receive},
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     job::{Failure, FailureKind, JobId},
-    recognition::{EMBED, ModelId, Recognition, common_model},
+    recognition::{EMBED, GalleryName, ModelId, Recognition, common_model},
     settings::RecogniserKind,
 };
 
@@ -34,16 +35,50 @@ struct Photo {
     problem: Option<String>,
 }
 
-/// `GET /v1/people`: lists the people.
-pub async fn list(state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let gallery = state.web.gallery().load().await?;
-    let people: Vec<_> =
-        gallery.people.iter().map(|p| json!({ "name": p.name, "photos": p.embeddings.len() })).collect();
-    Ok(HttpResponse::Ok().json(json!({ "version": gallery.version, "people": people })))
+/// Most people in one response.
+const MAX_PAGE: usize = 10_000;
+
+/// Which people to list.
+#[derive(Deserialize)]
+pub struct Which {
+    /// Those whose names follow this one.
+    after: Option<String>,
+    /// How many at most.
+    #[serde(default = "default_page")]
+    limit: usize,
+}
+
+fn default_page() -> usize {
+    1_000
+}
+
+/// `GET /v1/people`: lists people by name.
+pub async fn list(
+    req: HttpRequest,
+    which: web::Query<Which>,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let Which { after, limit } = which.into_inner();
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(Problem::bad_request(format!("limit must be 1 to {MAX_PAGE}, not {limit}")));
+    }
+    let page = state.web.gallery(&gallery(&req)?).people(after.as_deref(), limit).await?;
+    let people: Vec<_> = page.people.iter().map(|(name, photos)| json!({ "name": name, "photos": photos })).collect();
+    let mut body = json!({ "version": page.version, "total": page.total, "people": people });
+    if let (true, Some((last, _))) = (page.more, page.people.last()) {
+        body["next"] = json!(last);
+    }
+    Ok(HttpResponse::Ok().json(body))
+}
+
+/// `GET /v1/galleries`: lists the galleries.
+pub async fn galleries(state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    Ok(HttpResponse::Ok().json(json!({ "galleries": state.web.gallery_names().await? })))
 }
 
 /// `POST /v1/people`: adds a person from a form with `name` and one or more photos.
 pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let gallery = gallery(&req)?;
     let received = receive(&req, payload, &state.web).await?;
     if state.web.settings().recognition.kind != RecogniserKind::Face {
         let detail = "people are known by their faces; this server runs a classifier (recognition.kind)";
@@ -82,25 +117,28 @@ pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State
     };
 
     let added = embeddings.len();
-    let gallery = state.web.gallery().add(name, embeddings, model).await?;
-    state.web.saw_gallery(gallery.version);
-    let total = gallery.people.iter().find(|person| person.name == name).map_or(added, |p| p.embeddings.len());
+    let (version, total) = state.web.gallery(&gallery).add(name, embeddings, model).await?;
+    state.web.saw_gallery(&gallery, version);
     Ok(HttpResponse::Created().json(json!({
         "name": name,
         "added": added,
         "photos_total": total,
-        "version": gallery.version,
+        "version": version,
         "photos": photos,
     })))
 }
 
 /// `DELETE /v1/people/{name}`: removes a person.
-pub async fn remove(path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let name = path.into_inner();
-    let Some(gallery) = state.web.gallery().remove(&name).await? else {
+pub async fn remove(
+    req: HttpRequest,
+    path: web::Path<String>,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let (gallery, name) = (gallery(&req)?, path.into_inner());
+    let Some(manifest) = state.web.gallery(&gallery).remove(&name).await? else {
         return Err(Problem::not_found(format!("nobody is called {name:?}")));
     };
-    state.web.saw_gallery(gallery.version);
+    state.web.saw_gallery(&gallery, manifest.version);
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -132,7 +170,8 @@ async fn embed(state: &State, file: ReceivedFile) -> (String, Result<Embedded, P
     let name = file.name.clone();
     let embedded = async {
         file.check(state.web.settings().recognition.max_pixels)?;
-        let upload = Upload { id: JobId::new(), kind: EMBED, file: file.name, image: file.bytes };
+        let gallery = GalleryName::default(); // photos are embedded without one
+        let upload = Upload { id: JobId::new(), kind: EMBED, gallery, file: file.name, image: file.bytes };
         let reply = state.web.submit(file.admission, upload, false).await?;
         Ok(Embedded::try_from(recognition(&reply.outcome?)?)?)
     };

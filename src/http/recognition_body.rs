@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::error::Problem;
 use crate::{
     job::{Failure, FailureKind, JobId, Reply},
-    recognition::{Class, Face, ModelId, Recognition, Timings},
+    recognition::{Class, Face, GalleryName, ModelId, Recognition, Timings},
     results::{JobResult, Status},
 };
 
@@ -38,6 +38,8 @@ struct Seen {
     classes: Vec<Class>,
     width: u32,
     height: u32,
+    #[serde(skip_serializing_if = "GalleryName::is_default")]
+    gallery: GalleryName,
     gallery_version: u64,
     model: Option<ModelId>,
     timings: SeenTimings,
@@ -140,6 +142,7 @@ impl Seen {
             classes: r.classes,
             width: r.width,
             height: r.height,
+            gallery: r.gallery,
             gallery_version: r.gallery_version,
             model: r.model,
             timings: SeenTimings { stages: r.timings, worker_ms },
@@ -175,6 +178,7 @@ mod tests {
             classes: vec![],
             width: 20,
             height: 10,
+            gallery: GalleryName::default(),
             gallery_version: 3,
             model: Some(ModelId::known("m")),
             timings: Timings::default(),

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     error::{ErrorFormat, ID_HEADER, Problem, location, one_line},
+    gallery_query::existing_gallery,
     recognition_body::RecognitionBody,
     state::State,
     upload::{Received, ReceivedFile, header_text, receive},
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     client::{Admission, SubmitError},
     job::JobId,
-    recognition::RECOGNISE,
+    recognition::{GalleryName, RECOGNISE},
     results::{Stored, keys::stem},
     settings::ReplyStyle,
 };
@@ -36,8 +37,8 @@ struct Outcome {
 /// `POST /`: responds with one line of text per file.
 pub async fn plain(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
     let outcomes = async {
-        let (received, key) = receive_all(&req, payload, &state).await?;
-        Ok(wait_for_all(&state, received.files, key).await)
+        let (received, job) = receive_all(&req, payload, &state).await?;
+        Ok(wait_for_all(&state, received.files, &job).await)
     };
     let outcomes = match outcomes.await.and_then(unless_all_failed) {
         Ok(outcomes) => outcomes,
@@ -51,12 +52,12 @@ pub async fn plain(req: HttpRequest, payload: web::Payload, state: web::Data<Sta
 
 /// `POST /v1/recognitions`: responds with one object for one file, and with `{"recognitions": […]}` for several.
 pub async fn create(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let (received, key) = receive_all(&req, payload, &state).await?;
+    let (received, job) = receive_all(&req, payload, &state).await?;
     let wait = !prefers_async(header_text(&req, header::HeaderName::from_static("prefer")));
     let outcomes = if wait {
-        wait_for_all(&state, received.files, key).await
+        wait_for_all(&state, received.files, &job).await
     } else {
-        join_all(received.files.into_iter().map(|file| queue(&state, file, key))).await
+        join_all(received.files.into_iter().map(|file| queue(&state, file, &job))).await
     };
     let single = outcomes.len() == 1;
     let mut bodies: Vec<RecognitionBody> = unless_all_failed(outcomes)?
@@ -95,49 +96,53 @@ pub async fn delete(path: web::Path<String>, state: web::Data<State>) -> Result<
     Ok(HttpResponse::NoContent().finish())
 }
 
-async fn receive_all(
-    req: &HttpRequest,
-    payload: web::Payload,
-    state: &State,
-) -> Result<(Received, Option<JobId>), Problem> {
+/// What the jobs of a request have in common.
+struct Request {
+    gallery: GalleryName,
+    /// The id of its only job, if it has an idempotency key.
+    id: Option<JobId>,
+}
+
+async fn receive_all(req: &HttpRequest, payload: web::Payload, state: &State) -> Result<(Received, Request), Problem> {
     let received = receive(req, payload, &state.web).await?;
-    let Some(key) = req.headers().get(IDEMPOTENCY_KEY) else { return Ok((received, None)) };
+    let gallery = existing_gallery(req, state).await?;
+    let Some(key) = req.headers().get(IDEMPOTENCY_KEY) else { return Ok((received, Request { gallery, id: None })) };
     let [file] = received.files.as_slice() else {
         return Err(Problem::bad_request("an Idempotency-Key applies to one file; send each file in its own request"));
     };
-    let id = job_id_of_key(key.as_bytes(), &file.bytes)?;
-    Ok((received, Some(id)))
+    let id = job_id_of_key(key.as_bytes(), &file.bytes, &gallery)?;
+    Ok((received, Request { gallery, id: Some(id) }))
 }
 
-async fn wait_for_all(state: &State, files: Vec<ReceivedFile>, key: Option<JobId>) -> Vec<Outcome> {
-    join_all(files.into_iter().map(|file| wait_for(state, file, key))).await
+async fn wait_for_all(state: &State, files: Vec<ReceivedFile>, request: &Request) -> Vec<Outcome> {
+    join_all(files.into_iter().map(|file| wait_for(state, file, request))).await
 }
 
 /// Recognises one file and waits for the reply.
-async fn wait_for(state: &State, file: ReceivedFile, key: Option<JobId>) -> Outcome {
+async fn wait_for(state: &State, file: ReceivedFile, request: &Request) -> Outcome {
     let name = file.name.clone();
     let result = async {
         file.check(state.web.settings().recognition.max_pixels)?;
-        let (admission, upload) = job(file, key);
+        let (admission, upload) = job(file, request);
         let file = upload.file.clone();
-        RecognitionBody::replied(file, state.web.submit(admission, upload, key.is_some()).await?)
+        RecognitionBody::replied(file, state.web.submit(admission, upload, request.id.is_some()).await?)
     };
     Outcome { file: name, result: result.await }
 }
 
 /// Queues one file without waiting for the reply. A retry with the same key returns the original job.
-async fn queue(state: &State, file: ReceivedFile, key: Option<JobId>) -> Outcome {
+async fn queue(state: &State, file: ReceivedFile, request: &Request) -> Outcome {
     let name = file.name.clone();
     let result = async {
         file.check(state.web.settings().recognition.max_pixels)?;
-        if let Some(id) = key {
+        if let Some(id) = request.id {
             match state.web.stored(id).await? {
                 Stored::Result(result) => return RecognitionBody::stored(*result),
                 Stored::Deleted(_) => return Err(SubmitError::Deleted { id }.into()),
                 Stored::Absent => {}
             }
         }
-        let (admission, upload) = job(file, key);
+        let (admission, upload) = job(file, request);
         let (id, file) = (upload.id, upload.file.clone());
         state.web.submit_async(admission, upload).await?;
         Ok(RecognitionBody::pending(id, file))
@@ -145,9 +150,9 @@ async fn queue(state: &State, file: ReceivedFile, key: Option<JobId>) -> Outcome
     Outcome { file: name, result: result.await }
 }
 
-fn job(file: ReceivedFile, key: Option<JobId>) -> (Admission, Upload) {
-    let id = key.unwrap_or_else(JobId::new);
-    (file.admission, Upload { id, kind: RECOGNISE, file: file.name, image: file.bytes })
+fn job(file: ReceivedFile, request: &Request) -> (Admission, Upload) {
+    let (id, gallery) = (request.id.unwrap_or_else(JobId::new), request.gallery.clone());
+    (file.admission, Upload { id, kind: RECOGNISE, gallery, file: file.name, image: file.bytes })
 }
 
 /// Returns the first file's problem if every file has failed.
@@ -186,14 +191,15 @@ fn prefers_async(prefer: &str) -> bool {
 
 /// Derives the job id from the idempotency key and the image: the first 128 bits of the SHA-256 of the key, a
 /// zero byte (which no key contains) and the image. The same key with another image is another job, so it never gets
-/// the result for the first image.
-fn job_id_of_key(key: &[u8], image: &[u8]) -> Result<JobId, Problem> {
+/// the result for the first image. Nor with another gallery: its name, unless it is the default one, comes first.
+fn job_id_of_key(key: &[u8], image: &[u8], gallery: &GalleryName) -> Result<JobId, Problem> {
     if key.is_empty() || key.len() > MAX_KEY || !key.iter().all(u8::is_ascii_graphic) {
         return Err(Problem::bad_request(format!(
             "an Idempotency-Key must be 1 to {MAX_KEY} visible ASCII characters"
         )));
     }
-    let digest = Sha256::new().chain_update(key).chain_update([0]).chain_update(image).finalize();
+    let gallery = if gallery.is_default() { String::new() } else { format!("{gallery}\0") };
+    let digest = Sha256::new().chain_update(gallery).chain_update(key).chain_update([0]).chain_update(image).finalize();
     let first: [u8; 16] = std::array::from_fn(|i| digest[i]);
     Ok(JobId(u128::from_be_bytes(first)))
 }
@@ -229,14 +235,17 @@ mod tests {
     }
 
     #[test]
-    fn the_job_id_depends_only_on_key_and_image() {
-        let id = |key: &str, image: &[u8]| job_id_of_key(key.as_bytes(), image).expect("a key");
+    fn the_job_id_depends_only_on_key_image_and_gallery() {
+        let default = GalleryName::default();
+        let id = |key: &str, image: &[u8]| job_id_of_key(key.as_bytes(), image, &default).expect("a key");
         assert_eq!(id("a", b"1"), id("a", b"1"));
         assert_ne!(id("a", b"1"), id("b", b"1"));
         assert_ne!(id("a", b"1"), id("a", b"2"));
         assert_ne!(id("a", b"b1"), id("ab", b"1"));
+        let other = GalleryName::try_from("b".to_owned()).expect("a name");
+        assert_ne!(job_id_of_key(b"a", b"1", &other).expect("a key"), id("a", b"1"));
         for bad in ["", "a b", "é", "x\ty", &"k".repeat(256)] {
-            assert_eq!(job_id_of_key(bad.as_bytes(), b"1").expect_err("refused").status, 400, "{bad:?}");
+            assert_eq!(job_id_of_key(bad.as_bytes(), b"1", &default).expect_err("refused").status, 400, "{bad:?}");
         }
     }
 

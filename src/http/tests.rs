@@ -17,7 +17,7 @@ use crate::{
     client::{JobClient, Options},
     cloud::{Depth, Queue},
     fleet::{Counts, view::FleetView},
-    inference::gallery_store::GalleryStore,
+    inference::gallery::GalleryStores,
     job::{Job, JobId, Output},
     results::ResultStore,
     settings::Settings,
@@ -51,14 +51,14 @@ fn state_with(
         inline_limit: settings.queue.inline_limit,
         reply_to: settings.queue.speaker.clone(),
     };
-    let gallery = GalleryStore::new(world.objects.clone(), settings.store.state.clone(), settings.gallery.clone());
+    let galleries = GalleryStores::new(world.objects.clone(), &settings);
     let counts = Counts { pending: 6, running: 7, stopping: 8, stopped: 9, shutting_down: 10, terminated: 11 };
     let depth = Depth { visible: 3, in_flight: 4, delayed: 5 };
     let view = FleetView { demand: 12, target: 13, depth, counts, ..FleetView::default() };
     let (_, fleet) = watch::channel(Arc::new(view));
     let (_, end_streams) = watch::channel(false);
     web::Data::new(State {
-        web: WebTier::new(settings, JobClient::new(options, ports, None), gallery, fleet),
+        web: WebTier::new(settings, JobClient::new(options, ports, None), galleries, fleet),
         metrics,
         end_streams,
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),

@@ -1,8 +1,8 @@
 //! Gives the handlers access to the workers, the gallery and the fleet. Cheap to clone.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -12,8 +12,15 @@ use crate::{
     client::{Admission, JobClient, Submission, SubmitError},
     cloud::CloudError,
     fleet::view::FleetView,
-    inference::{gallery_store::GalleryStore, handler::retention},
+    inference::{
+        gallery::{
+            GalleryStores,
+            store::{GalleryError, GalleryStore},
+        },
+        handler::{dataset, retention},
+    },
     job::{JobId, JobKind, Reply},
+    recognition::GalleryName,
     results::{DeadLetter, JobResult, Stored},
     settings::Settings,
 };
@@ -21,8 +28,9 @@ use crate::{
 struct Shared {
     settings: Settings,
     client: JobClient,
-    gallery: GalleryStore,
-    gallery_version: AtomicU64,
+    galleries: GalleryStores,
+    /// The highest version seen of each gallery that is known to exist.
+    gallery_versions: Mutex<HashMap<GalleryName, u64>>,
     fleet: watch::Receiver<Arc<FleetView>>,
 }
 
@@ -36,6 +44,8 @@ pub struct Upload {
     pub id: JobId,
     /// What to do with the image.
     pub kind: JobKind,
+    /// The gallery that names the faces.
+    pub gallery: GalleryName,
     /// File name, made safe.
     pub file: String,
     /// The image as it was uploaded.
@@ -47,10 +57,10 @@ impl WebTier {
     pub fn new(
         settings: Settings,
         client: JobClient,
-        gallery: GalleryStore,
+        galleries: GalleryStores,
         fleet: watch::Receiver<Arc<FleetView>>,
     ) -> Self {
-        Self(Arc::new(Shared { settings, client, gallery, gallery_version: AtomicU64::new(0), fleet }))
+        Self(Arc::new(Shared { settings, client, galleries, gallery_versions: Mutex::default(), fleet }))
     }
 
     /// Returns the settings of the node.
@@ -84,9 +94,17 @@ impl WebTier {
         self.0.client.submit_async(admission, self.submission(upload)).await
     }
 
-    fn submission(&self, Upload { id, kind, file, image }: Upload) -> Submission {
-        let min_version = self.0.gallery_version.load(Ordering::Relaxed);
-        Submission { id, kind, retention: retention(kind), file, payload: image, min_version }
+    fn submission(&self, Upload { id, kind, gallery, file, image }: Upload) -> Submission {
+        let min_version = self.gallery_versions().get(&gallery).copied().unwrap_or(0);
+        Submission {
+            id,
+            kind,
+            retention: retention(kind),
+            file,
+            payload: image,
+            dataset: dataset(&gallery),
+            min_version,
+        }
     }
 
     /// Returns what is kept of a job, whichever node accepted it.
@@ -120,14 +138,38 @@ impl WebTier {
         self.0.client.results().purge_dead_letter(id).await
     }
 
-    /// Returns the gallery.
-    pub fn gallery(&self) -> &GalleryStore {
-        &self.0.gallery
+    /// Returns the gallery with this name, which may be empty.
+    pub fn gallery(&self, name: &GalleryName) -> GalleryStore {
+        self.0.galleries.gallery(name)
+    }
+
+    /// Returns the names of all galleries.
+    pub async fn gallery_names(&self) -> Result<Vec<GalleryName>, CloudError> {
+        self.0.galleries.names().await
+    }
+
+    /// Returns whether a gallery exists: the default one always does, another one once a person was added to it.
+    pub async fn gallery_exists(&self, name: &GalleryName) -> Result<bool, GalleryError> {
+        if name.is_default() || self.gallery_versions().contains_key(name) {
+            return Ok(true);
+        }
+        let version = self.gallery(name).manifest().await?.version;
+        if version > 0 {
+            self.saw_gallery(name, version);
+        }
+        Ok(version > 0)
     }
 
     /// Makes jobs that are submitted from now on require at least this version of the gallery.
-    pub fn saw_gallery(&self, version: u64) {
-        self.0.gallery_version.fetch_max(version, Ordering::Relaxed);
+    pub fn saw_gallery(&self, name: &GalleryName, version: u64) {
+        let mut versions = self.gallery_versions();
+        let seen = versions.entry(name.clone()).or_default();
+        *seen = version.max(*seen);
+    }
+
+    fn gallery_versions(&self) -> MutexGuard<'_, HashMap<GalleryName, u64>> {
+        // A panic while it was locked leaves a map that is whole.
+        self.0.gallery_versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns a receiver that follows the view of the fleet.

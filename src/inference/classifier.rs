@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     job::Failure,
-    recognition::{Class, Recognition, Timings},
+    recognition::{Class, GalleryName, Recognition, Timings},
     settings,
 };
 
@@ -113,6 +113,7 @@ impl Recogniser for Classifier {
             classes,
             width: pixels.width(),
             height: pixels.height(),
+            gallery: GalleryName::default(),
             gallery_version: gallery.version,
             model: None,
             timings: Timings {

@@ -7,9 +7,10 @@ use image::RgbImage;
 use ort::{session::Session, value::TensorRef};
 
 use super::{
+    embeddings::similarity,
     model::{self, Model},
     runtime,
-    vision::{align, self_test, similarity},
+    vision::{align, self_test},
 };
 use crate::{
     recognition::ModelId,

@@ -5,7 +5,7 @@ use std::{panic::resume_unwind, thread, time::Instant};
 use super::{Recogniser, detector::Detector, embedder::Embedder, gallery::Gallery, vision::decode};
 use crate::{
     job::{Failure, FailureKind},
-    recognition::{Face, ModelId, NO_FACE, Recognition, Timings, UNKNOWN},
+    recognition::{Face, GalleryName, ModelId, NO_FACE, Recognition, Timings, UNKNOWN},
     settings,
 };
 
@@ -85,6 +85,7 @@ impl Recogniser for FaceRecogniser {
             classes: Vec::new(),
             width: pixels.width(),
             height: pixels.height(),
+            gallery: GalleryName::default(),
             gallery_version: gallery.version,
             model: Some(self.embedder.model().clone()),
             timings: Timings {

@@ -4,10 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{RecogniserFactory, gallery_cache::GalleryCache};
+use super::{
+    RecogniserFactory,
+    gallery::{Galleries, GalleryStores},
+};
 use crate::{
-    job::{Job, JobKind, Output, Retention},
-    recognition::EMBED,
+    job::{Failure, FailureKind, Job, JobKind, Output, Retention},
+    recognition::{EMBED, GalleryName, Recognition},
     worker::{Executor, JobHandler},
 };
 
@@ -16,46 +19,59 @@ pub fn retention(kind: JobKind) -> Retention {
     if kind == EMBED { Retention::Discard } else { Retention::Keep }
 }
 
-/// Recognises the images of jobs with the newest gallery.
+/// Recognises the images of jobs with the newest version of their gallery.
 pub struct RecognitionHandler {
     recognisers: Arc<dyn RecogniserFactory>,
-    gallery: Arc<GalleryCache>,
+    galleries: Arc<Galleries>,
 }
 
 impl RecognitionHandler {
-    /// Reads the gallery, and refreshes it every `refresh` until the process ends.
+    /// Reads the default gallery, and refreshes all that are used every `refresh` until the process ends.
     ///
     /// # Errors
     /// The gallery cannot be read.
     pub async fn start(
         recognisers: Arc<dyn RecogniserFactory>,
-        gallery: Arc<GalleryCache>,
+        galleries: GalleryStores,
         refresh: Duration,
     ) -> anyhow::Result<Self> {
-        gallery.refresh().await?;
-        let cache = gallery.clone();
+        let galleries = Arc::new(Galleries::new(galleries));
+        galleries.cache(&GalleryName::default()).refresh().await?;
+        let refreshed = galleries.clone();
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(refresh).await;
-                if let Err(error) = cache.refresh().await {
-                    tracing::warn!(%error, "gallery not refreshed");
-                }
+                refreshed.refresh().await;
             }
         });
-        Ok(Self { recognisers, gallery })
+        Ok(Self { recognisers, galleries })
     }
+}
+
+/// Returns the gallery that a job names.
+fn gallery_of(job: &Job) -> Result<GalleryName, Failure> {
+    if job.dataset.is_empty() {
+        return Ok(GalleryName::default());
+    }
+    GalleryName::try_from(job.dataset.clone()).map_err(|why| Failure::new(FailureKind::Internal, why))
+}
+
+/// Returns what a job must contain to use a gallery.
+pub fn dataset(gallery: &GalleryName) -> String {
+    if gallery.is_default() { String::new() } else { gallery.to_string() }
 }
 
 #[async_trait]
 impl JobHandler for RecognitionHandler {
     fn executor(&self) -> anyhow::Result<Executor> {
         let mut recogniser = self.recognisers.build()?;
-        let gallery = self.gallery.clone();
+        let galleries = self.galleries.clone();
         Ok(Box::new(move |job, image| {
             let embed = job.kind == EMBED;
+            let name = gallery_of(job)?;
             // A photo that is enrolled needs no name, so a gallery that its embedding does not fit is no failure here.
-            let gallery = if embed { Arc::default() } else { gallery.current() };
-            let recognition = recogniser.recognise(image, &gallery, embed)?;
+            let gallery = if embed { Arc::default() } else { galleries.current(&name) };
+            let recognition = Recognition { gallery: name, ..recogniser.recognise(image, &gallery, embed)? };
             Output::json(&recognition, recognition.label.clone())
         }))
     }
@@ -65,7 +81,10 @@ impl JobHandler for RecognitionHandler {
     }
 
     async fn prepare(&self, job: &Job) {
-        self.gallery.at_least(job.min_version).await;
+        // A name that is invalid fails the job.
+        if let Ok(name) = gallery_of(job) {
+            self.galleries.cache(&name).at_least(job.min_version).await;
+        }
     }
 }
 

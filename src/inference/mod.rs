@@ -7,13 +7,12 @@ pub mod evaluation;
 mod face;
 pub mod factory;
 pub mod gallery;
-pub mod gallery_cache;
-pub mod gallery_store;
 pub mod handler;
 pub mod model;
 pub mod pool;
 mod runtime;
 
+pub use rollcall_embeddings as embeddings;
 pub use rollcall_vision as vision;
 
 use crate::{

@@ -6,6 +6,7 @@ mod end_to_end;
 mod example_job;
 mod fleet_explain;
 mod full_disk;
+mod galleries;
 mod http_api;
 mod http_limits;
 mod http_refusals;

@@ -7,26 +7,23 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{MemoryStore, asset, int8_settings, lfw, model, other_settings, recogniser, sample, settings};
+use crate::support::{
+    Contents, MemoryStore, asset, gallery_in, int8_settings, lfw, model, newest, other_settings, recogniser, sample,
+    settings,
+};
 use rollcall::{
     cli::enroll::{Args, Summary, enroll},
     cloud::{ObjectStore as _, Precondition},
     inference::{
         factory::factory,
-        gallery::Gallery,
-        gallery_cache::GalleryCache,
-        gallery_store::{GalleryStore, KEY},
+        gallery::{Gallery, GalleryStores, store::KEY},
         handler::RecognitionHandler,
     },
     job::{Failure, FailureKind, Job, JobId, JobKind, Payload},
-    recognition::{EMBED, ModelId, RECOGNISE, Recognition},
+    recognition::{EMBED, GalleryName, ModelId, RECOGNISE, Recognition},
     settings::Settings,
     worker::JobHandler as _,
 };
-
-fn gallery(store: &Arc<MemoryStore>, settings: &Settings) -> GalleryStore {
-    GalleryStore::new(store.clone(), settings.store.state.clone(), settings.gallery.clone())
-}
 
 async fn enrolled(
     dir: PathBuf,
@@ -34,7 +31,7 @@ async fn enrolled(
     settings: &Settings,
     store: &Arc<MemoryStore>,
 ) -> anyhow::Result<Summary> {
-    enroll(&Args { dir, replace }, settings, store.clone()).await
+    enroll(&Args { dir, replace, gallery: GalleryName::default() }, settings, store.clone()).await
 }
 
 /// A gallery with the sample photos.
@@ -52,8 +49,8 @@ fn assert_refused(error: &str, gallery: &ModelId, given: &ModelId) {
 
 /// Runs a job on a worker with these settings and a sample photo, and returns its outcome.
 async fn run_job(settings: &Settings, store: &Arc<MemoryStore>, kind: JobKind) -> Result<Recognition, Failure> {
-    let cache = Arc::new(GalleryCache::new(gallery(store, settings)));
-    let handler = RecognitionHandler::start(factory(&settings.recognition), cache, Duration::from_secs(60)).await;
+    let galleries = GalleryStores::new(store.clone(), settings);
+    let handler = RecognitionHandler::start(factory(&settings.recognition), galleries, Duration::from_secs(60)).await;
     let mut execute = handler.unwrap().executor().unwrap();
     let job = Job {
         id: JobId(1),
@@ -61,6 +58,7 @@ async fn run_job(settings: &Settings, store: &Arc<MemoryStore>, kind: JobKind) -
         reply_to: String::new(),
         file: "a.jpg".into(),
         payload: Payload::Inline("".into()),
+        dataset: String::new(),
         min_version: 0,
         submitted_ms: 0,
     };
@@ -88,17 +86,17 @@ async fn a_worker_whose_embedder_does_not_fit_the_gallery_fails_its_jobs() {
 async fn another_model_can_enrol_photos_only_by_replacing_the_whole_gallery() {
     let (settings, other) = (settings(), other_settings());
     let store = of_samples(&settings).await;
-    let before = gallery(&store, &settings).load().await.unwrap();
+    let before = Contents::of(&gallery_in(&store, &settings)).await;
     assert_eq!(before.model, Some(model("sface-2021dec")));
 
     let id = recogniser(&other).model().unwrap().clone();
     let error = enrolled(asset("photos/probes"), false, &other, &store).await.unwrap_err();
     assert_refused(&error.to_string(), &model("sface-2021dec"), &id);
-    assert_eq!(gallery(&store, &settings).load().await.unwrap(), before);
+    assert_eq!(Contents::of(&gallery_in(&store, &settings)).await, before);
 
     let summary = enrolled(asset("photos/probes"), true, &other, &store).await.unwrap();
     assert_eq!((summary.people, summary.gallery_version), (2, before.version + 1));
-    let after = gallery(&store, &settings).load().await.unwrap();
+    let after = Contents::of(&gallery_in(&store, &settings)).await;
     assert_eq!(after.model, Some(id));
     assert!(after.people.iter().all(|person| person.embeddings.len() == 1), "the others are gone");
     assert!(run_job(&settings, &store, RECOGNISE).await.is_err());
@@ -113,16 +111,16 @@ async fn a_snapshot_without_a_model_opens_and_adopts_one_on_next_enrolment() {
     let settings = settings();
     let store = Arc::new(MemoryStore::default());
     store.put(&settings.store.state, KEY, OLD_SNAPSHOT.into(), Precondition::Always).await.unwrap();
-    let old = gallery(&store, &settings).load().await.unwrap();
+    let old = Contents::of(&gallery_in(&store, &settings)).await;
     assert_eq!((old.version, old.people.len(), &old.model), (1, 2, &None));
     let seen = run_job(&settings, &store, RECOGNISE).await.unwrap();
     assert_eq!((seen.label.as_str(), seen.gallery_version), ("Emmanuel_Macron", 1), "it is used as before");
     assert!(run_job(&other_settings(), &store, RECOGNISE).await.is_ok(), "as before: its model is not recorded");
 
-    let left = gallery(&store, &settings).remove("Jacinda_Ardern").await.unwrap().unwrap();
-    assert_eq!((left.people.len(), &left.model), (1, &None), "nothing was embedded");
+    let left = gallery_in(&store, &settings).remove("Jacinda_Ardern").await.unwrap().unwrap();
+    assert_eq!((left.people(), &left.model), (1, &None), "nothing was embedded");
     enrolled(asset("photos/probes"), false, &settings, &store).await.unwrap();
-    let new = gallery(&store, &settings).load().await.unwrap();
+    let new = Contents::of(&gallery_in(&store, &settings)).await;
     assert_eq!((new.version, new.people.len(), &new.model), (3, 2, &Some(model("sface-2021dec"))));
     assert!(run_job(&other_settings(), &store, RECOGNISE).await.is_err());
 }
@@ -145,7 +143,7 @@ fn named(dir: &Path, settings: &Settings, gallery: &Gallery) -> Vec<(String, Str
 async fn assert_named(photos: PathBuf, enrolling: &Settings, recognising: &Settings) {
     let store = Arc::new(MemoryStore::default());
     enrolled(photos.join("known"), false, enrolling, &store).await.unwrap();
-    let gallery = gallery(&store, enrolling).load().await.unwrap();
+    let gallery = newest(gallery_in(&store, enrolling)).await;
     let probes = named(&photos.join("probes"), recognising, &gallery);
     let wrong: Vec<_> = probes.iter().filter(|(person, label)| person != label).collect();
     assert!(!probes.is_empty() && wrong.is_empty(), "{wrong:?}");

@@ -32,6 +32,7 @@ impl Recogniser for Echo {
             classes: vec![],
             width: 1,
             height: 1,
+            gallery: Default::default(),
             gallery_version: gallery.version,
             model: None,
             timings: Timings::default(),

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -13,9 +13,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rollcall::{
     cloud::{CloudError, CloudResult, ETag, Object, ObjectInfo, ObjectStore, Precondition},
-    inference::{Recogniser, factory::factory, gallery::Gallery},
+    inference::{
+        Recogniser,
+        factory::factory,
+        gallery::{Gallery, GalleryStores, Person, cache::GalleryCache, store::GalleryStore},
+    },
     job::Failure,
-    recognition::{ModelId, Recognition},
+    recognition::{GalleryName, ModelId, Recognition},
     settings::{Int8, Layers, Machine, Settings},
 };
 pub use rollcall_testing::assets::{asset, sample};
@@ -51,6 +55,36 @@ pub fn other_settings() -> Settings {
     let mut settings = settings();
     settings.recognition.embedder = root().join("tests/models/mean_embedder.onnx");
     settings
+}
+
+/// Returns the default gallery in a store.
+pub fn gallery_in(store: &Arc<MemoryStore>, settings: &Settings) -> GalleryStore {
+    GalleryStores::new(store.clone(), settings).gallery(&GalleryName::default())
+}
+
+/// Everybody in a gallery.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contents {
+    pub version: u64,
+    pub model: Option<ModelId>,
+    pub people: Vec<Person>,
+}
+
+impl Contents {
+    pub async fn of(gallery: &GalleryStore) -> Self {
+        let manifest = gallery.manifest().await.unwrap();
+        let people = gallery.everybody().await.unwrap();
+        Self { version: manifest.version, model: manifest.model, people }
+    }
+
+    pub fn names(&self) -> Vec<&str> {
+        self.people.iter().map(|person| person.name.as_str()).collect()
+    }
+}
+
+/// Returns the newest version of a gallery, to be searched.
+pub async fn newest(gallery: GalleryStore) -> Arc<Gallery> {
+    GalleryCache::new(gallery).refresh().await.unwrap()
 }
 
 pub fn model(id: &str) -> ModelId {

@@ -14,7 +14,12 @@ PATH = re.compile(r"(?<![\w:.$])[A-Za-z_]\w*(?:::[A-Za-z_]\w*)+")
 INLINE_MODULE = re.compile(r"\bmod\s+\w+\s*\{")
 
 #: The folders of src that are crates of their own. Every other file belongs to `rollcall`.
-CRATES = {"src/fleet": "rollcall_fleet", "src/simulator": "rollcall_simulator", "src/inference/vision": "rollcall_vision"}
+CRATES = {
+    "src/fleet": "rollcall_fleet",
+    "src/inference/embeddings": "rollcall_embeddings",
+    "src/inference/vision": "rollcall_vision",
+    "src/simulator": "rollcall_simulator",
+}
 
 Segments = tuple[str, ...]
 

@@ -121,6 +121,7 @@ async fn store_result(ports: &Ports) {
         reply_to: "replies".into(),
         file: "a.jpg".into(),
         payload: Payload::Inline(Bytes::new()),
+        dataset: String::new(),
         min_version: 0,
         submitted_ms: 0,
     };

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::finding::{Finding, remedy};
 use crate::{
     cloud::{CloudError, ObjectStore, Precondition},
-    inference::{gallery::Gallery, gallery_store::GalleryStore},
-    recognition::ModelId,
+    inference::gallery::{GalleryStores, Manifest},
+    recognition::{GalleryName, ModelId},
     settings::Settings,
 };
 
@@ -26,7 +26,7 @@ pub(super) async fn stores(settings: &Settings, store: Arc<dyn ObjectStore>, mod
             result.map_err(|e| remedy(e, &format!("create the bucket, or set {key}"))),
         ));
     }
-    let gallery = GalleryStore::new(store, settings.store.state.clone(), settings.gallery.clone()).load().await;
+    let gallery = GalleryStores::new(store, settings).gallery(&GalleryName::default()).manifest().await;
     let remedy = "see the finding on its bucket; `rollcall gallery import --replace` replaces a damaged gallery";
     let gallery = gallery.map_err(|e| (e.to_string(), remedy.to_owned())).and_then(|gallery| fit(&gallery, model));
     findings.push(Finding::new("gallery", gallery));
@@ -34,14 +34,14 @@ pub(super) async fn stores(settings: &Settings, store: Arc<dyn ObjectStore>, mod
 }
 
 /// Returns what the gallery contains, or why the embedder does not fit it, and the remedy.
-fn fit(gallery: &Gallery, model: Option<&ModelId>) -> Result<String, (String, String)> {
+fn fit(gallery: &Manifest, model: Option<&ModelId>) -> Result<String, (String, String)> {
     if let Some(Err(why)) = model.map(|model| gallery.check_model(model)) {
         return Err((
             why.to_string(),
             "run `rollcall enroll --replace DIR`, or follow the message's other advice".to_owned(),
         ));
     }
-    let people = gallery.people.len();
+    let people = gallery.people();
     Ok(match &gallery.model {
         _ if people == 0 => "nobody is enrolled yet: every face will be unknown (rollcall enroll DIR)".to_owned(),
         Some(model) => format!("{people} people, embedded by {model}"),
@@ -70,12 +70,12 @@ mod tests {
     fn a_gallery_of_another_model_is_a_fault() {
         let (own, other) = (ModelId::known("m"), ModelId::known("other"));
         let ada = || vec![Person { name: "Ada".into(), embeddings: vec![vec![1.0]] }];
-        let gallery = Gallery::new(1, ada(), Some(own.clone()));
+        let gallery = Manifest::of_snapshot(1, ada(), Some(own.clone()));
         assert_eq!(fit(&gallery, Some(&own)), Ok("1 people, embedded by m".to_owned()));
         let (fault, _) = fit(&gallery, Some(&other)).unwrap_err();
         assert!(fault.contains("the model m,") && fault.contains("those of other"), "{fault}");
         assert!(fit(&gallery, None).is_ok(), "there is another finding on an embedder that does not load");
-        assert!(fit(&Gallery::new(1, ada(), None), Some(&other)).unwrap().contains("not recorded"));
-        assert!(fit(&Gallery::default(), Some(&other)).unwrap().contains("nobody"));
+        assert!(fit(&Manifest::of_snapshot(1, ada(), None), Some(&other)).unwrap().contains("not recorded"));
+        assert!(fit(&Manifest::default(), Some(&other)).unwrap().contains("nobody"));
     }
 }

@@ -166,5 +166,5 @@ async fn people_are_not_added_without_a_queue() {
     let refused = call_service(&server, upload("/v1/people", &parts[..2]).to_request()).await;
     assert_eq!(refused.status(), 422);
     let list = call_service(&server, TestRequest::get().uri("/v1/people").to_request()).await;
-    assert_eq!(json(list).await, serde_json::json!({"version": 0, "people": []}));
+    assert_eq!(json(list).await, serde_json::json!({"version": 0, "total": 0, "people": []}));
 }

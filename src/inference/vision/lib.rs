@@ -1,4 +1,4 @@
-//! What recognition computes on each pixel and on each number of an embedding, outside of its models.
+//! What recognition computes on each pixel outside of its models.
 //!
 //! This is a crate of its own so that it is optimised in debug builds, where the tests recognise thousands of photos.
 #![warn(missing_docs)]
@@ -11,5 +11,4 @@ pub mod planes;
 mod png;
 pub mod scale;
 pub mod self_test;
-pub mod similarity;
 pub mod stages;

@@ -1,7 +1,9 @@
 //! What an embedder must compute from an image that is drawn here: whether a model file computes correctly depends on
 //! the file, on the runtime and on the CPU's instructions for integers.
 
-use super::{align::SIDE, similarity::normalise};
+use rollcall_embeddings::similarity::normalise;
+
+use super::align::SIDE;
 
 /// The embedding of [`face`] by SFace in fp32, of unit length, computed by software other than this program: `make
 /// golden` writes it.

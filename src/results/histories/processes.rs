@@ -131,8 +131,16 @@ impl Shared {
             Payload::Inline(payload)
         };
         let (kind, reply_to) = (JobKind(1), "replies".to_owned());
-        let job =
-            Job { id, kind, reply_to, file: FILE.into(), payload: payload.clone(), min_version: 0, submitted_ms: 1 };
+        let job = Job {
+            id,
+            kind,
+            reply_to,
+            file: FILE.into(),
+            payload: payload.clone(),
+            dataset: String::new(),
+            min_version: 0,
+            submitted_ms: 1,
+        };
         let body = wire::to_bytes(&job).expect("encoded");
         let id = Some(id.to_string());
         (Message { body, group: id.clone(), dedup: id, delay: Duration::ZERO }, payload)

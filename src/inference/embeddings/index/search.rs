@@ -1,0 +1,133 @@
+//! The search for the nearest embedding.
+
+use std::collections::BTreeSet;
+
+use super::{
+    codes::{LANES, Query},
+    file::{Index, NO_ROW, Section},
+    rotation::Rotation,
+};
+use crate::similarity::{dot, dots, nearest};
+
+/// Rows whose codes are looked at: the cells nearest to the query that have as many. An index with fewer is searched
+/// whole.
+const SCANNED: usize = 65_536;
+/// Rows with the highest estimates, which are compared exactly.
+const COMPARED: usize = 256;
+/// Of these, the nearest: all rows of their owners are compared. An owner with one row among them is found by its
+/// nearest.
+const EXPANDED: usize = 16;
+
+/// The owner of the nearest embedding found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Match {
+    /// Number of the owner.
+    pub owner: u32,
+    /// Dot product of the embedding and the query.
+    pub similarity: f32,
+}
+
+impl Index {
+    /// Returns the owner of the embedding nearest to `query` (of unit length), among owners that are not `hidden`;
+    /// `None` if there is none.
+    ///
+    /// The similarity is exact. The embedding is the nearest of all with a probability that grows with its similarity:
+    /// see the module's description.
+    pub fn search(&self, query: &[f32], hidden: impl Fn(u32) -> bool) -> Option<Match> {
+        let (slots, owners) = (self.integers(Section::Slots), self.integers(Section::RowOwners));
+        let mut rows: Vec<(f32, u32)> = self
+            .promising(query)
+            .into_iter()
+            .map(|(_, slot)| slots[slot as usize])
+            .filter(|row| *row != NO_ROW)
+            .map(|row| (dot(self.row(row), query), owners[row as usize]))
+            .filter(|(_, owner)| !hidden(*owner))
+            .collect();
+        if rows.len() > EXPANDED {
+            rows.select_nth_unstable_by(EXPANDED - 1, |a, b| b.0.total_cmp(&a.0));
+            rows.truncate(EXPANDED);
+        }
+        let owners: BTreeSet<u32> = rows.into_iter().map(|(_, owner)| owner).collect();
+        let matches = owners.into_iter().filter_map(|owner| {
+            let (_, similarity) = nearest(self.embeddings(owner), query)?;
+            Some(Match { owner, similarity })
+        });
+        matches.max_by(|a, b| a.similarity.total_cmp(&b.similarity))
+    }
+
+    fn row(&self, row: u32) -> &[f32] {
+        &self.floats(Section::Rows)[row as usize * self.dimension()..][..self.dimension()]
+    }
+
+    /// Returns the slots with the highest estimates, at least [`COMPARED`] if there are as many, and the estimates.
+    fn promising(&self, query: &[f32]) -> Vec<(f32, u32)> {
+        let words = self.header.words();
+        let mut rotated = query.to_vec();
+        rotated.resize(words * 64, 0.0);
+        Rotation::new(words * 64, self.words(Section::Signs)).apply(&mut rotated);
+        let quantised = Query::new(&rotated);
+
+        let starts = self.integers(Section::CellStarts);
+        let (codes, gains) = (self.codes(), self.floats(Section::Gains));
+        let mut promising = Promising::default();
+        let (mut estimates, mut above) = (Vec::new(), Vec::new());
+        let mut scanned = 0;
+        for cell in self.nearest_cells(query) {
+            let groups = starts[cell] as usize..starts[cell + 1] as usize;
+            let slots = groups.start * LANES..groups.end * LANES;
+            let mean = &self.floats(Section::Means)[cell * query.len()..][..query.len()];
+            estimates.resize(slots.len(), 0.0);
+            let rows = (&codes[groups.start * words..groups.end * words], &gains[slots.clone()]);
+            above.clear();
+            quantised.estimate(rows, dot(mean, query), promising.bound, &mut estimates, &mut above);
+            promising.add(&estimates, &above, slots.start);
+            scanned += slots.len();
+            if scanned >= SCANNED {
+                break;
+            }
+        }
+        promising.slots
+    }
+
+    /// Returns the cells, the one in whose direction the query points most first.
+    fn nearest_cells(&self, query: &[f32]) -> Vec<usize> {
+        let mut products = vec![0.0; self.header.cells as usize];
+        dots(self.floats(Section::Directions), query, &mut products);
+        let mut cells: Vec<usize> = (0..products.len()).collect();
+        cells.sort_unstable_by(|&a, &b| products[b].total_cmp(&products[a]));
+        cells
+    }
+}
+
+/// The slots with the highest estimates so far.
+struct Promising {
+    /// Between [`COMPARED`] and twice as many, once as many were seen.
+    slots: Vec<(f32, u32)>,
+    /// At least [`COMPARED`] slots have this estimate or a higher one.
+    bound: f32,
+}
+
+impl Default for Promising {
+    fn default() -> Self {
+        Self { slots: Vec::with_capacity(2 * COMPARED), bound: f32::NEG_INFINITY }
+    }
+}
+
+impl Promising {
+    /// Adds the estimates of consecutive slots, of which the groups `above` exceed the bound. An estimate that is not a
+    /// number is none.
+    fn add(&mut self, estimates: &[f32], above: &[usize], first: usize) {
+        for &group in above {
+            for slot in group * LANES..(group + 1) * LANES {
+                if estimates[slot] > self.bound {
+                    self.slots.push((estimates[slot], (first + slot) as u32));
+                }
+            }
+            if self.slots.len() > 2 * COMPARED - LANES {
+                self.slots.select_nth_unstable_by(COMPARED - 1, |a, b| b.0.total_cmp(&a.0));
+                self.slots.truncate(COMPARED);
+                self.bound = self.slots[COMPARED - 1].0;
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The manifest of a gallery: its version, its model and its parts.
+
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+use super::{
+    part::Part,
+    person::Person,
+    refused::{self, Refused},
+};
+use crate::{
+    recognition::ModelId,
+    wire::{Body, Wire, WireError},
+};
+
+/// Identifies a part, whose content never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PartId(pub u128);
+
+impl PartId {
+    /// The part of a snapshot, which earlier releases wrote in place of a manifest.
+    pub(super) const SNAPSHOT: Self = Self(0);
+
+    /// Creates a new id.
+    pub(super) fn new() -> Self {
+        Self(Ulid::generate().0)
+    }
+
+    /// Returns when the id was created, in milliseconds since the Unix epoch.
+    pub(super) fn created_ms(self) -> u64 {
+        Ulid(self.0).timestamp_ms()
+    }
+}
+
+impl std::fmt::Display for PartId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Ulid(self.0).fmt(f)
+    }
+}
+
+/// What the manifest knows of a part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartInfo {
+    /// The part.
+    pub id: PartId,
+    /// The part's first name. Names up to the first of the next part belong here, and lower ones to the first part.
+    pub first: String,
+    /// Number of people.
+    pub people: u32,
+    /// Number of photos of all of them.
+    pub photos: u32,
+}
+
+impl PartInfo {
+    /// Describes a part that is not empty.
+    pub(super) fn of(id: PartId, part: &Part) -> Self {
+        let first = part.people.first().map(|person| person.name.clone()).unwrap_or_default();
+        Self { id, first, people: part.people.len() as u32, photos: part.photos() as u32 }
+    }
+}
+
+/// One version of a gallery, without its people.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Increases by one with each change; 0 is the empty gallery before the first.
+    pub version: u64,
+    /// The model of the first embedding; the others are of models that can be compared with it. `None` if there are no
+    /// embeddings, or if the release that wrote the gallery did not record the model.
+    pub model: Option<ModelId>,
+    /// Length of the embeddings; 0 if there are none.
+    pub(super) dimension: u32,
+    /// Ordered by name.
+    pub(super) parts: Vec<PartInfo>,
+    /// The part of a snapshot, with everybody.
+    #[serde(skip)]
+    pub(super) snapshot: Part,
+}
+
+impl Wire for Manifest {
+    const VERSION: u8 = 3; // 1 and 2 were snapshots with all people; 1 had no model
+
+    fn from_earlier(version: u8, body: Body<'_>) -> Option<Result<Self, WireError>> {
+        #[derive(Deserialize)]
+        struct First(u64, Vec<Person>);
+        #[derive(Deserialize)]
+        struct Second(u64, Vec<Person>, Option<ModelId>);
+        match version {
+            1 => Some(body.decode().map(|First(version, people)| Self::of_snapshot(version, people, None))),
+            2 => Some(body.decode().map(|Second(version, people, model)| Self::of_snapshot(version, people, model))),
+            _ => None,
+        }
+    }
+}
+
+impl Manifest {
+    /// Returns the manifest of a snapshot, with everybody in it.
+    pub(crate) fn of_snapshot(version: u64, people: Vec<Person>, model: Option<ModelId>) -> Self {
+        let dimension = people.iter().flat_map(|p| &p.embeddings).next().map_or(0, Vec::len) as u32;
+        let snapshot = Part { people };
+        let parts = match snapshot.people.len() {
+            0 => Vec::new(),
+            _ => vec![PartInfo::of(PartId::SNAPSHOT, &snapshot)],
+        };
+        Self { version, model, dimension, parts, snapshot }
+    }
+
+    /// Returns the number of people.
+    pub fn people(&self) -> usize {
+        self.parts.iter().map(|part| part.people as usize).sum()
+    }
+
+    /// Returns the number of photos of all people.
+    pub fn photos(&self) -> usize {
+        self.parts.iter().map(|part| part.photos as usize).sum()
+    }
+
+    /// Checks that embeddings of `model` can be compared with those of the gallery.
+    ///
+    /// # Errors
+    /// They cannot be compared; the message names both models and says what to do.
+    pub fn check_model(&self, model: &ModelId) -> Result<(), Refused> {
+        refused::check_model(self.model.as_ref(), model)
+    }
+
+    /// Returns the length of the embeddings; `None` if there are none.
+    pub(super) fn dimension(&self) -> Option<usize> {
+        (self.dimension > 0).then_some(self.dimension as usize)
+    }
+
+    /// Returns the position of the part to which a name belongs; 0 if there are no parts.
+    pub(super) fn part_of(&self, name: &str) -> usize {
+        self.parts.partition_point(|part| part.first.as_str() <= name).saturating_sub(1)
+    }
+}

@@ -1,0 +1,27 @@
+//! Galleries of known people: their names and embeddings, in the object store, in memory, and in an index on the machine.
+//!
+//! A gallery is a manifest and parts. Each part is an object with the people between two names; the manifest lists the
+//! parts and is replaced by conditional puts, which decides between concurrent writers. See
+//! `docs/adr/0025-galleries-in-parts.md`.
+
+pub mod cache;
+mod change;
+mod galleries;
+mod index_files;
+mod manifest;
+mod part;
+mod person;
+mod refused;
+mod search;
+pub mod store;
+
+pub use change::in_memory;
+pub use galleries::{Galleries, GalleryStores};
+pub use index_files::IndexPlace;
+pub use manifest::Manifest;
+pub use person::{Person, check_name};
+pub use refused::Refused;
+pub use search::Gallery;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! A gallery in memory, and the search for the nearest person.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{
+    part::Part,
+    person::Person,
+    refused::{self, Refused, check_dimension},
+};
+use crate::{
+    inference::embeddings::{index::Index, similarity::nearest},
+    recognition::ModelId,
+};
+
+/// People whose embeddings are in one block of memory.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Rows {
+    names: Vec<String>,
+    /// Position of each row's name.
+    owners: Vec<u32>,
+    /// The embeddings, row by row.
+    rows: Vec<f32>,
+}
+
+impl Rows {
+    pub fn of<'a>(people: impl IntoIterator<Item = &'a Person>) -> Self {
+        let mut all = Self::default();
+        for (owner, person) in people.into_iter().enumerate() {
+            all.names.push(person.name.clone());
+            all.owners.resize(all.owners.len() + person.embeddings.len(), owner as u32);
+            person.embeddings.iter().for_each(|embedding| all.rows.extend_from_slice(embedding));
+        }
+        all
+    }
+
+    /// Returns the number of embeddings.
+    pub fn photos(&self) -> usize {
+        self.owners.len()
+    }
+
+    fn nearest(&self, embedding: &[f32]) -> Option<(&str, f32)> {
+        let (row, similarity) = nearest(&self.rows, embedding)?;
+        Some((&self.names[self.owners[row] as usize], similarity))
+    }
+}
+
+/// The people in an index file.
+#[derive(Clone, Debug)]
+pub(super) struct Indexed {
+    pub index: Arc<Index>,
+    /// Owners in the file who are not, or not like this, in the gallery.
+    pub hidden: Arc<HashSet<u32>>,
+}
+
+/// One version of a gallery, to be searched.
+#[derive(Clone, Debug, Default)]
+pub struct Gallery {
+    /// Increases by one with each change; 0 is the empty gallery before the first.
+    pub version: u64,
+    /// The model of the embeddings; `None` if there are none, or if the release that wrote the gallery did not record
+    /// it.
+    pub model: Option<ModelId>,
+    dimension: Option<usize>,
+    indexed: Option<Indexed>,
+    /// People who are not in the index.
+    rows: Vec<Arc<Rows>>,
+}
+
+impl Gallery {
+    /// Creates a gallery of a few people.
+    pub fn new(version: u64, people: &[Person], model: Option<ModelId>) -> Self {
+        let dimension = people.iter().flat_map(|person| &person.embeddings).next().map(Vec::len);
+        Self { version, model, dimension, indexed: None, rows: vec![Arc::new(Rows::of(people))] }
+    }
+
+    pub(super) fn of_parts(
+        (version, model, dimension): (u64, Option<ModelId>, Option<usize>),
+        indexed: Option<Indexed>,
+        rows: Vec<Arc<Rows>>,
+    ) -> Self {
+        Self { version, model, dimension, indexed, rows }
+    }
+
+    /// Checks that embeddings of `model` can be compared with those of the gallery. If the gallery's model was not
+    /// recorded, they are assumed to be.
+    ///
+    /// # Errors
+    /// They cannot be compared; the message names both models and says what to do.
+    pub fn check_model(&self, model: &ModelId) -> Result<(), Refused> {
+        refused::check_model(self.model.as_ref(), model)
+    }
+
+    /// Returns the person with the photo most similar to `embedding` (of unit length), and the cosine similarity, -1
+    /// to 1. `None` if the gallery is empty.
+    ///
+    /// In a large gallery, most photos are searched by an index, which finds the nearest with a probability that grows
+    /// with its similarity. The similarity itself is exact.
+    ///
+    /// # Errors
+    /// The embeddings of the gallery have a different length, because they come from a different model.
+    pub fn nearest(&self, embedding: &[f32]) -> Result<Option<(&str, f32)>, Refused> {
+        let Some(dimension) = self.dimension else { return Ok(None) };
+        check_dimension(dimension, embedding.len())?;
+        let indexed = self.indexed.as_ref().and_then(|Indexed { index, hidden }| {
+            let found = index.search(embedding, |owner| hidden.contains(&owner))?;
+            Some((index.label(found.owner), found.similarity))
+        });
+        let found = self.rows.iter().filter_map(|rows| rows.nearest(embedding)).chain(indexed);
+        let best = found.max_by(|(_, a), (_, b)| a.total_cmp(b));
+        Ok(best.map(|(name, similarity)| (name, similarity.clamp(-1.0, 1.0))))
+    }
+}
+
+/// Which people of a part are in an index as they are in the part, and which are not.
+pub(super) struct Difference {
+    /// Owners in the index.
+    pub same: Vec<u32>,
+    /// The others.
+    pub others: Arc<Rows>,
+}
+
+impl Difference {
+    /// Compares a part with an index; without one, all of its people are others.
+    pub fn of(part: &Part, index: Option<&Index>) -> Self {
+        let mut same = Vec::new();
+        let others = part.people.iter().filter(|person| {
+            let owner = index.and_then(|index| find(index, person));
+            same.extend(owner);
+            owner.is_none()
+        });
+        let others = Arc::new(Rows::of(others));
+        Self { same, others }
+    }
+}
+
+/// Returns the owner in the index with the person's name and embeddings.
+fn find(index: &Index, person: &Person) -> Option<u32> {
+    let owner = owner_named(index, &person.name)?;
+    let embeddings = index.embeddings(owner);
+    let same = embeddings.len() == person.embeddings.len() * index.dimension()
+        && embeddings.chunks_exact(index.dimension()).eq(person.embeddings.iter().map(Vec::as_slice));
+    same.then_some(owner)
+}
+
+/// Returns the owner with this name. The labels of an index are sorted, but those of erased owners are zero bytes.
+pub(super) fn owner_named(index: &Index, name: &str) -> Option<u32> {
+    let erased = |label: &str| label.starts_with('\0');
+    let (mut low, mut high) = (0, index.owners());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        // The next owner that has a name; an erased one compares as the next does.
+        let named = (middle..high).find(|owner| !erased(index.label(*owner)));
+        match named.map(|owner| (owner, index.label(owner).cmp(name))) {
+            Some((owner, std::cmp::Ordering::Equal)) => return Some(owner),
+            Some((owner, std::cmp::Ordering::Less)) => low = owner + 1,
+            Some((_, std::cmp::Ordering::Greater)) | None => high = middle,
+        }
+    }
+    None
+}
