@@ -2,6 +2,7 @@
 
 mod browser;
 mod deletion;
+mod earlier_release;
 mod end_to_end;
 mod example_job;
 mod fleet_explain;

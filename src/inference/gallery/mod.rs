@@ -2,7 +2,7 @@
 //!
 //! A gallery is a manifest and parts. Each part is an object with the people between two names; the manifest lists the
 //! parts and is replaced by conditional puts, which decides between concurrent writers. See
-//! `docs/adr/0025-galleries-in-parts.md`.
+//! `docs/adr/0007-galleries-in-parts.md`.
 
 pub mod cache;
 mod change;

@@ -11,7 +11,7 @@ use crate::similarity::{dot, dots, nearest};
 
 /// Rows whose codes are looked at: the cells nearest to the query that have as many. An index with fewer is searched
 /// whole.
-const SCANNED: usize = 65_536;
+const SCANNED: usize = 131_072;
 /// Rows with the highest estimates, which are compared exactly.
 const COMPARED: usize = 256;
 /// Of these, the nearest: all rows of their owners are compared. An owner with one row among them is found by its
@@ -59,7 +59,7 @@ impl Index {
         &self.floats(Section::Rows)[row as usize * self.dimension()..][..self.dimension()]
     }
 
-    /// Returns the slots with the highest estimates, at least [`COMPARED`] if there are as many, and the estimates.
+    /// Returns the slots with the highest estimates, [`COMPARED`] if there are as many, and the estimates.
     fn promising(&self, query: &[f32]) -> Vec<(f32, u32)> {
         let words = self.header.words();
         let mut rotated = query.to_vec();
@@ -86,7 +86,7 @@ impl Index {
                 break;
             }
         }
-        promising.slots
+        promising.finish()
     }
 
     /// Returns the cells, the one in whose direction the query points most first.
@@ -124,10 +124,22 @@ impl Promising {
                 }
             }
             if self.slots.len() > 2 * COMPARED - LANES {
-                self.slots.select_nth_unstable_by(COMPARED - 1, |a, b| b.0.total_cmp(&a.0));
-                self.slots.truncate(COMPARED);
+                self.truncate();
                 self.bound = self.slots[COMPARED - 1].0;
             }
         }
+    }
+
+    /// Keeps the highest [`COMPARED`], the lowest of them last.
+    fn truncate(&mut self) {
+        if self.slots.len() > COMPARED {
+            self.slots.select_nth_unstable_by(COMPARED - 1, |a, b| b.0.total_cmp(&a.0));
+            self.slots.truncate(COMPARED);
+        }
+    }
+
+    fn finish(mut self) -> Vec<(f32, u32)> {
+        self.truncate();
+        self.slots
     }
 }
