@@ -29,7 +29,7 @@ pub fn measure(
             population.photo(if i % 2 == 0 { known } else { &stranger }, &mut rng)
         })
         .collect();
-    let (index, took) = timed(|| build(&rows, photos));
+    let (index, took) = timed(|| build(rows, photos));
     let index = index?;
     println!("index built in {:.1} s", took.as_secs_f64());
     let (mut exact, mut by_index) = (Vec::new(), Vec::new());
@@ -40,7 +40,7 @@ pub fn measure(
         by_index.push(found.map(|found| (found.owner as usize, found.similarity)));
     }
     for probe in &probes {
-        let (found, took) = timed(|| nearest(&rows, probe));
+        let (found, took) = timed(|| nearest(rows, probe));
         scans.push(took);
         exact.push(found.map(|(row, similarity)| (row / photos, similarity)));
     }

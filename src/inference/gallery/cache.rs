@@ -8,12 +8,12 @@ use std::{
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::{
-    sync::{Mutex, watch},
+    sync::{Mutex, mpsc, watch},
     time::Instant,
 };
 
 use super::{
-    index_files::{self, IndexedParts},
+    index_files::IndexedParts,
     manifest::{Manifest, PartId},
     search::{Difference, Gallery, Indexed},
     store::{GalleryError, GalleryStore, unblocked},
@@ -22,6 +22,8 @@ use crate::cloud::ETag;
 
 /// Shortest time before the store is read again for a version that it did not have, or for a newer one.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// Parts that are read ahead of the one that is indexed.
+const READ_AHEAD: usize = 4;
 /// Parts that are read at the same time.
 const CONCURRENT: usize = 16;
 /// Attempts to read a version all of whose parts are there.
@@ -230,7 +232,7 @@ impl GalleryCache {
     async fn build(&self, manifest: &Manifest, known: Option<u64>) -> Result<Arc<IndexedParts>, GalleryError> {
         let (files, version) = (self.store.index_files().clone(), manifest.version);
         let dimension = manifest.dimension().unwrap_or(1);
-        let (sender, receiver) = index_files::channel();
+        let (sender, receiver) = mpsc::channel(READ_AHEAD);
         let building = tokio::task::spawn_blocking(move || files.build(version, dimension, known, receiver));
         let ids: Vec<PartId> = manifest.parts.iter().map(|part| part.id).collect();
         let mut parts = stream::iter(ids)

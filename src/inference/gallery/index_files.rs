@@ -24,9 +24,6 @@ use crate::{
 const EXTENSION: &str = "index";
 /// Held by the process that builds an index.
 const LOCK: &str = "lock";
-/// Parts that are read ahead of the one that is written.
-const READ_AHEAD: usize = 4;
-
 /// Where a machine keeps its indexes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IndexPlace {
@@ -213,9 +210,4 @@ fn fill(
     let description =
         wire::to_bytes(&Contents { version, parts }).map_err(|error| IndexError::Invalid(error.to_string()))?;
     IndexedParts::of(builder.finish(&description, &mut rand::rng())?)
-}
-
-/// Returns a channel for the parts of an index that is being built.
-pub(super) fn channel() -> (mpsc::Sender<(PartId, Part)>, mpsc::Receiver<(PartId, Part)>) {
-    mpsc::channel(READ_AHEAD)
 }

@@ -118,9 +118,10 @@ impl Promising {
     /// number is none.
     fn add(&mut self, estimates: &[f32], above: &[usize], first: usize) {
         for &group in above {
-            for slot in group * LANES..(group + 1) * LANES {
-                if estimates[slot] > self.bound {
-                    self.slots.push((estimates[slot], (first + slot) as u32));
+            let at = group * LANES;
+            for (slot, &estimate) in (first + at..).zip(&estimates[at..at + LANES]) {
+                if estimate > self.bound {
+                    self.slots.push((estimate, slot as u32));
                 }
             }
             if self.slots.len() > 2 * COMPARED - LANES {

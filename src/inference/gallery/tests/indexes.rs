@@ -114,7 +114,7 @@ async fn an_index_and_the_changes_since_find_what_an_exact_scan_finds() {
     let mut world = World::new();
     let mut people = world.fill(50).await;
     let cache = world.cache();
-    check(&*cache.refresh().await.unwrap(), &people, &mut world);
+    check(&cache.refresh().await.unwrap(), &people, &mut world);
     assert_eq!(world.index_files(), 1);
     for step in 0..60 {
         let changed = world.rng.random_range(0..people.len());
@@ -141,7 +141,7 @@ async fn an_index_and_the_changes_since_find_what_an_exact_scan_finds() {
             cache.renew_index().await.unwrap();
             check(&cache.current(), &people, &mut world);
             // Another process of the machine uses the index that is there, and what has changed since.
-            check(&*world.cache().refresh().await.unwrap(), &people, &mut world);
+            check(&world.cache().refresh().await.unwrap(), &people, &mut world);
         }
         assert_eq!(world.index_files(), 1, "older ones are deleted");
     }
@@ -196,7 +196,7 @@ async fn a_damaged_index_is_built_again() {
     let index = world.folder.path().join("index").join(format!("{:020}-default.index", 1));
     let bytes = std::fs::read(&index).unwrap();
     std::fs::write(&index, &bytes[..bytes.len() / 2]).unwrap();
-    check(&*world.cache().refresh().await.unwrap(), &people, &mut world);
+    check(&world.cache().refresh().await.unwrap(), &people, &mut world);
     assert!(std::fs::metadata(&index).unwrap().len() > bytes.len() as u64 / 2, "it was replaced");
 }
 
