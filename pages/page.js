@@ -3,6 +3,7 @@
 import { followFleet } from './fleet.js';
 import { startPeople } from './people.js';
 import { addPhotos } from './photos.js';
+import { startSession } from './session.js';
 
 const input = document.getElementById('file');
 const drop = document.getElementById('drop');
@@ -35,5 +36,7 @@ document.addEventListener('paste', (event) => {
   }
 });
 
-followFleet();
-startPeople();
+if (await startSession()) {
+  followFleet();
+  startPeople();
+}

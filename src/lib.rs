@@ -72,6 +72,7 @@
 //! which start workers, prints the checksums, and ends when the workers have stopped.
 #![warn(missing_docs)]
 
+mod access;
 mod actors;
 pub mod app;
 pub mod cli;

@@ -6,10 +6,11 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 
 use crate::{
+    access::{TokenStore, Tokens},
     client::JobClient,
     cloud::ObjectStore,
     fleet::view::FleetView,
-    http::{self, WebTier},
+    http::{self, AccessControl, WebTier},
     inference::gallery::GalleryStores,
     settings::Settings,
 };
@@ -32,7 +33,7 @@ pub(super) struct RunningServer {
 }
 
 /// Starts to serve on `listener`. Installs the metrics recorder of the process, so it can be called only once.
-pub(super) fn serve(
+pub(super) async fn serve(
     listener: TcpListener,
     settings: &Settings,
     client: JobClient,
@@ -40,8 +41,10 @@ pub(super) fn serve(
     fleet: watch::Receiver<Arc<FleetView>>,
 ) -> anyhow::Result<RunningServer> {
     let metrics = http::metrics::install().context("metrics")?;
+    let tokens = Tokens::open(TokenStore::new(objects.clone(), settings.store.state.clone()));
+    let access = AccessControl::new(tokens.await.context("the tokens cannot be read")?, &settings.http);
     let web = WebTier::new(settings.clone(), client, GalleryStores::new(objects, settings), fleet);
-    let http::Serving { server, end_streams } = http::serve(web, listener, metrics)?;
+    let http::Serving { server, end_streams } = http::serve(web, access, listener, metrics)?;
     let handle = server.handle();
     actix::spawn(server);
     println!("rollcall is serving on http://{}/ (press Ctrl-C to stop)", settings.http.listen);

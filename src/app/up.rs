@@ -1,6 +1,6 @@
 //! `rollcall up`: web tier, controller and the embedded cloud in one process; workers are its children.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use actix::System;
 
@@ -9,7 +9,11 @@ use super::{
     serving::{listen, serve},
     shutdown::wait_to_end,
 };
-use crate::settings::Settings;
+use crate::{
+    access::TokenStore,
+    cloud::local::LocalObjects,
+    settings::{Anonymous, Settings},
+};
 
 /// Runs until a signal ends it. Workers receive the same configuration file.
 ///
@@ -17,9 +21,10 @@ use crate::settings::Settings;
 /// The address is taken, or the data folder cannot be used.
 pub(crate) async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<()> {
     let listener = listen(&settings)?;
+    check_access(&settings).await?;
     let cluster = LocalCluster::start(&settings, config).await?;
     let (client, objects, fleet) = (cluster.client.clone(), cluster.objects(), cluster.fleet.clone());
-    let serving = serve(listener, &settings, client, objects, fleet)?;
+    let serving = serve(listener, &settings, client, objects, fleet).await?;
     actix::spawn(async move {
         wait_to_end().await;
         tracing::info!("shutting down: first uploads, then workers");
@@ -27,5 +32,26 @@ pub(crate) async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::R
         cluster.stop().await;
         System::current().stop_with_code(0);
     });
+    Ok(())
+}
+
+/// Refuses to serve an address that others can reach if nobody could use it: without tokens, and without permission for
+/// uploads without one.
+async fn check_access(settings: &Settings) -> anyhow::Result<()> {
+    let address = settings.http.listen;
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    if settings.http.anonymous == Anonymous::Upload {
+        tracing::warn!(%address, "everyone who can reach this address may upload photos (http.anonymous = \"upload\")");
+        return Ok(());
+    }
+    let store = TokenStore::new(Arc::new(LocalObjects::open(&settings.local.data_dir)?), settings.store.state.clone());
+    if store.list().await?.is_empty() {
+        anyhow::bail!(
+            "others can reach {address} (http.listen), and there is no token yet: create one with `rollcall token create \
+             --role admin`, or let everyone upload with http.anonymous = \"upload\", or listen on 127.0.0.1"
+        );
+    }
     Ok(())
 }

@@ -17,6 +17,7 @@ mod recognize;
 mod serve;
 mod server;
 pub mod simulate;
+mod token;
 mod up;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
@@ -74,6 +75,8 @@ enum Command {
     Fleet(fleet::Args),
     /// List the jobs that a running server has given up, send them again, or purge them
     Dead(dead::Args),
+    /// Create, list and revoke the tokens that clients of a server need
+    Token(token::Args),
     /// Set up a cluster on AWS (image, stack) and take it down
     Aws(aws::Args),
     /// Check what a node or a worker needs before it runs, and print a remedy for each fault
@@ -131,6 +134,7 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
         Command::Simulate(_) => unreachable!("run() has handled it, because it has settings of its own"),
         Command::Fleet(args) => app::block_on(fleet::run(args, &settings))?,
         Command::Dead(args) => app::block_on(dead::run(args, &settings))?,
+        Command::Token(args) => app::block_on(async { token::run(args, &settings, store(&settings).await?).await })?,
         Command::Aws(args) => app::block_on(aws::run(args, &settings, cli.config))?,
         Command::Doctor(args) => return app::block_on(doctor::run(args, &settings)),
         Command::Config(args) => config::run(args, layers, app::machine())?,

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use reqwest::{Method, Response};
+use reqwest::{Method, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -28,7 +28,7 @@ impl Server {
     pub(super) async fn send(&self, method: Method, path: &str, settings: &Settings) -> anyhow::Result<Response> {
         let base = self.url.clone().unwrap_or_else(|| format!("http://{}", settings.http.listen));
         let url = format!("{}{path}", base.trim_end_matches('/'));
-        let response = reqwest::Client::new().request(method, &url).send().await;
+        let response = with_token(reqwest::Client::new().request(method, &url)).send().await;
         let response = response.with_context(|| format!("no response from {url}: is `rollcall up` running?"))?;
         if response.status().is_success() {
             return Ok(response);
@@ -53,6 +53,17 @@ impl Server {
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, settings: &Settings) -> anyhow::Result<T> {
         let text = self.ask(path, settings).await?;
         serde_json::from_str(&text).context("the response is not from a Rollcall server of this version")
+    }
+}
+
+/// Environment variable of the token for a server. There is no argument for it, because others can see arguments.
+const TOKEN: &str = "ROLLCALL_TOKEN";
+
+/// Adds the token in `ROLLCALL_TOKEN`, if there is one, to a request.
+pub(super) fn with_token(request: RequestBuilder) -> RequestBuilder {
+    match std::env::var(TOKEN) {
+        Ok(token) if !token.is_empty() => request.bearer_auth(token.trim()),
+        _ => request,
     }
 }
 

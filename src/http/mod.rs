@@ -1,6 +1,7 @@
 //! HTTP: uploads and their responses, people, the fleet, health, and the page. The handlers reach the actors only
 //! through [`WebTier`]. The reference is `docs/api.md`.
 
+mod access;
 mod body;
 mod dead_letters;
 mod error;
@@ -25,6 +26,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{Semaphore, watch};
 
+pub use access::AccessControl;
 use error::{ErrorFormat, Problem};
 use state::State;
 pub use web_tier::WebTier;
@@ -53,12 +55,18 @@ pub struct Serving {
 /// Serves on `listener` until the server's handle stops it.
 ///
 /// Must be called inside an actix system. Raises this process's soft limit of open files to the hard one.
-pub fn serve(web: WebTier, listener: TcpListener, metrics: PrometheusHandle) -> std::io::Result<Serving> {
+pub fn serve(
+    web: WebTier,
+    access: AccessControl,
+    listener: TcpListener,
+    metrics: PrometheusHandle,
+) -> std::io::Result<Serving> {
     raise_open_files();
     let http = web.settings().http.clone();
     let end_streams = watch::Sender::new(false);
     let state = web::Data::new(State {
         web,
+        access,
         metrics: metrics.clone(),
         end_streams: end_streams.subscribe(),
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
@@ -66,6 +74,7 @@ pub fn serve(web: WebTier, listener: TcpListener, metrics: PrometheusHandle) -> 
     let server = HttpServer::new(move || {
         App::new()
             .app_data(state.clone())
+            .wrap(middleware::from_fn(access::check))
             .wrap(middleware::from_fn(origin_guard::check))
             .wrap(security_headers())
             .wrap(middleware::from_fn(metrics::observe))
@@ -112,6 +121,12 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
         resource("/v1/dead-letters/{id}", "POST, DELETE")
             .route(web::post().to(dead_letters::send_again))
             .route(web::delete().to(dead_letters::purge)),
+    )
+    .service(
+        resource("/v1/session", "GET, POST, DELETE")
+            .route(web::get().to(access::session))
+            .route(web::post().to(access::sign_in))
+            .route(web::delete().to(access::sign_out)),
     )
     .service(resource("/v1/fleet", "GET").route(web::get().to(fleet::show)))
     .service(resource("/v1/fleet/decisions", "GET").route(web::get().to(fleet::decisions)))

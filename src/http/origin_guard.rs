@@ -30,10 +30,13 @@ pub(super) async fn check<B: MessageBody>(
 /// Returns the response to a request that is rejected.
 fn refusal(req: &ServiceRequest) -> Option<HttpResponse> {
     let text = |name| req.headers().get(name).map(|value: &header::HeaderValue| value.to_str().unwrap_or_default());
-    let loopback =
-        req.app_data::<web::Data<State>>().is_some_and(|state| state.web.settings().http.listen.ip().is_loopback());
+    let http = req.app_data::<web::Data<State>>().map(|state| &state.web.settings().http);
+    let loopback = http.is_some_and(|http| http.listen.ip().is_loopback());
+    let hosts = http.map_or(&[][..], |http| &http.hosts);
     let host = text(header::HOST);
-    let problem = if loopback && host.is_some_and(|host| !names_this_machine(host)) {
+    let problem = if !loopback && !is_allowed(host, hosts) && !["/healthz", "/readyz"].contains(&req.path()) {
+        Problem::new(StatusCode::MISDIRECTED_REQUEST, "this server is not known by this host name (http.hosts)")
+    } else if loopback && host.is_some_and(|host| !names_this_machine(host)) {
         // DNS rebinding: an attacker's host name that resolves to 127.0.0.1.
         Problem::new(StatusCode::MISDIRECTED_REQUEST, "this server listens on loopback only; use http://localhost")
     } else if changes_state(req.method()) && text(header::ORIGIN).is_some_and(|origin| !same_host(origin, host)) {
@@ -47,6 +50,11 @@ fn refusal(req: &ServiceRequest) -> Option<HttpResponse> {
 /// Returns whether a request of this method may change state.
 fn changes_state(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// Returns whether a Host header is one of `hosts`, of which an empty list allows any.
+fn is_allowed(host: Option<&str>, hosts: &[String]) -> bool {
+    hosts.is_empty() || host.is_some_and(|host| hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)))
 }
 
 /// Returns whether a Host header names the loopback interface, with any port.
@@ -87,6 +95,18 @@ mod tests {
             "[2001:db8::1]:80",
         ] {
             assert!(!names_this_machine(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_host_must_be_in_the_list_unless_it_is_empty() {
+        let hosts = ["faces.example".to_owned(), "10.0.0.1:5000".to_owned()];
+        for host in ["faces.example", "FACES.example", "10.0.0.1:5000"] {
+            assert!(is_allowed(Some(host), &hosts), "{host}");
+        }
+        for host in [None, Some("evil.example"), Some("10.0.0.1"), Some("faces.example.evil")] {
+            assert!(!is_allowed(host, &hosts), "{host:?}");
+            assert!(is_allowed(host, &[]), "{host:?}");
         }
     }
 

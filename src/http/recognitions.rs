@@ -10,6 +10,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{
+    access::caller,
     error::{ErrorFormat, ID_HEADER, Problem, location, one_line},
     gallery_query::existing_gallery,
     recognition_body::RecognitionBody,
@@ -18,6 +19,7 @@ use super::{
     web_tier::Upload,
 };
 use crate::{
+    access::TokenId,
     client::{Admission, SubmitError},
     job::JobId,
     recognition::{GalleryName, RECOGNISE},
@@ -110,7 +112,7 @@ async fn receive_all(req: &HttpRequest, payload: web::Payload, state: &State) ->
     let [file] = received.files.as_slice() else {
         return Err(Problem::bad_request("an Idempotency-Key applies to one file; send each file in its own request"));
     };
-    let id = job_id_of_key(key.as_bytes(), &file.bytes, &gallery)?;
+    let id = job_id_of_key(key.as_bytes(), &file.bytes, &gallery, caller(req).token.as_ref())?;
     Ok((received, Request { gallery, id: Some(id) }))
 }
 
@@ -191,15 +193,23 @@ fn prefers_async(prefer: &str) -> bool {
 
 /// Derives the job id from the idempotency key and the image: the first 128 bits of the SHA-256 of the key, a
 /// zero byte (which no key contains) and the image. The same key with another image is another job, so it never gets
-/// the result for the first image. Nor with another gallery: its name, unless it is the default one, comes first.
-fn job_id_of_key(key: &[u8], image: &[u8], gallery: &GalleryName) -> Result<JobId, Problem> {
+/// the result for the first image. Nor with another gallery, whose name comes first, unless it is the default one; nor
+/// with another token, whose id comes before that.
+fn job_id_of_key(key: &[u8], image: &[u8], gallery: &GalleryName, token: Option<&TokenId>) -> Result<JobId, Problem> {
     if key.is_empty() || key.len() > MAX_KEY || !key.iter().all(u8::is_ascii_graphic) {
         return Err(Problem::bad_request(format!(
             "an Idempotency-Key must be 1 to {MAX_KEY} visible ASCII characters"
         )));
     }
     let gallery = if gallery.is_default() { String::new() } else { format!("{gallery}\0") };
-    let digest = Sha256::new().chain_update(gallery).chain_update(key).chain_update([0]).chain_update(image).finalize();
+    let token = token.map_or_else(String::new, |id| format!("{id}\0"));
+    let digest = Sha256::new()
+        .chain_update(token)
+        .chain_update(gallery)
+        .chain_update(key)
+        .chain_update([0])
+        .chain_update(image)
+        .finalize();
     let first: [u8; 16] = std::array::from_fn(|i| digest[i]);
     Ok(JobId(u128::from_be_bytes(first)))
 }
@@ -235,17 +245,23 @@ mod tests {
     }
 
     #[test]
-    fn the_job_id_depends_only_on_key_image_and_gallery() {
+    fn the_job_id_depends_only_on_key_image_gallery_and_token() {
         let default = GalleryName::default();
-        let id = |key: &str, image: &[u8]| job_id_of_key(key.as_bytes(), image, &default).expect("a key");
+        let id = |key: &str, image: &[u8]| job_id_of_key(key.as_bytes(), image, &default, None).expect("a key");
         assert_eq!(id("a", b"1"), id("a", b"1"));
         assert_ne!(id("a", b"1"), id("b", b"1"));
         assert_ne!(id("a", b"1"), id("a", b"2"));
         assert_ne!(id("a", b"b1"), id("ab", b"1"));
         let other = GalleryName::try_from("b".to_owned()).expect("a name");
-        assert_ne!(job_id_of_key(b"a", b"1", &other).expect("a key"), id("a", b"1"));
+        let token = TokenId("t".into());
+        assert_ne!(job_id_of_key(b"a", b"1", &default, Some(&token)).expect("a key"), id("a", b"1"));
+        assert_ne!(job_id_of_key(b"a", b"1", &other, None).expect("a key"), id("a", b"1"));
         for bad in ["", "a b", "é", "x\ty", &"k".repeat(256)] {
-            assert_eq!(job_id_of_key(bad.as_bytes(), b"1", &default).expect_err("refused").status, 400, "{bad:?}");
+            assert_eq!(
+                job_id_of_key(bad.as_bytes(), b"1", &default, None).expect_err("refused").status,
+                400,
+                "{bad:?}"
+            );
         }
     }
 

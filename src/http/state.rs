@@ -5,12 +5,14 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Semaphore, watch};
 
-use super::web_tier::WebTier;
+use super::{access::AccessControl, web_tier::WebTier};
 
 /// The state that every handler shares.
 pub(super) struct State {
     /// Access to the workers, the gallery and the fleet.
     pub web: WebTier,
+    /// Decides who may do what.
+    pub access: AccessControl,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
     /// `true` ends the event streams.

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
+    access::{TokenStore, Tokens},
     actors::{actor_ref::ActorRef, guardian::Guardian, queue_poller::QueuePoller, reply_router::ReplyRouter},
     client::{JobClient, Options},
     cloud::{Depth, Queue},
@@ -52,12 +53,14 @@ fn state_with(
         reply_to: settings.queue.speaker.clone(),
     };
     let galleries = GalleryStores::new(world.objects.clone(), &settings);
+    let tokens = TokenStore::new(world.objects.clone(), settings.store.state.clone());
     let counts = Counts { pending: 6, running: 7, stopping: 8, stopped: 9, shutting_down: 10, terminated: 11 };
     let depth = Depth { visible: 3, in_flight: 4, delayed: 5 };
     let view = FleetView { demand: 12, target: 13, depth, counts, ..FleetView::default() };
     let (_, fleet) = watch::channel(Arc::new(view));
     let (_, end_streams) = watch::channel(false);
     web::Data::new(State {
+        access: AccessControl::new(Tokens::none(tokens), &settings.http),
         web: WebTier::new(settings, JobClient::new(options, ports, None), galleries, fleet),
         metrics,
         end_streams,

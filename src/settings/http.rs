@@ -17,11 +17,24 @@ pub enum ReplyStyle {
     StemLabel,
 }
 
+/// What requests without a token may do, if there is access control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anonymous {
+    /// Nothing.
+    None,
+    /// What the role `upload` allows.
+    Upload,
+}
+
 /// Settings of the HTTP server.
 #[derive(Clone, Debug)]
 pub struct Http {
     /// Address and port to listen on.
     pub listen: SocketAddr,
+    /// What requests without a token may do.
+    pub anonymous: Anonymous,
+    /// Host names that requests may have if `listen` is not loopback; empty for any.
+    pub hosts: Vec<String>,
     /// How `POST /` responds.
     pub reply: ReplyStyle,
     /// Longest wait for a reply.
@@ -46,6 +59,8 @@ impl Http {
         let threads = Auto::new(place.machine.cores.min(4), "one per core, at most 4");
         let http = Self {
             listen: r.parsed("http.listen", "an address and a port such as 127.0.0.1:8080")?,
+            anonymous: r.choice("http.anonymous", &[("none", Anonymous::None), ("upload", Anonymous::Upload)])?,
+            hosts: r.texts("http.hosts")?,
             reply: r.choice("http.reply", &styles)?,
             deadline: r.duration("http.deadline", SECOND..=HOUR)?,
             max_upload: r.size("http.max_upload", KIB..=512 * MIB)?,

@@ -30,7 +30,7 @@ pub use aws::{Aws, Launching};
 pub use cloud::{Cloud, CloudKind};
 pub use fleet::Fleet;
 pub use gallery::Gallery;
-pub use http::{Http, ReplyStyle};
+pub use http::{Anonymous, Http, ReplyStyle};
 pub use layers::{Entry, Layers, SettingsError};
 pub use local::Local;
 pub use log::{Log, LogFormat};

@@ -1,5 +1,6 @@
 //! Whole programs on one machine: worker processes, HTTP, the page in a browser, set-up.
 
+mod access;
 mod browser;
 mod deletion;
 mod earlier_release;

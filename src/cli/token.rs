@@ -1,0 +1,69 @@
+//! `rollcall token`: creates, lists and revokes tokens.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+
+use super::server::time;
+use crate::{
+    access::{Role, TokenId, TokenStore},
+    cloud::ObjectStore,
+    settings::Settings,
+};
+
+/// Arguments of `rollcall token`.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// Create a token and print it; it is shown only once
+    Create {
+        /// What the token allows
+        #[arg(long)]
+        role: Role,
+        /// What it is for
+        #[arg(long, default_value = "")]
+        label: String,
+    },
+    /// List the tokens by their ids, without their secrets
+    List,
+    /// Revoke tokens; servers refuse them within five seconds
+    Revoke {
+        /// Ids of the tokens
+        #[arg(required = true, allow_hyphen_values = true)]
+        ids: Vec<String>,
+    },
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// The store cannot be read or written, or there is no token with an id.
+pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<()> {
+    let tokens = TokenStore::new(store, settings.store.state.clone());
+    match args.action {
+        Action::Create { role, label } => {
+            let token = tokens.create(role, &label).await?;
+            eprintln!("token {} with the role {role}; it is shown only now:", token.id());
+            println!("{}", token.reveal());
+        }
+        Action::List => {
+            for record in tokens.list().await.context("the tokens cannot be read")? {
+                println!("{} {:<6} {} {}", record.id, record.role.to_string(), time(record.created_ms), record.label);
+            }
+        }
+        Action::Revoke { ids } => {
+            for id in ids {
+                if !tokens.revoke(&TokenId(id.clone())).await? {
+                    bail!("there is no token {id}; see `rollcall token list`");
+                }
+                println!("{id} revoked");
+            }
+        }
+    }
+    Ok(())
+}
