@@ -11,10 +11,12 @@ use crate::{
     cloud::ObjectStore,
     fleet::view::FleetView,
     http::{self, AccessControl, WebTier},
-    inference::gallery::GalleryStores,
+    inference::gallery::{GalleryStores, store::GalleryError},
     settings::Settings,
 };
 
+/// How often parts of galleries are looked for that killed writers have left.
+const ORPHAN_SWEEP: Duration = Duration::from_secs(600);
 /// How long waiting uploads may continue after the process was asked to end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -43,12 +45,30 @@ pub(super) async fn serve(
     let metrics = http::metrics::install().context("metrics")?;
     let tokens = Tokens::open(TokenStore::new(objects.clone(), settings.store.state.clone()));
     let access = AccessControl::new(tokens.await.context("the tokens cannot be read")?, &settings.http);
-    let web = WebTier::new(settings.clone(), client, GalleryStores::new(objects, settings), fleet);
+    let galleries = GalleryStores::new(objects, settings);
+    actix::spawn(delete_orphans(galleries.clone()));
+    let web = WebTier::new(settings.clone(), client, galleries, fleet);
     let http::Serving { server, end_streams } = http::serve(web, access, listener, metrics)?;
     let handle = server.handle();
     actix::spawn(server);
     println!("rollcall is serving on http://{}/ (press Ctrl-C to stop)", settings.http.listen);
     Ok(RunningServer { handle, end_streams })
+}
+
+/// Deletes parts of galleries that killed writers have left.
+async fn delete_orphans(galleries: GalleryStores) {
+    let delete = async || {
+        for name in galleries.names().await? {
+            galleries.gallery(&name).delete_orphans().await?;
+        }
+        Ok::<_, GalleryError>(())
+    };
+    loop {
+        if let Err(error) = delete().await {
+            tracing::warn!(%error, "failed to look for parts of galleries that killed processes have left");
+        }
+        tokio::time::sleep(ORPHAN_SWEEP).await;
+    }
 }
 
 impl RunningServer {

@@ -24,5 +24,5 @@ pub(super) async fn existing_gallery(req: &HttpRequest, state: &State) -> Result
     if state.web.gallery_exists(&name).await? {
         return Ok(name);
     }
-    Err(Problem::not_found(format!("there is no gallery {name:?}; add a person with POST /v1/people?gallery={name}")))
+    Err(Problem::not_found(format!("there is no gallery \"{name}\"; add a person with POST /v1/people?gallery={name}")))
 }

@@ -100,7 +100,12 @@ pub fn serve(
 
 /// Configures every route. Needs the shared state that [`serve`] sets.
 pub fn configure(cfg: &mut web::ServiceConfig) {
-    cfg.service(
+    let query = web::QueryConfig::default();
+    cfg.app_data(query.error_handler(|error, req| {
+        let problem = Problem::bad_request(error.to_string());
+        actix_web::error::InternalError::from_response(error, problem.respond(ErrorFormat::of(req.path()))).into()
+    }))
+    .service(
         resource("/", "GET, HEAD, POST")
             .route(web::get().to(pages::index))
             .route(web::head().to(pages::index))

@@ -71,6 +71,10 @@ impl JobHandler for RecognitionHandler {
             let name = gallery_of(job)?;
             // A photo that is enrolled needs no name, so a gallery that its embedding does not fit is no failure here.
             let gallery = if embed { Arc::default() } else { galleries.current(&name) };
+            if !embed && gallery.version == 0 && job.min_version > 0 {
+                // An empty gallery would make everybody unknown.
+                return Err(Failure::new(FailureKind::Internal, format!("the gallery {name} could not be read")));
+            }
             let recognition = Recognition { gallery: name, ..recogniser.recognise(image, &gallery, embed)? };
             Output::json(&recognition, recognition.label.clone())
         }))
@@ -91,7 +95,59 @@ impl JobHandler for RecognitionHandler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recognition::RECOGNISE;
+    use crate::{
+        inference::{Recogniser, gallery::Gallery},
+        recognition::{NO_FACE, RECOGNISE, Timings},
+        testing::World,
+    };
+
+    /// Sees no face.
+    struct Blind;
+
+    impl Recogniser for Blind {
+        fn recognise(&mut self, _: &[u8], gallery: &Gallery, _: bool) -> Result<Recognition, Failure> {
+            Ok(Recognition {
+                label: NO_FACE.into(),
+                faces: Vec::new(),
+                classes: Vec::new(),
+                width: 1,
+                height: 1,
+                gallery: GalleryName::default(),
+                gallery_version: gallery.version,
+                model: None,
+                timings: Timings::default(),
+            })
+        }
+    }
+
+    struct Blinds;
+
+    impl RecogniserFactory for Blinds {
+        fn build(&self) -> anyhow::Result<Box<dyn Recogniser>> {
+            Ok(Box::new(Blind))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_gallery_could_not_be_read_fails_and_names_nobody_unknown() {
+        let world = World::new().await;
+        let galleries = GalleryStores::new(world.objects.clone(), &world.settings);
+        let staff = GalleryName::try_from("staff".to_owned()).expect("a name");
+        let model = crate::recognition::ModelId::known("m");
+        galleries.gallery(&staff).add("Ada", vec![vec![1.0, 0.0]], model).await.expect("added");
+        let handler = RecognitionHandler::start(Arc::new(Blinds), galleries, Duration::from_secs(60)).await;
+        let (handler, mut job) = (handler.expect("started"), world.job(1, ""));
+        (job.kind, job.dataset, job.min_version) = (RECOGNISE, "staff".into(), 1);
+        let mut execute = handler.executor().expect("an executor");
+        let failure = execute(&job, b"").expect_err("it was not prepared");
+        assert!(failure.kind == FailureKind::Internal && failure.message.contains("staff"), "{failure}");
+        handler.prepare(&job).await;
+        let output = execute(&job, b"").expect("done");
+        let recognition: Recognition = serde_json::from_slice(&output.result).expect("JSON");
+        assert_eq!((recognition.gallery, recognition.gallery_version), (staff, 1));
+        job.dataset = "../x".into();
+        assert!(execute(&job, b"").is_err(), "not a name");
+    }
 
     #[test]
     fn embeddings_are_not_stored() {

@@ -47,7 +47,9 @@ async fn people_are_known_only_in_the_gallery_to_which_they_were_added() {
     assert_eq!(removed.expect("a response").status(), 204);
     assert_eq!(label(&server, "?gallery=staff", MACRON).await, "unknown");
 
-    for (path, part) in [("/v1/people?gallery=a%2Fb", "a/b"), ("/v1/people?limit=0", "limit")] {
+    for (path, part) in
+        [("/v1/people?gallery=a%2Fb", "a/b"), ("/v1/people?limit=0", "limit"), ("/v1/people?limit=x", "invalid digit")]
+    {
         let refused = problem(reqwest::get(server.url(path)).await.expect("a response")).await;
         assert_eq!(refused["status"], 400, "{path}");
         assert!(refused["detail"].as_str().expect("text").contains(part), "{refused}");

@@ -26,7 +26,7 @@ pub(super) async fn stores(settings: &Settings, store: Arc<dyn ObjectStore>, mod
             result.map_err(|e| remedy(e, &format!("create the bucket, or set {key}"))),
         ));
     }
-    let gallery = GalleryStores::new(store, settings).gallery(&GalleryName::default()).manifest().await;
+    let gallery = GalleryStores::new(store, settings).gallery(&GalleryName::default()).check().await;
     let remedy = "see the finding on its bucket; `rollcall gallery import --replace` replaces a damaged gallery";
     let gallery = gallery.map_err(|e| (e.to_string(), remedy.to_owned())).and_then(|gallery| fit(&gallery, model));
     findings.push(Finding::new("gallery", gallery));

@@ -6,19 +6,19 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use tokio::{
     sync::{Mutex, mpsc, watch},
     time::Instant,
 };
 
 use super::{
-    index_files::IndexedParts,
+    index_files::{Content, IndexedParts},
     manifest::{Manifest, PartId},
     search::{Difference, Gallery, Indexed},
     store::{GalleryError, GalleryStore, unblocked},
 };
-use crate::cloud::ETag;
+use crate::cloud::{CloudError, ETag};
 
 /// Shortest time before the store is read again for a version that it did not have, or for a newer one.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -52,6 +52,8 @@ pub struct GalleryCache {
     current: watch::Sender<Arc<Gallery>>,
     /// Held while the store is read: one read at a time.
     reading: Mutex<Reading>,
+    /// Held while a new index is built.
+    renewing: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -74,7 +76,13 @@ impl GalleryCache {
     }
 
     pub(super) fn with_rules(store: GalleryStore, rules: IndexRules) -> Self {
-        Self { store, rules, current: watch::Sender::new(Arc::default()), reading: Mutex::default() }
+        Self {
+            store,
+            rules,
+            current: watch::Sender::new(Arc::default()),
+            reading: Mutex::default(),
+            renewing: Mutex::default(),
+        }
     }
 
     /// Returns the gallery as last read, without reading the store.
@@ -101,13 +109,18 @@ impl GalleryCache {
     }
 
     /// Reads the store's gallery if it has changed. After an error, the cached one stays in use.
+    ///
+    /// # Errors
+    /// It cannot be read.
     pub async fn refresh(&self) -> Result<Arc<Gallery>, GalleryError> {
         self.read(&mut *self.reading.lock().await).await?;
         Ok(self.current())
     }
 
-    /// Builds a new index if too many photos are not in it. Meanwhile the gallery can be searched and refreshed.
+    /// Builds a new index if too many photos are not in it. Meanwhile the gallery can be searched and refreshed. Returns
+    /// at once if this is under way.
     pub async fn renew_index(&self) -> Result<(), GalleryError> {
+        let Ok(_renewing) = self.renewing.try_lock() else { return Ok(()) };
         let (manifest, known) = {
             let reading = self.reading.lock().await;
             if !reading.needs_index(self.rules) {
@@ -117,8 +130,8 @@ impl GalleryCache {
         };
         let index = self.build(&manifest, known).await?;
         let mut reading = self.reading.lock().await;
-        let manifest = reading.manifest.clone();
-        self.adopt(&mut reading, manifest, Some(index)).await.map(drop)
+        reading.replace_index(Some(index));
+        self.read(&mut reading).await
     }
 
     async fn read(&self, reading: &mut Reading) -> Result<(), GalleryError> {
@@ -126,100 +139,98 @@ impl GalleryCache {
             let Some((manifest, etag)) = self.store.manifest_if_changed(reading.etag.as_ref()).await? else {
                 return Ok(());
             };
-            let index = if manifest.photos() < self.rules.min_photos {
-                None
-            } else if reading.index.is_some() {
-                reading.index.clone()
-            } else {
-                let files = self.store.index_files().clone();
-                match unblocked(move || files.newest()).await? {
-                    Some(index) => Some(Arc::new(index)),
-                    // Without an index, everybody would have to fit into the memory of this process.
-                    None => Some(self.build(&manifest, None).await?),
-                }
-            };
-            if self.adopt(reading, manifest, index).await? {
+            self.choose_index(reading, &manifest).await?;
+            // An index may be newer than the manifest, if another process has built it meanwhile.
+            let newer = reading.index.as_ref().is_some_and(|index| index.version > manifest.version);
+            if !newer && self.adopt(reading, manifest).await? {
                 reading.etag = etag;
                 return Ok(());
             }
         }
-        tracing::warn!("the gallery changes faster than it can be read: using an older version");
+        Err(CloudError::Conflict("the gallery changes faster than it can be read".into()).into())
+    }
+
+    /// Makes sure that there is an index if the version needs one, and none otherwise.
+    async fn choose_index(&self, reading: &mut Reading, manifest: &Manifest) -> Result<(), GalleryError> {
+        let dimension = manifest.dimension().unwrap_or(0);
+        if manifest.photos() < self.rules.min_photos {
+            reading.replace_index(None);
+        } else if reading.index.as_ref().is_none_or(|index| index.index.dimension() != dimension) {
+            let files = self.store.index_files().clone();
+            let found = unblocked(move || files.newest(dimension)).await?;
+            // Without an index, everybody would have to fit into the memory of this process.
+            let index = match found {
+                Some(index) => Some(Arc::new(index)),
+                None => self.build_unless_disk_fails(manifest, None).await?,
+            };
+            reading.replace_index(index);
+        }
         Ok(())
     }
 
-    /// Makes a version current, with an index of it or of an earlier one. Returns `false` if one of its parts is gone,
-    /// because there is a newer version.
-    async fn adopt(
-        &self,
-        reading: &mut Reading,
-        manifest: Manifest,
-        mut index: Option<Arc<IndexedParts>>,
-    ) -> Result<bool, GalleryError> {
-        let differences = match self.differences(reading, &manifest, index.as_ref()).await? {
-            Differences::Found(differences) => differences,
-            Differences::Gone => return Ok(false),
-            Differences::TooMany => {
-                index = Some(self.build(&manifest, index.map(|index| index.version)).await?);
-                match self.differences(reading, &manifest, index.as_ref()).await? {
-                    Differences::Found(differences) => differences,
-                    Differences::Gone | Differences::TooMany => return Ok(false),
-                }
-            }
-        };
-        let hidden = match &index {
-            Some(index) => hidden(index, &manifest, &differences),
-            None => HashSet::new(),
-        };
-        let hidden = Arc::new(hidden);
+    /// Makes a version current. Returns `false` if one of its parts is gone, because there is a newer version.
+    async fn adopt(&self, reading: &mut Reading, manifest: Manifest) -> Result<bool, GalleryError> {
+        let mut differences = self.differences(reading, &manifest, 4 * self.rules.max_others).await?;
+        if matches!(differences, Differences::TooMany) {
+            let known = reading.index.as_ref().map(|index| index.version);
+            let index = self.build_unless_disk_fails(&manifest, known).await?;
+            reading.replace_index(index);
+            differences = self.differences(reading, &manifest, usize::MAX).await?;
+        }
+        let Differences::Found(differences) = differences else { return Ok(false) };
+        let index = reading.index.clone();
+        let hidden = Arc::new(index.as_ref().map_or_else(HashSet::new, |i| hidden(i, &manifest, &differences)));
         let indexed = index.as_ref().map(|i| Indexed { index: i.index.clone(), hidden: hidden.clone() });
         let rows = manifest.parts.iter().filter_map(|part| differences.get(&part.id));
-        let rows = rows.filter(|difference| difference.others.photos() > 0).map(|difference| difference.others.clone());
+        let rows: Vec<_> = rows.filter(|d| d.others.photos() > 0).map(|d| d.others.clone()).collect();
         let what = (manifest.version, manifest.model.clone(), manifest.dimension());
-        self.current.send_replace(Arc::new(Gallery::of_parts(what, indexed, rows.collect())));
+        self.current.send_replace(Arc::new(Gallery::of_parts(what, indexed, rows.clone())));
 
-        if let Some(index) = &index {
-            let newly: Vec<u32> = match &reading.index {
-                Some(old) if Arc::ptr_eq(old, index) => hidden.difference(&reading.hidden).copied().collect(),
-                _ => hidden.iter().copied().collect(),
-            };
-            erase(index, newly).await?;
+        // Whoever has changed is still there: processes that have an older version need their rows.
+        let removed = hidden.difference(&reading.hidden).copied().filter(|&owner| {
+            let name = index.as_ref().map_or("", |index| index.index.label(owner));
+            rows.iter().all(|others| !others.has(name))
+        });
+        let removed: HashSet<u32> = removed.collect();
+        if let Some(index) = index.as_ref().filter(|_| !removed.is_empty()) {
+            let index = index.index.clone();
+            unblocked(move || index.erase(&removed)).await??;
         }
-        let (etag, missing) = (reading.etag.take(), reading.missing);
-        *reading = Reading { etag, manifest, missing, index, parts: differences, hidden };
+        (reading.manifest, reading.parts, reading.hidden) = (manifest, differences, hidden);
         Ok(true)
     }
 
-    /// Reads the parts of a version that are neither in the index nor were read before.
+    /// Reads the parts of a version that are neither in the index nor were read before, as long as they have at most
+    /// `max_others` photos that are not in the index, if there is one.
     async fn differences(
         &self,
         reading: &Reading,
         manifest: &Manifest,
-        index: Option<&Arc<IndexedParts>>,
+        max_others: usize,
     ) -> Result<Differences, GalleryError> {
-        let same_index = match (&reading.index, index) {
-            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
-            (None, None) => true,
-            _ => false,
-        };
-        let known = |id: &PartId| reading.parts.get(id).filter(|_| same_index).cloned();
+        let index = reading.index.as_ref();
+        let known = |id: &PartId| reading.parts.get(id).filter(|_| *id != PartId::SNAPSHOT).cloned();
         let mut outside: Vec<PartId> = manifest.parts.iter().map(|part| part.id).collect();
-        outside.retain(|id| index.is_none_or(|index| !index.parts.contains_key(id)));
+        // All snapshots of earlier releases have the same id.
+        outside.retain(|id| *id == PartId::SNAPSHOT || index.is_none_or(|index| !index.parts.contains_key(id)));
         let mut read = stream::iter(outside)
             .map(|id| async move {
-                if let Some(difference) = known(&id).filter(|_| id != PartId::SNAPSHOT) {
-                    return Ok(Some((id, difference)));
+                if let Some(difference) = known(&id) {
+                    return Ok((id, difference));
                 }
-                let Some(part) = self.store.part(manifest, id).await? else { return Ok(None) };
+                let part = self.store.part(manifest, id).await?;
                 let index = index.map(|index| index.index.clone());
                 let difference = unblocked(move || Difference::of(&part, index.as_deref())).await?;
-                Ok::<_, GalleryError>(Some((id, Arc::new(difference))))
+                Ok::<_, GalleryError>((id, Arc::new(difference)))
             })
             .buffer_unordered(CONCURRENT);
         let (mut differences, mut others) = (HashMap::new(), 0);
-        while let Some(read) = read.try_next().await? {
-            let Some((id, difference)) = read else { return Ok(Differences::Gone) };
+        while let Some(read) = read.next().await {
+            let Some((id, difference)) = self.store.unless_newer(manifest, read).await? else {
+                return Ok(Differences::Gone);
+            };
             others += difference.others.photos();
-            if index.is_some() && others > 4 * self.rules.max_others {
+            if index.is_some() && others > max_others {
                 return Ok(Differences::TooMany);
             }
             differences.insert(id, difference);
@@ -227,40 +238,65 @@ impl GalleryCache {
         Ok(Differences::Found(differences))
     }
 
+    /// Builds an index. Returns `None` if its file cannot be written: then photos are scanned, which takes longer and
+    /// more memory, but the gallery is the newest.
+    async fn build_unless_disk_fails(
+        &self,
+        manifest: &Manifest,
+        known: Option<u64>,
+    ) -> Result<Option<Arc<IndexedParts>>, GalleryError> {
+        match self.build(manifest, known).await {
+            Ok(index) => Ok(Some(index)),
+            Err(GalleryError::Index(error)) => {
+                tracing::warn!(%error, "the index of a large gallery cannot be written: searching without one");
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
     /// Builds an index of a version, or returns a newer one than `known` that another process has built. Parts that
-    /// are gone meanwhile are not in it.
+    /// are gone meanwhile, because there is a newer version, are not in it.
     async fn build(&self, manifest: &Manifest, known: Option<u64>) -> Result<Arc<IndexedParts>, GalleryError> {
         let (files, version) = (self.store.index_files().clone(), manifest.version);
         let dimension = manifest.dimension().unwrap_or(1);
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         let building = tokio::task::spawn_blocking(move || files.build(version, dimension, known, receiver));
         let ids: Vec<PartId> = manifest.parts.iter().map(|part| part.id).collect();
-        let mut parts = stream::iter(ids)
-            .map(|id| async move { Ok::<_, GalleryError>((id, self.store.part(manifest, id).await?)) })
-            .buffered(CONCURRENT);
+        let mut parts =
+            stream::iter(ids).map(|id| async move { (id, self.store.part(manifest, id).await) }).buffered(READ_AHEAD);
         let sent = async {
-            while let Some((id, part)) = parts.try_next().await? {
-                let Some(part) = part else { continue };
-                if sender.send((id, part)).await.is_err() {
-                    break; // another process has built one, or building has failed
+            while let Some((id, part)) = parts.next().await {
+                let Some(part) = self.store.unless_newer(manifest, part).await? else { continue };
+                if sender.send(Content::Part(id, part)).await.is_err() {
+                    return Ok(()); // another process has built one, or building has failed
                 }
             }
+            let _ = sender.send(Content::End).await;
             Ok::<_, GalleryError>(())
         };
         let sent = sent.await;
         drop(sender);
-        let index = unblocked_result(building.await)??;
-        sent?;
+        let built = building.await.map_err(|error| CloudError::Unavailable(error.to_string()))?;
+        sent?; // the cause, if building has failed because of it
+        let index = built?;
         tracing::info!(version = index.version, photos = index.index.rows(), "the gallery has a new index");
         Ok(Arc::new(index))
     }
 }
 
-fn unblocked_result<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, GalleryError> {
-    result.map_err(|error| crate::cloud::CloudError::Unavailable(error.to_string()).into())
-}
-
 impl Reading {
+    /// Uses another index. What is known about the parts depends on it.
+    fn replace_index(&mut self, index: Option<Arc<IndexedParts>>) {
+        if self.index.is_none() && index.is_none() {
+            return;
+        }
+        self.index = index;
+        self.etag = None;
+        self.parts.clear();
+        self.hidden = Arc::default();
+    }
+
     fn needs_index(&self, rules: IndexRules) -> bool {
         let others: usize = self.parts.values().map(|part| part.others.photos()).sum();
         self.index.is_some() && others > rules.max_others
@@ -278,18 +314,12 @@ enum Differences {
 
 /// Returns the owners in an index who are not, or not like this, in the version.
 fn hidden(index: &IndexedParts, manifest: &Manifest, differences: &HashMap<PartId, Arc<Difference>>) -> HashSet<u32> {
-    let current: HashSet<PartId> = manifest.parts.iter().map(|part| part.id).collect();
+    let current = manifest.parts.iter().map(|part| part.id).filter(|id| *id != PartId::SNAPSHOT);
+    let current: HashSet<PartId> = current.collect();
     let gone = index.parts.iter().filter(|(id, _)| !current.contains(id));
     let mut hidden: HashSet<u32> = gone.flat_map(|(_, owners)| owners.clone()).collect();
     for owner in differences.values().flat_map(|difference| &difference.same) {
         hidden.remove(owner);
     }
     hidden
-}
-
-/// Overwrites people in the index with zeros.
-async fn erase(index: &Arc<IndexedParts>, owners: Vec<u32>) -> Result<(), GalleryError> {
-    let index = index.index.clone();
-    let erased = unblocked(move || owners.into_iter().try_for_each(|owner| index.erase(owner)));
-    Ok(erased.await??)
 }

@@ -33,7 +33,7 @@ pub(super) struct Limits {
 pub(super) enum Change {
     /// Adds embeddings of new or known people, all of one model.
     Add(Vec<Person>, ModelId),
-    /// Replaces everybody.
+    /// Replaces everybody. Nothing of the gallery is read, so this repairs one that is damaged.
     Replace(Vec<Person>, ModelId),
     /// Removes a person.
     Remove(String),
@@ -55,7 +55,7 @@ impl Change {
         match self {
             _ if manifest.parts.is_empty() => BTreeSet::new(),
             Self::Add(people, _) => people.iter().map(|person| manifest.part_of(&person.name)).collect(),
-            Self::Replace(..) => (0..manifest.parts.len()).collect(),
+            Self::Replace(..) => BTreeSet::new(),
             Self::Remove(name) => BTreeSet::from([manifest.part_of(name)]),
         }
     }
@@ -93,13 +93,9 @@ impl Change {
                 next.map(|next| next.within(limits)).transpose()
             }
             Self::Replace(people, model) => {
-                let same = |next: &Next| {
-                    let new = next.written.iter().flat_map(|(_, part)| &part.people);
-                    Some(model) == manifest.model.as_ref() && new.eq(parts.values().flat_map(|part| &part.people))
-                };
                 let empty = Manifest { version: manifest.version, ..Manifest::default() };
                 let add = Self::Add(people.clone(), model.clone());
-                let next = add.apply(&empty, BTreeMap::new(), limits)?.filter(|next| !same(next));
+                let next = add.apply(&empty, BTreeMap::new(), limits)?;
                 Ok(next.map(|next| Next { obsolete: stored(&manifest.parts), ..next }))
             }
             Self::Remove(name) => {

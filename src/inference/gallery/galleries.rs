@@ -7,13 +7,14 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{
     cache::GalleryCache,
     index_files::IndexPlace,
     search::Gallery,
-    store::{GalleryError, GalleryStore, MANIFEST, NAMED},
+    store::{GalleryStore, MANIFEST, NAMED},
 };
 use crate::{
     cloud::{CloudError, ObjectStore},
@@ -56,11 +57,12 @@ impl GalleryStores {
     /// Returns the names of the galleries to which somebody was ever added, sorted, after the default one.
     pub async fn names(&self) -> Result<Vec<GalleryName>, CloudError> {
         let listed = self.store.list(&self.bucket, NAMED).await?;
-        let named = listed.iter().filter_map(|object| {
-            let name = object.key.strip_prefix(NAMED)?.strip_suffix(MANIFEST)?;
-            name.parse().ok()
-        });
-        Ok([GalleryName::default()].into_iter().chain(named).collect())
+        let named =
+            listed.iter().filter_map(|object| object.key.strip_prefix(NAMED)?.strip_suffix(MANIFEST)?.parse().ok());
+        let mut named: Vec<GalleryName> = named.collect();
+        named.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        named.insert(0, GalleryName::default());
+        Ok(named)
     }
 }
 
@@ -110,15 +112,19 @@ impl Galleries {
             caches.retain(|name, used| name.is_default() || used.at.elapsed() < UNUSED);
             caches.iter().map(|(name, used)| (name.clone(), used.cache.clone())).collect()
         };
-        for (name, cache) in caches {
-            let refreshed = async {
-                cache.refresh().await?;
-                cache.renew_index().await
-            };
-            if let Err(error) = refreshed.await {
-                let error: GalleryError = error;
-                tracing::warn!(%error, gallery = %name, "gallery not refreshed");
+        let refreshes = caches.into_iter().map(|(gallery, cache)| async move {
+            match cache.refresh().await {
+                Ok(_) => drop(tokio::spawn(renew_index(gallery, cache))),
+                Err(error) => tracing::warn!(%error, %gallery, "gallery not refreshed"),
             }
-        }
+        });
+        join_all(refreshes).await;
+    }
+}
+
+/// Renews the index of a gallery if it needs one, which takes seconds.
+async fn renew_index(gallery: GalleryName, cache: Arc<GalleryCache>) {
+    if let Err(error) = cache.renew_index().await {
+        tracing::warn!(%error, %gallery, "the index of a gallery was not renewed");
     }
 }

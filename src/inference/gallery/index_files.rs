@@ -22,8 +22,8 @@ use crate::{
 
 /// Extension of index files.
 const EXTENSION: &str = "index";
-/// Held by the process that builds an index.
-const LOCK: &str = "lock";
+/// Prefix of files that will become an index.
+const UNFINISHED: &str = "unfinished-";
 /// Where a machine keeps its indexes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IndexPlace {
@@ -43,6 +43,14 @@ struct Contents {
 }
 
 impl Wire for Contents {}
+
+/// What is sent to whoever builds an index.
+pub(super) enum Content {
+    /// A part with its people.
+    Part(PartId, Part),
+    /// There are no more. Without this, the index is not completed.
+    End,
+}
 
 /// An open index and the parts in it.
 pub(super) struct IndexedParts {
@@ -83,12 +91,12 @@ impl IndexFiles {
         Self { place, gallery }
     }
 
-    /// Opens the index of the highest version; `None` if there is none that can be used.
-    pub fn newest(&self) -> Option<IndexedParts> {
+    /// Opens the index of the highest version of embeddings of this length; `None` if there is none that can be used.
+    pub fn newest(&self, dimension: usize) -> Option<IndexedParts> {
         let mut files = self.files().ok()?;
         files.sort_unstable_by_key(|(version, _)| std::cmp::Reverse(*version));
         files.iter().find_map(|(_, path)| match Index::open(path).and_then(IndexedParts::of) {
-            Ok(index) => Some(index),
+            Ok(index) => Some(index).filter(|index| index.index.dimension() == dimension),
             Err(error) => {
                 tracing::warn!(file = %path.display(), %error, "the index of a gallery is not used");
                 None
@@ -106,38 +114,40 @@ impl IndexFiles {
         version: u64,
         dimension: usize,
         known: Option<u64>,
-        parts: mpsc::Receiver<(PartId, Part)>,
+        content: mpsc::Receiver<Content>,
     ) -> Result<IndexedParts, IndexError> {
         let folder = match &self.place {
-            IndexPlace::Unnamed(folder) => return fill(tempfile::tempfile_in(folder)?, version, dimension, parts),
+            IndexPlace::Unnamed(folder) => return fill(tempfile::tempfile_in(folder)?, version, dimension, content),
             IndexPlace::Shared(folder) => folder,
         };
         create_private_folder(folder)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(folder.join(LOCK))?;
+        let lock = folder.join(format!("{}.lock", self.gallery));
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(lock)?;
         lock.lock()?; // released when the file is closed
-        if let Some(newer) = self.newest().filter(|index| known.is_none_or(|known| index.version > known)) {
+        if let Some(newer) = self.newest(dimension).filter(|index| known.is_none_or(|known| index.version > known)) {
             return Ok(newer);
         }
         // Private to the user, and deleted if it does not become the index.
-        let unfinished = tempfile::Builder::new().prefix("unfinished-").tempfile_in(folder)?;
-        let index = fill(unfinished.reopen()?, version, dimension, parts)?;
+        self.remove_unfinished(folder)?;
+        let prefix = self.unfinished();
+        let unfinished = tempfile::Builder::new().prefix(&prefix).tempfile_in(folder)?;
+        let index = fill(unfinished.reopen()?, version, dimension, content)?;
         unfinished.persist(folder.join(self.file_name(version))).map_err(|error| error.error)?;
         for (_, path) in self.files()?.into_iter().filter(|(other, _)| *other != version) {
             remove(&path)?;
         }
-        self.remove_unfinished(folder)?;
         Ok(index)
     }
 
-    /// Overwrites a person with zeros in every index. Does nothing if there is none.
+    /// Overwrites a person with zeros in every index, and deletes those that cannot be opened.
     ///
     /// # Errors
     /// A file cannot be written.
     pub fn erase(&self, name: &str) -> Result<(), IndexError> {
         for (_, path) in self.files()? {
-            let Ok(index) = Index::open(&path) else { continue };
-            if let Some(owner) = owner_named(&index, name) {
-                index.erase(owner)?;
+            match Index::open(&path) {
+                Ok(index) => index.erase(&owner_named(&index, name).into_iter().collect())?,
+                Err(_) => remove(&path)?,
             }
         }
         Ok(())
@@ -173,11 +183,16 @@ impl IndexFiles {
         Ok(files)
     }
 
+    /// Returns the prefix of the unfinished files of this gallery.
+    fn unfinished(&self) -> String {
+        format!("{UNFINISHED}{}-", self.gallery)
+    }
+
     /// Deletes what killed processes left. The caller holds the lock.
     fn remove_unfinished(&self, folder: &Path) -> io::Result<()> {
         for entry in folder.read_dir()? {
             let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with("unfinished-") {
+            if entry.file_name().to_string_lossy().starts_with(&self.unfinished()) {
                 remove(&entry.path())?;
             }
         }
@@ -197,15 +212,21 @@ fn fill(
     file: File,
     version: u64,
     dimension: usize,
-    mut arriving: mpsc::Receiver<(PartId, Part)>,
+    mut content: mpsc::Receiver<Content>,
 ) -> Result<IndexedParts, IndexError> {
     let mut builder = Builder::new(file, dimension)?;
     let mut parts = Vec::new();
-    while let Some((id, part)) = arriving.blocking_recv() {
-        for person in &part.people {
-            builder.add(&person.name, &person.embeddings.concat())?;
+    loop {
+        match content.blocking_recv() {
+            Some(Content::Part(id, part)) => {
+                for person in &part.people {
+                    builder.add(&person.name, &person.embeddings.concat())?;
+                }
+                parts.push((id, part.people.len() as u32));
+            }
+            Some(Content::End) => break,
+            None => return Err(IndexError::Invalid("the gallery could not be read whole".into())),
         }
-        parts.push((id, part.people.len() as u32));
     }
     let description =
         wire::to_bytes(&Contents { version, parts }).map_err(|error| IndexError::Invalid(error.to_string()))?;

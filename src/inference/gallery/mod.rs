@@ -6,6 +6,7 @@
 
 pub mod cache;
 mod change;
+mod error;
 mod galleries;
 mod index_files;
 mod manifest;

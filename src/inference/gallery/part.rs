@@ -31,6 +31,14 @@ pub struct Part {
 impl Wire for Part {}
 
 impl Part {
+    /// Returns whether the people are sorted, and each has embeddings of this length.
+    pub(super) fn is_valid(&self, dimension: usize) -> bool {
+        let embeddings = |person: &Person| {
+            !person.embeddings.is_empty() && person.embeddings.iter().all(|embedding| embedding.len() == dimension)
+        };
+        self.people.is_sorted_by(|a, b| a.name < b.name) && self.people.iter().all(embeddings)
+    }
+
     /// Returns the number of photos.
     pub(super) fn photos(&self) -> usize {
         self.people.iter().map(|person| person.embeddings.len()).sum()

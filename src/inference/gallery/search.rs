@@ -38,6 +38,11 @@ impl Rows {
         self.owners.len()
     }
 
+    /// Returns whether somebody has this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.binary_search_by(|known| known.as_str().cmp(name)).is_ok()
+    }
+
     fn nearest(&self, embedding: &[f32]) -> Option<(&str, f32)> {
         let (row, similarity) = nearest(&self.rows, embedding)?;
         Some((&self.names[self.owners[row] as usize], similarity))
@@ -105,6 +110,8 @@ impl Gallery {
             let found = index.search(embedding, |owner| hidden.contains(&owner))?;
             Some((index.label(found.owner), found.similarity))
         });
+        // A person may have been erased since.
+        let indexed = indexed.filter(|(name, _)| !name.starts_with('\0'));
         let found = self.rows.iter().filter_map(|rows| rows.nearest(embedding)).chain(indexed);
         let best = found.max_by(|(_, a), (_, b)| a.total_cmp(b));
         Ok(best.map(|(name, similarity)| (name, similarity.clamp(-1.0, 1.0))))
@@ -144,12 +151,11 @@ fn find(index: &Index, person: &Person) -> Option<u32> {
 
 /// Returns the owner with this name. The labels of an index are sorted, but those of erased owners are zero bytes.
 pub(super) fn owner_named(index: &Index, name: &str) -> Option<u32> {
-    let erased = |label: &str| label.starts_with('\0');
     let (mut low, mut high) = (0, index.owners());
     while low < high {
         let middle = low + (high - low) / 2;
         // The next owner that has a name; an erased one compares as the next does.
-        let named = (middle..high).find(|owner| !erased(index.label(*owner)));
+        let named = (middle..high).find(|owner| !index.is_erased(*owner));
         match named.map(|owner| (owner, index.label(owner).cmp(name))) {
             Some((owner, std::cmp::Ordering::Equal)) => return Some(owner),
             Some((owner, std::cmp::Ordering::Less)) => low = owner + 1,

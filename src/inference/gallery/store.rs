@@ -3,25 +3,24 @@
 //! removed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
 };
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
+pub use super::error::GalleryError;
 use super::{
     change::{Change, Limits, Next},
     index_files::{IndexFiles, IndexPlace},
     manifest::{Manifest, PartId},
     part::Part,
     person::Person,
-    refused::Refused,
 };
 use crate::{
     clock::now_ms,
     cloud::{CloudError, ETag, Object, ObjectStore, Precondition},
-    inference::embeddings::index::IndexError,
     recognition::{GalleryName, ModelId},
     settings, wire,
 };
@@ -43,26 +42,6 @@ const MAX_BACKOFF: Duration = Duration::from_millis(500);
 /// Age from which a part that is in no manifest is deleted: its writer was killed. A writer that is alive takes less
 /// time to replace the manifest.
 const ORPHAN_AGE: Duration = Duration::from_secs(600);
-
-/// Why the gallery was not read or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum GalleryError {
-    /// The change is invalid; the message says what is allowed.
-    #[error("{0}")]
-    Refused(String),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] CloudError),
-    /// The index of the gallery on this machine failed.
-    #[error("the index of the gallery: {0}")]
-    Index(#[from] IndexError),
-}
-
-impl From<Refused> for GalleryError {
-    fn from(Refused(why): Refused) -> Self {
-        Self::Refused(why)
-    }
-}
 
 /// Some of the people in a gallery.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,12 +138,12 @@ impl GalleryStore {
         embeddings: Vec<Vec<f32>>,
         model: ModelId,
     ) -> Result<(u64, usize), GalleryError> {
-        let manifest = self.add_people(vec![Person { name: name.to_owned(), embeddings }], model).await?;
-        let part = match manifest.parts.get(manifest.part_of(name)) {
-            Some(part) => self.part(&manifest, part.id).await?,
-            None => None,
-        };
-        let person = part.and_then(|part| part.people.into_iter().find(|person| person.name == name));
+        let people = vec![Person { name: name.to_owned(), embeddings }];
+        let Update { manifest, mut parts, .. } = self.update(Change::Add(people, model)).await?;
+        if parts.is_empty() {
+            parts.extend(self.parts(&manifest, BTreeSet::from([manifest.part_of(name)])).await?.into_values());
+        }
+        let person = parts.iter().flat_map(|part| &part.people).find(|person| person.name == name);
         Ok((manifest.version, person.map_or(0, |person| person.embeddings.len())))
     }
 
@@ -174,23 +153,29 @@ impl GalleryStore {
         Ok(self.update(Change::Add(people, model)).await?.manifest)
     }
 
-    /// Replaces everybody with `people`, embedded by `model`, whatever the gallery's model was. Returns the new
-    /// manifest, or the current one if it is the same.
+    /// Replaces everybody with `people`, embedded by `model`, whatever the gallery's model was, and returns the new
+    /// manifest. Repairs a gallery that is damaged.
     pub async fn replace(&self, people: Vec<Person>, model: ModelId) -> Result<Manifest, GalleryError> {
         let update = self.update(Change::Replace(people, model)).await?;
-        if update.written {
-            let files = self.index_files.clone();
-            unblocked(move || files.delete()).await??;
-        }
+        let files = self.index_files.clone();
+        unblocked(move || files.delete()).await??;
+        update.deleted?;
         Ok(update.manifest)
     }
 
     /// Removes a person with all their embeddings, here and in the indexes of this machine, and returns the new
     /// manifest; `None` if nobody has that name.
+    ///
+    /// # Errors
+    /// The person could not be removed, or could not be erased everywhere: then a repeated call tries again.
     pub async fn remove(&self, name: &str) -> Result<Option<Manifest>, GalleryError> {
         let update = self.update(Change::Remove(name.to_owned())).await?;
         let (files, name) = (self.index_files.clone(), name.to_owned());
         unblocked(move || files.erase(&name)).await??;
+        if !update.written {
+            self.delete_orphans().await?;
+        }
+        update.deleted?;
         Ok(update.written.then_some(update.manifest))
     }
 
@@ -201,13 +186,23 @@ impl GalleryStore {
         let mut pause = MIN_BACKOFF;
         for _ in 0..MAX_ATTEMPTS {
             let (manifest, etag) = self.current().await?;
-            if let Some(parts) = self.parts(&manifest, change.concerned(&manifest)).await? {
+            let parts = self.parts(&manifest, change.concerned(&manifest)).await;
+            if let Some(parts) = self.unless_newer(&manifest, parts).await? {
                 let (change, limits, current) = (change.clone(), self.limits, manifest.clone());
                 let next = unblocked(move || change.apply(&current, parts, limits)).await??;
-                let Some(next) = next else { return Ok(Update { manifest, written: false }) };
-                if self.write(&next, etag).await? {
-                    self.delete_orphans(&next).await;
-                    return Ok(Update { manifest: next.manifest, written: true });
+                let Some(Next { manifest, written, obsolete }) = next else {
+                    return Ok(Update { manifest, parts: Vec::new(), written: false, deleted: Ok(()) });
+                };
+                if self.write(&manifest, &written, etag).await? {
+                    let deleted = async {
+                        self.delete_parts(obsolete).await?;
+                        self.delete_orphans().await
+                    };
+                    let (parts, deleted) = (written.into_iter().map(|(_, part)| part).collect(), deleted.await);
+                    if let Err(error) = &deleted {
+                        tracing::warn!(%error, "old parts of the gallery could not be deleted yet");
+                    }
+                    return Ok(Update { manifest, parts, written: true, deleted });
                 }
             }
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
@@ -216,76 +211,119 @@ impl GalleryStore {
         Err(CloudError::Conflict("others keep changing the gallery; try again".into()).into())
     }
 
-    /// Reads parts; `None` if one is gone, because the manifest is no longer the newest.
+    /// Returns what was read of a version; `None` if that failed because there is a newer version by now.
+    pub(super) async fn unless_newer<T>(
+        &self,
+        manifest: &Manifest,
+        read: Result<T, GalleryError>,
+    ) -> Result<Option<T>, GalleryError> {
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(GalleryError::Store(CloudError::NotFound(_))) if self.manifest().await?.version != manifest.version => {
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Reads the parts at these positions.
+    ///
+    /// # Errors
+    /// `NotFound` if one is gone, because there is a newer version.
     async fn parts(
         &self,
         manifest: &Manifest,
         positions: BTreeSet<usize>,
-    ) -> Result<Option<BTreeMap<usize, Part>>, GalleryError> {
+    ) -> Result<BTreeMap<usize, Part>, GalleryError> {
         let parts = stream::iter(positions).map(|at| async move {
-            let part = self.part(manifest, manifest.parts[at].id).await?;
-            Ok::<_, GalleryError>(part.map(|part| (at, part)))
+            let Some(info) = manifest.parts.get(at) else { return Ok(None) };
+            Ok::<_, GalleryError>(Some((at, self.part(manifest, info.id).await?)))
         });
         let parts: Vec<_> = parts.buffer_unordered(CONCURRENT).try_collect().await?;
-        Ok(parts.into_iter().collect())
+        Ok(parts.into_iter().flatten().collect())
     }
 
-    /// Writes the new parts and then the manifest. Returns `false`, and leaves nothing, if another writer was faster.
-    async fn write(&self, next: &Next, etag: Option<ETag>) -> Result<bool, GalleryError> {
-        let written = stream::iter(0..next.written.len()).map(|at| async move {
-            let (id, part) = &next.written[at];
+    /// Writes new parts and then the manifest. Returns `false`, and leaves nothing, if another writer was faster.
+    async fn write(
+        &self,
+        manifest: &Manifest,
+        parts: &[(PartId, Part)],
+        etag: Option<ETag>,
+    ) -> Result<bool, GalleryError> {
+        let ids: Vec<PartId> = parts.iter().map(|(id, _)| *id).collect();
+        let written = stream::iter(0..parts.len()).map(|at| async move {
+            let (id, part) = &parts[at];
             let bytes = wire::to_bytes(part).map_err(|error| GalleryError::Refused(error.to_string()))?;
-            self.store.put(&self.bucket, &self.part_key(*id), bytes, Precondition::Absent).await?;
+            self.store.put(&self.bucket, &self.part_key(*id), bytes, Precondition::Always).await?;
             Ok::<_, GalleryError>(())
         });
-        let written = written.buffer_unordered(CONCURRENT).try_collect::<Vec<()>>().await;
-        let result = match written {
-            Ok(_) => {
-                let bytes = wire::to_bytes(&next.manifest).map_err(|e| GalleryError::Refused(e.to_string()))?;
-                let when = etag.map_or(Precondition::Absent, Precondition::Match);
-                self.store.put(&self.bucket, &self.manifest_key(), bytes, when).await
-            }
-            Err(error) => {
-                self.delete_parts(next.written.iter().map(|(id, _)| *id)).await;
-                return Err(error);
-            }
-        };
-        match result {
+        if let Err(error) = written.buffer_unordered(CONCURRENT).try_collect::<Vec<()>>().await {
+            let _ = self.delete_parts(ids).await; // otherwise they are orphans
+            return Err(error);
+        }
+        let bytes = wire::to_bytes(manifest).map_err(|e| GalleryError::Refused(e.to_string()))?;
+        let when = etag.map_or(Precondition::Absent, Precondition::Match);
+        match self.store.put(&self.bucket, &self.manifest_key(), bytes, when).await {
             Ok(_) => Ok(true),
             Err(CloudError::Conflict(_) | CloudError::NotFound(_)) => {
-                self.delete_parts(next.written.iter().map(|(id, _)| *id)).await;
-                Ok(false)
+                // A repeated put conflicts with its own first attempt. If others have built on that since, the newest
+                // manifest contains these parts.
+                let newest = self.manifest().await?;
+                let used: HashSet<PartId> = newest.parts.iter().map(|part| part.id).collect();
+                let unused: Vec<PartId> = ids.into_iter().filter(|id| !used.contains(id)).collect();
+                let applied = !parts.is_empty() && unused.is_empty();
+                let _ = self.delete_parts(unused).await; // otherwise they are orphans
+                Ok(applied)
             }
             // The manifest may have been written nevertheless, so the parts stay. If not, they are orphans.
             Err(other) => Err(other.into()),
         }
     }
 
-    /// Deletes the parts that are no longer in the manifest, also those of writers that were killed.
-    async fn delete_orphans(&self, next: &Next) {
-        self.delete_parts(next.obsolete.iter().copied()).await;
+    /// Deletes the parts of writers that were killed, and those whose deletion has failed.
+    pub async fn delete_orphans(&self) -> Result<(), GalleryError> {
         let prefix = self.part_key_prefix();
-        let listed = match self.store.list(&self.bucket, &prefix).await {
-            Ok(listed) => listed,
-            Err(error) => return tracing::warn!(%error, "the parts of the gallery could not be listed"),
-        };
+        let listed = self.store.list(&self.bucket, &prefix).await?;
+        // Read after the listing, so that it contains every part that was listed and is in use.
+        let used: HashSet<PartId> = self.manifest().await?.parts.iter().map(|part| part.id).collect();
         let now = now_ms();
         let orphans = listed.into_iter().filter_map(|object| {
             let id = PartId(object.key.strip_prefix(&prefix)?.parse::<ulid::Ulid>().ok()?.0);
             let old = now.saturating_sub(id.created_ms()) > ORPHAN_AGE.as_millis() as u64;
-            (old && next.manifest.parts.iter().all(|part| part.id != id)).then_some(id)
+            (old && !used.contains(&id)).then_some(id)
         });
-        self.delete_parts(orphans.collect::<Vec<_>>()).await;
+        self.delete_parts(orphans.collect()).await
     }
 
-    /// Deletes parts. What fails is deleted with the orphans of a later change.
-    async fn delete_parts(&self, ids: impl IntoIterator<Item = PartId>) {
-        let deleted = stream::iter(ids).for_each_concurrent(CONCURRENT, |id| async move {
-            if let Err(error) = self.store.delete(&self.bucket, &self.part_key(id)).await {
-                tracing::warn!(%error, part = %id, "an old part of the gallery could not be deleted yet");
+    /// Checks that every part of the manifest is there.
+    ///
+    /// # Errors
+    /// A part is missing, and no newer version explains why; or the store failed.
+    pub async fn check(&self) -> Result<Manifest, GalleryError> {
+        let prefix = self.part_key_prefix();
+        for attempt in 0.. {
+            let manifest = self.manifest().await?;
+            let listed = self.store.list(&self.bucket, &prefix).await?;
+            let there: HashSet<&str> = listed.iter().filter_map(|object| object.key.strip_prefix(&prefix)).collect();
+            let missing = manifest.parts.iter().filter(|part| part.id != PartId::SNAPSHOT).map(|p| p.id.to_string());
+            match missing.into_iter().find(|id| !there.contains(id.as_str())) {
+                None => return Ok(manifest),
+                Some(id) if attempt == 2 || self.manifest().await?.version == manifest.version => {
+                    return Err(CloudError::NotFound(format!("{prefix}{id}, a part of the gallery")).into());
+                }
+                Some(_) => {}
             }
+        }
+        unreachable!("the third attempt returns")
+    }
+
+    /// Deletes parts.
+    async fn delete_parts(&self, ids: Vec<PartId>) -> Result<(), GalleryError> {
+        let deleted = stream::iter(ids).map(|id| async move {
+            self.store.delete(&self.bucket, &self.part_key(id)).await?;
+            Ok::<_, GalleryError>(())
         });
-        deleted.await;
+        deleted.buffer_unordered(CONCURRENT).try_collect::<Vec<()>>().await.map(drop)
     }
 
     async fn current(&self) -> Result<(Manifest, Option<ETag>), GalleryError> {
@@ -316,19 +354,21 @@ impl GalleryStore {
         Ok(decoded.map_err(|e| CloudError::Invalid(format!("{key}: {e}")))?)
     }
 
-    /// Reads a part; `None` if it is gone, because the manifest is no longer the newest.
-    pub(super) async fn part(&self, manifest: &Manifest, id: PartId) -> Result<Option<Part>, GalleryError> {
+    /// Reads a part.
+    ///
+    /// # Errors
+    /// `NotFound` if it is gone, because there is a newer version.
+    pub(super) async fn part(&self, manifest: &Manifest, id: PartId) -> Result<Part, GalleryError> {
         if id == PartId::SNAPSHOT {
-            return Ok(Some(manifest.snapshot.clone()));
+            return Ok(manifest.snapshot.clone());
         }
         let key = self.part_key(id);
-        match self.store.get(&self.bucket, &key).await {
-            Ok(Object { bytes, .. }) => {
-                let part = wire::from_bytes(&bytes).map_err(|e| CloudError::Invalid(format!("{key}: {e}")))?;
-                Ok(Some(part))
-            }
-            Err(CloudError::NotFound(_)) => Ok(None),
-            Err(other) => Err(other.into()),
+        let Object { bytes, .. } = self.store.get(&self.bucket, &key).await?;
+        let part: Part = wire::from_bytes(&bytes).map_err(|e| CloudError::Invalid(format!("{key}: {e}")))?;
+        if part.is_valid(manifest.dimension().unwrap_or(0)) {
+            Ok(part)
+        } else {
+            Err(CloudError::Invalid(format!("{key}: it does not fit the manifest")).into())
         }
     }
 
@@ -345,10 +385,15 @@ impl GalleryStore {
     }
 }
 
-/// The newest version after an update, and whether the update has written it.
+/// The newest version after an update.
 struct Update {
     manifest: Manifest,
+    /// The parts that the update has written.
+    parts: Vec<Part>,
+    /// Whether it has written a version.
     written: bool,
+    /// Whether the parts that it has replaced are deleted. Otherwise they are orphans.
+    deleted: Result<(), GalleryError>,
 }
 
 /// Reads a gallery part by part, in the order of the names. It may change meanwhile: nobody is returned twice, and only
@@ -371,7 +416,8 @@ impl PartReader<'_> {
     /// Returns the next people; `None` after the last.
     pub async fn next(&mut self) -> Result<Option<Part>, GalleryError> {
         while let Some(info) = self.manifest.parts.get(self.next) {
-            let Some(mut part) = self.gallery.part(&self.manifest, info.id).await? else {
+            let part = self.gallery.part(&self.manifest, info.id).await;
+            let Some(mut part) = self.gallery.unless_newer(&self.manifest, part).await? else {
                 self.manifest = self.gallery.manifest().await?;
                 self.next = self.after.as_ref().map_or(0, |after| self.manifest.part_of(after));
                 continue;

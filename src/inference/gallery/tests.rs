@@ -12,8 +12,10 @@ use super::{
 };
 use crate::{inference::embeddings::similarity::normalise, recognition::ModelId, wire};
 
+mod faults;
 mod indexes;
 mod parts;
+mod world;
 
 /// A version of a gallery with all its parts.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -142,6 +142,13 @@ impl Encoded {
         drop(sample);
         let assigned: Vec<u32> = rows.chunks_exact(dimension).map(|row| cells.assign(row) as u32).collect();
         let means = means(rows, dimension, &assigned, cells.count());
+        // The direction of a cell without rows is that of a row of the sample, which may be erased one day.
+        let mut directions = cells.directions().to_vec();
+        for (mean, direction) in means.chunks_exact(dimension).zip(directions.chunks_exact_mut(dimension)) {
+            if mean.iter().all(|value| *value == 0.0) {
+                direction.fill(0.0);
+            }
+        }
         let (cell_starts, slots) = fill(&assigned, cells.count());
 
         let header = Header::new(dimension);
@@ -163,7 +170,7 @@ impl Encoded {
                 codes[slot / LANES * words + word].0[slot % LANES] = *bits;
             }
         }
-        Self { signs, directions: cells.directions().to_vec(), means, cell_starts, codes, gains, slots }
+        Self { signs, directions, means, cell_starts, codes, gains, slots }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The layout of an index file, and the mapped file.
 
 use std::{
+    collections::{BTreeSet, HashSet},
     fs::{File, OpenOptions},
     ops::Range,
     os::unix::fs::FileExt as _,
@@ -215,28 +216,50 @@ impl Index {
         &self.floats(Section::Rows)[rows.start * dimension..rows.end * dimension]
     }
 
-    /// Overwrites an owner's label, embeddings and codes with zeros, in the file: every process sees it. Idempotent.
+    /// Returns whether an owner was erased.
+    pub fn is_erased(&self, owner: u32) -> bool {
+        self.label(owner).starts_with('\0')
+    }
+
+    /// Overwrites the embeddings, the codes and then the labels of owners with zeros, in the file: every process sees
+    /// it. The same for the means of cells in which nobody else is left. Idempotent.
     ///
     /// # Errors
     /// The file cannot be written. Then a part may have been overwritten.
-    pub fn erase(&self, owner: u32) -> Result<(), IndexError> {
-        let (rows, label, words) = (self.rows_of(owner), self.label_range(owner), self.header.words());
+    pub fn erase(&self, owners: &HashSet<u32>) -> Result<(), IndexError> {
+        let (row_owners, slots) = (self.integers(Section::RowOwners), self.integers(Section::Slots));
         let row_bytes = self.dimension() * size_of::<f32>();
-        self.overwrite(Section::Labels, label)?;
-        self.overwrite(Section::Rows, rows.start * row_bytes..rows.end * row_bytes)?;
-        for (slot, row) in self.integers(Section::Slots).iter().enumerate() {
-            if rows.contains(&(*row as usize)) {
-                for word in 0..words {
-                    let at = ((slot / LANES * words + word) * LANES + slot % LANES) * size_of::<u64>();
-                    self.overwrite(Section::Codes, at..at + size_of::<u64>())?;
-                }
-                self.overwrite(Section::Gains, slot * size_of::<f32>()..(slot + 1) * size_of::<f32>())?;
+        for &owner in owners {
+            let rows = self.rows_of(owner);
+            self.zero(Section::Rows, rows.start * row_bytes..rows.end * row_bytes)?;
+        }
+        let (mut touched, words) = (BTreeSet::new(), self.header.words());
+        for (slot, &row) in slots.iter().enumerate() {
+            if row == NO_ROW || !owners.contains(&row_owners[row as usize]) {
+                continue;
+            }
+            for word in 0..words {
+                let at = ((slot / LANES * words + word) * LANES + slot % LANES) * size_of::<u64>();
+                self.zero(Section::Codes, at..at + size_of::<u64>())?;
+            }
+            // Not a number, so that the slot is never promising.
+            let at = self.layout.range(Section::Gains).start + slot * size_of::<f32>();
+            self.file.write_all_at(&f32::NAN.to_ne_bytes(), at as u64)?;
+            touched.insert(self.integers(Section::CellStarts).partition_point(|s| *s as usize * LANES <= slot) - 1);
+        }
+        for cell in touched {
+            let starts = &self.integers(Section::CellStarts)[cell..cell + 2];
+            let slots = starts[0] as usize * LANES..starts[1] as usize * LANES;
+            if self.floats(Section::Gains)[slots].iter().all(|gain| gain.is_nan()) {
+                self.zero(Section::Means, cell * row_bytes..(cell + 1) * row_bytes)?;
+                self.zero(Section::Directions, cell * row_bytes..(cell + 1) * row_bytes)?;
             }
         }
-        Ok(())
+        // Last, because whoever is interrupted finds the owner by the label.
+        owners.iter().try_for_each(|&owner| Ok(self.zero(Section::Labels, self.label_range(owner))?))
     }
 
-    fn overwrite(&self, section: Section, bytes: Range<usize>) -> std::io::Result<()> {
+    fn zero(&self, section: Section, bytes: Range<usize>) -> std::io::Result<()> {
         let zeros = vec![0; bytes.len()];
         self.file.write_all_at(&zeros, (self.layout.range(section).start + bytes.start) as u64)
     }
@@ -279,8 +302,8 @@ fn range(starts: &[u32], at: u32) -> Range<usize> {
 /// Maps a file into memory.
 pub fn map(file: &File) -> std::io::Result<Mmap> {
     // SAFETY: Reading the map is undefined if the file is truncated meanwhile. Nothing truncates an index: it is
-    // complete when it gets its name, is replaced by another file, and is only ever overwritten with zeros, which are
-    // valid in every section.
+    // complete when it gets its name, is replaced by another file, and is only ever overwritten with zeros and gains
+    // that are not numbers, which are valid where they are written.
     #[expect(unsafe_code, reason = "no safe way to share memory between processes")]
     unsafe {
         Mmap::map(file)

@@ -31,9 +31,12 @@ impl Index {
     /// Returns the owner of the embedding nearest to `query` (of unit length), among owners that are not `hidden`;
     /// `None` if there is none.
     ///
-    /// The similarity is exact. The embedding is the nearest of all with a probability that grows with its similarity:
+    /// `None` also if the query has another length than the embeddings. The similarity is exact. The embedding is the nearest of all with a probability that grows with its similarity:
     /// see the module's description.
     pub fn search(&self, query: &[f32], hidden: impl Fn(u32) -> bool) -> Option<Match> {
+        if query.len() != self.dimension() {
+            return None;
+        }
         let (slots, owners) = (self.integers(Section::Slots), self.integers(Section::RowOwners));
         let mut rows: Vec<(f32, u32)> = self
             .promising(query)
@@ -41,7 +44,7 @@ impl Index {
             .map(|(_, slot)| slots[slot as usize])
             .filter(|row| *row != NO_ROW)
             .map(|row| (dot(self.row(row), query), owners[row as usize]))
-            .filter(|(_, owner)| !hidden(*owner))
+            .filter(|(_, owner)| !hidden(*owner) && !self.is_erased(*owner))
             .collect();
         if rows.len() > EXPANDED {
             rows.select_nth_unstable_by(EXPANDED - 1, |a, b| b.0.total_cmp(&a.0));

@@ -1,113 +1,14 @@
 //! Large galleries: what is found with an index is what is found without, whatever has changed since it was built, and
 //! of a person who was removed nothing is left in its file.
 
-use std::sync::Arc;
+use rand::RngExt as _;
 
-use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha12Rng};
-
-use super::*;
+use super::{world::*, *};
 use crate::{
-    cloud::{ObjectStore, local::LocalObjects},
-    inference::gallery::{
-        Galleries, GalleryStores,
-        cache::{GalleryCache, IndexRules},
-        store::GalleryStore,
-    },
+    cloud::ObjectStore as _,
+    inference::gallery::{Galleries, GalleryStores},
     recognition::GalleryName,
-    settings::Settings,
 };
-
-const RULES: IndexRules = IndexRules { min_photos: 60, max_others: 20 };
-const DIMENSION: usize = 32;
-
-/// A gallery on a disk.
-struct World {
-    folder: tempfile::TempDir,
-    settings: Settings,
-    objects: Arc<LocalObjects>,
-    rng: ChaCha12Rng,
-}
-
-impl World {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut settings = crate::testing::settings();
-        settings.local.data_dir = folder.path().to_owned();
-        let objects = Arc::new(LocalObjects::open(folder.path()).unwrap());
-        Self { folder, settings, objects, rng: ChaCha12Rng::seed_from_u64(1) }
-    }
-
-    fn stores(&self) -> GalleryStores {
-        GalleryStores::new(self.objects.clone(), &self.settings)
-    }
-
-    /// The default gallery, in parts of eight photos.
-    fn store(&self) -> GalleryStore {
-        self.stores().gallery(&GalleryName::default()).with_max_part(8 * DIMENSION)
-    }
-
-    fn cache(&self) -> GalleryCache {
-        GalleryCache::with_rules(self.store(), RULES)
-    }
-
-    fn embedding(&mut self) -> Vec<f32> {
-        let mut embedding: Vec<f32> = (0..DIMENSION).map(|_| self.rng.random_range(-1.0..1.0)).collect();
-        normalise(&mut embedding);
-        embedding
-    }
-
-    fn person(&mut self, name: &str) -> Person {
-        Person { name: name.into(), embeddings: vec![self.embedding(), self.embedding()] }
-    }
-
-    /// Adds people with two photos each.
-    async fn fill(&mut self, count: usize) -> Vec<Person> {
-        let people: Vec<Person> = (0..count).map(|n| self.person(&format!("person {n:03}"))).collect();
-        self.store().add_people(people.clone(), model()).await.unwrap();
-        people
-    }
-
-    /// Returns every file below the data folder that contains the bytes.
-    fn files_with(&self, bytes: &[u8]) -> Vec<std::path::PathBuf> {
-        let mut folders = vec![self.folder.path().to_owned()];
-        let mut found = Vec::new();
-        while let Some(folder) = folders.pop() {
-            for path in folder.read_dir().unwrap().map(|entry| entry.unwrap().path()) {
-                if path.is_dir() {
-                    folders.push(path);
-                } else if std::fs::read(&path).unwrap().windows(bytes.len()).any(|window| window == bytes) {
-                    found.push(path);
-                }
-            }
-        }
-        found
-    }
-
-    fn index_files(&self) -> usize {
-        let Ok(folder) = self.folder.path().join("index").read_dir() else { return 0 };
-        folder.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "index")).count()
-    }
-}
-
-fn bytes_of(embedding: &[f32]) -> Vec<u8> {
-    embedding.iter().flat_map(|number| number.to_le_bytes()).collect()
-}
-
-fn named(gallery: &Gallery, embedding: &[f32]) -> String {
-    gallery.nearest(embedding).unwrap().expect("somebody").0.to_owned()
-}
-
-/// Checks that the gallery finds what an exact scan of `people` finds.
-fn check(gallery: &Gallery, people: &[Person], world: &mut World) {
-    let exact = Gallery::new(gallery.version, people, gallery.model.clone());
-    for _ in 0..20 {
-        let probe = world.embedding();
-        assert_eq!(gallery.nearest(&probe), exact.nearest(&probe));
-    }
-    for person in people {
-        assert_eq!(named(gallery, &person.embeddings[0]), person.name);
-    }
-}
 
 #[tokio::test]
 async fn an_index_and_the_changes_since_find_what_an_exact_scan_finds() {
