@@ -36,7 +36,12 @@ document.addEventListener('paste', (event) => {
   }
 });
 
-if (await startSession()) {
+const role = await startSession();
+document.getElementById('photos').hidden = role === null;
+document.getElementById('drop').hidden = role === 'read';
+document.querySelector('aside').hidden = role !== 'read' && role !== 'admin';
+document.getElementById('add-person').hidden = role !== 'admin';
+if (role === 'read' || role === 'admin') {
   followFleet();
   startPeople();
 }

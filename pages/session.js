@@ -6,7 +6,7 @@ const form = document.getElementById('sign-in');
 const input = document.getElementById('token');
 const status = document.getElementById('sign-in-status');
 
-/** Shows the form or the role. Returns whether the page may be used. */
+/** Shows the form or the role. Returns the role by which the page may be used, or null. */
 export async function startSession() {
   form.addEventListener('submit', (event) => {
     event.preventDefault();
@@ -17,11 +17,11 @@ export async function startSession() {
     window.location.reload();
   });
   const session = await call('/v1/session').catch(() => ({ access_control: false }));
-  if (!session.access_control) return true;
+  if (!session.access_control) return 'admin';
   form.hidden = session.role !== null;
   document.getElementById('signed-in').hidden = session.role === null;
   document.getElementById('role').textContent = session.role ?? '';
-  return session.role !== null;
+  return session.role ?? session.anonymous;
 }
 
 async function signIn(token) {

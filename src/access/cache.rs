@@ -1,12 +1,6 @@
 //! The tokens as a web node knows them.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Mutex, watch},
@@ -25,6 +19,9 @@ const MAX_AGE: Duration = Duration::from_secs(5);
 /// The same for a request whose token is not known, so that a new token is accepted at once, and guesses cost little.
 const MAX_AGE_OF_UNKNOWN: Duration = Duration::from_secs(1);
 
+/// Longest time for which requests wait while the records are read again. After that, the old ones stay in use.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The tokens of the cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Tokens(Arc<Shared>);
@@ -34,13 +31,13 @@ struct Shared {
     known: watch::Sender<Known>,
     /// Held while the store is read: one read at a time.
     reading: Mutex<Option<ETag>>,
-    /// Whether there was a token since the start.
-    any: AtomicBool,
 }
 
 #[derive(Clone)]
 struct Known {
     records: Arc<Vec<Record>>,
+    /// Whether there are records, or were some.
+    ever: bool,
     read_at: Instant,
 }
 
@@ -51,59 +48,57 @@ impl Tokens {
     /// They cannot be read, so it is not known whether there are tokens.
     pub async fn open(store: TokenStore) -> Result<Self, AccessError> {
         let (records, etag) = store.read_if_changed(None).await?.unwrap_or_default();
-        let any = AtomicBool::new(!records.is_empty());
-        let known = watch::Sender::new(Known { records: Arc::new(records), read_at: Instant::now() });
-        Ok(Self(Arc::new(Shared { store, known, reading: Mutex::new(etag), any })))
+        let known = Known { records: Arc::new(records), ever: etag.is_some(), read_at: Instant::now() };
+        Ok(Self(Arc::new(Shared { store, known: watch::Sender::new(known), reading: Mutex::new(etag) })))
     }
 
     /// Creates a cache that knows of no token yet.
     #[cfg(test)]
     pub fn none(store: TokenStore) -> Self {
-        let known = watch::Sender::new(Known { records: Arc::default(), read_at: Instant::now() });
-        Self(Arc::new(Shared { store, known, reading: Mutex::default(), any: AtomicBool::new(false) }))
+        let known = Known { records: Arc::default(), ever: false, read_at: Instant::now() };
+        Self(Arc::new(Shared { store, known: watch::Sender::new(known), reading: Mutex::default() }))
     }
 
-    /// Returns whether there is a token, or was one since the process started: revoking the last one must not open the
-    /// server.
+    /// Returns whether there is a token, or ever was one: revoking the last one does not open the server.
     pub async fn any(&self) -> bool {
-        let any = !self.records(MAX_AGE).await.is_empty();
-        self.0.any.fetch_or(any, Ordering::Relaxed) || any
+        let known = self.0.known.borrow().ever;
+        known || self.known(MAX_AGE_OF_UNKNOWN).await.ever
     }
 
     /// Returns the record of a token; `None` if it was revoked or never existed.
     pub async fn find(&self, token: &Token) -> Option<Record> {
         let of = |records: &[Record]| records.iter().find(|record| record.is_of(token)).cloned();
-        match of(&self.records(MAX_AGE).await) {
-            None => of(&self.records(MAX_AGE_OF_UNKNOWN).await),
+        match of(&self.known(MAX_AGE).await.records) {
+            None => of(&self.known(MAX_AGE_OF_UNKNOWN).await.records),
             found => found,
         }
     }
 
-    /// Returns the records, read again if they are older than `max_age`. If that fails, the old ones stay in use.
-    async fn records(&self, max_age: Duration) -> Arc<Vec<Record>> {
+    /// Returns what is known, read again if it is older than `max_age`. If that fails, what was known stays in use.
+    async fn known(&self, max_age: Duration) -> Known {
         let fresh = |known: &Known| known.read_at.elapsed() < max_age;
         let known = self.0.known.borrow().clone();
         if fresh(&known) {
-            return known.records;
+            return known;
         }
         let mut etag = self.0.reading.lock().await;
-        let known = self.0.known.borrow().clone();
+        let mut known = self.0.known.borrow().clone();
         if fresh(&known) {
-            return known.records;
+            return known;
         }
-        let records = match self.0.store.read_if_changed(etag.as_ref()).await {
-            Ok(None) => known.records,
-            Ok(Some((records, new))) => {
+        match tokio::time::timeout(PATIENCE, self.0.store.read_if_changed(etag.as_ref())).await {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some((records, new)))) => {
+                known.ever |= new.is_some();
+                known.records = Arc::new(records);
                 *etag = new;
-                Arc::new(records)
             }
-            Err(error) => {
-                tracing::warn!(%error, "the tokens could not be read: using those read before");
-                known.records
-            }
-        };
-        self.0.known.send_replace(Known { records: records.clone(), read_at: Instant::now() });
-        records
+            Ok(Err(error)) => tracing::warn!(%error, "the tokens could not be read: using those read before"),
+            Err(_) => tracing::warn!("the tokens could not be read in time: using those read before"),
+        }
+        known.read_at = Instant::now();
+        self.0.known.send_replace(known.clone());
+        known
     }
 }
 
@@ -126,18 +121,20 @@ mod tests {
         assert_eq!(tokens.find(&second).await.map(|record| record.role), Some(Role::Admin));
         assert!(tokens.any().await);
 
-        assert!(store.revoke(first.id()).await.expect("revoked"));
-        assert!(!store.revoke(first.id()).await.expect("nothing to revoke"));
+        let revoke = async |token: &Token| store.revoke(std::slice::from_ref(token.id())).await.expect("revoked");
+        assert_eq!(revoke(&first).await, []);
+        assert_eq!(revoke(&first).await, std::slice::from_ref(first.id()), "nothing to revoke");
         assert!(tokens.find(&first).await.is_some(), "not read again yet");
         tokio::time::advance(MAX_AGE).await;
         assert!(tokens.find(&first).await.is_none());
         assert!(tokens.find(&second).await.is_some());
         assert_eq!(store.list().await.expect("listed").len(), 1);
 
-        assert!(store.revoke(second.id()).await.expect("revoked"));
+        assert_eq!(revoke(&second).await, []);
         tokio::time::advance(MAX_AGE).await;
         assert!(tokens.find(&second).await.is_none());
         assert!(tokens.any().await, "there was one");
+        assert!(Tokens::open(store).await.expect("read").any().await, "also after a restart");
     }
 
     #[tokio::test]

@@ -8,4 +8,4 @@ mod token;
 
 pub use cache::Tokens;
 pub use store::TokenStore;
-pub use token::{Role, Token, TokenId};
+pub use token::{Record, Role, Token, TokenId};

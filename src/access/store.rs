@@ -43,6 +43,11 @@ impl TokenStore {
         Self { store, bucket }
     }
 
+    /// Returns whether a token was ever created. Without one, a server on loopback is open.
+    pub async fn any(&self) -> Result<bool, AccessError> {
+        Ok(self.read().await?.1.is_some())
+    }
+
     /// Returns the records of all tokens, the oldest first.
     pub async fn list(&self) -> Result<Vec<Record>, AccessError> {
         Ok(self.read().await?.0)
@@ -67,14 +72,16 @@ impl TokenStore {
         Ok(token)
     }
 
-    /// Revokes a token. Returns `false` if there is none with this id.
-    pub async fn revoke(&self, id: &TokenId) -> Result<bool, AccessError> {
+    /// Revokes tokens, all at once, and returns the ids of which there is none.
+    pub async fn revoke(&self, ids: &[TokenId]) -> Result<Vec<TokenId>, AccessError> {
+        let known = self.list().await?;
         self.update(|records| {
             let before = records.len();
-            records.retain(|record| record.id != *id);
+            records.retain(|record| !ids.contains(&record.id));
             Ok(records.len() < before)
         })
-        .await
+        .await?;
+        Ok(ids.iter().filter(|id| known.iter().all(|record| record.id != **id)).cloned().collect())
     }
 
     /// Applies a change to the newest records, and returns what it returns: whether anything has changed.

@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn a_token_is_recognised_by_its_record_and_only_by_it() {
         let (token, other) = (Token::new(), Token::new());
-        let record = token.record(Role::Read, "door".into(), 1);
+        let record = token.record(Role::Read, "entrance".into(), 1);
         let parsed: Token = token.reveal().parse().expect("a token");
         assert!(record.is_of(&token) && record.is_of(&parsed) && !record.is_of(&other));
         let forged = Token { id: token.id().clone(), secret: [0; SECRET] };

@@ -44,7 +44,9 @@ pub(super) async fn serve(
 ) -> anyhow::Result<RunningServer> {
     let metrics = http::metrics::install().context("metrics")?;
     let tokens = Tokens::open(TokenStore::new(objects.clone(), settings.store.state.clone()));
-    let access = AccessControl::new(tokens.await.context("the tokens cannot be read")?, &settings.http);
+    let tokens = tokens.await.context("the tokens cannot be read")?;
+    let open = settings.http.is_local() && !tokens.any().await;
+    let access = AccessControl::new(tokens, &settings.http);
     let galleries = GalleryStores::new(objects, settings);
     actix::spawn(delete_orphans(galleries.clone()));
     let web = WebTier::new(settings.clone(), client, galleries, fleet);
@@ -52,6 +54,9 @@ pub(super) async fn serve(
     let handle = server.handle();
     actix::spawn(server);
     println!("rollcall is serving on http://{}/ (press Ctrl-C to stop)", settings.http.listen);
+    if open {
+        println!("everyone on this machine may use it until a token is created (rollcall token create)");
+    }
     Ok(RunningServer { handle, end_streams })
 }
 

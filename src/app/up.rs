@@ -39,7 +39,7 @@ pub(crate) async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::R
 /// uploads without one.
 async fn check_access(settings: &Settings) -> anyhow::Result<()> {
     let address = settings.http.listen;
-    if address.ip().is_loopback() {
+    if settings.http.is_local() {
         return Ok(());
     }
     if settings.http.anonymous == Anonymous::Upload {
@@ -47,9 +47,9 @@ async fn check_access(settings: &Settings) -> anyhow::Result<()> {
         return Ok(());
     }
     let store = TokenStore::new(Arc::new(LocalObjects::open(&settings.local.data_dir)?), settings.store.state.clone());
-    if store.list().await?.is_empty() {
+    if !store.any().await? {
         anyhow::bail!(
-            "others can reach {address} (http.listen), and there is no token yet: create one with `rollcall token create \
+            "others can reach {address} (http.listen, http.hosts), and there is no token yet: create one with `rollcall token create \
              --role admin`, or let everyone upload with http.anonymous = \"upload\", or listen on 127.0.0.1"
         );
     }

@@ -3,7 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{
+    Client, ClientBuilder, Method, Response,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -28,7 +31,7 @@ impl Server {
     pub(super) async fn send(&self, method: Method, path: &str, settings: &Settings) -> anyhow::Result<Response> {
         let base = self.url.clone().unwrap_or_else(|| format!("http://{}", settings.http.listen));
         let url = format!("{}{path}", base.trim_end_matches('/'));
-        let response = with_token(reqwest::Client::new().request(method, &url)).send().await;
+        let response = client()?.build()?.request(method, &url).send().await;
         let response = response.with_context(|| format!("no response from {url}: is `rollcall up` running?"))?;
         if response.status().is_success() {
             return Ok(response);
@@ -59,12 +62,19 @@ impl Server {
 /// Environment variable of the token for a server. There is no argument for it, because others can see arguments.
 const TOKEN: &str = "ROLLCALL_TOKEN";
 
-/// Adds the token in `ROLLCALL_TOKEN`, if there is one, to a request.
-pub(super) fn with_token(request: RequestBuilder) -> RequestBuilder {
-    match std::env::var(TOKEN) {
-        Ok(token) if !token.is_empty() => request.bearer_auth(token.trim()),
-        _ => request,
+/// Returns a builder of clients that send the token in `ROLLCALL_TOKEN`, if there is one, with each request.
+///
+/// # Errors
+/// The token contains characters that cannot be sent.
+pub(super) fn client() -> anyhow::Result<ClientBuilder> {
+    let mut headers = HeaderMap::new();
+    if let Some(token) = std::env::var(TOKEN).ok().filter(|token| !token.is_empty()) {
+        let value = HeaderValue::try_from(format!("Bearer {}", token.trim()));
+        let mut value = value.with_context(|| format!("{TOKEN} is not a token"))?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
     }
+    Ok(Client::builder().default_headers(headers))
 }
 
 /// Formats milliseconds since the Unix epoch. A time after the year 9999 is formatted as the end of that year.

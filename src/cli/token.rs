@@ -8,7 +8,7 @@ use super::server::time;
 use crate::{
     access::{Role, TokenId, TokenStore},
     cloud::ObjectStore,
-    settings::Settings,
+    settings::{CloudKind, Settings},
 };
 
 /// Arguments of `rollcall token`.
@@ -31,7 +31,7 @@ enum Action {
     },
     /// List the tokens by their ids, without their secrets
     List,
-    /// Revoke tokens; servers refuse them within five seconds
+    /// Revoke tokens; servers refuse them after five seconds, as long as they can read the store
     Revoke {
         /// Ids of the tokens
         #[arg(required = true, allow_hyphen_values = true)]
@@ -48,7 +48,8 @@ pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectSt
     match args.action {
         Action::Create { role, label } => {
             let token = tokens.create(role, &label).await?;
-            eprintln!("token {} with the role {role}; it is shown only now:", token.id());
+            let place = place(settings);
+            eprintln!("token {} with the role {role}, in {place}; it is shown only now:", token.id());
             println!("{}", token.reveal());
         }
         Action::List => {
@@ -57,13 +58,22 @@ pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectSt
             }
         }
         Action::Revoke { ids } => {
-            for id in ids {
-                if !tokens.revoke(&TokenId(id.clone())).await? {
-                    bail!("there is no token {id}; see `rollcall token list`");
-                }
-                println!("{id} revoked");
+            let ids: Vec<TokenId> = ids.into_iter().map(TokenId).collect();
+            let unknown = tokens.revoke(&ids).await?;
+            ids.iter().filter(|id| !unknown.contains(id)).for_each(|id| println!("{id} revoked"));
+            if !unknown.is_empty() {
+                let unknown: Vec<String> = unknown.iter().map(TokenId::to_string).collect();
+                bail!("there is no token {}; see `rollcall token list`", unknown.join(", "));
             }
         }
     }
     Ok(())
+}
+
+/// Describes the store that was changed, because a server with another one does not know the token.
+fn place(settings: &Settings) -> String {
+    match settings.cloud.kind {
+        CloudKind::Local => format!("the data folder {}", settings.local.data_dir.display()),
+        CloudKind::Aws => format!("the bucket {}", settings.store.state),
+    }
 }

@@ -2,6 +2,7 @@
 //! through [`WebTier`]. The reference is `docs/api.md`.
 
 mod access;
+mod access_guard;
 mod body;
 mod dead_letters;
 mod error;
@@ -15,6 +16,7 @@ mod pages;
 mod people;
 mod recognition_body;
 mod recognitions;
+mod session;
 mod state;
 mod upload;
 mod web_tier;
@@ -74,7 +76,7 @@ pub fn serve(
     let server = HttpServer::new(move || {
         App::new()
             .app_data(state.clone())
-            .wrap(middleware::from_fn(access::check))
+            .wrap(middleware::from_fn(access_guard::check))
             .wrap(middleware::from_fn(origin_guard::check))
             .wrap(security_headers())
             .wrap(middleware::from_fn(metrics::observe))
@@ -129,9 +131,9 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
     )
     .service(
         resource("/v1/session", "GET, POST, DELETE")
-            .route(web::get().to(access::session))
-            .route(web::post().to(access::sign_in))
-            .route(web::delete().to(access::sign_out)),
+            .route(web::get().to(session::show))
+            .route(web::post().to(session::sign_in))
+            .route(web::delete().to(session::sign_out)),
     )
     .service(resource("/v1/fleet", "GET").route(web::get().to(fleet::show)))
     .service(resource("/v1/fleet/decisions", "GET").route(web::get().to(fleet::decisions)))

@@ -36,7 +36,7 @@ fn refusal(req: &ServiceRequest) -> Option<HttpResponse> {
     let host = text(header::HOST);
     let problem = if !loopback && !is_allowed(host, hosts) && !["/healthz", "/readyz"].contains(&req.path()) {
         Problem::new(StatusCode::MISDIRECTED_REQUEST, "this server is not known by this host name (http.hosts)")
-    } else if loopback && host.is_some_and(|host| !names_this_machine(host)) {
+    } else if loopback && host.is_some_and(|host| !names_this_machine(host) && !is_listed(host, hosts)) {
         // DNS rebinding: an attacker's host name that resolves to 127.0.0.1.
         Problem::new(StatusCode::MISDIRECTED_REQUEST, "this server listens on loopback only; use http://localhost")
     } else if changes_state(req.method()) && text(header::ORIGIN).is_some_and(|origin| !same_host(origin, host)) {
@@ -54,7 +54,11 @@ fn changes_state(method: &Method) -> bool {
 
 /// Returns whether a Host header is one of `hosts`, of which an empty list allows any.
 fn is_allowed(host: Option<&str>, hosts: &[String]) -> bool {
-    hosts.is_empty() || host.is_some_and(|host| hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)))
+    hosts.is_empty() || host.is_some_and(|host| is_listed(host, hosts))
+}
+
+fn is_listed(host: &str, hosts: &[String]) -> bool {
+    hosts.iter().any(|listed| listed.eq_ignore_ascii_case(host))
 }
 
 /// Returns whether a Host header names the loopback interface, with any port.

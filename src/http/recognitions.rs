@@ -202,7 +202,7 @@ fn job_id_of_key(key: &[u8], image: &[u8], gallery: &GalleryName, token: Option<
         )));
     }
     let gallery = if gallery.is_default() { String::new() } else { format!("{gallery}\0") };
-    let token = token.map_or_else(String::new, |id| format!("{id}\0"));
+    let token = token.map_or_else(String::new, |id| format!("token:{id}\0"));
     let digest = Sha256::new()
         .chain_update(token)
         .chain_update(gallery)

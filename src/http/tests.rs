@@ -79,6 +79,7 @@ macro_rules! server {
         init_service(
             App::new()
                 .app_data($state)
+                .wrap(middleware::from_fn(access_guard::check))
                 .wrap(middleware::from_fn(origin_guard::check))
                 .wrap(middleware::from_fn(metrics::observe))
                 .configure(configure),
@@ -158,6 +159,39 @@ async fn other_host_names_are_refused_on_loopback_only() {
         let server = server!(state(&world, settings, world.requests.clone(), world.results.clone()));
         let request = TestRequest::get().uri("/healthz").insert_header(("Host", "evil.example"));
         assert_eq!(call_service(&server, request.to_request()).await.status(), status, "{listen}");
+    }
+}
+
+#[actix::test]
+async fn without_tokens_a_server_that_others_can_reach_is_closed() {
+    let world = World::new().await;
+    for (listen, hosts) in [("0.0.0.0:8080", vec![]), ("127.0.0.1:8080", vec!["faces.example".to_owned()])] {
+        let mut settings = world.settings.clone();
+        (settings.http.listen, settings.http.hosts) = (listen.parse().expect("an address"), hosts);
+        let server = server!(state(&world, settings, world.requests.clone(), world.results.clone()));
+        let send = async |request: TestRequest| {
+            let request = request.insert_header(("Host", "faces.example")).to_request();
+            call_service(&server, request).await.status().as_u16()
+        };
+        for path in ["/v1/people", "/v1/fleet", "/metrics", "/v1/recognitions/x", "/v1/nothing"] {
+            assert_eq!(send(TestRequest::get().uri(path)).await, 401, "{listen} {path}");
+        }
+        assert_eq!(send(upload("/v1/recognitions", &[(A, &image())])).await, 401, "{listen}");
+        assert_eq!(send(TestRequest::get().uri("/healthz")).await, 200, "{listen}");
+    }
+}
+
+#[actix::test]
+async fn other_hosts_than_those_in_the_list_are_refused() {
+    let world = World::new().await;
+    let mut settings = world.settings.clone();
+    settings.http.listen = "0.0.0.0:8080".parse().expect("an address");
+    settings.http.hosts = vec!["faces.example".into()];
+    let server = server!(state(&world, settings, world.requests.clone(), world.results.clone()));
+    for (path, host, status) in [("/", "faces.example", 200), ("/", "evil.example", 421), ("/healthz", "10.0.0.7", 200)]
+    {
+        let request = TestRequest::get().uri(path).insert_header(("Host", host)).to_request();
+        assert_eq!(call_service(&server, request).await.status(), status, "{path} {host}");
     }
 }
 

@@ -54,6 +54,12 @@ pub struct Http {
 }
 
 impl Http {
+    /// Returns whether only this machine can reach the server, as far as the settings tell: it listens on loopback, and
+    /// is known by no other host name.
+    pub fn is_local(&self) -> bool {
+        self.listen.ip().is_loopback() && self.hosts.is_empty()
+    }
+
     pub(super) fn read(r: &Reader<'_>, place: Place) -> Result<Self, SettingsError> {
         let styles = [("label", ReplyStyle::Label), ("stem-label", ReplyStyle::StemLabel)];
         let threads = Auto::new(place.machine.cores.min(4), "one per core, at most 4");

@@ -20,8 +20,14 @@ fn granted_permissions(from: &str, to: &str) -> BTreeSet<String> {
     let policies = role.split_once("Policies:").expect("policies").1;
     let statements = policies.split("- Sid:").skip(1);
     assert_eq!(statements.clone().count(), policies.matches("Effect:").count(), "{from}: a statement without a name");
+    let (denying, granting): (Vec<&str>, Vec<&str>) = statements.partition(|s| s.contains("Effect: Deny"));
+    // Whoever takes over a machine must not make tokens.
+    for action in ["s3:PutObject", "s3:DeleteObject"] {
+        let denied = |statement: &&str| statement.contains(action) && statement.contains("/access/*");
+        assert!(denying.iter().any(denied), "{from}: {action} of tokens is not denied");
+    }
     let mut granted = BTreeSet::new();
-    for statement in statements {
+    for statement in granting {
         let (actions, resource) = statement.split_once("Resource:").expect("what it is granted on");
         let actions = actions.split_once("Action:").expect("what is granted").1;
         let words = actions.split(|c: char| !c.is_ascii_alphanumeric() && c != ':' && c != '*');

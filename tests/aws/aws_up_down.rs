@@ -85,7 +85,7 @@ async fn missing_requirements_are_reported_before_anything_is_created() {
     let why = account.run(&UP).failed();
     assert!(why.contains("rollcall aws bake"), "{why}");
     let why = account.run(&["aws", "up", "--image", "ami-12345678"]).failed();
-    assert!(why.contains("--allow-from") && why.contains("no login"), "{why}");
+    assert!(why.contains("--allow-from") && why.contains("unencrypted"), "{why}");
     assert_eq!(account.changes(&before).await, Changes::default());
 
     let mut nobody = account.command(&UP);

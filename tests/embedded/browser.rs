@@ -159,6 +159,44 @@ async fn the_page_shows_names_boxes_and_the_fleet() {
 }
 
 #[tokio::test]
+async fn the_page_signs_in_with_a_token_and_out_again() {
+    let server = Rollcall::start(RollcallOptions::default().enroll(KNOWN)).await;
+    let mut create = Command::new(rollcall_testing::program());
+    create.args(["token", "create", "--role", "admin"]).env("ROLLCALL__LOCAL__DATA_DIR", server.data_dir());
+    let token = String::from_utf8(create.output().expect("the program starts").stdout).expect("text");
+    let browser = Browser::start(1280, 1000).await;
+    wait_until("the server needs a token", TIMEOUT, async || {
+        let people = reqwest::get(server.url("/v1/people")).await.expect("a response");
+        people.status() == 401
+    })
+    .await;
+    browser.client.goto(&server.url("/")).await.expect("the page opens");
+    let shown = async |id: &str| browser.js(&format!("return !document.getElementById('{id}').hidden")).await == true;
+    wait_until("the page asks for a token", TIMEOUT, async || shown("sign-in").await).await;
+    assert!(browser.texts("#people-list .name").await.is_empty());
+    let input = browser.client.find(Locator::Css("#token")).await.expect("an input");
+    input.send_keys("nonsense").await.expect("typed");
+    browser.click("#sign-in button").await;
+    wait_until("it is refused", TIMEOUT, async || browser.texts("#sign-in-status").await[0].contains("not valid"))
+        .await;
+    browser.picture("sign-in").await;
+
+    input.clear().await.expect("cleared");
+    input.send_keys(token.trim()).await.expect("typed");
+    browser.click("#sign-in button").await;
+    let names = async || browser.texts("#people-list .name").await.len() == 2;
+    wait_until("people are listed", TIMEOUT, names).await;
+    assert_eq!(browser.texts("#role").await, ["admin"]);
+    browser.choose("#file", &[MACRON]).await;
+    browser.wait_for_labels(vec!["Emmanuel_Macron"]).await;
+    assert!(!browser.js("return document.cookie").await.to_string().contains("rollcall"), "scripts cannot read it");
+    browser.picture("signed-in").await;
+    browser.click("#sign-out").await;
+    wait_until("the page asks for a token again", TIMEOUT, async || shown("sign-in").await).await;
+    browser.end().await;
+}
+
+#[tokio::test]
 async fn the_page_explains_an_empty_gallery_and_adds_and_removes_people() {
     let server = Rollcall::start(RollcallOptions::default()).await;
     let browser = Browser::start(1280, 1000).await;

@@ -63,7 +63,7 @@ struct Up {
     /// Image of the machines [default: the newest that `bake` has created]
     #[arg(long)]
     image: Option<String>,
-    /// Address range from which uploads are allowed, such as 203.0.113.0/24; there is no login
+    /// Address range that can reach the web node, such as 203.0.113.0/24
     #[arg(long)]
     allow_from: Option<String>,
     /// Network [default: the region's default VPC]

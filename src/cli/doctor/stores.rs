@@ -6,10 +6,11 @@ use bytes::Bytes;
 
 use super::finding::{Finding, remedy};
 use crate::{
+    access::TokenStore,
     cloud::{CloudError, ObjectStore, Precondition},
     inference::gallery::{GalleryStores, Manifest},
     recognition::{GalleryName, ModelId},
-    settings::Settings,
+    settings::{Anonymous, Http, Settings},
 };
 
 /// Writes, reads and lists each bucket, reads the gallery, and checks that the embedder's `model` fits it.
@@ -26,11 +27,30 @@ pub(super) async fn stores(settings: &Settings, store: Arc<dyn ObjectStore>, mod
             result.map_err(|e| remedy(e, &format!("create the bucket, or set {key}"))),
         ));
     }
+    let tokens = TokenStore::new(store.clone(), settings.store.state.clone()).list().await;
+    let access = tokens.map_err(|error| (error.to_string(), "see the finding on its bucket".to_owned()));
+    findings.push(Finding::new("access", access.and_then(|tokens| access_to(&settings.http, tokens.len()))));
     let gallery = GalleryStores::new(store, settings).gallery(&GalleryName::default()).check().await;
     let remedy = "see the finding on its bucket; `rollcall gallery import --replace` replaces a damaged gallery";
     let gallery = gallery.map_err(|e| (e.to_string(), remedy.to_owned())).and_then(|gallery| fit(&gallery, model));
     findings.push(Finding::new("gallery", gallery));
     findings
+}
+
+/// Returns who may use the server, or why nobody can, and the remedy.
+fn access_to(http: &Http, tokens: usize) -> Result<String, (String, String)> {
+    let anonymous = match http.anonymous {
+        Anonymous::Upload => "; everyone who can reach the server may upload (http.anonymous)",
+        Anonymous::None => "",
+    };
+    match (http.is_local(), tokens) {
+        (true, 0) => Ok(format!("{} is open to everyone on this machine until a token is created", http.listen)),
+        (false, 0) if http.anonymous == Anonymous::None => Err((
+            format!("others can reach {} (http.listen), but there is no token", http.listen),
+            "create one with `rollcall token create --role admin`".to_owned(),
+        )),
+        _ => Ok(format!("{tokens} tokens{anonymous}")),
+    }
 }
 
 /// Returns what the gallery contains, or why the embedder does not fit it, and the remedy.
@@ -65,6 +85,17 @@ async fn try_bucket(store: &dyn ObjectStore, bucket: &str) -> Result<(), CloudEr
 mod tests {
     use super::*;
     use crate::inference::gallery::Person;
+
+    #[test]
+    fn an_address_that_others_can_reach_needs_a_token() {
+        let mut http = crate::testing::settings().http;
+        assert!(access_to(&http, 0).expect("no fault").contains("until a token is created"));
+        http.listen = ([0, 0, 0, 0], 5000).into();
+        assert!(access_to(&http, 0).expect_err("a fault").1.contains("rollcall token create"));
+        assert_eq!(access_to(&http, 2), Ok("2 tokens".to_owned()));
+        http.anonymous = Anonymous::Upload;
+        assert!(access_to(&http, 0).expect("no fault").contains("everyone who can reach the server may upload"));
+    }
 
     #[test]
     fn a_gallery_of_another_model_is_a_fault() {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use reqwest::{StatusCode, Url, header, multipart};
 use serde::Serialize;
 
-use super::photos::label_of;
+use super::{super::server::client, photos::label_of};
 use crate::job::JobId;
 
 /// Header with the ids of a response's jobs, separated by commas.
@@ -73,7 +73,7 @@ impl Client {
         let url = Url::parse(url)
             .with_context(|| format!("--url {url}: it must be an address such as http://127.0.0.1:8080/"))?;
         anyhow::ensure!(url.scheme() == "http", "--url {url}: it must begin with http://");
-        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).no_proxy().build()?;
+        let http = client()?.connect_timeout(Duration::from_secs(10)).no_proxy().build()?;
         Ok(Self { http, url, field: field.to_owned(), timeout, retry })
     }
 

@@ -143,7 +143,7 @@ async fn parameters(
         image = Some(image.with_context(|| format!("the cluster {} has no image: {advice}", account.cluster))?);
         anyhow::ensure!(
             options.allow_from.is_some(),
-            "--allow-from is missing: there is no login, so specify the address range from which uploads are allowed, \
+            "--allow-from is missing: tokens travel unencrypted, so specify the address range that can reach the web node, \
              for example 203.0.113.0/24"
         );
         if vpc.is_none() {

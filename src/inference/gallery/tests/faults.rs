@@ -145,7 +145,8 @@ async fn an_index_is_not_completed_if_a_part_cannot_be_read() {
     let people = world.fill(50).await;
     let faulty = Faulty::new(&world);
     let cache = GalleryCache::with_rules(faulty.store(&world), RULES);
-    faulty.next("gallery/parts/", Fault::Fails);
+    let last = world.objects.list(BUCKET, "gallery/parts/").await.unwrap().pop().unwrap();
+    faulty.next(last.key.leak(), Fault::Fails);
     assert!(matches!(cache.refresh().await, Err(GalleryError::Store(CloudError::Unavailable(_)))));
     assert_eq!(world.index_files(), 0);
     check(&cache.refresh().await.unwrap(), &people, &mut world);
@@ -241,4 +242,5 @@ async fn an_index_of_embeddings_of_another_length_is_not_used() {
     world.store().replace(people, ModelId::known("other")).await.unwrap();
     let gallery = cache.refresh().await.unwrap();
     assert_eq!(named(&gallery, &longer(7)), "new 07");
+    assert_eq!(world.index_files(), 1, "there is a new one");
 }

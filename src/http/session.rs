@@ -1,0 +1,52 @@
+//! `/v1/session`: the page signs in with a token, and out again.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    cookie::{Cookie, SameSite},
+    http::header,
+    web,
+};
+use serde_json::json;
+
+use super::{
+    access::{COOKIE, NOT_VALID, Sent, sent, unauthorized},
+    error::Problem,
+    state::State,
+};
+
+/// `GET /v1/session`: returns whether this server has access control, the role of the request's token, and that of
+/// requests without one.
+pub(super) async fn show(req: HttpRequest, state: web::Data<State>) -> HttpResponse {
+    let access = &state.access;
+    let role = match sent(&req) {
+        Sent::Token(token) => access.find(&token).await.map(|record| record.role),
+        Sent::Nothing | Sent::Other => None,
+    };
+    let on = access.is_on(&req).await;
+    HttpResponse::Ok().json(json!({ "access_control": on, "role": role, "anonymous": access.anonymous() }))
+}
+
+/// `POST /v1/session`: sets a cookie with the request's token, which the page signs in with.
+pub(super) async fn sign_in(req: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let token = match sent(&req) {
+        Sent::Token(token) => token,
+        Sent::Other => return Err(unauthorized(NOT_VALID)),
+        Sent::Nothing => return Err(unauthorized("send the token as Authorization: Bearer TOKEN")),
+    };
+    let record = state.access.find(&token).await.ok_or_else(|| unauthorized(NOT_VALID))?;
+    // A proxy that terminates TLS may not say so, but the page knows its own origin.
+    let origin = req.headers().get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    let secure = req.connection_info().scheme() == "https" || origin.is_some_and(|o| o.starts_with("https://"));
+    Ok(HttpResponse::Ok().cookie(cookie(token.reveal(), secure)).json(json!({ "role": record.role })))
+}
+
+/// `DELETE /v1/session`: removes the cookie.
+pub(super) async fn sign_out() -> HttpResponse {
+    let mut removal = cookie(String::new(), false);
+    removal.make_removal();
+    HttpResponse::NoContent().cookie(removal).finish()
+}
+
+fn cookie(value: String, secure: bool) -> Cookie<'static> {
+    Cookie::build(COOKIE, value).path("/").http_only(true).same_site(SameSite::Strict).secure(secure).finish()
+}
