@@ -1,6 +1,6 @@
 //! The runtime without HTTP: queues, the fleet and its workers, for jobs of any kind.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use actix::Addr;
 use tokio::sync::watch;
@@ -108,6 +108,7 @@ impl LocalCluster {
         let cloud = LocalCloud::open(settings, config).await?;
         let queues = queues::create(settings, &*cloud.queues).await?;
         sweep_orphans(settings, &cloud).await;
+        expire_results(settings, &cloud);
         let (view, fleet) = watch::channel(Arc::new(FleetView::default()));
 
         let mut guardian = Guardian::builder();
@@ -158,6 +159,26 @@ async fn sweep_orphans(settings: &Settings, cloud: &LocalCloud) {
         }
         Err(error) => tracing::warn!(%error, "failed to look for objects of jobs that were lost in a crash"),
     }
+}
+
+/// How often results are looked for that have expired.
+const EXPIRY_EVERY: Duration = Duration::from_secs(3600);
+
+/// Deletes results once they are older than `store.retention_days`, from now on until the process ends.
+fn expire_results(settings: &Settings, cloud: &LocalCloud) {
+    let Some(retention) = settings.store.retention else { return };
+    let results = ResultStore::new(cloud.objects.clone(), settings.store.clone());
+    actix::spawn(async move {
+        loop {
+            let now = now_ms();
+            match results.expire(now.saturating_sub(retention.as_millis() as u64), now).await {
+                Ok(0) => {}
+                Ok(expired) => tracing::info!(expired, "deleted results older than store.retention_days"),
+                Err(error) => tracing::warn!(%error, "failed to delete expired results; trying again in an hour"),
+            }
+            tokio::time::sleep(EXPIRY_EVERY).await;
+        }
+    });
 }
 
 #[cfg(test)]

@@ -235,6 +235,8 @@ pub struct ObjectInfo {
     pub key: String,
     /// Its size in bytes.
     pub size: u64,
+    /// When it was last put, in milliseconds since the Unix epoch, by the clock of the store.
+    pub modified_ms: u64,
 }
 
 /// Buckets of objects, consistent: a read sees every write that has returned.

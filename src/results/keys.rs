@@ -101,6 +101,7 @@ mod tests {
             output: "out".into(),
             output_key: output_key.into(),
             state: "state".into(),
+            retention: None,
         }
     }
 

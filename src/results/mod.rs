@@ -2,6 +2,7 @@
 //! under the job's id in the state bucket, where every node finds it, even after a restart.
 
 mod dead_letters;
+mod expiry;
 mod job_result;
 pub mod keys;
 pub mod promises;
@@ -228,7 +229,8 @@ impl ResultStore {
             if !condition(stored.status()) {
                 return Ok(false);
             }
-            if change(stored.status(), Step::Delete) == Change::Refuse && !is_expired(&stored, now_ms()) {
+            let expired = matches!(&stored, Stored::Result(result) if is_expired(result, now_ms()));
+            if change(stored.status(), Step::Delete) == Change::Refuse && !expired {
                 return Err(CloudError::Conflict(format!("job {id} is pending; delete it when it is done")));
             }
             let file = match stored {
@@ -281,8 +283,8 @@ impl ResultStore {
 }
 
 /// Returns whether a result has been pending for so long that no queue holds its job any more.
-fn is_expired(stored: &Stored, now_ms: u64) -> bool {
-    matches!(stored, Stored::Result(result) if now_ms.saturating_sub(result.submitted_ms) > LONGEST_RETENTION_MS)
+fn is_expired(result: &JobResult, now_ms: u64) -> bool {
+    now_ms.saturating_sub(result.submitted_ms) > LONGEST_RETENTION_MS
 }
 
 fn contended(id: JobId) -> CloudError {

@@ -1,9 +1,14 @@
 //! `[store]`: buckets and object keys.
 
+use std::time::Duration;
+
 use super::{layers::SettingsError, reader::Reader};
 
 /// Longest name of a bucket in S3.
 const MAX_BUCKET: usize = 63;
+/// Longest retention in days: a hundred years.
+const MAX_DAYS: usize = 36_500;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Settings of the object store.
 #[derive(Clone, Debug)]
@@ -16,8 +21,10 @@ pub struct Store {
     pub output: String,
     /// Template of a label's key.
     pub output_key: String,
-    /// Bucket of the gallery, the full results and the state of the cluster.
+    /// Bucket of the galleries, the full results and the state of the cluster.
     pub state: String,
+    /// How long results are kept, with their images and labels; `None` for ever.
+    pub retention: Option<Duration>,
 }
 
 impl Store {
@@ -28,6 +35,10 @@ impl Store {
             output: r.name("store.output", MAX_BUCKET)?,
             output_key: key_template(r, "store.output_key")?,
             state: r.name("store.state", MAX_BUCKET)?,
+            retention: match r.count("store.retention_days", 0..=MAX_DAYS)? {
+                0 => None,
+                days => Some(DAY * days as u32),
+            },
         })
     }
 }

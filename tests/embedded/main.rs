@@ -13,4 +13,5 @@ mod http_api;
 mod http_limits;
 mod http_refusals;
 mod poison_jobs;
+mod retention;
 mod setup;

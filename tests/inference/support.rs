@@ -173,7 +173,9 @@ impl ObjectStore for MemoryStore {
     async fn list(&self, bucket: &str, prefix: &str) -> CloudResult<Vec<ObjectInfo>> {
         let objects = self.objects.lock().unwrap();
         let matching = objects.iter().filter(|((b, k), _)| b == bucket && k.starts_with(prefix));
-        Ok(matching.map(|((_, k), (bytes, _))| ObjectInfo { key: k.clone(), size: bytes.len() as u64 }).collect())
+        Ok(matching
+            .map(|((_, k), (bytes, _))| ObjectInfo { key: k.clone(), size: bytes.len() as u64, modified_ms: 0 })
+            .collect())
     }
 
     async fn delete(&self, bucket: &str, k: &str) -> CloudResult<()> {

@@ -81,7 +81,7 @@ struct Up {
     /// Instance types of the workers in order of preference, such as c7i.large,c6i.large
     #[arg(long)]
     worker_type: Option<String>,
-    /// Days that uploaded images are kept
+    /// Days that uploaded images and their results are kept, at least 15
     #[arg(long)]
     retention_days: Option<u16>,
     /// Maximum time to wait for each change of the stack

@@ -117,7 +117,9 @@ impl ObjectStore for S3Objects {
         while let Some(page) = pages.next().await {
             for object in page.map_err(|e| classify(bucket, e))?.contents.unwrap_or_default() {
                 if let Some(key) = object.key {
-                    out.push(ObjectInfo { key, size: object.size.unwrap_or(0).max(0) as u64 });
+                    let modified = object.last_modified.and_then(|at| at.to_millis().ok());
+                    let modified_ms = modified.unwrap_or(0).max(0) as u64;
+                    out.push(ObjectInfo { key, size: object.size.unwrap_or(0).max(0) as u64, modified_ms });
                 }
             }
         }

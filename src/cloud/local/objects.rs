@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::UNIX_EPOCH,
 };
 
 use async_trait::async_trait;
@@ -192,7 +193,7 @@ impl LocalObjects {
                     Ok(meta) => {
                         let key = path.strip_prefix(bucket).ok().and_then(Path::to_str).map(str::to_owned);
                         if let Some(key) = key.filter(|key| key.starts_with(prefix)) {
-                            out.push(ObjectInfo { key, size: meta.len() });
+                            out.push(ObjectInfo { key, size: meta.len(), modified_ms: modified_ms(&meta) });
                         }
                     }
                     Err(e) if e.kind() == ErrorKind::NotFound => {} // deleted since
@@ -273,6 +274,12 @@ impl ObjectStore for LocalObjects {
         let (path, bucket) = (self.path(bucket, key)?, self.bucket(bucket)?);
         self.blocking(move |this| this.delete_now(&bucket, &path)).await
     }
+}
+
+/// Returns when a file was last written, in milliseconds since the Unix epoch.
+fn modified_ms(meta: &fs::Metadata) -> u64 {
+    let since = meta.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn etag(bytes: &[u8]) -> ETag {

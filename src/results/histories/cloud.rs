@@ -281,7 +281,9 @@ impl ObjectStore for FakeStore {
         turn().await;
         let state = self.state();
         let here = state.objects.iter().filter(|((b, key), _)| b == bucket && key.starts_with(prefix));
-        Ok(here.map(|((_, key), (bytes, _))| ObjectInfo { key: key.clone(), size: bytes.len() as u64 }).collect())
+        Ok(here
+            .map(|((_, key), (bytes, _))| ObjectInfo { key: key.clone(), size: bytes.len() as u64, modified_ms: 0 })
+            .collect())
     }
 
     async fn delete(&self, bucket: &str, key: &str) -> CloudResult<()> {

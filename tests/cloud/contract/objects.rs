@@ -172,6 +172,8 @@ pub async fn a_listing_has_every_key_with_the_prefix_in_order(world: &World) {
     let list = async |prefix: &str| -> Vec<String> {
         let listed = world.store().list(&world.bucket, prefix).await.expect("a listing");
         assert!(listed.iter().all(|o: &ObjectInfo| o.size == o.key.len() as u64), "{listed:?}");
+        let ages = listed.iter().map(|o| o.modified_ms.abs_diff(rollcall::clock::now_ms()));
+        assert!(ages.max().is_none_or(|age| age < 600_000), "{listed:?}");
         listed.into_iter().map(|o| o.key).collect()
     };
     assert_eq!(list("").await, keys);
