@@ -44,14 +44,15 @@ impl Index {
             .map(|(_, slot)| slots[slot as usize])
             .filter(|row| *row != NO_ROW)
             .map(|row| (dot(self.row(row), query), owners[row as usize]))
-            .filter(|(_, owner)| !hidden(*owner) && !self.is_erased(*owner))
+            .filter(|(_, owner)| !hidden(*owner))
             .collect();
         if rows.len() > EXPANDED {
             rows.select_nth_unstable_by(EXPANDED - 1, |a, b| b.0.total_cmp(&a.0));
             rows.truncate(EXPANDED);
         }
         let owners: BTreeSet<u32> = rows.into_iter().map(|(_, owner)| owner).collect();
-        let matches = owners.into_iter().filter_map(|owner| {
+        // Rows that are being erased are not promising for long, so few labels need to be read.
+        let matches = owners.into_iter().filter(|owner| !self.is_erased(*owner)).filter_map(|owner| {
             let (_, similarity) = nearest(self.embeddings(owner), query)?;
             Some(Match { owner, similarity })
         });
