@@ -33,6 +33,7 @@ fn instances(n: usize, tick: usize) -> Vec<Instance> {
         token: format!("18c2d-{:x}", i / 10),
         pid: None,
         reason: None,
+        unresponsive: false,
     };
     (0..n).map(instance).collect()
 }

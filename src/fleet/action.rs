@@ -48,6 +48,8 @@ pub enum Cause {
     StopTimeout,
     /// Finished no job for `fleet.silent_timeout` while jobs waited, or has not stopped itself long after it should have.
     Silent,
+    /// Running, but its worker does not respond.
+    Unresponsive,
     /// An earlier termination was not observed in time, or a confirmed launch never appeared in a description.
     #[serde(rename = "again")]
     Unobserved,

@@ -61,4 +61,7 @@ pub struct Instance {
     pub pid: Option<u32>,
     /// Why it is in this state, if the cloud reports a reason.
     pub reason: Option<String>,
+    /// Whether its worker is hung, as far as the cloud can tell.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unresponsive: bool,
 }

@@ -146,7 +146,8 @@ impl Terminations {
             step.actions.extend(self.retry(now, due, instances));
         }
         let requested = instances.of(Role::Terminating).next().map(|(due, _)| due);
-        let due = requested.into_iter().chain(self.orphaned.values().copied()).chain([self.sweep.next()]);
+        let hung = instances.of(Role::Unresponsive).next().map(|_| now); // the call was refused, or it is full
+        let due = requested.into_iter().chain(hung).chain(self.orphaned.values().copied()).chain([self.sweep.next()]);
         for at in due {
             step.wake(now, at.max(self.next_call()));
         }
@@ -178,7 +179,8 @@ impl Terminations {
         let reason = format!("terminate {}: {why}", ids.len());
         let change = Change { kind: Kind::Terminate, instances: ids.clone(), count: ids.len(), reason, token: None };
         log.explain(now, change, inputs.clone());
-        let requested = Termination { due, lost_answers: 0, though_running: cause == Cause::Silent };
+        let requested =
+            Termination { due, lost_answers: 0, though_running: matches!(cause, Cause::Silent | Cause::Unresponsive) };
         for key in keys {
             instances.update_termination(key, |termination| *termination = Some(requested));
         }

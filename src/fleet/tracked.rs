@@ -116,6 +116,8 @@ pub(super) enum Role {
     /// Pending.
     Booting,
     Running,
+    /// Running, but its worker does not respond: it holds capacity and does nothing.
+    Unresponsive,
     /// Stopped, with a start requested.
     Starting,
     /// Stopped.
@@ -131,7 +133,7 @@ pub(super) enum Role {
 
 impl Role {
     /// Number of roles.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 }
 
 /// What the phases learn from an observation.
@@ -185,6 +187,7 @@ impl Tracked {
             _ if self.termination.is_some() => Role::Terminating,
             _ if self.missed.is_some_and(|(n, _)| n >= MISSED) => Role::Missing,
             InstanceState::Pending => Role::Booting,
+            InstanceState::Running if self.instance.unresponsive => Role::Unresponsive,
             InstanceState::Running => Role::Running,
             InstanceState::Stopping => Role::Stopping,
             InstanceState::Stopped if self.startup.start.is_some() => Role::Starting,
@@ -196,7 +199,7 @@ impl Tracked {
     /// termination is requested, when the next call is due.
     pub fn order(&self) -> Timestamp {
         match self.role() {
-            Role::Booting | Role::Running => self.since.max(self.last_served),
+            Role::Booting | Role::Running | Role::Unresponsive => self.since.max(self.last_served),
             Role::Missing => self.missed.map_or(self.since, |(_, at)| at),
             Role::Starting => self.startup.start.map_or(self.since, |start| start.requested),
             Role::Terminating => self.termination.map_or(self.since, |termination| termination.due),
@@ -210,6 +213,7 @@ impl Tracked {
         self.instance.state == instance.state
             && self.instance.reason == instance.reason
             && self.instance.pid == instance.pid
+            && self.instance.unresponsive == instance.unresponsive
             && self.missed.is_none()
             && self.startup.start.is_none()
     }
@@ -288,11 +292,13 @@ mod tests {
             token: "t".into(),
             pid: Some(1),
             reason: None,
+            unresponsive: false,
         };
         let tracked = Tracked::new(Timestamp::START, 1, instance.clone(), None);
         assert!(tracked.is_as(&instance));
         assert!(!tracked.is_as(&Instance { state: InstanceState::Stopped, ..instance.clone() }));
         assert!(!tracked.is_as(&Instance { pid: Some(2), ..instance.clone() }));
+        assert!(!tracked.is_as(&Instance { unresponsive: true, ..instance.clone() }));
         assert!(!tracked.is_as(&Instance { reason: Some("exit code 1".into()), ..instance.clone() }));
         let missed = Tracked { missed: Some((1, Timestamp::START)), ..tracked.clone() };
         assert!(!missed.is_as(&instance), "it is there again");

@@ -1,4 +1,4 @@
-//! Instances that take too long to boot, to stop, or to finish a job.
+//! Instances that take too long to boot, to stop, or to finish a job, and those whose worker does not respond.
 //!
 //! A timeout alone proves nothing, because answers may be missing. An instance is given up only on a description (or a
 //! reading of the queue) that was requested after its timeout, so that nothing is given up while the cloud does not
@@ -31,7 +31,9 @@ pub(super) fn removals(situation: &Situation, demand: &Demand, instances: &Insta
         let keys = instances.of(Role::Running).take_while(dead).map(|(_, key)| key).collect();
         Removal::of(keys, Cause::Silent, || format!("silent for {} s {}", silence.limit.as_secs(), silence.condition))
     });
+    let hung = instances.of(Role::Unresponsive).map(|(_, key)| key).collect();
     [
+        Removal::of(hung, Cause::Unresponsive, || "the worker does not respond".to_owned()),
         overdue(Role::Booting, Cause::BootTimeout, "not ready"),
         overdue(Role::Stopping, Cause::StopTimeout, "not stopped"),
         silent,

@@ -151,7 +151,15 @@ mod tests {
     }
 
     fn instance(id: &InstanceId, state: InstanceState) -> Instance {
-        Instance { id: id.clone(), name: String::new(), state, token: String::new(), pid: None, reason: None }
+        Instance {
+            id: id.clone(),
+            name: String::new(),
+            state,
+            token: String::new(),
+            pid: None,
+            reason: None,
+            unresponsive: false,
+        }
     }
 
     #[test]

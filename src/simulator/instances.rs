@@ -176,6 +176,7 @@ impl Instances {
                 token: instance.token.clone(),
                 pid: None,
                 reason: None,
+                unresponsive: false,
             })
         });
         shown.collect()

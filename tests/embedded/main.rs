@@ -12,6 +12,7 @@ mod galleries;
 mod http_api;
 mod http_limits;
 mod http_refusals;
+mod hung_workers;
 mod poison_jobs;
 mod retention;
 mod setup;

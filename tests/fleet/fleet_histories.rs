@@ -81,6 +81,7 @@ fn generated_histories_often_contain_every_fault() {
         "boot timeout",
         "stop timeout",
         "silent worker",
+        "unresponsive worker",
         "termination again",
         "silent_timeout off",
         "schedule",

@@ -57,6 +57,22 @@ fn while_the_cloud_does_not_answer_nothing_is_given_up() {
 }
 
 #[test]
+fn an_instance_whose_worker_does_not_respond_is_terminated_and_replaced() {
+    let mut script = Script::with(rules(), &[Running]);
+    script.jobs(1);
+    assert!(script.launches().is_empty(), "one worker is enough");
+    script.respond("i-0", false);
+    let terminations = script.terminations();
+    assert_eq!(
+        terminations.iter().map(|(_, cause, ids)| (*cause, ids.clone())).collect::<Vec<_>>(),
+        [(Cause::Unresponsive, vec!["i-0"])]
+    );
+    assert_eq!(script.launches().len(), 1);
+    let explained = script.core.decisions().iter().find(|d| d.kind == Kind::Terminate).expect("it is explained");
+    assert_eq!(explained.reason, "terminate 1: the worker does not respond");
+}
+
+#[test]
 fn a_running_instance_is_left_alone() {
     let mut script = Script::with(FleetRules { keep_stopped: 0, sweep_every: SECOND, ..rules() }, &[Running; 5]);
     script.jobs(1);

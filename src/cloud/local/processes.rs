@@ -15,12 +15,21 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tokio::{process::Command, sync::watch, time::Instant};
+use tokio::{
+    process::Command,
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
 
 use crate::cloud::{CloudError, CloudResult, Compute, Instance, InstanceId, InstanceState};
 
 /// Time between SIGTERM and SIGKILL when a process is terminated.
 const GRACE: Duration = Duration::from_secs(5);
+/// Time between two heartbeats of a worker.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Number of heartbeats in a row that an unresponsive worker has missed. Shorter than `queue.visibility` by default, so
+/// that another worker is there when the jobs of a hung one become visible again.
+const MISSED: u32 = 4;
 /// How long a terminated instance remains listed, and how many at most.
 const REMEMBERED: (Duration, usize) = (Duration::from_secs(600), 100);
 
@@ -42,6 +51,8 @@ struct Entry {
     instance: Instance,
     secret: String,
     changed: Instant,
+    /// Heartbeats that its worker has missed since the last one.
+    missed: u32,
 }
 
 #[derive(Default)]
@@ -69,6 +80,7 @@ impl LocalCompute {
 
     fn set(&self, entry: &mut Entry, state: InstanceState, reason: Option<String>) {
         entry.instance.state = state;
+        entry.instance.unresponsive = false;
         entry.instance.reason = reason;
         entry.changed = Instant::now();
         self.changes.send_modify(|n| *n += 1);
@@ -90,6 +102,7 @@ impl LocalCompute {
             }
         };
         entry.instance.pid = child.id();
+        entry.missed = 0;
         self.set(entry, InstanceState::Pending, None);
         let this = self.clone();
         tokio::spawn(async move {
@@ -120,6 +133,38 @@ impl LocalCompute {
         {
             self.set(entry, InstanceState::Running, None);
         }
+    }
+
+    /// Records that the worker of an instance responds.
+    pub(super) fn heartbeat(&self, id: &InstanceId) {
+        if let Some(entry) = self.fleet().instances.get_mut(id) {
+            entry.missed = 0;
+            if entry.instance.unresponsive {
+                self.set_unresponsive(entry, false);
+            }
+        }
+    }
+
+    /// Counts the heartbeats that workers miss, until it is dropped. Ticks are counted, not time, so that workers have
+    /// missed none while this process itself was stopped.
+    pub(super) async fn watch_heartbeats(&self) {
+        let mut ticks = tokio::time::interval(HEARTBEAT);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            for entry in self.fleet().instances.values_mut().filter(|e| e.instance.state == InstanceState::Running) {
+                entry.missed += 1;
+                if entry.missed == MISSED {
+                    tracing::warn!(instance = %entry.instance.id, "worker does not respond");
+                    self.set_unresponsive(entry, true);
+                }
+            }
+        }
+    }
+
+    fn set_unresponsive(&self, entry: &mut Entry, unresponsive: bool) {
+        entry.instance.unresponsive = unresponsive;
+        self.changes.send_modify(|n| *n += 1);
     }
 
     /// Records that an instance has reported that it is stopping. Its process ends by itself.
@@ -234,10 +279,11 @@ impl Compute for Arc<LocalCompute> {
                 token: token.to_owned(),
                 pid: None,
                 reason: None,
+                unresponsive: false,
             };
             let id = instance.id.clone();
             let secret = format!("{:032x}", rand::random::<u128>());
-            let mut entry = Entry { instance, secret, changed: Instant::now() };
+            let mut entry = Entry { instance, secret, changed: Instant::now(), missed: 0 };
             match self.spawn(&mut entry) {
                 Ok(()) => launched.push(id.clone()),
                 Err(error) => failure = Some(error),

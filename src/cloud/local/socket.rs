@@ -19,12 +19,12 @@ use tarpc::{
     context,
     server::{BaseChannel, Channel as _},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 use tokio_serde::formats::MessagePack;
 
 use super::{
     broker::{Broker, POLLING},
-    processes::LocalCompute,
+    processes::{HEARTBEAT, LocalCompute},
     queue::LocalQueue,
 };
 use crate::cloud::{
@@ -43,6 +43,7 @@ trait Parent {
     /// Identifies the caller. Until then, all other calls are `Denied`.
     async fn hello(instance: InstanceId, secret: String) -> CloudResult<()>;
     async fn ready() -> CloudResult<()>;
+    async fn heartbeat() -> CloudResult<()>;
     async fn stopping() -> CloudResult<()>;
     async fn open(queue: String) -> CloudResult<()>;
     async fn send(queue: String, batch: Vec<Message>) -> CloudResult<Vec<CloudResult<()>>>;
@@ -110,6 +111,11 @@ impl Parent for Connection {
 
     async fn ready(self, _: context::Context) -> CloudResult<()> {
         self.compute.ready(self.instance()?);
+        Ok(())
+    }
+
+    async fn heartbeat(self, _: context::Context) -> CloudResult<()> {
+        self.compute.heartbeat(self.instance()?);
         Ok(())
     }
 
@@ -186,7 +192,8 @@ pub async fn serve(
     let mut incoming = tarpc::serde_transport::unix::listen(path, MessagePack::default).await?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     incoming.config_mut().max_frame_length(MAX_FRAME);
-    Ok(async move {
+    let heartbeats = compute.clone();
+    let accept = async move {
         while let Some(transport) = incoming.next().await {
             let transport = match transport {
                 Ok(transport) => transport,
@@ -206,6 +213,12 @@ pub async fn serve(
                 requests.for_each(|request| async { drop(tokio::spawn(request)) }).await;
                 connection.closed();
             });
+        }
+    };
+    Ok(async move {
+        tokio::select! {
+            () = accept => {}
+            () = heartbeats.watch_heartbeats() => {}
         }
     })
 }
@@ -239,10 +252,29 @@ impl SocketCloud {
             }
         });
         flatten(client.hello(within(Duration::ZERO), instance.clone(), secret).await)?;
+        let mut heartbeats = JoinSet::new();
+        heartbeats.spawn(send_heartbeats(client.clone()));
+        let parent = Arc::new(ParentHandle { client, _heartbeats: heartbeats });
         Ok(Self {
-            queues: Arc::new(SocketQueues { client: client.clone() }),
-            metadata: Arc::new(SocketMetadata { client, instance, lost }),
+            queues: Arc::new(SocketQueues { parent: parent.clone() }),
+            metadata: Arc::new(SocketMetadata { parent, instance, lost }),
         })
+    }
+}
+
+/// A connected client, which sends heartbeats until it is dropped.
+struct ParentHandle {
+    client: ParentClient,
+    _heartbeats: JoinSet<()>,
+}
+
+async fn send_heartbeats(client: ParentClient) {
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    loop {
+        ticks.tick().await;
+        if let Err(RpcError::Shutdown) = client.heartbeat(within(Duration::ZERO)).await {
+            return;
+        }
     }
 }
 
@@ -264,7 +296,7 @@ fn each<T: Clone>(n: usize, result: Result<CloudResult<Vec<CloudResult<T>>>, Rpc
 }
 
 struct SocketQueues {
-    client: ParentClient,
+    parent: Arc<ParentHandle>,
 }
 
 #[async_trait]
@@ -278,13 +310,13 @@ impl Queues for SocketQueues {
     }
 
     async fn open(&self, name: &str) -> CloudResult<Arc<dyn Queue>> {
-        flatten(self.client.open(within(Duration::ZERO), name.to_owned()).await)?;
-        Ok(Arc::new(SocketQueue { client: self.client.clone(), name: name.to_owned() }))
+        flatten(self.parent.client.open(within(Duration::ZERO), name.to_owned()).await)?;
+        Ok(Arc::new(SocketQueue { parent: self.parent.clone(), name: name.to_owned() }))
     }
 }
 
 struct SocketQueue {
-    client: ParentClient,
+    parent: Arc<ParentHandle>,
     name: String,
 }
 
@@ -292,30 +324,30 @@ struct SocketQueue {
 impl Queue for SocketQueue {
     async fn send(&self, batch: Vec<Message>) -> Vec<CloudResult<()>> {
         let n = batch.len();
-        each(n, self.client.send(within(Duration::ZERO), self.name.clone(), batch).await)
+        each(n, self.parent.client.send(within(Duration::ZERO), self.name.clone(), batch).await)
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> CloudResult<Vec<Delivery>> {
-        flatten(self.client.receive(within(wait), self.name.clone(), max, wait).await)
+        flatten(self.parent.client.receive(within(wait), self.name.clone(), max, wait).await)
     }
 
     async fn delete(&self, batch: Vec<Receipt>) -> Vec<CloudResult<()>> {
         let n = batch.len();
-        each(n, self.client.delete(within(Duration::ZERO), self.name.clone(), batch).await)
+        each(n, self.parent.client.delete(within(Duration::ZERO), self.name.clone(), batch).await)
     }
 
     async fn extend(&self, batch: Vec<(Receipt, Duration)>) -> Vec<CloudResult<()>> {
         let n = batch.len();
-        each(n, self.client.extend(within(Duration::ZERO), self.name.clone(), batch).await)
+        each(n, self.parent.client.extend(within(Duration::ZERO), self.name.clone(), batch).await)
     }
 
     async fn depth(&self) -> CloudResult<Depth> {
-        flatten(self.client.depth(within(Duration::ZERO), self.name.clone()).await)
+        flatten(self.parent.client.depth(within(Duration::ZERO), self.name.clone()).await)
     }
 }
 
 struct SocketMetadata {
-    client: ParentClient,
+    parent: Arc<ParentHandle>,
     instance: InstanceId,
     lost: watch::Receiver<()>,
 }
@@ -331,11 +363,11 @@ impl Metadata for SocketMetadata {
     }
 
     async fn ready(&self) -> CloudResult<()> {
-        flatten(self.client.ready(within(Duration::ZERO)).await)
+        flatten(self.parent.client.ready(within(Duration::ZERO)).await)
     }
 
     async fn stop_self(&self) -> CloudResult<()> {
-        flatten(self.client.stopping(within(Duration::ZERO)).await)
+        flatten(self.parent.client.stopping(within(Duration::ZERO)).await)
     }
 
     async fn lost(&self) {
@@ -368,6 +400,7 @@ mod tests {
         let (context, queue) = (|| within(Duration::ZERO), || "jobs".to_owned());
         assert!(denied(client.hello(context(), id, "wrong".into()).await), "and nothing after a wrong secret");
         assert!(denied(client.ready(context()).await));
+        assert!(denied(client.heartbeat(context()).await));
         assert!(denied(client.stopping(context()).await));
         assert!(denied(client.open(context(), queue()).await));
         assert!(denied(client.send(context(), queue(), vec![Message::default()]).await));

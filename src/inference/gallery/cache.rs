@@ -135,14 +135,25 @@ impl GalleryCache {
     }
 
     async fn read(&self, reading: &mut Reading) -> Result<(), GalleryError> {
-        for _ in 0..MAX_ATTEMPTS {
+        let mut older = None;
+        for attempt in 0..MAX_ATTEMPTS {
+            if attempt > 1 {
+                tokio::time::sleep(PATIENCE).await;
+            }
             let Some((manifest, etag)) = self.store.manifest_if_changed(reading.etag.as_ref()).await? else {
                 return Ok(());
             };
             self.choose_index(reading, &manifest).await?;
-            // An index may be newer than the manifest, if another process has built it meanwhile.
-            let newer = reading.index.as_ref().is_some_and(|index| index.version > manifest.version);
-            if !newer && self.adopt(reading, manifest).await? {
+            // An index may be newer than the manifest, if another process has built it meanwhile. Then the next read
+            // returns a newer manifest, unless the store has been replaced by an earlier state.
+            if reading.index.as_ref().is_some_and(|index| index.version > manifest.version) {
+                if older.replace(manifest.version) == Some(manifest.version) {
+                    tracing::warn!(version = manifest.version, "the gallery is older than its index: building another");
+                    reading.replace_index(None);
+                    let files = self.store.index_files().clone();
+                    unblocked(move || files.delete_newer(manifest.version)).await??;
+                }
+            } else if self.adopt(reading, manifest).await? {
                 reading.etag = etag;
                 return Ok(());
             }

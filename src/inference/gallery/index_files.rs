@@ -161,6 +161,15 @@ impl IndexFiles {
         self.files()?.iter().try_for_each(|(_, path)| Ok(remove(path)?))
     }
 
+    /// Deletes the indexes of versions after this one.
+    ///
+    /// # Errors
+    /// A file cannot be deleted.
+    pub fn delete_newer(&self, version: u64) -> Result<(), IndexError> {
+        let mut newer = self.files()?.into_iter().filter(|(other, _)| *other > version);
+        newer.try_for_each(|(_, path)| Ok(remove(&path)?))
+    }
+
     fn file_name(&self, version: u64) -> String {
         format!("{version:020}-{}.{EXTENSION}", self.gallery)
     }

@@ -49,7 +49,9 @@ impl Cloud {
         let at = env.now - env.rng.below(env.plan.staleness + 1).min(env.now);
         let shown = cluster.machines.iter().filter_map(|m| {
             let (id, token, state) = (m.id.clone(), m.token.clone(), m.shown(at)?);
-            Some(Instance { name: id.0.clone(), id, state, token, pid: None, reason: None })
+            // The cloud that reports changes also watches the workers.
+            let unresponsive = m.dead && env.plan.tells_changes && state == InstanceState::Running;
+            Some(Instance { name: id.0.clone(), id, state, token, pid: None, reason: None, unresponsive })
         });
         shown.collect()
     }

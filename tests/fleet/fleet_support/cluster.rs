@@ -18,7 +18,7 @@ pub struct Machine {
     /// Jobs in progress.
     busy: u32,
     /// It came up and does nothing.
-    dead: bool,
+    pub dead: bool,
     idle_since: Ms,
     /// States, each with the time at which it began; `None`: no longer listed.
     past: Vec<(Ms, Option<InstanceState>)>,

@@ -131,6 +131,7 @@ impl Script {
                 token: token.to_owned(),
                 pid: None,
                 reason: None,
+                unresponsive: false,
             }),
         }
     }
@@ -149,6 +150,13 @@ impl Script {
     /// Makes the cloud show an instance in `state`, which a launch with `token` created, from now on.
     pub fn show_launched(&mut self, name: &str, state: InstanceState, token: &str) {
         self.set(name, state, token);
+        self.changed();
+    }
+
+    /// Makes the cloud show from now on that the worker of a running instance responds or does not.
+    pub fn respond(&mut self, name: &str, responds: bool) {
+        let mut named = self.instances.iter_mut().filter(|i| i.id.0 == name);
+        named.next().expect("an instance of this name").unresponsive = !responds;
         self.changed();
     }
 

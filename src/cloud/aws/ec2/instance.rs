@@ -23,6 +23,7 @@ pub(super) fn convert(instance: Ec2Instance) -> Option<Instance> {
         token: tag(TOKEN_TAG).or(instance.client_token()).unwrap_or_default().to_owned(),
         pid: None,
         reason: reason.filter(|r| !r.is_empty()).map(str::to_owned),
+        unresponsive: false, // EC2 does not know the worker
         id: InstanceId(instance.instance_id.clone()?),
     })
 }

@@ -215,6 +215,33 @@ async fn a_process_with_an_earlier_version_still_finds_people_who_have_changed()
 }
 
 #[tokio::test]
+async fn an_index_that_is_newer_than_a_restored_store_is_built_again() {
+    let mut world = World::new();
+    let people = world.fill(50).await;
+    let objects = world.objects.clone();
+    let keys = async || objects.list(BUCKET, "gallery/").await.unwrap().into_iter().map(|object| object.key);
+    let mut saved = Vec::new();
+    for key in keys().await {
+        let bytes = objects.get(BUCKET, &key).await.unwrap().bytes;
+        saved.push((key, bytes));
+    }
+    let later = world.person("later");
+    world.store().add_people(vec![later], model()).await.unwrap();
+    let running = world.cache();
+    running.refresh().await.unwrap();
+
+    for key in keys().await {
+        world.objects.delete(BUCKET, &key).await.unwrap();
+    }
+    for (key, bytes) in saved {
+        world.objects.put(BUCKET, &key, bytes, Precondition::Always).await.unwrap();
+    }
+    check(&world.cache().refresh().await.unwrap(), &people, &mut world);
+    check(&running.refresh().await.unwrap(), &people, &mut world);
+    assert_eq!(world.index_files(), 1);
+}
+
+#[tokio::test]
 async fn snapshots_of_earlier_releases_are_told_apart() {
     let mut world = World::new();
     let people: Vec<Person> = (0..50).map(|n| world.person(&format!("person {n:03}"))).collect();
