@@ -9,6 +9,7 @@ use crate::{
     access::{TokenStore, Tokens},
     client::JobClient,
     cloud::ObjectStore,
+    erasure::Erasures,
     fleet::view::FleetView,
     http::{self, AccessControl, WebTier},
     inference::gallery::{GalleryStores, store::GalleryError},
@@ -47,9 +48,11 @@ pub(super) async fn serve(
     let tokens = tokens.await.context("the tokens cannot be read")?;
     let open = settings.http.is_local() && !tokens.any().await;
     let access = AccessControl::new(tokens, &settings.http);
+    let erasures = Erasures::new(objects.clone(), settings);
     let galleries = GalleryStores::new(objects, settings);
     actix::spawn(delete_orphans(galleries.clone()));
-    let web = WebTier::new(settings.clone(), client, galleries, fleet);
+    actix::spawn(erasures.clone().run());
+    let web = WebTier::new(settings.clone(), client, galleries, erasures, fleet);
     let http::Serving { server, end_streams } = http::serve(web, access, listener, metrics)?;
     let handle = server.handle();
     actix::spawn(server);

@@ -1,4 +1,4 @@
-//! `rollcall gallery`: lists, removes, imports and exports people.
+//! `rollcall gallery`: lists, removes, erases, imports and exports people.
 
 use std::{
     collections::BTreeMap,
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cloud::ObjectStore,
+    erasure::{Erasure, Erasures},
     inference::{
         embeddings::similarity::normalise,
         gallery::{GalleryStores, Person, check_name, store::GalleryStore},
@@ -20,10 +21,11 @@ use crate::{
     },
     private_files::create_private,
     recognition::{GalleryName, ModelId, common_model},
+    results::Erased,
     settings::Settings,
 };
 
-/// List, remove, import and export people.
+/// List, remove, erase, import and export people.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// The gallery.
@@ -43,6 +45,14 @@ enum Command {
     Remove {
         /// The name.
         name: String,
+    },
+    /// Erase a person: also every stored result that names them, with image, label and dead letters
+    Forget {
+        /// The name.
+        name: String,
+        /// Print what was erased as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Add embeddings from a file: JSON Lines {"name": "Ada", "embedding": [0.1, ...]}, or CSV name,v1,v2,...
     ///
@@ -89,7 +99,7 @@ struct Embeddings {
 /// The gallery or the file cannot be read or written, there is no such person, the file contains an invalid line, or
 /// its embeddings do not fit the gallery.
 pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<()> {
-    let galleries = GalleryStores::new(store, settings);
+    let galleries = GalleryStores::new(store.clone(), settings);
     let gallery = galleries.gallery(&args.gallery);
     match args.command {
         Command::Names => galleries.names().await?.iter().for_each(|name| println!("{name}")),
@@ -102,6 +112,13 @@ pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectSt
         Command::Remove { name } => {
             let left = gallery.remove(&name).await?.with_context(|| format!("nobody is called {name:?}"))?;
             println!("{name} removed; the gallery has {} people, version {}", left.people(), left.version);
+        }
+        Command::Forget { name, json } => {
+            let (erasure, _) = Erasures::new(store, settings).erase(&args.gallery, &name).await?;
+            if erasure.is_empty() {
+                bail!("nobody is called {name:?}, and no result names them");
+            }
+            println!("{}", if json { serde_json::to_string(&erasure)? } else { described(&name, &erasure) });
         }
         Command::Import { file, replace } => {
             let Embeddings { people, model, without_model } = read(&file)?;
@@ -118,6 +135,15 @@ pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectSt
         }
     }
     Ok(())
+}
+
+/// Describes what was erased.
+fn described(name: &str, Erasure { photos, erased }: &Erasure) -> String {
+    let Erased { results, images, labels, dead_letters } = erased;
+    format!(
+        "{name} erased (photos in the gallery: {photos}, results: {results}, images: {images}, labels: {labels}, dead \
+         letters: {dead_letters})"
+    )
 }
 
 /// Reads an embeddings file. An error lists every invalid line.

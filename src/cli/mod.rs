@@ -61,7 +61,7 @@ enum Command {
     Worker(app::WorkerArgs),
     /// Add people to the gallery from a folder with one subfolder of photos per person
     Enroll(enroll::Args),
-    /// List, remove, import and export people
+    /// List, remove, erase, import and export people
     Gallery(gallery::Args),
     /// Recognise photos in this process, without a cluster
     Recognize(recognize::Args),

@@ -128,13 +128,29 @@ pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State
     })))
 }
 
-/// `DELETE /v1/people/{name}`: removes a person.
+/// How much of a person to remove.
+#[derive(Deserialize)]
+pub struct Removal {
+    /// Whether also the results that name them.
+    #[serde(default)]
+    results: bool,
+}
+
+/// `DELETE /v1/people/{name}`: removes a person from the gallery; with `results=true`, erases them.
 pub async fn remove(
     req: HttpRequest,
     path: web::Path<String>,
+    removal: web::Query<Removal>,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let (gallery, name) = (gallery(&req)?, path.into_inner());
+    if removal.results {
+        let erasure = state.web.erase(&gallery, &name).await?;
+        if erasure.is_empty() {
+            return Err(Problem::not_found(format!("nobody is called {name:?}, and no result names them")));
+        }
+        return Ok(HttpResponse::Ok().json(json!({ "erased": erasure })));
+    }
     let Some(manifest) = state.web.gallery(&gallery).remove(&name).await? else {
         return Err(Problem::not_found(format!("nobody is called {name:?}")));
     };

@@ -17,6 +17,7 @@ use crate::{
     actors::{actor_ref::ActorRef, guardian::Guardian, queue_poller::QueuePoller, reply_router::ReplyRouter},
     client::{JobClient, Options},
     cloud::{Depth, Queue},
+    erasure::Erasures,
     fleet::{Counts, view::FleetView},
     inference::gallery::GalleryStores,
     job::{Job, JobId, Output},
@@ -53,6 +54,7 @@ fn state_with(
         reply_to: settings.queue.speaker.clone(),
     };
     let galleries = GalleryStores::new(world.objects.clone(), &settings);
+    let erasures = Erasures::new(world.objects.clone(), &settings);
     let tokens = TokenStore::new(world.objects.clone(), settings.store.state.clone());
     let counts = Counts { pending: 6, running: 7, stopping: 8, stopped: 9, shutting_down: 10, terminated: 11 };
     let depth = Depth { visible: 3, in_flight: 4, delayed: 5 };
@@ -61,7 +63,7 @@ fn state_with(
     let (_, end_streams) = watch::channel(false);
     web::Data::new(State {
         access: AccessControl::new(Tokens::none(tokens), &settings.http),
-        web: WebTier::new(settings, JobClient::new(options, ports, None), galleries, fleet),
+        web: WebTier::new(settings, JobClient::new(options, ports, None), galleries, erasures, fleet),
         metrics,
         end_streams,
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),

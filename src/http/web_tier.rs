@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::{
     client::{Admission, JobClient, Submission, SubmitError},
     cloud::CloudError,
+    erasure::{Erasure, Erasures},
     fleet::view::FleetView,
     inference::{
         gallery::{
@@ -29,6 +30,7 @@ struct Shared {
     settings: Settings,
     client: JobClient,
     galleries: GalleryStores,
+    erasures: Erasures,
     /// The highest version seen of each gallery that is known to exist.
     gallery_versions: Mutex<HashMap<GalleryName, u64>>,
     fleet: watch::Receiver<Arc<FleetView>>,
@@ -58,9 +60,10 @@ impl WebTier {
         settings: Settings,
         client: JobClient,
         galleries: GalleryStores,
+        erasures: Erasures,
         fleet: watch::Receiver<Arc<FleetView>>,
     ) -> Self {
-        Self(Arc::new(Shared { settings, client, galleries, gallery_versions: Mutex::default(), fleet }))
+        Self(Arc::new(Shared { settings, client, galleries, erasures, gallery_versions: Mutex::default(), fleet }))
     }
 
     /// Returns the settings of the node.
@@ -158,6 +161,15 @@ impl WebTier {
             self.saw_gallery(name, version);
         }
         Ok(version > 0)
+    }
+
+    /// Erases a person with all results that name them, even if the caller stops waiting.
+    pub async fn erase(&self, gallery: &GalleryName, name: &str) -> Result<Erasure, GalleryError> {
+        let (erasures, gallery_name, name) = (self.0.erasures.clone(), gallery.clone(), name.to_owned());
+        let erased = tokio::spawn(async move { erasures.erase(&gallery_name, &name).await }).await;
+        let (erasure, version) = erased.map_err(|error| CloudError::Unavailable(format!("erasure: {error}")))??;
+        self.saw_gallery(gallery, version);
+        Ok(erasure)
     }
 
     /// Makes jobs that are submitted from now on require at least this version of the gallery.

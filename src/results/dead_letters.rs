@@ -129,7 +129,7 @@ impl ResultStore {
     }
 
     /// Returns the keys of a job's dead letters, the oldest first.
-    async fn dead_letter_keys(&self, id: JobId) -> CloudResult<Vec<String>> {
+    pub(super) async fn dead_letter_keys(&self, id: JobId) -> CloudResult<Vec<String>> {
         let objects = self.store.list(&self.buckets.state, &keys::dead_letter_prefix(id)).await?;
         Ok(objects.into_iter().map(|object| object.key).collect())
     }

@@ -2,6 +2,7 @@
 //! under the job's id in the state bucket, where every node finds it, even after a restart.
 
 mod dead_letters;
+mod erase;
 mod expiry;
 mod job_result;
 pub mod keys;
@@ -21,6 +22,7 @@ use crate::{
 };
 
 pub use dead_letters::DeadLetter;
+pub use erase::{Erased, Selection};
 pub use job_result::{JobResult, Status, Stored};
 
 use job_result::finished;

@@ -5,6 +5,7 @@ mod aws_calls;
 mod aws_cap;
 mod aws_compute;
 mod aws_end_to_end;
+mod aws_erasure;
 mod aws_example_job;
 mod aws_faults;
 mod aws_roles;

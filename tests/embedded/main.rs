@@ -5,6 +5,7 @@ mod browser;
 mod deletion;
 mod earlier_release;
 mod end_to_end;
+mod erasure;
 mod example_job;
 mod fleet_explain;
 mod full_disk;

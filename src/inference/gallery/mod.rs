@@ -15,6 +15,7 @@ mod person;
 mod refused;
 mod search;
 pub mod store;
+mod update;
 
 pub use change::in_memory;
 pub use galleries::{Galleries, GalleryStores};

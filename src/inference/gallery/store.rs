@@ -17,6 +17,7 @@ use super::{
     manifest::{Manifest, PartId},
     part::Part,
     person::Person,
+    update::Update,
 };
 use crate::{
     clock::now_ms,
@@ -163,12 +164,21 @@ impl GalleryStore {
         Ok(update.manifest)
     }
 
-    /// Removes a person with all their embeddings, here and in the indexes of this machine, and returns the new
-    /// manifest; `None` if nobody has that name.
+    /// Removes a person as [`Self::forget`] does, and returns the new manifest; `None` if nobody has that name.
+    ///
+    /// # Errors
+    /// Same as [`Self::forget`].
+    pub async fn remove(&self, name: &str) -> Result<Option<Manifest>, GalleryError> {
+        let (manifest, photos) = self.forget(name).await?;
+        Ok((photos > 0).then_some(manifest))
+    }
+
+    /// Removes a person with all their embeddings, here and in the indexes of this machine. Returns the newest manifest,
+    /// which does not contain the person, and how many of their photos were removed: none if nobody has that name.
     ///
     /// # Errors
     /// The person could not be removed, or could not be erased everywhere: then a repeated call tries again.
-    pub async fn remove(&self, name: &str) -> Result<Option<Manifest>, GalleryError> {
+    pub async fn forget(&self, name: &str) -> Result<(Manifest, usize), GalleryError> {
         let update = self.update(Change::Remove(name.to_owned())).await?;
         let (files, name) = (self.index_files.clone(), name.to_owned());
         unblocked(move || files.erase(&name)).await??;
@@ -176,7 +186,8 @@ impl GalleryStore {
             self.delete_orphans().await?;
         }
         update.deleted?;
-        Ok(update.written.then_some(update.manifest))
+        let photos = update.photos_before - update.manifest.photos();
+        Ok((update.manifest, photos))
     }
 
     /// Applies `change` to the newest version and writes the result, if there is one, on condition that nobody else has
@@ -190,8 +201,9 @@ impl GalleryStore {
             if let Some(parts) = self.unless_newer(&manifest, parts).await? {
                 let (change, limits, current) = (change.clone(), self.limits, manifest.clone());
                 let next = unblocked(move || change.apply(&current, parts, limits)).await??;
+                let photos_before = manifest.photos();
                 let Some(Next { manifest, written, obsolete }) = next else {
-                    return Ok(Update { manifest, parts: Vec::new(), written: false, deleted: Ok(()) });
+                    return Ok(Update { manifest, photos_before, parts: Vec::new(), written: false, deleted: Ok(()) });
                 };
                 if self.write(&manifest, &written, etag).await? {
                     let deleted = async {
@@ -202,7 +214,7 @@ impl GalleryStore {
                     if let Err(error) = &deleted {
                         tracing::warn!(%error, "old parts of the gallery could not be deleted yet");
                     }
-                    return Ok(Update { manifest, parts, written: true, deleted });
+                    return Ok(Update { manifest, photos_before, parts, written: true, deleted });
                 }
             }
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
@@ -383,17 +395,6 @@ impl GalleryStore {
     fn part_key(&self, id: PartId) -> String {
         format!("{}{id}", self.part_key_prefix())
     }
-}
-
-/// The newest version after an update.
-struct Update {
-    manifest: Manifest,
-    /// The parts that the update has written.
-    parts: Vec<Part>,
-    /// Whether it has written a version.
-    written: bool,
-    /// Whether the parts that it has replaced are deleted. Otherwise they are orphans.
-    deleted: Result<(), GalleryError>,
 }
 
 /// Reads a gallery part by part, in the order of the names. It may change meanwhile: nobody is returned twice, and only

@@ -1,0 +1,230 @@
+//! Erasure of a person: from the gallery, and with every result that names them.
+//!
+//! A worker that had read the gallery before may still name the person in a job that was queued or under way, and store
+//! that later. So a record of the erasure is kept for a while, and results that were stored since are looked through
+//! again. The record contains a pseudonym in place of the name. See `docs/adr/0028-erasure-looks-again.md`.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use ulid::Ulid;
+
+use crate::{
+    clock::now_ms,
+    cloud::{CloudError, CloudResult, ObjectStore, Precondition},
+    inference::gallery::{GalleryStores, check_name, store::GalleryError},
+    pseudonyms::{Pseudonym, Pseudonyms},
+    recognition::GalleryName,
+    results::{Erased, ResultStore, Selection},
+    settings::Settings,
+};
+
+/// Prefix, in the state bucket, of the keys of the records.
+const RECORDS: &str = "private/erasures/";
+/// How long results are looked through again, in addition to `gallery.refresh`: longer than it takes a worker to read a
+/// gallery, to do the jobs that it has begun with the one before, and to store their results.
+const WATCH: Duration = Duration::from_secs(600);
+/// How much the clocks of this machine and of the store may differ.
+const CLOCK_SKEW: Duration = Duration::from_secs(300);
+/// Shortest and longest time between two looks.
+const LOOK_EVERY: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(600)];
+
+/// What was erased of a person.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Erasure {
+    /// Photos (embeddings) in the gallery.
+    pub photos: usize,
+    /// Objects.
+    #[serde(flatten)]
+    pub erased: Erased,
+}
+
+impl Erasure {
+    /// Returns whether there was nothing of the person.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The record of an erasure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Record {
+    gallery: GalleryName,
+    person: Pseudonym,
+    /// The first version of the gallery without the person. Who has the name in a later version was added again.
+    version: u64,
+    /// When the person had been removed from the gallery, in milliseconds since the Unix epoch.
+    begun_ms: u64,
+    /// Whether all results from before have been looked through.
+    complete: bool,
+}
+
+/// Selects the results of a person.
+struct Results<'a> {
+    pseudonyms: &'a Pseudonyms,
+    gallery: &'a GalleryName,
+    person: &'a Pseudonym,
+    /// Only those by an earlier version of the gallery, if there is one here.
+    before: Option<u64>,
+}
+
+/// What matters of a result.
+#[derive(Deserialize)]
+struct Sighting {
+    faces: Vec<Sighted>,
+    #[serde(default)]
+    gallery: GalleryName,
+    gallery_version: u64,
+}
+
+#[derive(Deserialize)]
+struct Sighted {
+    name: String,
+}
+
+impl Selection for Results<'_> {
+    fn output(&self, output: &str) -> bool {
+        let Ok(sighting) = serde_json::from_str::<Sighting>(output) else { return false };
+        sighting.gallery == *self.gallery
+            && self.before.is_none_or(|version| sighting.gallery_version < version)
+            && sighting.faces.iter().any(|face| self.summary(&face.name))
+    }
+
+    fn summary(&self, summary: &str) -> bool {
+        self.pseudonyms.of(self.gallery, summary) == *self.person
+    }
+}
+
+struct Shared {
+    store: Arc<dyn ObjectStore>,
+    bucket: String,
+    galleries: GalleryStores,
+    results: ResultStore,
+    /// How long results are looked through again.
+    watch: Duration,
+    begun: Notify,
+}
+
+/// Erases people. Cheap to clone.
+#[derive(Clone)]
+pub struct Erasures(Arc<Shared>);
+
+impl Erasures {
+    /// Creates a handle for the galleries and results in `store`.
+    pub fn new(store: Arc<dyn ObjectStore>, settings: &Settings) -> Self {
+        Self(Arc::new(Shared {
+            galleries: GalleryStores::new(store.clone(), settings),
+            results: ResultStore::new(store.clone(), settings.store.clone()),
+            bucket: settings.store.state.clone(),
+            watch: settings.gallery.refresh + WATCH,
+            begun: Notify::new(),
+            store,
+        }))
+    }
+
+    /// Removes a person from a gallery, and deletes every stored result that names them with its image, label and dead
+    /// letters. Returns what was erased, and the version of the gallery. Results that are stored later, of jobs that were
+    /// under way, are left to [`Self::run`] or [`Self::look_again`] in any process.
+    ///
+    /// # Errors
+    /// `Refused` for a name that nobody can have. Any other error: the call must be repeated.
+    pub async fn erase(&self, gallery: &GalleryName, name: &str) -> Result<(Erasure, u64), GalleryError> {
+        check_name(name)?;
+        let pseudonyms = self.pseudonyms().await?;
+        let (manifest, photos) = self.0.galleries.gallery(gallery).forget(name).await?;
+        let mut record = Record {
+            gallery: gallery.clone(),
+            person: pseudonyms.of(gallery, name),
+            version: manifest.version,
+            begun_ms: now_ms(),
+            complete: false,
+        };
+        let key = format!("{RECORDS}{}.json", Ulid::generate());
+        self.put(&key, &record).await?;
+        let erased = self.look(&record, &pseudonyms).await;
+        self.0.begun.notify_one(); // also after an error: then it is completed in the background
+        let erased = erased?;
+        record.complete = true;
+        self.put(&key, &record).await?;
+        Ok((Erasure { photos, erased }, manifest.version))
+    }
+
+    /// Looks again whenever that is due, until the process ends.
+    pub async fn run(self) {
+        loop {
+            let pause = match self.look_again(now_ms()).await {
+                Ok(None) => LOOK_EVERY[1],
+                // More often at first, when the last jobs end that were under way.
+                Ok(Some(age)) => (age / 2).clamp(LOOK_EVERY[0], LOOK_EVERY[1]),
+                Err(error) => {
+                    tracing::warn!(%error, "failed to look for results of people who were erased; trying again");
+                    LOOK_EVERY[0]
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.0.begun.notified() => {}
+            }
+        }
+    }
+
+    /// Deletes results that have been stored since people were erased who are named in them, completes erasures whose
+    /// process was killed, and deletes the records of those that are over. Returns the age of the latest erasure that is
+    /// not over.
+    ///
+    /// # Errors
+    /// Any error of the store; the next call goes on.
+    pub async fn look_again(&self, now_ms: u64) -> CloudResult<Option<Duration>> {
+        let listed = self.0.store.list(&self.0.bucket, RECORDS).await?;
+        if listed.is_empty() {
+            return Ok(None);
+        }
+        let pseudonyms = self.pseudonyms().await?;
+        let mut latest: Option<Duration> = None;
+        for object in listed {
+            let record = match self.0.store.get(&self.0.bucket, &object.key).await {
+                Ok(record) => record,
+                Err(CloudError::NotFound(_)) => continue, // another process has just deleted it
+                Err(other) => return Err(other),
+            };
+            let mut record: Record = serde_json::from_slice(&record.bytes)
+                .map_err(|error| CloudError::Invalid(format!("{}: {error}", object.key)))?;
+            let erased = self.look(&record, &pseudonyms).await?;
+            if erased != Erased::default() {
+                tracing::info!(?erased, "deleted results of a person who has been erased");
+            }
+            let age = Duration::from_millis(now_ms.saturating_sub(record.begun_ms));
+            if age > self.0.watch {
+                self.0.store.delete(&self.0.bucket, &object.key).await?;
+                continue;
+            }
+            if !record.complete {
+                record.complete = true;
+                self.put(&object.key, &record).await?;
+            }
+            latest = Some(latest.map_or(age, |latest| latest.min(age)));
+        }
+        Ok(latest)
+    }
+
+    /// Looks through the results once.
+    async fn look(&self, record: &Record, pseudonyms: &Pseudonyms) -> CloudResult<Erased> {
+        let Record { gallery, person, version, begun_ms, complete } = record;
+        let since_ms = if *complete { begun_ms.saturating_sub(CLOCK_SKEW.as_millis() as u64) } else { 0 };
+        let before = complete.then_some(*version);
+        self.0.results.erase(since_ms, &Results { pseudonyms, gallery, person, before }).await
+    }
+
+    async fn put(&self, key: &str, record: &Record) -> CloudResult<()> {
+        let bytes = serde_json::to_vec(record).map_err(|error| CloudError::Invalid(error.to_string()))?;
+        self.0.store.put(&self.0.bucket, key, bytes.into(), Precondition::Always).await.map(drop)
+    }
+
+    async fn pseudonyms(&self) -> CloudResult<Pseudonyms> {
+        Pseudonyms::open(&*self.0.store, &self.0.bucket).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

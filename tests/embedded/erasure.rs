@@ -1,0 +1,170 @@
+//! Of a person who was erased, nothing is left in the data folder: neither the name nor a photo, in no file.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use reqwest::{Client, multipart::Form};
+use rollcall_testing::uploads::{ARDERN, MACRON, STRANGER, encode, file, form, photo, post, problem};
+use rollcall_testing::{Rollcall, RollcallOptions, program, wait_until};
+use serde_json::{Value, json};
+
+const NAME: &str = "Emmanuel Zebulon";
+const TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Returns the files below a folder whose name or content contains one of `needles`, besides sockets.
+fn files_with(folder: &Path, needles: &[&[u8]]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if path.is_dir() {
+            found.extend(files_with(&path, needles));
+        } else {
+            let content = fs::read(&path).unwrap_or_default(); // it may be deleted since, or a socket
+            let name = path.as_os_str().as_encoded_bytes();
+            let has = |needle: &&[u8]| [name, &content].iter().any(|text| contains(text, needle));
+            if needles.iter().any(has) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+fn contains(text: &[u8], needle: &[u8]) -> bool {
+    text.windows(needle.len()).any(|part| part == needle)
+}
+
+async fn add(server: &Rollcall, name: &str, path: &str) {
+    let form = Form::new().text("name", name.to_owned()).part("photos", file("face.jpg", &photo(path)));
+    assert_eq!(post(&server.url("/v1/people"), form).await.status(), 201);
+}
+
+/// Returns a photo of the same person with other bytes, too large for a message.
+fn large() -> Vec<u8> {
+    let image = image::load_from_memory(&photo(MACRON)).expect("an image");
+    let png = encode(image, image::ImageFormat::Png);
+    assert!(png.len() > 180 << 10);
+    png
+}
+
+async fn upload(server: &Rollcall, photo: &[u8], prefer: &str) -> String {
+    let request = Client::new().post(server.url("/v1/recognitions")).header("Prefer", prefer);
+    let response = request.multipart(form(&[("a.jpg", photo)])).send().await.expect("a response");
+    let body: Value = response.json().await.expect("JSON");
+    body["id"].as_str().unwrap_or_else(|| panic!("{body}")).to_owned()
+}
+
+async fn status(server: &Rollcall, id: &str) -> Value {
+    let response = reqwest::get(server.url(&format!("/v1/recognitions/{id}"))).await.expect("a response");
+    let code = response.status().as_u16();
+    let body: Value = response.json().await.expect("JSON");
+    if code == 200 { body["label"].clone() } else { json!(code) }
+}
+
+async fn until(server: &Rollcall, id: &str, label: Value) {
+    wait_until(&format!("{id}: {label}"), TIMEOUT, async || status(server, id).await == label).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_who_was_erased_nothing_is_left_in_any_file() {
+    let server = Rollcall::start(RollcallOptions::default()).await;
+    add(&server, NAME, MACRON).await;
+    add(&server, "Jacinda", ARDERN).await;
+    let (small, large) = (photo(MACRON), large());
+    let mut ids = Vec::new();
+    for prefer in ["wait", "respond-async"] {
+        for photo in [&small, &large] {
+            ids.push(upload(&server, photo, prefer).await);
+        }
+    }
+    let other = upload(&server, &photo(ARDERN), "respond-async").await;
+    for id in &ids {
+        until(&server, id, json!(NAME)).await;
+    }
+    until(&server, &other, json!("Jacinda")).await;
+    server.wait_until_queue_is_empty().await;
+    // From the middle of the photos, so that a part of a file counts too.
+    let needles = [NAME.as_bytes(), &small[small.len() / 2..][..64], &large[large.len() / 2..][..64]];
+    assert!(files_with(server.data_dir(), &needles).len() >= 4 * 3, "photos, labels and results of four uploads");
+
+    let url = server.url("/v1/people/Emmanuel%20Zebulon?results=true");
+    let erased = Client::new().delete(&url).send().await.expect("a response");
+    assert_eq!(erased.status(), 200);
+    let counts = json!({ "photos": 1, "results": 4, "images": 4, "labels": 4, "dead_letters": 0 });
+    assert_eq!(erased.json::<Value>().await.expect("JSON"), json!({ "erased": counts }));
+    for id in &ids {
+        assert_eq!(status(&server, id).await, 404);
+    }
+    let objects = server.data_dir().join("objects");
+    assert_eq!(files_with(&objects, &needles), Vec::<PathBuf>::new());
+    assert_eq!(files_with(server.data_dir(), &needles[..1]), Vec::<PathBuf>::new());
+    assert_eq!(status(&server, &other).await, "Jacinda", "nobody else is erased");
+
+    let again = Client::new().delete(&url).send().await.expect("a response");
+    assert_eq!(problem(again).await["status"], 404);
+    let unknown = Client::new().delete(server.url("/v1/people/unknown?results=true")).send().await;
+    assert_eq!(problem(unknown.expect("a response")).await["status"], 422, "a label is nobody");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_of_jobs_that_were_queued_do_not_name_who_was_erased() {
+    // Workers read the gallery again only because of the erasure.
+    let options = RollcallOptions::default().env("ROLLCALL__GALLERY__REFRESH", "1h");
+    let server = Rollcall::start(options).await;
+    add(&server, NAME, MACRON).await;
+    let photo = photo(MACRON);
+    let first = upload(&server, &photo, "wait").await;
+    until(&server, &first, json!(NAME)).await;
+    let mut ids = Vec::new();
+    for _ in 0..40 {
+        ids.push(upload(&server, &photo, "respond-async").await);
+    }
+    let url = server.url("/v1/people/Emmanuel%20Zebulon?results=true");
+    assert_eq!(Client::new().delete(&url).send().await.expect("a response").status(), 200);
+    server.wait_until_queue_is_empty().await;
+    let left = async || {
+        let mut left = Vec::new();
+        for id in &ids {
+            left.push(status(&server, id).await);
+        }
+        left
+    };
+    wait_until("no result names the person", TIMEOUT, async || {
+        left().await.iter().all(|label| *label == 404 || *label == "unknown")
+    })
+    .await;
+    let needles = [NAME.as_bytes()];
+    wait_until("no file has the name", TIMEOUT, async || files_with(server.data_dir(), &needles).is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_erases_a_person_and_says_what_was_erased() {
+    let server = Rollcall::start(RollcallOptions::default()).await;
+    add(&server, NAME, MACRON).await;
+    add(&server, "Rishi", STRANGER).await;
+    let id = upload(&server, &photo(MACRON), "respond-async").await;
+    until(&server, &id, json!(NAME)).await;
+    server.wait_until_queue_is_empty().await;
+    let forget = |arguments: &[&str]| {
+        let mut command = Command::new(program());
+        command.args(["gallery", "forget"]).args(arguments).env("ROLLCALL__LOCAL__DATA_DIR", server.data_dir());
+        let output = command.output().expect("the program starts");
+        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).expect("text"))
+    };
+    let (done, text) = forget(&[NAME, "--gallery", "staff"]);
+    assert!(!done && text.contains("nobody is called"), "{text}");
+    let (done, text) = forget(&[NAME]);
+    assert!(done, "{text}");
+    let expected = "photos in the gallery: 1, results: 1, images: 1, labels: 1, dead letters: 0";
+    assert!(text.contains(expected), "{text}");
+    assert_eq!(status(&server, &id).await, 404);
+    let (done, text) = forget(&["Rishi", "--json"]);
+    assert!(done, "{text}");
+    let counts: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(counts, json!({ "photos": 1, "results": 0, "images": 0, "labels": 0, "dead_letters": 0 }));
+    let objects = server.data_dir().join("objects");
+    assert_eq!(files_with(&objects, &[NAME.as_bytes(), b"Rishi"]), Vec::<PathBuf>::new());
+}
