@@ -1,14 +1,17 @@
 //! The queues' file while it is open. After an error it is closed and opened again: the database refuses all further
 //! use of a handle that has seen one.
 
-use std::sync::{PoisonError, RwLock};
+use std::{
+    path::PathBuf,
+    sync::{PoisonError, RwLock},
+};
 
 use bytes::Bytes;
 use redb::Database;
 
 use super::{
     pending::{Changes, StoredMessage},
-    tables,
+    renewal, tables,
 };
 use crate::{
     cloud::local::queue_index::Seq,
@@ -21,15 +24,20 @@ type Open = Box<dyn Fn() -> anyhow::Result<Database> + Send + Sync>;
 /// The queues' file.
 pub(super) struct JournalFile {
     open: Open,
+    /// Where it is, if it is a file that can be renewed.
+    path: Option<PathBuf>,
     /// `None` between an error and the next successful attempt to open it.
     db: RwLock<Option<Database>>,
 }
 
 impl JournalFile {
-    /// Opens the file with `open`, which is also used after an error.
-    pub(super) fn open(open: Open) -> anyhow::Result<Self> {
+    /// Opens the file with `open`, which is also used after an error. It can be renewed if it is the file at `path`.
+    pub(super) fn open(open: Open, path: Option<PathBuf>) -> anyhow::Result<Self> {
         let db = RwLock::new(Some(open()?));
-        Ok(Self { open, db })
+        if let Some(path) = &path {
+            renewal::remove_unfinished(path)?; // no other process has the file open
+        }
+        Ok(Self { open, path, db })
     }
 
     /// Returns all messages of a queue, in the order of their positions.
@@ -63,6 +71,23 @@ impl JournalFile {
             self.close();
         }
         committed
+    }
+
+    /// Replaces the file with a new one that contains only what is stored now, so that nothing can be read any more that
+    /// was deleted. To be called by the thread that commits.
+    ///
+    /// # Errors
+    /// The new file could not be written, and the old one remains; or it is uncertain whether the new one survives a
+    /// crash, and the file is closed until the next commit.
+    pub(super) fn renew(&self) -> CloudResult<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let new = self.with(|db| renewal::copy(db, path).map_err(|error| unavailable(format!("{error:#}"))))?;
+        let old = self.db.write().unwrap_or_else(PoisonError::into_inner).replace(new);
+        drop(old);
+        renewal::sync_folder(path).map_err(|error| {
+            self.close();
+            unavailable(error)
+        })
     }
 
     /// Closes the file until the next commit.

@@ -8,11 +8,12 @@
 
 mod file;
 mod pending;
+mod renewal;
 mod tables;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -29,6 +30,7 @@ pub(super) use self::pending::StoredMessage;
 use self::{
     file::{JournalFile, unavailable},
     pending::{BUFFERED_LINGER, Changes, LINGER, Pending, Put},
+    renewal::Schedule,
 };
 use super::queue_index::Seq;
 use crate::cloud::{CloudError, CloudResult};
@@ -39,6 +41,13 @@ const MAX_PENDING: usize = 16_384;
 
 /// Pause between attempts to write after a failure.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// What the writer does next.
+enum Work {
+    Commit(Changes),
+    /// Replace the file.
+    Renew,
+}
 
 #[derive(Default)]
 struct Shared {
@@ -76,24 +85,34 @@ impl Shared {
         }
     }
 
-    /// Waits for what the next commit must write; `None` when the journal is closed and everything is written.
-    fn next(&self) -> Option<Changes> {
+    /// Waits for what the next commit must write, or until the file must be renewed at `renew_at`; `None` when the
+    /// journal is closed and everything is written.
+    fn next(&self, renew_at: Option<Instant>) -> Option<Work> {
         let mut pending = self.pending();
         loop {
             let now = now();
-            match pending.due() {
-                _ if pending.closing() && pending.is_empty() => return None,
-                due if pending.closing() || due.is_some_and(|due| due <= now) => break,
-                Some(due) => {
-                    let waited = self.earlier.wait_timeout(pending, due - now);
-                    pending = waited.unwrap_or_else(|e| e.into_inner()).0;
-                }
-                None => pending = self.earlier.wait(pending).unwrap_or_else(|e| e.into_inner()),
+            let (due, closing) = (pending.due(), pending.closing());
+            if closing && pending.is_empty() {
+                return None;
             }
+            // First, so that a busy writer renews too.
+            if !closing && renew_at.is_some_and(|at| at <= now) {
+                return Some(Work::Renew);
+            }
+            if closing || due.is_some_and(|due| due <= now) {
+                break;
+            }
+            pending = match due.into_iter().chain(renew_at).min() {
+                Some(until) => {
+                    let waited = self.earlier.wait_timeout(pending, until - now);
+                    waited.unwrap_or_else(|e| e.into_inner()).0
+                }
+                None => self.earlier.wait(pending).unwrap_or_else(|e| e.into_inner()),
+            };
         }
         let taken = pending.take(now());
         self.room.notify_all();
-        Some(taken)
+        Some(Work::Commit(taken))
     }
 }
 
@@ -107,13 +126,16 @@ pub(super) struct Journal {
 impl Journal {
     /// Opens the file, or creates it. Only one process can have it open.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
-        let path = path.to_owned();
-        Self::open_with(move || tables::open(&path))
+        let file = path.to_owned();
+        Self::open_with(move || tables::open(&file), Some(path.to_owned()))
     }
 
-    /// Opens the file with `open`, which is also used after an error.
-    fn open_with(open: impl Fn() -> anyhow::Result<Database> + Send + Sync + 'static) -> anyhow::Result<Self> {
-        let file = Arc::new(JournalFile::open(Box::new(open))?);
+    /// Opens the file with `open`, which is also used after an error. It can be renewed if it is the file at `path`.
+    fn open_with(
+        open: impl Fn() -> anyhow::Result<Database> + Send + Sync + 'static,
+        path: Option<PathBuf>,
+    ) -> anyhow::Result<Self> {
+        let file = Arc::new(JournalFile::open(Box::new(open), path)?);
         let shared = Arc::<Shared>::default();
         let writer = std::thread::Builder::new().name("journal".into()).spawn({
             let (file, shared) = (file.clone(), shared.clone());
@@ -208,7 +230,18 @@ fn now() -> Instant {
 }
 
 fn write_all(file: &JournalFile, shared: &Shared) {
-    while let Some(changes) = shared.next() {
+    let mut schedule = Schedule::new(now());
+    while let Some(work) = shared.next(schedule.due()) {
+        let changes = match work {
+            Work::Commit(changes) => changes,
+            Work::Renew => {
+                renew(file, &mut schedule);
+                continue;
+            }
+        };
+        if changes.deletes_stored() {
+            schedule.deleted(now());
+        }
         // Callers wait for a result, even if the database panics.
         let committed = catch_unwind(AssertUnwindSafe(|| file.commit(&changes)));
         let result = committed.unwrap_or_else(|_| {
@@ -233,7 +266,22 @@ fn write_all(file: &JournalFile, shared: &Shared) {
                     return changes.fail(&error);
                 }
                 pending.put_back(changes, &error, now() + RETRY_EVERY);
+                schedule.deleted(now()); // a part of what is refused may have been written
             }
+        }
+    }
+    if schedule.due().is_some() {
+        renew(file, &mut schedule);
+    }
+}
+
+fn renew(file: &JournalFile, schedule: &mut Schedule) {
+    let began = now();
+    match catch_unwind(AssertUnwindSafe(|| file.renew())).unwrap_or_else(|_| Err(unavailable("the writer panicked"))) {
+        Ok(()) => schedule.renewed(began, now()),
+        Err(error) => {
+            tracing::warn!(%error, "deleted messages remain in the queues' file; it is renewed in a minute");
+            schedule.failed(now());
         }
     }
 }

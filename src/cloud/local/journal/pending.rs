@@ -66,6 +66,11 @@ pub(super) struct Changes {
 }
 
 impl Changes {
+    /// Returns whether messages are deleted that may have been written.
+    pub(super) fn deletes_stored(&self) -> bool {
+        !self.deletes.is_empty() || self.puts.values().any(|put| put.replaces.is_some())
+    }
+
     /// Tells all who wait that the changes are durable.
     pub(super) fn succeed(self) {
         self.answer(&Ok(()));

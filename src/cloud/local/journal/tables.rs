@@ -4,7 +4,10 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError, Value,
+    WriteTransaction,
+};
 
 use super::pending::{Changes, StoredMessage};
 use crate::{cloud::local::queue_index::Seq, private_files::create_private};
@@ -30,6 +33,33 @@ pub(super) fn open(path: &Path) -> anyhow::Result<Database> {
             format!("cannot open {}: if it is damaged, move it away (queued jobs are lost)", path.display())
         }),
     }
+}
+
+/// Copies all rows to a database without tables, in one transaction, durable on return.
+pub(super) fn copy(from: &Database, to: &Database) -> Result<(), redb::Error> {
+    let (read, mut write) = (from.begin_read()?, to.begin_write()?);
+    write.set_quick_repair(true);
+    copy_table(&read, &write, MESSAGES)?;
+    copy_table(&read, &write, BODIES)?;
+    Ok(write.commit()?)
+}
+
+fn copy_table<V: Value + 'static>(
+    read: &ReadTransaction,
+    write: &WriteTransaction,
+    table: TableDefinition<(&'static str, Seq), V>,
+) -> Result<(), redb::Error> {
+    let mut copy = write.open_table(table)?;
+    let rows = match read.open_table(table) {
+        Ok(rows) => rows,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for row in rows.iter()? {
+        let (key, value) = row?;
+        copy.insert(key.value(), value.value())?;
+    }
+    Ok(())
 }
 
 /// Returns all messages of a queue, in the order of their positions.

@@ -32,10 +32,13 @@ impl Disk {
 
     fn journal(&self) -> Journal {
         let disk = self.clone();
-        Journal::open_with(move || {
-            disk.0.opened.fetch_add(1, Ordering::SeqCst);
-            Ok(Database::builder().create_with_backend(disk.clone())?)
-        })
+        Journal::open_with(
+            move || {
+                disk.0.opened.fetch_add(1, Ordering::SeqCst);
+                Ok(Database::builder().create_with_backend(disk.clone())?)
+            },
+            None,
+        )
         .expect("opened")
     }
 
