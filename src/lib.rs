@@ -75,6 +75,7 @@
 mod access;
 mod actors;
 pub mod app;
+mod audit;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -66,6 +66,12 @@ impl Pseudonyms {
         Ok(Self(Hmac::new_from_slice(key).expect("an HMAC takes keys of any length")))
     }
 
+    /// Creates a key of its own, for tests.
+    #[cfg(test)]
+    pub fn random() -> Self {
+        Self::of_key(&rand::random::<[u8; KEY_BYTES]>()).expect("a key")
+    }
+
     /// Returns the pseudonym of a person in a gallery.
     pub fn of(&self, gallery: &GalleryName, name: &str) -> Pseudonym {
         // The name of a gallery contains no zero byte.

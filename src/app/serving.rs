@@ -7,12 +7,14 @@ use tokio::sync::watch;
 
 use crate::{
     access::{TokenStore, Tokens},
+    audit::{self, AuditLog},
     client::JobClient,
     cloud::ObjectStore,
     erasure::Erasures,
     fleet::view::FleetView,
     http::{self, AccessControl, WebTier},
     inference::gallery::{GalleryStores, store::GalleryError},
+    pseudonyms::Pseudonyms,
     settings::Settings,
 };
 
@@ -33,6 +35,7 @@ pub(super) fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
 pub(super) struct RunningServer {
     handle: actix_web::dev::ServerHandle,
     end_streams: watch::Sender<bool>,
+    audit: AuditLog,
 }
 
 /// Starts to serve on `listener`. Installs the metrics recorder of the process, so it can be called only once.
@@ -48,19 +51,21 @@ pub(super) async fn serve(
     let tokens = tokens.await.context("the tokens cannot be read")?;
     let open = settings.http.is_local() && !tokens.any().await;
     let access = AccessControl::new(tokens, &settings.http);
+    let pseudonyms = Pseudonyms::open(&*objects, &settings.store.state).await.context("the key of pseudonyms")?;
+    let audit = AuditLog::start(audit::lines(settings, objects.clone()), pseudonyms, settings.audit.retention);
     let erasures = Erasures::new(objects.clone(), settings);
     let galleries = GalleryStores::new(objects, settings);
     actix::spawn(delete_orphans(galleries.clone()));
     actix::spawn(erasures.clone().run());
     let web = WebTier::new(settings.clone(), client, galleries, erasures, fleet);
-    let http::Serving { server, end_streams } = http::serve(web, access, listener, metrics)?;
+    let http::Serving { server, end_streams } = http::serve(web, access, audit.clone(), listener, metrics)?;
     let handle = server.handle();
     actix::spawn(server);
     println!("rollcall is serving on http://{}/ (press Ctrl-C to stop)", settings.http.listen);
     if open {
         println!("everyone on this machine may use it until a token is created (rollcall token create)");
     }
-    Ok(RunningServer { handle, end_streams })
+    Ok(RunningServer { handle, end_streams, audit })
 }
 
 /// Deletes parts of galleries that killed writers have left.
@@ -86,5 +91,6 @@ impl RunningServer {
         if tokio::time::timeout(GRACE, self.handle.stop(true)).await.is_err() {
             tracing::warn!("requests were still in progress; jobs that were submitted continue");
         }
+        self.audit.flush().await;
     }
 }

@@ -1,14 +1,17 @@
 //! `rollcall enroll`: adds people to the gallery from folders of photos.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     path::PathBuf,
     sync::Arc,
 };
 
 use anyhow::bail;
 
-use super::photos::{self, LabelledPhoto};
+use super::{
+    audit::{CommandLog, Subject},
+    photos::{self, LabelledPhoto},
+};
 use crate::{
     cloud::ObjectStore,
     inference::gallery::{Gallery, GalleryStores, Person, check_name},
@@ -49,7 +52,12 @@ pub struct Summary {
 /// # Errors
 /// Same as [`enroll`].
 pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<()> {
-    let summary = enroll(&args, settings, store).await?;
+    let photos = photos::by_person(&args.dir)?;
+    let people: BTreeSet<&str> = photos.iter().map(|photo| photo.person.as_str()).collect();
+    let people = people.into_iter().collect();
+    let subject = Subject { gallery: Some(&args.gallery), people, everybody: args.replace, ..Subject::default() };
+    let log = CommandLog::new(settings, store.clone());
+    let summary = log.run("enroll", subject, enroll(&args, settings, store)).await?;
     for (path, faces) in &summary.crowded {
         eprintln!("{}: {faces} faces; the largest was enrolled", path.display());
     }

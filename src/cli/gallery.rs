@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
+use super::audit::{CommandLog, Subject};
 use crate::{
     cloud::ObjectStore,
     erasure::{Erasure, Erasures},
@@ -99,10 +100,35 @@ struct Embeddings {
 /// The gallery or the file cannot be read or written, there is no such person, the file contains an invalid line, or
 /// its embeddings do not fit the gallery.
 pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<()> {
-    let galleries = GalleryStores::new(store.clone(), settings);
-    let gallery = galleries.gallery(&args.gallery);
-    match args.command {
-        Command::Names => galleries.names().await?.iter().for_each(|name| println!("{name}")),
+    let Args { gallery, command } = args;
+    let subject = |people| Subject { gallery: Some(&gallery), people, ..Subject::default() };
+    let (action, subject) = match &command {
+        Command::Names => return names(settings, store).await,
+        Command::List => ("gallery list", Subject { everybody: true, ..subject(Vec::new()) }),
+        Command::Remove { name } => ("gallery remove", subject(vec![name.as_str()])),
+        Command::Forget { name, .. } => ("gallery forget", subject(vec![name.as_str()])),
+        Command::Import { .. } => ("gallery import", Subject { everybody: true, ..subject(Vec::new()) }),
+        Command::Export { .. } => ("gallery export", Subject { everybody: true, ..subject(Vec::new()) }),
+    };
+    let log = CommandLog::new(settings, store.clone());
+    log.run(action, subject, perform(&gallery, &command, settings, store)).await
+}
+
+async fn names(settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<()> {
+    let galleries = GalleryStores::new(store, settings);
+    galleries.names().await?.iter().for_each(|name| println!("{name}"));
+    Ok(())
+}
+
+async fn perform(
+    gallery_name: &GalleryName,
+    command: &Command,
+    settings: &Settings,
+    store: Arc<dyn ObjectStore>,
+) -> anyhow::Result<()> {
+    let gallery = GalleryStores::new(store.clone(), settings).gallery(gallery_name);
+    match command {
+        Command::Names => unreachable!("names() has handled it, because it concerns nobody"),
         Command::List => {
             let mut reader = gallery.reader(None).await?;
             while let Some(part) = reader.next().await? {
@@ -110,27 +136,30 @@ pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectSt
             }
         }
         Command::Remove { name } => {
-            let left = gallery.remove(&name).await?.with_context(|| format!("nobody is called {name:?}"))?;
+            let left = gallery.remove(name).await?.with_context(|| format!("nobody is called {name:?}"))?;
             println!("{name} removed; the gallery has {} people, version {}", left.people(), left.version);
         }
         Command::Forget { name, json } => {
-            let (erasure, _) = Erasures::new(store, settings).erase(&args.gallery, &name).await?;
+            let (erasure, _) = Erasures::new(store, settings).erase(gallery_name, name).await?;
             if erasure.is_empty() {
                 bail!("nobody is called {name:?}, and no result names them");
             }
-            println!("{}", if json { serde_json::to_string(&erasure)? } else { described(&name, &erasure) });
+            println!("{}", if *json { serde_json::to_string(&erasure)? } else { described(name, &erasure) });
         }
         Command::Import { file, replace } => {
-            let Embeddings { people, model, without_model } = read(&file)?;
+            let Embeddings { people, model, without_model } = read(file)?;
             let assumed = without_model.then(|| model::id(&settings.recognition.embedder)).transpose()?;
             let model = common_model(model.iter().chain(&assumed)).map_err(anyhow::Error::msg)?;
             let model = model.expect("there are embeddings, with or without a model");
-            let now =
-                if replace { gallery.replace(people, model).await? } else { gallery.add_people(people, model).await? };
+            let now = if *replace {
+                gallery.replace(people, model).await?
+            } else {
+                gallery.add_people(people, model).await?
+            };
             println!("the gallery has {} people, version {}", now.people(), now.version);
         }
         Command::Export { file } => {
-            let people = export(&gallery, &file).await?;
+            let people = export(&gallery, file).await?;
             println!("{people} people exported to {}", file.display());
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Results go to standard output, everything else to standard error.
 
+mod audit;
 mod aws;
 mod config;
 mod dead;
@@ -75,6 +76,8 @@ enum Command {
     Fleet(fleet::Args),
     /// List the jobs that a running server has given up, send them again, or purge them
     Dead(dead::Args),
+    /// Show who has changed, deleted or looked at what is stored of people
+    Audit(audit::Args),
     /// Create, list and revoke the tokens that clients of a server need
     Token(token::Args),
     /// Set up a cluster on AWS (image, stack) and take it down
@@ -134,6 +137,7 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
         Command::Simulate(_) => unreachable!("run() has handled it, because it has settings of its own"),
         Command::Fleet(args) => app::block_on(fleet::run(args, &settings))?,
         Command::Dead(args) => app::block_on(dead::run(args, &settings))?,
+        Command::Audit(args) => app::block_on(async { audit::run(args, &settings, store(&settings).await?).await })?,
         Command::Token(args) => app::block_on(async { token::run(args, &settings, store(&settings).await?).await })?,
         Command::Aws(args) => app::block_on(aws::run(args, &settings, cli.config))?,
         Command::Doctor(args) => return app::block_on(doctor::run(args, &settings)),

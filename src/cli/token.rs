@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
-use super::server::time;
+use super::{
+    audit::{CommandLog, Subject},
+    server::time,
+};
 use crate::{
     access::{Role, TokenId, TokenStore},
     cloud::ObjectStore,
@@ -44,10 +47,13 @@ enum Action {
 /// # Errors
 /// The store cannot be read or written, or there is no token with an id.
 pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectStore>) -> anyhow::Result<()> {
+    let log = CommandLog::new(settings, store.clone());
     let tokens = TokenStore::new(store, settings.store.state.clone());
     match args.action {
         Action::Create { role, label } => {
-            let token = tokens.create(role, &label).await?;
+            // The id is not known before.
+            let token = log.run("token create", Subject::default(), async { Ok(tokens.create(role, &label).await?) });
+            let token = token.await?;
             let place = place(settings);
             eprintln!("token {} with the role {role}, in {place}; it is shown only now:", token.id());
             println!("{}", token.reveal());
@@ -59,7 +65,9 @@ pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectSt
         }
         Action::Revoke { ids } => {
             let ids: Vec<TokenId> = ids.into_iter().map(TokenId).collect();
-            let unknown = tokens.revoke(&ids).await?;
+            let revoked = ids.iter().map(TokenId::to_string).collect::<Vec<_>>().join(" ");
+            let subject = Subject { id: Some(revoked), ..Subject::default() };
+            let unknown = log.run("token revoke", subject, async { Ok(tokens.revoke(&ids).await?) }).await?;
             ids.iter().filter(|id| !unknown.contains(id)).for_each(|id| println!("{id} revoked"));
             if !unknown.is_empty() {
                 let unknown: Vec<String> = unknown.iter().map(TokenId::to_string).collect();

@@ -30,6 +30,10 @@ pub struct AccessControl {
 pub(super) struct Caller {
     /// `None` without a token.
     pub token: Option<TokenId>,
+    /// The role of the token.
+    pub role: Option<Role>,
+    /// Whether a token would be needed, and `http.anonymous` allows the request without one.
+    pub anonymous: bool,
 }
 
 /// What a route needs.
@@ -58,6 +62,11 @@ fn needed(method: &Method, path: &str) -> Needed {
         }
         _ => Needed::OneOf(ADMIN),
     }
+}
+
+/// Returns whether only an administrator may send a request.
+pub(super) fn needs_admin(method: &Method, path: &str) -> bool {
+    matches!(needed(method, path), Needed::OneOf([Role::Admin]))
 }
 
 /// Whether a request may pass.
@@ -109,8 +118,11 @@ impl AccessControl {
             Sent::Nothing | Sent::Other => None,
         };
         match record {
-            Some(record) if roles.contains(&record.role) => Decision::Pass(Caller { token: Some(record.id) }),
-            _ if anybody => Decision::Pass(Caller::default()),
+            Some(record) if roles.contains(&record.role) => {
+                let (token, role) = (Some(record.id), Some(record.role));
+                Decision::Pass(Caller { token, role, anonymous: false })
+            }
+            _ if anybody => Decision::Pass(Caller { anonymous: true, ..Caller::default() }),
             Some(record) => {
                 let why = format!("the role of this token is {}; this needs {}", record.role, names());
                 Decision::Refuse(Problem::new(StatusCode::FORBIDDEN, why))

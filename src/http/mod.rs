@@ -3,6 +3,7 @@
 
 mod access;
 mod access_guard;
+mod audit_guard;
 mod body;
 mod dead_letters;
 mod error;
@@ -33,6 +34,8 @@ use error::{ErrorFormat, Problem};
 use state::State;
 pub use web_tier::WebTier;
 
+use crate::audit::AuditLog;
+
 /// How long a client may take to send a request's head, so that idle connections do not pile up.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an idle connection is kept after a response.
@@ -60,6 +63,7 @@ pub struct Serving {
 pub fn serve(
     web: WebTier,
     access: AccessControl,
+    audit: AuditLog,
     listener: TcpListener,
     metrics: PrometheusHandle,
 ) -> std::io::Result<Serving> {
@@ -69,6 +73,7 @@ pub fn serve(
     let state = web::Data::new(State {
         web,
         access,
+        audit,
         metrics: metrics.clone(),
         end_streams: end_streams.subscribe(),
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
@@ -76,6 +81,7 @@ pub fn serve(
     let server = HttpServer::new(move || {
         App::new()
             .app_data(state.clone())
+            .wrap(middleware::from_fn(audit_guard::check))
             .wrap(middleware::from_fn(access_guard::check))
             .wrap(middleware::from_fn(origin_guard::check))
             .wrap(security_headers())

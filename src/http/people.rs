@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
+    audit_guard,
     error::Problem,
     gallery_query::gallery,
     recognition_body::recognition,
@@ -89,6 +90,7 @@ pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State
         return Err(Problem::bad_request(format!("the form has no `name`; {HOW_TO_ADD}")));
     };
 
+    audit_guard::seen(&req, &state, &gallery, [name].into_iter());
     let embedded = join_all(received.files.into_iter().map(|file| embed(&state, file))).await;
     let mut photos = Vec::new();
     let (mut embeddings, mut models) = (Vec::new(), Vec::new());

@@ -113,6 +113,11 @@ impl RecognitionBody {
         })
     }
 
+    /// Returns the gallery, and the names of the faces; `None` unless the job is done.
+    pub fn people(&self) -> Option<(&GalleryName, impl Iterator<Item = &str>)> {
+        self.seen.as_ref().map(|seen| (&seen.gallery, seen.faces.iter().map(|face| face.name.as_str())))
+    }
+
     /// Returns the label, which is the line that `POST /` responds with; `None` unless the job is done.
     pub fn label(&self) -> Option<&str> {
         self.seen.as_ref().map(|seen| seen.label.as_str())

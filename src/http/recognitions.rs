@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     access::caller,
+    audit_guard,
     error::{ErrorFormat, ID_HEADER, Problem, location, one_line},
     gallery_query::existing_gallery,
     recognition_body::RecognitionBody,
@@ -83,10 +84,14 @@ pub async fn create(req: HttpRequest, payload: web::Payload, state: web::Data<St
 }
 
 /// `GET /v1/recognitions/{id}`: returns the stored result of a job, pending or not.
-pub async fn find(path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+pub async fn find(req: HttpRequest, path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let id = parse_id(&path)?;
     let result = state.web.result(id).await?.ok_or_else(|| no_such_job(id))?;
-    Ok(HttpResponse::Ok().json(RecognitionBody::stored(result)?))
+    let body = RecognitionBody::stored(result)?;
+    if let Some((gallery, names)) = body.people() {
+        audit_guard::seen(&req, &state, gallery, names);
+    }
+    Ok(HttpResponse::Ok().json(body))
 }
 
 /// `DELETE /v1/recognitions/{id}`: deletes image, label and result.

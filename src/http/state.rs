@@ -6,6 +6,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Semaphore, watch};
 
 use super::{access::AccessControl, web_tier::WebTier};
+use crate::audit::AuditLog;
 
 /// The state that every handler shares.
 pub(super) struct State {
@@ -13,6 +14,8 @@ pub(super) struct State {
     pub web: WebTier,
     /// Decides who may do what.
     pub access: AccessControl,
+    /// Writes who has changed or looked at what.
+    pub audit: AuditLog,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
     /// `true` ends the event streams.

@@ -21,6 +21,7 @@ use crate::{
     fleet::{Counts, view::FleetView},
     inference::gallery::GalleryStores,
     job::{Job, JobId, Output},
+    pseudonyms::Pseudonyms,
     results::ResultStore,
     settings::Settings,
     testing::World,
@@ -56,6 +57,8 @@ fn state_with(
     let galleries = GalleryStores::new(world.objects.clone(), &settings);
     let erasures = Erasures::new(world.objects.clone(), &settings);
     let tokens = TokenStore::new(world.objects.clone(), settings.store.state.clone());
+    let lines = crate::audit::in_objects(world.objects.clone(), &settings.store.state);
+    let audit = AuditLog::start(lines, Pseudonyms::random(), None);
     let counts = Counts { pending: 6, running: 7, stopping: 8, stopped: 9, shutting_down: 10, terminated: 11 };
     let depth = Depth { visible: 3, in_flight: 4, delayed: 5 };
     let view = FleetView { demand: 12, target: 13, depth, counts, ..FleetView::default() };
@@ -64,6 +67,7 @@ fn state_with(
     web::Data::new(State {
         access: AccessControl::new(Tokens::none(tokens), &settings.http),
         web: WebTier::new(settings, JobClient::new(options, ports, None), galleries, erasures, fleet),
+        audit,
         metrics,
         end_streams,
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),

@@ -3,6 +3,7 @@
 //! `config/default.toml` has the defaults and the documentation of every key. [`Layers`] merges it with a file and the
 //! environment and keeps the origin of each value; the sections read their values from there.
 
+mod audit;
 mod auto;
 mod aws;
 mod cloud;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use crate::fleet::FleetRules;
 pub use crate::fleet::{Policy, Window};
+pub use audit::Audit;
 use auto::Place;
 pub use aws::{Aws, Launching};
 pub use cloud::{Cloud, CloudKind};
@@ -60,6 +62,8 @@ pub struct Settings {
     pub store: Store,
     /// The enrolled people.
     pub gallery: Gallery,
+    /// The audit log.
+    pub audit: Audit,
     /// The rules of the controller.
     pub fleet: Fleet,
     /// The workers.
@@ -124,6 +128,7 @@ impl Settings {
             queue: Queue::read(r)?,
             store: Store::read(r)?,
             gallery: Gallery::read(r)?,
+            audit: Audit::read(r)?,
             worker: Worker::read(r, place, fleet.policy)?,
             recognition: Recognition::read(r, place.machine.int8)?,
             log: Log::read(r)?,

@@ -7,8 +7,8 @@ use super::{layers::SettingsError, reader::Reader};
 /// Longest name of a bucket in S3.
 const MAX_BUCKET: usize = 63;
 /// Longest retention in days: a hundred years.
-const MAX_DAYS: usize = 36_500;
-const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(super) const MAX_DAYS: usize = 36_500;
+pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Settings of the object store.
 #[derive(Clone, Debug)]

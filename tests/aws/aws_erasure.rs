@@ -97,4 +97,20 @@ async fn of_who_was_erased_nothing_is_left_in_any_object() {
     let (left, _) = objects_with(&cluster, &[b"Jacinda"]).await;
     assert_eq!(left, Vec::<String>::new());
     node.end();
+
+    // The audit log is in the bucket, without names.
+    let audit = |person: &str| {
+        let output = cluster.command(&["audit", "--person", person]).output().expect("the program starts");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let log = audit(NAME);
+    for part in
+        ["POST /v1/people 201", "GET /v1/recognitions/{id} 200", "DELETE /v1/people/{name} begun", "{name} 200 gallery"]
+    {
+        assert!(log.contains(part), "{part} in {log}");
+    }
+    assert!(audit("Jacinda").contains(": rollcall gallery forget done"), "{}", audit("Jacinda"));
+    assert_eq!(audit("Nobody"), "");
+    let (found, _) = objects_with(&cluster, &[NAME.as_bytes(), b"Jacinda"]).await;
+    assert_eq!(found, Vec::<String>::new());
 }

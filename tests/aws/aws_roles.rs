@@ -26,6 +26,9 @@ fn granted_permissions(from: &str, to: &str) -> BTreeSet<String> {
         let denied = |statement: &&str| statement.contains(action) && statement.contains("/access/*");
         assert!(denying.iter().any(denied), "{from}: {action} of tokens is not denied");
     }
+    // What a machine has done remains in the audit log.
+    let keeps = |statement: &&str| statement.contains("s3:DeleteObject") && statement.contains("/audit/*");
+    assert!(denying.iter().any(keeps), "{from}: the deletion of the audit log is not denied");
     let mut granted = BTreeSet::new();
     for statement in granting {
         let (actions, resource) = statement.split_once("Resource:").expect("what it is granted on");

@@ -1,6 +1,7 @@
 //! Whole programs on one machine: worker processes, HTTP, the page in a browser, set-up.
 
 mod access;
+mod audit;
 mod browser;
 mod deletion;
 mod earlier_release;

@@ -84,6 +84,9 @@ struct Up {
     /// Days that uploaded images and their results are kept, at least 15
     #[arg(long)]
     retention_days: Option<u16>,
+    /// Days that entries of the audit log are kept
+    #[arg(long)]
+    audit_days: Option<u16>,
     /// Maximum time to wait for each change of the stack
     #[arg(long, default_value = "30m", value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -143,6 +146,7 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
                 web_type: args.web_type,
                 worker_type: args.worker_type,
                 retention_days: args.retention_days,
+                audit_days: args.audit_days,
                 timeout: args.timeout,
             };
             let up = up(&account, options).await?;

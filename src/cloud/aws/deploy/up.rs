@@ -38,6 +38,8 @@ pub(crate) struct Options {
     pub(crate) worker_type: Option<String>,
     /// Number of days for which uploads are kept.
     pub(crate) retention_days: Option<u16>,
+    /// Number of days for which entries of the audit log are kept.
+    pub(crate) audit_days: Option<u16>,
     /// Maximum time to wait for each change of the stack.
     pub(crate) timeout: Duration,
 }
@@ -169,6 +171,7 @@ async fn parameters(
         ("WorkerType", options.worker_type),
         ("WorkerSubnets", worker_subnets),
         ("RetentionDays", options.retention_days.map(|days| days.to_string())),
+        ("AuditDays", options.audit_days.map(|days| days.to_string())),
     ] {
         given.extend(value.map(|value| (key.to_owned(), value)));
     }

@@ -1,0 +1,157 @@
+//! Writes the audit log: each change before it begins and when it has ended, each look when it has ended.
+
+use std::net::IpAddr;
+
+use actix_web::{
+    Error, HttpMessage as _, HttpRequest,
+    body::{BoxBody, EitherBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{Method, StatusCode, header},
+    middleware::Next,
+    web,
+};
+use percent_encoding::percent_decode_str;
+
+use super::{
+    access::{self, caller},
+    error::{ErrorFormat, Problem},
+    gallery_query::gallery,
+    state::State,
+};
+use crate::{
+    audit::{Actor, Entry, NotAudited, Outcome},
+    clock::now_ms,
+    job::JobId,
+    pseudonyms::Pseudonym,
+    recognition::{GalleryName, UNKNOWN},
+};
+
+/// Why a request is audited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// It changes what is stored of people. It is refused if that cannot be written down first.
+    Change,
+    /// It returns what is stored of people.
+    Look,
+}
+
+/// Returns why a request is audited; `None` if it is not.
+fn reason(method: &Method, path: &str) -> Option<Reason> {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    match path {
+        _ if access::needs_admin(method, path) => Some(if reads { Reason::Look } else { Reason::Change }),
+        "/v1/people" | "/v1/galleries" if reads => Some(Reason::Look),
+        _ if reads && path.starts_with("/v1/recognitions/") => Some(Reason::Look),
+        _ => None,
+    }
+}
+
+/// The people whom a response is about, as its handler has found out.
+struct Seen(Vec<Pseudonym>);
+
+/// Tells the audit log whom the response to a request is about.
+pub(super) fn seen<'a>(req: &HttpRequest, state: &State, gallery: &GalleryName, names: impl Iterator<Item = &'a str>) {
+    let known = names.filter(|name| *name != UNKNOWN);
+    let people = known.map(|name| state.audit.pseudonym(gallery, name)).collect();
+    req.extensions_mut().insert(Seen(people));
+}
+
+/// Writes the audit log; used as middleware, after access was granted.
+pub(super) async fn check<B: MessageBody>(
+    req: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B, BoxBody>>, Error> {
+    let state = req.app_data::<web::Data<State>>().cloned();
+    // What is no route does nothing.
+    let (Some(state), Some(route), Some(reason)) = (state, req.match_pattern(), reason(req.method(), req.path()))
+    else {
+        return Ok(next.call(req).await?.map_into_left_body());
+    };
+    let entry = entry(req.request(), &state, &route);
+    if reason == Reason::Change
+        && let Err(error) = state.audit.written(entry.clone()).await
+    {
+        let response = Problem::from(error).close_connection(true).respond(ErrorFormat::of(req.path()));
+        return Ok(req.into_response(response).map_into_right_body());
+    }
+    let response = next.call(req).await;
+    let status = match &response {
+        Ok(response) => response.status(),
+        Err(error) => error.as_response_error().status_code(),
+    };
+    let mut ended = entry;
+    if let Ok(response) = &response
+        && let Some(Seen(people)) = response.request().extensions_mut().remove::<Seen>()
+    {
+        ended.people = people;
+    }
+    (ended.at, ended.outcome) = (crate::audit::time(now_ms()), Outcome::Status(status.as_u16()));
+    state.audit.record(ended);
+    Ok(response?.map_into_left_body())
+}
+
+/// Returns the entry of a request that is about to begin.
+fn entry(req: &HttpRequest, state: &State, route: &str) -> Entry {
+    let caller = caller(req);
+    let by = match (caller.token, caller.role) {
+        (Some(id), Some(role)) => Actor::Token { id: id.to_string(), role },
+        _ if caller.anonymous => Actor::Anonymous,
+        _ => Actor::Local,
+    };
+    let mut entry = Entry::new(now_ms(), by, format!("{} {route}", req.method()), Outcome::Begun);
+    entry.from = req.peer_addr().map(|peer| peer.ip());
+    entry.forwarded_for = forwarded_for(req);
+    let last = req.path().rsplit('/').next().unwrap_or_default();
+    if route.starts_with("/v1/people") {
+        entry.gallery = gallery(req).ok(); // one that is not valid is refused
+        entry.everybody = route == "/v1/people" && *req.method() == Method::GET;
+        if let (Some(gallery), true) = (&entry.gallery, route.ends_with("{name}")) {
+            let name = percent_decode_str(last).decode_utf8_lossy();
+            entry.people = vec![state.audit.pseudonym(gallery, &name)];
+        }
+    } else if route.ends_with("{id}") {
+        entry.id = last.parse::<JobId>().ok().map(|id| id.to_string()); // never what is no id
+    }
+    entry
+}
+
+/// Returns the address for which a proxy says that it has forwarded a request.
+fn forwarded_for(req: &HttpRequest) -> Option<IpAddr> {
+    let value = req.headers().get(header::X_FORWARDED_FOR)?.to_str().ok()?;
+    value.split(',').next()?.trim().parse().ok()
+}
+
+impl From<NotAudited> for Problem {
+    fn from(error: NotAudited) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_concerns_people_is_audited_and_uploads_and_metrics_are_not() {
+        let (get, post, delete) = (Method::GET, Method::POST, Method::DELETE);
+        for (method, path, expected) in [
+            (&post, "/v1/people", Some(Reason::Change)),
+            (&delete, "/v1/people/Ada", Some(Reason::Change)),
+            (&delete, "/v1/recognitions/01M864JVNGTP55MXPP8BHGACKE", Some(Reason::Change)),
+            (&post, "/v1/dead-letters/01M864JVNGTP55MXPP8BHGACKE", Some(Reason::Change)),
+            (&delete, "/v1/dead-letters/01M864JVNGTP55MXPP8BHGACKE", Some(Reason::Change)),
+            (&get, "/v1/people", Some(Reason::Look)),
+            (&get, "/v1/galleries", Some(Reason::Look)),
+            (&get, "/v1/dead-letters", Some(Reason::Look)),
+            (&get, "/v1/recognitions/01M864JVNGTP55MXPP8BHGACKE", Some(Reason::Look)),
+            (&post, "/v1/recognitions", None),
+            (&post, "/", None),
+            (&get, "/", None),
+            (&get, "/metrics", None),
+            (&get, "/v1/fleet", None),
+            (&get, "/healthz", None),
+        ] {
+            assert_eq!(reason(method, path), expected, "{method} {path}");
+        }
+    }
+}
