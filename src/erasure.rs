@@ -17,7 +17,7 @@ use crate::{
     pseudonyms::{Pseudonym, Pseudonyms},
     recognition::GalleryName,
     results::{Erased, ResultStore, Selection},
-    settings::Settings,
+    settings::{CloudKind, Settings},
 };
 
 /// Prefix, in the state bucket, of the keys of the records.
@@ -29,6 +29,8 @@ const WATCH: Duration = Duration::from_secs(600);
 const CLOCK_SKEW: Duration = Duration::from_secs(300);
 /// Shortest and longest time between two looks.
 const LOOK_EVERY: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(600)];
+/// How often another process's erasures are looked for. On AWS, this is a call.
+const LOOK_FOR_OTHERS_EVERY: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(600)];
 
 /// What was erased of a person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -103,6 +105,8 @@ struct Shared {
     results: ResultStore,
     /// How long results are looked through again.
     watch: Duration,
+    /// How often another process's erasures are looked for.
+    idle_pause: Duration,
     begun: Notify,
 }
 
@@ -118,6 +122,7 @@ impl Erasures {
             results: ResultStore::new(store.clone(), settings.store.clone()),
             bucket: settings.store.state.clone(),
             watch: settings.gallery.refresh + WATCH,
+            idle_pause: LOOK_FOR_OTHERS_EVERY[usize::from(settings.cloud.kind == CloudKind::Aws)],
             begun: Notify::new(),
             store,
         }))
@@ -154,9 +159,7 @@ impl Erasures {
     pub async fn run(self) {
         loop {
             let pause = match self.look_again(now_ms()).await {
-                Ok(None) => LOOK_EVERY[1],
-                // More often at first, when the last jobs end that were under way.
-                Ok(Some(age)) => (age / 2).clamp(LOOK_EVERY[0], LOOK_EVERY[1]),
+                Ok(next) => next.unwrap_or(Duration::MAX).min(self.0.idle_pause),
                 Err(error) => {
                     tracing::warn!(%error, "failed to look for results of people who were erased; trying again");
                     LOOK_EVERY[0]
@@ -170,8 +173,8 @@ impl Erasures {
     }
 
     /// Deletes results that have been stored since people were erased who are named in them, completes erasures whose
-    /// process was killed, and deletes the records of those that are over. Returns the age of the latest erasure that is
-    /// not over.
+    /// process was killed, and deletes the records of those that are over. Returns how long after this the next call is
+    /// due, if any erasure is not over.
     ///
     /// # Errors
     /// Any error of the store; the next call goes on.
@@ -181,7 +184,7 @@ impl Erasures {
             return Ok(None);
         }
         let pseudonyms = self.pseudonyms().await?;
-        let mut latest: Option<Duration> = None;
+        let mut next: Option<Duration> = None;
         for object in listed {
             let record = match self.0.store.get(&self.0.bucket, &object.key).await {
                 Ok(record) => record,
@@ -203,9 +206,10 @@ impl Erasures {
                 record.complete = true;
                 self.put(&object.key, &record).await?;
             }
-            latest = Some(latest.map_or(age, |latest| latest.min(age)));
+            let pause = pause(age, self.0.watch);
+            next = Some(next.map_or(pause, |next| next.min(pause)));
         }
-        Ok(latest)
+        Ok(next)
     }
 
     /// Looks through the results once.
@@ -224,6 +228,13 @@ impl Erasures {
     async fn pseudonyms(&self) -> CloudResult<Pseudonyms> {
         Pseudonyms::open(&*self.0.store, &self.0.bucket).await
     }
+}
+
+/// Returns how long after a look at an erasure of this age the next one is due: sooner at first, when the last jobs end
+/// that were under way, and once when it is over.
+fn pause(age: Duration, watch: Duration) -> Duration {
+    let until_over = watch.saturating_sub(age) + Duration::from_millis(1);
+    (age / 2).clamp(LOOK_EVERY[0], LOOK_EVERY[1]).min(until_over)
 }
 
 #[cfg(test)]

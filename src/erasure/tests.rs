@@ -126,3 +126,14 @@ async fn the_record_does_not_contain_the_name_and_labels_cannot_be_erased() {
         assert!(matches!(erasures.erase(&gallery, label).await, Err(GalleryError::Refused(_))), "{label:?}");
     }
 }
+
+#[test]
+fn the_looks_after_an_erasure_become_rarer_and_the_final_one_is_when_it_is_over() {
+    let seconds = Duration::from_secs;
+    let (mut age, mut looks) = (Duration::ZERO, Vec::new());
+    while age <= seconds(602) {
+        age += pause(age, seconds(602));
+        looks.push(age.as_secs());
+    }
+    assert_eq!(looks, [5, 10, 15, 22, 33, 50, 75, 113, 170, 256, 384, 576, 602]);
+}

@@ -46,6 +46,9 @@ fn reason(method: &Method, path: &str) -> Option<Reason> {
     }
 }
 
+/// The route of results.
+const RESULT: &str = "/v1/recognitions/{id}";
+
 /// The people whom a response is about, as its handler has found out.
 struct Seen(Vec<Pseudonym>);
 
@@ -80,10 +83,11 @@ pub(super) async fn check<B: MessageBody>(
         Err(error) => error.as_response_error().status_code(),
     };
     let mut ended = entry;
-    if let Ok(response) = &response
-        && let Some(Seen(people)) = response.request().extensions_mut().remove::<Seen>()
-    {
-        ended.people = people;
+    match response.as_ref().ok().and_then(|response| response.request().extensions_mut().remove::<Seen>()) {
+        Some(Seen(people)) => ended.people = people,
+        // A client that asks until its job is done has seen nobody yet.
+        None if route == RESULT && reason == Reason::Look => return Ok(response?.map_into_left_body()),
+        None => {}
     }
     (ended.at, ended.outcome) = (crate::audit::time(now_ms()), Outcome::Status(status.as_u16()));
     state.audit.record(ended);
