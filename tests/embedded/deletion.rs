@@ -26,8 +26,8 @@ fn files(folder: &Path) -> Vec<(String, u64)> {
 /// Returns the photos and labels that are stored, and every result that is more than a tombstone.
 fn kept(server: &Rollcall) -> Vec<(String, u64)> {
     let objects = server.data_dir().join("objects");
-    let stored =
-        |(path, size): &(String, u64)| !path.contains("/gallery/") && (!path.contains("/recognitions/") || *size > 250);
+    let not_of_jobs = |path: &str| path.contains("/gallery/") || path.contains("/private/");
+    let stored = |(path, size): &(String, u64)| !not_of_jobs(path) && (!path.contains("/recognitions/") || *size > 250);
     files(&objects).into_iter().filter(stored).collect()
 }
 
