@@ -4,16 +4,17 @@
 //! that later. So a record of the erasure is kept for a while, and results that were stored since are looked through
 //! again. The record contains a pseudonym in place of the name. See `docs/adr/0028-erasure-looks-again.md`.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use ulid::Ulid;
 
 use crate::{
     clock::now_ms,
     cloud::{CloudError, CloudResult, ObjectStore, Precondition},
     inference::gallery::{GalleryStores, check_name, store::GalleryError},
+    job::JobId,
     pseudonyms::{Pseudonym, Pseudonyms},
     recognition::GalleryName,
     results::{Erased, ResultStore, Selection},
@@ -62,6 +63,19 @@ struct Record {
     complete: bool,
 }
 
+/// Selects the results of any of several people.
+struct AnyOf<'a>(Vec<Results<'a>>);
+
+impl Selection for AnyOf<'_> {
+    fn output(&self, output: &str) -> bool {
+        self.0.iter().any(|results| results.output(output))
+    }
+
+    fn summary(&self, summary: &str) -> bool {
+        self.0.iter().any(|results| results.summary(summary))
+    }
+}
+
 /// Selects the results of a person.
 struct Results<'a> {
     pseudonyms: &'a Pseudonyms,
@@ -69,6 +83,14 @@ struct Results<'a> {
     person: &'a Pseudonym,
     /// Only those by an earlier version of the gallery, if there is one here.
     before: Option<u64>,
+}
+
+impl Record {
+    /// Returns what selects the person's results; only those by a version of the gallery before this one, if there is
+    /// one here.
+    fn results<'a>(&'a self, pseudonyms: &'a Pseudonyms, before: Option<u64>) -> Results<'a> {
+        Results { pseudonyms, gallery: &self.gallery, person: &self.person, before }
+    }
 }
 
 /// What matters of a result.
@@ -108,6 +130,8 @@ struct Shared {
     /// How often another process's erasures are looked for.
     idle_pause: Duration,
     begun: Notify,
+    /// Results that this process has looked at for every erasure that is not over, and that do not change any more.
+    seen: Mutex<HashSet<JobId>>,
 }
 
 /// Erases people. Cheap to clone.
@@ -124,6 +148,7 @@ impl Erasures {
             watch: settings.gallery.refresh + WATCH,
             idle_pause: LOOK_FOR_OTHERS_EVERY[usize::from(settings.cloud.kind == CloudKind::Aws)],
             begun: Notify::new(),
+            seen: Mutex::default(),
             store,
         }))
     }
@@ -147,7 +172,7 @@ impl Erasures {
         };
         let key = format!("{RECORDS}{}.json", Ulid::generate());
         self.put(&key, &record).await?;
-        let erased = self.look(&record, &pseudonyms).await;
+        let erased = self.look_at_all(&record, &pseudonyms).await;
         self.0.begun.notify_one(); // also after an error: then it is completed in the background
         let erased = erased?;
         record.complete = true;
@@ -179,45 +204,62 @@ impl Erasures {
     /// # Errors
     /// Any error of the store; the next call goes on.
     pub async fn look_again(&self, now_ms: u64) -> CloudResult<Option<Duration>> {
-        let listed = self.0.store.list(&self.0.bucket, RECORDS).await?;
-        if listed.is_empty() {
+        let mut seen = self.0.seen.lock().await;
+        let keys = self.record_keys().await?;
+        if keys.is_empty() {
+            *seen = HashSet::new();
             return Ok(None);
         }
         let pseudonyms = self.pseudonyms().await?;
-        let mut next: Option<Duration> = None;
-        for object in listed {
-            let record = match self.0.store.get(&self.0.bucket, &object.key).await {
+        let mut records = Vec::with_capacity(keys.len());
+        for key in &keys {
+            let record = match self.0.store.get(&self.0.bucket, key).await {
                 Ok(record) => record,
                 Err(CloudError::NotFound(_)) => continue, // another process has just deleted it
                 Err(other) => return Err(other),
             };
             let mut record: Record = serde_json::from_slice(&record.bytes)
-                .map_err(|error| CloudError::Invalid(format!("{}: {error}", object.key)))?;
-            let erased = self.look(&record, &pseudonyms).await?;
-            if erased != Erased::default() {
-                tracing::info!(?erased, "deleted results of a person who has been erased");
+                .map_err(|error| CloudError::Invalid(format!("{key}: {error}")))?;
+            if !record.complete {
+                log(self.look_at_all(&record, &pseudonyms).await?);
+                record.complete = true;
+                self.put(key, &record).await?;
             }
+            records.push((key, record));
+        }
+
+        // One look for all of them: each result is read once, however many people are erased.
+        let mut looked_at = seen.clone();
+        let selections = records.iter().map(|(_, record)| record.results(&pseudonyms, Some(record.version)));
+        let since_ms = records.iter().map(|(_, record)| record.begun_ms).min().unwrap_or_default();
+        let since_ms = since_ms.saturating_sub(CLOCK_SKEW.as_millis() as u64);
+        log(self.0.results.erase(since_ms, &mut looked_at, &AnyOf(selections.collect())).await?);
+        // An erasure that has begun meanwhile has not been looked at. One that begins later looks at everything first.
+        if self.record_keys().await? == keys {
+            *seen = looked_at;
+        }
+
+        let mut next: Option<Duration> = None;
+        for (key, record) in records {
             let age = Duration::from_millis(now_ms.saturating_sub(record.begun_ms));
             if age > self.0.watch {
-                self.0.store.delete(&self.0.bucket, &object.key).await?;
-                continue;
+                self.0.store.delete(&self.0.bucket, key).await?;
+            } else {
+                let pause = pause(age, self.0.watch);
+                next = Some(next.map_or(pause, |next| next.min(pause)));
             }
-            if !record.complete {
-                record.complete = true;
-                self.put(&object.key, &record).await?;
-            }
-            let pause = pause(age, self.0.watch);
-            next = Some(next.map_or(pause, |next| next.min(pause)));
         }
         Ok(next)
     }
 
-    /// Looks through the results once.
-    async fn look(&self, record: &Record, pseudonyms: &Pseudonyms) -> CloudResult<Erased> {
-        let Record { gallery, person, version, begun_ms, complete } = record;
-        let since_ms = if *complete { begun_ms.saturating_sub(CLOCK_SKEW.as_millis() as u64) } else { 0 };
-        let before = complete.then_some(*version);
-        self.0.results.erase(since_ms, &Results { pseudonyms, gallery, person, before }).await
+    async fn record_keys(&self) -> CloudResult<HashSet<String>> {
+        let listed = self.0.store.list(&self.0.bucket, RECORDS).await?;
+        Ok(listed.into_iter().map(|object| object.key).collect())
+    }
+
+    /// Looks through all results once.
+    async fn look_at_all(&self, record: &Record, pseudonyms: &Pseudonyms) -> CloudResult<Erased> {
+        self.0.results.erase(0, &mut HashSet::new(), &record.results(pseudonyms, None)).await
     }
 
     async fn put(&self, key: &str, record: &Record) -> CloudResult<()> {
@@ -227,6 +269,12 @@ impl Erasures {
 
     async fn pseudonyms(&self) -> CloudResult<Pseudonyms> {
         Pseudonyms::open(&*self.0.store, &self.0.bucket).await
+    }
+}
+
+fn log(erased: Erased) {
+    if erased != Erased::default() {
+        tracing::info!(?erased, "deleted results of people who have been erased");
     }
 }
 

@@ -1,11 +1,7 @@
 //! Whoever was erased is in no result that is stored later, unless they were added again.
 
 use super::*;
-use crate::{
-    job::{JobId, Output},
-    recognition::ModelId,
-    testing::World,
-};
+use crate::{job::Output, recognition::ModelId, testing::World};
 
 /// Stores a result in which `name` was recognised by this version of the default gallery, as a worker does.
 async fn store(world: &World, id: u128, name: &str, gallery_version: u64) {
@@ -64,6 +60,30 @@ async fn results_stored_after_the_erasure_are_found_by_the_next_look() {
     assert!(!exists(&world, 4).await);
     assert!(exists(&world, 2).await);
     assert_eq!(records(&world).await, 0);
+}
+
+#[tokio::test]
+async fn a_result_is_read_once_however_many_people_are_erased() {
+    let Enrolled { world, erasures, gallery } = enrolled().await;
+    erasures.erase(&gallery, "Ada").await.expect("erased");
+    store(&world, 1, "somebody", 2).await;
+    erasures.look_again(now_ms()).await.expect("looked");
+    let seen = || async { erasures.0.seen.lock().await.clone() };
+    assert_eq!(seen().await, HashSet::from([JobId(1)]));
+    world.results.store_pending(JobId(2), "a.txt".into()).await.expect("stored");
+    erasures.look_again(now_ms()).await.expect("looked");
+    assert_eq!(seen().await, HashSet::from([JobId(1)]), "what is pending changes");
+
+    // A result that was read before is found by the first look of the next erasure, and one from after it by the next.
+    store(&world, 3, "Bob", 2).await;
+    erasures.look_again(now_ms()).await.expect("looked");
+    assert_eq!(erasures.erase(&gallery, "Bob").await.expect("erased").0.erased.results, 1);
+    store(&world, 4, "Bob", 2).await;
+    erasures.look_again(now_ms()).await.expect("looked");
+    assert!(!exists(&world, 3).await && !exists(&world, 4).await);
+    erasures.look_again(over(&world)).await.expect("looked");
+    erasures.look_again(over(&world)).await.expect("looked");
+    assert!(seen().await.is_empty(), "nothing is remembered without an erasure");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use super::{
 
 const CAP: usize = 3;
 /// Longest time in which what was accepted is done at the end.
-const SETTLE: Duration = Duration::from_secs(600);
+const FINISH: Duration = Duration::from_secs(600);
 
 /// The cluster and its nodes.
 pub struct Aws {
@@ -142,12 +142,12 @@ impl World for Aws {
         }
     }
 
-    async fn settle(&mut self) {
+    async fn finish(&mut self) {
         let sqs = self.cluster.sqs().await;
         let queues = sqs.list_queues().send().await.expect("a list").queue_urls.unwrap_or_default();
         let listener = queues.iter().find(|url| url.contains("listener")).expect("the request queue").clone();
         let mut empty_for = 0;
-        wait_until("everything accepted is done", SETTLE, async || {
+        wait_until("everything accepted is done", FINISH, async || {
             let request = sqs.get_queue_attributes().queue_url(&listener);
             let response = request.attribute_names(aws_sdk_sqs::types::QueueAttributeName::All).send().await;
             let attributes = response.ok().and_then(|response| response.attributes).unwrap_or_default();

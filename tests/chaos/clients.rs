@@ -59,9 +59,14 @@ impl Clients {
         self.shared.ledger()
     }
 
-    /// Lets the clients finish what they are doing, and returns what they were promised.
-    pub async fn end(self) -> Ledger {
+    /// Lets the clients begin nothing new.
+    pub fn stop(&self) {
         self.shared.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until the clients have finished, and returns what they were promised.
+    pub async fn end(self) -> Ledger {
+        self.stop();
         self.tasks.join_all().await;
         std::mem::take(&mut self.shared.ledger())
     }

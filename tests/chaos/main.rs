@@ -58,8 +58,12 @@ async fn run(name: &'static str, mut world: impl World) {
         report.fault(fault);
         report.progress(&clients.ledger());
     }
-    world.settle().await;
+    println!("the faults are over: {:?}", report.faults());
+    clients.stop();
+    world.finish().await;
+    println!("all jobs are done");
     let mut ledger = clients.end().await;
+    println!("the clients have ended");
     ledger.ask(&world.access()).await;
     // What was deleted may be in the bytes of some files for a while.
     let overwritten = tokio::time::Instant::now() + OVERWRITTEN;

@@ -31,7 +31,7 @@ const CAP: usize = 2;
 /// Longest time until a started server is ready, on a busy machine.
 const START: Duration = Duration::from_secs(90);
 /// Longest time in which what was accepted is done at the end.
-const SETTLE: Duration = Duration::from_secs(600);
+const FINISH: Duration = Duration::from_secs(600);
 /// Size of the disk, as `mount` takes it.
 const DISK: &str = "3g";
 
@@ -214,13 +214,13 @@ impl World for OneMachine {
         }
     }
 
-    async fn settle(&mut self) {
+    async fn finish(&mut self) {
         self.clock.set(0);
         // What killed processes have left is found at the start.
         self.restart(Signal::SIGKILL).await;
         let mut empty_for = 0;
         let fleet = async || self.fleet().await.unwrap_or_default();
-        wait_until("everything accepted is done", SETTLE, async || {
+        wait_until("everything accepted is done", FINISH, async || {
             let depth = &fleet().await["depth"];
             let empty = ["visible", "in_flight", "delayed"].iter().all(|jobs| depth[*jobs] == 0);
             empty_for = if empty { empty_for + 1 } else { 0 };

@@ -32,6 +32,11 @@ impl Report {
         *self.faults.entry(what).or_default() += 1;
     }
 
+    /// Returns how often each fault has happened.
+    pub fn faults(&self) -> &BTreeMap<&'static str, u64> {
+        &self.faults
+    }
+
     /// Prints a line now and then.
     pub fn progress(&mut self, ledger: &Ledger) {
         if self.shown.elapsed() >= PROGRESS {

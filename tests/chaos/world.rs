@@ -52,7 +52,7 @@ pub trait World {
     async fn fault(&mut self, rng: &mut ChaCha12Rng) -> &'static str;
 
     /// Repairs everything, and waits until no job is left in the queue.
-    async fn settle(&mut self);
+    async fn finish(&mut self);
 
     /// Returns what is stored. The cluster may be ended for this.
     async fn kept(&mut self) -> Kept;

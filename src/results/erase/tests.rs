@@ -55,10 +55,14 @@ async fn results_that_are_selected_are_deleted_with_image_label_and_dead_letters
     world.objects.put(&world.settings.store.output, &key, "Ada".into(), Precondition::Always).await.expect("put");
     world.results.bury(&world.job(6, "photo"), "message".into(), &failure).await.expect("buried");
 
-    let erased = world.results.erase(0, &Containing("Ada")).await.expect("erased");
+    let erased = world.results.erase(0, &mut HashSet::new(), &Containing("Ada")).await.expect("erased");
     assert_eq!(erased, Erased { results: 3, images: 3, labels: 3, dead_letters: 2 });
     assert_eq!(left(&world).await, [2, 3, 6]);
-    assert_eq!(world.results.erase(0, &Containing("Ada")).await, Ok(Erased::default()), "nothing is left");
+    assert_eq!(
+        world.results.erase(0, &mut HashSet::new(), &Containing("Ada")).await,
+        Ok(Erased::default()),
+        "nothing is left"
+    );
     store(&world, 1, "Ada").await;
     assert_eq!(left(&world).await, [2, 3, 6], "what was erased does not come back");
 }
@@ -69,8 +73,19 @@ async fn only_results_that_were_stored_since_are_read() {
     store(&world, 1, "Ada").await;
     let key = keys::result_key(JobId(1));
     let listed = world.objects.list(&world.settings.store.state, &key).await.expect("listed");
-    assert_eq!(world.results.erase(listed[0].modified_ms + 1, &Containing("Ada")).await, Ok(Erased::default()));
-    assert_eq!(world.results.erase(listed[0].modified_ms, &Containing("Ada")).await.expect("erased").results, 1);
+    assert_eq!(
+        world.results.erase(listed[0].modified_ms + 1, &mut HashSet::new(), &Containing("Ada")).await,
+        Ok(Erased::default())
+    );
+    assert_eq!(
+        world
+            .results
+            .erase(listed[0].modified_ms, &mut HashSet::new(), &Containing("Ada"))
+            .await
+            .expect("erased")
+            .results,
+        1
+    );
 }
 
 #[tokio::test]
@@ -81,6 +96,6 @@ async fn a_deletion_that_was_interrupted_is_completed() {
     let (_, when) = world.results.stored_with_condition(JobId(1)).await.expect("read");
     world.results.put_tombstone(JobId(1), "a.txt".into(), when).await.expect("put");
     assert_eq!(world.everything().await.len(), 3);
-    world.results.erase(0, &Containing("Ada")).await.expect("erased");
+    world.results.erase(0, &mut HashSet::new(), &Containing("Ada")).await.expect("erased");
     assert_eq!(world.everything().await.len(), 1, "the tombstone");
 }
