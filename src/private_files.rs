@@ -4,13 +4,38 @@
 use std::{
     fs::{DirBuilder, File, OpenOptions, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
+
+use nix::unistd::geteuid;
 
 /// Creates a folder, and those above it, unless it exists.
 pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Makes sure that a folder is this user's, and that no other user can read or write it. One that is empty, and that only
+/// this user could write, is made private: it was made for this purpose.
+///
+/// # Errors
+/// `PermissionDenied` with the remedy if others can read or write what is in it. They may have done so already, so it is
+/// not made private silently. Any error of the file system.
+pub(crate) fn check_private_folder(path: &Path) -> io::Result<()> {
+    let metadata = std::fs::metadata(path)?;
+    let (mode, owner, user) = (metadata.permissions().mode() & 0o777, metadata.uid(), geteuid());
+    let problem = if owner != user.as_raw() && !user.is_root() {
+        format!("belongs to user {owner}")
+    } else if mode & 0o077 == 0 {
+        return Ok(());
+    } else if mode & 0o022 == 0 && std::fs::read_dir(path)?.next().is_none() {
+        return std::fs::set_permissions(path, Permissions::from_mode(0o700));
+    } else {
+        format!("is open to other users (mode {mode:03o})")
+    };
+    let shown = path.display();
+    let remedy = format!("make sure that nobody else needs it and run `chmod 700 {shown}`, or use another folder");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{shown} {problem}, and contains photos: {remedy}")))
 }
 
 /// Opens a file for writing, or creates it. One that others can read is made private.

@@ -80,12 +80,44 @@ async fn the_data_folder_is_readable_by_its_owner_only() {
     assert!(open.is_empty(), "others can read {open:?}");
     cloud.close().await;
 
-    // A folder that somebody else has prepared, and a file that an earlier version has written.
-    for (path, mode) in [(data.clone(), 0o755), (data.join("queues.redb"), 0o644)] {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
-    }
+    // A file that an earlier version has written.
+    fs::set_permissions(data.join("queues.redb"), fs::Permissions::from_mode(0o644)).expect("ours");
     let cloud = use_everything(&settings).await;
     let open: Vec<_> = permissions(&data).into_iter().filter(|(path, mode)| !private(path, *mode)).collect();
     assert!(open.is_empty(), "others can still read {open:?}");
     cloud.close().await;
+}
+
+#[tokio::test]
+async fn a_folder_that_others_can_read_or_write_is_refused_with_a_remedy() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut settings =
+        Settings::from_layers(&Layers::load(None, HashMap::new()).expect("the defaults"), Machine::with_cores(1))
+            .expect("valid");
+    settings.local.data_dir = folder.path().to_owned();
+    fs::write(folder.path().join("somebody's"), "").expect("written");
+    for mode in [0o755, 0o750, 0o707, 0o770, 0o720, 0o1777] {
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).expect("ours");
+        let error = LocalCloud::open(&settings, None).await.err().expect("refused");
+        let error = format!("{error:#}");
+        assert!(error.contains(&format!("chmod 700 {}", folder.path().display())), "{error}");
+        assert_eq!(error.lines().count(), 1);
+        let now = fs::metadata(folder.path()).expect("a folder").permissions().mode();
+        assert_eq!(now & 0o7777, mode, "it is not changed");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing is created in it");
+    }
+    // An empty one that others can only read was made for this purpose.
+    fs::remove_file(folder.path().join("somebody's")).expect("ours");
+    for (mode, refused) in [(0o733, true), (0o755, false)] {
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).expect("ours");
+        match LocalCloud::open(&settings, None).await {
+            Err(_) => assert!(refused, "{mode:o}"),
+            Ok(cloud) => {
+                assert!(!refused, "{mode:o}");
+                cloud.close().await;
+            }
+        }
+    }
+    let mode = fs::metadata(folder.path()).expect("a folder").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o700);
 }

@@ -6,7 +6,6 @@
 use std::{
     fs::{self, File},
     io::{self, ErrorKind, Write as _},
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::UNIX_EPOCH,
@@ -24,7 +23,7 @@ use crate::{
         CloudError, CloudResult, ETag, NewObject, Object, ObjectInfo, ObjectStore, Precondition,
         object_key::{check_bucket, check_key, check_prefix},
     },
-    private_files::{create_private, create_private_folder},
+    private_files::{check_private_folder, create_private, create_private_folder},
 };
 
 /// Number of lock files. With this many, writers of different keys rarely share one.
@@ -39,16 +38,17 @@ pub struct LocalObjects {
 }
 
 impl LocalObjects {
-    /// Opens the store in `data_dir`. Creates what is missing, and makes the folder private.
+    /// Opens the store in `data_dir`. Creates what is missing, readable by its owner only.
     ///
     /// # Errors
-    /// The folder cannot be created, or belongs to another user.
+    /// The folder cannot be created, or other users can read or write it; the message has the remedy.
     pub fn open(data_dir: &Path) -> io::Result<Self> {
         let root = data_dir.join("objects");
+        create_private_folder(data_dir)?;
+        check_private_folder(data_dir)?;
         for folder in [root.clone(), data_dir.join("unfinished"), data_dir.join("locks")] {
             create_private_folder(&folder)?;
         }
-        fs::set_permissions(data_dir, fs::Permissions::from_mode(0o700))?;
         Ok(Self {
             #[cfg(target_os = "linux")]
             group: Arc::new(super::group_sync::GroupSync::new(&root)?),
