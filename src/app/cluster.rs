@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use actix::Addr;
-use tokio::sync::watch;
+use actix::{Addr, System};
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     node::{ControllerPorts, DeadLetterPorts, SeesReplies, add_client, add_controller, add_dead_letter_consumer},
@@ -17,9 +17,12 @@ use crate::{
     },
     client::JobClient,
     clock::now_ms,
-    cloud::{ObjectStore, local::LocalCloud},
+    cloud::{CloudResult, ObjectStore, local::LocalCloud},
     fleet::view::FleetView,
-    results::ResultStore,
+    results::{
+        ResultStore,
+        expiry_clock::{ExpiryClock, Reading},
+    },
     settings::{CloudKind, Settings},
 };
 
@@ -109,6 +112,7 @@ impl LocalCluster {
         let queues = queues::create(settings, &*cloud.queues).await?;
         sweep_orphans(settings, &cloud).await;
         expire_results(settings, &cloud);
+        end_if_damaged(&cloud);
         let (view, fleet) = watch::channel(Arc::new(FleetView::default()));
 
         let mut guardian = Guardian::builder();
@@ -143,6 +147,19 @@ impl LocalCluster {
     }
 }
 
+/// Exit code of a process whose queue file turned out to be damaged (`EX_IOERR` of sysexits.h).
+const EXIT_DAMAGED: i32 = 74;
+
+/// Ends the process if the queues' file turns out to be damaged: no job can be accepted or done any more.
+fn end_if_damaged(cloud: &LocalCloud) {
+    let damaged = cloud.damaged();
+    actix::spawn(async move {
+        let remedy = damaged.await;
+        tracing::error!("{remedy}");
+        System::current().stop_with_code(EXIT_DAMAGED);
+    });
+}
+
 /// Deletes what an earlier process left when it was killed, before anything else uses the store.
 async fn sweep_orphans(settings: &Settings, cloud: &LocalCloud) {
     let queues = [&settings.queue.listener, &settings.queue.dead_letter];
@@ -168,10 +185,11 @@ const EXPIRY_EVERY: Duration = Duration::from_secs(3600);
 fn expire_results(settings: &Settings, cloud: &LocalCloud) {
     let Some(retention) = settings.store.retention else { return };
     let results = ResultStore::new(cloud.objects.clone(), settings.store.clone());
+    let (started, mut clock) = (Instant::now(), ExpiryClock::default());
     actix::spawn(async move {
         loop {
-            let now = now_ms();
-            match results.expire(now.saturating_sub(retention.as_millis() as u64), now).await {
+            let reading = Reading { now_ms: now_ms(), uptime: started.elapsed() };
+            match expire_at(&results, retention, &mut clock, reading).await {
                 Ok(0) => {}
                 Ok(expired) => tracing::info!(expired, "deleted results older than store.retention_days"),
                 Err(error) => tracing::warn!(%error, "failed to delete expired results; trying again in an hour"),
@@ -179,6 +197,21 @@ fn expire_results(settings: &Settings, cloud: &LocalCloud) {
             tokio::time::sleep(EXPIRY_EVERY).await;
         }
     });
+}
+
+/// Deletes what has expired at the time of a reading of the system clock, if that counts. Returns how many results.
+async fn expire_at(
+    results: &ResultStore,
+    retention: Duration,
+    clock: &mut ExpiryClock,
+    reading: Reading,
+) -> CloudResult<usize> {
+    if !clock.counts(reading, results.newest_ms().await?) {
+        tracing::warn!("the system clock has jumped, or nothing was stored for a day: nothing expires for an hour");
+        return Ok(0);
+    }
+    let before_ms = reading.now_ms.saturating_sub(retention.as_millis() as u64);
+    results.expire(before_ms, reading.now_ms).await
 }
 
 #[cfg(test)]

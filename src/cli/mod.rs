@@ -14,6 +14,7 @@ mod fleet;
 mod gallery;
 mod load;
 mod photos;
+mod queue;
 mod recognize;
 mod serve;
 mod server;
@@ -78,6 +79,8 @@ enum Command {
     Dead(dead::Args),
     /// Show who has changed, deleted or looked at what is stored of people
     Audit(audit::Args),
+    /// Repair the queues of this machine
+    Queue(queue::Args),
     /// Create, list and revoke the tokens that clients of a server need
     Token(token::Args),
     /// Set up a cluster on AWS (image, stack) and take it down
@@ -138,6 +141,7 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
         Command::Fleet(args) => app::block_on(fleet::run(args, &settings))?,
         Command::Dead(args) => app::block_on(dead::run(args, &settings))?,
         Command::Audit(args) => app::block_on(async { audit::run(args, &settings, store(&settings).await?).await })?,
+        Command::Queue(args) => app::block_on(queue::run(args, &settings))?,
         Command::Token(args) => app::block_on(async { token::run(args, &settings, store(&settings).await?).await })?,
         Command::Aws(args) => app::block_on(aws::run(args, &settings, cli.config))?,
         Command::Doctor(args) => return app::block_on(doctor::run(args, &settings)),

@@ -4,6 +4,16 @@ use super::{LONGEST_RETENTION_MS, ResultStore, Status, Stored, is_expired, keys}
 use crate::cloud::{CloudError, CloudResult};
 
 impl ResultStore {
+    /// Returns when the newest result was last changed, in milliseconds since the Unix epoch by the clock of the store;
+    /// `None` if there is none.
+    ///
+    /// # Errors
+    /// Any error of the store.
+    pub async fn newest_ms(&self) -> CloudResult<Option<u64>> {
+        let results = self.store.list(&self.buckets.state, keys::RESULTS).await?;
+        Ok(results.into_iter().map(|object| object.modified_ms).max())
+    }
+
     /// Deletes finished results that were last changed before `before_ms` (Unix epoch), with their images, labels and
     /// dead letters, and returns how many. A result of a job that may still be in a queue stays, and so does its
     /// payload. Tombstones and temporary payloads are deleted once no queue can hold their job.

@@ -4,8 +4,10 @@
 mod dead_letters;
 mod erase;
 mod expiry;
+pub mod expiry_clock;
 mod job_result;
 pub mod keys;
+mod lost;
 pub mod promises;
 mod sweep;
 mod transitions;

@@ -3,6 +3,7 @@
 mod compute_contract;
 mod contract;
 mod controller_lease;
+mod damaged_journal;
 mod data_folder;
 mod object_store_contract;
 mod queue_contract;

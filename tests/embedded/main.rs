@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod browser;
+mod damaged_queue;
 mod deletion;
 mod earlier_release;
 mod end_to_end;
@@ -16,5 +17,6 @@ mod http_limits;
 mod http_refusals;
 mod hung_workers;
 mod poison_jobs;
+mod queue_memory;
 mod retention;
 mod setup;

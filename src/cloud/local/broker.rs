@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64},
     time::Duration,
 };
@@ -11,14 +11,35 @@ use async_trait::async_trait;
 
 use super::{
     clock::Clock,
-    journal::Journal,
+    journal::{self, Journal, Repair},
     queue::{LocalQueue, closing},
 };
 use crate::cloud::{CloudError, CloudResult, Polling, Queue, QueueSpec, Queues, queue_limits::check_visibility};
 
+/// Name of the journal in the data folder.
+const FILE: &str = "queues.redb";
+
+/// Repairs the journal in `dir`, a data folder that no process uses. Returns `None` if it is not damaged.
+///
+/// # Errors
+/// The folder is in use, or a file cannot be read or written.
+pub fn repair_queues(dir: &Path) -> anyhow::Result<Option<Repair>> {
+    let report = Arc::new(std::panic::take_hook());
+    let others = report.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() != Some(journal::REPAIR_THREAD) {
+            others(panic);
+        }
+    }));
+    let repaired = journal::repair(&dir.join(FILE));
+    std::panic::set_hook(Box::new(move |panic| report(panic)));
+    repaired
+}
+
 /// The embedded queues of one machine.
 pub struct Broker {
     journal: Arc<Journal>,
+    file: PathBuf,
     clock: Arc<Clock>,
     last_seq: Arc<AtomicU64>,
     queues: Mutex<HashMap<String, Arc<LocalQueue>>>,
@@ -31,14 +52,26 @@ impl Broker {
     /// # Errors
     /// The file is open in another process, cannot be read or written, or is damaged.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
-        let journal = Journal::open(&dir.join("queues.redb"))?;
+        let file = dir.join(FILE);
+        let journal = Journal::open(&file)?;
         let last_seq = Arc::new(AtomicU64::new(journal.last_seq()?));
         let clock = Arc::new(Clock::new());
-        Ok(Self { journal: Arc::new(journal), clock, last_seq, queues: Mutex::default() })
+        Ok(Self { journal: Arc::new(journal), file, clock, last_seq, queues: Mutex::default() })
     }
 
     fn queues(&self) -> MutexGuard<'_, HashMap<String, Arc<LocalQueue>>> {
         self.queues.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Resolves when the journal turns out to be damaged, with what to do about it. Nothing works any more then.
+    pub fn damaged(&self) -> impl Future<Output = String> + use<> {
+        let (mut damage, file) = (self.journal.damage(), self.file.display().to_string());
+        async move {
+            match damage.wait_for(Option::is_some).await.as_deref() {
+                Ok(Some(damage)) => journal::damaged(&file, damage),
+                _ => std::future::pending().await, // the journal was closed
+            }
+        }
     }
 
     /// Makes durable every message that has been sent so far, to any queue.

@@ -26,7 +26,8 @@ use tokio::task::JoinHandle;
 use super::{Compute, ObjectStore, Queues};
 use crate::settings::Settings;
 
-pub use broker::Broker;
+pub use broker::{Broker, repair_queues};
+pub use journal::Repair;
 pub use objects::LocalObjects;
 pub use processes::{Launcher, LocalCompute, SECRET_VARIABLE};
 pub use socket::{SocketCloud, serve};
@@ -86,6 +87,11 @@ impl LocalCloud {
     /// Returns the groups of the messages in a queue; none if the queue does not exist.
     pub fn groups(&self, queue: &str) -> Vec<String> {
         self.broker.groups(queue).unwrap_or_default()
+    }
+
+    /// Resolves when the queues' file turns out to be damaged, with what to do about it. Nothing works any more then.
+    pub fn damaged(&self) -> impl Future<Output = String> + use<> {
+        self.broker.damaged()
     }
 
     /// Waits for the workers, which have been asked to end, writes what is buffered, and closes the socket.

@@ -20,13 +20,13 @@ use tokio::{
 };
 
 use super::{
-    clock::Clock,
+    clock::{Clock, visible_at},
     journal::{Journal, StoredMessage},
     queue_index::{QueueIndex, Received, Seq, Ticket},
 };
 use crate::cloud::{
     CloudError, CloudResult, Delivery, Depth, Message, Queue, QueueSpec, Receipt,
-    queue_limits::{MAX_DELAY, check_message, check_receive, check_visibility},
+    queue_limits::{check_message, check_receive, check_visibility},
 };
 
 /// How many bytes of bodies a durable queue keeps in memory once they are on disk.
@@ -90,11 +90,8 @@ impl LocalQueue {
         if spec.durable {
             let stored = journal.messages(&spec.name)?;
             let now = clock.now();
-            // A later time means that the system clock has been set back since; it would hide the message for the
-            // difference.
-            let latest = if spec.fifo { now } else { now + MAX_DELAY.as_millis() as u64 };
-            for (seq, StoredMessage { receives, visible_at, group, dedup }) in stored {
-                index.insert(seq, group, receives, visible_at.min(latest), now);
+            for (seq, StoredMessage { receives, visible_at: written, group, dedup }) in stored {
+                index.insert(seq, group, receives, visible_at(written, now, spec.fifo), now);
                 if let Some(dedup) = dedup {
                     index.check_and_remember(&dedup, now);
                 }
@@ -127,14 +124,14 @@ impl LocalQueue {
     }
 
     fn receipt(&self, ticket: Ticket) -> Receipt {
-        // The clock's epoch distinguishes the deliveries of this process from those of earlier ones.
-        Receipt(format!("{:x}-{:x}-{:x}", self.clock.epoch_ms, ticket.seq, ticket.delivery))
+        // The clock's number distinguishes the deliveries of this process from those of earlier ones.
+        Receipt(format!("{:x}-{:x}-{:x}", self.clock.id, ticket.seq, ticket.delivery))
     }
 
     fn ticket(&self, receipt: &Receipt) -> CloudResult<Ticket> {
         let mut parts = receipt.0.split('-').map(|part| u64::from_str_radix(part, 16).ok());
         match (parts.next().flatten(), parts.next().flatten(), parts.next().flatten()) {
-            (Some(epoch), Some(seq), Some(delivery)) if epoch == self.clock.epoch_ms => Ok(Ticket { seq, delivery }),
+            (Some(clock), Some(seq), Some(delivery)) if clock == self.clock.id => Ok(Ticket { seq, delivery }),
             (Some(_), Some(_), Some(_)) => Err(CloudError::Conflict("the receipt was issued before a restart".into())),
             _ => Err(CloudError::Invalid("not a receipt of this queue".into())),
         }

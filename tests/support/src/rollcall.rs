@@ -3,7 +3,7 @@
 use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
@@ -84,6 +84,18 @@ impl Rollcall {
 
     pub fn data_dir(&self) -> &Path {
         self.data.path()
+    }
+
+    /// Changes a variable of the environment for later starts and commands; `None` removes it.
+    pub fn set_env(&mut self, key: &str, value: Option<&str>) {
+        self.options.env.retain(|(known, _)| known != key);
+        self.options.env.extend(value.map(|value| (key.to_owned(), value.to_owned())));
+    }
+
+    /// Runs a command with the settings of this server, until it ends.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = command(&self.options, self.data.path(), self.port);
+        command.args(arguments).stdout(Stdio::piped()).output().expect("the program starts")
     }
 
     /// Kills the parent as `kill -9` does; its workers notice by themselves.

@@ -1,5 +1,5 @@
 //! The queues' file while it is open. After an error it is closed and opened again: the database refuses all further
-//! use of a handle that has seen one.
+//! use of a handle that has seen one. A file that turns out to be damaged is never opened again.
 
 use std::{
     path::PathBuf,
@@ -7,9 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use redb::Database;
+use redb::{Builder, Database};
+use tokio::sync::watch;
 
 use super::{
+    damage::{FileError, guarded},
     pending::{Changes, StoredMessage},
     renewal, tables,
 };
@@ -19,7 +21,7 @@ use crate::{
 };
 
 /// Opens the file.
-type Open = Box<dyn Fn() -> anyhow::Result<Database> + Send + Sync>;
+pub(super) type Open = Box<dyn Fn(&Builder) -> Result<Database, redb::Error> + Send + Sync>;
 
 /// The queues' file.
 pub(super) struct JournalFile {
@@ -28,31 +30,40 @@ pub(super) struct JournalFile {
     path: Option<PathBuf>,
     /// `None` between an error and the next successful attempt to open it.
     db: RwLock<Option<Database>>,
+    /// What is wrong with the file, once it is known to be damaged.
+    damage: watch::Sender<Option<String>>,
 }
 
 impl JournalFile {
-    /// Opens the file with `open`, which is also used after an error. It can be renewed if it is the file at `path`.
-    pub(super) fn open(open: Open, path: Option<PathBuf>) -> anyhow::Result<Self> {
-        let db = RwLock::new(Some(open()?));
-        if let Some(path) = &path {
-            renewal::remove_unfinished(path)?; // no other process has the file open
-        }
-        Ok(Self { open, path, db })
+    /// Opens the file with `open`, which is also used after an error, and verifies all of it. It can be renewed if it is
+    /// the file at `path`.
+    ///
+    /// # Errors
+    /// The file is damaged, or cannot be opened.
+    pub(super) fn open(open: Open, path: Option<PathBuf>) -> Result<Self, FileError> {
+        let db = guarded(|| {
+            let db = open(&tables::builder(true))?;
+            if let Some(path) = &path {
+                renewal::remove_unfinished(path)?; // no other process has the file open
+            }
+            Ok(db)
+        })?;
+        Ok(Self { open, path, db: RwLock::new(Some(db)), damage: watch::Sender::new(None) })
     }
 
     /// Returns all messages of a queue, in the order of their positions.
     pub(super) fn messages(&self, queue: &str) -> CloudResult<Vec<(Seq, StoredMessage)>> {
-        self.with(|db| tables::messages(db, queue).map_err(|error| unavailable(format!("{error:#}"))))
+        self.with(|db| tables::messages(db, queue))
     }
 
     /// Returns the highest position in any queue, or zero.
     pub(super) fn last_seq(&self) -> CloudResult<Seq> {
-        self.with(|db| tables::last_seq(db).map_err(|error| unavailable(format!("{error:#}"))))
+        self.with(tables::last_seq)
     }
 
     /// Returns the body of a message.
     pub(super) fn body(&self, queue: &str, seq: Seq) -> CloudResult<Option<Bytes>> {
-        self.with(|db| tables::body(db, queue, seq).map_err(unavailable))
+        self.with(|db| tables::body(db, queue, seq))
     }
 
     /// Writes changes in one transaction, durable on return. Opens the file first if it is closed.
@@ -61,12 +72,12 @@ impl JournalFile {
     /// The file cannot be opened or written; nothing was written. It is closed.
     pub(super) fn commit(&self, changes: &Changes) -> CloudResult<()> {
         let is_closed = self.db.read().unwrap_or_else(PoisonError::into_inner).is_none();
-        if is_closed {
-            let opened = (self.open)().map_err(|error| unavailable(format!("{error:#}")))?;
+        if is_closed && self.damage.borrow().is_none() {
+            let opened = guarded(|| (self.open)(&tables::builder(false))).map_err(|error| self.unavailable(error))?;
             *self.db.write().unwrap_or_else(PoisonError::into_inner) = Some(opened);
         }
         // A file that has just been opened must prove that it can be written.
-        let committed = self.with(|db| tables::commit(db, changes, is_closed).map_err(unavailable));
+        let committed = self.with(|db| tables::commit(db, changes, is_closed));
         if committed.is_err() {
             self.close();
         }
@@ -81,9 +92,12 @@ impl JournalFile {
     /// crash, and the file is closed until the next commit.
     pub(super) fn renew(&self) -> CloudResult<()> {
         let Some(path) = &self.path else { return Ok(()) };
-        let new = self.with(|db| renewal::copy(db, path).map_err(|error| unavailable(format!("{error:#}"))))?;
+        let new = self.with(|db| renewal::copy(db, path))?;
         let old = self.db.write().unwrap_or_else(PoisonError::into_inner).replace(new);
-        drop(old);
+        let _ = guarded(|| {
+            drop(old);
+            Ok(())
+        }); // it is replaced
         renewal::sync_folder(path).map_err(|error| {
             self.close();
             unavailable(error)
@@ -91,17 +105,41 @@ impl JournalFile {
     }
 
     /// Closes the file until the next commit.
-    pub(super) fn close(&self) {
-        drop(self.db.write().unwrap_or_else(PoisonError::into_inner).take());
+    fn close(&self) {
+        let db = self.db.write().unwrap_or_else(PoisonError::into_inner).take();
+        let _ = guarded(|| {
+            drop(db);
+            Ok(())
+        }); // the error that led here says more
     }
 
-    fn with<T>(&self, read: impl FnOnce(&Database) -> CloudResult<T>) -> CloudResult<T> {
+    /// Follows what is wrong with the file.
+    pub(super) fn damage(&self) -> watch::Receiver<Option<String>> {
+        self.damage.subscribe()
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> CloudResult<T> {
+        if let Some(damage) = &*self.damage.borrow() {
+            return Err(unavailable(damage));
+        }
         let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
-        read(db.as_ref().ok_or_else(|| unavailable("it could not be written and is closed"))?)
+        let db = db.as_ref().ok_or_else(|| unavailable("it could not be written and is closed"))?;
+        guarded(|| work(db)).map_err(|error| self.unavailable(error))
+    }
+
+    fn unavailable(&self, error: FileError) -> CloudError {
+        if let FileError::Damaged(damage) = &error {
+            self.damage.send_if_modified(|known| {
+                let is_new = known.is_none();
+                known.get_or_insert_with(|| damage.clone());
+                is_new
+            });
+        }
+        unavailable(error)
     }
 }
 
 /// Returns the error for a file that cannot be used.
-pub(super) fn unavailable(error: impl std::fmt::Display) -> CloudError {
+fn unavailable(error: impl std::fmt::Display) -> CloudError {
     CloudError::Unavailable(format!("queue file: {error}"))
 }

@@ -6,13 +6,14 @@
 //! When a commit fails, for example because the disk is full, those who wait for it get the error, and nothing more is
 //! accepted until a commit succeeds. All that was accepted before is tried again every second.
 
+mod damage;
 mod file;
 mod pending;
 mod renewal;
+mod repair;
 mod tables;
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
@@ -23,14 +24,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use redb::Database;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
-pub(super) use self::pending::StoredMessage;
+pub use self::repair::Repair;
 use self::{
-    file::{JournalFile, unavailable},
+    damage::FileError,
+    file::{JournalFile, Open},
     pending::{BUFFERED_LINGER, Changes, LINGER, Pending, Put},
     renewal::Schedule,
+};
+pub(super) use self::{
+    pending::StoredMessage,
+    repair::{THREAD as REPAIR_THREAD, repair},
 };
 use super::queue_index::Seq;
 use crate::cloud::{CloudError, CloudResult};
@@ -124,18 +129,22 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens the file, or creates it. Only one process can have it open.
+    /// Opens the file and verifies it, or creates it. Only one process can have it open.
+    ///
+    /// # Errors
+    /// The file is in use or damaged, or it cannot be read or written. The message has the remedy.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let file = path.to_owned();
-        Self::open_with(move || tables::open(&file), Some(path.to_owned()))
+        Self::open_with(Box::new(move |builder| tables::open(builder, &file)), Some(path.to_owned()))
     }
 
     /// Opens the file with `open`, which is also used after an error. It can be renewed if it is the file at `path`.
-    fn open_with(
-        open: impl Fn() -> anyhow::Result<Database> + Send + Sync + 'static,
-        path: Option<PathBuf>,
-    ) -> anyhow::Result<Self> {
-        let file = Arc::new(JournalFile::open(Box::new(open), path)?);
+    fn open_with(open: Open, path: Option<PathBuf>) -> anyhow::Result<Self> {
+        let name = path.as_ref().map_or_else(|| "the queues' file".into(), |path| path.display().to_string());
+        let file = Arc::new(JournalFile::open(open, path).map_err(|error| match error {
+            FileError::Damaged(damage) => anyhow::anyhow!("{}", damaged(&name, &damage)),
+            FileError::Failed(error) => anyhow::anyhow!("cannot open {name}: {error}"),
+        })?);
         let shared = Arc::<Shared>::default();
         let writer = std::thread::Builder::new().name("journal".into()).spawn({
             let (file, shared) = (file.clone(), shared.clone());
@@ -208,6 +217,11 @@ impl Journal {
         answered
     }
 
+    /// Follows what is wrong with the file. Once that is known, nothing more is read or written.
+    pub(super) fn damage(&self) -> watch::Receiver<Option<String>> {
+        self.file.damage()
+    }
+
     /// Checks that the last commit succeeded. Nothing more is accepted otherwise.
     pub(super) fn check(&self) -> CloudResult<()> {
         self.shared.check()
@@ -222,6 +236,14 @@ impl Drop for Journal {
             let _ = writer.join(); // the panic hook has reported a panic
         }
     }
+}
+
+/// Says what to do about a damaged file.
+pub(super) fn damaged(name: &str, damage: &str) -> String {
+    format!(
+        "{name} is damaged ({damage}): run `rollcall queue repair`, which keeps it under another name and all jobs that \
+         can be read"
+    )
 }
 
 #[expect(clippy::disallowed_methods, reason = "a thread that waits for a condition variable has no other clock")]
@@ -242,12 +264,7 @@ fn write_all(file: &JournalFile, shared: &Shared) {
         if changes.deletes_stored() {
             schedule.deleted(now());
         }
-        // Callers wait for a result, even if the database panics.
-        let committed = catch_unwind(AssertUnwindSafe(|| file.commit(&changes)));
-        let result = committed.unwrap_or_else(|_| {
-            file.close();
-            Err(unavailable("the writer panicked"))
-        });
+        let result = file.commit(&changes);
         let was_broken = shared.broken.swap(result.is_err(), Ordering::Relaxed);
         match result {
             Ok(()) => {
@@ -277,7 +294,7 @@ fn write_all(file: &JournalFile, shared: &Shared) {
 
 fn renew(file: &JournalFile, schedule: &mut Schedule) {
     let began = now();
-    match catch_unwind(AssertUnwindSafe(|| file.renew())).unwrap_or_else(|_| Err(unavailable("the writer panicked"))) {
+    match file.renew() {
         Ok(()) => schedule.renewed(began, now()),
         Err(error) => {
             tracing::warn!(%error, "deleted messages remain in the queues' file; it is renewed in a minute");

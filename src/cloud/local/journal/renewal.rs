@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use redb::Database;
 
 use super::tables;
@@ -61,13 +60,13 @@ impl Schedule {
 
 /// Copies the database to a new file, which takes the place of the one at `path`, and returns it. The old file remains
 /// after an error.
-pub(super) fn copy(old: &Database, path: &Path) -> anyhow::Result<Database> {
+pub(super) fn copy(old: &Database, path: &Path) -> Result<Database, redb::Error> {
     remove_unfinished(path)?;
     let unfinished = unfinished(path);
     let copied = (|| {
-        let new = tables::open(&unfinished)?;
+        let new = tables::open(&tables::builder(false), &unfinished)?;
         tables::copy(old, &new)?;
-        fs::rename(&unfinished, path).with_context(|| format!("cannot replace {}", path.display()))?;
+        fs::rename(&unfinished, path)?;
         Ok(new)
     })();
     if copied.is_err() {

@@ -2,12 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
 use bytes::Bytes;
-use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError, Value,
-    WriteTransaction,
-};
+use redb::{Builder, Database, Error, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use tempfile::NamedTempFile;
 
 use super::pending::{Changes, StoredMessage};
 use crate::{cloud::local::queue_index::Seq, private_files::create_private};
@@ -17,53 +14,78 @@ const CACHE_BYTES: usize = 64 << 20;
 
 type Row = (u32, u64, Option<&'static str>, Option<&'static str>);
 /// Queue name and position → receives, visible from (ms since the epoch), message group, deduplication id.
-const MESSAGES: TableDefinition<(&str, Seq), Row> = TableDefinition::new("messages 2");
+pub(super) const MESSAGES: TableDefinition<(&str, Seq), Row> = TableDefinition::new("messages 2");
 /// Queue name and position → body.
-const BODIES: TableDefinition<(&str, Seq), &[u8]> = TableDefinition::new("bodies 2");
+pub(super) const BODIES: TableDefinition<(&str, Seq), &[u8]> = TableDefinition::new("bodies 2");
+/// Queue name and position → CRC-32 of what never changes of the message. Messages of earlier releases have none.
+pub(super) const CHECKSUMS: TableDefinition<(&str, Seq), u32> = TableDefinition::new("checksums");
 
-/// Opens the file, or creates it readable by its owner only. Only one process can have it open.
-pub(super) fn open(path: &Path) -> anyhow::Result<Database> {
-    create_private(path).with_context(|| format!("cannot create {}", path.display()))?;
-    match Database::builder().set_cache_size(CACHE_BYTES).create(path) {
-        Err(DatabaseError::DatabaseAlreadyOpen) => anyhow::bail!(
-            "{} is in use: another rollcall is using this folder; stop it or set local.data_dir",
-            path.display()
-        ),
-        result => result.with_context(|| {
-            format!("cannot open {}: if it is damaged, move it away (queued jobs are lost)", path.display())
-        }),
-    }
+/// Returns what opens the file, and verifies all of it if `verify` is set. Otherwise, damage is found where it is read.
+pub(super) fn builder(verify: bool) -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(verify);
+    builder
 }
 
-/// Copies all rows to a database without tables, in one transaction, durable on return.
-pub(super) fn copy(from: &Database, to: &Database) -> Result<(), redb::Error> {
+/// Opens the file, or creates it readable by its owner only. Only one process can have it open.
+pub(super) fn open(builder: &Builder, path: &Path) -> Result<Database, Error> {
+    if !path.try_exists()? {
+        // An empty file is damaged, so a new one gets its name when it is complete.
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let new = NamedTempFile::new_in(folder)?;
+        drop(builder.create(new.path())?);
+        new.persist_noclobber(path).map_err(|e| e.error)?;
+        std::fs::File::open(folder)?.sync_all()?;
+    }
+    create_private(path)?;
+    Ok(builder.open(path)?)
+}
+
+/// Copies all messages to a database without tables, in one transaction, durable on return.
+pub(super) fn copy(from: &Database, to: &Database) -> Result<(), Error> {
     let (read, mut write) = (from.begin_read()?, to.begin_write()?);
     write.set_quick_repair(true);
-    copy_table(&read, &write, MESSAGES)?;
-    copy_table(&read, &write, BODIES)?;
+    {
+        let (mut messages, mut bodies) = (write.open_table(MESSAGES)?, write.open_table(BODIES)?);
+        let mut checksums = write.open_table(CHECKSUMS)?;
+        // A damaged message must not look whole in the new file.
+        for_each(&read, |key, message, body| {
+            let StoredMessage { receives, visible_at, group, dedup } = &message;
+            messages.insert(key, (*receives, *visible_at, group.as_deref(), dedup.as_deref()))?;
+            bodies.insert(key, &*body)?;
+            checksums.insert(key, checksum(&message, &body))?;
+            Ok(())
+        })?;
+    }
     Ok(write.commit()?)
 }
 
-fn copy_table<V: Value + 'static>(
+/// Checks that each message is as it was written.
+pub(super) fn verify(db: &Database) -> Result<(), Error> {
+    for_each(&db.begin_read()?, |_, _, _| Ok(()))
+}
+
+fn for_each(
     read: &ReadTransaction,
-    write: &WriteTransaction,
-    table: TableDefinition<(&'static str, Seq), V>,
-) -> Result<(), redb::Error> {
-    let mut copy = write.open_table(table)?;
-    let rows = match read.open_table(table) {
-        Ok(rows) => rows,
+    mut take: impl FnMut((&str, Seq), StoredMessage, Bytes) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let table = match read.open_table(MESSAGES) {
+        Ok(table) => table,
         Err(TableError::TableDoesNotExist(_)) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    for row in rows.iter()? {
-        let (key, value) = row?;
-        copy.insert(key.value(), value.value())?;
+    for row in table.iter()? {
+        let (key, _) = row?;
+        let (queue, seq) = key.value();
+        let whole = message(read, queue, seq)?;
+        let (message, body) = whole.ok_or_else(|| Error::Corrupted(format!("message {seq} has no body")))?;
+        take((queue, seq), message, body)?;
     }
     Ok(())
 }
 
 /// Returns all messages of a queue, in the order of their positions.
-pub(super) fn messages(db: &Database, queue: &str) -> anyhow::Result<Vec<(Seq, StoredMessage)>> {
+pub(super) fn messages(db: &Database, queue: &str) -> Result<Vec<(Seq, StoredMessage)>, Error> {
     let read = db.begin_read()?;
     let table = match read.open_table(MESSAGES) {
         Ok(table) => table,
@@ -73,15 +95,18 @@ pub(super) fn messages(db: &Database, queue: &str) -> anyhow::Result<Vec<(Seq, S
     let mut out = Vec::new();
     for row in table.range((queue, 0)..=(queue, Seq::MAX))? {
         let (key, value) = row?;
-        let (receives, visible_at, group, dedup) = value.value();
-        let (group, dedup) = (group.map(str::to_owned), dedup.map(str::to_owned));
-        out.push((key.value().1, StoredMessage { receives, visible_at, group, dedup }));
+        out.push((key.value().1, stored(value.value())));
     }
     Ok(out)
 }
 
+/// Returns a message from its row.
+fn stored((receives, visible_at, group, dedup): (u32, u64, Option<&str>, Option<&str>)) -> StoredMessage {
+    StoredMessage { receives, visible_at, group: group.map(str::to_owned), dedup: dedup.map(str::to_owned) }
+}
+
 /// Returns the highest position in any queue, or zero.
-pub(super) fn last_seq(db: &Database) -> anyhow::Result<Seq> {
+pub(super) fn last_seq(db: &Database) -> Result<Seq, Error> {
     let read = db.begin_read()?;
     match read.open_table(MESSAGES) {
         Ok(table) => {
@@ -94,37 +119,65 @@ pub(super) fn last_seq(db: &Database) -> anyhow::Result<Seq> {
 }
 
 /// Returns the body of a message.
-pub(super) fn body(db: &Database, queue: &str, seq: Seq) -> Result<Option<Bytes>, redb::Error> {
-    let bodies = db.begin_read()?.open_table(BODIES)?;
-    Ok(bodies.get((queue, seq))?.map(|body| Bytes::copy_from_slice(body.value())))
+pub(super) fn body(db: &Database, queue: &str, seq: Seq) -> Result<Option<Bytes>, Error> {
+    Ok(message(&db.begin_read()?, queue, seq)?.map(|(_, body)| body))
+}
+
+/// Returns a message and its body, which are as they were written.
+pub(super) fn message(read: &ReadTransaction, queue: &str, seq: Seq) -> Result<Option<(StoredMessage, Bytes)>, Error> {
+    let key = (queue, seq);
+    let Some(message) = read.open_table(MESSAGES)?.get(key)?.map(|row| stored(row.value())) else { return Ok(None) };
+    let Some(body) = read.open_table(BODIES)?.get(key)?.map(|body| Bytes::copy_from_slice(body.value())) else {
+        return Ok(None);
+    };
+    let written = match read.open_table(CHECKSUMS) {
+        Ok(table) => table.get(key)?.map(|sum| sum.value()),
+        Err(TableError::TableDoesNotExist(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    if written.is_some_and(|written| written != checksum(&message, &body)) {
+        return Err(Error::Corrupted(format!("message {seq} is not what was written")));
+    }
+    Ok(Some((message, body)))
+}
+
+/// Returns the checksum of what never changes of a message.
+fn checksum(message: &StoredMessage, body: &[u8]) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    for text in [&message.group, &message.dedup].map(|text| text.as_deref().unwrap_or_default()) {
+        sum.update(&(text.len() as u64).to_le_bytes());
+        sum.update(text.as_bytes());
+    }
+    sum.update(body);
+    sum.finalize()
 }
 
 /// Writes changes in one transaction, durable on return. Writes even if there are none if `always` is set.
-pub(super) fn commit(db: &Database, changes: &Changes, always: bool) -> Result<(), redb::Error> {
+pub(super) fn commit(db: &Database, changes: &Changes, always: bool) -> Result<(), Error> {
     let Changes { puts, deletes, receives, flushes: _ } = changes;
     if puts.is_empty() && deletes.is_empty() && receives.is_empty() && !always {
         return Ok(());
     }
     let mut write = db.begin_write()?;
-    write.set_quick_repair(true); // opening the file after a crash takes a millisecond instead of seconds
+    write.set_quick_repair(true); // opening the file after an error takes a millisecond instead of seconds
     {
         let (mut messages, mut bodies) = (write.open_table(MESSAGES)?, write.open_table(BODIES)?);
+        let mut checksums = write.open_table(CHECKSUMS)?;
         for (&seq, put) in puts {
             let StoredMessage { receives, visible_at, group, dedup } = &put.message;
             messages.insert((&*put.queue, seq), (*receives, *visible_at, group.as_deref(), dedup.as_deref()))?;
             bodies.insert((&*put.queue, seq), &*put.body)?;
+            checksums.insert((&*put.queue, seq), checksum(&put.message, &put.body))?;
         }
         let replaced = puts.values().filter_map(|put| put.replaces.as_ref()).map(|(queue, seq)| (queue, *seq));
         for (queue, seq) in replaced.chain(deletes.iter().map(|(&seq, (queue, _))| (queue, seq))) {
             messages.remove((&**queue, seq))?;
             bodies.remove((&**queue, seq))?;
+            checksums.remove((&**queue, seq))?;
         }
         for (&seq, (queue, receives)) in receives {
-            let stored = messages.get((&**queue, seq))?.map(|row| {
-                let (_, visible_at, group, dedup) = row.value();
-                (visible_at, group.map(str::to_owned), dedup.map(str::to_owned))
-            });
-            if let Some((visible_at, group, dedup)) = stored {
+            let stored = messages.get((&**queue, seq))?.map(|row| stored(row.value()));
+            if let Some(StoredMessage { visible_at, group, dedup, .. }) = stored {
                 messages.insert((&**queue, seq), (*receives, visible_at, group.as_deref(), dedup.as_deref()))?;
             }
         }

@@ -32,14 +32,11 @@ impl Disk {
 
     fn journal(&self) -> Journal {
         let disk = self.clone();
-        Journal::open_with(
-            move || {
-                disk.0.opened.fetch_add(1, Ordering::SeqCst);
-                Ok(Database::builder().create_with_backend(disk.clone())?)
-            },
-            None,
-        )
-        .expect("opened")
+        let open: Open = Box::new(move |builder| {
+            disk.0.opened.fetch_add(1, Ordering::SeqCst);
+            Ok(builder.create_with_backend(disk.clone())?)
+        });
+        Journal::open_with(open, None).expect("opened")
     }
 
     fn messages(&self) -> Vec<Seq> {
@@ -125,6 +122,47 @@ async fn what_was_accepted_before_the_disk_was_full_is_written_when_it_has_room(
     let stored = journal.messages("jobs").expect("read");
     assert_eq!(stored.iter().map(|(seq, m)| (*seq, m.receives)).collect::<Vec<_>>(), [(2, 3), (4, 0), (5, 0)]);
     assert_eq!(journal.messages("dead").expect("read").len(), 1);
+}
+
+#[tokio::test]
+async fn damage_that_is_found_later_is_reported_once_and_ends_all_use() {
+    let disk = Disk::default();
+    let journal = disk.journal();
+    for seq in 1..=3 {
+        put(&journal, seq).await.expect("answered").expect("durable");
+    }
+    drop(journal);
+    let journal = disk.journal();
+    let mut damage = journal.damage();
+    assert_eq!(*damage.borrow_and_update(), None);
+    let bytes = disk.bytes().len();
+    disk.bytes()[4096..bytes].fill(0xff);
+    put(&journal, 4).await.expect("answered").expect_err("the file is damaged");
+    damage.changed().await.expect("the journal is open");
+    assert!(damage.borrow_and_update().is_some());
+    journal.check().expect_err("no more is accepted");
+    journal.messages("jobs").expect_err("nothing is read any more");
+    journal.flush().await.expect("answered").expect_err("nothing becomes durable");
+    assert!(!damage.has_changed().expect("the journal is open"), "it is reported once");
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_what_was_written_is_never_delivered() {
+    let disk = Disk::default();
+    let journal = disk.journal();
+    let body = Bytes::from(vec![7; 3000]);
+    let written = journal.put(&Arc::from("jobs"), 1, message(), body);
+    written.await.expect("answered").expect("durable");
+    drop(journal);
+    {
+        let mut bytes = disk.bytes();
+        let places: Vec<usize> = (0..bytes.len() - 8).filter(|&at| bytes[at..at + 8] == [7; 8]).collect();
+        places.into_iter().for_each(|at| bytes[at] = 8);
+    }
+    // Without the verification of the whole file, which would notice it before.
+    let db = tables::builder(false).create_with_backend(disk.clone()).expect("opened");
+    let error = tables::body(&db, "jobs", 1).expect_err("it is damaged");
+    assert!(matches!(error, redb::Error::Corrupted(_)), "{error}");
 }
 
 #[tokio::test]
