@@ -15,6 +15,7 @@ mod names;
 mod origin_guard;
 mod pages;
 mod people;
+mod receiving;
 mod recognition_body;
 mod recognitions;
 mod session;

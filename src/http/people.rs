@@ -187,7 +187,7 @@ impl TryFrom<Recognition> for Embedded {
 async fn embed(state: &State, file: ReceivedFile) -> (String, Result<Embedded, Problem>) {
     let name = file.name.clone();
     let embedded = async {
-        file.check(state.web.settings().recognition.max_pixels)?;
+        file.check(state.web.settings().recognition.max_pixels).await?;
         let gallery = GalleryName::default(); // photos are embedded without one
         let upload = Upload { id: JobId::new(), kind: EMBED, gallery, file: file.name, image: file.bytes };
         let reply = state.web.submit(file.admission, upload, false).await?;

@@ -129,7 +129,7 @@ async fn wait_for_all(state: &State, files: Vec<ReceivedFile>, request: &Request
 async fn wait_for(state: &State, file: ReceivedFile, request: &Request) -> Outcome {
     let name = file.name.clone();
     let result = async {
-        file.check(state.web.settings().recognition.max_pixels)?;
+        file.check(state.web.settings().recognition.max_pixels).await?;
         let (admission, upload) = job(file, request);
         let file = upload.file.clone();
         RecognitionBody::replied(file, state.web.submit(admission, upload, request.id.is_some()).await?)
@@ -141,7 +141,7 @@ async fn wait_for(state: &State, file: ReceivedFile, request: &Request) -> Outco
 async fn queue(state: &State, file: ReceivedFile, request: &Request) -> Outcome {
     let name = file.name.clone();
     let result = async {
-        file.check(state.web.settings().recognition.max_pixels)?;
+        file.check(state.web.settings().recognition.max_pixels).await?;
         if let Some(id) = request.id {
             match state.web.stored(id).await? {
                 Stored::Result(result) => return RecognitionBody::stored(*result),

@@ -2,12 +2,15 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::receiving::{Receivers, Receiving};
 use crate::{
     client::{Admission, JobClient, Submission, SubmitError},
     cloud::CloudError,
@@ -33,6 +36,7 @@ struct Shared {
     erasures: Erasures,
     /// The highest version seen of each gallery that is known to exist.
     gallery_versions: Mutex<HashMap<GalleryName, u64>>,
+    receivers: Receivers,
     fleet: watch::Receiver<Arc<FleetView>>,
 }
 
@@ -63,7 +67,8 @@ impl WebTier {
         erasures: Erasures,
         fleet: watch::Receiver<Arc<FleetView>>,
     ) -> Self {
-        Self(Arc::new(Shared { settings, client, galleries, erasures, gallery_versions: Mutex::default(), fleet }))
+        let (gallery_versions, receivers) = (Mutex::default(), Receivers::default());
+        Self(Arc::new(Shared { settings, client, galleries, erasures, gallery_versions, receivers, fleet }))
     }
 
     /// Returns the settings of the node.
@@ -74,6 +79,15 @@ impl WebTier {
     /// Returns how many uploads hold a place now.
     pub fn waiting(&self) -> usize {
         self.0.client.waiting()
+    }
+
+    /// Takes one of the `http.max_receiving_per_address` places of an address for an upload that is being received.
+    pub(super) fn receiving(&self, address: Option<IpAddr>) -> Result<Receiving, SubmitError> {
+        let receiving = self.0.receivers.add(address, self.settings().http.max_receiving_per_address);
+        receiving.ok_or(SubmitError::Overloaded {
+            reason: "too many uploads from this address are being received",
+            retry_after: Duration::from_secs(1),
+        })
     }
 
     /// Takes a place among `http.max_waiting`.

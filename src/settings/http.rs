@@ -43,6 +43,10 @@ pub struct Http {
     pub max_upload: usize,
     /// Longest time to receive an upload.
     pub upload_timeout: Duration,
+    /// Bytes per second at which an upload must arrive, once it has begun; zero for any.
+    pub min_upload_rate: usize,
+    /// Maximum number of uploads from one address that are being received at the same time.
+    pub max_receiving_per_address: usize,
     /// Maximum number of uploads that wait for a reply at the same time.
     pub max_waiting: usize,
     /// Memory for uploads that are being received, in bytes; at least `max_upload`.
@@ -63,6 +67,8 @@ impl Http {
     pub(super) fn read(r: &Reader<'_>, place: Place) -> Result<Self, SettingsError> {
         let styles = [("label", ReplyStyle::Label), ("stem-label", ReplyStyle::StemLabel)];
         let threads = Auto::new(place.machine.cores.min(4), "one per core, at most 4");
+        let max_waiting = r.count("http.max_waiting", 1..=100_000)?;
+        let share = Auto::new(max_waiting.div_ceil(4), "a quarter of http.max_waiting");
         let http = Self {
             listen: r.parsed("http.listen", "an address and a port such as 127.0.0.1:8080")?,
             anonymous: r.choice("http.anonymous", &[("none", Anonymous::None), ("upload", Anonymous::Upload)])?,
@@ -71,7 +77,9 @@ impl Http {
             deadline: r.duration("http.deadline", SECOND..=HOUR)?,
             max_upload: r.size("http.max_upload", KIB..=512 * MIB)?,
             upload_timeout: r.duration("http.upload_timeout", SECOND..=HOUR)?,
-            max_waiting: r.count("http.max_waiting", 1..=100_000)?,
+            min_upload_rate: r.size("http.min_upload_rate", 0..=MIB)?,
+            max_waiting,
+            max_receiving_per_address: r.count_or_auto("http.max_receiving_per_address", 1..=100_000, share)?,
             max_upload_memory: r.size("http.max_upload_memory", KIB..=64 * GIB)?,
             threads: r.count_or_auto("http.threads", 1..=256, threads)?,
             max_files: r.count("http.max_files", 1..=1000)?,

@@ -10,7 +10,7 @@ use rollcall_testing::uploads::*;
 use rollcall_testing::{Rollcall, RollcallOptions, free_port, program, wait_until};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     process::Command,
 };
 
@@ -204,6 +204,35 @@ async fn slow_uploads_time_out() {
     let response = raw(&server, b"POST / HTTP/1.1\r\nHost: loc").await;
     assert!(response.starts_with("HTTP/1.1 408"), "a slow head: {response}");
     assert_still_works(&server).await;
+}
+
+#[tokio::test]
+async fn slow_clients_do_not_take_the_places_of_others() {
+    // As many as may wait (`http.max_waiting`), each of which sends two bytes and no more.
+    const SENDERS: usize = 1000;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("may be raised to the hard limit");
+    let server = Rollcall::start(RollcallOptions::default().enroll(KNOWN)).await;
+    let address = server.url("").trim_start_matches("http://").parse().expect("an address");
+    let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\nab";
+    let mut senders = Vec::new();
+    for _ in 0..SENDERS {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind("127.0.0.2:0".parse().expect("an address")).expect("all of 127.0.0.0/8 is this machine");
+        let mut sender = socket.connect(address).await.expect("connects");
+        sender.write_all(head.as_bytes()).await.expect("sends");
+        senders.push(sender);
+    }
+    let mut first = vec![0; 1024];
+    let read = senders.last_mut().expect("many").read(&mut first).await.expect("a response");
+    let refused = String::from_utf8_lossy(&first[..read]).into_owned();
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.to_lowercase().contains("retry-after"), "{refused}");
+    assert!(refused.contains("from this address"), "{refused}");
+    assert_still_works(&server).await;
+
+    let mut rest = String::new();
+    senders[0].read_to_string(&mut rest).await.expect("a response, and the end of the connection");
+    assert!(rest.starts_with("HTTP/1.1 408") && rest.contains("less than 1.0 KiB per second"), "{rest}");
 }
 
 #[tokio::test]
