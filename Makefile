@@ -9,7 +9,10 @@ NEXTEST = $(ASSETS)/bin/cargo-nextest nextest
 PREFORK = $(PYTHON) tests/emulators/prefork.py $(ASSETS)/python/aws
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast bench peers lint golden policies
+.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast fuzz fuzz-corpus bench peers lint golden policies
+# What `make fuzz` runs: targets (all by default), and for how long each.
+FUZZ_TARGETS ?=
+FUZZ_LIMIT ?= --minutes 1
 MAKEFLAGS += --no-print-directory
 
 help: ## List the targets
@@ -45,6 +48,13 @@ build-test:
 
 test-fast: setup-test-fast ## Run the tests that need no emulator, no worker process and no browser, in less than a minute
 	$(NEXTEST) run --locked --workspace --profile fast --lib --test fleet --test cloud --test inference
+
+fuzz: ## Fuzz what takes bytes from outside with AFL++, each target for a minute (FUZZ_TARGETS="jpeg png" FUZZ_LIMIT="--minutes 10" or "--executions 1000000")
+	$(PYTHON) tools/fuzz.py $(FUZZ_LIMIT) $(FUZZ_TARGETS)
+
+fuzz-corpus: setup-test-fast ## Make the fuzz targets' corpus again
+	PYTHONPATH=$(ASSETS)/python/pillow $(PYTHON) tools/fuzz_corpus.py fuzz/corpus
+	ROLLCALL_WRITE_CORPUS=1 $(CARGO) test --locked --lib fuzzing::tests::the_corpus_is_what_the_targets_make
 
 bench: setup ## Measure the request path end to end and the bare recognition loop, and the queue alone
 	$(CARGO) bench --locked

@@ -82,6 +82,8 @@ pub mod clock;
 pub mod cloud;
 mod erasure;
 pub mod fleet_log;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod http;
 pub mod inference;
 pub mod job;
@@ -102,5 +104,11 @@ pub use rollcall_fleet as fleet;
 pub use rollcall_simulator as simulator;
 
 /// Set for every program that links this library, so that benchmarks measure the allocator in use.
+#[cfg(not(any(test, feature = "fuzzing")))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The same allocator, which counts, so that the fuzz targets can limit what an input makes the program allocate.
+#[cfg(any(test, feature = "fuzzing"))]
+#[global_allocator]
+static ALLOCATOR: fuzzing::memory::Counting<mimalloc::MiMalloc> = fuzzing::memory::Counting(mimalloc::MiMalloc);

@@ -26,8 +26,12 @@ impl Body<'_> {
     /// # Errors
     /// The bytes are not a valid value, or continue after it.
     pub fn decode<T: DeserializeOwned>(self) -> Result<T, WireError> {
-        let (value, used) =
-            bincode::serde::decode_from_slice(self.0, format()).map_err(|e| WireError::Malformed(e.to_string()))?;
+        let decoded = if self.0.len() <= SMALL_BODY {
+            bincode::serde::decode_from_slice(self.0, format::<SMALL_BYTES>())
+        } else {
+            bincode::serde::decode_from_slice(self.0, format::<MAX_BYTES>())
+        };
+        let (value, used) = decoded.map_err(|e| WireError::Malformed(e.to_string()))?;
         if used != self.0.len() {
             return Err(WireError::Malformed(format!("{} trailing bytes", self.0.len() - used)));
         }
@@ -62,6 +66,11 @@ impl Wire for Reply {
 
 /// Upper bound for one decoded value. Without it, ten hostile bytes can allocate terabytes.
 const MAX_BYTES: usize = 64 << 20;
+/// The same for a body of at most [`SMALL_BODY`] bytes, because memory is allocated for as many bytes as the body claims
+/// to have. In memory, a value takes a few times the bytes of its encoding.
+const SMALL_BYTES: usize = 1 << 20;
+/// Length of a small body, in bytes.
+const SMALL_BODY: usize = 128 << 10;
 
 /// Why bytes cannot be decoded, or a value cannot be encoded.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,8 +88,8 @@ pub enum WireError {
     },
 }
 
-fn format() -> Configuration<LittleEndian, Fixint, Limit<MAX_BYTES>> {
-    bincode::config::standard().with_fixed_int_encoding().with_limit::<MAX_BYTES>()
+fn format<const LIMIT: usize>() -> Configuration<LittleEndian, Fixint, Limit<LIMIT>> {
+    bincode::config::standard().with_fixed_int_encoding().with_limit::<LIMIT>()
 }
 
 /// Encodes a value.
@@ -89,7 +98,7 @@ fn format() -> Configuration<LittleEndian, Fixint, Limit<MAX_BYTES>> {
 /// The value takes more than 64 MiB.
 pub fn to_bytes<T: Wire>(value: &T) -> Result<Bytes, WireError> {
     let mut out = vec![T::VERSION];
-    bincode::serde::encode_into_std_write(value, &mut out, format())
+    bincode::serde::encode_into_std_write(value, &mut out, format::<MAX_BYTES>())
         .map_err(|e| WireError::Malformed(e.to_string()))?;
     Ok(out.into())
 }
@@ -155,6 +164,16 @@ mod tests {
         assert!(from_bytes::<Job>(&[]).is_err());
         let hostile = [&[2][..], &[0; 20], &u64::MAX.to_le_bytes()].concat(); // a reply_to of 2^64 - 1 bytes
         assert!(from_bytes::<Job>(&hostile).is_err());
+    }
+
+    #[test]
+    fn a_short_message_cannot_claim_much_memory() {
+        let claim = 8_u64 << 20;
+        let hostile = [&[2][..], &[0; 20], &claim.to_le_bytes(), &[0; 100]].concat(); // a reply_to of 8 MiB
+        let (decoded, bytes) = crate::fuzzing::memory::peak(|| from_bytes::<Job>(&hostile));
+        assert!(decoded.is_err() && bytes < SMALL_BYTES, "{bytes} bytes");
+        let large = Job { payload: Payload::Inline(vec![7; 2 << 20].into()), ..job() };
+        assert_eq!(from_bytes(&to_bytes(&large).expect("encoded")), Ok(large));
     }
 
     /// A pair, which was a single number in version 2.

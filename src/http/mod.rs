@@ -8,6 +8,8 @@ mod body;
 mod dead_letters;
 mod error;
 mod fleet;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod gallery_query;
 mod health;
 pub mod metrics;

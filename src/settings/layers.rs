@@ -135,10 +135,15 @@ fn origin(key: &str, value: &Value) -> String {
 
 fn display(value: &Value) -> String {
     match &value.kind {
-        ValueKind::String(s) => format!("{s:?}"),
+        ValueKind::String(text) => quoted(text),
         ValueKind::Array(a) => format!("[{}]", a.iter().map(display).collect::<Vec<_>>().join(", ")),
         other => other.to_string(),
     }
+}
+
+/// Returns text as a string of TOML, which is like one of JSON except for one more character that must be escaped.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string().replace('\u{7F}', "\\u007F")
 }
 
 /// Returns the most similar known key, at most 4 edits away.

@@ -53,10 +53,13 @@ impl Broker {
     /// The file is open in another process, cannot be read or written, or is damaged.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         let file = dir.join(FILE);
-        let journal = Journal::open(&file)?;
+        Ok(Self::on(Arc::new(Journal::open(&file)?), file)?)
+    }
+
+    /// Creates a broker whose queues are in this journal, which is this file.
+    pub(super) fn on(journal: Arc<Journal>, file: PathBuf) -> CloudResult<Self> {
         let last_seq = Arc::new(AtomicU64::new(journal.last_seq()?));
-        let clock = Arc::new(Clock::new());
-        Ok(Self { journal: Arc::new(journal), file, clock, last_seq, queues: Mutex::default() })
+        Ok(Self { journal, file, clock: Arc::new(Clock::new()), last_seq, queues: Mutex::default() })
     }
 
     fn queues(&self) -> MutexGuard<'_, HashMap<String, Arc<LocalQueue>>> {

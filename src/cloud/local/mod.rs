@@ -13,6 +13,15 @@ mod socket;
 #[cfg(target_os = "linux")]
 mod unnamed_file;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing {
+    //! What the fuzz targets run here.
+    pub(crate) use super::{
+        journal::fuzzing::{damaged_file, seeds as damaged_file_seeds},
+        socket::fuzzing::{MEMORY as FRAMES_MEMORY, frames, seeds as frames_seeds},
+    };
+}
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,

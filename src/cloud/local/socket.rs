@@ -12,9 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use tarpc::{
+    ClientMessage, Response,
     client::RpcError,
     context,
     server::{BaseChannel, Channel as _},
@@ -69,6 +73,21 @@ struct Connection {
 }
 
 impl Connection {
+    fn new(broker: Arc<Broker>, compute: Arc<LocalCompute>) -> Self {
+        let in_flight = Arc::new(Mutex::new(Some(HashSet::new())));
+        Self { broker, compute, instance: Arc::default(), in_flight }
+    }
+
+    /// Serves the worker until it closes the connection.
+    async fn run<T>(self, transport: T)
+    where
+        T: tarpc::Transport<Response<ParentResponse>, ClientMessage<ParentRequest>> + 'static,
+    {
+        let requests = BaseChannel::with_defaults(transport).execute(self.clone().serve());
+        requests.for_each(|request| async { drop(tokio::spawn(request)) }).await;
+        self.closed();
+    }
+
     fn instance(&self) -> CloudResult<&InstanceId> {
         self.instance.get().ok_or_else(|| CloudError::Denied("say hello first".into()))
     }
@@ -202,17 +221,7 @@ pub async fn serve(
                     continue;
                 }
             };
-            let connection = Connection {
-                broker: broker.clone(),
-                compute: compute.clone(),
-                instance: Arc::default(),
-                in_flight: Arc::new(Mutex::new(Some(HashSet::new()))),
-            };
-            tokio::spawn(async move {
-                let requests = BaseChannel::with_defaults(transport).execute(connection.clone().serve());
-                requests.for_each(|request| async { drop(tokio::spawn(request)) }).await;
-                connection.closed();
-            });
+            tokio::spawn(Connection::new(broker.clone(), compute.clone()).run(transport));
         }
     };
     Ok(async move {

@@ -7,6 +7,8 @@
 pub mod cache;
 mod change;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod galleries;
 mod index_files;
 mod manifest;

@@ -10,7 +10,7 @@ use image::{
 
 use super::{
     decode_error::{DecodeError, Fault},
-    jpeg, png,
+    jpeg, png, webp,
 };
 
 /// The header of an image. Width and height are as stored; the EXIF orientation may swap them.
@@ -42,7 +42,7 @@ pub fn inspect(bytes: &[u8], max_pixels: u64) -> Result<ImageInfo, DecodeError> 
         check_size(width, height, 3, max_pixels)?;
         return Ok(ImageInfo { width, height, format });
     }
-    let bytes = readable(bytes, format);
+    let bytes = readable(bytes, format)?;
     let (width, height) = open(&bytes, format, max_pixels)?.dimensions();
     Ok(ImageInfo { width, height, format })
 }
@@ -59,7 +59,7 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, DecodeError> {
         let (image, orientation) = jpeg::decode(bytes, |width, height| check_size(width, height, 3, max_pixels))?;
         return Ok(upright(image, orientation));
     }
-    let bytes = readable(bytes, format);
+    let bytes = readable(bytes, format)?;
     let mut decoder = open(&bytes, format, max_pixels)?;
     let orientation = decoder.orientation().map_err(|e| error_of(format, &e))?;
     let image = DynamicImage::from_decoder(decoder).map_err(|e| error_of(format, &e))?;
@@ -113,8 +113,15 @@ fn sniff(bytes: &[u8]) -> Result<ImageFormat, DecodeError> {
 }
 
 /// Returns the file without what would only take the decoder's time and memory.
-fn readable(bytes: &[u8], format: ImageFormat) -> Cow<'_, [u8]> {
-    if format == ImageFormat::Png { png::without_metadata(bytes) } else { Cow::Borrowed(bytes) }
+///
+/// # Errors
+/// `Damaged` for what would make the decoder take memory for more than the image.
+fn readable(bytes: &[u8], format: ImageFormat) -> Result<Cow<'_, [u8]>, DecodeError> {
+    if format == ImageFormat::Png {
+        return Ok(png::without_metadata(bytes));
+    }
+    webp::check(bytes)?;
+    Ok(Cow::Borrowed(bytes))
 }
 
 /// Returns a decoder with limits that has read the header.

@@ -22,7 +22,9 @@ pub struct DecodeError {
 }
 
 impl DecodeError {
-    pub(crate) fn new(fault: Fault, message: impl Into<String>) -> Self {
-        Self { fault, message: message.into() }
+    /// Creates an error. A library's message in it may have line breaks, and characters of the file.
+    pub(crate) fn new(fault: Fault, message: impl AsRef<str>) -> Self {
+        let message = message.as_ref().trim_end().replace(char::is_control, " ");
+        Self { fault, message }
     }
 }

@@ -8,6 +8,9 @@ use zune_jpeg::{JpegDecoder, errors::DecodeErrors};
 
 use super::decode_error::{DecodeError, Fault};
 
+/// Most scans. Progressive JPEGs have about ten, and each scan of a file may take time for all pixels, however short it is.
+const MAX_SCANS: usize = 100;
+
 /// A JPEG. A type of our own makes this crate compile, and optimise, the decoder's `inline(never)` functions, instead
 /// of sharing those that the crate `image` has compiled for slices.
 struct Jpeg<'a>(&'a [u8]);
@@ -60,11 +63,11 @@ fn error_of(error: &DecodeErrors) -> DecodeError {
 /// the image. Bytes after the end of the image, which some cameras append, are ignored. See ITU-T T.81, annex B.
 ///
 /// # Errors
-/// `Damaged` if the image is incomplete or its size is zero.
+/// `Damaged` if the image is incomplete, its size is zero, it has two, or too many scans.
 pub(crate) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
     let mut at = 2;
     let mut size = None;
-    let mut scanned = false;
+    let mut scans = 0;
     loop {
         let marker = next_marker(bytes, &mut at)?;
         match marker {
@@ -77,9 +80,12 @@ pub(crate) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
                     0xC0..=0xCF if !matches!(marker, 0xC4 | 0xC8 | 0xCC) => {
                         let frame = segment.get(1..5).ok_or_else(|| damaged("its frame header is too short"))?;
                         let two = |i: usize| u32::from(u16::from_be_bytes([frame[i], frame[i + 1]]));
-                        size = Some((two(2), two(0)));
+                        if size.replace((two(2), two(0))).is_some() {
+                            return Err(damaged("it has two frames, which may have different sizes"));
+                        }
                     }
-                    0xDA => scanned = true,
+                    0xDA if scans == MAX_SCANS => return Err(damaged("it has too many scans")),
+                    0xDA => scans += 1,
                     _ => {}
                 }
                 at += 2 + segment.len();
@@ -90,8 +96,8 @@ pub(crate) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
         }
     }
     match size {
-        Some((width, height)) if scanned && width > 0 && height > 0 => Ok((width, height)),
-        Some(_) if scanned => Err(damaged("its width or height is zero")),
+        Some((width, height)) if scans > 0 && width > 0 && height > 0 => Ok((width, height)),
+        Some(_) if scans > 0 => Err(damaged("its width or height is zero")),
         _ => Err(damaged("it has no image data")),
     }
 }
@@ -160,6 +166,13 @@ mod tests {
     }
 
     #[test]
+    fn scans_are_limited() {
+        let scans = |count| read(&[START, FRAME, &SCAN.repeat(count), END]);
+        assert_eq!(scans(MAX_SCANS), Ok((5, 3)));
+        assert!(scans(MAX_SCANS + 1).expect_err("too many").contains("too many scans"));
+    }
+
+    #[test]
     fn tables_and_thumbnails_are_skipped() {
         let table: &[u8] = &[0xFF, 0xC4, 0, 6, 9, 9, 9, 9];
         let thumbnail: &[u8] = &[0xFF, 0xE1, 0, 6, 0xFF, 0xD8, 0xFF, 0xD9];
@@ -167,11 +180,12 @@ mod tests {
     }
 
     #[test]
-    fn an_image_without_data_or_with_an_impossible_segment_is_damaged() {
+    fn an_image_without_data_or_with_impossible_segments_is_damaged() {
         for (parts, why) in [
             (vec![START, FRAME, END], "no image data"),
             (vec![START, SCAN, END], "no image data"),
             (vec![START, &[0xFF, 0xE1, 0, 1], FRAME, SCAN, END], "impossible length"),
+            (vec![START, FRAME, FRAME, SCAN, END], "two frames"),
             (vec![START, FRAME, SCAN, &[1]], "ends too early"),
             (vec![START, &FRAME[..8]], "ends too early"),
         ] {

@@ -12,3 +12,4 @@ mod png;
 pub mod scale;
 pub mod self_test;
 pub mod stages;
+mod webp;

@@ -7,7 +7,11 @@
 //! accepted until a commit succeeds. All that was accepted before is tried again every second.
 
 mod damage;
+#[cfg(any(test, feature = "fuzzing"))]
+mod disk;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod pending;
 mod renewal;
 mod repair;

@@ -1,69 +1,14 @@
 //! After a full disk, the journal heals by itself, and what was accepted is not lost.
 
-use std::{io, sync::atomic::AtomicUsize};
-
-use redb::StorageBackend;
-
-use super::*;
-
-/// A disk that outlives the database on it, and may be full.
-#[derive(Clone, Debug, Default)]
-struct Disk(Arc<DiskState>);
-
-#[derive(Debug, Default)]
-struct DiskState {
-    bytes: Mutex<Vec<u8>>,
-    full: AtomicBool,
-    opened: AtomicUsize,
-}
+use super::{disk::Disk, *};
 
 impl Disk {
-    fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.0.bytes.lock().expect("no panic")
-    }
-
-    fn fill(&self, full: bool) {
-        self.0.full.store(full, Ordering::SeqCst);
-    }
-
-    fn check(&self) -> Result<(), io::Error> {
-        if self.0.full.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-    }
-
     fn journal(&self) -> Journal {
-        let disk = self.clone();
-        let open: Open = Box::new(move |builder| {
-            disk.0.opened.fetch_add(1, Ordering::SeqCst);
-            Ok(builder.create_with_backend(disk.clone())?)
-        });
-        Journal::open_with(open, None).expect("opened")
+        Journal::open_with(self.opener(), None).expect("opened")
     }
 
     fn messages(&self) -> Vec<Seq> {
         self.journal().messages("jobs").expect("read").into_iter().map(|(seq, _)| seq).collect()
-    }
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> Result<u64, io::Error> {
-        Ok(self.bytes().len() as u64)
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        out.copy_from_slice(&self.bytes()[offset as usize..][..out.len()]);
-        Ok(())
-    }
-    fn set_len(&self, len: u64) -> Result<(), io::Error> {
-        self.check()?;
-        self.bytes().resize(len as usize, 0);
-        Ok(())
-    }
-    fn sync_data(&self) -> Result<(), io::Error> {
-        Ok(())
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-        self.check()?;
-        self.bytes()[offset as usize..][..data.len()].copy_from_slice(data);
-        Ok(())
     }
 }
 
@@ -96,7 +41,7 @@ async fn a_journal_accepts_messages_again_when_a_full_disk_has_room() {
     assert_eq!(journal.body("jobs", 1).expect("read").expect("a body"), "body");
     drop(journal);
     assert_eq!(disk.messages(), [1, 3], "a message that was refused is not written later");
-    assert!(disk.0.opened.load(Ordering::SeqCst) > 2, "the database was opened again");
+    assert!(disk.opened() > 2, "the database was opened again");
 }
 
 #[tokio::test]
