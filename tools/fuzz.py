@@ -38,6 +38,7 @@ def environment() -> dict[str, str]:
         "AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES": "1",  # where the kernel passes crashes on to a program
         "AFL_AUTORESUME": "1",  # a second run goes on with what the first has found
         "AFL_HANG_TMOUT": str(HANG),
+        "RUST_BACKTRACE": "0",  # of panics that the program catches
     }
 
 

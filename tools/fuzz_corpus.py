@@ -84,6 +84,7 @@ def pngs() -> dict[str, bytes]:
         "interlaced": png(8, 2, 1, interlaced, (8, 8)),
         "metadata": plain[:33] + profile + text + international + chunk(b"eXIf", exif(8)[6:]) + plain[33:],
         "animated": encoded(frames[0], "PNG", save_all=True, append_images=frames[1:]),
+        "palette-with-half-a-colour": png(8, 3, 0, bytes(9 * 8), (8, 8), chunk(b"PLTE", bytes(4))),
         "two-data-chunks": png(8, 0, 0, bytes(9 * 8), (8, 8), chunk(b"gAMA", struct.pack(">I", 45455))),
     }
 

@@ -115,9 +115,10 @@ fn sniff(bytes: &[u8]) -> Result<ImageFormat, DecodeError> {
 /// Returns the file without what would only take the decoder's time and memory.
 ///
 /// # Errors
-/// `Damaged` for what would make the decoder take memory for more than the image.
+/// `Damaged` for what would make the decoder panic, or take memory for more than the image.
 fn readable(bytes: &[u8], format: ImageFormat) -> Result<Cow<'_, [u8]>, DecodeError> {
     if format == ImageFormat::Png {
+        png::check(bytes)?;
         return Ok(png::without_metadata(bytes));
     }
     webp::check(bytes)?;

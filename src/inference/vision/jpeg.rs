@@ -63,7 +63,8 @@ fn error_of(error: &DecodeErrors) -> DecodeError {
 /// the image. Bytes after the end of the image, which some cameras append, are ignored. See ITU-T T.81, annex B.
 ///
 /// # Errors
-/// `Damaged` if the image is incomplete, its size is zero, it has two, or too many scans.
+/// `Damaged` if the image is incomplete, its size is zero, it has two, or too many scans; `Unsupported` if its samples do
+/// not have 8 bits.
 pub(crate) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
     let mut at = 2;
     let mut size = None;
@@ -79,6 +80,12 @@ pub(crate) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
                     // Start of frame; C4, C8 and CC are tables and extensions.
                     0xC0..=0xCF if !matches!(marker, 0xC4 | 0xC8 | 0xCC) => {
                         let frame = segment.get(1..5).ok_or_else(|| damaged("its frame header is too short"))?;
+                        if segment[0] != 8 {
+                            return Err(DecodeError::new(
+                                Fault::Unsupported,
+                                format!("JPEGs with {} bits per sample are not supported; send one with 8", segment[0]),
+                            ));
+                        }
                         let two = |i: usize| u32::from(u16::from_be_bytes([frame[i], frame[i + 1]]));
                         if size.replace((two(2), two(0))).is_some() {
                             return Err(damaged("it has two frames, which may have different sizes"));
@@ -163,6 +170,13 @@ mod tests {
     fn stuffed_zeros_restarts_and_fill_bytes_do_not_end_the_data() {
         let data: &[u8] = &[1, 0xFF, 0, 2, 0xFF, 0xD0, 3, 0xFF, 0, 0xFF, 0xD7, 4, 0xFF, 0, 0xFF];
         assert_eq!(read(&[START, FRAME, SCAN, data, END]), Ok((5, 3)));
+    }
+
+    #[test]
+    fn samples_have_eight_bits() {
+        let deep = [&FRAME[..4], &[12], &FRAME[5..]].concat();
+        let error = dimensions(&[START, &deep, SCAN, END].concat()).expect_err("12 bits");
+        assert!(error.fault == Fault::Unsupported && error.message.contains("12 bits"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! Removes from a PNG what its decoder would decompress although nobody reads it.
+//! Removes from a PNG what its decoder would decompress although nobody reads it, and checks what makes it panic.
 
 use std::borrow::Cow;
+
+use super::decode_error::{DecodeError, Fault};
 
 const SIGNATURE: usize = 8;
 /// Bytes of a chunk besides its data: length, type and CRC.
@@ -31,6 +33,22 @@ pub(crate) fn without_metadata(png: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
+/// Checks that a palette has colours of three bytes, because the decoder takes that for granted.
+///
+/// # Errors
+/// `Damaged`.
+pub(crate) fn check(png: &[u8]) -> Result<(), DecodeError> {
+    let mut chunks = png.get(SIGNATURE..).unwrap_or_default();
+    while let Some((length, kind)) = header(chunks) {
+        let data = length - FRAME;
+        if kind == b"PLTE" && (data == 0 || !data.is_multiple_of(3)) {
+            return Err(DecodeError::new(Fault::Damaged, "the PNG is damaged: its palette ends within a colour"));
+        }
+        chunks = chunks.get(length..).unwrap_or_default();
+    }
+    Ok(())
+}
+
 /// Returns the length of the first chunk, in bytes with its frame, and its type.
 fn header(chunks: &[u8]) -> Option<(usize, &[u8])> {
     let (length, rest) = chunks.split_first_chunk()?;
@@ -59,6 +77,15 @@ mod tests {
         let plain = png(&[size, pixels]);
         assert_eq!(*without_metadata(&full), plain);
         assert!(matches!(without_metadata(&plain), Cow::Borrowed(_)), "nothing is copied");
+    }
+
+    #[test]
+    fn a_palette_has_whole_colours() {
+        for (length, fits) in [(0, false), (1, false), (2, false), (3, true), (767, false), (768, true)] {
+            let palette = png(&[chunk(b"IHDR", b"size"), chunk(b"PLTE", &vec![7; length]), chunk(b"IDAT", b"pixels")]);
+            assert_eq!(check(&palette).is_ok(), fits, "{length} bytes");
+        }
+        assert!(check(b"\x89PNG").is_ok(), "left to the decoder");
     }
 
     #[test]
