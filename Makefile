@@ -9,7 +9,7 @@ NEXTEST = $(ASSETS)/bin/cargo-nextest nextest
 PREFORK = $(PYTHON) tests/emulators/prefork.py $(ASSETS)/python/aws
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast fuzz fuzz-corpus bench peers lint golden policies
+.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast fuzz fuzz-corpus bad-inputs bench peers lint golden policies
 # What `make fuzz` runs: targets (all by default), and for how long each.
 FUZZ_TARGETS ?=
 FUZZ_LIMIT ?= --minutes 1
@@ -55,6 +55,9 @@ fuzz: ## Fuzz what takes bytes from outside with AFL++, each target for a minute
 fuzz-corpus: setup-test-fast ## Make the fuzz targets' corpus again
 	PYTHONPATH=$(ASSETS)/python/pillow $(PYTHON) tools/fuzz_corpus.py fuzz/corpus
 	ROLLCALL_WRITE_CORPUS=1 $(CARGO) test --locked --lib fuzzing::tests::the_corpus_is_what_the_targets_make
+
+bad-inputs: setup-test-fast ## Send bad inputs to a server, and write what each costs into docs/limits.md
+	ROLLCALL_WRITE_BAD_INPUTS=1 $(CARGO) test --locked --test embedded bad_inputs
 
 bench: setup ## Measure the request path end to end and the bare recognition loop, and the queue alone
 	$(CARGO) bench --locked

@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod bad_inputs;
 mod browser;
 mod damaged_queue;
 mod deletion;
