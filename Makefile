@@ -9,7 +9,7 @@ NEXTEST = $(ASSETS)/bin/cargo-nextest nextest
 PREFORK = $(PYTHON) tests/emulators/prefork.py $(ASSETS)/python/aws
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast fuzz fuzz-corpus bad-inputs bench peers lint golden policies
+.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast chaos chaos-aws fuzz fuzz-corpus bad-inputs bench peers lint golden policies
 # What `make fuzz` runs: targets (all by default), and for how long each.
 FUZZ_TARGETS ?=
 FUZZ_LIMIT ?= --minutes 1
@@ -58,6 +58,18 @@ fuzz-corpus: setup-test-fast ## Make the fuzz targets' corpus again
 
 bad-inputs: setup-test-fast ## Send bad inputs to a server, and write what each costs into docs/limits.md
 	ROLLCALL_WRITE_BAD_INPUTS=1 $(CARGO) test --locked --test embedded bad_inputs
+
+# Minutes of faults, and the seed of what clients and faults do (default: a random one, which is printed).
+MINUTES ?= 10
+CHAOS = ROLLCALL_CHAOS_SECONDS=$$(( $(MINUTES) * 60 )) $(if $(SEED),ROLLCALL_CHAOS_SEED=$(SEED))
+
+chaos: setup-test-fast ## Use, break and check a cluster on this machine for MINUTES (default 10), optionally with a SEED
+	$(CHAOS) ROLLCALL_CHAOS_REPORT=$(ASSETS)/chaos.json \
+		$(CARGO) test --release --locked --test chaos -- --nocapture on_one_machine
+
+chaos-aws: setup-test ## Do the same with a cluster on AWS emulators
+	$(CHAOS) ROLLCALL_CHAOS_REPORT=$(ASSETS)/chaos-aws.json \
+		$(CARGO) test --locked --features aws --test chaos -- --nocapture on_aws
 
 bench: setup ## Measure the request path end to end and the bare recognition loop, and the queue alone
 	$(CARGO) bench --locked
