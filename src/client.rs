@@ -17,7 +17,7 @@ use crate::{
         web_request::{Ports, Request},
     },
     clock::now_ms,
-    cloud::{CloudError, Message},
+    cloud::{CloudError, Message, headroom::Headroom},
     fleet::fall_is_hinted,
     job::{Job, JobId, JobKind, Payload, Reply, Retention},
     results::{ResultStore, Status, promises},
@@ -75,6 +75,7 @@ struct Shared {
     ports: Ports,
     /// The fleet, if it is in this process.
     hint: Option<Sender<DemandHint>>,
+    headroom: Headroom,
     /// The number of waiting jobs in the last hint. Locked while a hint is sent, so that the last one sent is the
     /// latest.
     hinted: Mutex<u64>,
@@ -101,11 +102,11 @@ impl Drop for Waiting<'_> {
 
 impl JobClient {
     /// Creates a client of the actors behind `ports`. `hint` tells the fleet how many jobs wait: with each job, and
-    /// when their number has halved.
-    pub fn new(options: Options, ports: Ports, hint: Option<Sender<DemandHint>>) -> Self {
+    /// when their number has halved. Nothing is accepted without `headroom`.
+    pub fn new(options: Options, ports: Ports, hint: Option<Sender<DemandHint>>, headroom: Headroom) -> Self {
         let places = Arc::new(Semaphore::new(options.max_waiting));
         let memory = Arc::new(Semaphore::new(options.max_memory / PAGE));
-        Self(Arc::new(Shared { options, ports, hint, hinted: Mutex::default(), places, memory }))
+        Self(Arc::new(Shared { options, ports, hint, headroom, hinted: Mutex::default(), places, memory }))
     }
 
     /// Returns the store of payloads and results.
@@ -118,11 +119,17 @@ impl JobClient {
         self.0.options.max_waiting - self.0.places.available_permits()
     }
 
+    /// Returns whether more may be accepted, and the numbers behind that.
+    pub fn headroom(&self) -> &Headroom {
+        &self.0.headroom
+    }
+
     /// Takes a place among the waiting jobs.
     ///
     /// # Errors
-    /// `Overloaded` if there is none.
+    /// `Full` if nothing is accepted, `Overloaded` if there is no place.
     pub fn admit(&self) -> Result<Admission, SubmitError> {
+        self.0.headroom.check()?;
         let place = self.0.places.clone().try_acquire_owned();
         let place = place.map_err(|_| SubmitError::Overloaded {
             reason: "too many uploads are waiting",
@@ -197,9 +204,10 @@ impl JobClient {
     /// Sends a dead letter again. Returns `false` if there is none.
     ///
     /// # Errors
-    /// Any error of the queue or the store; the dead letter is then still there.
-    pub async fn send_dead_letter_again(&self, id: JobId) -> Result<bool, CloudError> {
-        self.results().send_again(&*self.0.ports.requests, id).await
+    /// `Full` if nothing is accepted, or any error of the queue or the store; the dead letter is then still there.
+    pub async fn send_dead_letter_again(&self, id: JobId) -> Result<bool, SubmitError> {
+        self.0.headroom.check()?;
+        Ok(self.results().send_again(&*self.0.ports.requests, id).await?)
     }
 
     /// Creates the message of a job. A payload over the limit is stored first (claim check), and returned as well.

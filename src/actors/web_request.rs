@@ -14,7 +14,7 @@ use super::{
     reply_router::{Forget, Register, Routed},
 };
 use crate::{
-    cloud::{CloudError, Message, Queue},
+    cloud::{CloudError, Message, Queue, headroom::Shortage},
     job::{JobId, Reply, Retention},
     results::{ResultStore, Status, Stored, promises},
 };
@@ -34,6 +34,9 @@ pub enum SubmitError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The queue or the disk is full: 503 with `Retry-After`.
+    #[error("{0}; try again later")]
+    Full(#[from] Shortage),
     /// The queue or the store failed: 503.
     #[error("the queue or the store failed: {0}")]
     Cloud(#[from] CloudError),

@@ -117,7 +117,8 @@ impl LocalCluster {
 
         let mut guardian = Guardian::builder();
         let controller = guardian.actor_ref("instance fleet");
-        let client = add_client(&mut guardian, settings, &queues, cloud.objects.clone(), Some(&controller));
+        let headroom = LocalCloud::headroom(settings, queues.requests.clone()).await;
+        let client = add_client(&mut guardian, settings, &queues, cloud.objects.clone(), Some(&controller), headroom);
         let (compute, requests) = (cloud.compute.clone(), queues.requests.clone());
         let ports = ControllerPorts { compute, requests, view: Arc::new(view) };
         // The timestamp makes the launch tokens differ from those of earlier epochs.

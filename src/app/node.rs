@@ -17,7 +17,7 @@ use crate::{
     },
     client::{JobClient, Options},
     clock::now_ms,
-    cloud::{Compute, ObjectStore, Queue, Queues},
+    cloud::{Compute, ObjectStore, Queue, Queues, headroom::Headroom},
     fleet::{FleetCore, view::FleetView},
     fleet_log::EventRecorder,
     inference::handler::retention,
@@ -27,13 +27,14 @@ use crate::{
 };
 
 /// Adds the reply router and the reply poller, and returns a client that uses them. `fleet` is the controller's actor,
-/// if it is in this process.
+/// if it is in this process. Nothing is accepted without `headroom`.
 pub(super) fn add_client(
     guardian: &mut GuardianBuilder,
     settings: &Settings,
     queues: &ClusterQueues,
     objects: Arc<dyn ObjectStore>,
     fleet: Option<&ActorRef<InstanceFleet>>,
+    headroom: Headroom,
 ) -> JobClient {
     let router = guardian.actor_ref::<ReplyRouter>("reply router");
     let poller = guardian.actor_ref::<QueuePoller>("reply poller");
@@ -59,7 +60,7 @@ pub(super) fn add_client(
         inline_limit: settings.queue.inline_limit,
         reply_to: settings.queue.speaker.clone(),
     };
-    JobClient::new(options, ports, fleet.map(ActorRef::sender))
+    JobClient::new(options, ports, fleet.map(ActorRef::sender), headroom)
 }
 
 /// What the consumer of dead letters needs.

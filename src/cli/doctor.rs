@@ -3,6 +3,7 @@
 
 #[cfg(feature = "aws")]
 mod aws;
+mod disk;
 mod finding;
 mod stores;
 
@@ -37,21 +38,27 @@ pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitC
         #[cfg(not(feature = "aws"))]
         CloudKind::Aws => return Err(crate::app::queues::aws_not_built_in()),
     }
-    let healthy = findings.iter().all(|f| f.result.is_ok());
+    let healthy = !findings.iter().any(Finding::is_fault);
     if args.json {
         let list: Vec<_> = findings
             .iter()
             .map(|f| match &f.result {
                 Ok(detail) => json!({ "what": f.what, "ok": true, "detail": detail }),
+                Err((detail, remedy)) if f.is_warning => {
+                    json!({ "what": f.what, "ok": true, "warning": true, "detail": detail, "remedy": remedy })
+                }
                 Err((fault, remedy)) => json!({ "what": f.what, "ok": false, "detail": fault, "remedy": remedy }),
             })
             .collect();
         println!("{}", serde_json::to_string_pretty(&list)?);
     } else {
-        for Finding { what, result } in &findings {
+        for finding @ Finding { what, result, .. } in &findings {
             match result {
                 Ok(detail) => println!("ok     {what}: {detail}"),
-                Err((fault, remedy)) => println!("FAULT  {what}: {fault}\n       → {remedy}"),
+                Err((detail, remedy)) => {
+                    let word = if finding.is_fault() { "FAULT" } else { "WARN " };
+                    println!("{word}  {what}: {detail}\n       → {remedy}");
+                }
             }
         }
     }
@@ -73,7 +80,11 @@ fn check_models(settings: &Settings) -> (Option<ModelId>, Finding) {
 async fn check_local(settings: &Settings, model: Option<&ModelId>) -> Vec<Finding> {
     let dir = &settings.local.data_dir;
     match LocalObjects::open(dir) {
-        Ok(store) => stores(settings, Arc::new(store), model).await,
+        Ok(store) => {
+            let mut findings = vec![disk::check(dir, settings.local.min_free)];
+            findings.extend(stores(settings, Arc::new(store), model).await);
+            findings
+        }
         Err(error) => {
             let remedy = "make the folder writable, or set local.data_dir to one that is";
             vec![Finding::new("data folder", Err::<&str, _>((format!("{}: {error}", dir.display()), remedy.into())))]

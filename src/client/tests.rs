@@ -53,7 +53,7 @@ fn client_and_hints(world: &World) -> (JobClient, Arc<Mutex<Vec<u64>>>) {
         inline_limit: INLINE_LIMIT,
         reply_to: "replies".into(),
     };
-    (JobClient::new(options, ports, Some(fleet.sender())), hints)
+    (JobClient::new(options, ports, Some(fleet.sender()), Headroom::unlimited()), hints)
 }
 
 fn submission(id: u128, payload: &'static [u8]) -> Submission {

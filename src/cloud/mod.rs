@@ -19,6 +19,7 @@ pub use crate::fleet::{CloudError, CloudResult, Depth, Instance, InstanceId, Ins
 
 #[cfg(feature = "aws")]
 pub mod aws;
+pub mod headroom;
 pub mod lease;
 pub mod local;
 mod object_key;

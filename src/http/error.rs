@@ -203,6 +203,7 @@ impl From<SubmitError> for Problem {
         let detail = error.to_string();
         match error {
             SubmitError::Overloaded { retry_after, .. } => Self::unavailable(detail, retry_after),
+            SubmitError::Full(_) => Self::unavailable(detail, RETRY_AFTER),
             SubmitError::Cloud(cause) => cause.into(),
             SubmitError::Deleted { id } => Self { id: Some(id), ..Self::new(StatusCode::GONE, detail) },
             SubmitError::Deadline { id, .. } => {

@@ -21,6 +21,7 @@ use crate::{
     client::{JobClient, Options},
     cloud::{
         QueueSpec, Queues as _,
+        headroom::Headroom,
         local::{Broker, LocalObjects},
     },
     erasure::Erasures,
@@ -84,7 +85,8 @@ fn node() -> Node {
     let galleries = GalleryStores::new(objects.clone(), &settings);
     let erasures = Erasures::new(objects, &settings);
     let fleet = watch::channel(Arc::new(FleetView::default())).1;
-    let web = WebTier::new(settings, JobClient::new(options, ports, None), galleries, erasures, fleet);
+    let web =
+        WebTier::new(settings, JobClient::new(options, ports, None, Headroom::unlimited()), galleries, erasures, fleet);
     Node { runtime, web, _folder: folder }
 }
 

@@ -9,6 +9,7 @@ use super::{
     error::{ErrorFormat, Problem},
     state::State,
 };
+use crate::cloud::headroom::DiskUsage;
 
 /// `Retry-After` of a node that is not ready.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -18,8 +19,11 @@ pub(super) async fn alive() -> HttpResponse {
     text("ok\n")
 }
 
-/// `GET /readyz`: reports whether queue and store can be reached.
+/// `GET /readyz`: reports whether uploads are accepted, and queue and store can be reached.
 pub(super) async fn ready(state: web::Data<State>) -> HttpResponse {
+    if let Err(shortage) = state.web.headroom().check() {
+        return Problem::unavailable(format!("not ready: {shortage}"), RETRY_AFTER).respond(ErrorFormat::Line);
+    }
     match state.web.ready().await {
         Ok(()) => text("ready\n"),
         Err(error) => {
@@ -49,6 +53,13 @@ pub(super) async fn metrics(state: web::Data<State>) -> HttpResponse {
         ("terminated", c.terminated),
     ] {
         gauge!("rollcall_instances", "state" => kind).set(instances as f64);
+    }
+    let reading = state.web.headroom().reading();
+    for (kind, bytes) in reading.disk.iter().flat_map(DiskUsage::kinds) {
+        gauge!("rollcall_disk_bytes", "kind" => kind).set(bytes as f64);
+    }
+    if let Some(free) = reading.free {
+        gauge!("rollcall_disk_free_bytes").set(free as f64);
     }
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(state.metrics.render())
 }

@@ -16,7 +16,10 @@ use crate::{
     access::{TokenStore, Tokens},
     actors::{actor_ref::ActorRef, guardian::Guardian, queue_poller::QueuePoller, reply_router::ReplyRouter},
     client::{JobClient, Options},
-    cloud::{Depth, Queue},
+    cloud::{
+        Depth, Queue,
+        headroom::{DiskUsage, Headroom, Reading},
+    },
     erasure::Erasures,
     fleet::{Counts, view::FleetView},
     inference::gallery::GalleryStores,
@@ -30,7 +33,8 @@ use crate::{
 
 /// Returns the state of a node with these settings, queue and results.
 fn state(world: &World, settings: Settings, requests: Arc<dyn Queue>, results: ResultStore) -> web::Data<State> {
-    state_with(world, settings, requests, results, PrometheusBuilder::new().build_recorder().handle())
+    let metrics = PrometheusBuilder::new().build_recorder().handle();
+    state_with(world, settings, requests, results, metrics, Headroom::unlimited())
 }
 
 fn state_with(
@@ -39,6 +43,7 @@ fn state_with(
     requests: Arc<dyn Queue>,
     results: ResultStore,
     metrics: PrometheusHandle,
+    headroom: Headroom,
 ) -> web::Data<State> {
     let mut guardian = Guardian::builder();
     let router = guardian.actor_ref::<ReplyRouter>("router");
@@ -66,7 +71,7 @@ fn state_with(
     let (_, end_streams) = watch::channel(false);
     web::Data::new(State {
         access: AccessControl::new(Tokens::none(tokens), &settings.http),
-        web: WebTier::new(settings, JobClient::new(options, ports, None), galleries, erasures, fleet),
+        web: WebTier::new(settings, JobClient::new(options, ports, None, headroom), galleries, erasures, fleet),
         audit,
         metrics,
         end_streams,
@@ -94,6 +99,7 @@ macro_rules! server {
     };
 }
 
+mod headroom;
 mod outages;
 
 async fn text(response: ServiceResponse<impl MessageBody>) -> String {
@@ -392,8 +398,10 @@ async fn metrics_are_labelled_by_route_and_have_the_documented_names() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     let _recording = ::metrics::set_default_local_recorder(&recorder);
-    let results = world.results.clone();
-    let state = state_with(&world, world.settings.clone(), world.requests.clone(), results, handle);
+    let disk = DiskUsage { queue: 14, objects: 15, indexes: 16, logs: 17, other: 18 };
+    let headroom = Headroom::of(Reading { shortage: None, disk: Some(disk), free: Some(19) });
+    let (settings, requests, results) = (world.settings.clone(), world.requests.clone(), world.results.clone());
+    let state = state_with(&world, settings, requests, results, handle, headroom);
     let server = server!(state.clone());
     for (method, path) in [
         ("GET", "/v1/recognitions/01ARZ3NDEKTSV4RRFFQ69G5FAV"),
@@ -424,6 +432,12 @@ async fn metrics_are_labelled_by_route_and_have_the_documented_names() {
         r#"rollcall_instances{state="stopped"} 9"#,
         r#"rollcall_instances{state="shutting-down"} 10"#,
         r#"rollcall_instances{state="terminated"} 11"#,
+        r#"rollcall_disk_bytes{kind="queue"} 14"#,
+        r#"rollcall_disk_bytes{kind="objects"} 15"#,
+        r#"rollcall_disk_bytes{kind="indexes"} 16"#,
+        r#"rollcall_disk_bytes{kind="logs"} 17"#,
+        r#"rollcall_disk_bytes{kind="other"} 18"#,
+        r#"rollcall_disk_free_bytes 19"#,
     ] {
         assert!(counted.contains(line), "{line} in {counted}");
     }

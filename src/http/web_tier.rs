@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::receiving::{Receivers, Receiving};
 use crate::{
     client::{Admission, JobClient, Submission, SubmitError},
-    cloud::CloudError,
+    cloud::{CloudError, headroom::Headroom},
     erasure::{Erasure, Erasures},
     fleet::view::FleetView,
     inference::{
@@ -81,6 +81,11 @@ impl WebTier {
         self.0.client.waiting()
     }
 
+    /// Returns whether more may be accepted, and the numbers behind that.
+    pub fn headroom(&self) -> &Headroom {
+        self.0.client.headroom()
+    }
+
     /// Takes one of the `http.max_receiving_per_address` places of an address for an upload that is being received.
     pub(super) fn receiving(&self, address: Option<IpAddr>) -> Result<Receiving, SubmitError> {
         let receiving = self.0.receivers.add(address, self.settings().http.max_receiving_per_address);
@@ -146,7 +151,7 @@ impl WebTier {
     }
 
     /// Sends a dead letter again. Returns `false` if there is none.
-    pub async fn send_dead_letter_again(&self, id: JobId) -> Result<bool, CloudError> {
+    pub async fn send_dead_letter_again(&self, id: JobId) -> Result<bool, SubmitError> {
         self.0.client.send_dead_letter_again(id).await
     }
 

@@ -25,6 +25,8 @@ pub struct Queue {
     pub max_receives: u32,
     /// Largest image in bytes (before base64) that travels in its message; a larger one goes through the store.
     pub inline_limit: usize,
+    /// Jobs in the request queue from which no more are accepted; 0 for no limit. Not on AWS.
+    pub max_jobs: u64,
 }
 
 impl Queue {
@@ -38,6 +40,7 @@ impl Queue {
             visibility: r.duration("queue.visibility", SECOND..=12 * HOUR)?,
             max_receives: r.count("queue.max_receives", 1..=1000)? as u32,
             inline_limit: r.size("queue.inline_limit", KIB..=700 * KIB)?,
+            max_jobs: r.count("queue.max_jobs", 0..=1_000_000_000)? as u64,
         })
     }
 }

@@ -316,6 +316,8 @@ fn command(disk: Option<&Disk>, folder: &Path, port: u16, clock: &Clock, argumen
     command
         .args(arguments)
         .env("ROLLCALL__LOCAL__DATA_DIR", folder.join("data"))
+        // Only a disk that is really full shows what happens then.
+        .env("ROLLCALL__LOCAL__MIN_FREE", "0B")
         .env("ROLLCALL__HTTP__LISTEN", format!("127.0.0.1:{port}"))
         .env("ROLLCALL__HTTP__DEADLINE", "15s")
         .env("ROLLCALL__FLEET__MAX_INSTANCES", CAP.to_string())

@@ -32,7 +32,7 @@ async fn a_full_disk_refuses_uploads_until_it_has_room_and_no_accepted_job_is_lo
         println!("SKIPPED: this user may not mount disks");
         return;
     }
-    let server = Rollcall::start(RollcallOptions::default().disk("48m")).await;
+    let server = Rollcall::start(RollcallOptions::default().env("ROLLCALL__LOCAL__MIN_FREE", "0B").disk("48m")).await;
     let client = Client::new();
     let mut accepted = Vec::new();
     for _ in 0..5 {

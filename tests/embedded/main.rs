@@ -13,6 +13,7 @@ mod example_job;
 mod fleet_explain;
 mod full_disk;
 mod galleries;
+mod headroom;
 mod http_api;
 mod http_limits;
 mod http_refusals;

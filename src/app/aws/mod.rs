@@ -29,7 +29,7 @@ use crate::{
         instance_supervisor::EXIT_UNAVAILABLE,
     },
     client::JobClient,
-    cloud::{Queues as _, aws::AwsCloud},
+    cloud::{Queues as _, aws::AwsCloud, headroom::Headroom},
     fleet::view::FleetView,
     settings::Settings,
 };
@@ -77,7 +77,9 @@ impl AwsNode {
         if tiers.web {
             let mut guardian = Guardian::builder();
             let here = tiers.controller.then_some(&actor);
-            let client = add_client(&mut guardian, &settings, &queues, cloud.objects.clone(), here);
+            // What limits one machine is its disk; S3 has none, and SQS only estimates how many messages it has.
+            let headroom = Headroom::unlimited();
+            let client = add_client(&mut guardian, &settings, &queues, cloud.objects.clone(), here, headroom);
             web = Some((client, guardian.start()?));
         }
         let (end, ended) = watch::channel(false);

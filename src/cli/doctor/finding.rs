@@ -8,12 +8,24 @@ pub(super) struct Finding {
     pub(super) what: String,
     /// The healthy state, or the fault and its remedy.
     pub(super) result: Result<String, (String, String)>,
+    /// Whether a fault is only near: it does not count as one.
+    pub(super) is_warning: bool,
 }
 
 impl Finding {
     /// Creates a finding.
     pub(super) fn new(what: impl Into<String>, result: Result<impl Into<String>, (String, String)>) -> Self {
-        Self { what: what.into(), result: result.map(Into::into) }
+        Self { what: what.into(), result: result.map(Into::into), is_warning: false }
+    }
+
+    /// Creates a finding of what may soon be a fault, with a remedy.
+    pub(super) fn warning(what: impl Into<String>, detail: String, remedy: impl Into<String>) -> Self {
+        Self { what: what.into(), result: Err((detail, remedy.into())), is_warning: true }
+    }
+
+    /// Returns whether what was checked is a fault.
+    pub(super) fn is_fault(&self) -> bool {
+        self.result.is_err() && !self.is_warning
     }
 }
 

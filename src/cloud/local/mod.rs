@@ -12,6 +12,7 @@ pub mod queue_index;
 mod socket;
 #[cfg(target_os = "linux")]
 mod unnamed_file;
+mod usage;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing {
@@ -32,7 +33,10 @@ use anyhow::Context as _;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use super::{Compute, ObjectStore, Queues};
+use super::{
+    Compute, ObjectStore, Queue, Queues,
+    headroom::{Headroom, Limits},
+};
 use crate::settings::Settings;
 
 pub use broker::{Broker, repair_queues};
@@ -40,6 +44,7 @@ pub use journal::Repair;
 pub use objects::LocalObjects;
 pub use processes::{Launcher, LocalCompute, SECRET_VARIABLE};
 pub use socket::{SocketCloud, serve};
+pub use usage::free_bytes;
 
 /// Longest path of a Unix socket in bytes: `sun_path` of unix(7) without its terminating null byte.
 const MAX_SOCKET_PATH: usize = 107;
@@ -96,6 +101,16 @@ impl LocalCloud {
     /// Returns the groups of the messages in a queue; none if the queue does not exist.
     pub fn groups(&self, queue: &str) -> Vec<String> {
         self.broker.groups(queue).unwrap_or_default()
+    }
+
+    /// Starts to compare the jobs of the request queue and the bytes on the disk with the limits of the settings.
+    pub async fn headroom(settings: &Settings, requests: Arc<dyn Queue>) -> Headroom {
+        let limits = Limits {
+            max_jobs: settings.queue.max_jobs,
+            max_bytes: settings.local.max_bytes,
+            min_free: settings.local.min_free,
+        };
+        usage::monitor(settings.local.data_dir.clone(), limits, requests).await
     }
 
     /// Resolves when the queues' file turns out to be damaged, with what to do about it. Nothing works any more then.

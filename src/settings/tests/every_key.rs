@@ -106,7 +106,7 @@ fn beside(at: Bound, up: bool, default: &ValueKind) -> (Option<String>, String) 
     let tick = Duration::from_millis(1);
     match at {
         Bound::Time(d) => (if up { Some(d + tick) } else { d.checked_sub(tick) }.map(time), time(d)),
-        Bound::Bytes(b) => (Some(bytes(if up { b + 1 } else { b - 1 })), bytes(b)),
+        Bound::Bytes(b) => (if up { Some(b + 1) } else { b.checked_sub(1) }.map(bytes), bytes(b)),
         Bound::Number(n) => (Some(number(step(n))), number(n)),
     }
 }
