@@ -182,8 +182,8 @@ struct Stored {
 async fn stored(settings: &Settings, input: Option<&'static str>, output: Option<&'static str>) -> Stored {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("x.jpg");
-    std::fs::write(&path, "photo").expect("written");
     let objects = Arc::new(LocalObjects::open(folder.path()).expect("a store"));
+    std::fs::write(&path, "photo").expect("written");
     let buckets = settings.store.clone();
     for (bucket, key, content) in [
         (&buckets.input, keys::input_key(&buckets, id(), "x.jpg"), input),
