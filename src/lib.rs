@@ -76,6 +76,7 @@ mod access;
 mod actors;
 pub mod app;
 mod audit;
+mod backup;
 pub mod cli;
 pub mod client;
 pub mod clock;

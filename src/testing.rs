@@ -35,8 +35,9 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
-        let settings = settings();
+        let mut settings = settings();
         let folder = tempfile::tempdir().expect("a temporary folder");
+        settings.local.data_dir = folder.path().to_owned();
         let objects = Arc::new(LocalObjects::open(folder.path()).expect("a store"));
         let queues = Arc::new(Broker::open(folder.path()).expect("a journal"));
         let spec = |name: &str, fifo| QueueSpec {

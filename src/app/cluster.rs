@@ -15,6 +15,7 @@ use crate::{
         guardian::{Guardian, StandDown},
         instance_fleet::{Retire, terminate_all},
     },
+    backup::Backups,
     client::JobClient,
     clock::now_ms,
     cloud::{CloudResult, ObjectStore, local::LocalCloud},
@@ -136,6 +137,10 @@ impl LocalCluster {
 
     pub fn objects(&self) -> Arc<dyn ObjectStore> {
         self.cloud.objects.clone()
+    }
+
+    pub fn backups(&self, settings: &Settings) -> Backups {
+        Backups::new(settings, self.cloud.broker())
     }
 
     pub async fn stop(self) {

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use crate::{
     access::{TokenStore, Tokens},
     audit::{self, AuditLog},
+    backup::Backups,
     client::JobClient,
     cloud::ObjectStore,
     erasure::Erasures,
@@ -45,6 +46,7 @@ pub(super) async fn serve(
     client: JobClient,
     objects: Arc<dyn ObjectStore>,
     fleet: watch::Receiver<Arc<FleetView>>,
+    backups: Option<Backups>,
 ) -> anyhow::Result<RunningServer> {
     let metrics = http::metrics::install().context("metrics")?;
     let tokens = Tokens::open(TokenStore::new(objects.clone(), settings.store.state.clone()));
@@ -58,7 +60,7 @@ pub(super) async fn serve(
     actix::spawn(delete_orphans(galleries.clone()));
     actix::spawn(erasures.clone().run());
     let web = WebTier::new(settings.clone(), client, galleries, erasures, fleet);
-    let http::Serving { server, end_streams } = http::serve(web, access, audit.clone(), listener, metrics)?;
+    let http::Serving { server, end_streams } = http::serve(web, access, audit.clone(), backups, listener, metrics)?;
     let handle = server.handle();
     actix::spawn(server);
     println!("rollcall is serving on http://{}/ (press Ctrl-C to stop)", settings.http.listen);

@@ -24,7 +24,8 @@ pub(crate) async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::R
     check_access(&settings).await?;
     let cluster = LocalCluster::start(&settings, config).await?;
     let (client, objects, fleet) = (cluster.client.clone(), cluster.objects(), cluster.fleet.clone());
-    let serving = serve(listener, &settings, client, objects, fleet).await?;
+    let backups = Some(cluster.backups(&settings));
+    let serving = serve(listener, &settings, client, objects, fleet, backups).await?;
     actix::spawn(async move {
         wait_to_end().await;
         tracing::info!("shutting down: first uploads, then workers");

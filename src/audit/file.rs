@@ -48,9 +48,7 @@ impl AuditFile {
     /// Locks the files until the returned one is dropped.
     fn lock(&self) -> io::Result<File> {
         create_private_folder(&self.folder)?;
-        let lock = create_private(&self.folder.join(LOCK))?;
-        lock.lock()?;
-        Ok(lock)
+        lock_files(&self.folder)
     }
 
     fn append_now(&self, lines: &str, now_ms: u64) -> io::Result<()> {
@@ -129,6 +127,13 @@ impl AuditFile {
         }
         Ok(())
     }
+}
+
+/// Locks the audit log in a data folder until the returned file is dropped: its files keep their names and lengths.
+pub(crate) fn lock_files(folder: &Path) -> io::Result<File> {
+    let lock = create_private(&folder.join(LOCK))?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 /// Ends the last line, if a process was killed while it was written.

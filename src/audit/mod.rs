@@ -13,6 +13,7 @@ mod objects;
 use std::sync::Arc;
 
 pub use entry::{Actor, Entry, Outcome, time};
+pub(crate) use file::lock_files;
 pub use lines::Lines;
 pub use log::{AuditLog, NotAudited, audited, user};
 

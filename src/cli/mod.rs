@@ -4,6 +4,7 @@
 
 mod audit;
 mod aws;
+mod backup;
 mod config;
 mod dead;
 mod doctor;
@@ -79,6 +80,10 @@ enum Command {
     Dead(dead::Args),
     /// Show who has changed, deleted or looked at what is stored of people
     Audit(audit::Args),
+    /// Back up everything that this machine stores, also while its server is running
+    Backup(backup::BackupArgs),
+    /// Restore a backup into a data folder that is empty or does not exist
+    Restore(backup::RestoreArgs),
     /// Repair the queues of this machine
     Queue(queue::Args),
     /// Create, list and revoke the tokens that clients of a server need
@@ -141,6 +146,8 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
         Command::Fleet(args) => app::block_on(fleet::run(args, &settings))?,
         Command::Dead(args) => app::block_on(dead::run(args, &settings))?,
         Command::Audit(args) => app::block_on(async { audit::run(args, &settings, store(&settings).await?).await })?,
+        Command::Backup(args) => app::block_on(backup::back_up(args, &settings))?,
+        Command::Restore(args) => app::block_on(backup::restore(args, &settings))?,
         Command::Queue(args) => app::block_on(queue::run(args, &settings))?,
         Command::Token(args) => app::block_on(async { token::run(args, &settings, store(&settings).await?).await })?,
         Command::Aws(args) => app::block_on(aws::run(args, &settings, cli.config))?,

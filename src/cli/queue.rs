@@ -46,7 +46,7 @@ pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<()> {
     let queued: HashSet<_> = queued.iter().filter_map(|group| group.parse().ok()).collect();
     let objects = LocalObjects::open(dir).with_context(|| format!("cannot use {}", dir.display()))?;
     let results = ResultStore::new(std::sync::Arc::new(objects), settings.store.clone());
-    for (id, file) in results.fail_lost(&queued).await? {
+    for (id, file) in results.fail_lost(&queued, "the job was lost with a damaged queue: upload it again").await? {
         println!(
             "lost: job {id}, {file}: its client was promised a result, which is now stored as failed; upload it again"
         );

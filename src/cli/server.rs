@@ -17,7 +17,7 @@ use crate::settings::Settings;
 pub(super) struct Server {
     /// Address of the server; by default http.listen of this configuration
     #[arg(long)]
-    url: Option<String>,
+    pub(super) url: Option<String>,
     /// Print the server's response unchanged, as JSON
     #[arg(long)]
     pub(super) json: bool,

@@ -22,7 +22,7 @@ pub mod aws;
 pub mod headroom;
 pub mod lease;
 pub mod local;
-mod object_key;
+pub(crate) mod object_key;
 mod queue_limits;
 
 // ---------------------------------------------------------------- queues

@@ -147,6 +147,7 @@ mod tests {
             (&get, "/v1/people", Some(Reason::Look)),
             (&get, "/v1/galleries", Some(Reason::Look)),
             (&get, "/v1/dead-letters", Some(Reason::Look)),
+            (&get, "/v1/backup", Some(Reason::Look)),
             (&get, "/v1/recognitions/01M864JVNGTP55MXPP8BHGACKE", Some(Reason::Look)),
             (&post, "/v1/recognitions", None),
             (&post, "/", None),

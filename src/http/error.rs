@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Default `Retry-After`, for causes that do not supply one.
-const RETRY_AFTER: Duration = Duration::from_secs(2);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Header with the ids of a response's jobs, in the order of the files, separated by commas.
 pub(super) const ID_HEADER: &str = "Rollcall-Id";

@@ -4,6 +4,7 @@
 mod access;
 mod access_guard;
 mod audit_guard;
+mod backup;
 mod body;
 mod dead_letters;
 mod error;
@@ -37,7 +38,7 @@ use error::{ErrorFormat, Problem};
 use state::State;
 pub use web_tier::WebTier;
 
-use crate::audit::AuditLog;
+use crate::{audit::AuditLog, backup::Backups};
 
 /// How long a client may take to send a request's head, so that idle connections do not pile up.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -67,6 +68,7 @@ pub fn serve(
     web: WebTier,
     access: AccessControl,
     audit: AuditLog,
+    backups: Option<Backups>,
     listener: TcpListener,
     metrics: PrometheusHandle,
 ) -> std::io::Result<Serving> {
@@ -77,6 +79,7 @@ pub fn serve(
         web,
         access,
         audit,
+        backups,
         metrics: metrics.clone(),
         end_streams: end_streams.subscribe(),
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
@@ -138,6 +141,7 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
             .route(web::post().to(dead_letters::send_again))
             .route(web::delete().to(dead_letters::purge)),
     )
+    .service(resource("/v1/backup", "GET").route(web::get().to(backup::create)))
     .service(
         resource("/v1/session", "GET, POST, DELETE")
             .route(web::get().to(session::show))

@@ -6,7 +6,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Semaphore, watch};
 
 use super::{access::AccessControl, web_tier::WebTier};
-use crate::audit::AuditLog;
+use crate::{audit::AuditLog, backup::Backups};
 
 /// The state that every handler shares.
 pub(super) struct State {
@@ -16,6 +16,8 @@ pub(super) struct State {
     pub access: AccessControl,
     /// Writes who has changed or looked at what.
     pub audit: AuditLog,
+    /// Makes backups, on the embedded cloud.
+    pub backups: Option<Backups>,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
     /// `true` ends the event streams.

@@ -70,6 +70,7 @@ fn state_with(
     let (_, fleet) = watch::channel(Arc::new(view));
     let (_, end_streams) = watch::channel(false);
     web::Data::new(State {
+        backups: None,
         access: AccessControl::new(Tokens::none(tokens), &settings.http),
         web: WebTier::new(settings, JobClient::new(options, ports, None, headroom), galleries, erasures, fleet),
         audit,

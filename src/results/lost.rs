@@ -10,12 +10,12 @@ use crate::{
 };
 
 impl ResultStore {
-    /// Stores that each pending job is lost which is not among `queued`, the jobs in the queues. Returns the ids and file
+    /// Stores as failed, for this reason, each pending job that is not among `queued`, the jobs in the queues. Returns the ids and file
     /// names of the lost ones. No job may be submitted or done at the same time.
     ///
     /// # Errors
     /// Any error of the store; the next call goes on.
-    pub async fn fail_lost(&self, queued: &HashSet<JobId>) -> CloudResult<Vec<(JobId, String)>> {
+    pub async fn fail_lost(&self, queued: &HashSet<JobId>, why: &str) -> CloudResult<Vec<(JobId, String)>> {
         let mut lost = Vec::new();
         for object in self.store.list(&self.buckets.state, keys::RESULTS).await? {
             let Some(id) = keys::job_of_result(&object.key).filter(|id| !queued.contains(id)) else { continue };
@@ -23,7 +23,7 @@ impl ResultStore {
             if pending.status != Status::Pending {
                 continue;
             }
-            let failure = Failure::new(FailureKind::Internal, "the job was lost with a damaged queue: upload it again");
+            let failure = Failure::new(FailureKind::Internal, why);
             let failed = JobResult {
                 status: Status::Failed,
                 failure: Some(failure),
@@ -53,13 +53,13 @@ mod tests {
         let output = Output::json(&"x", "x").expect("JSON");
         world.results.store_output(&world.job(3, "x"), "x".into(), &output, "i-1").await.expect("stored");
 
-        let lost = world.results.fail_lost(&HashSet::from([JobId(1)])).await;
+        let lost = world.results.fail_lost(&HashSet::from([JobId(1)]), "lost").await;
         assert_eq!(lost, Ok(vec![(JobId(2), "2.txt".to_owned())]));
         let mut statuses = Vec::new();
         for id in 1..=3 {
             statuses.push(world.results.get(JobId(id)).await.expect("read").expect("a result").status);
         }
         assert_eq!(statuses, [Status::Pending, Status::Failed, Status::Done]);
-        assert_eq!(world.results.fail_lost(&HashSet::from([JobId(1)])).await, Ok(Vec::new()));
+        assert_eq!(world.results.fail_lost(&HashSet::from([JobId(1)]), "lost").await, Ok(Vec::new()));
     }
 }

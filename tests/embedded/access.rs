@@ -44,6 +44,7 @@ fn routes() -> Vec<(Method, String, [u16; 3])> {
         (get.clone(), "/v1/dead-letters", [403, 403, 200]),
         (post.clone(), &letter, [403, 403, 404]),
         (delete.clone(), &letter, [403, 403, 404]),
+        (get.clone(), "/v1/backup", [403, 403, 200]),
         (get.clone(), "/v1/fleet", [403, 200, 200]),
         (get.clone(), "/v1/fleet/decisions", [403, 200, 200]),
         (get.clone(), "/v1/events", [403, 200, 200]),

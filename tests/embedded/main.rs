@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod backup;
 mod bad_inputs;
 mod browser;
 mod damaged_queue;

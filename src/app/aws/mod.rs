@@ -140,7 +140,7 @@ pub(crate) async fn run(settings: Settings, tiers: Tiers, fix: bool) -> anyhow::
     let node = AwsNode::start(settings, tiers, fix).await?;
     let mut serving = None;
     if let Some((listener, client)) = listener.zip(node.client()) {
-        serving = Some(serve(listener, &node.settings, client, node.cloud.objects.clone(), node.fleet()).await?);
+        serving = Some(serve(listener, &node.settings, client, node.cloud.objects.clone(), node.fleet(), None).await?);
     }
     actix::spawn(async move {
         wait_to_end().await;

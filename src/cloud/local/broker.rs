@@ -2,6 +2,8 @@
 
 use std::{
     collections::HashMap,
+    fs::{File, TryLockError},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64},
     time::Duration,
@@ -11,6 +13,7 @@ use async_trait::async_trait;
 
 use super::{
     clock::Clock,
+    format,
     journal::{self, Journal, Repair},
     queue::{LocalQueue, closing},
 };
@@ -24,6 +27,7 @@ const FILE: &str = "queues.redb";
 /// # Errors
 /// The folder is in use, or a file cannot be read or written.
 pub fn repair_queues(dir: &Path) -> anyhow::Result<Option<Repair>> {
+    format::check_folder(dir)?;
     let report = Arc::new(std::panic::take_hook());
     let others = report.clone();
     std::panic::set_hook(Box::new(move |panic| {
@@ -34,6 +38,31 @@ pub fn repair_queues(dir: &Path) -> anyhow::Result<Option<Repair>> {
     let repaired = journal::repair(&dir.join(FILE));
     std::panic::set_hook(Box::new(move |panic| report(panic)));
     repaired
+}
+
+/// Returns whether a process has the journal in `dir` open.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn queues_in_use(dir: &Path) -> io::Result<bool> {
+    let file = match File::open(dir.join(FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Returns the groups of all messages of the journal in `dir`, which are the ids of their jobs. No process uses the
+/// folder.
+///
+/// # Errors
+/// The journal is damaged, or cannot be read.
+pub fn queued_jobs(dir: &Path) -> anyhow::Result<Vec<String>> {
+    journal::groups(&dir.join(FILE))
 }
 
 /// The embedded queues of one machine.
@@ -80,6 +109,16 @@ impl Broker {
     /// Makes durable every message that has been sent so far, to any queue.
     pub(super) async fn flush(&self) -> CloudResult<()> {
         self.journal.flush().await.unwrap_or_else(|_| Err(closing()))
+    }
+
+    /// Copies everything that has been sent so far, to any queue, to the journal at `path`, an empty file. Blocks. If the
+    /// journal must be renewed meanwhile, that waits, and what is sent waits for it.
+    ///
+    /// # Errors
+    /// The journal or the copy cannot be written, or the journal is damaged.
+    pub fn copy_to(&self, path: &Path) -> CloudResult<()> {
+        self.journal.flush().blocking_recv().unwrap_or_else(|_| Err(closing()))?;
+        self.journal.copy_to(path)
     }
 
     /// Returns the groups of the messages in a queue.

@@ -2,6 +2,7 @@
 
 mod broker;
 mod clock;
+pub(crate) mod format;
 #[cfg(target_os = "linux")]
 mod group_sync;
 mod journal;
@@ -39,9 +40,10 @@ use super::{
 };
 use crate::settings::Settings;
 
-pub use broker::{Broker, repair_queues};
+pub use broker::{Broker, queued_jobs, queues_in_use, repair_queues};
 pub use journal::Repair;
 pub use objects::LocalObjects;
+pub(crate) use objects::UNFINISHED;
 pub use processes::{Launcher, LocalCompute, SECRET_VARIABLE};
 pub use socket::{SocketCloud, serve};
 pub use usage::free_bytes;
@@ -75,7 +77,9 @@ impl LocalCloud {
         let dir = &settings.local.data_dir;
         let objects = LocalObjects::open(dir).with_context(|| format!("cannot use {}", dir.display()))?;
         let broker = Arc::new(Broker::open(dir)?);
-        objects.remove_unfinished()?; // no other process is using the folder, because this one has the journal open
+        // No other process is using the folder, because this one has the journal open.
+        objects.remove_unfinished()?;
+        format::mark_folder(dir)?;
 
         let (socket, short_folder) = socket_path(dir)?;
         let mut args = vec!["worker".into(), "--socket".into(), socket.clone().into_os_string()];
@@ -111,6 +115,11 @@ impl LocalCloud {
             min_free: settings.local.min_free,
         };
         usage::monitor(settings.local.data_dir.clone(), limits, requests).await
+    }
+
+    /// Returns the queues with what only the embedded cloud has.
+    pub(crate) fn broker(&self) -> Arc<Broker> {
+        self.broker.clone()
     }
 
     /// Resolves when the queues' file turns out to be damaged, with what to do about it. Nothing works any more then.

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
+use super::format;
 #[cfg(target_os = "linux")]
 use super::unnamed_file;
 use crate::{
@@ -26,6 +27,8 @@ use crate::{
     private_files::{check_private_folder, create_private, create_private_folder},
 };
 
+/// Folder, in the data folder, of files that have no key yet. The next start of a server removes what is left there.
+pub(crate) const UNFINISHED: &str = "unfinished";
 /// Number of lock files. With this many, writers of different keys rarely share one.
 const LOCKS: u8 = 64;
 
@@ -41,12 +44,14 @@ impl LocalObjects {
     /// Opens the store in `data_dir`. Creates what is missing, readable by its owner only.
     ///
     /// # Errors
-    /// The folder cannot be created, or other users can read or write it; the message has the remedy.
+    /// The folder cannot be created, other users can read or write it, or a newer release has written it; the message
+    /// has the remedy.
     pub fn open(data_dir: &Path) -> io::Result<Self> {
         let root = data_dir.join("objects");
         create_private_folder(data_dir)?;
         check_private_folder(data_dir)?;
-        for folder in [root.clone(), data_dir.join("unfinished"), data_dir.join("locks")] {
+        format::check_folder(data_dir)?;
+        for folder in [root.clone(), data_dir.join(UNFINISHED), data_dir.join("locks")] {
             create_private_folder(&folder)?;
         }
         Ok(Self {
@@ -58,7 +63,7 @@ impl LocalObjects {
 
     /// Removes what interrupted writes have left behind. Must not be called while another process uses the folder.
     pub(super) fn remove_unfinished(&self) -> io::Result<()> {
-        for entry in fs::read_dir(self.beside("unfinished"))? {
+        for entry in fs::read_dir(self.beside(UNFINISHED))? {
             fs::remove_file(entry?.path())?;
         }
         Ok(())
@@ -144,7 +149,7 @@ impl LocalObjects {
 
     /// Creates a file with these bytes that has no key yet.
     fn unfinished(&self, bytes: &[u8]) -> io::Result<NamedTempFile> {
-        let mut file = NamedTempFile::new_in(self.beside("unfinished"))?;
+        let mut file = NamedTempFile::new_in(self.beside(UNFINISHED))?;
         file.write_all(bytes)?;
         Ok(file)
     }

@@ -32,6 +32,13 @@ pub const KEY: &str = "gallery/current";
 pub(super) const NAMED: &str = "galleries/";
 /// End of the key of a manifest.
 pub(super) const MANIFEST: &str = "/current";
+
+/// Returns whether a key in the state bucket is that of a manifest. The parts that it names are below the folder that the
+/// manifest is in, never change, and are deleted only after another manifest has taken its place.
+pub fn is_manifest(key: &str) -> bool {
+    key == KEY || key.strip_prefix(NAMED).is_some_and(|rest| rest.ends_with(MANIFEST))
+}
+
 /// Numbers (f32) in the embeddings of one part: 256 KiB, so that few bytes move when a person is added.
 const MAX_PART: usize = 64 << 10;
 /// Parts that are read or written at the same time.

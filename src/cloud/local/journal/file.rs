@@ -2,7 +2,7 @@
 //! use of a handle that has seen one. A file that turns out to be damaged is never opened again.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{PoisonError, RwLock},
 };
 
@@ -102,6 +102,14 @@ impl JournalFile {
             self.close();
             unavailable(error)
         })
+    }
+
+    /// Copies what is stored now to a new database at `path`, an empty file. Commits go on meanwhile.
+    ///
+    /// # Errors
+    /// The copy cannot be written, or this file cannot be read.
+    pub(super) fn copy_to(&self, path: &Path) -> CloudResult<()> {
+        self.with(|db| tables::copy(db, &tables::builder(false).create(path)?))
     }
 
     /// Closes the file until the next commit.

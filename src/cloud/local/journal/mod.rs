@@ -39,7 +39,7 @@ use self::{
 };
 pub(super) use self::{
     pending::StoredMessage,
-    repair::{THREAD as REPAIR_THREAD, repair},
+    repair::{THREAD as REPAIR_THREAD, groups, repair},
 };
 use super::queue_index::Seq;
 use crate::cloud::{CloudError, CloudResult};
@@ -219,6 +219,11 @@ impl Journal {
         let (answer, answered) = oneshot::channel();
         self.shared.change(|pending, now| pending.flush(answer, now));
         answered
+    }
+
+    /// Copies what has been written to `path`, an empty file. Durable on return.
+    pub(super) fn copy_to(&self, path: &Path) -> CloudResult<()> {
+        self.file.copy_to(path)
     }
 
     /// Follows what is wrong with the file. Once that is known, nothing more is read or written.

@@ -81,6 +81,18 @@ pub(in crate::cloud::local) fn repair(path: &Path) -> anyhow::Result<Option<Repa
     Ok(Some(Repair { kept, queued, lost, aside }))
 }
 
+/// Returns the groups of all messages in the file at `path`, which is verified; none if there is no file.
+///
+/// # Errors
+/// The file is in use or damaged, or cannot be read.
+pub(in crate::cloud::local) fn groups(path: &Path) -> anyhow::Result<Vec<String>> {
+    if !path.try_exists().with_context(|| path.display().to_string())? {
+        return Ok(Vec::new());
+    }
+    let read = guarded(|| tables::groups(&tables::open(&builder(true), path)?));
+    read.with_context(|| format!("cannot read {}", path.display()))
+}
+
 /// Gives the file a second name that is not taken.
 fn aside(path: &Path) -> anyhow::Result<PathBuf> {
     for n in 1..1000 {

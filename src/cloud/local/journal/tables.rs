@@ -65,6 +65,16 @@ pub(super) fn verify(db: &Database) -> Result<(), Error> {
     for_each(&db.begin_read()?, |_, _, _| Ok(()))
 }
 
+/// Returns the group of each message that has one, and checks each as [`verify`] does.
+pub(super) fn groups(db: &Database) -> Result<Vec<String>, Error> {
+    let mut groups = Vec::new();
+    for_each(&db.begin_read()?, |_, message, _| {
+        groups.extend(message.group);
+        Ok(())
+    })?;
+    Ok(groups)
+}
+
 fn for_each(
     read: &ReadTransaction,
     mut take: impl FnMut((&str, Seq), StoredMessage, Bytes) -> Result<(), Error>,
