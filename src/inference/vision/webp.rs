@@ -20,7 +20,8 @@ type Size = (u32, u32);
 /// `Damaged`.
 pub(crate) fn check(bytes: &[u8]) -> Result<(), DecodeError> {
     let Some((b"VP8X", extended)) = bytes.get(RIFF..).and_then(first) else { return Ok(()) };
-    let Some(canvas) = extended.get(4..).and_then(three_byte_size) else { return Ok(()) };
+    // The decoder reads it also from a header that claims to be shorter.
+    let Some(canvas) = bytes.get(RIFF + FRAME + 4..).and_then(three_byte_size) else { return Ok(()) };
     let mut animated = false;
     let mut chunks = after(&bytes[RIFF..], extended.len());
     while let Some((name, data)) = first(chunks) {
@@ -144,7 +145,9 @@ mod tests {
             (vec![head.clone(), animated(4, LOSSY)], false),
             (vec![head.clone(), animated(5, &wide)], false),
             (vec![head.clone(), animated(5, LOSSY), animated(5, &wide)], true), // only the first is decoded
-            (vec![chunk(b"VP8 ", &wide)], true),                                // which is the size of the image
+            (vec![chunk(b"VP8X", &CANVAS[..9]), chunk(b"VP8 ", LOSSY)], true),
+            (vec![chunk(b"VP8X", &CANVAS[..9]), chunk(b"VP8 ", &wide)], false),
+            (vec![chunk(b"VP8 ", &wide)], true), // which is the size of the image
         ] {
             assert_eq!(check(&webp(&chunks)).is_ok(), fits, "{chunks:?}");
         }
