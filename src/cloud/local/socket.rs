@@ -84,8 +84,8 @@ impl Connection {
         T: tarpc::Transport<Response<ParentResponse>, ClientMessage<ParentRequest>> + 'static,
     {
         let requests = BaseChannel::with_defaults(transport).execute(self.clone().serve());
+        let _closing = Closing(self);
         requests.for_each(|request| async { drop(tokio::spawn(request)) }).await;
-        self.closed();
     }
 
     fn instance(&self) -> CloudResult<&InstanceId> {
@@ -117,6 +117,15 @@ impl Connection {
                 queue.release([receipt]);
             }
         }
+    }
+}
+
+/// Closes the connection when it is dropped, whatever ends it: the library panics on deadlines in the far future.
+struct Closing(Connection);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.closed();
     }
 }
 

@@ -32,11 +32,8 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), DecodeError> {
             }
             _ => image(name, data, canvas)?,
         }
-        let length = claimed(chunks);
-        if data.len() < length && matches!(name, b"EXIF" | b"VP8 " | b"VP8L" | b"ALPH" | b"ANMF") {
-            return Err(damaged("it ends too early, as after an interrupted transfer; send it again"));
-        }
-        chunks = after(chunks, length);
+        whole(name, data, claimed(chunks))?;
+        chunks = after(chunks, claimed(chunks));
     }
     Ok(())
 }
@@ -47,7 +44,17 @@ fn frame(data: &[u8]) -> Result<(), DecodeError> {
     let mut chunks = data.get(ANIMATION_FRAME..).unwrap_or_default();
     while let Some((name, data)) = first(chunks) {
         image(name, data, size)?;
+        whole(name, data, claimed(chunks))?;
         chunks = after(chunks, claimed(chunks));
+    }
+    Ok(())
+}
+
+/// Checks that all data of a chunk are present that claims to have `length` bytes, if the chunk is read. The decoder takes
+/// EXIF data also from a frame of an animation.
+fn whole(name: &[u8], data: &[u8], length: usize) -> Result<(), DecodeError> {
+    if data.len() < length && matches!(name, b"EXIF" | b"VP8 " | b"VP8L" | b"ALPH" | b"ANMF") {
+        return Err(damaged("it ends too early, as after an interrupted transfer; send it again"));
     }
     Ok(())
 }
@@ -160,6 +167,10 @@ mod tests {
             assert!(check(&whole).is_ok());
             assert_eq!(check(&whole[..whole.len() - 1]).is_ok(), fits, "{name:?}");
         }
+        let mut endless = chunk(b"EXIF", &[0; 40]);
+        endless[7] = 0x20; // half a gigabyte
+        let in_frame = chunk(b"ANMF", &[&[0; ANIMATION_FRAME][..], &endless].concat());
+        assert!(check(&webp(&[chunk(b"VP8X", CANVAS), in_frame])).is_err());
         let whole = webp(&[chunk(b"VP8X", CANVAS), animated(5, LOSSY)]);
         for length in 0..whole.len() {
             let _ = check(&whole[..length]); // never panics

@@ -70,7 +70,8 @@ async fn serve_bytes(parent: &Parent, first: u8, bytes: &[u8]) {
     let (mut worker, socket) = tokio::io::duplex(BUFFER);
     let framed = length_delimited::Builder::new().max_frame_length(MAX_FRAME).new_framed(socket);
     let transport = tarpc::serde_transport::new(framed, MessagePack::default());
-    let served = connection.run(transport);
+    // As in the program, where a panic in the library ends only this connection.
+    let served = tokio::spawn(connection.run(transport));
     let sent = async {
         let (mut responses, mut requests) = tokio::io::split(&mut worker);
         let write = async {
@@ -83,7 +84,7 @@ async fn serve_bytes(parent: &Parent, first: u8, bytes: &[u8]) {
         };
         tokio::join!(write, read);
     };
-    tokio::join!(served, sent);
+    let _ = tokio::join!(served, sent);
     assert!(in_flight.lock().expect("no panic while it was locked").is_none(), "what was in flight was returned");
     let depth = queue.depth().await.expect("a queue in memory");
     assert!(depth.in_flight == 0 || !said_hello, "{depth:?}");
