@@ -1,6 +1,6 @@
 //! Frames on the socket of the workers: a fuzz target.
 
-use std::cell::LazyCell;
+use std::{cell::LazyCell, sync::Once};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -17,6 +17,9 @@ pub(crate) const MEMORY: usize = 2 * MAX_FRAME + (8 << 20);
 const QUEUE: &str = "q";
 /// Buffers of the connection, in bytes.
 const BUFFER: usize = 64 << 10;
+
+/// Panics of the library are printed without a backtrace, whose memory would count.
+static QUIET: Once = Once::new();
 
 /// What all connections of a thread share.
 struct Parent {
@@ -37,6 +40,7 @@ thread_local! {
 /// Serves a worker that sends these bytes and closes the connection. Bit 0 of the first byte: the worker has said hello
 /// before; bit 1: the queue is FIFO.
 pub(crate) fn frames(input: &[u8]) {
+    QUIET.call_once(|| std::panic::set_hook(Box::new(|panic| eprintln!("{panic}"))));
     let Some((first, bytes)) = input.split_first() else { return };
     PARENT.with(|parent| {
         // Calls that still wait for a message when the connection is closed end with their runtime.
