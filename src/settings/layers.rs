@@ -137,6 +137,8 @@ fn display(value: &Value) -> String {
     match &value.kind {
         ValueKind::String(text) => quoted(text),
         ValueKind::Array(a) => format!("[{}]", a.iter().map(display).collect::<Vec<_>>().join(", ")),
+        // With a point or an exponent, which tells it from an integer that may be too large.
+        ValueKind::Float(number) => format!("{number:?}").to_lowercase(),
         other => other.to_string(),
     }
 }
