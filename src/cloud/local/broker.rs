@@ -111,8 +111,7 @@ impl Broker {
         self.journal.flush().await.unwrap_or_else(|_| Err(closing()))
     }
 
-    /// Copies everything that has been sent so far, to any queue, to the journal at `path`, an empty file. Blocks. If the
-    /// journal must be renewed meanwhile, that waits, and what is sent waits for it.
+    /// Copies everything that has been sent so far, to any queue, to the journal at `path`, an empty file. Blocks.
     ///
     /// # Errors
     /// The journal or the copy cannot be written, or the journal is damaged.

@@ -3,17 +3,19 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock},
+    sync::{PoisonError, RwLock, atomic::AtomicBool},
+    time::Instant,
 };
 
 use bytes::Bytes;
-use redb::{Builder, Database};
+use redb::{Builder, Database, ReadableDatabase as _};
 use tokio::sync::watch;
 
 use super::{
     damage::{FileError, guarded},
     pending::{Changes, StoredMessage},
-    renewal, tables,
+    renewal::{self, Copying},
+    tables,
 };
 use crate::{
     cloud::local::queue_index::Seq,
@@ -84,15 +86,29 @@ impl JournalFile {
         committed
     }
 
-    /// Replaces the file with a new one that contains only what is stored now, so that nothing can be read any more that
-    /// was deleted. To be called by the thread that commits.
+    /// Begins to copy what is stored now to a new file; `None` if there is no file to renew. Commits go on meanwhile, and
+    /// must be noted. Calls `done` when the copy is made or has failed. To be called by the thread that commits.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a new one cannot be written.
+    pub(super) fn begin_copy(
+        &self,
+        now: Instant,
+        done: impl FnOnce() + Send + 'static,
+    ) -> CloudResult<Option<Copying>> {
+        let Some(path) = &self.path else { return Ok(None) };
+        self.with(|db| Copying::begin(db.begin_read()?, path, now, done)).map(Some)
+    }
+
+    /// Waits for a copy and replaces the file with it, so that nothing can be read any more that was deleted before the copy
+    /// began. To be called by the thread that commits.
     ///
     /// # Errors
     /// The new file could not be written, and the old one remains; or it is uncertain whether the new one survives a
     /// crash, and the file is closed until the next commit.
-    pub(super) fn renew(&self) -> CloudResult<()> {
+    pub(super) fn replace(&self, copying: Copying) -> CloudResult<()> {
         let Some(path) = &self.path else { return Ok(()) };
-        let new = self.with(|db| renewal::copy(db, path))?;
+        let new = self.with(|db| copying.finish(db))?;
         let old = self.db.write().unwrap_or_else(PoisonError::into_inner).replace(new);
         let _ = guarded(|| {
             drop(old);
@@ -109,7 +125,9 @@ impl JournalFile {
     /// # Errors
     /// The copy cannot be written, or this file cannot be read.
     pub(super) fn copy_to(&self, path: &Path) -> CloudResult<()> {
-        self.with(|db| tables::copy(db, &tables::builder(false).create(path)?))
+        let read = self.with(|db| Ok(db.begin_read()?))?;
+        let copy = || tables::copy(&read, &tables::builder(false).create(path)?, &AtomicBool::new(false));
+        guarded(copy).map_err(|error| self.unavailable(error))
     }
 
     /// Closes the file until the next commit.

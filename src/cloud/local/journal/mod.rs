@@ -35,7 +35,7 @@ use self::{
     damage::FileError,
     file::{JournalFile, Open},
     pending::{BUFFERED_LINGER, Changes, LINGER, Pending, Put},
-    renewal::Schedule,
+    renewal::{Copying, Schedule},
 };
 pub(super) use self::{
     pending::StoredMessage,
@@ -54,8 +54,10 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// What the writer does next.
 enum Work {
     Commit(Changes),
-    /// Replace the file.
-    Renew,
+    /// Begin to copy the file.
+    Copy,
+    /// Replace the file with its copy.
+    Replace,
 }
 
 #[derive(Default)]
@@ -65,6 +67,8 @@ struct Shared {
     earlier: Condvar,
     /// Notifies callers that the writer has taken changes.
     room: Condvar,
+    /// A copy of the file has been made, or has failed. Changed while `pending` is locked, so that the writer notices.
+    copied: AtomicBool,
     /// The last commit failed.
     broken: AtomicBool,
 }
@@ -94,8 +98,15 @@ impl Shared {
         }
     }
 
-    /// Waits for what the next commit must write, or until the file must be renewed at `renew_at`; `None` when the
-    /// journal is closed and everything is written.
+    /// Notes that a copy of the file has been made, or has failed.
+    fn copied(&self) {
+        let _pending = self.pending();
+        self.copied.store(true, Ordering::Relaxed);
+        self.earlier.notify_one();
+    }
+
+    /// Waits for what the next commit must write, for a copy of the file, or until a copy must be begun at `renew_at`;
+    /// `None` when the journal is closed and everything is written.
     fn next(&self, renew_at: Option<Instant>) -> Option<Work> {
         let mut pending = self.pending();
         loop {
@@ -106,7 +117,10 @@ impl Shared {
             }
             // First, so that a busy writer renews too.
             if !closing && renew_at.is_some_and(|at| at <= now) {
-                return Some(Work::Renew);
+                return Some(Work::Copy);
+            }
+            if !closing && self.copied.swap(false, Ordering::Relaxed) {
+                return Some(Work::Replace);
             }
             if closing || due.is_some_and(|due| due <= now) {
                 break;
@@ -260,20 +274,22 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn write_all(file: &JournalFile, shared: &Shared) {
-    let mut schedule = Schedule::new(now());
-    while let Some(work) = shared.next(schedule.due()) {
+fn write_all(file: &JournalFile, shared: &Arc<Shared>) {
+    let mut renewals = Renewals { schedule: Schedule::new(now()), copying: None };
+    while let Some(work) = shared.next(renewals.due()) {
         let changes = match work {
             Work::Commit(changes) => changes,
-            Work::Renew => {
-                renew(file, &mut schedule);
+            Work::Copy => {
+                renewals.begin(file, shared);
+                continue;
+            }
+            Work::Replace => {
+                renewals.end(file);
                 continue;
             }
         };
-        if changes.deletes_stored() {
-            schedule.deleted(now());
-        }
         let result = file.commit(&changes);
+        renewals.note(&changes, result.is_ok());
         let was_broken = shared.broken.swap(result.is_err(), Ordering::Relaxed);
         match result {
             Ok(()) => {
@@ -292,23 +308,67 @@ fn write_all(file: &JournalFile, shared: &Shared) {
                     return changes.fail(&error);
                 }
                 pending.put_back(changes, &error, now() + RETRY_EVERY);
-                schedule.deleted(now()); // a part of what is refused may have been written
             }
         }
     }
-    if schedule.due().is_some() {
-        renew(file, &mut schedule);
+    if renewals.copying.is_some() || renewals.schedule.due().is_some() {
+        renewals.begin(file, shared);
+        renewals.end(file);
     }
 }
 
-fn renew(file: &JournalFile, schedule: &mut Schedule) {
-    let began = now();
-    match file.renew() {
-        Ok(()) => schedule.renewed(began, now()),
-        Err(error) => {
-            tracing::warn!(%error, "deleted messages remain in the queues' file; it is renewed in a minute");
-            schedule.failed(now());
+/// The renewals of the file, by the thread that commits.
+struct Renewals {
+    schedule: Schedule,
+    copying: Option<Copying>,
+}
+
+impl Renewals {
+    /// Returns when a copy must be begun, unless one is being made.
+    fn due(&self) -> Option<Instant> {
+        self.schedule.due().filter(|_| self.copying.is_none())
+    }
+
+    /// Notes a commit.
+    fn note(&mut self, changes: &Changes, is_committed: bool) {
+        // A part of what is refused may have been written.
+        if changes.deletes_stored() || !is_committed {
+            self.schedule.deleted(now());
         }
+        match &mut self.copying {
+            Some(copying) if is_committed => copying.note(changes),
+            // The file was closed, and can be opened again only when nothing reads it.
+            Some(_) => {
+                self.copying = None;
+                self.schedule.failed(now());
+            }
+            None => {}
+        }
+    }
+
+    fn begin(&mut self, file: &JournalFile, shared: &Arc<Shared>) {
+        self.copying = None; // an earlier one would leave out less
+        shared.copied.store(false, Ordering::Relaxed);
+        self.schedule.began();
+        let done = shared.clone();
+        match file.begin_copy(now(), move || done.copied()) {
+            Ok(copying) => self.copying = copying,
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn end(&mut self, file: &JournalFile) {
+        let Some(copying) = self.copying.take() else { return };
+        let began = copying.began;
+        match file.replace(copying) {
+            Ok(()) => self.schedule.renewed(began, now()),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&mut self, error: &CloudError) {
+        tracing::warn!(%error, "deleted messages remain in the queues' file; it is renewed in a minute");
+        self.schedule.failed(now());
     }
 }
 

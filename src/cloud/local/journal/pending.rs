@@ -71,6 +71,15 @@ impl Changes {
         !self.deletes.is_empty() || self.puts.values().any(|put| put.replaces.is_some())
     }
 
+    /// Returns the messages that are changed.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
+        let puts = self.puts.iter().map(|(&seq, put)| (put.queue.clone(), seq));
+        let replaced = self.puts.values().filter_map(|put| put.replaces.clone());
+        let deletes = self.deletes.iter().map(|(&seq, (queue, _))| (queue.clone(), seq));
+        let receives = self.receives.iter().map(|(&seq, (queue, _))| (queue.clone(), seq));
+        puts.chain(replaced).chain(deletes).chain(receives)
+    }
+
     /// Tells all who wait that the changes are durable.
     pub(super) fn succeed(self) {
         self.answer(&Ok(()));

@@ -1,12 +1,19 @@
 //! The tables of the queues' file, an embedded `redb` database.
 
-use std::path::Path;
+use std::{
+    collections::BTreeSet,
+    io,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
-use redb::{Builder, Database, Error, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{
+    Builder, Database, Error, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
+};
 use tempfile::NamedTempFile;
 
-use super::pending::{Changes, StoredMessage};
+use super::pending::{Changes, Key, StoredMessage};
 use crate::{cloud::local::queue_index::Seq, private_files::create_private};
 
 /// Memory for pages of the file. The queues keep in memory what they need; the database's default is a gigabyte.
@@ -41,21 +48,70 @@ pub(super) fn open(builder: &Builder, path: &Path) -> Result<Database, Error> {
     Ok(builder.open(path)?)
 }
 
-/// Copies all messages to a database without tables, in one transaction, durable on return.
-pub(super) fn copy(from: &Database, to: &Database) -> Result<(), Error> {
-    let (read, mut write) = (from.begin_read()?, to.begin_write()?);
-    write.set_quick_repair(true);
-    {
-        let (mut messages, mut bodies) = (write.open_table(MESSAGES)?, write.open_table(BODIES)?);
-        let mut checksums = write.open_table(CHECKSUMS)?;
+/// Copies all messages that `from` sees to a database without tables, in one transaction, durable on return.
+///
+/// # Errors
+/// Something cannot be read or written, or `cancelled` is set meanwhile.
+pub(super) fn copy(from: &ReadTransaction, to: &Database, cancelled: &AtomicBool) -> Result<(), Error> {
+    write(to, |tables| {
         // A damaged message must not look whole in the new file.
-        for_each(&read, |key, message, body| {
-            let StoredMessage { receives, visible_at, group, dedup } = &message;
-            messages.insert(key, (*receives, *visible_at, group.as_deref(), dedup.as_deref()))?;
-            bodies.insert(key, &*body)?;
-            checksums.insert(key, checksum(&message, &body))?;
-            Ok(())
-        })?;
+        for_each(from, |key, message, body| {
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(io::Error::from(io::ErrorKind::Interrupted).into());
+            }
+            tables.insert(key, &message, &body)
+        })
+    })
+}
+
+/// Makes these messages in `to` as they are in `from`, in one transaction, durable on return.
+pub(super) fn copy_again(from: &Database, to: &Database, keys: &BTreeSet<Key>) -> Result<(), Error> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let read = from.begin_read()?;
+    write(to, |tables| {
+        for (queue, seq) in keys {
+            match message(&read, queue, *seq)? {
+                Some((message, body)) => tables.insert((queue, *seq), &message, &body)?,
+                None => tables.remove((queue, *seq))?,
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The tables in a transaction that writes.
+struct Tables<'a> {
+    messages: Table<'a, (&'static str, Seq), Row>,
+    bodies: Table<'a, (&'static str, Seq), &'static [u8]>,
+    checksums: Table<'a, (&'static str, Seq), u32>,
+}
+
+impl Tables<'_> {
+    fn insert(&mut self, key: (&str, Seq), message: &StoredMessage, body: &[u8]) -> Result<(), Error> {
+        let StoredMessage { receives, visible_at, group, dedup } = message;
+        self.messages.insert(key, (*receives, *visible_at, group.as_deref(), dedup.as_deref()))?;
+        self.bodies.insert(key, body)?;
+        self.checksums.insert(key, checksum(message, body))?;
+        Ok(())
+    }
+
+    fn remove(&mut self, key: (&str, Seq)) -> Result<(), Error> {
+        self.messages.remove(key)?;
+        self.bodies.remove(key)?;
+        self.checksums.remove(key)?;
+        Ok(())
+    }
+}
+
+/// Changes the tables in one transaction, durable on return.
+fn write(db: &Database, change: impl FnOnce(&mut Tables<'_>) -> Result<(), Error>) -> Result<(), Error> {
+    let mut write = db.begin_write()?;
+    write.set_quick_repair(true); // opening the file after an error takes a millisecond instead of seconds
+    {
+        let (messages, bodies) = (write.open_table(MESSAGES)?, write.open_table(BODIES)?);
+        change(&mut Tables { messages, bodies, checksums: write.open_table(CHECKSUMS)? })?;
     }
     Ok(write.commit()?)
 }
@@ -168,30 +224,21 @@ pub(super) fn commit(db: &Database, changes: &Changes, always: bool) -> Result<(
     if puts.is_empty() && deletes.is_empty() && receives.is_empty() && !always {
         return Ok(());
     }
-    let mut write = db.begin_write()?;
-    write.set_quick_repair(true); // opening the file after an error takes a millisecond instead of seconds
-    {
-        let (mut messages, mut bodies) = (write.open_table(MESSAGES)?, write.open_table(BODIES)?);
-        let mut checksums = write.open_table(CHECKSUMS)?;
+    write(db, |tables| {
         for (&seq, put) in puts {
-            let StoredMessage { receives, visible_at, group, dedup } = &put.message;
-            messages.insert((&*put.queue, seq), (*receives, *visible_at, group.as_deref(), dedup.as_deref()))?;
-            bodies.insert((&*put.queue, seq), &*put.body)?;
-            checksums.insert((&*put.queue, seq), checksum(&put.message, &put.body))?;
+            tables.insert((&put.queue, seq), &put.message, &put.body)?;
         }
         let replaced = puts.values().filter_map(|put| put.replaces.as_ref()).map(|(queue, seq)| (queue, *seq));
         for (queue, seq) in replaced.chain(deletes.iter().map(|(&seq, (queue, _))| (queue, seq))) {
-            messages.remove((&**queue, seq))?;
-            bodies.remove((&**queue, seq))?;
-            checksums.remove((&**queue, seq))?;
+            tables.remove((queue, seq))?;
         }
         for (&seq, (queue, receives)) in receives {
-            let stored = messages.get((&**queue, seq))?.map(|row| stored(row.value()));
+            let key = (&**queue, seq);
+            let stored = tables.messages.get(key)?.map(|row| stored(row.value()));
             if let Some(StoredMessage { visible_at, group, dedup, .. }) = stored {
-                messages.insert((&**queue, seq), (*receives, visible_at, group.as_deref(), dedup.as_deref()))?;
+                tables.messages.insert(key, (*receives, visible_at, group.as_deref(), dedup.as_deref()))?;
             }
         }
-    }
-    write.commit()?;
-    Ok(())
+        Ok(())
+    })
 }
