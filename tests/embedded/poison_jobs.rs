@@ -20,7 +20,7 @@ fn send(pids: &[u32], signal: Signal) {
 }
 
 /// Starts a server that gives up a job after one receive, with a worker that waits for a job.
-async fn start() -> Rollcall {
+pub async fn start() -> Rollcall {
     let options = RollcallOptions::default()
         .env("ROLLCALL__QUEUE__MAX_RECEIVES", "1")
         .env("ROLLCALL__FLEET__MAX_INSTANCES", "1")
@@ -34,7 +34,7 @@ async fn start() -> Rollcall {
 }
 
 /// Has the worker receive a job, and kills it before it begins the job. Returns the job's id.
-async fn kill_the_worker_that_receives(server: &Rollcall, photo: &[u8]) -> String {
+pub async fn kill_the_worker_that_receives(server: &Rollcall, photo: &[u8]) -> String {
     send(&server.worker_pids().await, Signal::SIGSTOP);
     let request = Client::new().post(server.url("/v1/recognitions")).header("Prefer", "respond-async");
     let accepted = request.multipart(form(&[("poison.jpg", photo)])).send().await.expect("a response");
@@ -53,7 +53,7 @@ async fn result(server: &Rollcall, id: &str) -> Value {
     reqwest::get(&url).await.expect("a response").json().await.expect("JSON")
 }
 
-async fn wait_for_status(server: &Rollcall, id: &str, status: &str) {
+pub async fn wait_for_status(server: &Rollcall, id: &str, status: &str) {
     wait_until(status, TIMEOUT, async || result(server, id).await["status"] == status).await;
 }
 
