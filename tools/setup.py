@@ -336,12 +336,14 @@ def run(command: list[str], failure: str, advice: str, **environment: str) -> No
 
 
 def install_browser() -> None:
-    """Installs Chromium and its WebDriver, for the browser test."""
-    if shutil.which("chromedriver") and (shutil.which("chromium") or shutil.which("google-chrome")):
+    """Installs the clients of the tests: Chromium with its WebDriver, and curl."""
+    packages = [] if shutil.which("curl") else ["curl"]
+    if not shutil.which("chromedriver") or not (shutil.which("chromium") or shutil.which("google-chrome")):
+        packages += ["chromium", "chromium-driver"]
+    if not packages:
         return
-    packages = ["chromium", "chromium-driver"]
     if not shutil.which("apt-get"):
-        raise SetupError("chromium or chromedriver is missing, and so is apt-get: install both and add them to PATH")
+        raise SetupError(f"apt-get and {' and '.join(packages)} are missing: install these and add them to PATH")
     say(f"installing {' and '.join(packages)} with apt-get")
     try:
         apt_get("install", "--no-install-recommends", *packages)
@@ -353,11 +355,11 @@ def install_browser() -> None:
 def apt_get(command: str, *arguments: str) -> None:
     as_root = [] if os.geteuid() == 0 else ["sudo"]
     if as_root and not shutil.which("sudo"):
-        raise SetupError("chromium or chromedriver is missing: as root, run `apt-get install chromium chromium-driver`")
+        raise SetupError("programs are missing: as root, run `apt-get install chromium chromium-driver curl`")
     run(
         [*as_root, "apt-get", command, "--yes", "--quiet", *arguments],
         failure=f"apt-get {command} failed",
-        advice="install chromium and chromium-driver by hand",
+        advice="install chromium, chromium-driver and curl by hand",
         DEBIAN_FRONTEND="noninteractive",
     )
 

@@ -63,7 +63,13 @@ pub(super) async fn serve(
     let http::Serving { server, end_streams } = http::serve(web, access, audit.clone(), backups, listener, metrics)?;
     let handle = server.handle();
     actix::spawn(server);
-    println!("rollcall is serving on http://{}/ (press Ctrl-C to stop)", settings.http.listen);
+    println!("rollcall is serving on {}/ (press Ctrl-C to stop)", settings.http.url());
+    if !settings.http.is_local() && settings.http.tls.is_none() && settings.http.proxies.is_empty() {
+        tracing::warn!(
+            "tokens and photos travel without encryption: set http.tls_certificate and http.tls_key, or name the proxy that \
+             speaks HTTPS (http.proxies)"
+        );
+    }
     if open {
         println!("everyone on this machine may use it until a token is created (rollcall token create)");
     }

@@ -50,7 +50,7 @@ async fn check_access(settings: &Settings) -> anyhow::Result<()> {
     let store = TokenStore::new(Arc::new(LocalObjects::open(&settings.local.data_dir)?), settings.store.state.clone());
     if !store.any().await? {
         anyhow::bail!(
-            "others can reach {address} (http.listen, http.hosts), and there is no token yet: create one with `rollcall token create \
+            "others can reach {address} (http.listen, http.hosts, http.proxies), and there is no token yet: create one with `rollcall token create \
              --role admin`, or let everyone upload with http.anonymous = \"upload\", or listen on 127.0.0.1"
         );
     }

@@ -50,12 +50,9 @@ pub struct Entry {
     pub at: String,
     /// Who.
     pub by: Actor,
-    /// The address of the client, or of the proxy that has forwarded its request.
+    /// The address of the client, or of the last proxy before it that `http.proxies` does not name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<IpAddr>,
-    /// The address for which a proxy says that it has forwarded the request. Clients can forge it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub forwarded_for: Option<IpAddr>,
     /// Method and route, without what clients choose; or the command.
     pub action: String,
     /// How it has ended.
@@ -81,7 +78,6 @@ impl Entry {
             at: time(now_ms),
             by,
             from: None,
-            forwarded_for: None,
             action: action.into(),
             outcome,
             gallery: None,

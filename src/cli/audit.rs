@@ -89,9 +89,6 @@ fn described(entry: &Entry) -> String {
     if let Some(from) = entry.from {
         text += &format!(" from {from}");
     }
-    if let Some(client) = entry.forwarded_for {
-        text += &format!(" for {client}");
-    }
     text += &format!(": {} {outcome}", entry.action);
     if let Some(gallery) = &entry.gallery {
         text += &format!(" gallery={gallery}");

@@ -12,7 +12,7 @@ use reqwest::Method;
 
 use super::{
     audit::{CommandLog, Subject},
-    server::{Server, time},
+    server::{CA, Server, time},
 };
 use crate::{
     backup::{self, Backups, Restored},
@@ -30,6 +30,10 @@ pub(super) struct BackupArgs {
     /// is using it
     #[arg(long)]
     url: Option<String>,
+    /// File of the authority, in PEM, that has signed the certificate of an https:// address; by default any that this
+    /// machine trusts
+    #[arg(long, env = CA, value_name = "FILE")]
+    ca: Option<PathBuf>,
 }
 
 /// Arguments of `rollcall restore`.
@@ -44,7 +48,7 @@ pub(super) struct RestoreArgs {
 /// # Errors
 /// Something cannot be read or written. There is no new file then, and one that was there before remains.
 pub(super) async fn back_up(args: BackupArgs, settings: &Settings) -> anyhow::Result<()> {
-    let BackupArgs { file, url } = args;
+    let BackupArgs { file, url, ca } = args;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let shown = file.display();
     // Only its owner can read it.
@@ -57,7 +61,7 @@ pub(super) async fn back_up(args: BackupArgs, settings: &Settings) -> anyhow::Re
         check_local(settings)?;
     }
     if url.is_some() || queues_in_use(dir).with_context(|| format!("cannot use {}", dir.display()))? {
-        let server = Server { url, json: false };
+        let server = Server { url, ca, json: false };
         let mut response = server.send(Method::GET, "/v1/backup", settings).await?;
         let incomplete = "the server ended the backup before it was complete: its log may have the reason";
         while let Some(part) = response.chunk().await.context(incomplete)? {

@@ -14,6 +14,7 @@ use serde_json::json;
 use self::{finding::Finding, stores::stores};
 use crate::{
     cloud::local::LocalObjects,
+    http::check_certificate,
     inference::factory::factory,
     recognition::ModelId,
     settings::{CloudKind, Settings},
@@ -37,6 +38,11 @@ pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitC
         CloudKind::Aws => findings.extend(aws::findings(settings, model.as_ref()).await),
         #[cfg(not(feature = "aws"))]
         CloudKind::Aws => return Err(crate::app::queues::aws_not_built_in()),
+    }
+    if let Some(files) = &settings.http.tls {
+        let checked = check_certificate(files).map(|()| "the certificate and its key can be used");
+        let remedy = "set http.tls_certificate and http.tls_key to files that belong together";
+        findings.push(Finding::new("certificate", checked.map_err(|error| (format!("{error:#}"), remedy.into()))));
     }
     let healthy = !findings.iter().any(Finding::is_fault);
     if args.json {

@@ -20,6 +20,7 @@ use clap::ArgAction;
 use futures_util::{StreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::server::CA;
 use crate::{
     cloud::{ObjectStore, local::LocalObjects},
     settings::{CloudKind, Settings},
@@ -40,6 +41,10 @@ pub(super) struct Args {
     /// Address to upload to; by default http.listen of this configuration
     #[arg(long)]
     url: Option<String>,
+    /// File of the authority, in PEM, that has signed the certificate of an https:// address; by default any that this
+    /// machine trusts
+    #[arg(long, env = CA, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Number of uploads; by default one per photo
     #[arg(long, value_name = "N", value_parser = positive)]
     requests: Option<usize>,
@@ -62,7 +67,7 @@ pub(super) struct Args {
     /// Time limit for one upload, including retries
     #[arg(long, value_name = "TIME", default_value = "150s", value_parser = humantime::parse_duration)]
     timeout: Duration,
-    /// Retry after a broken connection, with the same Idempotency-Key (503 with Retry-After is always retried)
+    /// Retry after a broken connection, with the same Idempotency-Key (429 and 503 with Retry-After are always retried)
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     retry: bool,
     /// The server's data folder, in which to look for inputs and outputs; by default that of this configuration, if it
@@ -106,8 +111,8 @@ async fn measure(args: &Args, settings: &Settings) -> anyhow::Result<Report> {
     let photos = photos::collect(&args.dir)?;
     let requests = args.requests.unwrap_or(photos.len());
     let expectations = expectations(args, &photos)?;
-    let url = args.url.clone().unwrap_or_else(|| format!("http://{}/", settings.http.listen));
-    let client = Client::new(&url, &args.field, args.timeout, args.retry)?;
+    let url = args.url.clone().unwrap_or_else(|| settings.http.url() + "/");
+    let client = Client::new(&url, args.ca.as_deref(), &args.field, args.timeout, args.retry)?;
     let store_probe = store_probe(args, settings)?;
 
     let bar = progress_bar(requests, args.no_progress);

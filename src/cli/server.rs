@@ -1,16 +1,19 @@
 //! Requests of the command line to a running server.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context as _;
 use reqwest::{
-    Client, ClientBuilder, Method, Response,
+    Certificate, Client, ClientBuilder, Method, Response,
     header::{AUTHORIZATION, HeaderMap, HeaderValue},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::settings::Settings;
+use crate::{cloud::local::TOKEN_VARIABLE, settings::Settings};
 
 /// The server to send requests to.
 #[derive(clap::Args)]
@@ -18,6 +21,10 @@ pub(super) struct Server {
     /// Address of the server; by default http.listen of this configuration
     #[arg(long)]
     pub(super) url: Option<String>,
+    /// File of the authority, in PEM, that has signed the certificate of an https:// address; by default any that this
+    /// machine trusts
+    #[arg(long, env = CA, value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
     /// Print the server's response unchanged, as JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -29,10 +36,12 @@ impl Server {
     /// # Errors
     /// There is no response, or its status is not a success; the message has the reason that the server states.
     pub(super) async fn send(&self, method: Method, path: &str, settings: &Settings) -> anyhow::Result<Response> {
-        let base = self.url.clone().unwrap_or_else(|| format!("http://{}", settings.http.listen));
+        let base = self.url.clone().unwrap_or_else(|| settings.http.url());
         let url = format!("{}{path}", base.trim_end_matches('/'));
-        let response = client()?.build()?.request(method, &url).send().await;
-        let response = response.with_context(|| format!("no response from {url}: is `rollcall up` running?"))?;
+        let response = client(&url, self.ca.as_deref())?.build()?.request(method, &url).send().await;
+        let response = response.with_context(|| {
+            format!("no response from {url}: is `rollcall up` running, and is its certificate trusted (--ca)?")
+        })?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -59,22 +68,37 @@ impl Server {
     }
 }
 
-/// Environment variable of the token for a server. There is no argument for it, because others can see arguments.
-const TOKEN: &str = "ROLLCALL_TOKEN";
+/// Environment variable of the authority's file.
+pub(super) const CA: &str = "ROLLCALL_CA";
 
-/// Returns a builder of clients that send the token in `ROLLCALL_TOKEN`, if there is one, with each request.
+/// Returns a builder of clients for a server, which send the token in `ROLLCALL_TOKEN`, if there is one, with each
+/// request. They trust the authority in the file `ca` alone or, without one, those that this machine trusts.
 ///
 /// # Errors
-/// The token contains characters that cannot be sent.
-pub(super) fn client() -> anyhow::Result<ClientBuilder> {
+/// The token contains characters that cannot be sent; the authority's file cannot be read.
+pub(super) fn client(url: &str, ca: Option<&Path>) -> anyhow::Result<ClientBuilder> {
     let mut headers = HeaderMap::new();
-    if let Some(token) = std::env::var(TOKEN).ok().filter(|token| !token.is_empty()) {
+    // There is no argument for the token, because others can see arguments.
+    if let Some(token) = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()) {
         let value = HeaderValue::try_from(format!("Bearer {}", token.trim()));
-        let mut value = value.with_context(|| format!("{TOKEN} is not a token"))?;
+        let mut value = value.with_context(|| format!("{TOKEN_VARIABLE} is not a token"))?;
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
-    Ok(Client::builder().default_headers(headers))
+    let builder = Client::builder().default_headers(headers);
+    let authorities = match ca {
+        Some(path) => authorities(path).with_context(|| format!("--ca {}", path.display()))?,
+        // No authority is needed, and a machine without any can use the server.
+        None if url.starts_with("http://") => Vec::new(),
+        None => return Ok(builder),
+    };
+    Ok(builder.tls_certs_only(authorities))
+}
+
+fn authorities(path: &Path) -> anyhow::Result<Vec<Certificate>> {
+    let authorities = Certificate::from_pem_bundle(&std::fs::read(path)?)?;
+    anyhow::ensure!(!authorities.is_empty(), "there is no certificate in PEM");
+    Ok(authorities)
 }
 
 /// Formats milliseconds since the Unix epoch. A time after the year 9999 is formatted as the end of that year.

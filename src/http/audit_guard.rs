@@ -1,12 +1,10 @@
 //! Writes the audit log: each change before it begins and when it has ended, each look when it has ended.
 
-use std::net::IpAddr;
-
 use actix_web::{
     Error, HttpMessage as _, HttpRequest,
     body::{BoxBody, EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::{Method, StatusCode, header},
+    http::{Method, StatusCode},
     middleware::Next,
     web,
 };
@@ -14,6 +12,7 @@ use percent_encoding::percent_decode_str;
 
 use super::{
     access::{self, caller},
+    client_address::client_address,
     error::{ErrorFormat, Problem},
     gallery_query::gallery,
     state::State,
@@ -103,8 +102,7 @@ fn entry(req: &HttpRequest, state: &State, route: &str) -> Entry {
         _ => Actor::Local,
     };
     let mut entry = Entry::new(now_ms(), by, format!("{} {route}", req.method()), Outcome::Begun);
-    entry.from = req.peer_addr().map(|peer| peer.ip());
-    entry.forwarded_for = forwarded_for(req);
+    entry.from = client_address(req, &state.web.settings().http);
     let last = req.path().rsplit('/').next().unwrap_or_default();
     if route.starts_with("/v1/people") {
         entry.gallery = gallery(req).ok(); // one that is not valid is refused
@@ -117,12 +115,6 @@ fn entry(req: &HttpRequest, state: &State, route: &str) -> Entry {
         entry.id = last.parse::<JobId>().ok().map(|id| id.to_string()); // never what is no id
     }
     entry
-}
-
-/// Returns the address for which a proxy says that it has forwarded a request.
-fn forwarded_for(req: &HttpRequest) -> Option<IpAddr> {
-    let value = req.headers().get(header::X_FORWARDED_FOR)?.to_str().ok()?;
-    value.split(',').next()?.trim().parse().ok()
 }
 
 impl From<NotAudited> for Problem {

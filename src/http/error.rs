@@ -85,6 +85,11 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
     }
 
+    /// Creates a problem with status 429.
+    pub(super) fn too_many(detail: impl Into<String>, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
+    }
+
     /// Creates a problem with status 503 and `Retry-After`.
     pub(super) fn unavailable(detail: impl Into<String>, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
@@ -140,6 +145,9 @@ impl Problem {
         let mut response = HttpResponse::build(self.status);
         if let Some(after) = self.retry_after {
             response.insert_header((header::RETRY_AFTER, after.as_secs().max(1).to_string()));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
         if let Some(methods) = self.allow {
             response.insert_header((header::ALLOW, methods));

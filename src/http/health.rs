@@ -11,6 +11,8 @@ use super::{
 };
 use crate::cloud::headroom::DiskUsage;
 
+/// The routes by which others watch a node. They need no role and no host name, and are not limited.
+pub(super) const ROUTES: [&str; 2] = ["/healthz", "/readyz"];
 /// `Retry-After` of a node that is not ready.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 

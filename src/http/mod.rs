@@ -6,6 +6,7 @@ mod access_guard;
 mod audit_guard;
 mod backup;
 mod body;
+mod client_address;
 mod dead_letters;
 mod error;
 mod fleet;
@@ -18,11 +19,14 @@ mod names;
 mod origin_guard;
 mod pages;
 mod people;
+mod rate_limits;
 mod receiving;
 mod recognition_body;
 mod recognitions;
+mod routes;
 mod session;
 mod state;
+mod tls;
 mod upload;
 mod web_tier;
 
@@ -35,7 +39,9 @@ use tokio::sync::{Semaphore, watch};
 
 pub use access::AccessControl;
 use error::{ErrorFormat, Problem};
+pub use routes::ROUTES;
 use state::State;
+pub use tls::check as check_certificate;
 pub use web_tier::WebTier;
 
 use crate::{audit::AuditLog, backup::Backups};
@@ -50,9 +56,9 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 const SPARE_CONNECTIONS: usize = 4096;
 /// Maximum number of event streams. Each open page holds one; beyond that, pages get 503 and poll instead.
 const MAX_STREAMS: usize = 256;
-/// Interval of the task that aggregates the raw samples of histograms; without it, they would pile up until `/metrics`
-/// is requested.
-const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+/// Interval of the task that aggregates the raw samples of histograms, and forgets clients that are within their limits;
+/// without it, both would pile up, the samples until `/metrics` is requested.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// A server that runs when awaited, and a switch that ends its event streams.
 pub struct Serving {
@@ -64,6 +70,9 @@ pub struct Serving {
 /// Serves on `listener` until the server's handle stops it.
 ///
 /// Must be called inside an actix system. Raises this process's soft limit of open files to the hard one.
+///
+/// # Errors
+/// The certificate or the socket cannot be used.
 pub fn serve(
     web: WebTier,
     access: AccessControl,
@@ -71,7 +80,7 @@ pub fn serve(
     backups: Option<Backups>,
     listener: TcpListener,
     metrics: PrometheusHandle,
-) -> std::io::Result<Serving> {
+) -> anyhow::Result<Serving> {
     raise_open_files();
     let http = web.settings().http.clone();
     let end_streams = watch::Sender::new(false);
@@ -84,9 +93,10 @@ pub fn serve(
         end_streams: end_streams.subscribe(),
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
     });
+    let shared = state.clone();
     let server = HttpServer::new(move || {
         App::new()
-            .app_data(state.clone())
+            .app_data(shared.clone())
             .wrap(middleware::from_fn(audit_guard::check))
             .wrap(middleware::from_fn(access_guard::check))
             .wrap(middleware::from_fn(origin_guard::check))
@@ -99,14 +109,18 @@ pub fn serve(
     .client_request_timeout(HEAD_TIMEOUT)
     .keep_alive(KEEP_ALIVE)
     .shutdown_timeout(SHUTDOWN_TIMEOUT.as_secs())
-    .disable_signals()
-    .listen(listener)?
-    .run();
+    .disable_signals();
+    let server = match &http.tls {
+        Some(files) => server.listen_rustls_0_23(listener, tls::server_config(files)?)?,
+        None => server.listen(listener)?,
+    };
+    let server = server.run();
 
     actix_web::rt::spawn(async move {
         loop {
-            tokio::time::sleep(METRICS_UPKEEP).await;
+            tokio::time::sleep(UPKEEP).await;
             metrics.run_upkeep();
+            state.web.limits().forget_idle();
         }
     });
     Ok(Serving { server, end_streams })
@@ -120,45 +134,46 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
         actix_web::error::InternalError::from_response(error, problem.respond(ErrorFormat::of(req.path()))).into()
     }))
     .service(
-        resource("/", "GET, HEAD, POST")
+        resource("/")
             .route(web::get().to(pages::index))
             .route(web::head().to(pages::index))
             .route(web::post().to(recognitions::plain)),
     )
-    .service(resource("/assets/{file}", "GET").route(web::get().to(pages::asset)))
-    .service(resource("/v1/recognitions", "POST").route(web::post().to(recognitions::create)))
+    .service(resource("/assets/{file}").route(web::get().to(pages::asset)))
+    .service(resource("/v1/recognitions").route(web::post().to(recognitions::create)))
     .service(
-        resource("/v1/recognitions/{id}", "GET, DELETE")
+        resource("/v1/recognitions/{id}")
             .route(web::get().to(recognitions::find))
             .route(web::delete().to(recognitions::delete)),
     )
-    .service(resource("/v1/people", "GET, POST").route(web::get().to(people::list)).route(web::post().to(people::add)))
-    .service(resource("/v1/galleries", "GET").route(web::get().to(people::galleries)))
-    .service(resource("/v1/people/{name}", "DELETE").route(web::delete().to(people::remove)))
-    .service(resource("/v1/dead-letters", "GET").route(web::get().to(dead_letters::list)))
+    .service(resource("/v1/people").route(web::get().to(people::list)).route(web::post().to(people::add)))
+    .service(resource("/v1/galleries").route(web::get().to(people::galleries)))
+    .service(resource("/v1/people/{name}").route(web::delete().to(people::remove)))
+    .service(resource("/v1/dead-letters").route(web::get().to(dead_letters::list)))
     .service(
-        resource("/v1/dead-letters/{id}", "POST, DELETE")
+        resource("/v1/dead-letters/{id}")
             .route(web::post().to(dead_letters::send_again))
             .route(web::delete().to(dead_letters::purge)),
     )
-    .service(resource("/v1/backup", "GET").route(web::get().to(backup::create)))
+    .service(resource("/v1/backup").route(web::get().to(backup::create)))
     .service(
-        resource("/v1/session", "GET, POST, DELETE")
+        resource("/v1/session")
             .route(web::get().to(session::show))
             .route(web::post().to(session::sign_in))
             .route(web::delete().to(session::sign_out)),
     )
-    .service(resource("/v1/fleet", "GET").route(web::get().to(fleet::show)))
-    .service(resource("/v1/fleet/decisions", "GET").route(web::get().to(fleet::decisions)))
-    .service(resource("/v1/events", "GET").route(web::get().to(fleet::events)))
-    .service(resource("/healthz", "GET, HEAD").route(web::get().to(health::alive)).route(web::head().to(health::alive)))
-    .service(resource("/readyz", "GET, HEAD").route(web::get().to(health::ready)).route(web::head().to(health::ready)))
-    .service(resource("/metrics", "GET").route(web::get().to(health::metrics)))
+    .service(resource("/v1/fleet").route(web::get().to(fleet::show)))
+    .service(resource("/v1/fleet/decisions").route(web::get().to(fleet::decisions)))
+    .service(resource("/v1/events").route(web::get().to(fleet::events)))
+    .service(resource("/healthz").route(web::get().to(health::alive)).route(web::head().to(health::alive)))
+    .service(resource("/readyz").route(web::get().to(health::ready)).route(web::head().to(health::ready)))
+    .service(resource("/metrics").route(web::get().to(health::metrics)))
     .default_service(web::to(unknown_route));
 }
 
-/// Creates a resource that responds to methods other than `allow` with 405.
-fn resource(path: &'static str, allow: &'static str) -> actix_web::Resource {
+/// Creates the resource of a route, which responds to methods other than its own with 405.
+fn resource(path: &'static str) -> actix_web::Resource {
+    let allow = ROUTES.iter().find(|(known, _)| *known == path).map_or("", |(_, methods)| methods);
     web::resource(path).default_service(web::to(move |req: HttpRequest| async move {
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} has no {}; use {allow}", req.path(), req.method()))
             .allow(allow)

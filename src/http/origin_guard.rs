@@ -13,6 +13,7 @@ use actix_web::{
 
 use super::{
     error::{ErrorFormat, Problem},
+    health,
     state::State,
 };
 
@@ -34,7 +35,7 @@ fn refusal(req: &ServiceRequest) -> Option<HttpResponse> {
     let loopback = http.is_some_and(|http| http.listen.ip().is_loopback());
     let hosts = http.map_or(&[][..], |http| &http.hosts);
     let host = text(header::HOST);
-    let problem = if !loopback && !is_allowed(host, hosts) && !["/healthz", "/readyz"].contains(&req.path()) {
+    let problem = if !loopback && !is_allowed(host, hosts) && !health::ROUTES.contains(&req.path()) {
         Problem::new(StatusCode::MISDIRECTED_REQUEST, "this server is not known by this host name (http.hosts)")
     } else if loopback && host.is_some_and(|host| !names_this_machine(host) && !is_listed(host, hosts)) {
         // DNS rebinding: an attacker's host name that resolves to 127.0.0.1.

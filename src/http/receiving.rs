@@ -72,7 +72,8 @@ impl Drop for Receiving {
     }
 }
 
-fn network(address: IpAddr) -> IpAddr {
+/// Returns the network of an address, as one client has it.
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
         v4 => v4,

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{
     access::{COOKIE, NOT_VALID, Sent, sent, unauthorized},
+    client_address::is_https,
     error::Problem,
     state::State,
 };
@@ -36,7 +37,7 @@ pub(super) async fn sign_in(req: HttpRequest, state: web::Data<State>) -> Result
     let record = state.access.find(&token).await.ok_or_else(|| unauthorized(NOT_VALID))?;
     // A proxy that terminates TLS may not say so, but the page knows its own origin.
     let origin = req.headers().get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
-    let secure = req.connection_info().scheme() == "https" || origin.is_some_and(|o| o.starts_with("https://"));
+    let secure = is_https(&req, &state.web.settings().http) || origin.is_some_and(|o| o.starts_with("https://"));
     Ok(HttpResponse::Ok().cookie(cookie(token.reveal(), secure)).json(json!({ "role": record.role })))
 }
 

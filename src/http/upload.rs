@@ -18,9 +18,12 @@ use futures_util::{Stream, StreamExt};
 use tokio::time::Instant;
 
 use super::{
+    access::caller,
     body::Body,
+    client_address::client_address,
     error::Problem,
     names::{UNNAMED, safe_file_name},
+    rate_limits::Client,
     receiving::ReceiveDeadline,
     web_tier::WebTier,
 };
@@ -80,11 +83,17 @@ pub struct Received {
 pub async fn receive(req: &HttpRequest, payload: web::Payload, web: &WebTier) -> Result<Received, Problem> {
     let http = &web.settings().http;
     let body = Body::new(payload, http.max_upload);
+    let client = Client::of(req, Some(&caller(req)), http);
     let deadline = ReceiveDeadline { min_rate: http.min_upload_rate, timeout: http.upload_timeout };
-    let read = before_deadline(deadline, &body, read(req, body.clone(), web, http)).await;
+    let read = before_deadline(deadline, &body, read(req, body.clone(), web, &client)).await;
     super::metrics::uploaded(body.read());
     match read {
-        Ok(Ok(received)) => Ok(received),
+        Ok(Ok(received)) => {
+            if content_length(req).is_none() {
+                web.limits().upload(&client, body.read())?;
+            }
+            Ok(received)
+        }
         Ok(Err(problem)) => Err(problem.close_connection(!body.drain().await)),
         Err(Slow { after }) => {
             let why = if after == http.upload_timeout {
@@ -118,11 +127,13 @@ async fn before_deadline<T>(deadline: ReceiveDeadline, body: &Body, read: impl F
     }
 }
 
-async fn read(req: &HttpRequest, mut body: Body, web: &WebTier, http: &Http) -> Result<Received, Problem> {
+async fn read(req: &HttpRequest, mut body: Body, web: &WebTier, client: &Client) -> Result<Received, Problem> {
+    let http = &web.settings().http;
     if content_length(req).is_some_and(|length| length > http.max_upload as u64) {
         return Err(over_limit(http));
     }
-    let _receiving = web.receiving(req.peer_addr().map(|address| address.ip()))?;
+    web.limits().upload(client, content_length(req).unwrap_or(0) as usize)?;
+    let _receiving = web.receiving(client_address(req, http))?;
     let mut admission = web.admit()?;
     let content_type = header_text(req, header::CONTENT_TYPE).to_ascii_lowercase();
     if content_type.starts_with("multipart/") {

@@ -10,7 +10,10 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::receiving::{Receivers, Receiving};
+use super::{
+    rate_limits::RateLimits,
+    receiving::{Receivers, Receiving},
+};
 use crate::{
     client::{Admission, JobClient, Submission, SubmitError},
     cloud::{CloudError, headroom::Headroom},
@@ -37,6 +40,7 @@ struct Shared {
     /// The highest version seen of each gallery that is known to exist.
     gallery_versions: Mutex<HashMap<GalleryName, u64>>,
     receivers: Receivers,
+    limits: RateLimits,
     fleet: watch::Receiver<Arc<FleetView>>,
 }
 
@@ -68,7 +72,8 @@ impl WebTier {
         fleet: watch::Receiver<Arc<FleetView>>,
     ) -> Self {
         let (gallery_versions, receivers) = (Mutex::default(), Receivers::default());
-        Self(Arc::new(Shared { settings, client, galleries, erasures, gallery_versions, receivers, fleet }))
+        let limits = RateLimits::new(&settings.http);
+        Self(Arc::new(Shared { settings, client, galleries, erasures, gallery_versions, receivers, limits, fleet }))
     }
 
     /// Returns the settings of the node.
@@ -84,6 +89,11 @@ impl WebTier {
     /// Returns whether more may be accepted, and the numbers behind that.
     pub fn headroom(&self) -> &Headroom {
         self.0.client.headroom()
+    }
+
+    /// Returns the limits of what each client may send.
+    pub(super) fn limits(&self) -> &RateLimits {
+        &self.0.limits
     }
 
     /// Takes one of the `http.max_receiving_per_address` places of an address for an upload that is being received.

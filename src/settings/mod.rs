@@ -32,7 +32,7 @@ pub use aws::{Aws, Launching};
 pub use cloud::{Cloud, CloudKind};
 pub use fleet::Fleet;
 pub use gallery::Gallery;
-pub use http::{Anonymous, Http, ReplyStyle};
+pub use http::{Anonymous, Http, ReplyStyle, TlsFiles};
 pub use layers::{Entry, Layers, SettingsError};
 pub use local::Local;
 pub use log::{Log, LogFormat};

@@ -21,36 +21,40 @@ fn create(server: &Rollcall, role: &str) -> String {
 
 const ID: &str = "01M864JVNGTP55MXPP8BHGACKE";
 
-/// Every route with a method, and the status of a request with the role `upload`, `read` and `admin`. Without a token,
-/// it is 401, unless all three may send it.
-fn routes() -> Vec<(Method, String, [u16; 3])> {
-    let (get, post, delete) = (Method::GET, Method::POST, Method::DELETE);
+/// Every route with a method, and the status of a request without a token and with the roles `upload`, `read` and `admin`.
+fn routes() -> Vec<(Method, String, [u16; 4])> {
+    let (get, head, post, delete) = (Method::GET, Method::HEAD, Method::POST, Method::DELETE);
     let result = format!("/v1/recognitions/{ID}");
     let letter = format!("/v1/dead-letters/{ID}");
     [
-        (get.clone(), "/", [200, 200, 200]),
-        (get.clone(), "/assets/page.js", [200, 200, 200]),
-        (get.clone(), "/healthz", [200, 200, 200]),
-        (get.clone(), "/readyz", [200, 200, 200]),
-        (get.clone(), "/v1/session", [200, 200, 200]),
-        (post.clone(), "/", [200, 403, 200]),
-        (post.clone(), "/v1/recognitions", [200, 403, 200]),
-        (get.clone(), &result, [404, 404, 404]),
-        (delete.clone(), &result, [403, 403, 204]),
-        (get.clone(), "/v1/people", [403, 200, 200]),
-        (post.clone(), "/v1/people", [403, 403, 400]),
-        (delete.clone(), "/v1/people/Ada", [403, 403, 404]),
-        (get.clone(), "/v1/galleries", [403, 200, 200]),
-        (get.clone(), "/v1/dead-letters", [403, 403, 200]),
-        (post.clone(), &letter, [403, 403, 404]),
-        (delete.clone(), &letter, [403, 403, 404]),
-        (get.clone(), "/v1/backup", [403, 403, 200]),
-        (get.clone(), "/v1/fleet", [403, 200, 200]),
-        (get.clone(), "/v1/fleet/decisions", [403, 200, 200]),
-        (get.clone(), "/v1/events", [403, 200, 200]),
-        (get.clone(), "/metrics", [403, 200, 200]),
-        (get, "/v1/nothing", [403, 403, 404]),
-        (Method::PUT, "/v1/people", [403, 403, 405]),
+        (get.clone(), "/", [200, 200, 200, 200]),
+        (head.clone(), "/", [200, 200, 200, 200]),
+        (get.clone(), "/assets/page.js", [200, 200, 200, 200]),
+        (get.clone(), "/healthz", [200, 200, 200, 200]),
+        (head.clone(), "/healthz", [200, 200, 200, 200]),
+        (get.clone(), "/readyz", [200, 200, 200, 200]),
+        (head, "/readyz", [200, 200, 200, 200]),
+        (get.clone(), "/v1/session", [200, 200, 200, 200]),
+        (post.clone(), "/v1/session", [401, 200, 200, 200]),
+        (delete.clone(), "/v1/session", [204, 204, 204, 204]),
+        (post.clone(), "/", [401, 200, 403, 200]),
+        (post.clone(), "/v1/recognitions", [401, 200, 403, 200]),
+        (get.clone(), &result, [401, 404, 404, 404]),
+        (delete.clone(), &result, [401, 403, 403, 204]),
+        (get.clone(), "/v1/people", [401, 403, 200, 200]),
+        (post.clone(), "/v1/people", [401, 403, 403, 400]),
+        (delete.clone(), "/v1/people/Ada", [401, 403, 403, 404]),
+        (get.clone(), "/v1/galleries", [401, 403, 200, 200]),
+        (get.clone(), "/v1/dead-letters", [401, 403, 403, 200]),
+        (post.clone(), &letter, [401, 403, 403, 404]),
+        (delete.clone(), &letter, [401, 403, 403, 404]),
+        (get.clone(), "/v1/backup", [401, 403, 403, 200]),
+        (get.clone(), "/v1/fleet", [401, 403, 200, 200]),
+        (get.clone(), "/v1/fleet/decisions", [401, 403, 200, 200]),
+        (get.clone(), "/v1/events", [401, 403, 200, 200]),
+        (get.clone(), "/metrics", [401, 403, 200, 200]),
+        (get, "/v1/nothing", [401, 403, 403, 404]),
+        (Method::PUT, "/v1/people", [401, 403, 403, 405]),
     ]
     .map(|(method, path, statuses)| (method, path.to_owned(), statuses))
     .to_vec()
@@ -87,13 +91,14 @@ async fn every_route_needs_its_role() {
     rollcall_testing::wait_until("the token is refused", until, async || people(&revoked).await == 401).await;
 
     for (method, path, statuses) in routes() {
-        let open = statuses == [200; 3];
-        for (token, expected) in tokens.iter().zip(statuses) {
+        let [without, with_role @ ..] = statuses;
+        for (token, expected) in tokens.iter().zip(with_role) {
             let status = status(request(&server, &method, &path).bearer_auth(token)).await;
             assert_eq!(status, expected, "{method} {path} with {}", &token[..17]);
             let cookie = format!("rollcall-token={token}");
             let by_cookie = request(&server, &method, &path).header("Cookie", cookie).send().await.expect("a response");
-            let again = if method == Method::DELETE && expected == 204 { 404 } else { expected };
+            let deleted = path.contains(ID) && method == Method::DELETE && expected == 204;
+            let again = if deleted { 404 } else { expected };
             assert_eq!(by_cookie.status().as_u16(), again, "{method} {path} by cookie");
         }
         let forged = format!("{}AAAAAAAA", &tokens[2][..tokens[2].len() - 8]);
@@ -101,17 +106,36 @@ async fn every_route_needs_its_role() {
             let request = request(&server, &method, &path);
             let request = wrong.iter().fold(request, |request, token| request.bearer_auth(token));
             let response = request.send().await.expect("a response");
-            assert_eq!(response.status().as_u16(), if open { 200 } else { 401 }, "{method} {path} with {wrong:?}");
-            if !open {
+            assert_eq!(response.status().as_u16(), without, "{method} {path} with {wrong:?}");
+            if without == 401 {
                 assert_eq!(response.headers()["www-authenticate"], "Bearer");
             }
         }
-        if method != Method::GET {
-            let evil = request(&server, &method, &path).bearer_auth(&tokens[2]).header("Origin", "http://evil.example");
-            assert_eq!(status(evil).await, 403, "{method} {path} from another origin");
+        let evil = request(&server, &method, &path).bearer_auth(&tokens[2]).header("Origin", "http://evil.example");
+        let response = evil.send().await.expect("a response");
+        if [Method::GET, Method::HEAD].contains(&method) {
+            let allowed = response.headers().keys().any(|name| name.as_str().starts_with("access-control-"));
+            assert!(!allowed, "{method} {path}: no browser lets a page of another origin read it");
+        } else {
+            assert_eq!(response.status().as_u16(), 403, "{method} {path} from another origin");
         }
         let evil = request(&server, &method, &path).bearer_auth(&tokens[2]).header("Host", "evil.example");
         assert_eq!(status(evil).await, 421, "{method} {path} by another host");
+    }
+}
+
+#[test]
+fn the_table_has_every_route_with_every_method() {
+    let known = routes();
+    let is_at = |route: &str, path: &str| match route.split_once('{') {
+        Some((before, _)) => path.strip_prefix(before).is_some_and(|rest| !rest.is_empty() && !rest.contains('/')),
+        None => route == path,
+    };
+    for (route, methods) in rollcall::ROUTES {
+        for method in methods.split(", ") {
+            let listed = known.iter().any(|(m, path, _)| m.as_str() == method && is_at(route, path));
+            assert!(listed, "{method} {route} is not in the table of this test");
+        }
     }
 }
 
@@ -212,7 +236,8 @@ async fn anonymous_uploads_are_a_setting_and_allow_nothing_else() {
     let on = async || status(request(&server, &Method::GET, "/v1/people")).await == 401;
     rollcall_testing::wait_until("there is access control", std::time::Duration::from_secs(30), on).await;
     for (method, path, statuses) in routes() {
-        let expected = if statuses[0] == 403 { 401 } else { statuses[0] };
+        let [without, uploader, ..] = statuses;
+        let expected = if uploader == 403 || path == "/v1/session" { without } else { uploader };
         assert_eq!(status(request(&server, &method, &path)).await, expected, "{method} {path}");
         // A cookie that was left behind takes nothing away.
         let stale = request(&server, &method, &path).header("Cookie", "rollcall-token=stale");

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use super::{poison_jobs, tls::Certificates};
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use rollcall_testing::uploads::*;
@@ -22,6 +23,11 @@ struct Browser {
 
 impl Browser {
     async fn start(width: u32, height: u32) -> Self {
+        Self::start_with(width, height, &[]).await
+    }
+
+    /// Starts a browser with more arguments.
+    async fn start_with(width: u32, height: u32, arguments: &[String]) -> Self {
         let (chromium, chromedriver) = (program("chromium"), program("chromedriver"));
         let port = free_port();
         let driver = Command::new(chromedriver)
@@ -36,7 +42,7 @@ impl Browser {
         })
         .await;
         let profile = tempfile::tempdir().expect("a temporary folder");
-        let options = json!({
+        let mut options = json!({
             "binary": chromium,
             "args": [
                 "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -46,7 +52,9 @@ impl Browser {
                 format!("--window-size={width},{height}"),
             ],
         });
-        let capabilities = [("goog:chromeOptions".to_owned(), options)].into_iter().collect();
+        options["args"].as_array_mut().expect("arguments").extend(arguments.iter().map(|argument| json!(argument)));
+        let secure = ("acceptInsecureCerts".to_owned(), json!(false));
+        let capabilities = [("goog:chromeOptions".to_owned(), options), secure].into_iter().collect();
         let mut builder = ClientBuilder::new(HttpConnector::new());
         let client = builder.capabilities(capabilities).connect(&url).await.expect("a browser session");
         Self { driver, client, _profile: profile }
@@ -194,6 +202,65 @@ async fn the_page_signs_in_with_a_token_and_out_again() {
     browser.click("#sign-out").await;
     wait_until("the page asks for a token again", TIMEOUT, async || shown("sign-in").await).await;
     browser.end().await;
+}
+
+#[tokio::test]
+async fn the_page_lists_dead_letters_sends_them_again_and_purges_them() {
+    let server = poison_jobs::start().await;
+    let mut ids = vec![];
+    for photo in [MACRON, ARDERN] {
+        ids.push(poison_jobs::kill_the_worker_that_receives(&server, &rollcall_testing::uploads::photo(photo)).await);
+        poison_jobs::wait_for_status(&server, &ids[ids.len() - 1], "failed").await;
+        server.wait_until_queue_is_empty().await;
+    }
+    let browser = Browser::start(1280, 1000).await;
+    browser.client.goto(&server.url("/")).await.expect("the page opens");
+    let listed = async |count: usize| browser.texts("#dead-letters-list li").await.len() == count;
+    wait_until("both are listed", TIMEOUT, async || listed(2).await).await;
+    let reasons = browser.texts("#dead-letters-list .quiet").await;
+    assert!(reasons.iter().all(|reason| reason.contains("given up after 1 attempts")), "{reasons:?}");
+    browser.picture("dead-letters").await;
+    browser.click("#dead-letters-list li:first-child button").await;
+    wait_until("one is sent again", TIMEOUT, async || listed(1).await).await;
+    assert_eq!(browser.texts("#dead-letters-status").await, ["poison.jpg was sent again."]);
+    poison_jobs::wait_for_status(&server, &ids[0], "done").await;
+    browser.click("#dead-letters-list li button + button").await;
+    browser.client.accept_alert().await.expect("a question");
+    wait_until("the other is purged", TIMEOUT, async || listed(0).await).await;
+    let purged = reqwest::get(server.url(&format!("/v1/recognitions/{}", ids[1]))).await.expect("a response");
+    assert_eq!(purged.status(), 404);
+    browser.end().await;
+}
+
+#[tokio::test]
+async fn the_page_works_over_https() {
+    let certificates = Certificates::make();
+    let server = Rollcall::start(certificates.options().enroll(KNOWN)).await;
+    let pin = format!("--ignore-certificate-errors-spki-list={}", certificates.pin);
+    let browser = Browser::start_with(1280, 1000, &[pin]).await;
+    browser.client.goto(&server.url("/")).await.expect("the page opens");
+    assert_eq!(browser.js("return [location.protocol, isSecureContext]").await, json!(["https:", true]));
+    browser.choose("#file", &[MACRON]).await;
+    browser.wait_for_labels(vec!["Emmanuel_Macron"]).await;
+    let token = String::from_utf8(server.run(&["token", "create", "--role", "admin"]).stdout).expect("text");
+    wait_until("the page asks for a token", TIMEOUT, async || {
+        browser.client.refresh().await.expect("the page opens");
+        browser.js("return !document.getElementById('sign-in').hidden").await == true
+    })
+    .await;
+    let input = browser.client.find(Locator::Css("#token")).await.expect("an input");
+    input.send_keys(token.trim()).await.expect("typed");
+    browser.click("#sign-in button").await;
+    wait_until("people are listed", TIMEOUT, async || browser.texts("#people-list .name").await.len() == 2).await;
+    let cookies = browser.client.get_all_cookies().await.expect("cookies");
+    let session = cookies.iter().find(|cookie| cookie.name() == "rollcall-token").expect("the session");
+    assert_eq!((session.secure(), session.http_only()), (Some(true), Some(true)));
+    browser.end().await;
+    // Without the pin, a browser that does not know the authority shows no page.
+    let stranger = Browser::start(800, 600).await;
+    let _ = stranger.client.goto(&server.url("/")).await; // an error, or a page of the browser
+    assert_eq!(stranger.js("return document.getElementById('file')").await, Value::Null);
+    stranger.end().await;
 }
 
 #[tokio::test]

@@ -21,5 +21,8 @@ mod http_refusals;
 mod hung_workers;
 mod poison_jobs;
 mod queue_memory;
+mod rate_limits;
 mod retention;
 mod setup;
+mod tls;
+mod token_secrecy;

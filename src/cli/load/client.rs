@@ -1,6 +1,9 @@
 //! Uploads one image, with retries, and parses the response.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -15,6 +18,8 @@ const ID_HEADER: &str = "rollcall-id";
 /// Pause before the first retry after a broken connection. It doubles up to [`MAX_BACKOFF`].
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
+/// Statuses that may have `Retry-After`.
+const BUSY: [StatusCode; 2] = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
 /// Characters of an error's text that are kept.
 const MAX_MESSAGE: usize = 200;
 
@@ -33,7 +38,7 @@ pub(super) struct Client {
 /// Numbers of retries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Retries {
-    /// After 503 with `Retry-After`.
+    /// After 429 or 503 with `Retry-After`.
     pub(super) busy: usize,
     /// After a broken connection.
     pub(super) connection: usize,
@@ -68,13 +73,20 @@ impl Client {
     /// Creates a client.
     ///
     /// # Errors
-    /// `url` is not an http:// address.
-    pub(super) fn new(url: &str, field: &str, timeout: Duration, retry: bool) -> anyhow::Result<Self> {
-        let url = Url::parse(url)
+    /// `url` is not an http:// or https:// address; the authority's file cannot be read.
+    pub(super) fn new(
+        url: &str,
+        ca: Option<&Path>,
+        field: &str,
+        timeout: Duration,
+        retry: bool,
+    ) -> anyhow::Result<Self> {
+        let parsed = Url::parse(url)
             .with_context(|| format!("--url {url}: it must be an address such as http://127.0.0.1:8080/"))?;
-        anyhow::ensure!(url.scheme() == "http", "--url {url}: it must begin with http://");
-        let http = client()?.connect_timeout(Duration::from_secs(10)).no_proxy().build()?;
-        Ok(Self { http, url, field: field.to_owned(), timeout, retry })
+        let known = ["http", "https"].contains(&parsed.scheme());
+        anyhow::ensure!(known, "--url {url}: it must begin with http:// or https://");
+        let http = client(url, ca)?.connect_timeout(Duration::from_secs(10)).no_proxy().build()?;
+        Ok(Self { http, url: parsed, field: field.to_owned(), timeout, retry })
     }
 
     /// Returns the address of another path on the same server.
@@ -142,7 +154,7 @@ impl Client {
                 Attempt::Done(Ok(UploadResponse { label: label_of(&text, file).to_owned(), id }))
             }
             Ok(text) => match retry_after {
-                Some(after) if status == StatusCode::SERVICE_UNAVAILABLE => Attempt::Busy(after),
+                Some(after) if BUSY.contains(&status) => Attempt::Busy(after),
                 _ => Attempt::Done(Err(Failed {
                     kind: format!("http {}", status.as_u16()),
                     message: text.trim().chars().take(MAX_MESSAGE).collect(),
@@ -155,7 +167,7 @@ impl Client {
 /// The outcome of one attempt.
 enum Attempt {
     Done(Result<UploadResponse, Failed>),
-    /// 503 with `Retry-After`.
+    /// 429 or 503 with `Retry-After`.
     Busy(Duration),
     /// No complete response was received.
     Broken(String),

@@ -116,7 +116,7 @@ impl Report {
         }
         if self.retries != Retries::default() {
             let Retries { busy, connection } = self.retries;
-            writeln!(out, "retried    {busy} after 503, {connection} after a broken connection")?;
+            writeln!(out, "retried    {busy} after 429 or 503, {connection} after a broken connection")?;
         }
         if let Some(a) = &self.answers {
             write!(out, "correct    {} ({} wrong, {} unknown", a.correct, a.wrong, a.unknown)?;

@@ -44,7 +44,7 @@ pub use broker::{Broker, queued_jobs, queues_in_use, repair_queues};
 pub use journal::Repair;
 pub use objects::LocalObjects;
 pub(crate) use objects::UNFINISHED;
-pub use processes::{Launcher, LocalCompute, SECRET_VARIABLE};
+pub use processes::{Launcher, LocalCompute, SECRET_VARIABLE, TOKEN_VARIABLE};
 pub use socket::{SocketCloud, serve};
 pub use usage::free_bytes;
 

@@ -44,6 +44,8 @@ pub struct Launcher {
     pub name_prefix: String,
 }
 
+/// Name of the environment variable that holds a token of the user: workers are started without it.
+pub const TOKEN_VARIABLE: &str = "ROLLCALL_TOKEN";
 /// Name of the environment variable that holds an instance's secret. Callers on the socket must present the secret.
 pub const SECRET_VARIABLE: &str = "ROLLCALL_INSTANCE_SECRET";
 
@@ -91,7 +93,7 @@ impl LocalCompute {
         let id = entry.instance.id.clone();
         let mut command = Command::new(&self.launcher.program);
         command.args(&self.launcher.args).arg("--instance").arg(&id.0);
-        command.env(SECRET_VARIABLE, &entry.secret).stdin(Stdio::null()).kill_on_drop(true);
+        command.env_remove(TOKEN_VARIABLE).env(SECRET_VARIABLE, &entry.secret).stdin(Stdio::null()).kill_on_drop(true);
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => {

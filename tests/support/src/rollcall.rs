@@ -1,6 +1,7 @@
 //! A complete Rollcall process for tests, with its own data folder and port. Dropping it kills it and its workers.
 
 use std::{
+    fs::File,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -11,6 +12,7 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
+use reqwest::Certificate;
 use serde_json::Value;
 
 use crate::{free_port, wait_until};
@@ -23,9 +25,25 @@ pub struct RollcallOptions {
     env: Vec<(String, String)>,
     enroll: Vec<PathBuf>,
     disk: Option<&'static str>,
+    /// Where the log goes.
+    log: Option<PathBuf>,
+    /// The authority in PEM that has signed the server's certificate.
+    authority: Option<String>,
 }
 
 impl RollcallOptions {
+    /// Appends the log, and that of the workers, to a file.
+    pub fn log(self, path: impl Into<PathBuf>) -> Self {
+        Self { log: Some(path.into()), ..self }
+    }
+
+    /// Makes the server speak HTTPS as `localhost`, with a certificate of this authority (in PEM) and its key.
+    pub fn tls(self, authority: &str, certificate: &Path, key: &Path) -> Self {
+        let path = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
+        let files = self.env("ROLLCALL__HTTP__TLS_CERTIFICATE", &path(certificate));
+        Self { authority: Some(authority.to_owned()), ..files.env("ROLLCALL__HTTP__TLS_KEY", &path(key)) }
+    }
+
     pub fn env(mut self, key: &str, value: &str) -> Self {
         self.env.push((key.to_owned(), value.to_owned()));
         self
@@ -69,7 +87,16 @@ impl Rollcall {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        match self.options.authority {
+            Some(_) => format!("https://localhost:{}{path}", self.port),
+            None => format!("http://127.0.0.1:{}{path}", self.port),
+        }
+    }
+
+    /// Returns a client that trusts the server's authority.
+    pub fn client(&self) -> reqwest::Client {
+        let authority = self.options.authority.iter().map(|pem| Certificate::from_pem(pem.as_bytes()).expect("PEM"));
+        reqwest::Client::builder().tls_certs_only(authority).build().expect("a client")
     }
 
     pub fn pid(&self) -> u32 {
@@ -113,7 +140,7 @@ impl Rollcall {
     }
 
     pub async fn fleet(&self) -> Value {
-        let response = reqwest::get(self.url("/v1/fleet")).await.expect("the server responds");
+        let response = self.client().get(self.url("/v1/fleet")).send().await.expect("the server responds");
         response.json().await.expect("JSON")
     }
 
@@ -139,12 +166,12 @@ impl Rollcall {
     }
 
     async fn wait_ready(&mut self) {
-        let url = self.url("/readyz");
+        let (url, client) = (self.url("/readyz"), self.client());
         wait_until("rollcall is ready", START, async || {
             if let Some(status) = self.process.try_wait().expect("the process is ours") {
                 panic!("rollcall ended with {status}");
             }
-            reqwest::get(&url).await.is_ok_and(|response| response.status() == 200)
+            client.get(&url).send().await.is_ok_and(|response| response.status() == 200)
         })
         .await;
     }
@@ -184,6 +211,9 @@ fn spawn(options: &RollcallOptions, data: &Path, port: u16) -> Child {
         up = mounted;
     } else {
         up.arg("up");
+    }
+    if let Some(log) = &options.log {
+        up.stderr(File::options().create(true).append(true).open(log).expect("the log is opened"));
     }
     up.process_group(0).spawn().expect("the program starts")
 }
