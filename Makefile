@@ -9,7 +9,7 @@ NEXTEST = $(ASSETS)/bin/cargo-nextest nextest
 PREFORK = $(PYTHON) tests/emulators/prefork.py $(ASSETS)/python/aws
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast chaos chaos-aws fuzz fuzz-corpus bad-inputs bench peers lint golden policies
+.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast chaos chaos-aws full-disk fuzz fuzz-corpus bad-inputs bench peers lint golden policies
 # What `make fuzz` runs: targets (all by default), and for how long each.
 FUZZ_TARGETS ?=
 FUZZ_LIMIT ?= --minutes 1
@@ -48,6 +48,12 @@ build-test:
 
 test-fast: setup-test-fast ## Run the tests that need no emulator, no worker process and no browser, in less than a minute
 	$(NEXTEST) run --locked --workspace --profile fast --lib --test fleet --test cloud --test inference
+
+# How long the disk is full.
+SECONDS ?= 60
+
+full-disk: setup-test-fast ## Fill the disk of a server under load for SECONDS (default 60), and report when it goes on
+	ROLLCALL_FULL_DISK_SECONDS=$(SECONDS) $(CARGO) test --locked --test embedded -- --nocapture full_disk
 
 fuzz: ## Fuzz what takes bytes from outside with AFL++, each target for a minute (FUZZ_TARGETS="jpeg png" FUZZ_LIMIT="--minutes 10" or "--executions 1000000")
 	$(PYTHON) tools/fuzz.py $(FUZZ_LIMIT) $(FUZZ_TARGETS)

@@ -343,7 +343,7 @@ def install_browser() -> None:
     if not packages:
         return
     if not shutil.which("apt-get"):
-        raise SetupError(f"apt-get and {' and '.join(packages)} are missing: install these and add them to PATH")
+        raise SetupError(f"{', '.join(packages)} and apt-get are missing: install the former and add them to PATH")
     say(f"installing {' and '.join(packages)} with apt-get")
     try:
         apt_get("install", "--no-install-recommends", *packages)

@@ -6,7 +6,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use image::{GrayImage, ImageFormat, RgbImage};
 use rollcall_testing::uploads::*;
-use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
+use rollcall_testing::{Rollcall, RollcallOptions, peak_memory, wait_until};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -259,13 +259,7 @@ async fn send(server: &Rollcall, request: &[u8]) -> u16 {
     status.unwrap_or_else(|| panic!("not a response: {:?}", String::from_utf8_lossy(&text)))
 }
 
-/// Returns the peak memory of a process since it was last reset, in bytes (proc(5)).
-fn peak(pid: u32) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
-}
-
+/// Makes the peak memory of a process what it uses now (proc(5)).
 fn reset_peak(pid: u32) {
     std::fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("the process is ours");
 }
@@ -287,7 +281,7 @@ async fn bad_inputs_have_their_status_and_take_little_memory() {
         let start = Instant::now();
         let found = send(&server, &request).await;
         let milliseconds = start.elapsed().as_millis();
-        let (parent, child) = (peak(server.pid()), peak(worker));
+        let (parent, child) = (peak_memory(server.pid()), peak_memory(worker));
         let bytes = request.len();
         let shown = if found == CLOSED { "closed".to_owned() } else { found.to_string() };
         let line = format!("| {name} | {bytes} | {shown} | {milliseconds} | {} | {} |", parent / MIB, child / MIB);

@@ -7,7 +7,7 @@ use image::{DynamicImage, GrayImage, ImageFormat};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use reqwest::{Body, Client, multipart::Form};
 use rollcall_testing::uploads::*;
-use rollcall_testing::{Rollcall, RollcallOptions, free_port, program, wait_until};
+use rollcall_testing::{Rollcall, RollcallOptions, free_port, peak_memory, program, wait_until};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -27,14 +27,6 @@ async fn start() -> Rollcall {
 async fn assert_still_works(server: &Rollcall) {
     let response = status_and_text(post(&server.url("/"), form(&[("photo.jpg", &photo(ARDERN))])).await).await;
     assert_eq!(response, (200, "Jacinda_Ardern".to_owned()));
-}
-
-/// Returns the parent's peak memory, in bytes.
-fn peak(server: &Rollcall) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the process lives");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-    let kib: usize = line.trim().trim_end_matches(" kB").parse().expect("a number");
-    kib * 1024
 }
 
 /// Returns a PNG whose header claims `side` × `side` pixels.
@@ -95,7 +87,7 @@ async fn trickle(server: &Rollcall, bytes: &[u8]) -> String {
 async fn oversized_uploads_are_refused_with_the_limit_and_memory_is_bounded() {
     let server = start().await;
     assert_still_works(&server).await;
-    let before = peak(&server);
+    let before = peak_memory(server.pid());
 
     let big = vec![7; 64 * MIB];
     let (status, line) = status_and_text(post(&server.url("/"), form(&[("big.jpg", &big)])).await).await;
@@ -116,7 +108,7 @@ async fn oversized_uploads_are_refused_with_the_limit_and_memory_is_bounded() {
     assert!(status == 413 && line.contains("100 files"), "{status} {line}");
 
     assert_still_works(&server).await;
-    let grown = peak(&server) - before;
+    let grown = peak_memory(server.pid()) - before;
     assert!(grown < GROWTH, "the peak grew by {} MiB", grown / MIB);
 }
 
@@ -124,7 +116,7 @@ async fn oversized_uploads_are_refused_with_the_limit_and_memory_is_bounded() {
 async fn unusable_images_are_refused_with_a_status_per_cause() {
     let server = start().await;
     assert_still_works(&server).await;
-    let before = peak(&server);
+    let before = peak_memory(server.pid());
     let whole = photo(MACRON);
     let huge = encode(DynamicImage::new_luma8(10_000, 10_000), ImageFormat::Png);
     let png = faceless(320, 240);
@@ -145,7 +137,7 @@ async fn unusable_images_are_refused_with_a_status_per_cause() {
         assert!(plain == status && line.lines().count() == 1, "{what}: {plain} {line}");
     }
     assert_still_works(&server).await;
-    let grown = peak(&server) - before;
+    let grown = peak_memory(server.pid()) - before;
     assert!(grown < GROWTH, "the peak grew by {} MiB", grown / MIB);
 }
 
@@ -270,14 +262,14 @@ async fn a_thousand_idle_connections_do_not_block_new_ones() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("may be raised to the hard limit");
     assert_still_works(&server).await;
-    let before = peak(&server);
+    let before = peak_memory(server.pid());
     let address = server.url("").trim_start_matches("http://").to_owned();
     let mut idle = Vec::new();
     for _ in 0..1000 {
         idle.push(TcpStream::connect(&address).await.expect("connects"));
     }
     assert_still_works(&server).await;
-    let grown = peak(&server) - before;
+    let grown = peak_memory(server.pid()) - before;
     assert!(grown < GROWTH, "the peak grew by {} MiB", grown / MIB);
     let open = async || std::fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("ours").count();
     wait_until("idle connections are let go", TIMEOUT, async || open().await < 500).await;

@@ -1,24 +1,15 @@
 //! A long queue takes a bounded amount of memory, also when it is opened.
 
-use std::fs;
-
 use futures_util::{StreamExt as _, stream};
 use image::{DynamicImage, ImageFormat, RgbImage};
 use reqwest::Client;
 use rollcall_testing::uploads::{encode, form};
-use rollcall_testing::{Rollcall, RollcallOptions};
+use rollcall_testing::{Rollcall, RollcallOptions, peak_memory};
 
 const JOBS: usize = 3000;
 /// The caches of the queue and of its file take 64 MiB each; uploads and responses take the rest. With the database's
 /// own default for its cache, this is more than twice as much.
-const MAX_KIB: u64 = 600 << 10;
-
-/// Returns the most memory that the process has had, in KiB.
-fn peak(server: &Rollcall) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the process runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
-}
+const MAX_BYTES: usize = 600 << 20;
 
 /// Returns an image of about 100 kB that cannot be compressed.
 fn noise() -> Vec<u8> {
@@ -45,12 +36,13 @@ async fn thousands_of_queued_jobs_take_a_bounded_amount_of_memory() {
     };
     let statuses: Vec<u16> = stream::iter(0..JOBS).map(upload).buffer_unordered(32).collect().await;
     assert!(statuses.iter().all(|status| *status == 202), "{statuses:?}");
-    let while_filled = peak(&server);
+    let while_filled = peak_memory(server.pid());
     server.kill9();
     server.restart().await;
-    let when_opened = peak(&server);
-    let file = fs::metadata(server.data_dir().join("queues.redb")).expect("a file").len() >> 20;
-    println!("{while_filled} KiB while filled, {when_opened} KiB when opened, with a file of {file} MiB");
+    let when_opened = peak_memory(server.pid());
+    let file = std::fs::metadata(server.data_dir().join("queues.redb")).expect("a file").len() >> 20;
+    let mib = [while_filled, when_opened].map(|bytes| bytes >> 20);
+    println!("{mib:?} MiB while filled and when opened, with a file of {file} MiB");
     assert!(file > 250, "the jobs are in the file: {file} MiB");
-    assert!(while_filled < MAX_KIB && when_opened < MAX_KIB, "{while_filled} KiB and {when_opened} KiB");
+    assert!(while_filled < MAX_BYTES && when_opened < MAX_BYTES, "{mib:?} MiB");
 }

@@ -145,7 +145,7 @@ fn a_missing_tool_is_named_with_the_remedy() {
 
     std::os::unix::fs::symlink("/bin/sh", tools.path().join("cc")).unwrap();
     let output = setup(assets.path(), &["browser"]).env("PATH", tools.path()).output().unwrap();
-    assert!(failure(&output).contains("chromium or chromedriver is missing"), "{output:?}");
+    assert!(failure(&output).contains("curl, chromium, chromium-driver and apt-get are missing"), "{output:?}");
 
     // -S: Python without its installed packages, such as pip.
     let mut without_pip = Command::new(python());

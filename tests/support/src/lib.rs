@@ -13,7 +13,7 @@ use std::env;
 #[cfg(feature = "aws")]
 pub use emulators::Emulator;
 pub use ports::free_port;
-pub use rollcall::{Rollcall, RollcallOptions, small_disks_work};
+pub use rollcall::{Rollcall, RollcallOptions, peak_memory, small_disks_work};
 pub use wait::wait_until;
 
 /// Returns the path of an example. Cargo builds the examples with the tests, into a folder beside the programs.

@@ -1,7 +1,7 @@
 //! A complete Rollcall process for tests, with its own data folder and port. Dropping it kills it and its workers.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -183,6 +183,13 @@ impl Drop for Rollcall {
         let _ = killpg(Pid::from_raw(self.process.id() as i32), Signal::SIGKILL);
         let _ = self.process.wait();
     }
+}
+
+/// Returns the most memory that a process has had, in bytes (`VmHWM` in proc(5)).
+pub fn peak_memory(pid: u32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
 }
 
 fn command(options: &RollcallOptions, data: &Path, port: u16) -> Command {
