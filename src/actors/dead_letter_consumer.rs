@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     cloud::{CloudResult, Delivery, MAX_BATCH},
-    job::{Failure, FailureKind, Job, JobKind, Reply, Retention},
+    job::{Failure, FailureKind, Job, JobId, JobKind, Reply, Retention},
     results::ResultStore,
-    wire,
+    wire::{self, WireError},
     worker::reply_sender::ReplySender,
 };
 
@@ -37,14 +37,11 @@ pub struct Options {
 }
 
 impl Options {
-    /// Keeps a job that was given up, if anything is kept of its kind, and replies. Logs a message that is not a job, and drops it.
+    /// Keeps a job that was given up, if anything is kept of its kind, and replies.
     async fn bury(&self, delivery: &Delivery) -> CloudResult<()> {
         let job: Job = match wire::from_bytes(&delivery.body) {
             Ok(job) => job,
-            Err(error) => {
-                tracing::error!(%error, "dead letter dropped: it cannot be decoded");
-                return Ok(());
-            }
+            Err(error) => return self.bury_unreadable(delivery, &error).await,
         };
         let attempts = self.max_receives;
         let reason = format!("given up after {attempts} attempts: each time, the worker died or returned the job");
@@ -63,6 +60,21 @@ impl Options {
         let reply = Reply { id: job.id, outcome: Err(failure), worker: String::new(), worker_ms: 0.0 };
         if let Err(error) = self.replies.send(&job.reply_to, &reply).await {
             tracing::warn!(%error, id = %job.id, "failed to reply to a job that was given up");
+        }
+        Ok(())
+    }
+
+    /// Keeps a job that this program cannot read, for example because a newer one has sent it: each is a group of its own,
+    /// which is called like its id. Logs and drops a message without an id, because it is not one of Rollcall's.
+    async fn bury_unreadable(&self, delivery: &Delivery, error: &WireError) -> CloudResult<()> {
+        let Some(id) = delivery.group.as_deref().and_then(|group| group.parse::<JobId>().ok()) else {
+            tracing::error!(%error, "dead letter dropped: it is not a job");
+            return Ok(());
+        };
+        let failure = Failure::new(FailureKind::Internal, format!("given up: no worker could read the job ({error})"));
+        if self.results.bury_unreadable(id, delivery.body.clone(), &failure).await? {
+            counter!("rollcall_dead_letters_total").increment(1);
+            tracing::error!(%error, %id, "job given up: it is a dead letter (`rollcall dead`)");
         }
         Ok(())
     }
@@ -112,7 +124,7 @@ impl Handler<Deliveries> for DeadLetterConsumer {
                     Err(error) => {
                         tracing::error!(%error, "dead letter not stored: trying again later");
                         tokio::time::sleep(RETRY_AFTER).await;
-                        nack.tell(Nack(delivery.receipt))
+                        nack.tell(Nack { receipt: delivery.receipt, delay: Duration::ZERO })
                     }
                 };
             };

@@ -22,9 +22,9 @@ use super::{
     queue_poller::{Deliveries, Done, Drain, Drained, FinalPoll, Nack, QueueEmpty, QueuePoller, RequestCapacity},
 };
 use crate::{
-    cloud::{Delivery, Metadata},
+    cloud::{CloudError, Delivery, Metadata},
     worker::{
-        job_runner::JobRunner,
+        job_runner::{Finished, JobRunner},
         prefetch::{Load, PollDecision, Prefetch},
     },
 };
@@ -191,10 +191,9 @@ impl InstanceSupervisor {
             act.answer_poller(ctx);
             let runner = act.runner.clone();
             let persisted = async move {
-                match finished {
-                    Some(finished) => runner.persist(finished).await,
-                    None => Ok(()),
-                }
+                let finished = finished.map_err(|not_run| not_run.delay)?;
+                runner.persist(&finished).await.map_err(|error| not_finished(&error, &finished))?;
+                Ok(finished.without_payload())
             };
             persisted.into_actor(act)
         });
@@ -206,15 +205,12 @@ impl InstanceSupervisor {
             // Not in this context, which polls all its futures when one is ready: hundreds wait for the same flush.
             actix::spawn(async move {
                 let durable = match persisted {
-                    Ok(()) => runner.flush().await,
-                    error => error,
+                    Ok(finished) => runner.flush().await.map_err(|error| not_finished(&error, &finished)),
+                    Err(delay) => Err(delay),
                 };
                 match durable {
                     Ok(()) => peers.done.tell(Done(receipt)),
-                    Err(error) => {
-                        tracing::error!(%error, "job not finished: it will be redelivered");
-                        peers.nack.tell(Nack(receipt))
-                    }
+                    Err(delay) => peers.nack.tell(Nack { receipt, delay }),
                 };
                 peers.idle.tell(Idle);
             });
@@ -234,6 +230,13 @@ impl InstanceSupervisor {
             System::current().stop_with_code(EXIT_UNFINISHED);
         });
     }
+}
+
+/// Reports a job that was run but not finished. Returns the delay after which it is delivered again.
+fn not_finished(error: &CloudError, finished: &Finished) -> Duration {
+    let delay = finished.retry_delay(error);
+    tracing::error!(%error, ?delay, "job not finished: it will be redelivered");
+    delay
 }
 
 impl Actor for InstanceSupervisor {

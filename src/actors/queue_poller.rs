@@ -49,10 +49,15 @@ pub struct Drained;
 #[rtype(result = "()")]
 pub struct Done(pub Receipt);
 
-/// Asks the poller to return a message that was not handled to the queue.
+/// Asks the poller to return a message that was not handled to the queue, where it is visible after a delay.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Nack(pub Receipt);
+pub struct Nack {
+    /// Of the delivery.
+    pub receipt: Receipt,
+    /// How long nobody else gets the message.
+    pub delay: Duration,
+}
 
 /// Requests a final poll: the one under way if `finish_poll` is set, otherwise a new one. If it returns no message, the
 /// poller reports [`QueueEmpty`].
@@ -195,7 +200,7 @@ impl QueuePoller {
         if self.draining {
             let receipts: Vec<Receipt> = result.into_iter().flatten().map(|d| d.receipt).collect();
             if !receipts.is_empty() {
-                self.return_to_queue(receipts, ctx);
+                self.return_to_queue(receipts, Duration::ZERO, ctx);
             }
             return self.finish_drain(ctx);
         }
@@ -219,7 +224,7 @@ impl QueuePoller {
                 if self.owner.deliveries.tell(Deliveries(batch)) {
                     self.in_flight.extend(receipts);
                 } else {
-                    self.return_to_queue(receipts, ctx); // the owner is being rebuilt
+                    self.return_to_queue(receipts, Duration::ZERO, ctx); // the owner is being rebuilt
                 }
                 let linger = if self.batch_was_full { Duration::ZERO } else { self.options.poll_linger };
                 self.poll_after(linger, ctx);
@@ -279,10 +284,10 @@ impl QueuePoller {
     }
 
     /// Makes messages visible again. If this fails, they become visible after the visibility timeout.
-    fn return_to_queue(&mut self, receipts: Vec<Receipt>, ctx: &mut Context<Self>) {
+    fn return_to_queue(&mut self, receipts: Vec<Receipt>, delay: Duration, ctx: &mut Context<Self>) {
         let queue = self.queue.clone();
         self.call(ctx, async move {
-            queue.extend(receipts.into_iter().map(|r| (r, Duration::ZERO)).collect()).await;
+            queue.extend(receipts.into_iter().map(|r| (r, delay)).collect()).await;
         });
     }
 
@@ -325,9 +330,9 @@ impl Handler<Done> for QueuePoller {
 
 impl Handler<Nack> for QueuePoller {
     type Result = ();
-    fn handle(&mut self, Nack(receipt): Nack, ctx: &mut Self::Context) {
+    fn handle(&mut self, Nack { receipt, delay }: Nack, ctx: &mut Self::Context) {
         self.in_flight.remove(&receipt);
-        self.return_to_queue(vec![receipt], ctx);
+        self.return_to_queue(vec![receipt], delay, ctx);
     }
 }
 

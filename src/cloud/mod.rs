@@ -81,6 +81,8 @@ pub struct Delivery {
     pub receipt: Receipt,
     /// How often the message has been received, including this time.
     pub receives: u32,
+    /// The group of the message, if it has one.
+    pub group: Option<String>,
 }
 
 /// One queue with at-least-once delivery and a receipt per delivery.

@@ -11,11 +11,12 @@ use ulid::Ulid;
 
 use super::{
     ResultStore,
-    job_result::{Status, Stored, finished},
+    job_result::{JobResult, Status, Stored, finished},
     keys,
     transitions::Step,
 };
 use crate::{
+    clock::now_ms,
     cloud::{CloudError, CloudResult, Message, Precondition, Queue},
     job::{Failure, Job, JobId},
 };
@@ -44,19 +45,52 @@ impl ResultStore {
         if let Some(Status::Done) = self.stored(job.id).await?.status() {
             return Ok(false);
         }
-        // Before the failure, so that a concurrent deletion sees the dead letter, or its tombstone is seen below.
-        let key = format!("{}{}", keys::dead_letter_prefix(job.id), Ulid::generate());
-        self.store.put(&self.buckets.state, &key, message, Precondition::Always).await?;
-        let result = finished(job, None, Err(failure))?;
-        let status = self.advance(job.id, Step::Fail, Vec::new(), &result).await?;
-        self.flush().await?;
+        let status = self.keep(job.id, message, &finished(job, None, Err(failure))?).await?;
         if status == Status::Deleted {
             self.delete_objects(job).await?;
         }
-        if status != Status::Failed {
-            self.delete_dead_letters(job.id).await?; // also one of an earlier call that died
-        }
         Ok(status == Status::Failed)
+    }
+
+    /// Keeps a job that the queue has given up and that this program cannot read, as [`Self::bury`] does. If its result was
+    /// never promised, only its failure is stored: it may be of a kind of which nothing is kept.
+    ///
+    /// # Errors
+    /// Any error of the store; the message must then stay in the dead-letter queue.
+    pub async fn bury_unreadable(&self, id: JobId, message: Bytes, failure: &Failure) -> CloudResult<bool> {
+        let ended = |file: String, submitted_ms| JobResult {
+            file,
+            submitted_ms,
+            failure: Some(failure.clone()),
+            finished_ms: Some(now_ms()),
+            ..JobResult::without_output(id, Status::Failed)
+        };
+        match self.stored(id).await? {
+            Stored::Result(result) if result.status == Status::Done => Ok(false),
+            Stored::Result(result) => {
+                let status = self.keep(id, message, &ended(result.file, result.submitted_ms)).await?;
+                Ok(status == Status::Failed)
+            }
+            Stored::Absent => {
+                self.advance(id, Step::Fail, Vec::new(), &ended(String::new(), now_ms())).await?;
+                self.flush().await?;
+                Ok(false)
+            }
+            Stored::Deleted(_) => Ok(false),
+        }
+    }
+
+    /// Stores a dead letter and the failed result of its job, and returns what is stored then.
+    async fn keep(&self, id: JobId, message: Bytes, result: &JobResult) -> CloudResult<Status> {
+        // Before the failure, so that a concurrent deletion sees the dead letter, or its tombstone is seen below.
+        let key = format!("{}{}", keys::dead_letter_prefix(id), Ulid::generate());
+        self.store.put(&self.buckets.state, &key, message, Precondition::Always).await?;
+        let status = self.advance(id, Step::Fail, Vec::new(), result).await?;
+        self.flush().await?;
+        if status != Status::Failed {
+            self.delete_dead_letters(id).await?; // also one of an earlier call that died
+        }
+        Ok(status)
     }
 
     /// Returns the dead letters, the oldest job first. Those of jobs that have been done since are purged instead.

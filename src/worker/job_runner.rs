@@ -1,6 +1,6 @@
 //! Processes a job from its message to its stored result.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
@@ -46,6 +46,43 @@ pub struct Finished {
     payload: Bytes,
     outcome: Result<Output, Failure>,
     worker_ms: f32,
+    receives: u32,
+}
+
+impl Finished {
+    /// Releases the payload, which nothing needs any more once the outcome is persisted.
+    pub fn without_payload(self) -> Self {
+        Self { payload: Bytes::new(), ..self }
+    }
+
+    /// Returns how long nobody else should get the job if it could not be persisted because of `error`.
+    pub fn retry_delay(&self, error: &CloudError) -> Duration {
+        if error.retryable() { doubled(RETRY_DELAY, self.receives) } else { Duration::ZERO }
+    }
+}
+
+/// A job that could not be run here and now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotRun {
+    /// How long nobody else should get it.
+    pub delay: Duration,
+}
+
+/// How long a job that this program cannot read is hidden after the first receive: an upgrade of all workers takes minutes.
+const UNREADABLE_DELAY: Duration = Duration::from_secs(20);
+/// How long a job is hidden after the first receive if a cloud service has failed.
+const RETRY_DELAY: Duration = Duration::from_secs(2);
+/// Longest delay.
+const MAX_DELAY: Duration = Duration::from_secs(600);
+
+/// Returns the delay after so many receives, which doubles each time.
+fn doubled(first: Duration, receives: u32) -> Duration {
+    first.saturating_mul(1 << receives.saturating_sub(1).min(16)).min(MAX_DELAY)
+}
+
+/// Returns the pauses between attempts of one call, some seconds in all.
+fn backoff() -> ExponentialBuilder {
+    ExponentialBuilder::default().with_jitter().with_max_times(5)
 }
 
 impl JobRunner {
@@ -69,27 +106,40 @@ impl JobRunner {
         &self.service_time
     }
 
-    /// Runs the job of a delivery and notifies `begun` when a thread begins it. Returns `None` if the message is not a
-    /// job, so that there is no one to reply to.
-    pub async fn run(&self, delivery: Delivery, begun: oneshot::Sender<()>) -> Option<Finished> {
+    /// Runs the job of a delivery and notifies `begun` when a thread begins it.
+    ///
+    /// # Errors
+    /// The message is no job that this program can read, but a newer one may; or the payload cannot be read now. The
+    /// message must be returned to its queue, which gives it up in the end.
+    pub async fn run(&self, delivery: Delivery, begun: oneshot::Sender<()>) -> Result<Finished, NotRun> {
         let received = Instant::now();
         let job: Arc<Job> = match wire::from_bytes(&delivery.body) {
             Ok(job) => Arc::new(job),
             Err(error) => {
-                tracing::error!(%error, "job dropped: it cannot be decoded");
-                return None;
+                let (id, receives) = (delivery.group.as_deref(), delivery.receives);
+                tracing::error!(%error, id, receives, "job returned to the queue: it cannot be decoded");
+                return Err(NotRun { delay: doubled(UNREADABLE_DELAY, receives) });
             }
         };
-        let (payload, outcome) = match self.options.results.payload(&job).await {
+        let (payload, outcome) = match self.payload(&job).await {
             Ok(payload) => (payload.clone(), self.execute(&job, payload, begun).await),
+            Err(error) if error.retryable() => {
+                tracing::warn!(%error, id = %job.id, "job returned to the queue: its payload cannot be read now");
+                return Err(NotRun { delay: doubled(RETRY_DELAY, delivery.receives) });
+            }
             Err(error) => {
                 tracing::error!(%error, id = %job.id, "payload of the job not read");
                 let failure = Failure::new(FailureKind::Internal, "the stored payload could not be read");
                 (Bytes::new(), Err(failure))
             }
         };
-        let worker_ms = received.elapsed().as_secs_f32() * 1e3;
-        Some(Finished { job, payload, outcome, worker_ms })
+        let (worker_ms, receives) = (received.elapsed().as_secs_f32() * 1e3, delivery.receives);
+        Ok(Finished { job, payload, outcome, worker_ms, receives })
+    }
+
+    async fn payload(&self, job: &Job) -> CloudResult<Bytes> {
+        let read = || self.options.results.payload(job);
+        read.retry(backoff()).when(CloudError::retryable).await
     }
 
     async fn execute(&self, job: &Arc<Job>, payload: Bytes, begun: oneshot::Sender<()>) -> Result<Output, Failure> {
@@ -114,12 +164,11 @@ impl JobRunner {
     /// # Errors
     /// The reply was not sent or the outcome was not stored, and the job must be done again. Calls are retried for some
     /// seconds first, because the work is done and the store or the queue may be unavailable only briefly.
-    pub async fn persist(&self, finished: Finished) -> CloudResult<()> {
-        let backoff = ExponentialBuilder::default().with_jitter().with_max_times(5);
-        let reply = || self.reply(&finished);
-        reply.retry(backoff).when(CloudError::retryable).await?;
-        let store = || self.store(&finished);
-        store.retry(backoff).when(CloudError::retryable).await
+    pub async fn persist(&self, finished: &Finished) -> CloudResult<()> {
+        let reply = || self.reply(finished);
+        reply.retry(backoff()).when(CloudError::retryable).await?;
+        let store = || self.store(finished);
+        store.retry(backoff()).when(CloudError::retryable).await
     }
 
     async fn store(&self, Finished { job, payload, outcome, .. }: &Finished) -> CloudResult<()> {

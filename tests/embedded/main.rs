@@ -19,6 +19,7 @@ mod http_api;
 mod http_limits;
 mod http_refusals;
 mod hung_workers;
+mod later_release;
 mod poison_jobs;
 mod queue_memory;
 mod rate_limits;

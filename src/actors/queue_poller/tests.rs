@@ -29,6 +29,7 @@ impl ByHand {
             body: Bytes::from_static(body.as_bytes()),
             receipt: Receipt((*body).into()),
             receives: 1,
+            group: None,
         };
         self.answers.lock().expect("no panic").push(bodies.iter().map(delivery).collect());
         self.answered.notify_one();

@@ -76,7 +76,7 @@ impl World {
             let (outcome, worker) = (Ok("{}".into()), (*worker).to_owned());
             let reply = Reply { id: JobId(*id), outcome, worker, worker_ms: *worker_ms };
             let body = wire::to_bytes(&reply).expect("encoded");
-            Delivery { body, receipt: Receipt(id.to_string()), receives: 1 }
+            Delivery { body, receipt: Receipt(id.to_string()), receives: 1, group: None }
         };
         self.router.sender().tell(Deliveries(replies.iter().map(delivery).collect()));
     }
@@ -114,7 +114,7 @@ async fn unclaimed_and_malformed_replies_are_deleted() {
     tokio::task::yield_now().await;
     world.deliver(&[(7, "i-1", 1.0)]);
     assert_eq!(world.done.recv().await.as_deref(), Some("done 7"));
-    let rubbish = Delivery { body: "?".into(), receipt: Receipt("x".into()), receives: 1 };
+    let rubbish = Delivery { body: "?".into(), receipt: Receipt("x".into()), receives: 1, group: None };
     world.router.sender().tell(Deliveries(vec![rubbish]));
     assert_eq!(world.done.recv().await.as_deref(), Some("done x"));
 }

@@ -219,7 +219,8 @@ impl LocalQueue {
                 journal.count_receives(&self.name, seq, taken.receives);
             }
             let receipt = self.receipt(taken.ticket);
-            out.push(Delivery { body, receipt, receives: taken.receives });
+            let group = state.index.group(seq).map(str::to_owned);
+            out.push(Delivery { body, receipt, receives: taken.receives, group });
         }
         Ok((out, state.index.next_timer()))
     }

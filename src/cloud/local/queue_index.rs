@@ -119,6 +119,11 @@ impl QueueIndex {
         false
     }
 
+    /// Returns the group of a message, if it is in the index and has one.
+    pub fn group(&self, seq: Seq) -> Option<&str> {
+        self.entries.get(&seq)?.group.as_deref()
+    }
+
     /// Returns the groups of the messages.
     pub fn groups(&self) -> impl Iterator<Item = &str> {
         self.groups.keys().map(String::as_str)

@@ -43,6 +43,33 @@ async fn a_job_that_was_given_up_has_failed_and_is_listed_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_job_that_no_worker_could_read_has_failed_and_can_be_sent_again() {
+    let world = World::new().await;
+    let newer = Bytes::from_static(&[9, 1, 2]);
+    let bury = async |id| world.results.bury_unreadable(JobId(id), newer.clone(), &failure()).await.expect("stored");
+    world.results.store_pending(JobId(1), "a.txt".into()).await.expect("stored");
+    assert!(bury(1).await && bury(1).await, "even if repeated");
+    let [letter] = &world.results.dead_letters().await.expect("listed")[..] else { panic!("one") };
+    assert_eq!((&letter.id, &*letter.file, &*letter.reason), (&JobId(1).to_string(), "a.txt", "it kills workers"));
+    assert_eq!(world.results.send_again(&*world.requests, JobId(1)).await, Ok(true));
+    let again = world.receive().await;
+    assert_eq!((again.body, again.group), (newer.clone(), Some(JobId(1).to_string())));
+
+    assert!(!bury(2).await, "nothing was promised, so it may be a photo of which nothing is kept");
+    assert_eq!(status(&world, JobId(2)).await, Some(Status::Failed), "but who is promised it later is told");
+    world.results.store_pending(JobId(2), "b.txt".into()).await.expect("stored");
+    assert_eq!(status(&world, JobId(2)).await, Some(Status::Failed));
+    let (done, _) = large(&world, 3).await;
+    let output = Output::json(&"x", "x").expect("JSON");
+    world.results.store_output(&done, "large".into(), &output, "i-1").await.expect("stored");
+    assert!(!bury(3).await, "only its message was left");
+    assert_eq!(status(&world, JobId(3)).await, Some(Status::Done));
+    world.results.delete(JobId(3)).await.expect("deleted");
+    assert!(!bury(3).await);
+    assert_eq!((status(&world, JobId(3)).await, listed(&world).await), (Some(Status::Deleted), vec![]));
+}
+
+#[tokio::test]
 async fn a_dead_letter_that_is_sent_again_is_the_same_job_and_is_listed_no_more() {
     let world = World::new().await;
     let (job, message) = large(&world, 1).await;

@@ -175,8 +175,8 @@ impl Queue for FakeQueue {
             return Ok(Vec::new());
         }
         message.delivery = Some(delivery);
-        let (body, receives) = (message.body.clone(), message.receives);
-        Ok(vec![Delivery { body, receipt: Receipt(delivery.to_string()), receives }])
+        let (body, receives, group) = (message.body.clone(), message.receives, Some(message.job.to_string()));
+        Ok(vec![Delivery { body, receipt: Receipt(delivery.to_string()), receives, group }])
     }
 
     async fn delete(&self, batch: Vec<Receipt>) -> Vec<CloudResult<()>> {

@@ -1,8 +1,10 @@
 //! A job is replied to before its outcome is persisted, kept according to its kind, and cannot send replies elsewhere.
 
 use super::*;
+use async_trait::async_trait;
+
 use crate::{
-    cloud::Message,
+    cloud::{ETag, Message, Object, ObjectInfo, ObjectStore, Precondition},
     job::{JobId, Payload},
     results::Status,
     testing::{DISCARDED, Handler, World},
@@ -35,7 +37,7 @@ fn nobody() -> oneshot::Sender<()> {
 async fn do_next(world: &World, runner: &JobRunner) -> CloudResult<()> {
     let delivery = world.receive().await;
     let finished = runner.run(delivery, nobody()).await.expect("a job");
-    runner.persist(finished).await
+    runner.persist(&finished).await
 }
 
 #[tokio::test]
@@ -46,7 +48,7 @@ async fn a_reply_is_sent_before_the_result_is_stored() {
     world.send(&world.job(1, "x")).await;
     let finished = runner.run(world.receive().await, nobody()).await.expect("a job");
     assert_eq!(world.everything().await, [""; 0], "nothing is stored before the reply");
-    runner.persist(finished).await.expect("persisted");
+    runner.persist(&finished).await.expect("persisted");
     runner.flush().await.expect("flushed");
     let [reply] = &world.replies().await[..] else { panic!("one reply") };
     assert_eq!((reply.id, reply.outcome.clone(), reply.worker.as_str()), (JobId(1), Ok("\"X\"".into()), "i-1"));
@@ -117,12 +119,58 @@ async fn a_job_cannot_send_its_reply_to_another_queue() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_not_a_job_is_dropped() {
+async fn a_message_that_cannot_be_read_is_returned_to_the_queue_for_longer_each_time() {
     let world = World::new().await;
     let runner = runner(&world).await;
-    let message = Message { body: "rubbish".into(), group: Some("g".into()), ..Message::default() };
-    world.requests.send(vec![message]).await.remove(0).expect("sent");
-    assert!(runner.run(world.receive().await, nobody()).await.is_none());
+    let newer = Message { body: vec![9, 1, 2].into(), group: Some(JobId(1).to_string()), ..Message::default() };
+    world.requests.send(vec![newer]).await.remove(0).expect("sent");
+    let delivery = world.receive().await;
+    for (receives, seconds) in [(1, 20), (2, 40), (3, 80), (40, 600)] {
+        let not_run = runner.run(Delivery { receives, ..delivery.clone() }, nobody()).await.err();
+        assert_eq!(not_run, Some(NotRun { delay: Duration::from_secs(seconds) }), "after {receives} receives");
+    }
+}
+
+/// A store from which nothing can be read now.
+struct Unreadable(Arc<dyn ObjectStore>);
+
+#[async_trait]
+impl ObjectStore for Unreadable {
+    async fn put(&self, bucket: &str, key: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag> {
+        self.0.put(bucket, key, bytes, when).await
+    }
+    async fn get(&self, _: &str, _: &str) -> CloudResult<Object> {
+        Err(CloudError::Unavailable("slow down".into()))
+    }
+    async fn get_if_changed(&self, _: &str, _: &str, _: &ETag) -> CloudResult<Option<Object>> {
+        Err(CloudError::Unavailable("slow down".into()))
+    }
+    async fn list(&self, bucket: &str, prefix: &str) -> CloudResult<Vec<ObjectInfo>> {
+        self.0.list(bucket, prefix).await
+    }
+    async fn delete(&self, bucket: &str, key: &str) -> CloudResult<()> {
+        self.0.delete(bucket, key).await
+    }
+}
+
+#[tokio::test]
+async fn a_job_whose_payload_cannot_be_read_now_has_not_failed() {
+    let world = World::new().await;
+    let mut runner = runner(&world).await;
+    let down = Arc::new(Unreadable(world.objects.clone()));
+    runner.options.results = ResultStore::new(down, world.settings.store.clone());
+    let stored = world.results.store_payload(JobId(1), Retention::Keep, "a.txt", "large".into()).await;
+    world.send(&Job { payload: stored.expect("stored"), ..world.job(1, "") }).await;
+    let delivery = world.receive().await;
+    tokio::time::pause(); // the calls are repeated for half a minute
+    let not_run = runner.run(delivery.clone(), nobody()).await.err();
+    assert_eq!(not_run, Some(NotRun { delay: Duration::from_secs(2) }));
+    tokio::time::resume();
+    assert!(world.replies().await.is_empty(), "nobody is told that it has failed");
+    runner.options.results = world.results.clone();
+    let finished = runner.run(delivery, nobody()).await.expect("run");
+    runner.persist(&finished).await.expect("persisted");
+    assert_eq!(world.results.get(JobId(1)).await.expect("read").expect("a result").status, Status::Done);
 }
 
 #[tokio::test]

@@ -27,12 +27,14 @@ pub(super) fn whole_seconds(duration: Duration) -> i32 {
 pub(super) fn decode(message: SqsMessage) -> Delivery {
     let attributes = message.attributes.unwrap_or_default();
     let receives = attributes.get(&MessageSystemAttributeName::ApproximateReceiveCount).and_then(|n| n.parse().ok());
+    let group = attributes.get(&MessageSystemAttributeName::MessageGroupId).cloned();
     let body = message.body.unwrap_or_default();
     Delivery {
         // A body that is not base64 was not sent by Rollcall; the receiver reports it.
         body: BASE64.decode(&body).unwrap_or(body.into_bytes()).into(),
         receipt: Receipt(message.receipt_handle.unwrap_or_default()),
         receives: receives.unwrap_or(1),
+        group,
     }
 }
 
@@ -60,8 +62,10 @@ mod tests {
     fn a_received_message_keeps_its_body_receipt_and_count() {
         let count = MessageSystemAttributeName::ApproximateReceiveCount;
         let message = |body: &str| SqsMessage::builder().body(body).receipt_handle("r").build();
-        let delivery = decode(SqsMessage::builder().body("aGk=").receipt_handle("r").attributes(count, "3").build());
-        assert_eq!(delivery, Delivery { body: "hi".into(), receipt: Receipt("r".into()), receives: 3 });
+        let all = SqsMessage::builder().body("aGk=").receipt_handle("r").attributes(count, "3");
+        let delivery = decode(all.attributes(MessageSystemAttributeName::MessageGroupId, "g").build());
+        let group = Some("g".into());
+        assert_eq!(delivery, Delivery { body: "hi".into(), receipt: Receipt("r".into()), receives: 3, group });
         assert_eq!(decode(message("aGk=")).receives, 1, "no count");
         assert_eq!(decode(message("no base64!")).body, "no base64!");
     }

@@ -110,6 +110,7 @@ impl Queue for SqsQueue {
         let call = self.client.receive_message().queue_url(&self.url);
         let call = call.max_number_of_messages(max as i32).wait_time_seconds(whole_seconds(wait));
         let call = call.message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount);
+        let call = call.message_system_attribute_names(MessageSystemAttributeName::MessageGroupId);
         let output = call.send().await.map_err(|e| classify(&format!("queue {}", self.name), e))?;
         Ok(output.messages.unwrap_or_default().into_iter().map(decode).collect())
     }

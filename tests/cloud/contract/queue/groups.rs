@@ -9,7 +9,7 @@ pub async fn a_group_is_delivered_in_order_and_one_at_a_time(world: &World) {
     send(&*queue, ["1", "2", "3"].map(|body| grouped("g", body))).await;
     for expected in ["1", "2", "3"] {
         let delivery = one(&*queue).await;
-        assert_eq!(delivery.body, expected);
+        assert_eq!((&*delivery.body, delivery.group.as_deref()), (expected.as_bytes(), Some("g")));
         assert_eq!(queue.receive(1, Duration::ZERO).await, Ok(vec![]), "the group waits for {expected}");
         delete(&*queue, &delivery).await;
     }
