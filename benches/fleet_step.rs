@@ -34,6 +34,7 @@ fn instances(n: usize, tick: usize) -> Vec<Instance> {
         pid: None,
         reason: None,
         unresponsive: false,
+        outdated: false,
     };
     (0..n).map(instance).collect()
 }

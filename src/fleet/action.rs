@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::instance::InstanceId;
 
 /// A call to the cloud. There is none to stop an instance: workers stop themselves. Only instances that are stopped, have
-/// not come up, or count as dead are terminated.
+/// not come up, count as dead, or are replaced by those of a newer version are terminated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Reads the depth of the request queue.
@@ -50,6 +50,8 @@ pub enum Cause {
     Silent,
     /// Running, but its worker does not respond.
     Unresponsive,
+    /// Launched from an earlier version of its image or its settings. If it is running, its worker finishes its jobs.
+    Outdated,
     /// An earlier termination was not observed in time, or a confirmed launch never appeared in a description.
     #[serde(rename = "again")]
     Unobserved,

@@ -6,6 +6,7 @@ use super::{
     decision_log::{Change, DecisionLog},
     demand::Demand,
     descriptions::Descriptions,
+    drift::Drift,
     estimators::TimeEstimators,
     event::Event,
     explain::{Decisions, Inputs, Kind},
@@ -198,6 +199,7 @@ impl FleetCore {
             described_as_of,
             shows_earlier_epochs: self.descriptions.show_earlier_epochs(self.rules.describe_lag),
             target: self.target,
+            cap: self.cap(),
         };
         let orphaned = self.launches.give_up(described_as_of, self.rules.boot_timeout);
         self.terminations.orphan(self.now, orphaned);
@@ -208,8 +210,9 @@ impl FleetCore {
         let (instances, decision_log) = (&mut self.instances, &mut self.decision_log);
         let mut step = self.terminations.decide(&situation, &self.demand, launching, instances, &inputs, decision_log);
 
-        let wanted = self.target.saturating_sub(instances.serving() + launching);
-        let (starts, mut missing) = self.starts.decide(&situation, wanted, instances, &inputs, decision_log);
+        let wanted = self.target + Drift::surge(&situation, instances);
+        let more = wanted.saturating_sub(instances.serving() + launching);
+        let (starts, mut missing) = self.starts.decide(&situation, more, instances, &inputs, decision_log);
         step.merge(starts);
 
         if missing > 0 {
@@ -220,6 +223,7 @@ impl FleetCore {
             }
         }
         let shortage = Shortage {
+            wanted,
             missing,
             serving: instances.serving(),
             live: live_besides_launches(instances, &self.terminations),

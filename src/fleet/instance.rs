@@ -64,4 +64,7 @@ pub struct Instance {
     /// Whether its worker is hung, as far as the cloud can tell.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unresponsive: bool,
+    /// Whether it was launched from an earlier version of its image or its settings than a launch would use now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outdated: bool,
 }

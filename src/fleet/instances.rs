@@ -27,6 +27,7 @@ pub(super) struct Instances {
     by_id: HashMap<InstanceId, Key>,
     by_role: [BTreeSet<(Timestamp, Key)>; Role::COUNT],
     by_state: [usize; InstanceState::ALL.len()],
+    outdated_running: usize,
     /// The keys in the order of the last description. The next description is likely to have the same order.
     described: Vec<Key>,
 }
@@ -66,6 +67,11 @@ impl Instances {
         self.len() - self.count(Role::Gone)
     }
 
+    /// Returns the number of running instances that were launched from an earlier version.
+    pub fn outdated_running(&self) -> usize {
+        self.outdated_running
+    }
+
     /// Returns the number of instances that are serving or soon will be.
     pub fn serving(&self) -> usize {
         self.count(Role::Booting) + self.count(Role::Running) + self.count(Role::Starting)
@@ -87,6 +93,7 @@ impl Instances {
     pub fn insert(&mut self, tracked: Tracked) {
         let id = tracked.instance.id.clone();
         self.by_state[tracked.instance.state as usize] += 1;
+        self.outdated_running += usize::from(tracked.is_outdated_running());
         let (role, order) = (tracked.role(), tracked.order());
         let key = self.tracked.insert(tracked);
         self.by_role[role as usize].insert((order, key));
@@ -97,6 +104,7 @@ impl Instances {
         let tracked = self.tracked.remove(key);
         self.by_role[tracked.role() as usize].remove(&(tracked.order(), key));
         self.by_state[tracked.instance.state as usize] -= 1;
+        self.outdated_running -= usize::from(tracked.is_outdated_running());
         self.by_id.remove(&tracked.instance.id);
         tracked.instance
     }
@@ -140,7 +148,10 @@ impl Instances {
     fn update<R>(&mut self, key: Key, change: impl FnOnce(&mut Tracked) -> R) -> R {
         let tracked = &mut self.tracked[key];
         let before = (tracked.role(), tracked.order(), tracked.instance.state);
+        let was_outdated = tracked.is_outdated_running();
         let result = change(tracked);
+        self.outdated_running += usize::from(tracked.is_outdated_running());
+        self.outdated_running -= usize::from(was_outdated);
         let after = (tracked.role(), tracked.order(), tracked.instance.state);
         if before != after {
             self.by_role[before.0 as usize].remove(&(before.1, key));

@@ -73,6 +73,8 @@ struct Quota {
 /// What the launches need to know from the other phases.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shortage {
+    /// Instances wanted, with those that take the place of others.
+    pub wanted: usize,
     /// Number of instances to launch.
     pub missing: usize,
     /// Instances of other phases that are serving or soon will be.
@@ -230,7 +232,7 @@ impl Launches {
                 step.wake(now, called + CALL_TIMEOUT);
             }
         }
-        if situation.target > shortage.serving + self.outstanding() {
+        if shortage.wanted > shortage.serving + self.outstanding() {
             step.wake(now, self.not_before.max(shortage.not_before).max(self.bucket.next()));
         }
         step

@@ -48,6 +48,7 @@ mod decision_log;
 mod demand;
 mod depth;
 mod descriptions;
+mod drift;
 mod estimators;
 mod event;
 pub mod event_log;

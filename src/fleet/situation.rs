@@ -13,4 +13,6 @@ pub(super) struct Situation<'a> {
     pub shows_earlier_epochs: bool,
     /// Instances wanted.
     pub target: usize,
+    /// Instances allowed.
+    pub cap: usize,
 }

@@ -1,4 +1,5 @@
-//! Terminating instances: stopped ones beyond those that are kept, and broken ones. No working instance is terminated.
+//! Terminating instances: stopped ones beyond those that are kept, broken ones, and those of an earlier version. No other
+//! working instance is terminated.
 //!
 //! A termination is an uncertain operation until it has been observed. Until then the instance holds capacity and is
 //! not started.
@@ -10,6 +11,7 @@ use super::{
     calls::{BATCH, CALL_TIMEOUT, TokenBucket, backoff, may_have_been_applied},
     decision_log::{Change, DecisionLog},
     demand::Demand,
+    drift::Drift,
     explain::{Inputs, Kind},
     instance::InstanceId,
     instances::{Instances, Key},
@@ -32,6 +34,7 @@ const REFUSED: u32 = 3;
 #[derive(Clone, Debug)]
 pub(super) struct Terminations {
     sweep: Sweep,
+    drift: Drift,
     /// Launched instances that were never observed, each with the time of the next call to terminate it in case it
     /// exists.
     orphaned: BTreeMap<InstanceId, Timestamp>,
@@ -46,6 +49,7 @@ impl Terminations {
     pub fn new(rules: &FleetRules) -> Self {
         Self {
             sweep: Sweep::new(Timestamp::START + rules.sweep_every),
+            drift: Drift::default(),
             orphaned: BTreeMap::new(),
             bucket: TokenBucket::default(),
             not_before: Timestamp::START,
@@ -121,7 +125,7 @@ impl Terminations {
         }
     }
 
-    /// Terminates unhealthy instances and those chosen by the sweep, with one call per reason, and retries terminations
+    /// Terminates unhealthy instances, those chosen by the sweep and those of an earlier version, with one call per reason, and retries terminations
     /// that are not observed in time. `launching` is the number of launched instances not observed yet.
     pub fn decide(
         &mut self,
@@ -143,11 +147,18 @@ impl Terminations {
             for removal in self.sweep.removals(situation, instances, serving) {
                 step.actions.extend(self.begin(now, due, removal, instances, inputs, log));
             }
+            if let Some(removal) = self.drift.removal(situation, instances, launching) {
+                self.drift.began(now);
+                step.actions.extend(self.begin(now, due, removal, instances, inputs, log));
+            }
             step.actions.extend(self.retry(now, due, instances));
         }
         let requested = instances.of(Role::Terminating).next().map(|(due, _)| due);
         let hung = instances.of(Role::Unresponsive).next().map(|_| now); // the call was refused, or it is full
         let due = requested.into_iter().chain(hung).chain(self.orphaned.values().copied()).chain([self.sweep.next()]);
+        // The call was refused, or it is full.
+        let outdated = self.drift.removal(situation, instances, launching).map(|_| now);
+        let due = due.chain(outdated).chain(self.drift.due(situation, instances));
         for at in due {
             step.wake(now, at.max(self.next_call()));
         }
@@ -179,8 +190,11 @@ impl Terminations {
         let reason = format!("terminate {}: {why}", ids.len());
         let change = Change { kind: Kind::Terminate, instances: ids.clone(), count: ids.len(), reason, token: None };
         log.explain(now, change, inputs.clone());
-        let requested =
-            Termination { due, lost_answers: 0, though_running: matches!(cause, Cause::Silent | Cause::Unresponsive) };
+        let requested = Termination {
+            due,
+            lost_answers: 0,
+            though_running: matches!(cause, Cause::Silent | Cause::Unresponsive | Cause::Outdated),
+        };
         for key in keys {
             instances.update_termination(key, |termination| *termination = Some(requested));
         }

@@ -122,6 +122,8 @@ pub(super) enum Role {
     Starting,
     /// Stopped.
     Startable,
+    /// Stopped, and never started again.
+    Outdated,
     Stopping,
     /// With a termination requested: it holds capacity and does nothing.
     Terminating,
@@ -133,7 +135,7 @@ pub(super) enum Role {
 
 impl Role {
     /// Number of roles.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 10;
 }
 
 /// What the phases learn from an observation.
@@ -191,6 +193,7 @@ impl Tracked {
             InstanceState::Running => Role::Running,
             InstanceState::Stopping => Role::Stopping,
             InstanceState::Stopped if self.startup.start.is_some() => Role::Starting,
+            InstanceState::Stopped if self.instance.outdated => Role::Outdated,
             InstanceState::Stopped => Role::Startable,
         }
     }
@@ -204,8 +207,13 @@ impl Tracked {
             Role::Starting => self.startup.start.map_or(self.since, |start| start.requested),
             Role::Terminating => self.termination.map_or(self.since, |termination| termination.due),
             Role::Startable => self.since.max(self.startup.uncertain_since),
-            Role::Stopping | Role::Gone => self.since,
+            Role::Outdated | Role::Stopping | Role::Gone => self.since,
         }
+    }
+
+    /// Returns whether it is at work although it was launched from an earlier version.
+    pub fn is_outdated_running(&self) -> bool {
+        self.role() == Role::Running && self.instance.outdated
     }
 
     /// Returns whether a description that shows `instance` contains nothing new.
@@ -214,6 +222,7 @@ impl Tracked {
             && self.instance.reason == instance.reason
             && self.instance.pid == instance.pid
             && self.instance.unresponsive == instance.unresponsive
+            && self.instance.outdated == instance.outdated
             && self.missed.is_none()
             && self.startup.start.is_none()
     }
@@ -293,12 +302,14 @@ mod tests {
             pid: Some(1),
             reason: None,
             unresponsive: false,
+            outdated: false,
         };
         let tracked = Tracked::new(Timestamp::START, 1, instance.clone(), None);
         assert!(tracked.is_as(&instance));
         assert!(!tracked.is_as(&Instance { state: InstanceState::Stopped, ..instance.clone() }));
         assert!(!tracked.is_as(&Instance { pid: Some(2), ..instance.clone() }));
         assert!(!tracked.is_as(&Instance { unresponsive: true, ..instance.clone() }));
+        assert!(!tracked.is_as(&Instance { outdated: true, ..instance.clone() }));
         assert!(!tracked.is_as(&Instance { reason: Some("exit code 1".into()), ..instance.clone() }));
         let missed = Tracked { missed: Some((1, Timestamp::START)), ..tracked.clone() };
         assert!(!missed.is_as(&instance), "it is there again");

@@ -159,6 +159,7 @@ mod tests {
             pid: None,
             reason: None,
             unresponsive: false,
+            outdated: false,
         }
     }
 

@@ -177,6 +177,7 @@ impl Instances {
                 pid: None,
                 reason: None,
                 unresponsive: false,
+                outdated: false,
             })
         });
         shown.collect()

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::aws_cluster::{Cluster, Node};
+use crate::support::aws_cluster::{Cluster, Node, TEMPLATE};
 use futures_util::{StreamExt as _, future::join_all, stream};
 use rollcall_testing::uploads::{faceless, form, post, status_and_text};
 use rollcall_testing::wait_until;
@@ -24,12 +24,13 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the cluster at rest is watched.
 const REST: Duration = Duration::from_secs(60);
 /// The calls of a cluster at rest in a minute, with their names in docs/aws.md, which states these numbers.
-const AT_REST: [(&str, usize, &str); 5] = [
+const AT_REST: [(&str, usize, &str); 6] = [
     ("GetQueueAttributes", 12, "readings of the queue's depth"),
     ("ReceiveMessage", 4, "long polls"),
     ("PutObject", 7, "PUT"),
     ("GetObject", 1, "GET for the leases"),
     ("DescribeInstances", 4, "descriptions of the fleet"),
+    ("DescribeLaunchTemplates", 2, "readings of the launch template"),
 ];
 /// Calls that carry images and replies; the others are the controller's, at fixed intervals.
 const CARRIERS: [&str; 4] =
@@ -129,8 +130,13 @@ fn by_kind(before: &[BTreeMap<String, usize>], after: &[BTreeMap<String, usize>]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_at_rest_makes_the_documented_api_calls_and_no_others() {
     // The intervals of AWS, not the shorter ones of tests.
-    let cluster =
-        Cluster::start(&[("ROLLCALL__FLEET__POLL_EVERY", "auto"), ("ROLLCALL__FLEET__DESCRIBE_EVERY", "auto")]).await;
+    let cluster = Cluster::start(&[
+        ("ROLLCALL__AWS__LAUNCH_TEMPLATE", TEMPLATE),
+        ("ROLLCALL__FLEET__POLL_EVERY", "auto"),
+        ("ROLLCALL__FLEET__DESCRIBE_EVERY", "auto"),
+    ])
+    .await;
+    cluster.change_launch_template().await;
     let node = cluster.node("serve").await;
     let counts = async || [cluster.node_calls.counts(), cluster.worker_calls.counts(), ec2_calls(&cluster).await];
     tokio::time::sleep(Duration::from_secs(5)).await; // the calls at the start do not count

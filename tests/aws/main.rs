@@ -12,6 +12,7 @@ mod aws_roles;
 mod aws_secrets;
 mod aws_storm;
 mod aws_up_down;
+mod aws_upgrade;
 mod deployment;
 mod doctor;
 mod sqs_queues;

@@ -215,12 +215,17 @@ def run_instances(self, image_id, count, user_data, security_group_names, **kwar
             if "capacity" in fault and fault.get("instance_type", form.get("InstanceType")) == form.get("InstanceType"):
                 count = min(count, fault["capacity"])
         reservation = moto_run(self, image_id, count, user_data, security_group_names, **kwargs)
-        template = self._get_template_from_args(kwargs["launch_template"]).data if kwargs.get("launch_template") else {}
+        version = self._get_template_from_args(kwargs["launch_template"]) if kwargs.get("launch_template") else None
+        template = version.data if version else {}
         profiles = [kwargs.get("iam_instance_profile_name"), kwargs.get("iam_instance_profile_arn")]
         has_profile = any(profiles) or "IamInstanceProfile" in template
         for instance in reservation.instances:
             MACHINES[instance.id] = Machine(instance, has_profile)
             MACHINES[instance.id].enter("pending")
+            if version:
+                # As EC2 tags instances itself.
+                of = {"id": version.template.id, "version": str(version.number)}
+                instance.add_tags({f"aws:ec2launchtemplate:{key}": value for key, value in of.items()})
         if token:
             TOKENS[token] = (request, reservation)
     return reservation

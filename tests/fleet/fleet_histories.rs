@@ -83,6 +83,7 @@ fn generated_histories_often_contain_every_fault() {
         "silent worker",
         "unresponsive worker",
         "termination again",
+        "outdated",
         "silent_timeout off",
         "schedule",
         "several threads",

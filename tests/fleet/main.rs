@@ -8,6 +8,7 @@ mod fleet_policies;
 mod fleet_replay;
 mod fleet_support;
 mod fleet_uncertain;
+mod fleet_versions;
 mod simulate_cloud;
 mod simulate_command;
 mod simulate_determinism;

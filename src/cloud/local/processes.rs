@@ -282,6 +282,7 @@ impl Compute for Arc<LocalCompute> {
                 pid: None,
                 reason: None,
                 unresponsive: false,
+                outdated: false,
             };
             let id = instance.id.clone();
             let secret = format!("{:032x}", rand::random::<u128>());

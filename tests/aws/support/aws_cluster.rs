@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aws_sdk_ec2::{config::Credentials, types::RequestLaunchTemplateData};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -19,6 +20,8 @@ use rollcall_testing::{Emulator, emulators, free_port};
 
 use super::counting_proxy::CountingProxy;
 
+/// Name of the launch template that a cluster may use (`aws.launch_template`).
+pub const TEMPLATE: &str = "rollcall-worker";
 const BUCKETS: [&str; 3] = ["input", "output", "state"];
 /// Longest time until a started node is ready, on a busy machine.
 const START: Duration = Duration::from_secs(60);
@@ -119,6 +122,23 @@ impl Cluster {
 
     pub async fn sqs(&self) -> aws_sdk_sqs::Client {
         rollcall::cloud::aws::sqs_client(&emulators::sdk(&self.ministack.url).await)
+    }
+
+    /// Creates the launch template [`TEMPLATE`] with its first version or, if it is there, makes a new version the default,
+    /// as an operator with an access key of their own.
+    pub async fn change_launch_template(&self) {
+        let config = aws_sdk_ec2::config::Builder::from(&emulators::sdk(&self.ec2.url).await);
+        let operator = Credentials::new("operator", "secret", None, None, "test");
+        let ec2 = aws_sdk_ec2::Client::from_conf(config.credentials_provider(operator).build());
+        let data = RequestLaunchTemplateData::builder().image_id("ami-12345678").build();
+        let create = ec2.create_launch_template().launch_template_name(TEMPLATE).launch_template_data(data.clone());
+        if create.send().await.is_err() {
+            let version = ec2.create_launch_template_version().launch_template_name(TEMPLATE);
+            let version = version.launch_template_data(data).send().await.expect("a version");
+            let number = version.launch_template_version().and_then(|v| v.version_number()).expect("a number");
+            let default = ec2.modify_launch_template().launch_template_name(TEMPLATE);
+            default.default_version(number.to_string()).send().await.expect("the default");
+        }
     }
 
     /// Returns a command with the cluster's environment.

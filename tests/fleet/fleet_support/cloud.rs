@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rollcall::{
     cloud::{CloudError, CloudResult, Depth, Instance, InstanceId, InstanceState},
-    fleet::{Action, Event},
+    fleet::{Action, Cause, Event},
 };
 
 use super::{cluster::Cluster, environment::Environment};
@@ -37,8 +37,9 @@ impl Cloud {
                 let results = ids.into_iter().map(|id| (id.clone(), Self::start(&id, cluster, env))).collect();
                 Event::Started { results }
             }
-            Action::Terminate { ids, .. } => {
-                let results = ids.into_iter().map(|id| (id.clone(), Self::terminate(&id, cluster, env))).collect();
+            Action::Terminate { ids, cause } => {
+                let terminate = |id: InstanceId| (id.clone(), Self::terminate(&id, cause, cluster, env));
+                let results = ids.into_iter().map(terminate).collect();
                 Event::Terminated { results }
             }
         }
@@ -51,7 +52,16 @@ impl Cloud {
             let (id, token, state) = (m.id.clone(), m.token.clone(), m.shown(at)?);
             // The cloud that reports changes also watches the workers.
             let unresponsive = m.dead && env.plan.tells_changes && state == InstanceState::Running;
-            Some(Instance { name: id.0.clone(), id, state, token, pid: None, reason: None, unresponsive })
+            Some(Instance {
+                name: id.0.clone(),
+                id,
+                state,
+                token,
+                pid: None,
+                reason: None,
+                unresponsive,
+                outdated: m.is_outdated(at, env.plan.upgrade),
+            })
         });
         shown.collect()
     }
@@ -115,13 +125,15 @@ impl Cloud {
         }
     }
 
-    fn terminate(id: &InstanceId, cluster: &mut Cluster, env: &mut Environment) -> CloudResult<()> {
+    fn terminate(id: &InstanceId, cause: Cause, cluster: &mut Cluster, env: &mut Environment) -> CloudResult<()> {
         let m = Self::find(id, cluster)?;
         let throttled = env.plan.faults.throttled;
         if env.draw_fault(throttled) {
             return Err(CloudError::Throttled);
         }
-        cluster.terminate(m, env);
+        let is_outdated = cluster.machines[m].is_outdated(env.now, env.plan.upgrade);
+        let is_replaced = is_outdated && [Cause::Outdated, Cause::Unobserved].contains(&cause);
+        cluster.terminate(m, is_replaced, env);
         Ok(())
     }
 }

@@ -25,6 +25,11 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Returns whether it was created before the version that is current at `at`.
+    pub fn is_outdated(&self, at: Ms, upgrade: Option<Ms>) -> bool {
+        upgrade.is_some_and(|upgrade| self.past[0].0 < upgrade && upgrade <= at)
+    }
+
     /// Returns the state that the cloud showed at `at`.
     pub fn shown(&self, at: Ms) -> Option<InstanceState> {
         self.past.iter().rev().find(|(since, _)| *since <= at)?.1
@@ -49,9 +54,13 @@ impl Cluster {
         self.machines.iter().filter(|m| m.state == InstanceState::Stopped).count()
     }
 
-    /// Returns whether every job is done and every machine is stopped or terminated.
-    pub fn at_rest(&self) -> bool {
-        let resting = |m: &Machine| matches!(m.state, InstanceState::Stopped | InstanceState::Terminated);
+    /// Returns whether every job is done and every machine is terminated, or stopped and of the current version.
+    pub fn at_rest(&self, env: &Environment) -> bool {
+        let resting = |m: &Machine| match m.state {
+            InstanceState::Terminated => true,
+            InstanceState::Stopped => !m.is_outdated(env.now, env.plan.upgrade),
+            _ => false,
+        };
         self.visible + self.in_flight == 0 && self.machines.iter().all(resting)
     }
 
@@ -107,9 +116,10 @@ impl Cluster {
         }
     }
 
-    pub fn terminate(&mut self, m: usize, env: &mut Environment) {
+    /// Terminates a machine. Its worker gets a signal and returns its jobs, which is in order if it is to be replaced.
+    pub fn terminate(&mut self, m: usize, is_replaced: bool, env: &mut Environment) {
         let machine = &self.machines[m];
-        if machine.busy > 0 && !machine.dead {
+        if machine.busy > 0 && !machine.dead && !is_replaced {
             self.killed.push(machine.id.clone());
         }
         if machine.state.counts() {

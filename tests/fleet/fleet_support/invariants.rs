@@ -10,7 +10,7 @@ use super::{
 /// Numbers of consecutive calls of one kind, and the shortest time they may take: a burst of five, then two per second.
 const RATES: [(usize, Ms); 2] = [(6, 499), (16, 5_499)];
 /// Number of causes of terminations, each of which may make a call in one step.
-const CAUSES: usize = 6;
+const CAUSES: usize = 7;
 /// Shortest time between two reads of one kind.
 const READ_INTERVAL: Ms = 50;
 
@@ -60,6 +60,7 @@ impl Invariants {
             Action::Terminate { cause: Cause::StopTimeout, .. } => "stop timeout",
             Action::Terminate { cause: Cause::Silent, .. } => "silent worker",
             Action::Terminate { cause: Cause::Unresponsive, .. } => "unresponsive worker",
+            Action::Terminate { cause: Cause::Outdated, .. } => "outdated",
             Action::Terminate { cause: Cause::Unobserved, .. } => "termination again",
         });
         let times = &mut self.calls[kind];

@@ -45,6 +45,8 @@ pub struct Plan {
     pub quota: Option<usize>,
     /// The cloud reports changes.
     pub tells_changes: bool,
+    /// When there is a new version of the image.
+    pub upgrade: Option<Ms>,
     pub rules: FleetRules,
 }
 
@@ -140,6 +142,7 @@ impl Plan {
         let stop_time = rng.below(4000);
         let quota = rng.percent(20).then(|| rng.below(cap as u64 + 1) as usize);
         let tells_changes = rng.percent(20);
+        let upgrade = rng.percent(25).then(|| rng.below(faults_end));
         Self {
             seed,
             arrivals,
@@ -155,6 +158,7 @@ impl Plan {
             stop_time,
             quota,
             tells_changes,
+            upgrade,
             rules,
         }
     }
@@ -169,6 +173,7 @@ impl Plan {
                 all.push(plan);
             }
         };
+        with(&|p| p.upgrade = None);
         for n in 0..self.arrivals.len() {
             with(&|p| {
                 p.arrivals.remove(n);

@@ -132,6 +132,7 @@ impl Script {
                 pid: None,
                 reason: None,
                 unresponsive: false,
+                outdated: false,
             }),
         }
     }
@@ -157,6 +158,13 @@ impl Script {
     pub fn respond(&mut self, name: &str, responds: bool) {
         let mut named = self.instances.iter_mut().filter(|i| i.id.0 == name);
         named.next().expect("an instance of this name").unresponsive = !responds;
+        self.changed();
+    }
+
+    /// Makes the cloud show from now on that an instance was launched from an earlier version.
+    pub fn outdate(&mut self, name: &str) {
+        let mut named = self.instances.iter_mut().filter(|i| i.id.0 == name);
+        named.next().expect("an instance of this name").outdated = true;
         self.changed();
     }
 

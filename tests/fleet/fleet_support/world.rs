@@ -122,7 +122,7 @@ impl World {
         self.env.next_at().is_none()
             && self.env.now >= self.env.plan.faults_end
             && scheduled(&rules.schedule, clock) == 0
-            && self.cluster.at_rest()
+            && self.cluster.at_rest(&self.env)
             && self.cluster.stopped() <= rules.keep_stopped
             && self.core.as_ref().is_some_and(|core| core.demand() == 0)
     }

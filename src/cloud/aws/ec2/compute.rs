@@ -28,6 +28,7 @@ use super::{
     instance::convert,
     pools::{Pool, Pools},
     request::{Ec2Options, Request},
+    version::CurrentVersion,
 };
 use crate::{
     cloud::{CloudError, CloudResult, Compute, Instance, InstanceId},
@@ -67,6 +68,7 @@ pub struct Ec2Compute {
     launches: Mutex<VecDeque<(String, Launch)>>,
     /// Highest number in an instance's name so far.
     last_number: AtomicUsize,
+    current: CurrentVersion,
 }
 
 impl Ec2Compute {
@@ -75,7 +77,8 @@ impl Ec2Compute {
         let Launching { instance_types, subnets, spot, capacity_memory, .. } = &options.launch;
         let pools = Pools::new(instance_types, subnets, *spot, *capacity_memory);
         let (launches, last_number) = (Mutex::default(), AtomicUsize::new(0));
-        Self { client, options, pools: Mutex::new(pools), launches, last_number }
+        let current = CurrentVersion::default();
+        Self { client, options, pools: Mutex::new(pools), launches, last_number, current }
     }
 
     fn pools(&self) -> MutexGuard<'_, Pools> {
@@ -251,11 +254,12 @@ impl Compute for Ec2Compute {
     async fn describe(&self) -> CloudResult<Vec<Instance>> {
         let ours = Filter::builder().name(format!("tag:{CLUSTER_TAG}")).values(&self.options.cluster).build();
         let mut pages = self.client.describe_instances().filters(ours).max_results(PAGE).into_paginator().send();
+        let current = self.current.get(&self.client, &self.options.launch).await;
         let mut instances = Vec::new();
         while let Some(page) = pages.next().await {
             let reservations = page.map_err(|e| classify("describe", e))?.reservations.unwrap_or_default();
             let found = reservations.into_iter().flat_map(|r| r.instances.unwrap_or_default());
-            instances.extend(found.filter_map(convert));
+            instances.extend(found.filter_map(|instance| convert(instance, &current)));
         }
         instances.iter().for_each(|instance| self.observe_name(&instance.name));
         Ok(instances)

@@ -2,14 +2,17 @@
 
 use aws_sdk_ec2::types::{Instance as Ec2Instance, InstanceStateName};
 
-use super::super::tags::{READY_TAG, TOKEN_TAG};
+use super::{
+    super::tags::{READY_TAG, TOKEN_TAG},
+    version::Version,
+};
 use crate::cloud::{Instance, InstanceId, InstanceState};
 
 /// Converts an instance; `None` if EC2 reports no id or an unknown state.
 ///
-/// An instance that EC2 reports as running is pending until its worker has tagged it as ready. A start counts as a
+/// `current` is what a launch would use. An instance that EC2 reports as running is pending until its worker has tagged it as ready. A start counts as a
 /// launch: a tag that is older than the latest launch does not count.
-pub(super) fn convert(instance: Ec2Instance) -> Option<Instance> {
+pub(super) fn convert(instance: Ec2Instance, current: &Version) -> Option<Instance> {
     let tag = |key: &str| instance.tags().iter().find(|t| t.key() == Some(key)).and_then(|t| t.value());
     let reason = instance.state_reason().and_then(|r| r.message()).or(instance.state_transition_reason());
     let launched = instance.launch_time().map_or(0, |time| time.secs());
@@ -24,6 +27,7 @@ pub(super) fn convert(instance: Ec2Instance) -> Option<Instance> {
         pid: None,
         reason: reason.filter(|r| !r.is_empty()).map(str::to_owned),
         unresponsive: false, // EC2 does not know the worker
+        outdated: current.is_outdated(&instance),
         id: InstanceId(instance.instance_id.clone()?),
     })
 }
@@ -48,6 +52,10 @@ mod tests {
     };
 
     use super::*;
+
+    fn convert(instance: Ec2Instance) -> Option<Instance> {
+        super::convert(instance, &Version::default())
+    }
 
     fn ec2(state: InstanceStateName) -> InstanceBuilder {
         let state = Ec2State::builder().name(state).build();

@@ -4,6 +4,7 @@ mod compute;
 mod instance;
 mod pools;
 mod request;
+mod version;
 
 pub use compute::Ec2Compute;
 pub use request::Ec2Options;
