@@ -38,7 +38,7 @@ fn show_launches(script: &mut Script, state: InstanceState) -> usize {
 #[test]
 fn a_stopped_instance_of_an_earlier_version_is_never_started_and_is_terminated() {
     let mut script = Script::with(FleetRules { keep_stopped: 5, ..rules() }, &[Stopped, Stopped]);
-    script.outdate("i-0");
+    script.outdate(&["i-0"]);
     script.run_for(60.0);
     assert_eq!(replaced(&script), ["i-0"], "the other one is kept");
     script.show("i-0", Terminated);
@@ -51,9 +51,7 @@ fn a_stopped_instance_of_an_earlier_version_is_never_started_and_is_terminated()
 fn a_running_instance_is_replaced_when_one_more_runs_so_capacity_never_falls_short() {
     let mut script = Script::with(FleetRules { max_instances: 10, ..rules() }, &[Running, Running, Running]);
     script.jobs(3);
-    for name in ["i-0", "i-1", "i-2"] {
-        script.outdate(name);
-    }
+    script.outdate(&["i-0", "i-1", "i-2"]);
     script.run_for(3.0);
     assert!(replaced(&script).is_empty(), "not before another one runs");
     assert_eq!(show_launches(&mut script, Pending), 1);
@@ -83,8 +81,7 @@ fn a_version_that_does_not_come_up_replaces_nothing() {
     let rules = FleetRules { max_instances: 10, boot_timeout: 60 * SECOND, ..rules() };
     let mut script = Script::with(rules, &[Running, Running]);
     script.jobs(2);
-    script.outdate("i-0");
-    script.outdate("i-1");
+    script.outdate(&["i-0", "i-1"]);
     for _ in 0..20 {
         show_launches(&mut script, Pending);
         script.run_for(65.0);
@@ -108,9 +105,7 @@ fn at_the_cap_one_instance_makes_room_for_its_successor_and_the_others_wait_for_
     let rules = FleetRules { max_instances: 3, boot_timeout: 60 * SECOND, ..rules() };
     let mut script = Script::with(rules, &[Running, Running, Running]);
     script.jobs(9);
-    for name in ["i-0", "i-1", "i-2"] {
-        script.outdate(name);
-    }
+    script.outdate(&["i-0", "i-1", "i-2"]);
     script.run_for(5.0);
     let [first] = &replaced(&script)[..] else { panic!("one: {:?}", replaced(&script)) };
     script.show(first, Terminated);
@@ -127,8 +122,23 @@ fn at_the_cap_one_instance_makes_room_for_its_successor_and_the_others_wait_for_
 #[test]
 fn an_idle_fleet_ends_its_earlier_version() {
     let mut script = Script::with(FleetRules { max_instances: 3, ..rules() }, &[Running]);
-    script.outdate("i-0");
+    script.outdate(&["i-0"]);
     script.run_for(10.0);
     assert_eq!(replaced(&script), ["i-0"]);
     assert!(script.launches().is_empty());
+}
+
+#[test]
+fn one_in_four_instances_is_replaced_at_the_same_time() {
+    let mut script = Script::with(FleetRules { max_instances: 10, ..rules() }, &[Running; 8]);
+    script.jobs(2);
+    script.outdate(&["i-0", "i-1", "i-2", "i-3", "i-4", "i-5", "i-6", "i-7"]);
+    script.run_for(20.0);
+    let first = replaced(&script);
+    assert_eq!(first.len(), 2, "the others wait until these are gone: {first:?}");
+    for name in &first {
+        script.show(name, Terminated);
+    }
+    script.run_for(20.0);
+    assert_eq!(replaced(&script).len(), 3, "then one in four of six");
 }

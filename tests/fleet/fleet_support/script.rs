@@ -161,10 +161,11 @@ impl Script {
         self.changed();
     }
 
-    /// Makes the cloud show from now on that an instance was launched from an earlier version.
-    pub fn outdate(&mut self, name: &str) {
-        let mut named = self.instances.iter_mut().filter(|i| i.id.0 == name);
-        named.next().expect("an instance of this name").outdated = true;
+    /// Makes the cloud show from now on that these instances were launched from an earlier version.
+    pub fn outdate(&mut self, names: &[&str]) {
+        for instance in self.instances.iter_mut().filter(|i| names.contains(&i.id.0.as_str())) {
+            instance.outdated = true;
+        }
         self.changed();
     }
 
