@@ -72,6 +72,9 @@ pub struct Receipt(
     pub String,
 );
 
+/// How long a durable queue keeps a message: as long as SQS allows.
+pub const QUEUE_RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
+
 /// A received message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {

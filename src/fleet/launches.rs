@@ -193,6 +193,7 @@ impl Launches {
             Err(error) => {
                 self.failures += 1;
                 let retry_at = now + backoff(self.failures);
+                let (count, mut is_over) = (launch.count, false);
                 self.not_before = self.not_before.max(retry_at);
                 if may_have_been_applied(&error) {
                     (launch.uncertain_since, launch.retry_at) = (Some(now), Some(retry_at));
@@ -201,11 +202,14 @@ impl Launches {
                 } else if launch.uncertain_since.is_some() {
                     launch.refused = true;
                 } else {
+                    is_over = true;
                     self.by_token.remove(token);
                 }
                 if let CloudError::Quota(_) = error {
-                    // At least one, because others may have used up the quota: then only retrying helps.
-                    let cap = (live + self.outstanding()).max(1);
+                    // EC2 refuses a launch as a whole that exceeds a quota: half of it may fit. At least one, because
+                    // others may have used up the quota: then only retrying helps.
+                    let half = if is_over { count / 2 } else { 0 };
+                    let cap = (live + self.outstanding() + half).max(1);
                     self.quota = Some(Quota { cap, believed_until: now + QUOTA_MEMORY });
                 }
             }

@@ -84,20 +84,20 @@ impl ResolvesServerCert for Certificate {
 }
 
 async fn keep_current(certificate: Arc<Certificate>) {
-    let mut missing = false;
+    let mut has_failed = false;
     loop {
         tokio::time::sleep(RELOAD).await;
         let reader = certificate.clone();
         let Ok(reloaded) = tokio::task::spawn_blocking(move || reader.reload()).await else { continue };
         match &reloaded {
             Ok(true) => tracing::info!("the certificate has changed: new connections use it"),
-            Err(error) if !missing => {
+            Err(error) if !has_failed => {
                 tracing::warn!("the certificate was not read again, so the earlier one stays in use: {error:#}");
             }
             Ok(false) | Err(_) => {}
         }
         // Files that are not there are an error each time.
-        missing = reloaded.is_err();
+        has_failed = reloaded.is_err();
     }
 }
 

@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use crate::{
     clock::now_ms,
-    cloud::{CloudError, CloudResult, ETag, NewObject, ObjectStore, Precondition},
+    cloud::{CloudError, CloudResult, ETag, NewObject, ObjectStore, Precondition, QUEUE_RETENTION},
     job::{Failure, Job, JobId, Output, Payload, Retention},
     settings,
 };
@@ -33,7 +33,7 @@ use transitions::{Change, Step, change};
 /// How often a conditional put is tried. Few write the result of one job, so conflicts end soon.
 const MAX_CONFLICTS: usize = 10;
 /// How long SQS keeps a message at most, in milliseconds: 14 days.
-const LONGEST_RETENTION_MS: u64 = 14 * 24 * 3600 * 1000;
+const LONGEST_RETENTION_MS: u64 = QUEUE_RETENTION.as_millis() as u64;
 
 /// Stores, finds and deletes the results of jobs. Cheap to clone.
 #[derive(Clone)]

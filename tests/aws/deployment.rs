@@ -54,6 +54,19 @@ async fn launch_template(ec2: &Client, id: &str) -> ResponseLaunchTemplateData {
     newest.and_then(|version| version.launch_template_data()).expect("what is launched").clone()
 }
 
+#[test]
+fn every_machine_of_the_stack_needs_a_token_for_its_metadata() {
+    let stack = std::fs::read_to_string("deploy/cloudformation.yaml").expect("the stack");
+    let templates: Vec<&str> = stack.split("LaunchTemplateData:").skip(1).collect();
+    assert_eq!(templates.len(), 2, "workers and the web node");
+    for template in templates {
+        let options = template.lines().find(|line| line.trim_start().starts_with("MetadataOptions:"));
+        assert!(options.is_some_and(|options| options.contains("HttpTokens: required")), "{template}");
+    }
+    // Instances have no options of their own, which would override those of their template.
+    assert_eq!(stack.matches("MetadataOptions").count(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_have_the_types_and_the_subnet_that_up_was_given() {
     let account = Account::start(&[]).await;
@@ -112,7 +125,7 @@ async fn rollcall_accepts_what_the_template_makes() {
         dead_letter: Some(base.name.clone()),
         ..base.clone()
     };
-    let replies = QueueSpec { name: "rollcall-speaker".into(), fifo: false, ..base.clone() };
+    let replies = QueueSpec { name: "rollcall-speaker".into(), fifo: false, durable: false, ..base.clone() };
     for spec in [base, requests, replies] {
         queues.open(&spec.name).await.expect("the template made it");
         queues.create(spec).await.expect("its settings are accepted");

@@ -288,29 +288,52 @@ fn live_and_intended_instances_count_against_the_cap() {
     assert_eq!(script.launches().len(), 1, "launched instances that are not shown count");
 }
 
+/// Refuses every launch of more than `fits` instances because of a quota, for some seconds. Returns the counts of the launches.
+fn refuse_beyond(script: &mut Script, fits: usize) -> Vec<usize> {
+    let mut answered = 0;
+    for _ in 0..200 {
+        let launches: Vec<(String, usize)> =
+            script.launches().iter().map(|(_, token, count)| ((*token).to_owned(), *count)).collect();
+        for (token, count) in &launches[answered..] {
+            let names: Vec<String> = (0..*count).map(|n| format!("new-{n}")).collect();
+            let ids: Vec<&str> = names.iter().map(String::as_str).collect();
+            let refused = Err(CloudError::Quota("full".into()));
+            script.launched(token, if *count > fits { refused } else { Ok(&ids) });
+        }
+        answered = launches.len();
+        script.run_for(0.05);
+    }
+    script.launches().iter().map(|(.., count)| *count).collect()
+}
+
 #[test]
 fn a_quota_lowers_the_cap_for_five_minutes() {
     let mut script = Script::with(rules(), &[Running, Running]);
     script.jobs(4);
-    let first = token(&script);
     let refused = script.now();
-    script.launched(&first, Err(CloudError::Quota("full".into())));
+    assert_eq!(refuse_beyond(&mut script, 0), [2, 1]);
     assert_eq!(script.core.cap(), 2, "those that live fill it");
     script.run_until(refused + 299.0);
-    assert_eq!(script.launches().len(), 1);
-    script.run_until(refused + 302.0);
-    assert_eq!((script.core.cap(), script.launches().len()), (10, 2));
+    assert_eq!(script.launches().len(), 2);
+    script.run_until(refused + 312.0);
+    assert_eq!((script.core.cap(), script.launches().len()), (10, 3));
+}
+
+#[test]
+fn a_launch_that_exceeds_a_quota_as_a_whole_is_halved_until_it_fits() {
+    let mut script = Script::new(rules());
+    script.jobs(10);
+    assert_eq!(refuse_beyond(&mut script, 3), [10, 5, 2], "two of the three that fit run at once");
+    assert_eq!(script.core.cap(), 2);
 }
 
 #[test]
 fn a_quota_exhausted_by_others_leaves_a_cap_of_one() {
     let mut script = Script::new(rules());
     script.jobs(4);
-    let first = token(&script);
-    script.launched(&first, Err(CloudError::Quota("full".into())));
-    script.run_for(2.0);
-    assert_eq!(script.core.cap(), 1);
-    assert_eq!(script.launches().last().map(|(.., count)| *count), Some(1));
+    let counts = refuse_beyond(&mut script, 0);
+    assert_eq!((script.core.cap(), &counts[..3]), (1, &[4, 2, 1][..]));
+    assert!(counts[3..].iter().all(|count| *count == 1), "{counts:?}");
 }
 
 #[test]

@@ -5,7 +5,6 @@
 
 use std::{
     collections::VecDeque,
-    ops::Range,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
@@ -25,6 +24,7 @@ use super::{
         errors::{classify, code},
         tags::CLUSTER_TAG,
     },
+    division::Division,
     instance::convert,
     pools::{Pool, Pools},
     request::{Ec2Options, Request},
@@ -191,22 +191,14 @@ impl Ec2Compute {
         }
     }
 
-    /// Changes all instances with as few calls as possible. A call that fails because of a single instance is bisected.
+    /// Changes all instances with as few calls as possible: see [`Division`].
     async fn change_each(&self, change: Change, ids: &[InstanceId]) -> Vec<CloudResult<()>> {
-        let mut results = vec![Ok(()); ids.len()];
-        let mut todo: Vec<Range<usize>> = Vec::from_iter((!ids.is_empty()).then_some(0..ids.len()));
-        while let Some(range) = todo.pop() {
-            let Err(error) = self.change(change, &ids[range.clone()]).await else { continue };
-            let of_one_instance =
-                matches!(error, CloudError::NotFound(_) | CloudError::Conflict(_) | CloudError::Invalid(_));
-            if of_one_instance && range.len() > 1 {
-                let middle = range.start + range.len() / 2;
-                todo.extend([range.start..middle, middle..range.end]);
-            } else {
-                results[range].fill(Err(error));
-            }
+        let mut division = Division::new(ids.len());
+        while let Some(range) = division.next() {
+            let result = self.change(change, &ids[range.clone()]).await;
+            division.answered(range, result);
         }
-        results
+        division.results
     }
 
     async fn change(&self, change: Change, ids: &[InstanceId]) -> CloudResult<()> {

@@ -1,6 +1,7 @@
 //! Instances on EC2.
 
 mod compute;
+mod division;
 mod instance;
 mod pools;
 mod request;

@@ -4,8 +4,8 @@ use aws_sdk_ec2::{
     Client,
     operation::run_instances::builders::RunInstancesFluentBuilder,
     types::{
-        IamInstanceProfileSpecification, InstanceMarketOptionsRequest, InstanceType, LaunchTemplateSpecification,
-        MarketType, ResourceType, ShutdownBehavior, Tag, TagSpecification,
+        HttpTokensState, IamInstanceProfileSpecification, InstanceMarketOptionsRequest, InstanceMetadataOptionsRequest,
+        InstanceType, LaunchTemplateSpecification, MarketType, ResourceType, ShutdownBehavior, Tag, TagSpecification,
     },
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -74,11 +74,14 @@ impl Request<'_> {
             (false, None) => Some(ShutdownBehavior::Stop),
             (false, Some(_)) => None,
         };
+        // A template has its own.
+        let metadata = InstanceMetadataOptionsRequest::builder().http_tokens(HttpTokensState::Required).build();
         client
             .run_instances()
             .client_token(client_token(&options.cluster, self.token, self.pool_index))
             .min_count(1)
             .max_count(self.count as i32)
+            .set_metadata_options(template.is_none().then_some(metadata))
             .set_launch_template(template)
             .set_image_id(launch.image.clone())
             .set_instance_type(pool.instance_type.as_deref().map(InstanceType::from))
@@ -156,6 +159,9 @@ mod tests {
         assert_eq!((spec.launch_template_id(), spec.launch_template_name()), (Some("lt-1"), None));
         assert_eq!(spec.version(), Some("$Default"));
         assert_eq!(by_id.get_instance_initiated_shutdown_behavior(), &None);
+        assert!(by_id.get_metadata_options().is_none(), "the template's own are not overridden");
+        let tokens = with(None).get_metadata_options().as_ref().and_then(|options| options.http_tokens().cloned());
+        assert_eq!(tokens, Some(HttpTokensState::Required));
         let by_name = with(Some("workers"));
         let spec = by_name.get_launch_template().as_ref().unwrap();
         assert_eq!((spec.launch_template_id(), spec.launch_template_name()), (None, Some("workers")));

@@ -15,7 +15,9 @@ use super::{
     encoding::whole_seconds,
     queue::SqsQueue,
 };
-use crate::cloud::{CloudError, CloudResult, Polling, Queue, QueueSpec, Queues, queue_limits::check_visibility};
+use crate::cloud::{
+    CloudError, CloudResult, Polling, QUEUE_RETENTION, Queue, QueueSpec, Queues, queue_limits::check_visibility,
+};
 
 /// Pause between polls of a queue that is nearly always empty: each poll is billed.
 const RARE_PAUSE: Duration = Duration::from_secs(60);
@@ -65,6 +67,9 @@ impl SqsQueues {
                 (QueueAttributeName::FifoThroughputLimit, "perMessageGroupId"),
             ];
             wanted.extend(fifo.map(|(name, value)| (name, value.to_owned())));
+        }
+        if spec.durable {
+            wanted.insert(QueueAttributeName::MessageRetentionPeriod, QUEUE_RETENTION.as_secs().to_string());
         }
         if let Some(dead_letter) = &spec.dead_letter {
             let url = self.url(dead_letter).await.map_err(|error| match error {
