@@ -1,5 +1,7 @@
 //! A full disk refuses uploads and loses none that was accepted; when there is room again, the server goes on by itself.
 
+#![expect(clippy::disallowed_methods, reason = "measures real time")]
+
 use std::{
     fs::File,
     io::Write as _,
