@@ -26,8 +26,9 @@
 //! At every step:
 //!
 //! - live and intended instances never exceed the cap;
-//! - no working instance is stopped or terminated: workers stop themselves, and actions can only launch, start, or
-//!   terminate instances that are stopped, did not come up, or are dead;
+//! - no working instance is stopped or terminated, except to replace one of an earlier version: workers stop themselves,
+//!   and actions can only launch, start, or terminate instances that are stopped, did not come up, are dead, or are
+//!   replaced;
 //! - every demand is served eventually;
 //! - calls to the cloud are bounded in time, however many events arrive.
 //!

@@ -10,8 +10,8 @@ use crate::cloud::{Instance, InstanceId, InstanceState};
 
 /// Converts an instance; `None` if EC2 reports no id or an unknown state.
 ///
-/// `current` is what a launch would use. An instance that EC2 reports as running is pending until its worker has tagged it as ready. A start counts as a
-/// launch: a tag that is older than the latest launch does not count.
+/// `current` is what a launch would use. An instance that EC2 reports as running is pending until its worker has tagged it
+/// as ready. A start counts as a launch: a tag that is older than the latest launch does not count.
 pub(super) fn convert(instance: Ec2Instance, current: &Version) -> Option<Instance> {
     let tag = |key: &str| instance.tags().iter().find(|t| t.key() == Some(key)).and_then(|t| t.value());
     let reason = instance.state_reason().and_then(|r| r.message()).or(instance.state_transition_reason());
