@@ -4,7 +4,11 @@
 //! that later. So a record of the erasure is kept for a while, and results that were stored since are looked through
 //! again. The record contains a pseudonym in place of the name. See `docs/adr/0028-erasure-looks-again.md`.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex as StdMutex, PoisonError},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
@@ -26,6 +30,9 @@ const RECORDS: &str = "private/erasures/";
 /// How long results are looked through again, in addition to `gallery.refresh`: longer than it takes a worker to read a
 /// gallery, to do the jobs that it has begun with the one before, and to store their results.
 const WATCH: Duration = Duration::from_secs(600);
+/// After how long a first search of another process is completed, unless that had begun before this one started: longer
+/// than most take, so that what was deleted is counted by one process, and it can say so.
+const TAKE_OVER: Duration = Duration::from_secs(60);
 /// How much the clocks of this machine and of the store may differ.
 const CLOCK_SKEW: Duration = Duration::from_secs(300);
 /// Shortest and longest time between two looks.
@@ -130,6 +137,10 @@ struct Shared {
     /// How often another process's erasures are looked for.
     idle_pause: Duration,
     begun: Notify,
+    /// When this process began to look, in milliseconds since the Unix epoch.
+    started_ms: u64,
+    /// The keys of the records of this process's erasures whose first search is not complete; whether it goes on.
+    searches: StdMutex<HashMap<String, bool>>,
     /// Results that this process has looked at for every erasure that is not over, and that do not change any more.
     seen: Mutex<HashSet<JobId>>,
 }
@@ -148,6 +159,8 @@ impl Erasures {
             watch: settings.gallery.refresh + WATCH,
             idle_pause: LOOK_FOR_OTHERS_EVERY[usize::from(settings.cloud.kind == CloudKind::Aws)],
             begun: Notify::new(),
+            started_ms: now_ms(),
+            searches: StdMutex::default(),
             seen: Mutex::default(),
             store,
         }))
@@ -171,12 +184,18 @@ impl Erasures {
             complete: false,
         };
         let key = format!("{RECORDS}{}.json", Ulid::generate());
-        self.put(&key, &record).await?;
-        let erased = self.look_at_all(&record, &pseudonyms).await;
-        self.0.begun.notify_one(); // also after an error: then it is completed in the background
+        self.note_search(&key, Some(true));
+        let erased = async {
+            self.put(&key, &record).await?;
+            let erased = self.look_at_all(&record, &pseudonyms).await?;
+            record.complete = true;
+            self.put(&key, &record).await?;
+            CloudResult::Ok(erased)
+        };
+        let erased = erased.await;
+        self.note_search(&key, erased.is_err().then_some(false)); // then it is completed in the background
+        self.0.begun.notify_one();
         let erased = erased?;
-        record.complete = true;
-        self.put(&key, &record).await?;
         Ok((Erasure { photos, erased }, manifest.version))
     }
 
@@ -212,6 +231,7 @@ impl Erasures {
         }
         let pseudonyms = self.pseudonyms().await?;
         let mut records = Vec::with_capacity(keys.len());
+        let mut others_search = false;
         for key in &keys {
             let record = match self.0.store.get(&self.0.bucket, key).await {
                 Ok(record) => record,
@@ -220,10 +240,15 @@ impl Erasures {
             };
             let mut record: Record = serde_json::from_slice(&record.bytes)
                 .map_err(|error| CloudError::Invalid(format!("{key}: {error}")))?;
+            if !record.complete && !self.may_take_over(key, &record, now_ms) {
+                others_search = true;
+                continue;
+            }
             if !record.complete {
                 log(self.look_at_all(&record, &pseudonyms).await?);
                 record.complete = true;
                 self.put(key, &record).await?;
+                self.note_search(key, None);
             }
             records.push((key, record));
         }
@@ -234,12 +259,13 @@ impl Erasures {
         let since_ms = records.iter().map(|(_, record)| record.begun_ms).min().unwrap_or_default();
         let since_ms = since_ms.saturating_sub(CLOCK_SKEW.as_millis() as u64);
         log(self.0.results.erase(since_ms, &mut looked_at, &AnyOf(selections.collect())).await?);
-        // An erasure that has begun meanwhile has not been looked at. One that begins later looks at everything first.
-        if self.record_keys().await? == keys {
+        // An erasure that has begun meanwhile, or whose first search goes on, has not been looked at. One that begins later
+        // looks at everything first.
+        if !others_search && self.record_keys().await? == keys {
             *seen = looked_at;
         }
 
-        let mut next: Option<Duration> = None;
+        let mut next = others_search.then_some(LOOK_EVERY[0]);
         for (key, record) in records {
             let age = Duration::from_millis(now_ms.saturating_sub(record.begun_ms));
             if age > self.0.watch {
@@ -250,6 +276,28 @@ impl Erasures {
             }
         }
         Ok(next)
+    }
+
+    /// Returns whether this process may complete the first search of an erasure: whoever had begun it has failed, or seems
+    /// to have been killed.
+    fn may_take_over(&self, key: &str, record: &Record, now_ms: u64) -> bool {
+        let searches = self.0.searches.lock().unwrap_or_else(PoisonError::into_inner);
+        match searches.get(key) {
+            Some(goes_on) => !goes_on,
+            None => {
+                let age = Duration::from_millis(now_ms.abs_diff(record.begun_ms)); // clocks differ
+                record.begun_ms < self.0.started_ms || age > TAKE_OVER
+            }
+        }
+    }
+
+    /// Notes whether the first search of one of this process's erasures goes on; `None` if it is complete.
+    fn note_search(&self, key: &str, goes_on: Option<bool>) {
+        let mut searches = self.0.searches.lock().unwrap_or_else(PoisonError::into_inner);
+        match goes_on {
+            Some(goes_on) => drop(searches.insert(key.to_owned(), goes_on)),
+            None => drop(searches.remove(key)),
+        }
     }
 
     async fn record_keys(&self) -> CloudResult<HashSet<String>> {

@@ -43,8 +43,10 @@ impl Options {
             Ok(job) => job,
             Err(error) => return self.bury_unreadable(delivery, &error).await,
         };
-        let attempts = self.max_receives;
-        let reason = format!("given up after {attempts} attempts: each time, the worker died or returned the job");
+        let reason = match self.max_receives {
+            1 => "given up after one attempt: the worker died or returned the job".to_owned(),
+            many => format!("given up after {many} attempts: each time, the worker died or returned the job"),
+        };
         let failure = Failure::new(FailureKind::Internal, reason);
         match (self.retention)(job.kind) {
             Retention::Discard => {

@@ -21,6 +21,8 @@ use crate::{
 
 /// How often parts of galleries are looked for that killed writers have left.
 const ORPHAN_SWEEP: Duration = Duration::from_secs(600);
+/// The same, after this has failed.
+const ORPHAN_SWEEP_RETRY: Duration = Duration::from_secs(5);
 /// How long waiting uploads may continue after the process was asked to end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -85,10 +87,14 @@ async fn delete_orphans(galleries: GalleryStores) {
         Ok::<_, GalleryError>(())
     };
     loop {
-        if let Err(error) = delete().await {
-            tracing::warn!(%error, "failed to look for parts of galleries that killed processes have left");
-        }
-        tokio::time::sleep(ORPHAN_SWEEP).await;
+        let pause = match delete().await {
+            Ok(()) => ORPHAN_SWEEP,
+            Err(error) => {
+                tracing::warn!(%error, "failed to look for parts of galleries that killed processes have left");
+                ORPHAN_SWEEP_RETRY
+            }
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 

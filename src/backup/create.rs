@@ -28,7 +28,7 @@ use crate::{
         CloudError,
         local::{Broker, UNFINISHED, format},
     },
-    inference::gallery::store::is_manifest,
+    inference::gallery::keys::is_manifest,
     results::keys::DEAD_LETTERS,
     settings::Settings,
 };

@@ -135,6 +135,48 @@ async fn an_erasure_whose_process_was_killed_is_completed() {
 }
 
 #[tokio::test]
+async fn a_look_leaves_the_first_search_of_another_process_to_it() {
+    let Enrolled { world, erasures, gallery } = enrolled().await;
+    store(&world, 1, "Ada", 2).await;
+    let pseudonyms = erasures.pseudonyms().await.expect("a key");
+    let person = pseudonyms.of(&gallery, "Ada");
+    let record = Record { gallery, person, version: 3, begun_ms: now_ms(), complete: false };
+    let key = format!("{RECORDS}x.json");
+    erasures.put(&key, &record).await.expect("put");
+    assert!(erasures.look_again(now_ms()).await.expect("looked").is_some(), "it is looked at again");
+    assert!(exists(&world, 1).await, "who deletes it counts it");
+
+    // It is complete now, and had not seen this one.
+    store(&world, 2, "Ada", 2).await;
+    erasures.put(&key, &Record { complete: true, ..record.clone() }).await.expect("put");
+    erasures.look_again(now_ms()).await.expect("looked");
+    assert!(!exists(&world, 2).await);
+
+    // Nobody completes this one.
+    store(&world, 3, "Ada", 2).await;
+    erasures.put(&format!("{RECORDS}y.json"), &record).await.expect("put");
+    erasures.look_again(now_ms() + TAKE_OVER.as_millis() as u64 + 1).await.expect("looked");
+    assert!(!exists(&world, 3).await);
+}
+
+#[tokio::test]
+async fn a_search_that_fails_is_completed_by_the_next_look() {
+    let Enrolled { world, erasures, gallery } = enrolled().await;
+    store(&world, 1, "Ada", 2).await;
+    let person = erasures.pseudonyms().await.expect("a key").of(&gallery, "Ada");
+    let record = Record { gallery, person, version: 3, begun_ms: now_ms(), complete: false };
+    let key = format!("{RECORDS}x.json");
+    erasures.put(&key, &record).await.expect("put");
+    erasures.note_search(&key, Some(true));
+    erasures.look_again(now_ms()).await.expect("looked");
+    assert!(exists(&world, 1).await, "it goes on");
+    erasures.note_search(&key, Some(false));
+    erasures.look_again(now_ms()).await.expect("looked");
+    assert!(!exists(&world, 1).await);
+    assert!(erasures.0.searches.lock().expect("no panic").is_empty());
+}
+
+#[tokio::test]
 async fn the_record_does_not_contain_the_name_and_labels_cannot_be_erased() {
     let Enrolled { world, erasures, gallery } = enrolled().await;
     erasures.erase(&gallery, "Ada").await.expect("erased");

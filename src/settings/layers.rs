@@ -9,10 +9,11 @@ use std::{
 
 use config::{Config, ConfigError, Environment, File, FileFormat, Value, ValueKind};
 
-/// `config/default.toml`, parsed once.
-static DEFAULTS: LazyLock<Config> = LazyLock::new(|| {
+/// `config/default.toml`, parsed once: raw values by dotted key.
+static DEFAULTS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
     let file = File::from_str(include_str!("../../config/default.toml"), FileFormat::Toml);
-    Config::builder().add_source(file).build().expect("the file is a part of this program and is read by its tests")
+    let defaults = Config::builder().add_source(file).build().expect("a part of this program, read by its tests");
+    flatten(defaults.cache)
 });
 /// Origin of values that nothing has overridden.
 const DEFAULT_ORIGIN: &str = "default";
@@ -41,49 +42,49 @@ pub struct Entry {
     pub auto: Option<&'static str>,
 }
 
-/// Merged raw values by dotted key.
+/// Raw values by dotted key, each from the last layer that has the key.
 pub struct Layers {
-    values: BTreeMap<String, Value>,
+    /// Those that are not from the defaults.
+    overrides: BTreeMap<String, Value>,
 }
 
 impl Layers {
-    /// Merges the defaults, `file` if given, and the variables `ROLLCALL__SECTION__KEY` of `env`.
+    /// Lays `file`, if given, and the variables `ROLLCALL__SECTION__KEY` of `env` over the defaults.
     ///
     /// # Errors
     /// The file cannot be read or parsed, or a key does not exist.
     pub fn load(file: Option<&Path>, env: HashMap<String, String>) -> Result<Self, SettingsError> {
-        let known = flatten(DEFAULTS.cache.clone());
-        let mut builder = Config::builder().add_source(DEFAULTS.clone());
+        let mut builder = Config::builder();
         let mut place = ENVIRONMENT.to_owned();
         if let Some(path) = file {
             place = path.display().to_string();
             builder = builder.add_source(File::from(path).format(FileFormat::Toml));
         }
         let environment = Environment::with_prefix("ROLLCALL").prefix_separator("__").separator("__").source(Some(env));
-        let values = flatten(build(builder.add_source(environment), &place)?);
+        let mut overrides = flatten(build(builder.add_source(environment), &place)?);
+        overrides.retain(|key, value| !(is_table(value) && is_section(key)));
 
-        for (key, value) in &values {
-            if !known.contains_key(key) {
-                let problem = match nearest(key, known.keys()) {
+        for (key, value) in &overrides {
+            if !DEFAULTS.contains_key(key) {
+                let problem = match nearest(key, DEFAULTS.keys()) {
                     Some(near) => format!("unknown key `{key}`; did you mean `{near}`?"),
                     None => format!("unknown key `{key}`; config/default.toml lists all keys"),
                 };
-                return Err(SettingsError { origin: origin(key, value), problem });
+                let origin = if is_table(value) { place } else { origin(key, value) };
+                return Err(SettingsError { origin, problem });
+            }
+            if is_table(value) {
+                return Err(SettingsError { origin: place, problem: format!("{key}: must be a value, not a table") });
             }
         }
-        if let Some(key) = known.keys().find(|key| !values.contains_key(*key)) {
-            return Err(SettingsError { origin: place, problem: format!("{key}: must be a value, not a table") });
-        }
-        Ok(Self { values })
+        Ok(Self { overrides })
     }
 
     /// Returns every setting with its raw value, in the order of the keys.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
-        self.values.iter().map(|(key, value)| Entry {
-            key: key.clone(),
-            value: display(value),
-            origin: origin(key, value),
-            auto: None,
+        DEFAULTS.keys().map(|key| {
+            let value = self.get(key);
+            Entry { key: key.clone(), value: display(value), origin: origin(key, value), auto: None }
         })
     }
 
@@ -98,7 +99,10 @@ impl Layers {
     /// # Panics
     /// For any other key, which is a bug in this program.
     pub(super) fn get(&self, key: &str) -> &Value {
-        self.values.get(key).unwrap_or_else(|| panic!("config/default.toml lacks {key}"))
+        self.overrides
+            .get(key)
+            .or_else(|| DEFAULTS.get(key))
+            .unwrap_or_else(|| panic!("config/default.toml lacks {key}"))
     }
 }
 
@@ -107,12 +111,13 @@ fn build(builder: config::ConfigBuilder<config::builder::DefaultState>, place: &
     Ok(Value::new(None, ValueKind::Table(builder.build().map_err(fail)?.cache.into_table().map_err(fail)?)))
 }
 
+/// Returns the values in a table by dotted key. A table is a value if it is empty.
 fn flatten(root: Value) -> BTreeMap<String, Value> {
     let mut out = BTreeMap::new();
     let mut todo = vec![(String::new(), root)];
     while let Some((path, value)) = todo.pop() {
         match value.kind {
-            ValueKind::Table(table) => {
+            ValueKind::Table(table) if !table.is_empty() || path.is_empty() => {
                 for (key, child) in table {
                     todo.push((if path.is_empty() { key } else { format!("{path}.{key}") }, child));
                 }
@@ -123,6 +128,15 @@ fn flatten(root: Value) -> BTreeMap<String, Value> {
         }
     }
     out
+}
+
+fn is_table(value: &Value) -> bool {
+    matches!(value.kind, ValueKind::Table(_))
+}
+
+/// Returns whether keys may begin with this and a dot.
+fn is_section(path: &str) -> bool {
+    DEFAULTS.keys().any(|key| key.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
 }
 
 fn origin(key: &str, value: &Value) -> String {

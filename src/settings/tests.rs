@@ -49,6 +49,10 @@ fn wrong_values_are_reported_with_source_key_and_allowed_values() {
         ("[store]\ninput_key = \"../{file}\"", ["store.input_key", "{id}"]),
         ("[recognition]\nthreshold = 1.5", ["recognition.threshold", "-1 to 1"]),
         ("[recognition]\nkind = \"classifier\"", ["recognition.kind", "recognition.labels"]),
+        ("http.listen = {}", ["http.listen", "must be a value, not a table"]),
+        ("[http.listen]\nport = 80", ["unknown key", "http.listen.port"]),
+        ("http = 3", ["unknown key", "`http`"]),
+        ("[htp]", ["unknown key", "`htp`"]),
     ] {
         let e = error(Some(file), &[]);
         assert!(e.contains("mine.toml") && parts.iter().all(|p| e.contains(p)), "{file}: {e}");

@@ -218,7 +218,7 @@ async fn the_page_lists_dead_letters_sends_them_again_and_purges_them() {
     let listed = async |count: usize| browser.texts("#dead-letters-list li").await.len() == count;
     wait_until("both are listed", TIMEOUT, async || listed(2).await).await;
     let reasons = browser.texts("#dead-letters-list .quiet").await;
-    assert!(reasons.iter().all(|reason| reason.contains("given up after 1 attempts")), "{reasons:?}");
+    assert!(reasons.iter().all(|reason| reason.contains("given up after one attempt")), "{reasons:?}");
     browser.picture("dead-letters").await;
     browser.click("#dead-letters-list li:first-child button").await;
     wait_until("one is sent again", TIMEOUT, async || listed(1).await).await;

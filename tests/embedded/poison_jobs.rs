@@ -76,11 +76,11 @@ async fn a_job_whose_workers_die_before_they_begin_it_fails_and_is_done_when_it_
     let id = kill_the_worker_that_receives(&server, &photo(MACRON)).await;
     wait_for_status(&server, &id, "failed").await;
     let end = result(&server, &id).await;
-    assert!(end["problem"]["detail"].as_str().expect("a reason").contains("given up after 1 attempts"), "{end}");
+    assert!(end["problem"]["detail"].as_str().expect("a reason").contains("given up after one attempt"), "{end}");
     server.wait_until_queue_is_empty().await;
 
     let (ok, list) = dead(&server, &["list"]);
-    assert!(ok && list.starts_with(&id) && list.contains("poison.jpg: given up after 1 attempts"), "{list}");
+    assert!(ok && list.starts_with(&id) && list.contains("poison.jpg: given up after one attempt"), "{list}");
     let metrics = reqwest::get(server.url("/metrics")).await.expect("a response").text().await.expect("text");
     assert!(metrics.contains("rollcall_dead_letters_total 1"), "{metrics}");
 

@@ -16,7 +16,7 @@ use rollcall::{
     cloud::{ObjectStore as _, Precondition},
     inference::{
         factory::factory,
-        gallery::{Gallery, GalleryStores, store::KEY},
+        gallery::{Gallery, GalleryStores, keys::KEY},
         handler::RecognitionHandler,
     },
     job::{Failure, FailureKind, Job, JobId, JobKind, Payload},

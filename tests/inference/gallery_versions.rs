@@ -12,7 +12,8 @@ use rollcall::{
     inference::gallery::{
         Person,
         cache::GalleryCache,
-        store::{GalleryError, GalleryStore, KEY},
+        keys::KEY,
+        store::{GalleryError, GalleryStore},
     },
     settings::{Layers, Machine, Settings},
 };

@@ -144,6 +144,7 @@ fn next(
         return None;
     }
     let max = (limits.max_part / dimension.unwrap_or(1)).max(1);
+    let version = manifest.version + 1;
     let (mut parts, mut written, mut obsolete) = (Vec::new(), Vec::new(), Vec::new());
     let mut changed = changed.into_iter().peekable();
     for at in 0..manifest.parts.len().max(1) {
@@ -154,14 +155,14 @@ fn next(
         };
         obsolete.extend(old.cloned());
         for part in part.split(max) {
-            let id = PartId::new();
+            let id = PartId::new(version);
             parts.push(PartInfo::of(id, &part));
             written.push((id, part));
         }
     }
     let model = model.filter(|_| !parts.is_empty());
     let dimension = dimension.filter(|_| !parts.is_empty()).unwrap_or(0) as u32;
-    let manifest = Manifest { version: manifest.version + 1, model, dimension, parts, snapshot: Part::default() };
+    let manifest = Manifest { version, model, dimension, parts, snapshot: Part::default() };
     Some(Next { manifest, written, obsolete: stored(&obsolete) })
 }
 

@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use super::{
     cache::GalleryCache,
     index_files::IndexPlace,
+    keys::{MANIFEST, NAMED},
     search::Gallery,
-    store::{GalleryStore, MANIFEST, NAMED},
+    store::GalleryStore,
 };
 use crate::{
     cloud::{CloudError, ObjectStore},

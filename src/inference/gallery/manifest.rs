@@ -13,7 +13,11 @@ use crate::{
     wire::{Body, Wire, WireError},
 };
 
-/// Identifies a part, whose content never changes.
+/// Stands for a version that is too high for the id of a part.
+const UNKNOWN: u32 = u32::MAX;
+
+/// Identifies a part, whose content never changes: a ULID. The first 32 of its random bits are the version of the gallery
+/// that the part was written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PartId(pub u128);
 
@@ -21,9 +25,22 @@ impl PartId {
     /// The part of a snapshot, which earlier releases wrote in place of a manifest.
     pub(super) const SNAPSHOT: Self = Self(0);
 
-    /// Creates a new id.
-    pub(super) fn new() -> Self {
-        Self(Ulid::generate().0)
+    /// Creates a new id for a part of this version of a gallery.
+    pub(super) fn new(version: u64) -> Self {
+        let id = Ulid::generate();
+        let version = u128::from(u32::try_from(version).unwrap_or(UNKNOWN));
+        let random = version << 48 | id.random() & ((1 << 48) - 1);
+        Self(Ulid::from_parts(id.timestamp_ms(), random).0)
+    }
+
+    /// Returns whether no manifest after `current` can contain the part for the first time: its writer read an earlier
+    /// version, and replaces no other.
+    ///
+    /// Parts of earlier releases have a random number in place of the version. It is nearly always higher than any
+    /// version, and then the answer is `false`.
+    pub(super) fn is_too_late(self, current: &Manifest) -> bool {
+        let version = (Ulid(self.0).random() >> 48) as u32;
+        version != UNKNOWN && u64::from(version) <= current.version
     }
 
     /// Returns when the id was created, in milliseconds since the Unix epoch.

@@ -11,6 +11,7 @@ mod error;
 pub mod fuzzing;
 mod galleries;
 mod index_files;
+pub mod keys;
 mod manifest;
 mod part;
 mod person;

@@ -14,6 +14,7 @@ pub use super::error::GalleryError;
 use super::{
     change::{Change, Limits, Next},
     index_files::{IndexFiles, IndexPlace},
+    keys::{MANIFEST, NAMED},
     manifest::{Manifest, PartId},
     part::Part,
     person::Person,
@@ -26,19 +27,6 @@ use crate::{
     settings, wire,
 };
 
-/// Key of the default gallery's manifest in the state bucket.
-pub const KEY: &str = "gallery/current";
-/// Prefix of the keys of the other galleries, before their name.
-pub(super) const NAMED: &str = "galleries/";
-/// End of the key of a manifest.
-pub(super) const MANIFEST: &str = "/current";
-
-/// Returns whether a key in the state bucket is that of a manifest. The parts that it names are below the folder that the
-/// manifest is in, never change, and are deleted only after another manifest has taken its place.
-pub fn is_manifest(key: &str) -> bool {
-    key == KEY || key.strip_prefix(NAMED).is_some_and(|rest| rest.ends_with(MANIFEST))
-}
-
 /// Numbers (f32) in the embeddings of one part: 256 KiB, so that few bytes move when a person is added.
 const MAX_PART: usize = 64 << 10;
 /// Parts that are read or written at the same time.
@@ -47,8 +35,8 @@ const CONCURRENT: usize = 16;
 const MAX_ATTEMPTS: u32 = 20;
 const MIN_BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_millis(500);
-/// Age from which a part that is in no manifest is deleted: its writer was killed. A writer that is alive takes less
-/// time to replace the manifest.
+/// Age from which a part of the next version is deleted, if that does not come: its writer was killed. A writer that is
+/// alive takes less time to replace the manifest.
 const ORPHAN_AGE: Duration = Duration::from_secs(600);
 
 /// Some of the people in a gallery.
@@ -299,17 +287,19 @@ impl GalleryStore {
         }
     }
 
-    /// Deletes the parts of writers that were killed, and those whose deletion has failed.
+    /// Deletes the parts of writers that were killed, and those whose deletion has failed: at once if the current manifest
+    /// shows that no writer still needs them, otherwise when they are old.
     pub async fn delete_orphans(&self) -> Result<(), GalleryError> {
         let prefix = self.part_key_prefix();
         let listed = self.store.list(&self.bucket, &prefix).await?;
         // Read after the listing, so that it contains every part that was listed and is in use.
-        let used: HashSet<PartId> = self.manifest().await?.parts.iter().map(|part| part.id).collect();
+        let manifest = self.manifest().await?;
+        let used: HashSet<PartId> = manifest.parts.iter().map(|part| part.id).collect();
         let now = now_ms();
         let orphans = listed.into_iter().filter_map(|object| {
             let id = PartId(object.key.strip_prefix(&prefix)?.parse::<ulid::Ulid>().ok()?.0);
             let old = now.saturating_sub(id.created_ms()) > ORPHAN_AGE.as_millis() as u64;
-            (old && !used.contains(&id)).then_some(id)
+            (!used.contains(&id) && (old || id.is_too_late(&manifest))).then_some(id)
         });
         self.delete_parts(orphans.collect()).await
     }

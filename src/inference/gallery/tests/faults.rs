@@ -18,7 +18,8 @@ use crate::{
     inference::gallery::{
         GalleryStores,
         cache::GalleryCache,
-        store::{GalleryError, GalleryStore, KEY},
+        keys::KEY,
+        store::{GalleryError, GalleryStore},
     },
     recognition::GalleryName,
 };
@@ -181,15 +182,45 @@ async fn a_removal_that_leaves_bytes_behind_is_an_error() {
     assert!(matches!(store.remove("person 000").await, Err(GalleryError::Store(CloudError::Unavailable(_)))));
     assert_eq!(names(&store).await.len(), 4, "the person is no longer there");
     assert!(store.remove("person 000").await.unwrap().is_none());
+    assert_only_current_parts(&world).await;
+}
+
+#[tokio::test]
+async fn a_repeated_removal_deletes_what_a_killed_writer_has_left() {
+    let mut world = World::new();
+    world.fill(5).await;
+    // A removal, whose process is killed between the new manifest and the deletion of the part with the person.
+    let parts = world.objects.list(BUCKET, "gallery/parts/").await.unwrap();
+    let faulty = Faulty::new(&world);
+    faulty.next(DELETE, Fault::Fails);
+    faulty.store(&world).remove("person 000").await.unwrap_err();
+    assert!(world.objects.get(BUCKET, &parts[0].key).await.is_ok(), "the fault leaves it");
+    // An enrolment, killed before the manifest: its parts contain the others in the part too.
+    let key = format!("gallery/parts/{}", PartId::new(1 + world.store().manifest().await.unwrap().version));
+    let copy = world.objects.get(BUCKET, &parts[0].key).await.unwrap().bytes;
+    world.objects.put(BUCKET, &key, copy, Precondition::Always).await.unwrap();
+
+    world.store().remove("person 001").await.unwrap().unwrap();
+    assert_only_current_parts(&world).await;
+}
+
+/// Checks that of the gallery nothing is stored but the current version.
+async fn assert_only_current_parts(world: &World) {
+    let listed = world.objects.list(BUCKET, "gallery/parts/").await.unwrap();
+    let listed: HashSet<String> = listed.into_iter().map(|object| object.key).collect();
+    let manifest = world.store().manifest().await.unwrap();
+    let current = manifest.parts.iter().map(|part| format!("gallery/parts/{}", part.id)).collect();
+    assert_eq!(listed, current);
 }
 
 #[tokio::test]
 async fn parts_of_killed_writers_are_deleted_when_they_are_old() {
     let mut world = World::new();
     world.fill(5).await;
-    let old = ulid::Ulid::from_parts(1_000_000, 7);
-    let young = ulid::Ulid::generate();
-    for id in [old, young] {
+    let old = ulid::Ulid::from_parts(1_000_000, u128::MAX); // of no known version
+    let version = world.store().manifest().await.unwrap().version;
+    let young = PartId::new(version + 1);
+    for id in [old.to_string(), young.to_string()] {
         let key = format!("gallery/parts/{id}");
         world.objects.put(BUCKET, &key, "x".into(), Precondition::Always).await.unwrap();
     }
