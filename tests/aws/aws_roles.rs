@@ -1,107 +1,22 @@
-//! The roles of deploy/cloudformation.yaml grant what a run uses, and nothing else.
+//! The roles of deploy/cloudformation.yaml grant what a run uses, and nothing else: every call of a web node, a controller and
+//! a worker is decided by them, and without any one of the rights some call would be refused.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::support::{
+    aws_cluster::{Cluster, Node, TEMPLATE},
+    iam::{ACCOUNT, Context, Iam, REGION, Right, Role, Statement, check, decide, published, right},
 };
-
-use crate::support::aws_cluster::{Cluster, Node, TEMPLATE};
 use rollcall_testing::uploads::{self, KNOWN, MACRON, form, photo, post};
 use rollcall_testing::wait_until;
 
 const TIMEOUT: Duration = Duration::from_secs(120);
-const BUCKETS: [&str; 3] = ["input", "output", "state"];
-
-/// Returns the actions that the template grants between two of its lines, those of S3 with their bucket.
-fn granted_permissions(from: &str, to: &str) -> BTreeSet<String> {
-    let template = std::fs::read_to_string("deploy/cloudformation.yaml").expect("the template");
-    let role = template.split_once(from).expect("the role").1.split_once(to).expect("its end").0;
-    assert!(!role.contains("ManagedPolicyArns"), "{from}: a managed policy grants more than is used");
-    let policies = role.split_once("Policies:").expect("policies").1;
-    let statements = policies.split("- Sid:").skip(1);
-    assert_eq!(statements.clone().count(), policies.matches("Effect:").count(), "{from}: a statement without a name");
-    let (denying, granting): (Vec<&str>, Vec<&str>) = statements.partition(|s| s.contains("Effect: Deny"));
-    // Whoever takes over a machine must not make tokens.
-    for action in ["s3:PutObject", "s3:DeleteObject"] {
-        let denied = |statement: &&str| statement.contains(action) && statement.contains("/access/*");
-        assert!(denying.iter().any(denied), "{from}: {action} of tokens is not denied");
-    }
-    // What a machine has done remains in the audit log.
-    let keeps = |statement: &&str| statement.contains("s3:DeleteObject") && statement.contains("/audit/*");
-    assert!(denying.iter().any(keeps), "{from}: the deletion of the audit log is not denied");
-    let mut granted = BTreeSet::new();
-    for statement in granting {
-        let (actions, resource) = statement.split_once("Resource:").expect("what it is granted on");
-        let actions = actions.split_once("Action:").expect("what is granted").1;
-        let words = actions.split(|c: char| !c.is_ascii_alphanumeric() && c != ':' && c != '*');
-        for action in words.filter(|word| word.contains(':')) {
-            let everything = resource.contains("\"*\"");
-            assert!(!everything || action.starts_with("ec2:Describe"), "{from}: {action} on everything");
-            let bound = ["ec2:StartInstances", "ec2:StopInstances", "ec2:TerminateInstances", "ec2:CreateTags"];
-            assert!(
-                !(bound.contains(&action) || action == "iam:PassRole") || resource.contains("Condition:"),
-                "{from}: {action} without a condition"
-            );
-            if action.starts_with("s3:") {
-                let mut buckets = BUCKETS.iter().filter(|bucket| resource.contains(&format!("-{bucket}-"))).peekable();
-                assert!(buckets.peek().is_some(), "{from}: {action} on {resource}");
-                granted.extend(buckets.map(|bucket| format!("{action} {bucket}")));
-            } else {
-                granted.insert(action.to_owned());
-            }
-        }
-    }
-    granted
-}
-
-/// Returns the permissions that the recorded calls to SQS and S3 need: a batch needs the permission of the single call,
-/// creating a queue with tags also needs `TagQueue`, and the permission for `ListObjectsV2` is called `ListBucket`.
-fn required_by_calls(calls: &BTreeMap<String, usize>) -> BTreeSet<String> {
-    let mut permissions = BTreeSet::new();
-    for call in calls.keys() {
-        match call.split_once(' ') {
-            None => permissions.insert(format!("sqs:{}", call.trim_end_matches("Batch"))),
-            Some((action, bucket)) => {
-                let action = if action == "ListObjectsV2" { "ListBucket" } else { action };
-                let kind = bucket.split('-').next().expect("a name");
-                permissions.insert(format!("s3:{action} {kind}"))
-            }
-        };
-    }
-    if permissions.contains("sqs:CreateQueue") {
-        permissions.insert("sqs:TagQueue".into());
-    }
-    // S3 reports a missing object as denied, unless the caller may list its bucket.
-    let read: Vec<String> =
-        permissions.iter().filter_map(|r| r.strip_prefix("s3:GetObject ").map(str::to_owned)).collect();
-    permissions.extend(read.iter().map(|bucket| format!("s3:ListBucket {bucket}")));
-    permissions
-}
-
-/// Returns the permissions that the calls to EC2 made with the access key `key` need.
-async fn required_by_ec2_calls(cluster: &Cluster, key: &str) -> BTreeSet<String> {
-    let callers = cluster.ec2.get_control("/callers").await;
-    let actions = callers.as_object().expect("an object").iter();
-    let theirs = actions.filter(|(_, keys)| keys.as_array().is_some_and(|keys| keys.iter().any(|k| k == key)));
-    let mut permissions: BTreeSet<String> = theirs.map(|(action, _)| format!("ec2:{action}")).collect();
-    if permissions.contains("ec2:RunInstances") {
-        permissions.insert("ec2:CreateTags".into()); // launches are tagged
-        permissions.insert("iam:PassRole".into()); // and have the workers' role
-    }
-    permissions
-}
+const KMS_KEY: &str = "arn:aws:kms:us-east-1:000000000000:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 
 async fn upload(node: &Node, n: usize) {
     let (url, photo) = (node.url("/"), photo(MACRON));
     let uploads = (0..n).map(|_| async { assert_eq!(post(&url, form(&[("x.jpg", &photo)])).await.status(), 200) });
     futures_util::future::join_all(uploads).await;
-}
-
-/// Returns what is granted but not used, and what is used but not granted.
-fn differences(role: &str, granted: &BTreeSet<String>, used: &BTreeSet<String>) -> Vec<String> {
-    let unused = granted.difference(used).map(|right| format!("{role}: {right} is granted and not used"));
-    let missing = used.difference(granted).map(|right| format!("{role}: {right} is used and not granted"));
-    unused.chain(missing).collect()
 }
 
 async fn get(node: &Node, path: &str) -> serde_json::Value {
@@ -136,6 +51,11 @@ async fn call_every_endpoint(web: &Node) {
     let problem: serde_json::Value = cut_off.json().await.expect("JSON");
     let path = format!("/v1/recognitions/{}", problem["id"].as_str().unwrap_or_else(|| panic!("{problem}")));
     wait_until("it has failed", TIMEOUT, async || get(web, &path).await["status"] == "failed").await;
+    // A gallery with a name of its own.
+    let person = reqwest::multipart::Form::new().text("name", "Ada").part("photos", uploads::file("a.jpg", &photo));
+    assert_eq!(post(&web.url("/v1/people?gallery=staff"), person).await.status(), 201);
+    let named = post(&web.url("/v1/recognitions?gallery=staff"), form(&[("x.jpg", &photo)])).await;
+    assert_eq!(named.json::<serde_json::Value>().await.expect("JSON")["label"], "Ada");
     let path = web.url("/v1/people/Emmanuel_Macron?results=true");
     assert_eq!(client.delete(path).send().await.expect("a response").status(), 200);
 }
@@ -163,17 +83,22 @@ fn noise() -> image::DynamicImage {
     image.into()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_roles_grant_what_a_run_uses_and_nothing_else() {
+fn is_used(iam: &Iam, role: Role, action: &str) -> bool {
+    iam.used().iter().any(|(by, right)| *by == role && right.action == action)
+}
+
+/// Runs a cluster with on-demand instances, whose objects are encrypted with a key of KMS, from zero to zero. Returns the
+/// rights that it has used.
+async fn run_on_demand() -> BTreeSet<(Role, Right)> {
     let cluster = Cluster::start(&[
         ("ROLLCALL__AWS__LAUNCH_TEMPLATE", TEMPLATE),
+        ("ROLLCALL__AWS__KMS_KEY", KMS_KEY),
         ("ROLLCALL__FLEET__MAX_INSTANCES", "2"),
         ("ROLLCALL__FLEET__SWEEP_EVERY", "10s"),
     ])
     .await;
     cluster.change_launch_template().await;
     cluster.enroll(KNOWN);
-    cluster.node_calls.clear(); // those calls were an operator's, with permissions of their own
     let controller = cluster.node("controller").await;
     let web = cluster.node("web").await;
     upload(&web, 8).await;
@@ -182,7 +107,7 @@ async fn the_roles_grant_what_a_run_uses_and_nothing_else() {
         if cluster.count(&["stopped"]).await > 0 {
             upload(&web, 8).await;
         }
-        required_by_ec2_calls(&cluster, "test").await.contains("ec2:StartInstances")
+        is_used(&cluster.iam, Role::Node, "ec2:StartInstances")
     })
     .await;
     wait_until("the web node shows the fleet", TIMEOUT, async || {
@@ -198,21 +123,146 @@ async fn the_roles_grant_what_a_run_uses_and_nothing_else() {
     .await;
     web.end();
     controller.end();
+    assert_eq!(cluster.iam.denied(), Vec::<String>::new());
+    cluster.iam.used()
+}
 
-    let mut worker = required_by_calls(&cluster.worker_calls.counts());
-    worker.extend(required_by_ec2_calls(&cluster, "ASIAEMULATOR").await);
-    // A spot instance terminates itself; this run has none.
-    worker.insert("ec2:TerminateInstances".into());
-    // A worker probes every minute whether the cloud can be reached; it may have ended before its first probe.
-    worker.insert("sqs:GetQueueAttributes".into());
-    // A worker extends the visibility of a long job's message; this run has no long job.
-    worker.insert("sqs:ChangeMessageVisibility".into());
-    let of_worker = differences("worker", &granted_permissions("\n  WorkerRole:", "\n  WorkerProfile:"), &worker);
+/// Runs a cluster with a spot instance, which terminates itself.
+async fn run_on_spot() -> BTreeSet<(Role, Right)> {
+    let cluster = Cluster::start(&[
+        ("ROLLCALL__AWS__LAUNCH_TEMPLATE", TEMPLATE),
+        ("ROLLCALL__AWS__SPOT", "true"),
+        ("ROLLCALL__FLEET__MAX_INSTANCES", "1"),
+    ])
+    .await;
+    cluster.change_launch_template().await;
+    cluster.enroll(KNOWN);
+    let node = cluster.node("serve").await;
+    upload(&node, 2).await;
+    wait_until("the idle instance terminates itself", TIMEOUT, async || {
+        is_used(&cluster.iam, Role::Worker, "ec2:TerminateInstances")
+    })
+    .await;
+    node.end();
+    assert_eq!(cluster.iam.denied(), Vec::<String>::new());
+    cluster.iam.used()
+}
 
-    let mut node = required_by_calls(&cluster.node_calls.counts());
-    node.extend(required_by_ec2_calls(&cluster, "test").await);
-    // A web node returns replies to the queue while its router is being rebuilt; this run rebuilds none.
-    node.insert("sqs:ChangeMessageVisibility".into());
-    let of_web = differences("web", &granted_permissions("\n  WebRole:", "\n  WebProfile:"), &node);
-    assert_eq!([of_worker, of_web].concat(), Vec::<String>::new());
+/// Returns each action on each resource of a statement as a statement of its own.
+fn single_rights(statement: &Statement) -> Vec<Statement> {
+    let pairs = statement.actions.iter().flat_map(|action| statement.resources.iter().map(move |on| (action, on)));
+    let single = |(action, on): (&String, &String)| Statement {
+        actions: vec![action.clone()],
+        resources: vec![on.clone()],
+        ..statement.clone()
+    };
+    pairs.map(single).collect()
+}
+
+/// Returns the statements of a role without one of their rights, for each of them, and the name of that right.
+fn without_each(statements: &[Statement]) -> Vec<(String, Vec<Statement>)> {
+    let all: Vec<Statement> = statements.iter().flat_map(single_rights).collect();
+    let without = |n: usize| {
+        let name = format!("{}: {} on {}", all[n].sid, all[n].actions[0], all[n].resources[0]);
+        (name, all.iter().enumerate().filter(|(other, _)| *other != n).map(|(_, s)| s.clone()).collect())
+    };
+    (0..all.len()).map(without).collect()
+}
+
+/// Calls that somebody would make who has taken over a machine.
+fn attacks() -> Vec<(Role, Right)> {
+    let state = format!("arn:aws:s3:::rollcall-state-{ACCOUNT}");
+    let object = |action: &str, key: &str| right(action, &format!("{state}/{key}"), Context::new());
+    let instance = |id: &str| format!("arn:aws:ec2:{REGION}:{ACCOUNT}:instance/{id}");
+    let of_worker = |action: &str, id: &str, more: &[(&str, &str)]| {
+        let context = [
+            ("ec2:InstanceID", id.to_owned()),
+            ("ec2:SourceInstanceARN", instance("i-1")),
+            ("aws:ResourceTag/rollcall:cluster", "rollcall".to_owned()),
+        ];
+        let more = more.iter().map(|(key, value)| (*key, (*value).to_owned()));
+        let context = context.into_iter().chain(more).map(|(key, value)| (key.to_owned(), vec![value]));
+        published(right(action, &instance(id), context.collect()))
+    };
+    let mut attacks = vec![
+        // Workers end and tag themselves only, and make no instance a member of the fleet.
+        (Role::Worker, of_worker("ec2:TerminateInstances", "i-2", &[])),
+        (Role::Worker, of_worker("ec2:StopInstances", "i-2", &[])),
+        (Role::Worker, of_worker("ec2:CreateTags", "i-2", &[("aws:TagKeys", "rollcall:ready")])),
+        (Role::Worker, of_worker("ec2:CreateTags", "i-1", &[("aws:TagKeys", "rollcall:cluster")])),
+        (Role::Worker, object("s3:PutObject", "controller-lease")),
+    ];
+    // Nobody makes tokens, and the audit log stays.
+    for role in [Role::Node, Role::Worker] {
+        for (action, key) in [
+            ("s3:PutObject", "access/tokens/x"),
+            ("s3:DeleteObject", "access/tokens/x"),
+            ("s3:DeleteObject", "audit/2026-01-01/x"),
+        ] {
+            attacks.push((role, object(action, key)));
+        }
+    }
+    // Workers, which decode images of strangers, change no gallery, and read nothing that they do not need.
+    for (action, key) in [
+        ("s3:PutObject", "gallery/current"),
+        ("s3:DeleteObject", "gallery/parts/x"),
+        ("s3:PutObject", "galleries/staff/current"),
+        ("s3:GetObject", "access/tokens/x"),
+        ("s3:GetObject", "private/pseudonyms"),
+        ("s3:GetObject", "audit/2026-01-01/x"),
+        ("s3:DeleteObject", "recognitions/x.json"),
+    ] {
+        attacks.push((Role::Worker, object(action, key)));
+    }
+    attacks
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_roles_grant_what_a_run_uses_and_nothing_else() {
+    let (on_demand, spot) = tokio::join!(run_on_demand(), run_on_spot());
+    let mut used: BTreeSet<(Role, Right)> = on_demand.into_iter().chain(spot).collect();
+    // A worker probes every minute whether the cloud can be reached, and extends the visibility of a long job's message; a
+    // web node returns replies to the queue while its router is being rebuilt, and a controller looks for dead letters every
+    // minute. This run is too short for that.
+    let queue = |name: &str| format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{name}");
+    for (role, action, name) in [
+        (Role::Worker, "sqs:GetQueueAttributes", "rollcall-listener.fifo"),
+        (Role::Worker, "sqs:ChangeMessageVisibility", "rollcall-listener.fifo"),
+        (Role::Node, "sqs:ChangeMessageVisibility", "rollcall-speaker"),
+        (Role::Node, "sqs:ReceiveMessage", "rollcall-dead.fifo"),
+        (Role::Node, "sqs:DeleteMessage", "rollcall-dead.fifo"),
+        (Role::Node, "sqs:ChangeMessageVisibility", "rollcall-dead.fifo"),
+    ] {
+        used.insert((role, right(action, &queue(name), Context::new())));
+    }
+    // S3 tells that an object is missing only to those who may list its bucket. Others are denied, as the proxies do here if
+    // it happens.
+    let read = used.iter().filter(|(_, right)| right.action == "s3:GetObject");
+    let lists: Vec<_> = read
+        .map(|(role, read)| {
+            let bucket = read.resource.split('/').next().unwrap_or_default();
+            (*role, right("s3:ListBucket", bucket, Context::new()))
+        })
+        .collect();
+    used.extend(lists);
+    let template = crate::support::iam::Template::read(&[("Cluster", "rollcall"), ("KmsKey", KMS_KEY)]);
+    let mut unneeded = Vec::new();
+    for (role, name) in [(Role::Node, "WebRole"), (Role::Worker, "WorkerRole")] {
+        let statements = template.role(name);
+        statements.iter().for_each(check);
+        for (of, attack) in attacks().iter().filter(|(of, _)| *of == role) {
+            assert!(decide(&statements, attack).is_err(), "{of:?} may do this: {attack:?}");
+        }
+        let allows = |statements: &[Statement], rights: &BTreeSet<(Role, Right)>| {
+            rights.iter().filter(|(of, _)| *of == role).all(|(_, right)| decide(statements, right).is_ok())
+        };
+        assert!(allows(&statements, &used), "the run was allowed");
+        for (right, rest) in without_each(&statements) {
+            let denial = statements.iter().any(|s| !s.allows && right.starts_with(&format!("{}: ", s.sid)));
+            if !denial && allows(&rest, &used) {
+                unneeded.push(format!("{role:?}: {right} is granted, and not used"));
+            }
+        }
+    }
+    assert!(unneeded.is_empty(), "{}", unneeded.join("\n"));
 }

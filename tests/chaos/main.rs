@@ -14,7 +14,7 @@ mod world;
 mod aws;
 #[cfg(feature = "aws")]
 #[path = "../aws/support/mod.rs"]
-#[expect(dead_code, reason = "shared with the tests on AWS, which use more of it")]
+#[expect(dead_code, unused_imports, reason = "shared with the tests on AWS, which use more of it")]
 mod support;
 
 use std::time::Duration;

@@ -14,7 +14,7 @@ The control port takes JSON:
                    returns errors for the next calls (of that type); with "capacity": n, fills launches up to n instead
     POST /notice   {"id": ..., "notice": {"action": "terminate", "time": ...}}: announces a spot interruption
     POST /kill     {"id": ...}: ends the machine immediately
-    GET /instances [{"id", "state", "pid", "metadata": URL}, ...]
+    GET /instances [{"id", "state", "pid", "metadata": URL, "tags": {...}}, ...]
     GET /calls     {"RunInstances": 3, ...}: how often each action was called
     GET /callers   {"RunInstances": ["test"], ...}: with which access keys
 """
@@ -132,6 +132,9 @@ class Machine:
             self.disk = Disk(DISKS, self.instance.id, self.instance.image_id, user_data)
             self.boot = self.disk.first_boot()
         return self.disk.unit() if self.boot.poll() is not None else None
+
+    def tags(self) -> dict[str, str]:
+        return {tag["key"]: tag["value"] for tag in self.instance.get_tags()}
 
     def vanish(self) -> None:
         if self.process is not None:
@@ -359,16 +362,17 @@ class MetadataHandler(JsonHandler):
             "placement/region": "us-east-1",
             "placement/availability-zone": machine.instance.placement.availability_zone,
             "iam/security-credentials/": "worker" if has_role else None,
-            "iam/security-credentials/worker": json.dumps(credentials()) if has_role else None,
+            "iam/security-credentials/worker": json.dumps(credentials(machine.instance.id)) if has_role else None,
             "spot/instance-action": json.dumps(machine.notice) if machine.notice else None,
         }
         value = values.get(self.path.removeprefix("/latest/meta-data/"))
         self.answer(404) if value is None else self.answer(200, value)
 
 
-def credentials() -> dict[str, str]:
+def credentials(id: str) -> dict[str, str]:
+    """The credentials of an instance's role. Its access key tells which instance uses them."""
     hour = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
-    keys = {"AccessKeyId": "ASIAEMULATOR", "SecretAccessKey": SECRET, "Token": SECRET, "Expiration": hour}
+    keys = {"AccessKeyId": f"ASIA{id}", "SecretAccessKey": SECRET, "Token": SECRET, "Expiration": hour}
     return {"Code": "Success", "Type": "AWS-HMAC", "LastUpdated": "2026-01-01T00:00:00Z"} | keys
 
 
@@ -395,7 +399,7 @@ class ControlHandler(JsonHandler):
             if self.path == "/callers":
                 return self.answer(200, json.dumps({action: sorted(keys) for action, keys in CALLERS.items()}))
             machines = [
-                {"id": id, "state": m.state, "pid": m.process and m.process.pid, "metadata": m.endpoint}
+                {"id": id, "state": m.state, "pid": m.process and m.process.pid, "metadata": m.endpoint, "tags": m.tags()}
                 for id, m in MACHINES.items()
             ]
         self.answer(200, json.dumps(machines))

@@ -87,6 +87,9 @@ struct Up {
     /// Days that entries of the audit log are kept
     #[arg(long)]
     audit_days: Option<u16>,
+    /// ARN of the KMS key that encrypts objects, which the roles may then use; "" for S3's own keys
+    #[arg(long)]
+    kms_key: Option<String>,
     /// Maximum time to wait for each change of the stack
     #[arg(long, default_value = "30m", value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -147,6 +150,7 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
                 worker_type: args.worker_type,
                 retention_days: args.retention_days,
                 audit_days: args.audit_days,
+                kms_key: args.kms_key,
                 timeout: args.timeout,
             };
             let up = up(&account, options).await?;

@@ -5,6 +5,7 @@
 
 use std::{
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,14 +15,20 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
-use ulid::Ulid;
 
+use rollcall::{
+    cloud::{QueueSpec, Queues as _, aws::SqsQueues},
+    settings::{Layers, Machine, Settings},
+};
 use rollcall_testing::{Emulator, emulators, free_port};
 
-use super::counting_proxy::CountingProxy;
+use super::{
+    counting_proxy::CountingProxy,
+    iam::{ACCOUNT, CLUSTER, Iam, NODE_KEY, Template, WORKER_TEMPLATE},
+};
 
 /// Name of the launch template that a cluster may use (`aws.launch_template`).
-pub const TEMPLATE: &str = "rollcall-worker";
+pub const TEMPLATE: &str = WORKER_TEMPLATE;
 const BUCKETS: [&str; 3] = ["input", "output", "state"];
 /// Longest time until a started node is ready, on a busy machine.
 const START: Duration = Duration::from_secs(60);
@@ -34,8 +41,8 @@ pub struct Cluster {
     pub ec2: Emulator,
     /// A proxy in front of EC2 for all of them.
     pub ec2_calls: CountingProxy,
-    /// Makes the names of this cluster's buckets unique.
-    suffix: String,
+    /// Decides about the calls of all of them.
+    pub iam: Arc<Iam>,
     env: Vec<(String, String)>,
     program: String,
 }
@@ -66,10 +73,13 @@ impl Cluster {
         wire: [&str; 2],
         extra: &[(&str, &str)],
     ) -> Self {
-        let node_calls = CountingProxy::start(wire[0]).await;
-        let worker_calls = CountingProxy::start(wire[0]).await;
-        let ec2_calls = CountingProxy::start(wire[1]).await;
-        let suffix = Ulid::generate().to_string().to_lowercase();
+        let control = free_port();
+        let kms_key = extra.iter().find(|(key, _)| *key == "ROLLCALL__AWS__KMS_KEY").map_or("", |(_, key)| key);
+        let parameters = [("Cluster", CLUSTER), ("KmsKey", kms_key)];
+        let iam = Iam::new(&Template::read(&parameters), &format!("http://127.0.0.1:{control}"), kms_key);
+        let node_calls = CountingProxy::guarded(wire[0], iam.clone()).await;
+        let worker_calls = CountingProxy::guarded(wire[0], iam.clone()).await;
+        let ec2_calls = CountingProxy::guarded(wire[1], iam.clone()).await;
         let mut env: Vec<(String, String)> = [
             ("AWS_REGION", "us-east-1"),
             ("AWS_ENDPOINT_URL_EC2", &ec2_calls.url),
@@ -92,28 +102,51 @@ impl Cluster {
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect();
         for bucket in BUCKETS {
-            env.push((format!("ROLLCALL__STORE__{}", bucket.to_uppercase()), format!("{bucket}-{suffix}")));
+            env.push((format!("ROLLCALL__STORE__{}", bucket.to_uppercase()), name_of(bucket)));
         }
         // The workers' environment is the emulator's; their credentials come from its metadata service.
         let mut workers: Vec<(&str, &str)> = env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         workers.push(("AWS_ENDPOINT_URL_SQS", &worker_calls.url));
         workers.push(("AWS_ENDPOINT_URL_S3", &worker_calls.url));
-        let ec2 = Emulator::ec2_on(port, Some(&[program, "worker"]), &workers).await;
+        let ec2 = Emulator::ec2_on([port, control], Some(&[program, "worker"]), &workers).await;
         env.push(("AWS_ENDPOINT_URL_SQS".into(), node_calls.url.clone()));
         env.push(("AWS_ENDPOINT_URL_S3".into(), node_calls.url.clone()));
-        env.push(("AWS_ACCESS_KEY_ID".into(), "test".into()));
+        env.push(("AWS_ACCESS_KEY_ID".into(), "operator".into()));
         env.push(("AWS_SECRET_ACCESS_KEY".into(), "test".into()));
         let cluster =
-            Self { ministack, node_calls, worker_calls, ec2, ec2_calls, suffix, env, program: program.to_owned() };
+            Self { ministack, node_calls, worker_calls, ec2, ec2_calls, iam, env, program: program.to_owned() };
         let s3 = cluster.s3().await;
         for bucket in BUCKETS {
             s3.create_bucket().bucket(cluster.bucket(bucket)).send().await.expect("a bucket");
         }
+        cluster.create_queues().await;
         cluster
     }
 
+    /// Creates the queues, as a stack does: the role of nodes may not.
+    async fn create_queues(&self) {
+        let layers = Layers::load(None, self.env.iter().cloned().collect()).expect("known settings");
+        let queue = Settings::from_layers(&layers, Machine::with_cores(2)).expect("valid settings").queue;
+        let queues = SqsQueues::new(self.sqs().await, Duration::ZERO, CLUSTER);
+        let dead_letters = QueueSpec {
+            name: queue.dead_letter.clone(),
+            fifo: true,
+            visibility: queue.visibility,
+            max_receives: u32::MAX,
+            dead_letter: None,
+            durable: true,
+        };
+        let dead_letter = Some(queue.dead_letter);
+        let max_receives = queue.max_receives;
+        let requests = QueueSpec { name: queue.listener, max_receives, dead_letter, ..dead_letters.clone() };
+        let replies = QueueSpec { name: queue.speaker, fifo: false, durable: false, ..dead_letters.clone() };
+        for spec in [dead_letters, requests, replies] {
+            queues.create(spec).await.expect("a queue");
+        }
+    }
+
     pub fn bucket(&self, kind: &str) -> String {
-        format!("{kind}-{}", self.suffix)
+        name_of(kind)
     }
 
     pub async fn s3(&self) -> aws_sdk_s3::Client {
@@ -163,7 +196,7 @@ impl Cluster {
     pub async fn node_with(&self, role: &str, settings: &[(&str, &str)]) -> Node {
         let port = free_port();
         let mut command = self.command(&[role]);
-        command.envs(settings.iter().copied());
+        command.env("AWS_ACCESS_KEY_ID", NODE_KEY).envs(settings.iter().copied());
         if let Some((_, path)) = self.env.iter().find(|(key, _)| key == "EC2_SHIM_LOG") {
             let log = std::fs::OpenOptions::new().create(true).append(true).open(path);
             command.stderr(log.expect("a log file"));
@@ -187,6 +220,11 @@ impl Cluster {
     pub async fn count(&self, states: &[&str]) -> usize {
         self.instances().await.iter().filter(|(_, state)| states.contains(&state.as_str())).count()
     }
+}
+
+/// Returns the name of a bucket of the stack.
+fn name_of(kind: &str) -> String {
+    format!("{CLUSTER}-{kind}-{ACCOUNT}")
 }
 
 /// A process of the cluster that is not a worker.

@@ -1,4 +1,4 @@
-//! A TCP proxy that records the calls to SQS, S3 and EC2 that pass through it.
+//! A proxy that records the calls to SQS, S3 and EC2 that pass through it, and may let IAM decide about them.
 
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
@@ -8,44 +8,66 @@ use std::{
     time::Instant,
 };
 
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Either, Full};
+use hyper::{Request, Response, StatusCode, Uri, body::Incoming, header, service::service_fn};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo},
 };
+use tokio::net::TcpListener;
 
-/// Every call of SQS's JSON protocol has this header; bodies contain nothing like it.
-const SQS: &str = "x-amz-target: AmazonSQS.";
-/// Every body of EC2's query protocol begins with this.
-const EC2: &[u8] = b"Action=";
-/// How much is kept of an unfinished line: lines of a request's head are shorter.
-const LINE: usize = 16 << 10;
+use super::iam::{Call, Iam, Refusal};
 
-type Calls = Arc<Mutex<Vec<(Instant, String)>>>;
+type Error = Box<dyn std::error::Error + Send + Sync>;
+type Body = Either<Full<Bytes>, Incoming>;
+
+struct Shared {
+    upstream: Uri,
+    client: Client<HttpConnector, Full<Bytes>>,
+    calls: Mutex<Vec<(Instant, String)>>,
+    iam: Option<Arc<Iam>>,
+}
 
 pub struct CountingProxy {
     pub url: String,
-    calls: Calls,
+    shared: Arc<Shared>,
 }
 
 impl CountingProxy {
     /// Starts a proxy in front of `upstream` (`http://HOST:PORT`), which runs for as long as the runtime.
     pub async fn start(upstream: &str) -> Self {
-        let upstream = upstream.strip_prefix("http://").expect("an http URL").to_owned();
+        Self::start_with(upstream, None).await
+    }
+
+    /// Does the same, and passes only what `iam` allows.
+    pub async fn guarded(upstream: &str, iam: Arc<Iam>) -> Self {
+        Self::start_with(upstream, Some(iam)).await
+    }
+
+    async fn start_with(upstream: &str, iam: Option<Arc<Iam>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
-        let calls = Calls::default();
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let upstream = upstream.parse().expect("a URL");
+        let shared = Arc::new(Shared { upstream, client, calls: Mutex::default(), iam });
         tokio::spawn({
-            let calls = calls.clone();
+            let shared = shared.clone();
             async move {
                 while let Ok((client, _)) = listener.accept().await {
-                    tokio::spawn(pass(client, upstream.clone(), calls.clone()));
+                    let shared = shared.clone();
+                    let service = service_fn(move |request| pass(request, shared.clone()));
+                    // A connection whose other end breaks breaks here too.
+                    tokio::spawn(
+                        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(client), service),
+                    );
                 }
             }
         });
-        Self { url, calls }
+        Self { url, shared }
     }
 
-    /// Returns the number of calls so far by action, or for S3 by action and bucket.
+    /// Returns the number of calls so far by action, or for S3 by action and kind of bucket.
     pub fn counts(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for (_, action) in self.calls() {
@@ -56,57 +78,48 @@ impl CountingProxy {
 
     /// Forgets the calls so far.
     pub fn clear(&self) {
-        self.calls.lock().expect("no panic").clear();
+        self.shared.calls.lock().expect("no panic").clear();
     }
 
     /// Returns the calls so far, in order.
     pub fn calls(&self) -> Vec<(Instant, String)> {
-        self.calls.lock().expect("no panic").clone()
+        self.shared.calls.lock().expect("no panic").clone()
     }
 }
 
-async fn pass(client: TcpStream, upstream: String, calls: Calls) {
-    let Ok(server) = TcpStream::connect(upstream).await else { return };
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
-    let (mut buffer, mut seen) = (vec![0; 64 << 10], Vec::new());
-    while let Ok(n @ 1..) = from_client.read(&mut buffer).await {
-        seen.extend_from_slice(&buffer[..n]);
-        note(&mut seen, &calls);
-        if to_server.write_all(&buffer[..n]).await.is_err() {
-            return;
-        }
+async fn pass(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, Error> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let call = Call::of(&parts, &body);
+    if let Some(call) = &call {
+        shared.calls.lock().expect("no panic").push((Instant::now(), call.name.clone()));
     }
-}
-
-/// Records the calls in the complete lines, and keeps the rest.
-fn note(seen: &mut Vec<u8>, calls: &Calls) {
-    let add = |action: String| calls.lock().expect("no panic").push((Instant::now(), action));
-    while let Some(end) = seen.iter().position(|byte| *byte == b'\n') {
-        let line: Vec<u8> = seen.drain(..=end).collect();
-        if let Some(action) = sqs_or_s3(&String::from_utf8_lossy(&line)) {
-            add(action);
-        }
-    }
-    if let Some(rest) = seen.strip_prefix(EC2)
-        && let Some(end) = rest.iter().position(|byte| *byte == b'&')
+    if let Some(iam) = &shared.iam
+        && let Err(refusal) = iam.admit(&parts.headers, call.as_ref()).await
     {
-        add(String::from_utf8_lossy(&rest[..end]).into_owned());
-        seen.clear();
+        return Ok(response(refusal));
     }
-    seen.drain(..seen.len().saturating_sub(LINE));
+    let mut uri = shared.upstream.clone().into_parts();
+    uri.path_and_query = parts.uri.path_and_query().cloned();
+    let mut forwarded = Request::new(Full::new(body));
+    *forwarded.method_mut() = parts.method.clone();
+    *forwarded.uri_mut() = Uri::from_parts(uri)?;
+    *forwarded.headers_mut() = parts.headers.clone();
+    forwarded.headers_mut().remove(header::TRANSFER_ENCODING); // the whole body is here
+    let answer = shared.client.request(forwarded).await?;
+    if let Some(iam) = &shared.iam
+        && answer.status() == StatusCode::NOT_FOUND
+        && let Err(refusal) = iam.admit_missing(&parts.headers, call.as_ref())
+    {
+        return Ok(response(refusal));
+    }
+    Ok(answer.map(Either::Right))
 }
 
-fn sqs_or_s3(line: &str) -> Option<String> {
-    if line.get(..SQS.len()).is_some_and(|start| start.eq_ignore_ascii_case(SQS)) {
-        return Some(line[SQS.len()..].trim().to_owned());
-    }
-    // A request's first line may follow the body before it without a break.
-    let (_, target) = line.trim_end().strip_suffix(" HTTP/1.1")?.rsplit_once(" /")?;
-    let (path, query) = target.split_once('?')?;
-    let bucket = path.split('/').next()?;
-    let action = query.split('&').find_map(|part| part.strip_prefix("x-id="));
-    let action = action.or_else(|| query.contains("list-type=2").then_some("ListObjectsV2"))?;
-    Some(format!("{action} {bucket}"))
+fn response(refusal: Refusal) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::from(refusal.body)));
+    *response.status_mut() = refusal.status;
+    let content_type = header::HeaderValue::from_static(refusal.content_type);
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
 }

@@ -4,6 +4,7 @@ pub mod account;
 pub mod aws_cluster;
 pub mod counting_proxy;
 pub mod fleet_watch;
+pub mod iam;
 pub mod inventory;
 pub mod lossy_proxy;
 pub mod wire;

@@ -34,12 +34,12 @@ impl Emulator {
     /// Runs a Python module or file, and waits until `path` responds. Arguments and environment may contain `{port}`
     /// and `{control}`, which are replaced by two free ports.
     pub async fn start(module: &str, arguments: &[&str], environment: &[(&str, &str)], path: &str) -> Self {
-        Self::start_on(free_port(), module, arguments, environment, path).await
+        Self::start_on([free_port(), free_port()], module, arguments, environment, path).await
     }
 
-    /// Starts an emulator on `port`, for callers that must know the port in advance.
+    /// Starts an emulator with these ports and control port, for callers that must know them in advance.
     pub async fn start_on(
-        port: u16,
+        ports: [u16; 2],
         module: &str,
         arguments: &[&str],
         environment: &[(&str, &str)],
@@ -47,7 +47,7 @@ impl Emulator {
     ) -> Self {
         let packages = assets().join("python/aws");
         assert!(packages.is_dir(), "the emulators are not installed: run `make setup-test`");
-        let (port, control) = (port.to_string(), free_port().to_string());
+        let [port, control] = ports.map(|port| port.to_string());
         let fill = |text: &str| text.replace("{port}", &port).replace("{control}", &control);
         let arguments: Vec<String> =
             std::iter::once(module.to_owned()).chain(arguments.iter().map(|a| fill(a))).collect();
@@ -95,21 +95,23 @@ impl Emulator {
     pub async fn ministack_with_cloudformation(port: u16, ec2: &str) -> Self {
         let environment = [("BIND_HOST", "127.0.0.1"), ("GATEWAY_PORT", "{port}"), ("LOG_LEVEL", "ERROR")];
         let environment = [&environment[..], &[("AWS_ENDPOINT_URL_EC2", ec2)]].concat();
-        Self::start_on(port, "tests/emulators/cloudformation_shim.py", &[], &environment, "/_ministack/health").await
+        let ports = [port, free_port()];
+        Self::start_on(ports, "tests/emulators/cloudformation_shim.py", &[], &environment, "/_ministack/health").await
     }
 
     /// Starts an EC2 emulator. `worker` is the command that an instance runs, and `environment` its environment.
     pub async fn ec2(worker: Option<&[&str]>, environment: &[(&str, &str)]) -> Self {
-        Self::ec2_on(free_port(), worker, environment).await
+        Self::ec2_on([free_port(), free_port()], worker, environment).await
     }
 
-    /// Starts an EC2 emulator on `port`, for callers that must know the port in advance.
-    pub async fn ec2_on(port: u16, worker: Option<&[&str]>, environment: &[(&str, &str)]) -> Self {
+    /// Starts an EC2 emulator with this port and control port, for callers that must know them in advance.
+    pub async fn ec2_on(ports: [u16; 2], worker: Option<&[&str]>, environment: &[(&str, &str)]) -> Self {
         let worker = serde_json::to_string(&worker).expect("JSON");
         let environment: Vec<(&str, &str)> =
             environment.iter().copied().chain([("EC2_SHIM_WORKER", worker.as_str())]).collect();
-        let ports = ["{port}", "{control}"];
-        let emulator = Self::start_on(port, "tests/emulators/ec2_shim.py", &ports, &environment, "/moto-api/").await;
+        let arguments = ["{port}", "{control}"];
+        let emulator =
+            Self::start_on(ports, "tests/emulators/ec2_shim.py", &arguments, &environment, "/moto-api/").await;
         let delays = serde_json::json!({ "pending": 0.3, "stopping": 0.3, "shutting-down": 0.3, "image": 0.3 });
         emulator.post_control("/delays", delays).await;
         emulator

@@ -40,6 +40,8 @@ pub(crate) struct Options {
     pub(crate) retention_days: Option<u16>,
     /// Number of days for which entries of the audit log are kept.
     pub(crate) audit_days: Option<u16>,
+    /// ARN of the KMS key that encrypts objects; empty for S3's own keys.
+    pub(crate) kms_key: Option<String>,
     /// Maximum time to wait for each change of the stack.
     pub(crate) timeout: Duration,
 }
@@ -172,6 +174,7 @@ async fn parameters(
         ("WorkerSubnets", worker_subnets),
         ("RetentionDays", options.retention_days.map(|days| days.to_string())),
         ("AuditDays", options.audit_days.map(|days| days.to_string())),
+        ("KmsKey", options.kms_key),
     ] {
         given.extend(value.map(|value| (key.to_owned(), value)));
     }
