@@ -58,7 +58,7 @@ impl<'a> Reader<'a> {
     }
 
     pub fn text(&self, key: &'static str) -> Result<String, SettingsError> {
-        self.string(key, "text")
+        self.string(key, &|| "text".to_owned())
     }
 
     /// Reads text, or `None` if it is empty.
@@ -67,7 +67,7 @@ impl<'a> Reader<'a> {
     }
 
     pub fn path(&self, key: &'static str) -> Result<PathBuf, SettingsError> {
-        self.string(key, "a path").map(PathBuf::from)
+        self.string(key, &|| "a path".to_owned()).map(PathBuf::from)
     }
 
     /// Reads a path, or `None` if it is empty.
@@ -91,20 +91,21 @@ impl<'a> Reader<'a> {
 
     /// Reads one of the names in `choices`.
     pub fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> Result<T, SettingsError> {
-        let allowed = choices.iter().map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(" or ");
+        let allowed = || choices.iter().map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(" or ");
         let value = self.string(key, &allowed)?;
-        choices.iter().find(|(name, _)| *name == value).map(|(_, c)| *c).ok_or_else(|| self.invalid(key, &allowed))
+        choices.iter().find(|(name, _)| *name == value).map(|(_, c)| *c).ok_or_else(|| self.invalid(key, &allowed()))
     }
 
     /// Reads text that is parsed as `T`; `allowed` describes the syntax.
     pub fn parsed<T: FromStr>(&self, key: &'static str, allowed: &str) -> Result<T, SettingsError> {
-        self.string(key, allowed)?.parse().map_err(|_| self.invalid(key, allowed))
+        self.string(key, &|| allowed.to_owned())?.parse().map_err(|_| self.invalid(key, allowed))
     }
 
     pub fn duration(&self, key: &'static str, range: RangeInclusive<Duration>) -> Result<Duration, SettingsError> {
-        let show = |d: &Duration| humantime::format_duration(*d).to_string();
-        let bounds = (show(range.start()), show(range.end()));
-        let allowed = format!("a duration with its unit, such as 30s or 5m, from {} to {}", bounds.0, bounds.1);
+        let allowed = || {
+            let [from, to] = [range.start(), range.end()].map(|d| humantime::format_duration(*d));
+            format!("a duration with its unit, such as 30s or 5m, from {from} to {to}")
+        };
         let value = humantime::parse_duration(&self.string(key, &allowed)?).ok();
         self.ranged(key, value, &range, &allowed)
     }
@@ -123,9 +124,10 @@ impl<'a> Reader<'a> {
 
     /// Reads a size in bytes.
     pub fn size(&self, key: &'static str, range: RangeInclusive<u64>) -> Result<usize, SettingsError> {
-        let show = |b: &u64| bytesize::ByteSize(*b).display().iec().to_string();
-        let bounds = (show(range.start()), show(range.end()));
-        let allowed = format!("a size with its unit, such as 180KiB or 20MiB, from {} to {}", bounds.0, bounds.1);
+        let allowed = || {
+            let [from, to] = [range.start(), range.end()].map(|b| bytesize::ByteSize(*b).display().iec());
+            format!("a size with its unit, such as 180KiB or 20MiB, from {from} to {to}")
+        };
         let text = self.string(key, &allowed)?;
         let value = text.parse::<bytesize::ByteSize>().ok().filter(|_| text.ends_with('B')).map(|b| b.as_u64());
         self.ranged(key, value, &range, &allowed).map(|b| b as usize)
@@ -138,7 +140,7 @@ impl<'a> Reader<'a> {
             ValueKind::String(s) => s.trim().parse().ok(),
             _ => None,
         };
-        let allowed = format!("a whole number from {} to {}", range.start(), range.end());
+        let allowed = || format!("a whole number from {} to {}", range.start(), range.end());
         self.ranged(key, value, &range, &allowed)
     }
 
@@ -152,7 +154,7 @@ impl<'a> Reader<'a> {
     }
 
     pub fn number(&self, key: &'static str, range: RangeInclusive<f64>) -> Result<f64, SettingsError> {
-        let allowed = format!("a number from {} to {}", range.start(), range.end());
+        let allowed = || format!("a number from {} to {}", range.start(), range.end());
         self.ranged(key, float(self.get(key)), &range, &allowed)
     }
 
@@ -195,7 +197,7 @@ impl<'a> Reader<'a> {
         allowed: &str,
         check: impl Fn(&str) -> bool,
     ) -> Result<String, SettingsError> {
-        let text = self.string(key, allowed)?;
+        let text = self.string(key, &|| allowed.to_owned())?;
         if check(&text) { Ok(text) } else { Err(self.invalid(key, allowed)) }
     }
 
@@ -215,10 +217,10 @@ impl<'a> Reader<'a> {
         auto.value
     }
 
-    fn string(&self, key: &'static str, allowed: &str) -> Result<String, SettingsError> {
+    fn string(&self, key: &'static str, allowed: &dyn Fn() -> String) -> Result<String, SettingsError> {
         match &self.get(key).kind {
             ValueKind::String(s) => Ok(s.clone()),
-            _ => Err(self.invalid(key, &format!("{allowed}, in quotes"))),
+            _ => Err(self.invalid(key, &format!("{}, in quotes", allowed()))),
         }
     }
 
@@ -227,9 +229,9 @@ impl<'a> Reader<'a> {
         key: &str,
         value: Option<T>,
         range: &RangeInclusive<T>,
-        allowed: &str,
+        allowed: &dyn Fn() -> String,
     ) -> Result<T, SettingsError> {
-        value.filter(|v| range.contains(v)).ok_or_else(|| self.invalid(key, allowed))
+        value.filter(|v| range.contains(v)).ok_or_else(|| self.invalid(key, &allowed()))
     }
 
     fn split(&self, key: &'static str, separator: char) -> Result<Vec<String>, SettingsError> {
