@@ -34,6 +34,13 @@ pub(crate) fn specs(settings: &Settings) -> [QueueSpec; 3] {
     [dead_letters, requests, replies]
 }
 
+/// Returns the spec of the queue of heartbeats, which there is on AWS only.
+#[cfg(feature = "aws")]
+pub(crate) fn status_spec(settings: &Settings) -> QueueSpec {
+    let [_, _, replies] = specs(settings);
+    QueueSpec { name: settings.queue.status.clone(), ..replies }
+}
+
 /// The queues between the tiers.
 pub(super) struct ClusterQueues {
     pub dead_letters: Arc<dyn Queue>,

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{
     layers::SettingsError,
-    reader::{HOUR, MILLISECOND, Reader},
+    reader::{HOUR, MILLISECOND, MINUTE, Reader, SECOND},
 };
 
 /// `[aws]`. AWS or the launch template decides what is `None` or empty.
@@ -18,6 +18,8 @@ pub struct Aws {
     pub s3_path_style: bool,
     /// Id, ARN or alias of the KMS key that encrypts objects.
     pub kms_key: Option<String>,
+    /// Time between the heartbeats of a worker.
+    pub heartbeat: Duration,
     /// File of the script that an instance runs at its first boot.
     pub user_data: Option<PathBuf>,
     /// How instances are launched.
@@ -52,6 +54,7 @@ impl Aws {
             linger: r.duration("aws.linger", Duration::ZERO..=200 * MILLISECOND)?,
             s3_path_style: r.flag("aws.s3_path_style")?,
             kms_key: r.optional("aws.kms_key")?,
+            heartbeat: r.duration("aws.heartbeat", SECOND..=10 * MINUTE)?,
             user_data: r.optional("aws.user_data")?.map(PathBuf::from),
             launch: Launching {
                 launch_template: r.optional("aws.launch_template")?,

@@ -19,6 +19,8 @@ pub struct Queue {
     pub speaker: String,
     /// Name of the dead-letter queue of `listener`.
     pub dead_letter: String,
+    /// Name of the queue of the workers' heartbeats, which is standard. Only on AWS.
+    pub status: String,
     /// How long a received job stays hidden unless it is extended.
     pub visibility: Duration,
     /// Receives after which a job moves to the dead-letter queue.
@@ -33,16 +35,21 @@ impl Queue {
     pub(super) fn read(r: &Reader<'_>) -> Result<Self, SettingsError> {
         Ok(Self {
             listener: fifo_name(r, "queue.listener")?,
-            speaker: r.checked("queue.speaker", "1 to 80 characters of A-Z a-z 0-9 - _, without .fifo", |name| {
-                is_name(name) && name.len() <= MAX_NAME
-            })?,
+            speaker: standard_name(r, "queue.speaker")?,
             dead_letter: fifo_name(r, "queue.dead_letter")?,
+            status: standard_name(r, "queue.status")?,
             visibility: r.duration("queue.visibility", SECOND..=12 * HOUR)?,
             max_receives: r.count("queue.max_receives", 1..=1000)? as u32,
             inline_limit: r.size("queue.inline_limit", KIB..=700 * KIB)?,
             max_jobs: r.count("queue.max_jobs", 0..=1_000_000_000)? as u64,
         })
     }
+}
+
+fn standard_name(r: &Reader<'_>, key: &'static str) -> Result<String, SettingsError> {
+    r.checked(key, "1 to 80 characters of A-Z a-z 0-9 - _, without .fifo", |name| {
+        is_name(name) && name.len() <= MAX_NAME
+    })
 }
 
 fn fifo_name(r: &Reader<'_>, key: &'static str) -> Result<String, SettingsError> {

@@ -126,7 +126,8 @@ async fn rollcall_accepts_what_the_template_makes() {
         ..base.clone()
     };
     let replies = QueueSpec { name: "rollcall-speaker".into(), fifo: false, durable: false, ..base.clone() };
-    for spec in [base, requests, replies] {
+    let status = QueueSpec { name: "rollcall-status".into(), ..replies.clone() };
+    for spec in [base, requests, replies, status] {
         queues.open(&spec.name).await.expect("the template made it");
         queues.create(spec).await.expect("its settings are accepted");
     }

@@ -8,6 +8,7 @@ mod aws_end_to_end;
 mod aws_erasure;
 mod aws_example_job;
 mod aws_faults;
+mod aws_hung_worker;
 mod aws_roles;
 mod aws_secrets;
 mod aws_storm;

@@ -14,7 +14,8 @@ use crate::{
     },
     app::node::{ControllerPorts, DeadLetterPorts, SeesReplies, add_controller, add_dead_letter_consumer},
     cloud::{
-        aws::AwsCloud,
+        Queue,
+        aws::{AwsCloud, Heartbeats},
         lease::{Held, Lease},
     },
     settings::Settings,
@@ -36,6 +37,9 @@ pub(super) struct ControllerNode {
     pub dead_letters: DeadLetterPorts,
     pub views: Views,
     pub reply_queues: Arc<ReplyQueues>,
+    pub heartbeats: Arc<Heartbeats>,
+    /// The queue of heartbeats.
+    pub status: Arc<dyn Queue>,
 }
 
 impl ControllerNode {
@@ -57,6 +61,7 @@ impl ControllerNode {
                 () = held.lost() => true,
                 () = self.reply_queues.collect() => true, // never returns
                 () = self.views.publish() => true, // never returns
+                () = self.heartbeats.listen(&*self.status) => true, // never returns
                 _ = ended.wait_for(|ended| *ended) => false,
             };
             guardian.do_send(StandDown);

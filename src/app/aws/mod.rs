@@ -93,7 +93,9 @@ impl AwsNode {
                 objects: cloud.objects.clone(),
             };
             let (settings, reply_queues) = (settings.clone(), reply_queues.clone());
-            let node = ControllerNode { settings, actor, ports, dead_letters, views, reply_queues };
+            let status = cloud.queues.create(queues::status_spec(&settings)).await.context("status queue")?;
+            let heartbeats = cloud.compute.heartbeats();
+            let node = ControllerNode { settings, actor, ports, dead_letters, views, reply_queues, heartbeats, status };
             let lease = controller::lease(&cloud, &node.settings, &node_name);
             Some(actix::spawn(async move { node.run(lease, ended).await }))
         } else {
@@ -158,7 +160,11 @@ pub(crate) async fn run(settings: Settings, tiers: Tiers, fix: bool) -> anyhow::
 pub(super) async fn worker_ports(settings: &Settings) -> anyhow::Result<WorkerPorts> {
     let cloud = AwsCloud::connect(settings, false).await?;
     let requests = cloud.queues.open(&settings.queue.listener).await.context("request queue")?;
-    let metadata = cloud.metadata(requests);
+    let status = cloud.queues.open(&settings.queue.status).await;
+    let status = status
+        .inspect_err(|error| tracing::warn!(%error, "no heartbeat can be sent: if this worker hangs, nobody notices"))
+        .ok();
+    let metadata = cloud.metadata(requests, status, settings.aws.heartbeat);
     actix::spawn({
         let metadata = metadata.clone();
         async move {

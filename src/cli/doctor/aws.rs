@@ -6,7 +6,12 @@ use super::{
     finding::{Finding, remedy},
     stores::stores,
 };
-use crate::{app::queues::specs, cloud::aws::AwsCloud, recognition::ModelId, settings::Settings};
+use crate::{
+    app::queues::{specs, status_spec},
+    cloud::aws::AwsCloud,
+    recognition::ModelId,
+    settings::Settings,
+};
 
 /// Runs the checks. `model` is the id of the embedder's model, if it loaded. If the configuration or the credentials
 /// cannot be used, that is the only finding.
@@ -23,7 +28,7 @@ pub(super) async fn findings(settings: &Settings, model: Option<&ModelId>) -> Ve
         return vec![Finding::new("credentials", Err::<&str, _>((format!("{error:#}"), remedy.to_owned())))];
     }
     let mut findings = vec![Finding::new("credentials", Ok("found"))];
-    for spec in specs(settings) {
+    for spec in specs(settings).into_iter().chain([status_spec(settings)]) {
         let result = cloud.queues.inspect(&spec).await.map(|()| "exists with the required attributes");
         let remedy_if_missing =
             "start `rollcall serve` once, which creates it, or check queue.*, aws.region and the account";

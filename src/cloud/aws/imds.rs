@@ -1,13 +1,21 @@
 //! What an EC2 instance knows about itself, from the instance metadata service, version 2 (IMDSv2).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use aws_config::imds::client::{Client as Imds, error::ImdsError};
 use aws_sdk_ec2::{Client as Ec2, types::Tag};
 use backon::{ExponentialBuilder, Retryable as _};
+use tokio::task::JoinSet;
 
-use super::{errors::classify, tags::READY_TAG};
+use super::{
+    errors::classify,
+    heartbeats::Heartbeat,
+    tags::{HEARTBEAT_TAG, READY_TAG},
+};
 use crate::{
     clock::now_ms,
     cloud::{CloudError, CloudResult, InstanceId, Interruption, Metadata, Queue},
@@ -35,13 +43,36 @@ pub struct Ec2Metadata {
     imds: Imds,
     ec2: Ec2,
     probe: Arc<dyn Queue>,
+    heartbeat: Option<Heartbeat>,
+    /// Sends heartbeats once the worker is ready.
+    sending: Mutex<JoinSet<()>>,
 }
 
 impl Ec2Metadata {
     /// Creates the adapter. `probe` is any queue; [`Metadata::lost`] reads its depth to check that the cloud can be
     /// reached.
     pub fn new(imds: Imds, ec2: Ec2, probe: Arc<dyn Queue>) -> Self {
-        Self { imds, ec2, probe }
+        Self { imds, ec2, probe, heartbeat: None, sending: Mutex::default() }
+    }
+
+    /// Sends heartbeats from [`Metadata::ready`] on.
+    pub(super) fn with_heartbeat(self, heartbeat: Heartbeat) -> Self {
+        Self { heartbeat: Some(heartbeat), ..self }
+    }
+
+    /// Sends the first heartbeat, and then one after another. Returns the time between them; `None` if the first could not be
+    /// sent.
+    async fn begin_heartbeats(&self, id: &str) -> Option<Duration> {
+        let heartbeat = self.heartbeat.as_ref()?;
+        if let Err(error) = heartbeat.beat(id).await {
+            tracing::warn!(%error, "no heartbeat can be sent: if this worker hangs, nobody notices");
+            return None;
+        }
+        let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        if sending.is_empty() {
+            sending.spawn(heartbeat.clone().run(id.to_owned()));
+        }
+        Some(heartbeat.every)
     }
 
     /// Reads the value at a path; `None` if there is none.
@@ -68,12 +99,16 @@ impl Metadata for Ec2Metadata {
         Ok(self.get("spot/instance-action").await?.map(|notice| Interruption { reason: format!("spot: {notice}") }))
     }
 
-    /// Tags the instance with the time. Until then the controller sees it as pending, so that a failed boot times out.
+    /// Tags the instance with the time, and with that between heartbeats. Until then the controller sees it as pending, so
+    /// that a failed boot times out.
     async fn ready(&self) -> CloudResult<()> {
         let id = self.instance_id().await?.0;
+        let every = self.begin_heartbeats(&id).await;
         let tag = || async {
-            let tag = Tag::builder().key(READY_TAG).value((now_ms() / 1000).to_string()).build();
-            let tagged = self.ec2.create_tags().resources(&id).tags(tag).send().await;
+            let tag = |key, value: String| Tag::builder().key(key).value(value).build();
+            let mut tags = vec![tag(READY_TAG, (now_ms() / 1000).to_string())];
+            tags.extend(every.map(|every| tag(HEARTBEAT_TAG, every.as_millis().to_string())));
+            let tagged = self.ec2.create_tags().resources(&id).set_tags(Some(tags)).send().await;
             tagged.map(drop).map_err(|e| classify(&id, e))
         };
         tag.retry(backoff()).when(is_transient).await

@@ -7,12 +7,13 @@ mod clients;
 pub(crate) mod deploy;
 mod ec2;
 mod errors;
+mod heartbeats;
 mod imds;
 mod s3;
 mod sqs;
 mod tags;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use aws_config::SdkConfig;
@@ -20,9 +21,11 @@ use aws_sdk_sqs::config::ProvideCredentials as _;
 
 use super::{Metadata, Queue};
 use crate::settings::Settings;
+use heartbeats::Heartbeat;
 
 pub use clients::{ec2_client, s3_client, sqs_client};
 pub use ec2::{Ec2Compute, Ec2Options};
+pub use heartbeats::Heartbeats;
 pub use imds::Ec2Metadata;
 pub use s3::{Encryption, S3Objects};
 pub use sqs::SqsQueues;
@@ -74,8 +77,19 @@ impl AwsCloud {
     }
 
     /// Returns the metadata of the instance that this process runs on. `probe` is any queue, see [`Ec2Metadata::new`].
-    pub fn metadata(&self, probe: Arc<dyn Queue>) -> Arc<dyn Metadata> {
-        Arc::new(Ec2Metadata::new(aws_config::imds::Client::builder().build(), self.ec2.clone(), probe))
+    /// Heartbeats are sent to `status`, if there is one, with this time between them.
+    pub fn metadata(
+        &self,
+        probe: Arc<dyn Queue>,
+        status: Option<Arc<dyn Queue>>,
+        every: Duration,
+    ) -> Arc<dyn Metadata> {
+        let imds = aws_config::imds::Client::builder().build();
+        let metadata = Ec2Metadata::new(imds, self.ec2.clone(), probe);
+        Arc::new(match status {
+            Some(status) => metadata.with_heartbeat(Heartbeat::new(status, every)),
+            None => metadata,
+        })
     }
 }
 

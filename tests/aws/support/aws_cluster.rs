@@ -140,7 +140,8 @@ impl Cluster {
         let max_receives = queue.max_receives;
         let requests = QueueSpec { name: queue.listener, max_receives, dead_letter, ..dead_letters.clone() };
         let replies = QueueSpec { name: queue.speaker, fifo: false, durable: false, ..dead_letters.clone() };
-        for spec in [dead_letters, requests, replies] {
+        let status = QueueSpec { name: queue.status, ..replies.clone() };
+        for spec in [dead_letters, requests, replies, status] {
             queues.create(spec).await.expect("a queue");
         }
     }

@@ -4,7 +4,7 @@
 //! from EC2 alone. The client does not retry: the controller, which keeps track of the launches, decides when to retry.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
@@ -22,16 +22,17 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     super::{
         errors::{classify, code},
+        heartbeats::Heartbeats,
         tags::CLUSTER_TAG,
     },
     division::Division,
-    instance::convert,
+    instance::{convert, heartbeat},
     pools::{Pool, Pools},
     request::{Ec2Options, Request},
     version::CurrentVersion,
 };
 use crate::{
-    cloud::{CloudError, CloudResult, Compute, Instance, InstanceId},
+    cloud::{CloudError, CloudResult, Compute, Instance, InstanceId, InstanceState},
     settings::Launching,
 };
 
@@ -69,6 +70,7 @@ pub struct Ec2Compute {
     /// Highest number in an instance's name so far.
     last_number: AtomicUsize,
     current: CurrentVersion,
+    heartbeats: Arc<Heartbeats>,
 }
 
 impl Ec2Compute {
@@ -77,8 +79,13 @@ impl Ec2Compute {
         let Launching { instance_types, subnets, spot, capacity_memory, .. } = &options.launch;
         let pools = Pools::new(instance_types, subnets, *spot, *capacity_memory);
         let (launches, last_number) = (Mutex::default(), AtomicUsize::new(0));
-        let current = CurrentVersion::default();
-        Self { client, options, pools: Mutex::new(pools), launches, last_number, current }
+        let (current, heartbeats) = (CurrentVersion::default(), Arc::default());
+        Self { client, options, pools: Mutex::new(pools), launches, last_number, current, heartbeats }
+    }
+
+    /// Returns the heartbeats by which [`Compute::describe`] tells which workers do not respond.
+    pub fn heartbeats(&self) -> Arc<Heartbeats> {
+        self.heartbeats.clone()
     }
 
     fn pools(&self) -> MutexGuard<'_, Pools> {
@@ -247,12 +254,21 @@ impl Compute for Ec2Compute {
         let ours = Filter::builder().name(format!("tag:{CLUSTER_TAG}")).values(&self.options.cluster).build();
         let mut pages = self.client.describe_instances().filters(ours).max_results(PAGE).into_paginator().send();
         let current = self.current.get(&self.client, &self.options.launch).await;
-        let mut instances = Vec::new();
+        let (mut instances, mut promised) = (Vec::new(), HashMap::new());
         while let Some(page) = pages.next().await {
             let reservations = page.map_err(|e| classify("describe", e))?.reservations.unwrap_or_default();
             let found = reservations.into_iter().flat_map(|r| r.instances.unwrap_or_default());
-            instances.extend(found.filter_map(|instance| convert(instance, &current)));
+            for found in found {
+                let every = heartbeat(&found);
+                let Some(instance) = convert(found, &current) else { continue };
+                if instance.state == InstanceState::Running {
+                    promised.extend(every.map(|every| (instance.id.clone(), every)));
+                }
+                instances.push(instance);
+            }
         }
+        let silent = self.heartbeats.silent(&promised);
+        instances.iter_mut().for_each(|instance| instance.unresponsive = silent.contains(&instance.id));
         instances.iter().for_each(|instance| self.observe_name(&instance.name));
         Ok(instances)
     }

@@ -1,12 +1,20 @@
 //! An EC2 instance as the port describes it.
 
+use std::time::Duration;
+
 use aws_sdk_ec2::types::{Instance as Ec2Instance, InstanceStateName};
 
 use super::{
-    super::tags::{READY_TAG, TOKEN_TAG},
+    super::tags::{HEARTBEAT_TAG, READY_TAG, TOKEN_TAG},
     version::Version,
 };
 use crate::cloud::{Instance, InstanceId, InstanceState};
+
+/// Returns the time between the heartbeats of an instance's worker; `None` if it sends none.
+pub(super) fn heartbeat(instance: &Ec2Instance) -> Option<Duration> {
+    let tag = instance.tags().iter().find(|tag| tag.key() == Some(HEARTBEAT_TAG))?;
+    tag.value()?.parse().ok().map(Duration::from_millis)
+}
 
 /// Converts an instance; `None` if EC2 reports no id or an unknown state.
 ///
@@ -26,7 +34,7 @@ pub(super) fn convert(instance: Ec2Instance, current: &Version) -> Option<Instan
         token: tag(TOKEN_TAG).or(instance.client_token()).unwrap_or_default().to_owned(),
         pid: None,
         reason: reason.filter(|r| !r.is_empty()).map(str::to_owned),
-        unresponsive: false, // EC2 does not know the worker
+        unresponsive: false, // EC2 does not know the worker: see `heartbeats.rs`
         outdated: current.is_outdated(&instance),
         id: InstanceId(instance.instance_id.clone()?),
     })
