@@ -17,6 +17,7 @@ mod serving;
 mod shutdown;
 mod system;
 pub(crate) mod up;
+mod watchdog;
 mod worker;
 
 use std::{collections::HashMap, path::Path};

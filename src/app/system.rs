@@ -2,6 +2,8 @@
 
 use actix::System;
 
+use super::watchdog;
+
 /// Runs a command that ends by itself.
 pub fn block_on<T>(command: impl Future<Output = T>) -> T {
     System::new().block_on(command)
@@ -13,6 +15,9 @@ pub fn block_on<T>(command: impl Future<Output = T>) -> T {
 /// The actors cannot be started.
 pub fn run(start: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<i32> {
     let system = System::new();
-    system.block_on(start)?;
+    system.block_on(async {
+        watchdog::start();
+        start.await
+    })?;
     Ok(system.run_with_code()?)
 }

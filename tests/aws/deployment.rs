@@ -88,7 +88,7 @@ async fn workers_have_the_types_and_the_subnet_that_up_was_given() {
     let launched = launch_template(&ec2, &variables["ROLLCALL__AWS__LAUNCH_TEMPLATE"]).await;
     assert_eq!(launched.instance_type().map(InstanceType::as_str), Some("c7i.xlarge"));
 
-    // What is not given again stays.
+    // What is not given again stays, and the web node that replaces the first one has its address.
     account.run(&["aws", "up", "--worker-type", "c7a.large"]).done();
     let machines = ec2.describe_instances().send().await.expect("a list");
     let instances = machines.reservations().iter().flat_map(|reservation| reservation.instances());
@@ -99,6 +99,9 @@ async fn workers_have_the_types_and_the_subnet_that_up_was_given() {
     let mut web_nodes = instances.filter(alive);
     let web = web_nodes.next().expect("a web node");
     assert!(web_nodes.next().is_none(), "the earlier web node is replaced");
+    let addresses = ec2.describe_addresses().send().await.expect("a list");
+    assert_eq!(addresses.addresses().len(), 1);
+    assert_eq!(addresses.addresses()[0].instance_id(), web.instance_id());
     let variables = web_variables(&ec2, web.instance_id().expect("an id")).await;
     assert_eq!(variables["ROLLCALL__AWS__INSTANCE_TYPES"], "c7a.large");
     assert_eq!(variables["ROLLCALL__AWS__SUBNETS"], subnet);
@@ -107,7 +110,8 @@ async fn workers_have_the_types_and_the_subnet_that_up_was_given() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rollcall_accepts_what_the_template_makes() {
     let account = Account::start(&[]).await;
-    account.run(&["aws", "up", "--image", "ami-12345678", "--allow-from", "10.0.0.0/8"]).done();
+    let up = ["aws", "up", "--image", "ami-12345678", "--allow-from", "10.0.0.0/8"];
+    let outputs = account.run(&up).done();
 
     let sdk = rollcall_testing::emulators::sdk(&account.ministack.url).await;
     let queues = SqsQueues::new(sqs_client(&sdk), Duration::ZERO, "rollcall");
@@ -137,11 +141,18 @@ async fn rollcall_accepts_what_the_template_makes() {
         store.put(&bucket, "trial", "x".into(), Precondition::Absent).await.expect("the template made it");
     }
 
-    // The web instance has the same settings of the cluster as the workers.
+    // The web node has an address of its own, whatever its subnet assigns.
     let ec2 = account.ec2().await;
+    let addresses = ec2.describe_addresses().send().await.expect("a list");
+    let [address] = addresses.addresses() else { panic!("{addresses:?}") };
+    let public = address.public_ip().expect("an address");
+    assert!(outputs.contains(&format!("Address http://{public}:5000/\n")), "{outputs}");
+
+    // The web instance has the same settings of the cluster as the workers.
     let machines = ec2.describe_instances().send().await.expect("a list");
     let web = &machines.reservations()[0].instances()[0];
     assert_eq!(machines.reservations().len(), 1, "nothing else runs");
+    assert_eq!(address.instance_id(), web.instance_id());
     let tag = |key: &str| web.tags().iter().find(|tag| tag.key() == Some(key)).and_then(|tag| tag.value());
     assert_eq!(tag("Name"), Some("rollcall-web"));
     assert_eq!(tag("rollcall:cluster"), None, "no controller takes it for a worker");

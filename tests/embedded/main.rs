@@ -27,3 +27,4 @@ mod retention;
 mod setup;
 mod tls;
 mod token_secrecy;
+mod watchdog;

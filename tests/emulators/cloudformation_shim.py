@@ -96,6 +96,30 @@ def update_instance(id, old, new, stack):
     return made
 
 
+def make_address(name, properties, stack):
+    made = ec2.allocate_address(Domain=properties["Domain"])
+    ec2.associate_address(AllocationId=made["AllocationId"], InstanceId=properties["InstanceId"])
+    return made["PublicIp"], {"AllocationId": made["AllocationId"], "PublicIp": made["PublicIp"]}
+
+
+def update_address(id, old, new, stack):
+    """Associates the address with another instance."""
+    allocation = address(id)["AllocationId"]
+    ec2.associate_address(AllocationId=allocation, InstanceId=new["InstanceId"], AllowReassociation=True)
+    return id, {"AllocationId": allocation, "PublicIp": id}
+
+
+def delete_address(id, properties):
+    found = address(id)
+    if "AssociationId" in found:
+        ec2.disassociate_address(AssociationId=found["AssociationId"])
+    ec2.release_address(AllocationId=found["AllocationId"])
+
+
+def address(id):
+    return ec2.describe_addresses(PublicIps=[id])["Addresses"][0]
+
+
 HANDLERS["AWS::EC2::SecurityGroup"] = {
     "create": make_group,
     "delete": lambda id, properties: ec2.delete_security_group(GroupId=id),
@@ -110,6 +134,7 @@ HANDLERS["AWS::EC2::Instance"] = {
     "update": update_instance,
     "delete": lambda id, properties: ec2.terminate_instances(InstanceIds=[id]),
 }
+HANDLERS["AWS::EC2::EIP"] = {"create": make_address, "update": update_address, "delete": delete_address}
 
 if __name__ == "__main__":
     main()

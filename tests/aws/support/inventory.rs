@@ -34,6 +34,7 @@ impl Account {
         let own = Filter::builder().name("owner-id").values(OWNER).build();
         let snapshots = ec2.describe_snapshots().filters(own).send().await.expect("a list");
         let volumes = ec2.describe_volumes().send().await.expect("a list");
+        let addresses = ec2.describe_addresses().send().await.expect("a list");
         let machines = self.machines().await.into_iter().filter(|(_, state)| state != "terminated");
 
         let mut all = BTreeSet::new();
@@ -55,6 +56,9 @@ impl Account {
         }
         for snapshot in snapshots.snapshots() {
             add("snapshot", snapshot.snapshot_id());
+        }
+        for address in addresses.addresses() {
+            add("address", address.public_ip());
         }
         for volume in volumes.volumes() {
             add("volume", volume.volume_id());
