@@ -35,6 +35,7 @@ fn instances(n: usize, tick: usize) -> Vec<Instance> {
         reason: None,
         unresponsive: false,
         outdated: false,
+        came_up: None,
     };
     (0..n).map(instance).collect()
 }

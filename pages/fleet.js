@@ -58,6 +58,13 @@ function show(view) {
   text('demand', view.demand);
   text('target', view.target);
   text('cap', view.max_instances);
+  const { degraded } = view;
+  document.getElementById('degraded').hidden = !degraded;
+  if (degraded) {
+    const next = degraded.next_attempt_ms ? new Date(degraded.next_attempt_ms).toLocaleTimeString() : null;
+    const when = next ? `The next one is tried at ${next}.` : 'One is booting.';
+    text('degraded', `${degraded.failed_boots} boots in a row failed, the last because ${degraded.reason}. ${when}`);
+  }
   const terminated = view.instances.filter((i) => i.state === 'terminated').slice(-MAX_TERMINATED);
   const others = view.instances.filter((i) => i.state !== 'terminated');
   document.getElementById('instances').replaceChildren(...[...others, ...terminated].map(tile));
@@ -81,7 +88,7 @@ function tile(instance) {
 
 function line(entry) {
   const item = document.createElement('li');
-  if (entry.kind === 'error') item.className = 'error';
+  if (entry.kind === 'error' || entry.kind === 'degraded') item.className = 'error';
   const time = document.createElement('time');
   const date = new Date(entry.at_ms);
   time.dateTime = date.toISOString();

@@ -10,7 +10,7 @@ use super::guardian::DeathNotice;
 use crate::{
     clock::now_ms,
     cloud::{Compute, InstanceId, Queue},
-    fleet::{Action, Event, FleetCore, Timestamp, view::FleetView},
+    fleet::{Action, Degraded, Event, FleetCore, Timestamp, view::FleetView},
     fleet_log::EventRecorder,
 };
 
@@ -94,7 +94,15 @@ impl InstanceFleet {
         if let Some(recorder) = &mut self.recorder {
             recorder.record(now, &event);
         }
+        let was_degraded = self.core.degraded().is_some();
         let step = self.core.step(event, now);
+        match self.core.degraded() {
+            Some(Degraded { failed_boots, reason, .. }) if !was_degraded => {
+                tracing::error!(failed_boots, reason, "the fleet is degraded: one instance is tried at a time");
+            }
+            None if was_degraded => tracing::info!("an instance is ready: the fleet is no longer degraded"),
+            _ => {}
+        }
         for action in step.actions {
             self.perform(action, ctx);
         }

@@ -5,6 +5,7 @@
 mod aws;
 mod disk;
 mod finding;
+mod fleet;
 mod stores;
 
 use std::{process::ExitCode, sync::Arc};
@@ -89,6 +90,7 @@ async fn check_local(settings: &Settings, model: Option<&ModelId>) -> Vec<Findin
         Ok(store) => {
             let mut findings = vec![disk::check(dir, settings.local.min_free)];
             findings.extend(stores(settings, Arc::new(store), model).await);
+            findings.extend(fleet::of_server(settings).await);
             findings
         }
         Err(error) => {

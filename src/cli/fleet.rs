@@ -79,6 +79,13 @@ async fn status(server: &Server, settings: &Settings) -> anyhow::Result<()> {
         "instances {} pending, {} running, {} stopping, {} stopped, {} shutting down, {} terminated",
         c.pending, c.running, c.stopping, c.stopped, c.shutting_down, c.terminated
     );
+    if let Some(degraded) = &view.degraded {
+        println!("degraded  since {}: {degraded}", time(degraded.since_ms));
+        let next = degraded.next_attempt_ms.map_or("one instance is booting".to_owned(), |at| {
+            format!("one instance is tried at a time, the next not before {}", time(at))
+        });
+        println!("{:<9} {next}", "");
+    }
     for i in &view.instances {
         let pid = i.pid.map_or_else(String::new, |pid| format!("pid {pid}"));
         println!(

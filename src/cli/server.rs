@@ -31,6 +31,11 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// Returns the server of the configuration, for commands without arguments for it.
+    pub(super) fn of_settings() -> Self {
+        Self { url: None, ca: std::env::var_os(CA).map(PathBuf::from), json: false }
+    }
+
     /// Sends a request without a body.
     ///
     /// # Errors

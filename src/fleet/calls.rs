@@ -22,7 +22,12 @@ pub(super) const BATCH: usize = 1_000;
 
 /// Returns the exponential pause after `failures` consecutive failures.
 pub(super) fn backoff(failures: u32) -> Duration {
-    BACKOFF.0.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(BACKOFF.1)
+    doubled(BACKOFF, failures)
+}
+
+/// Returns the `n`th of pauses that double from the shortest to the longest.
+pub(super) fn doubled((shortest, longest): (Duration, Duration), n: u32) -> Duration {
+    shortest.saturating_mul(1 << n.saturating_sub(1).min(16)).min(longest)
 }
 
 /// Returns whether a failed call may nevertheless have been applied.

@@ -20,6 +20,10 @@ pub enum Kind {
     Terminate,
     /// An instance ended without a request, or the cloud no longer lists it.
     Lost,
+    /// So many boots in a row have failed that instances are tried one at a time.
+    Degraded,
+    /// An instance has become ready after so many failed boots.
+    Recovered,
 }
 
 impl Kind {
@@ -31,6 +35,8 @@ impl Kind {
             Self::Stop => "stop",
             Self::Terminate => "terminate",
             Self::Lost => "lost",
+            Self::Degraded => "degraded",
+            Self::Recovered => "recovered",
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    action::{Action, Cause},
     decision_log::{Change, DecisionLog},
     demand::Demand,
     descriptions::Descriptions,
@@ -10,6 +11,7 @@ use super::{
     estimators::TimeEstimators,
     event::Event,
     explain::{Decisions, Inputs, Kind},
+    failed_boots::{Degraded, EndedBoots, FailedBoots},
     forecast,
     instance::{Instance, InstanceState},
     instances::{Instances, Key},
@@ -38,6 +40,7 @@ pub struct FleetCore {
     starts: Starts,
     launches: Launches,
     terminations: Terminations,
+    failed_boots: FailedBoots,
     estimators: TimeEstimators,
     decision_log: DecisionLog,
 }
@@ -55,6 +58,7 @@ impl FleetCore {
             starts: Starts::default(),
             launches: Launches::new(epoch),
             terminations: Terminations::new(&rules),
+            failed_boots: FailedBoots::default(),
             estimators: TimeEstimators::new(rules.boot_cold, rules.boot_warm, rules.service_time),
             decision_log: DecisionLog::new(rules.started_at),
             rules,
@@ -99,6 +103,12 @@ impl FleetCore {
     /// Returns the number of instances that are serving or soon will be.
     pub fn serving(&self) -> usize {
         self.instances.serving() + self.launches.outstanding()
+    }
+
+    /// Returns why few instances are launched and started, if so many boots in a row have failed that the fleet is
+    /// degraded.
+    pub fn degraded(&self) -> Option<Degraded> {
+        self.failed_boots.degraded(booting(&self.instances, &self.launches))
     }
 
     /// Returns the number of instances that count against the cap, including those that may exist.
@@ -164,11 +174,19 @@ impl FleetCore {
             }
             Event::Launched { token, result } => {
                 let live = live_besides_launches(&self.instances, &self.terminations);
+                let (before, is_refused) = (self.launches.outstanding(), result.is_err());
                 self.launches.answered(now, &token, result, live, &mut self.decision_log);
+                if is_refused && self.launches.outstanding() < before {
+                    self.failed_boots.refused();
+                }
                 self.descriptions.hurry(now);
             }
             Event::Started { results } => {
+                let before = self.instances.count(Role::Starting);
                 self.starts.answered(now, results, &mut self.instances, &mut self.decision_log);
+                if self.instances.count(Role::Starting) < before {
+                    self.failed_boots.refused();
+                }
                 self.descriptions.hurry(now);
             }
             Event::Terminated { results } => {
@@ -202,6 +220,8 @@ impl FleetCore {
             cap: self.cap(),
         };
         let orphaned = self.launches.give_up(described_as_of, self.rules.boot_timeout);
+        let mut ended = EndedBoots::default();
+        ended.failed(orphaned.iter().map(|id| format!("{id} never appeared")));
         self.terminations.orphan(self.now, orphaned);
         self.starts.give_up(&situation, &mut self.instances);
 
@@ -209,9 +229,16 @@ impl FleetCore {
         let mut inputs = self.inputs();
         let (instances, decision_log) = (&mut self.instances, &mut self.decision_log);
         let mut step = self.terminations.decide(&situation, &self.demand, launching, instances, &inputs, decision_log);
+        ended.failed(overdue_boots(&step.actions, instances));
+        self.failed_boots.ended(self.now, ended, &inputs, decision_log);
 
         let wanted = self.target + Drift::surge(&situation, instances);
-        let more = wanted.saturating_sub(instances.serving() + launching);
+        let missing = wanted.saturating_sub(instances.serving() + launching);
+        let more = missing.min(self.failed_boots.allowed(self.now, booting(instances, &self.launches)));
+        if let Some(at) = self.failed_boots.due().filter(|_| missing > more) {
+            step.wake(self.now, at);
+        }
+        let requested = (self.launches.outstanding(), instances.count(Role::Starting));
         let (starts, mut missing) = self.starts.decide(&situation, more, instances, &inputs, decision_log);
         step.merge(starts);
 
@@ -231,6 +258,9 @@ impl FleetCore {
         };
         inputs.starting = instances.count(Role::Starting);
         step.merge(self.launches.decide(&situation, shortage, inputs, decision_log));
+        if requested != (self.launches.outstanding(), instances.count(Role::Starting)) {
+            self.failed_boots.tried(self.now);
+        }
         step
     }
 
@@ -259,12 +289,13 @@ impl FleetCore {
     fn observe(&mut self, as_of: Timestamp, described: Vec<Instance>) {
         let (number, shown, known) = (self.descriptions.generation(), described.len(), self.instances.len());
         let mut new = 0;
+        let mut ended = EndedBoots::default();
         for (key, instance) in self.instances.compare(number, described) {
             match key {
-                Some(key) => self.observe_known(key, as_of, instance),
+                Some(key) => self.observe_known(key, as_of, instance, &mut ended),
                 None => {
                     new += 1;
-                    self.observe_new(instance);
+                    self.observe_new(as_of, instance, &mut ended);
                 }
             }
         }
@@ -275,9 +306,13 @@ impl FleetCore {
         }
         self.launches.observed(as_of, self.rules.describe_lag);
         self.descriptions.observed(as_of);
+        if !ended.is_empty() {
+            let inputs = self.inputs();
+            self.failed_boots.ended(self.now, ended, &inputs, &mut self.decision_log);
+        }
     }
 
-    fn observe_new(&mut self, instance: Instance) {
+    fn observe_new(&mut self, as_of: Timestamp, instance: Instance, ended: &mut EndedBoots) {
         self.decision_log.state_change(self.now, None, &instance);
         // An instance without a known launch comes from an earlier controller epoch, and belongs to the cluster as
         // well.
@@ -287,10 +322,12 @@ impl FleetCore {
         if let Some((kind, took)) = tracked.end_boot(self.now) {
             self.estimators.booted(kind, took);
         }
+        let came_up = tracked.end_awaited(self.now, as_of, self.rules.describe_lag);
+        ended.add(came_up, &tracked.instance);
         self.instances.insert(tracked);
     }
 
-    fn observe_known(&mut self, key: Key, as_of: Timestamp, instance: Instance) {
+    fn observe_known(&mut self, key: Key, as_of: Timestamp, instance: Instance, ended: &mut EndedBoots) {
         let (now, number, lag) = (self.now, self.descriptions.generation(), self.rules.describe_lag);
         let observed = self.instances.observe(key, now, as_of, number, instance, lag);
         if let Some(took) = observed.stop_took {
@@ -299,8 +336,9 @@ impl FleetCore {
         if let Some((kind, took)) = observed.boot_took {
             self.estimators.booted(kind, took);
         }
-        let Some(before) = observed.before else { return };
         let instance = &self.instances.get(key).instance;
+        ended.add(observed.came_up, instance);
+        let Some(before) = observed.before else { return };
         self.decision_log.state_change(now, Some(before), instance);
         if let Some(kind) = unrequested_end(before, instance.state).filter(|_| !observed.terminating) {
             let reason = self.end_reason(kind, instance);
@@ -338,6 +376,28 @@ impl FleetCore {
 /// Returns the number of instances that count against the cap, except launches that have not been observed.
 fn live_besides_launches(instances: &Instances, terminations: &Terminations) -> usize {
     instances.live() + terminations.orphaned()
+}
+
+/// Returns the number of instances that are booting or may be.
+fn booting(instances: &Instances, launches: &Launches) -> usize {
+    instances.pending() + instances.count(Role::Starting) + launches.outstanding()
+}
+
+/// Returns how the boots have failed whose instances are terminated because they take too long.
+fn overdue_boots(actions: &[Action], instances: &mut Instances) -> Vec<String> {
+    let overdue = actions.iter().filter_map(|action| match action {
+        Action::Terminate { ids, cause: Cause::BootTimeout } => Some(ids),
+        _ => None,
+    });
+    let mut failed = Vec::new();
+    for key in overdue.flatten().filter_map(|id| instances.key(id)).collect::<Vec<_>>() {
+        let mut is_new = false;
+        instances.update_startup(key, |startup| is_new = startup.mark_overdue());
+        if is_new {
+            failed.push(format!("{} was not ready within fleet.boot_timeout", instances.get(key).instance.name));
+        }
+    }
+    failed
 }
 
 /// Returns the kind of an instance's end that the controller did not request; `None` if it has not ended.

@@ -67,4 +67,8 @@ pub struct Instance {
     /// Whether it was launched from an earlier version of its image or its settings than a launch would use now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub outdated: bool,
+    /// Whether its worker became ready in its latest boot. `None` while that is under way, if the cloud itself ended it (an
+    /// interruption, no capacity), or if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub came_up: Option<bool>,
 }

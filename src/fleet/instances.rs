@@ -67,6 +67,11 @@ impl Instances {
         self.len() - self.count(Role::Gone)
     }
 
+    /// Returns the number of pending instances, whatever is intended for them.
+    pub fn pending(&self) -> usize {
+        self.by_state[InstanceState::Pending as usize]
+    }
+
     /// Returns the number of running instances that were launched from an earlier version.
     pub fn outdated_running(&self) -> usize {
         self.outdated_running

@@ -236,6 +236,9 @@ impl Launches {
                 step.wake(now, called + CALL_TIMEOUT);
             }
         }
+        if let Some(quota) = &self.quota {
+            step.wake(now, quota.believed_until);
+        }
         if shortage.wanted > shortage.serving + self.outstanding() {
             step.wake(now, self.not_before.max(shortage.not_before).max(self.bucket.next()));
         }

@@ -15,7 +15,8 @@
 //!
 //! - `demand` reads the queue's depth; `policy` turns the demand into a target;
 //! - `terminations` terminates instances that are `unhealthy` or chosen by the `sweep`;
-//! - `starts` starts stopped instances, and `launches` launches new ones, up to the target;
+//! - `starts` starts stopped instances, and `launches` launches new ones, up to the target, as far as `failed_boots`
+//!   permits;
 //! - `descriptions` describes the instances; the result is kept in `instances`.
 //!
 //! `estimators` learns times for the policies, `decision_log` keeps decisions for display, and `event_log` encodes
@@ -29,7 +30,8 @@
 //! - no working instance is stopped or terminated, except to replace one of an earlier version: workers stop themselves,
 //!   and actions can only launch, start, or terminate instances that are stopped, did not come up, are dead, or are
 //!   replaced;
-//! - every demand is served eventually;
+//! - every demand is served eventually, if boots succeed in the end;
+//! - while boots fail, at most one instance is booting, with pauses that double;
 //! - calls to the cloud are bounded in time, however many events arrive.
 //!
 //! They assume that the cloud carries out each request and shows its effect within `fleet.describe_lag` of its answer;
@@ -54,6 +56,7 @@ mod estimators;
 mod event;
 pub mod event_log;
 pub mod explain;
+mod failed_boots;
 mod fleet_core;
 mod forecast;
 mod idle_stop;
@@ -81,6 +84,7 @@ pub use counts::Counts;
 pub use demand::fall_is_hinted;
 pub use depth::Depth;
 pub use event::Event;
+pub use failed_boots::Degraded;
 pub use fleet_core::FleetCore;
 pub use idle_stop::IdleStop;
 pub use instance::{Instance, InstanceId, InstanceState};

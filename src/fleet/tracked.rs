@@ -68,11 +68,32 @@ impl Start {
     }
 }
 
+/// A boot whose outcome is not known yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Awaited {
+    /// When it was requested or, if someone else requested it, first seen.
+    since: Timestamp,
+    /// Whether what is shown is sure to be no older than the boot: an old description may show the end of the one before.
+    visible: bool,
+    /// Whether it counts as failed already. Its worker may become ready nevertheless.
+    overdue: bool,
+}
+
+impl Awaited {
+    fn new(since: Timestamp, visible: bool) -> Self {
+        Self { since, visible, overdue: false }
+    }
+}
+
 /// The state of an instance's boots and starts. Owned by the starts phase.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Startup {
     /// The boot under way, if this controller requested it.
     pub boot: Option<Boot>,
+    /// The boot whose outcome is not known yet, whoever requested it.
+    pub awaited: Option<Awaited>,
+    /// When the description was requested that showed the outcome of the boot before.
+    decided_as_of: Timestamp,
     pub start: Option<Start>,
     /// Consecutive failed starts.
     pub failures: u32,
@@ -88,14 +109,24 @@ impl Startup {
     pub fn begin(&mut self, now: Timestamp) {
         self.start = Some(Start::new(now));
         self.boot = Some(Boot { kind: BootKind::Warm, requested: now });
+        self.awaited = Some(Awaited::new(now, false));
     }
 
     /// Gives up the start. A later start may succeed, and a new instance may be launched in the meantime.
     pub fn fail(&mut self, now: Timestamp) {
-        (self.start, self.boot) = (None, None);
+        (self.start, self.boot, self.awaited) = (None, None, None);
+        self.uncertain_since = now;
+        self.count_failure(now);
+    }
+
+    /// Records that the boot has taken too long. Returns whether that is new.
+    pub fn mark_overdue(&mut self) -> bool {
+        self.awaited.as_mut().is_some_and(|awaited| !std::mem::replace(&mut awaited.overdue, true))
+    }
+
+    fn count_failure(&mut self, now: Timestamp) {
         self.failures += 1;
         self.not_before = now + backoff(self.failures);
-        self.uncertain_since = now;
     }
 }
 
@@ -149,6 +180,8 @@ pub(super) struct Observed {
     pub stop_took: Option<Duration>,
     /// Duration of a boot that has ended.
     pub boot_took: Option<(BootKind, Duration)>,
+    /// Whether a boot has made its worker ready, if that became known.
+    pub came_up: Option<bool>,
 }
 
 /// One instance.
@@ -172,13 +205,15 @@ impl Tracked {
     /// this controller launched it.
     pub fn new(now: Timestamp, number: u64, instance: Instance, launched: Option<Timestamp>) -> Self {
         let boot = launched.map(|requested| Boot { kind: BootKind::Cold, requested });
+        let seen = (instance.state == InstanceState::Pending).then_some(now);
+        let awaited = launched.or(seen).map(|since| Awaited::new(since, launched.is_some()));
         Self {
             instance,
             since: now,
             shown: number,
             missed: None,
             last_served: Timestamp::START,
-            startup: Startup { boot, ..Startup::default() },
+            startup: Startup { boot, awaited, ..Startup::default() },
             termination: None,
         }
     }
@@ -223,8 +258,10 @@ impl Tracked {
             && self.instance.pid == instance.pid
             && self.instance.unresponsive == instance.unresponsive
             && self.instance.outdated == instance.outdated
+            && self.instance.came_up == instance.came_up
             && self.missed.is_none()
             && self.startup.start.is_none()
+            && (self.startup.awaited.is_none() || instance.state == InstanceState::Pending)
     }
 
     /// Records description `number`, requested at `as_of`, which shows the instance as `instance`.
@@ -253,14 +290,42 @@ impl Tracked {
         } else if let Some(start) = &mut self.startup.start
             && start.still_stopped(as_of, describe_lag)
         {
+            // It may have booted and stopped again, without success.
+            observed.came_up = self.instance.came_up.filter(|came_up| !came_up);
             self.startup.fail(now);
         }
+        observed.came_up = observed.came_up.or(self.end_awaited(now, as_of, describe_lag));
         // The instance was started although it was to be terminated, so it may be at work.
         if state == InstanceState::Running && self.termination.is_some_and(|t| !t.though_running) {
             self.termination = None;
         }
         observed.boot_took = self.end_boot(now);
         observed
+    }
+
+    /// Returns whether the awaited boot has made the worker ready, once a description requested at `as_of` shows that.
+    pub fn end_awaited(&mut self, now: Timestamp, as_of: Timestamp, describe_lag: Duration) -> Option<bool> {
+        let startup = &mut self.startup;
+        let state = self.instance.state;
+        let Some(awaited) = &mut startup.awaited else {
+            if state == InstanceState::Pending && startup.decided_as_of + describe_lag <= as_of {
+                startup.awaited = Some(Awaited::new(now, false));
+            }
+            return None;
+        };
+        awaited.visible |= awaited.since + describe_lag <= as_of;
+        if state == InstanceState::Pending || startup.start.is_some() || !awaited.visible {
+            return None;
+        }
+        let came_up = if state == InstanceState::Running { Some(true) } else { self.instance.came_up };
+        let came_up = came_up.filter(|came_up| *came_up || !awaited.overdue);
+        (startup.awaited, startup.decided_as_of) = (None, as_of);
+        match came_up {
+            Some(true) => startup.failures = 0,
+            Some(false) => startup.count_failure(now),
+            None => {}
+        }
+        came_up
     }
 
     /// Ends the boot under way once its outcome is visible. Returns its duration if the instance is running.
@@ -303,6 +368,7 @@ mod tests {
             reason: None,
             unresponsive: false,
             outdated: false,
+            came_up: None,
         };
         let tracked = Tracked::new(Timestamp::START, 1, instance.clone(), None);
         assert!(tracked.is_as(&instance));
@@ -310,6 +376,7 @@ mod tests {
         assert!(!tracked.is_as(&Instance { pid: Some(2), ..instance.clone() }));
         assert!(!tracked.is_as(&Instance { unresponsive: true, ..instance.clone() }));
         assert!(!tracked.is_as(&Instance { outdated: true, ..instance.clone() }));
+        assert!(!tracked.is_as(&Instance { came_up: Some(true), ..instance.clone() }));
         assert!(!tracked.is_as(&Instance { reason: Some("exit code 1".into()), ..instance.clone() }));
         let missed = Tracked { missed: Some((1, Timestamp::START)), ..tracked.clone() };
         assert!(!missed.is_as(&instance), "it is there again");

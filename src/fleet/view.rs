@@ -1,5 +1,7 @@
 //! The view of the fleet that `/v1/fleet`, the page and `rollcall fleet` show.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -28,6 +30,9 @@ pub struct FleetView {
     pub learned: LearnedTimes,
     /// Instances by state.
     pub counts: Counts,
+    /// Set while the fleet is degraded, because boots fail.
+    #[serde(default)]
+    pub degraded: Option<DegradedView>,
     /// The instances, ordered by name, including terminated ones for some time.
     pub instances: Vec<InstanceView>,
     /// The latest activities, newest last.
@@ -35,6 +40,26 @@ pub struct FleetView {
     /// The latest decisions, for `/v1/fleet/decisions`.
     #[serde(skip)]
     pub decisions: Decisions,
+}
+
+/// The state of a fleet whose boots fail.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DegradedView {
+    /// When it began, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// Number of boots in a row that ended before a worker was ready.
+    pub failed_boots: usize,
+    /// The next instance is not tried before this time, in milliseconds since the Unix epoch. `None` while one boots.
+    pub next_attempt_ms: Option<u64>,
+    /// How the last boot failed.
+    pub reason: String,
+}
+
+impl fmt::Display for DegradedView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { failed_boots, reason, .. } = self;
+        write!(f, "{failed_boots} boots in a row failed, the last because {reason}")
+    }
 }
 
 /// One instance.
@@ -59,7 +84,7 @@ pub struct InstanceView {
 pub struct LoggedEvent {
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// `launch`, `start`, `stop`, `terminate`, `lost`, `state` or `error`.
+    /// `launch`, `start`, `stop`, `terminate`, `lost`, `degraded`, `recovered`, `state` or `error`.
     pub kind: String,
     /// One sentence; for a decision, with its inputs.
     pub text: String,
@@ -69,6 +94,13 @@ impl FleetView {
     /// Creates the view of `core`; `unix_ms` is `now` in milliseconds since the Unix epoch.
     pub fn new(core: &FleetCore, now: Timestamp, unix_ms: u64) -> Self {
         let ms = |at: Timestamp| unix_ms.saturating_sub(now.saturating_since(at).as_millis() as u64);
+        let later = |at: Timestamp| unix_ms.saturating_add(at.saturating_since(now).as_millis() as u64);
+        let degraded = core.degraded().map(|degraded| DegradedView {
+            since_ms: ms(degraded.since),
+            failed_boots: degraded.failed_boots,
+            next_attempt_ms: degraded.next_attempt.map(|at| if at > now { later(at) } else { ms(at) }),
+            reason: degraded.reason,
+        });
         let show = |tracked: &Tracked| InstanceView {
             id: tracked.instance.id.0.clone(),
             name: tracked.instance.name.clone(),
@@ -91,6 +123,7 @@ impl FleetView {
             intents: inputs.launching + inputs.starting,
             learned: inputs.learned,
             counts: inputs.counts,
+            degraded,
             instances,
             events: activities
                 .map(|a| LoggedEvent { at_ms: ms(a.at), kind: a.kind.to_owned(), text: a.text.clone() })

@@ -21,13 +21,18 @@ pub(super) async fn alive() -> HttpResponse {
     text("ok\n")
 }
 
-/// `GET /readyz`: reports whether uploads are accepted, and queue and store can be reached.
+/// `GET /readyz`: reports whether uploads are accepted, and queue and store can be reached. A node whose fleet is degraded
+/// is ready: another node would have the same fleet.
 pub(super) async fn ready(state: web::Data<State>) -> HttpResponse {
     if let Err(shortage) = state.web.headroom().check() {
         return Problem::unavailable(format!("not ready: {shortage}"), RETRY_AFTER).respond(ErrorFormat::Line);
     }
     match state.web.ready().await {
-        Ok(()) => text("ready\n"),
+        // Uploads are accepted, and wait until an instance boots.
+        Ok(()) => match &state.web.fleet().borrow().degraded {
+            None => text("ready\n"),
+            Some(degraded) => text(format!("ready; degraded: {} boots in a row failed\n", degraded.failed_boots)),
+        },
         Err(error) => {
             tracing::warn!(%error, "not ready");
             let detail = "not ready: the queue or the store cannot be reached; the log says why";
@@ -42,6 +47,8 @@ pub(super) async fn metrics(state: web::Data<State>) -> HttpResponse {
     gauge!("rollcall_uploads_waiting").set(state.web.waiting() as f64);
     gauge!("rollcall_demand_jobs").set(view.demand as f64);
     gauge!("rollcall_target_instances").set(view.target as f64);
+    gauge!("rollcall_fleet_degraded").set(f64::from(u8::from(view.degraded.is_some())));
+    gauge!("rollcall_failed_boots").set(view.degraded.as_ref().map_or(0, |degraded| degraded.failed_boots) as f64);
     let (d, c) = (view.depth, view.counts);
     for (kind, jobs) in [("visible", d.visible), ("in-flight", d.in_flight), ("delayed", d.delayed)] {
         gauge!("rollcall_queue_jobs", "state" => kind).set(jobs as f64);
@@ -66,6 +73,6 @@ pub(super) async fn metrics(state: web::Data<State>) -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(state.metrics.render())
 }
 
-fn text(body: &'static str) -> HttpResponse {
-    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(body)
+fn text(body: impl Into<String>) -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(body.into())
 }

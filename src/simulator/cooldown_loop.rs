@@ -160,6 +160,7 @@ mod tests {
             reason: None,
             unresponsive: false,
             outdated: false,
+            came_up: None,
         }
     }
 

@@ -178,6 +178,7 @@ impl Instances {
                 reason: None,
                 unresponsive: false,
                 outdated: false,
+                came_up: None,
             })
         });
         shown.collect()

@@ -7,6 +7,7 @@ mod aws_compute;
 mod aws_end_to_end;
 mod aws_erasure;
 mod aws_example_job;
+mod aws_failed_boots;
 mod aws_faults;
 mod aws_hung_worker;
 mod aws_roles;

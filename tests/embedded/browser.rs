@@ -233,6 +233,36 @@ async fn the_page_lists_dead_letters_sends_them_again_and_purges_them() {
 }
 
 #[tokio::test]
+async fn the_page_shows_that_the_fleet_is_degraded() {
+    // Workers fail while this file, a link to the model, is missing.
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let link = folder.path().join("detector.onnx");
+    let options = RollcallOptions::default()
+        .env("ROLLCALL__RECOGNITION__DETECTOR", link.to_str().expect("UTF-8"))
+        .env("ROLLCALL__FLEET__POLICY", "one-per-job")
+        .env("ROLLCALL__FLEET__MAX_INSTANCES", "5");
+    let server = Rollcall::start(options).await;
+    let photos: Vec<_> = (0..5).map(|n| (format!("{n}.png"), faceless(64 + n, 64))).collect();
+    let photos: Vec<_> = photos.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let upload = reqwest::Client::new().post(server.url("/v1/recognitions")).header("Prefer", "respond-async");
+    let accepted = upload.multipart(form(&photos)).send().await.expect("a response");
+    assert_eq!(accepted.status(), 202);
+    let browser = Browser::start(1280, 1000).await;
+    browser.client.goto(&server.url("/")).await.expect("the page opens");
+    let shown = async || browser.texts("#degraded:not([hidden])").await;
+    wait_until("it is shown", TIMEOUT, async || shown().await.len() == 1).await;
+    let text = shown().await.concat();
+    assert!(text.contains("boots in a row failed, the last because app-tier-instance-"), "{text}");
+    browser.picture("degraded").await;
+
+    let model = std::fs::canonicalize(".assets/models/face_detection_yunet_2023mar.onnx").expect("the model");
+    std::os::unix::fs::symlink(model, &link).expect("a link");
+    wait_until("a worker is ready", TIMEOUT, async || shown().await.is_empty()).await;
+    server.wait_until_queue_is_empty().await;
+    browser.end().await;
+}
+
+#[tokio::test]
 async fn the_page_works_over_https() {
     let certificates = Certificates::make();
     let server = Rollcall::start(certificates.options().enroll(KNOWN)).await;

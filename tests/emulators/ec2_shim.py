@@ -5,7 +5,8 @@
 moto changes states immediately, ignores ClientToken and MaxCount, and starts instances in any state. Here, changes of
 state take time, a call in the wrong state is refused, a ClientToken is honoured, capacity can be missing, and each
 instance has its own metadata service (IMDSv2). With $EC2_SHIM_WORKER (a command, as a JSON list), a process is started
-when an instance becomes running and ended when it stops, so that a test's fleet does real work. With $EC2_SHIM_DISKS (a
+when an instance becomes running and ended when it stops, so that a test's fleet does real work. As systemd does with the
+unit of workers, a process that fails is started again, and at the fifth failure the machine is powered off. With $EC2_SHIM_DISKS (a
 folder), instances run their own user data instead: see ec2_boot.py.
 
 The control port takes JSON:
@@ -42,7 +43,7 @@ from moto.core.responses import ActionResult
 from moto.core.types import Base64EncodedString
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
-from moto.ec2.models.instances import Instance, InstanceBackend
+from moto.ec2.models.instances import Instance, InstanceBackend, StateReason
 from moto.ec2.models.amis import Ami, AmiBackend
 from moto.ec2.responses import EC2Response
 
@@ -65,6 +66,8 @@ DISKS = Path(os.environ["EC2_SHIM_DISKS"]) if "EC2_SHIM_DISKS" in os.environ els
 SECRET = os.environ.get("EC2_SHIM_SECRET", "emulator")
 # How long a worker may take to end after SIGTERM, and how long systemd waits before it starts a failed one again.
 WORKER_GRACE, WORKER_RESTART = 10.0, 0.5
+# How many starts within how many seconds systemd makes before it powers the machine off (deploy/rollcall-worker.service).
+START_LIMIT, START_LIMIT_INTERVAL = 5, 300.0
 
 
 class Machine:
@@ -76,6 +79,7 @@ class Machine:
         self.process: subprocess.Popen | None = None
         self.since = time.monotonic()
         self.restart_at = 0.0
+        self.starts: list[float] = []
         self.notice: dict | None = None
         self.disk: Disk | None = None
         self.boot: subprocess.Popen | None = None
@@ -103,11 +107,17 @@ class Machine:
             self.process.send_signal(signal.SIGKILL if age > WORKER_GRACE else signal.SIGTERM)
         elif self.state in NEXT and age >= DELAYS[self.state]:
             self.enter(NEXT[self.state])
-            self.restart_at = 0.0
+            self.restart_at, self.starts = 0.0, []
         if self.state == "running" and not alive and (command := self.command()):
             if self.process is not None and self.process.poll() == 0:
                 return  # it ended as it should, after asking EC2 to stop its instance
-            if time.monotonic() >= self.restart_at:
+            self.starts = [at for at in self.starts if at > time.monotonic() - START_LIMIT_INTERVAL]
+            if len(self.starts) >= START_LIMIT:
+                code = "Client.InstanceInitiatedShutdown"
+                self.instance.state_reason = StateReason(f"{code}: Instance initiated shutdown", code)
+                self.enter("stopping")
+            elif time.monotonic() >= self.restart_at:
+                self.starts.append(time.monotonic())
                 arguments, environment, folder = command
                 environment = environment | {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.endpoint}
                 self.process = subprocess.Popen(
@@ -141,7 +151,8 @@ class Machine:
             self.process.kill()
             self.process.wait()
         self.enter("terminated")
-        self.instance._reason = "Server.SpotInstanceTermination"
+        self.instance._reason = code = "Server.SpotInstanceTermination"
+        self.instance.state_reason = StateReason(f"{code}: Instance terminated by EC2", code)
 
 
 def serve(server: ThreadingHTTPServer) -> None:

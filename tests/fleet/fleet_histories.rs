@@ -71,6 +71,8 @@ fn generated_histories_often_contain_every_fault() {
         "quota",
         "partial launch",
         "never up",
+        "failed boot",
+        "degraded",
         "came up dead",
         "vanished",
         "stop stuck",

@@ -1,6 +1,7 @@
 //! Decisions of the fleet and the simulator, on virtual time: no network, no worker process, no clock.
 
 mod fleet_calls;
+mod fleet_failed_boots;
 mod fleet_histories;
 mod fleet_instances;
 mod fleet_learning;

@@ -54,6 +54,12 @@ struct Written {
     decisions: Vec<Decision>,
 }
 
+/// Returns the view that a controller last wrote; `None` if there is none, or if it cannot be read.
+pub(crate) async fn written(store: &dyn ObjectStore, bucket: &str) -> Option<FleetView> {
+    let object = store.get(bucket, KEY).await.ok()?;
+    serde_json::from_slice::<Written>(&object.bytes).ok().map(|written| written.view)
+}
+
 /// Returns whether nothing is running and nothing is requested.
 fn at_rest(view: &FleetView) -> bool {
     let c = &view.counts;
@@ -65,6 +71,9 @@ fn timeless(view: &FleetView) -> FleetView {
     let mut view = FleetView { at_ms: 0, ..view.clone() };
     view.instances.iter_mut().for_each(|instance| instance.since_ms = 0);
     view.events.iter_mut().for_each(|event| event.at_ms = 0);
+    if let Some(degraded) = &mut view.degraded {
+        (degraded.since_ms, degraded.next_attempt_ms) = (0, degraded.next_attempt_ms.map(|_| 0));
+    }
     view
 }
 

@@ -11,6 +11,8 @@ use actix::{Addr, System};
 use anyhow::Context as _;
 use tokio::{sync::watch, task::JoinHandle};
 
+pub(crate) use fleet_view::written as written_view;
+
 use controller::ControllerNode;
 use reply_queues::ReplyQueues;
 

@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use super::{
     finding::{Finding, remedy},
+    fleet,
     stores::stores,
 };
 use crate::{
-    app::queues::{specs, status_spec},
+    app::{
+        aws::written_view,
+        queues::{specs, status_spec},
+    },
     cloud::aws::AwsCloud,
     recognition::ModelId,
     settings::Settings,
@@ -35,6 +39,7 @@ pub(super) async fn findings(settings: &Settings, model: Option<&ModelId>) -> Ve
         findings.push(Finding::new(format!("queue {}", spec.name), result.map_err(|e| remedy(e, remedy_if_missing))));
     }
     findings.extend(stores(settings, Arc::clone(&cloud.objects) as _, model).await);
+    findings.extend(written_view(&*cloud.objects, &settings.store.state).await.map(|view| fleet::finding(&view)));
     let launch = cloud.compute.dry_run().await.map(|()| "a worker could be launched");
     let remedy_if_missing = "check aws.image, aws.launch_template, aws.subnets and aws.security_groups";
     let launch = launch.map_err(|e| match remedy(e, remedy_if_missing) {

@@ -104,6 +104,7 @@ impl LocalCompute {
             }
         };
         entry.instance.pid = child.id();
+        entry.instance.came_up = None;
         entry.missed = 0;
         self.set(entry, InstanceState::Pending, None);
         let this = self.clone();
@@ -118,6 +119,10 @@ impl LocalCompute {
         let mut fleet = self.fleet();
         let Some(entry) = fleet.instances.get_mut(id) else { return };
         entry.instance.pid = None;
+        // A process that was asked to end has left this state.
+        if entry.instance.state == InstanceState::Pending {
+            entry.instance.came_up = Some(false);
+        }
         let (state, reason) = after_end(entry.instance.state, status);
         tracing::info!(instance = %id, ?state, reason, "worker ended");
         self.set(entry, state, reason);
@@ -133,6 +138,7 @@ impl LocalCompute {
         if let Some(entry) = self.fleet().instances.get_mut(id)
             && entry.instance.state == InstanceState::Pending
         {
+            entry.instance.came_up = Some(true);
             self.set(entry, InstanceState::Running, None);
         }
     }
@@ -283,6 +289,7 @@ impl Compute for Arc<LocalCompute> {
                 reason: None,
                 unresponsive: false,
                 outdated: false,
+                came_up: None,
             };
             let id = instance.id.clone();
             let secret = format!("{:032x}", rand::random::<u128>());
@@ -362,6 +369,33 @@ mod tests {
             let reason = instance.reason.expect("a reason");
             assert!(reason.contains("No such file") && !reason.contains("/no/such"), "clients see it: {reason}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_boot_has_failed_if_the_process_ends_before_it_is_ready() {
+        let compute = |script: &str| {
+            let (program, args) = ("/bin/sh".into(), vec!["-c".into(), script.into()]);
+            LocalCompute::new(Launcher { program, args, name_prefix: String::new() })
+        };
+        let ended = async |compute: &Arc<LocalCompute>| {
+            compute.all_ended(Duration::from_secs(60)).await;
+            compute.describe().await.expect("described")[0].came_up
+        };
+        let fails = compute("exit 1");
+        fails.launch("t", 1).await.expect("launched");
+        assert_eq!(ended(&fails).await, Some(false));
+
+        let ready = compute("exec sleep 60");
+        let ids = ready.launch("t", 1).await.expect("launched");
+        assert_eq!(ready.describe().await.expect("described")[0].came_up, None, "it may become ready");
+        ready.ready(&ids[0]);
+        ready.terminate(&ids).await.into_iter().for_each(|result| result.expect("terminated"));
+        assert_eq!(ended(&ready).await, Some(true), "and then it ended");
+
+        let terminated = compute("exec sleep 60");
+        let ids = terminated.launch("t", 1).await.expect("launched");
+        terminated.terminate(&ids).await.into_iter().for_each(|result| result.expect("terminated"));
+        assert_eq!(ended(&terminated).await, None, "it was asked to end");
     }
 
     #[tokio::test(start_paused = true)]

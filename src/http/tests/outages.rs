@@ -91,6 +91,15 @@ async fn a_node_is_ready_while_queue_and_store_can_be_reached() {
     }
 }
 
+/// The node of these tests has a degraded fleet.
+#[actix::test]
+async fn a_node_with_a_degraded_fleet_is_ready_and_says_so_without_the_reason() {
+    let server = server!(node(&World::new().await));
+    let ready = call_service(&server, TestRequest::get().uri("/readyz").to_request()).await;
+    assert_eq!(ready.status(), 200, "uploads are accepted");
+    assert_eq!(text(ready).await, "ready; degraded: 14 boots in a row failed\n");
+}
+
 #[actix::test]
 async fn an_upload_without_a_queue_is_503_and_does_not_name_the_cause() {
     let world = World::new().await;

@@ -28,11 +28,15 @@ pub enum Bug {
     StartsDropped,
     /// Each read goes out twice.
     ReadsDoubled,
+    /// The outcome of boots is not shown.
+    FailuresHidden,
+    /// Running instances look as if they were booting.
+    RunningLooksPending,
 }
 
 impl Bug {
     /// Each bug, and what the check says that is there to catch it.
-    pub const ALL: [(Self, &str); 9] = [
+    pub const ALL: [(Self, &str); 11] = [
         (Self::IntentsNotCounted, "and the controller counts"),
         (Self::LaunchesDoubled, "may come, with a cap of"),
         (Self::TokensChange, "may come, with a cap of"),
@@ -42,6 +46,8 @@ impl Bug {
         (Self::LateTicks, "without having asked to be woken"),
         (Self::StartsDropped, "it never ends"),
         (Self::ReadsDoubled, "is called too often"),
+        (Self::FailuresHidden, "although none succeeds"),
+        (Self::RunningLooksPending, "although an instance is up"),
     ];
 
     pub fn rules(self, rules: &FleetRules) -> FleetRules {
@@ -66,6 +72,16 @@ impl Bug {
                     if instance.state == InstanceState::Running {
                         instance.state = InstanceState::Stopped;
                     }
+                }
+                Event::Described { generation, result: Ok(instances) }
+            }
+            (Self::FailuresHidden, Event::Described { generation, result: Ok(mut instances) }) => {
+                instances.iter_mut().for_each(|instance| instance.came_up = None);
+                Event::Described { generation, result: Ok(instances) }
+            }
+            (Self::RunningLooksPending, Event::Described { generation, result: Ok(mut instances) }) => {
+                for instance in instances.iter_mut().filter(|i| i.state == InstanceState::Running) {
+                    (instance.state, instance.came_up) = (InstanceState::Pending, None);
                 }
                 Event::Described { generation, result: Ok(instances) }
             }

@@ -49,7 +49,7 @@ impl Cloud {
     fn describe(cluster: &Cluster, env: &mut Environment) -> Vec<Instance> {
         let at = env.now - env.rng.below(env.plan.staleness + 1).min(env.now);
         let shown = cluster.machines.iter().filter_map(|m| {
-            let (id, token, state) = (m.id.clone(), m.token.clone(), m.shown(at)?);
+            let (id, token, (state, came_up)) = (m.id.clone(), m.token.clone(), m.shown(at)?);
             // The cloud that reports changes also watches the workers.
             let unresponsive = m.dead && env.plan.tells_changes && state == InstanceState::Running;
             Some(Instance {
@@ -61,6 +61,7 @@ impl Cloud {
                 reason: None,
                 unresponsive,
                 outdated: m.is_outdated(at, env.plan.upgrade),
+                came_up,
             })
         });
         shown.collect()

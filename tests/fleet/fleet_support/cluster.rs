@@ -9,6 +9,9 @@ use rollcall::{
 
 use super::environment::{Environment, Ms, WorldEvent};
 
+/// What the cloud shows of a machine: its state, and whether its latest boot has come up.
+type Shown = (InstanceState, Option<bool>);
+
 /// A machine.
 pub struct Machine {
     pub id: InstanceId,
@@ -20,8 +23,11 @@ pub struct Machine {
     /// It came up and does nothing.
     pub dead: bool,
     idle_since: Ms,
-    /// States, each with the time at which it began; `None`: no longer listed.
-    past: Vec<(Ms, Option<InstanceState>)>,
+    /// When its latest boot began, and when it came up.
+    pub booted: Ms,
+    pub up_since: Option<Ms>,
+    /// States, each with the time at which it began, and whether the latest boot had come up; `None`: no longer listed.
+    past: Vec<(Ms, Option<Shown>)>,
 }
 
 impl Machine {
@@ -30,8 +36,8 @@ impl Machine {
         upgrade.is_some_and(|upgrade| self.past[0].0 < upgrade && upgrade <= at)
     }
 
-    /// Returns the state that the cloud showed at `at`.
-    pub fn shown(&self, at: Ms) -> Option<InstanceState> {
+    /// Returns what the cloud showed at `at`.
+    pub fn shown(&self, at: Ms) -> Option<Shown> {
         self.past.iter().rev().find(|(since, _)| *since <= at)?.1
     }
 }
@@ -43,6 +49,8 @@ pub struct Cluster {
     pub in_flight: u32,
     /// Workers that were terminated while they worked.
     pub killed: Vec<InstanceId>,
+    /// When each boot began.
+    pub boots: Vec<Ms>,
 }
 
 impl Cluster {
@@ -67,7 +75,11 @@ impl Cluster {
     fn set(&mut self, m: usize, state: InstanceState, env: &mut Environment) {
         let machine = &mut self.machines[m];
         machine.state = state;
-        machine.past.push((env.now, Some(state)));
+        if state == InstanceState::Running {
+            machine.up_since = Some(env.now);
+        }
+        let came_up = (state != InstanceState::Pending).then_some(machine.up_since.is_some());
+        machine.past.push((env.now, Some((state, came_up))));
         env.log_line(|| format!("{} is {state:?}", machine.id));
         if env.plan.tells_changes {
             env.outbox.push(Event::Changed);
@@ -88,7 +100,9 @@ impl Cluster {
             busy: 0,
             dead: false,
             idle_since: 0,
-            past: vec![(env.now, Some(InstanceState::Pending))],
+            booted: env.now,
+            up_since: None,
+            past: vec![(env.now, Some((InstanceState::Pending, None)))],
         });
         self.boot(m, env);
         id
@@ -104,9 +118,18 @@ impl Cluster {
         let machine = &mut self.machines[m];
         machine.boot += 1;
         (machine.busy, machine.dead) = (0, false);
+        (machine.booted, machine.up_since) = (env.now, None);
         let boot = machine.boot;
         let after = 1 + env.rng.below(env.plan.boot);
-        if env.draw_fault(env.plan.faults.never_up) {
+        self.boots.push(env.now);
+        if env.plan.broken.as_ref().is_some_and(|broken| broken.contains(&env.now)) {
+            env.count("failed boot");
+            match env.rng.below(3) {
+                0 => {} // it hangs
+                1 => env.schedule(after, WorldEvent::Gone { machine: m }),
+                _ => env.schedule(after, WorldEvent::PowerOff { machine: m, boot }),
+            }
+        } else if env.draw_fault(env.plan.faults.never_up) {
             env.count("never up");
             if env.rng.percent(50) {
                 env.schedule(after, WorldEvent::Gone { machine: m }); // it ends by itself
@@ -127,6 +150,15 @@ impl Cluster {
             self.set(m, InstanceState::ShuttingDown, env);
             let down = env.rng.below(env.plan.stop_time + 1);
             env.schedule(down, WorldEvent::Gone { machine: m });
+        }
+    }
+
+    /// Stops a machine whose worker has failed before it was ready.
+    pub fn power_off(&mut self, m: usize, boot: u32, env: &mut Environment) {
+        if self.machines[m].boot == boot && self.machines[m].state == InstanceState::Pending {
+            self.set(m, InstanceState::Stopping, env);
+            let down = env.rng.below(env.plan.stop_time + 1);
+            env.schedule(down, WorldEvent::Down { machine: m, boot });
         }
     }
 

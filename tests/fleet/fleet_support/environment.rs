@@ -46,6 +46,10 @@ pub enum WorldEvent {
     Gone {
         machine: usize,
     },
+    PowerOff {
+        machine: usize,
+        boot: u32,
+    },
     Vanish {
         machine: usize,
     },

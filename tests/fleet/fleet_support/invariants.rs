@@ -1,10 +1,14 @@
 //! The invariants of the core, checked after every event.
 
-use rollcall::fleet::{Action, Cause, Step, Timestamp};
+use rollcall::{
+    cloud::{InstanceId, InstanceState},
+    fleet::{Action, Cause, Step, Timestamp},
+};
 
 use super::{
+    cluster::{Cluster, Machine},
     environment::{Environment, Ms},
-    world::World,
+    world::{World, millis},
 };
 
 /// Numbers of consecutive calls of one kind, and the shortest time they may take: a burst of five, then two per second.
@@ -13,6 +17,17 @@ const RATES: [(usize, Ms); 2] = [(6, 499), (16, 5_499)];
 const CAUSES: usize = 7;
 /// Shortest time between two reads of one kind.
 const READ_INTERVAL: Ms = 50;
+/// Shortest pause between two boots of a degraded fleet.
+const SHORTEST_PAUSE: Ms = 30_000;
+/// Boots that may fail one after the other before the first pause.
+const BOOTS_BEFORE: usize = 3;
+/// Longest pause before a call that was throttled is repeated.
+const SLOWEST_RETRY: Ms = 60_000;
+
+/// Returns the longest time until the effect of a call is visible.
+fn lag(env: &Environment) -> Ms {
+    env.plan.rules.describe_lag.as_millis() as Ms
+}
 
 #[derive(Default)]
 pub struct Invariants {
@@ -76,10 +91,53 @@ impl Invariants {
         }
     }
 
+    /// Checks a degraded controller after a step. Its state began at `since`, and the step described `running`.
+    pub fn degraded(&mut self, since: Ms, running: &[InstanceId], cluster: &Cluster, env: &Environment) {
+        // A description that was requested when everything before was visible.
+        let visible = |up: Ms| up + lag(env) + env.plan.call_delay < env.now;
+        let up = cluster.machines.iter().filter(|m| running.contains(&m.id) && m.state == InstanceState::Running);
+        if let Some(up) = up.filter_map(|m| m.up_since).find(|up| *up > since && visible(*up)) {
+            self.broken = Some(format!("degraded since {since}, although an instance is up since {up}"));
+        }
+    }
+
+    /// Checks how many instances boot while boots fail. Calls that are lost may be carried out at any time, so those
+    /// histories are left to the other checks.
+    fn check_boots(&self, world: &World) -> Result<(), String> {
+        let plan = &world.env.plan;
+        if plan.faults.lost > 0 || world.epoch > 0 {
+            return Ok(());
+        }
+        if let Some(degraded) = world.core.as_ref().and_then(|core| core.degraded()) {
+            // Calls that were under way then have been carried out.
+            let retries = if plan.faults.throttled > 0 { SLOWEST_RETRY } else { 0 };
+            let from = world.started + millis(degraded.since) + plan.call_delay + retries;
+            let booting = |m: &&Machine| m.state == InstanceState::Pending && m.booted > from;
+            let booting = world.cluster.machines.iter().filter(booting).count();
+            if booting > 1 {
+                return Err(format!("{booting} instances boot in a degraded fleet"));
+            }
+            let boots: Vec<Ms> = world.cluster.boots.iter().copied().filter(|at| *at > from).collect();
+            if boots.windows(2).any(|pair| pair[1] - pair[0] + plan.call_delay < SHORTEST_PAUSE) {
+                return Err(format!("a degraded fleet boots too often: {boots:?}"));
+            }
+        }
+        if let Some(broken) = &plan.broken {
+            let boots = world.cluster.boots.iter().filter(|at| broken.contains(at)).count();
+            let most =
+                BOOTS_BEFORE + 2 * plan.rules.max_instances + ((broken.end - broken.start) / SHORTEST_PAUSE) as usize;
+            if boots > most {
+                return Err(format!("{boots} boots, although none succeeds"));
+            }
+        }
+        Ok(())
+    }
+
     pub fn check(&mut self, world: &World) -> Result<(), String> {
         if let Some(problem) = self.broken.take() {
             return Err(problem);
         }
+        self.check_boots(world)?;
         let cap = world.env.plan.rules.max_instances;
         let (live, may_come) = (world.cluster.live(), world.calls.may_come(None));
         if live + may_come > cap {

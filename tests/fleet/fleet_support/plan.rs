@@ -1,6 +1,6 @@
 //! What a history is made of, drawn from its seed: arrivals, crashes, delays, faults and rules.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use rollcall::{
     fleet::FleetRules,
@@ -47,6 +47,8 @@ pub struct Plan {
     pub tells_changes: bool,
     /// When there is a new version of the image.
     pub upgrade: Option<Ms>,
+    /// When every boot fails.
+    pub broken: Option<Range<Ms>>,
     pub rules: FleetRules,
 }
 
@@ -143,6 +145,10 @@ impl Plan {
         let quota = rng.percent(20).then(|| rng.below(cap as u64 + 1) as usize);
         let tells_changes = rng.percent(20);
         let upgrade = rng.percent(25).then(|| rng.below(faults_end));
+        let broken = rng.percent(15).then(|| {
+            let begin = rng.below(faults_end);
+            begin..begin + rng.below(400_000)
+        });
         Self {
             seed,
             arrivals,
@@ -159,6 +165,7 @@ impl Plan {
             quota,
             tells_changes,
             upgrade,
+            broken,
             rules,
         }
     }
@@ -174,6 +181,10 @@ impl Plan {
             }
         };
         with(&|p| p.upgrade = None);
+        with(&|p| p.broken = None);
+        with(&|p| {
+            p.broken = p.broken.clone().map(|broken| broken.start..broken.start + (broken.end - broken.start) / 2);
+        });
         for n in 0..self.arrivals.len() {
             with(&|p| {
                 p.arrivals.remove(n);

@@ -133,6 +133,7 @@ impl Script {
                 reason: None,
                 unresponsive: false,
                 outdated: false,
+                came_up: None,
             }),
         }
     }
@@ -151,6 +152,15 @@ impl Script {
     /// Makes the cloud show an instance in `state`, which a launch with `token` created, from now on.
     pub fn show_launched(&mut self, name: &str, state: InstanceState, token: &str) {
         self.set(name, state, token);
+        self.changed();
+    }
+
+    /// Makes the cloud show from now on that the boots of these instances have ended, in `state`, before their workers were
+    /// ready.
+    pub fn fail_boots(&mut self, names: &[&str], state: InstanceState) {
+        for instance in self.instances.iter_mut().filter(|i| names.contains(&i.id.0.as_str())) {
+            (instance.state, instance.came_up) = (state, Some(false));
+        }
         self.changed();
     }
 

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use rollcall::fleet::{Event, FleetCore, FleetRules, Policy, Timestamp, scheduled};
+use rollcall::{
+    cloud::{InstanceId, InstanceState},
+    fleet::{Event, FleetCore, FleetRules, Policy, Timestamp, scheduled},
+};
 
 use super::{
     bugs::Bug,
@@ -36,7 +39,7 @@ pub struct World {
     /// The controller's epoch; the first is 0.
     pub epoch: u64,
     pub core: Option<FleetCore>,
-    started: Ms,
+    pub started: Ms,
     pub wake_at: Option<Timestamp>,
     /// Number of steps of the core, over all epochs.
     steps: u32,
@@ -130,7 +133,7 @@ impl World {
     /// Returns when the controller must be woken.
     fn wake(&self) -> Option<Ms> {
         self.core.as_ref()?;
-        let wake_at = self.started + self.wake_at?.since_start().as_nanos().div_ceil(1_000_000) as Ms;
+        let wake_at = self.started + millis(self.wake_at?);
         Some(wake_at.max(self.env.now))
     }
 
@@ -150,6 +153,7 @@ impl World {
     fn deliver(&mut self, event: Event) {
         let now = Timestamp::new(Duration::from_millis(self.env.now - self.started));
         let Some(core) = &mut self.core else { return };
+        let shown = shown_running(&event);
         let event = self.bug.event(event);
         self.env.log_line(|| format!("event {}", brief(&event)));
         if self.recording {
@@ -157,6 +161,10 @@ impl World {
         }
         let step = core.step(event, now);
         self.invariants.stepped(now, &step);
+        if let Some(since) = core.degraded().map(|degraded| self.started + millis(degraded.since)) {
+            self.env.count("degraded");
+            self.invariants.degraded(since, &shown, &self.cluster, &self.env);
+        }
         self.wake_at = self.bug.wake_at(step.wake_at);
         for action in self.bug.actions(step.actions, self.steps) {
             self.env.log_line(|| format!("  action {action:?}"));
@@ -208,6 +216,7 @@ impl World {
             WorldEvent::Idle { machine, boot } => cluster.idle(machine, boot, env),
             WorldEvent::Down { machine, boot } => cluster.down(machine, boot, env),
             WorldEvent::Gone { machine } => cluster.gone(machine, env),
+            WorldEvent::PowerOff { machine, boot } => cluster.power_off(machine, boot, env),
             WorldEvent::Vanish { machine } => cluster.vanish(machine, env),
             WorldEvent::Crash => self.crash(),
             WorldEvent::Start => self.start(),
@@ -216,6 +225,18 @@ impl World {
             self.deliver(event);
         }
     }
+}
+
+/// Returns the ids of the instances that a description shows as running.
+fn shown_running(event: &Event) -> Vec<InstanceId> {
+    let Event::Described { result: Ok(instances), .. } = event else { return Vec::new() };
+    let running = instances.iter().filter(|instance| instance.state == InstanceState::Running);
+    running.map(|instance| instance.id.clone()).collect()
+}
+
+/// Returns the time since the controller's start, rounded up.
+pub fn millis(at: Timestamp) -> Ms {
+    at.since_start().as_nanos().div_ceil(1_000_000) as Ms
 }
 
 fn brief(event: &Event) -> String {

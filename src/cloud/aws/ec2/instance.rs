@@ -25,17 +25,21 @@ pub(super) fn convert(instance: Ec2Instance, current: &Version) -> Option<Instan
     let reason = instance.state_reason().and_then(|r| r.message()).or(instance.state_transition_reason());
     let launched = instance.launch_time().map_or(0, |time| time.secs());
     let ready = tag(READY_TAG).and_then(|at| at.parse().ok()).is_some_and(|at: i64| at >= launched);
+    let state = match state(instance.state()?.name()?)? {
+        InstanceState::Running if !ready => InstanceState::Pending,
+        state => state,
+    };
+    // EC2's codes of what EC2 itself has ended: `Server.SpotInstanceTermination`, `Server.InsufficientInstanceCapacity`.
+    let by_ec2 = instance.state_reason().and_then(|r| r.code()).is_some_and(|code| code.starts_with("Server."));
     Some(Instance {
-        state: match state(instance.state()?.name()?)? {
-            InstanceState::Running if !ready => InstanceState::Pending,
-            state => state,
-        },
+        state,
         name: tag("Name").unwrap_or_default().to_owned(),
         token: tag(TOKEN_TAG).or(instance.client_token()).unwrap_or_default().to_owned(),
         pid: None,
         reason: reason.filter(|r| !r.is_empty()).map(str::to_owned),
         unresponsive: false, // EC2 does not know the worker: see `heartbeats.rs`
         outdated: current.is_outdated(&instance),
+        came_up: (ready || (!by_ec2 && state != InstanceState::Pending)).then_some(ready),
         id: InstanceId(instance.instance_id.clone()?),
     })
 }
@@ -109,6 +113,34 @@ mod tests {
                 "{name:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_boot_has_failed_if_it_ended_without_a_tag_and_not_because_of_ec2() {
+        let came_up = |state: InstanceStateName, ready: Option<&str>, code: &str| {
+            let reason = StateReason::builder().code(code).message(code).build();
+            let instance = ec2(state).state_reason(reason);
+            let instance = ready.map_or(instance.clone(), |at| tagged(instance, READY_TAG, at));
+            convert(instance.build()).unwrap().came_up
+        };
+        use InstanceStateName as Ec2;
+        for ended in [Ec2::Stopping, Ec2::Stopped, Ec2::ShuttingDown, Ec2::Terminated] {
+            for code in ["Client.InstanceInitiatedShutdown", "Client.InternalError", ""] {
+                assert_eq!(came_up(ended.clone(), None, code), Some(false), "{ended:?}, {code}");
+                assert_eq!(came_up(ended.clone(), Some("999"), code), Some(false), "of the boot before");
+                assert_eq!(came_up(ended.clone(), Some("1000"), code), Some(true), "{ended:?}, {code}");
+            }
+            for code in ["Server.SpotInstanceTermination", "Server.InsufficientInstanceCapacity"] {
+                assert_eq!(came_up(ended.clone(), None, code), None, "{ended:?}, {code}");
+                assert_eq!(came_up(ended.clone(), Some("1000"), code), Some(true), "{ended:?}, {code}");
+            }
+        }
+        assert_eq!(
+            [Ec2::Pending, Ec2::Running].map(|state| came_up(state, None, "")),
+            [None, None],
+            "it may become ready"
+        );
+        assert_eq!(came_up(Ec2::Running, Some("1000"), ""), Some(true));
     }
 
     #[test]

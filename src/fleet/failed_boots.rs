@@ -1,0 +1,164 @@
+//! Boots that end before a worker is ready: they are counted, and after a few, instances are tried one at a time.
+//!
+//! An image or a model that does not work fails every boot, and each one is billed. So after [`SLOW_AFTER`] failed boots
+//! without a ready one in between, one instance at a time is launched or started, with pauses that double. From
+//! [`DEGRADED_AFTER`] on, the fleet is degraded. The first instance that becomes ready ends both.
+
+use std::time::Duration;
+
+use super::{
+    calls::doubled,
+    decision_log::{Change, DecisionLog},
+    explain::{Inputs, Kind},
+    instance::Instance,
+    timestamp::Timestamp,
+};
+
+/// Number of consecutive failed boots after which instances are tried one at a time. Single boots fail in a healthy
+/// cluster too, and their replacement must not wait.
+const SLOW_AFTER: usize = 3;
+/// Number of consecutive failed boots from which the fleet is degraded: those before, and two that were tried alone.
+const DEGRADED_AFTER: usize = 5;
+/// The first pause, about the time of a boot, and the longest. With the latter, an hour costs at most four boots, and a
+/// repaired image is noticed within a quarter of an hour.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(15 * 60));
+
+/// Why, and since when, few instances are launched and started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Degraded {
+    /// When it began.
+    pub since: Timestamp,
+    /// Number of boots in a row that ended before a worker was ready.
+    pub failed_boots: usize,
+    /// The next instance is not tried before this time. `None` while one boots.
+    pub next_attempt: Option<Timestamp>,
+    /// How the last boot failed.
+    pub reason: String,
+}
+
+/// Boots whose ends became known at the same time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct EndedBoots {
+    /// The name of an instance that became ready.
+    came_up: Option<String>,
+    /// How each of the others failed.
+    failed: Vec<String>,
+}
+
+impl EndedBoots {
+    pub fn is_empty(&self) -> bool {
+        self.came_up.is_none() && self.failed.is_empty()
+    }
+
+    /// Adds the boot of an instance that has come up or failed.
+    pub fn add(&mut self, came_up: Option<bool>, instance: &Instance) {
+        let Instance { name, reason, .. } = instance;
+        match came_up {
+            Some(true) => self.came_up = Some(name.clone()),
+            Some(false) => {
+                let why = reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
+                self.failed.push(format!("{name} ended before it was ready{why}"));
+            }
+            None => {}
+        }
+    }
+
+    /// Adds failed boots.
+    pub fn failed(&mut self, how: impl IntoIterator<Item = String>) {
+        self.failed.extend(how);
+    }
+}
+
+/// Counts consecutive failed boots, and limits further ones.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FailedBoots {
+    consecutive: usize,
+    degraded_since: Option<Timestamp>,
+    /// How the last boot failed.
+    reason: String,
+    /// Number of pauses so far.
+    pauses: u32,
+    /// No boot before this time.
+    until: Timestamp,
+    /// When an instance was last tried alone.
+    tried: Option<Timestamp>,
+}
+
+impl FailedBoots {
+    /// Returns the state, if the fleet is degraded. `booting` is the number of instances that may be booting.
+    pub fn degraded(&self, booting: usize) -> Option<Degraded> {
+        Some(Degraded {
+            since: self.degraded_since?,
+            failed_boots: self.consecutive,
+            next_attempt: (booting == 0).then(|| self.next()),
+            reason: self.reason.clone(),
+        })
+    }
+
+    /// Records how boots have ended. If one has succeeded, those that failed at the same time do not count.
+    pub fn ended(&mut self, now: Timestamp, ended: EndedBoots, inputs: &Inputs, log: &mut DecisionLog) {
+        if let Some(name) = ended.came_up {
+            let before = std::mem::take(self);
+            if before.degraded_since.is_some() {
+                let reason = format!("{name} is ready: no longer degraded, after {} failed boots", before.consecutive);
+                log.explain(now, change(Kind::Recovered, reason), inputs.clone());
+            }
+            return;
+        }
+        let (was_slow, failed) = (self.is_slow(), ended.failed.len());
+        let Some(last) = ended.failed.into_iter().next_back() else { return };
+        self.consecutive += failed;
+        self.reason = last;
+        // Boots that were under way when a pause began make it no longer.
+        if self.is_slow() && self.until <= now {
+            self.pauses += 1;
+            self.until = now + self.pause();
+        }
+        let pause = humantime::format_duration(self.pause());
+        let summary = || format!("{} boots in a row failed, the last because {}", self.consecutive, self.reason);
+        if self.consecutive >= DEGRADED_AFTER && self.degraded_since.is_none() {
+            let reason = format!("degraded: {}; one instance is tried at a time, the next in {pause}", summary());
+            log.explain(now, change(Kind::Degraded, reason), inputs.clone());
+            self.degraded_since = Some(now);
+        } else if self.is_slow() && !was_slow {
+            log.error(now, format!("{}; one instance is tried at a time, the next in {pause}", summary()));
+        }
+    }
+
+    /// Returns how many instances may be launched or started now, if `booting` may be booting.
+    pub fn allowed(&self, now: Timestamp, booting: usize) -> usize {
+        if !self.is_slow() { usize::MAX } else { usize::from(booting == 0 && self.next() <= now) }
+    }
+
+    /// Returns when the next instance may be tried, if that only depends on the time.
+    pub fn due(&self) -> Option<Timestamp> {
+        self.is_slow().then(|| self.next())
+    }
+
+    /// Records that an instance is launched or started. The next pause begins then, in case nobody learns how it ends.
+    pub fn tried(&mut self, now: Timestamp) {
+        self.tried = self.is_slow().then_some(now);
+    }
+
+    /// Records that the cloud has refused to boot it: that costs nothing, so the next one need not wait.
+    pub fn refused(&mut self) {
+        self.tried = None;
+    }
+
+    /// Returns whether instances are tried one at a time.
+    fn is_slow(&self) -> bool {
+        self.consecutive >= SLOW_AFTER
+    }
+
+    fn pause(&self) -> Duration {
+        doubled(PAUSE, self.pauses)
+    }
+
+    fn next(&self) -> Timestamp {
+        self.tried.map_or(self.until, |tried| self.until.max(tried + self.pause()))
+    }
+}
+
+fn change(kind: Kind, reason: String) -> Change {
+    Change { kind, instances: Vec::new(), count: 0, reason, token: None }
+}
