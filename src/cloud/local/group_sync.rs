@@ -98,11 +98,17 @@ mod tests {
     #[tokio::test]
     async fn a_failed_sync_is_reported_to_all_earlier_callers_and_to_no_later_one() {
         let tries = AtomicU64::new(0);
+        let (all_called, wait) = std::sync::mpsc::sync_channel(1);
+        let wait = std::sync::Mutex::new(wait);
         let group = GroupSync::with(move || match tries.fetch_add(1, Ordering::SeqCst) {
-            0 => Err(io::Error::other("the disk is gone")),
+            0 => {
+                wait.lock().expect("no panic").recv().expect("all have called");
+                Err(io::Error::other("the disk is gone"))
+            }
             _ => Ok(()),
         });
-        let results = join_all((0..20).map(|_| group.sync())).await;
+        let calls = join_all((0..20).map(|_| group.sync()));
+        let (results, ()) = tokio::join!(calls, async { all_called.send(()).expect("the first sync waits") });
         assert!(results.iter().all(Result::is_err), "the system reports the error once: {results:?}");
         group.sync().await.expect("the next one succeeds");
     }
