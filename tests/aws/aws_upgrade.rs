@@ -1,13 +1,7 @@
-//! A new version of the launch template reaches a cluster at work: no upload is lost, no instance of the earlier version is
+//! A new version of the launch template reaches a cluster at work: no job is lost, no instance of the earlier version is
 //! left, and there are never more instances than allowed.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use rollcall_testing::uploads::{self, KNOWN, MACRON, form, photo, post};
 use rollcall_testing::wait_until;
@@ -28,8 +22,27 @@ async fn alive(cluster: &Cluster) -> Vec<String> {
     all.filter(|(_, state)| ALIVE.contains(&state.as_str())).map(|(id, _)| id).collect()
 }
 
+/// Number of jobs that are accepted before and during a change of version (`ROLLCALL_UPGRADE_JOBS`).
+fn jobs() -> usize {
+    std::env::var("ROLLCALL_UPGRADE_JOBS").map_or(150, |jobs| jobs.parse().expect("a number"))
+}
+
+/// Sends uploads whose response is not waited for, and returns their paths.
+async fn send(web: String, jobs: usize) -> Vec<String> {
+    let client = reqwest::Client::new();
+    let photo = photo(MACRON);
+    let mut paths = Vec::with_capacity(jobs);
+    for n in 0..jobs {
+        let request = client.post(format!("{web}v1/recognitions")).header("Prefer", "respond-async");
+        let response = request.multipart(form(&[(&format!("{n}.jpg"), &photo)])).send().await.expect("a response");
+        assert_eq!(response.status(), 202);
+        paths.push(response.headers()["location"].to_str().expect("text").trim_start_matches('/').to_owned());
+    }
+    paths
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_version_replaces_all_workers_under_load_and_no_upload_is_lost() {
+async fn a_new_version_replaces_all_workers_under_load_and_no_job_is_lost() {
     let cluster = Cluster::start(&[
         ("ROLLCALL__AWS__LAUNCH_TEMPLATE", TEMPLATE),
         ("ROLLCALL__FLEET__MAX_INSTANCES", "3"),
@@ -43,19 +56,7 @@ async fn a_new_version_replaces_all_workers_under_load_and_no_upload_is_lost() {
     let (web, controller) = (cluster.node("web").await, cluster.node("controller").await);
     let watch = FleetWatch::start(&cluster).await;
 
-    let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|client| {
-            let (stop, answered, url, photo) = (stop.clone(), answered.clone(), web.url("/"), photo(MACRON));
-            tokio::spawn(async move {
-                while !stop.load(Ordering::Relaxed) {
-                    let response = post(&url, form(&[(&format!("{client}.jpg"), &photo)])).await;
-                    assert_eq!(uploads::status_and_text(response).await, (200, "Emmanuel_Macron".to_owned()));
-                    answered.fetch_add(1, Ordering::Relaxed);
-                }
-            })
-        })
-        .collect();
+    let clients: Vec<_> = (0..CLIENTS).map(|_| tokio::spawn(send(web.url("/"), jobs() / CLIENTS))).collect();
     wait_until("the fleet is at its cap", TIMEOUT, async || cluster.count(&["running"]).await == 3).await;
     let before = alive(&cluster).await;
 
@@ -63,18 +64,28 @@ async fn a_new_version_replaces_all_workers_under_load_and_no_upload_is_lost() {
     // The node of the controller is replaced as well; a running one learns of the version within half a minute.
     controller.end();
     let _controller = cluster.node("controller").await;
+    let mut paths = Vec::new();
+    for client in clients {
+        paths.extend(client.await.expect("every upload was accepted"));
+    }
     wait_until("no instance of the earlier version is left", TIMEOUT, async || {
         let now = alive(&cluster).await;
         !now.is_empty() && before.iter().all(|id| !now.contains(id))
     })
     .await;
-    let at_that_time = answered.load(Ordering::Relaxed);
-    wait_until("the new ones do the work", TIMEOUT, async || answered.load(Ordering::Relaxed) > at_that_time + 20)
+    // Each is done, in the end by the new ones alone.
+    for path in &paths {
+        wait_until("the job is done", TIMEOUT, async || {
+            let result = reqwest::get(web.url(&format!("/{path}"))).await.expect("a response");
+            let result: serde_json::Value = result.json().await.expect("JSON");
+            assert_ne!(result["status"], "failed", "{result}");
+            result["status"] == "done" && result["label"] == "Emmanuel_Macron"
+        })
         .await;
-    stop.store(true, Ordering::Relaxed);
-    for client in clients {
-        client.await.expect("every upload was answered rightly");
     }
+    println!("{} of {} jobs were done", paths.len(), jobs() / CLIENTS * CLIENTS);
+    let response = post(&web.url("/"), form(&[("a.jpg", &photo(MACRON))])).await;
+    assert_eq!(uploads::status_and_text(response).await, (200, "Emmanuel_Macron".to_owned()));
     let (most, _) = watch.end().await;
     assert!(most <= 3, "{most} instances");
 }

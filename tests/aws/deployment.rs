@@ -111,7 +111,12 @@ async fn workers_have_the_types_and_the_subnet_that_up_was_given() {
 async fn rollcall_accepts_what_the_template_makes() {
     let account = Account::start(&[]).await;
     let up = ["aws", "up", "--image", "ami-12345678", "--allow-from", "10.0.0.0/8"];
-    let outputs = account.run(&up).done();
+    let created = account.run(&up);
+    let costs = std::fs::read_to_string("docs/aws.md").expect("the documentation");
+    let total = costs.lines().find_map(|line| line.strip_prefix("| **total** | | **")).expect("what a cluster costs");
+    let total = total.trim_end_matches("** |");
+    assert!(created.err.contains(&format!("costs about {total} $ a month")), "{}", created.err);
+    let outputs = created.done();
 
     let sdk = rollcall_testing::emulators::sdk(&account.ministack.url).await;
     let queues = SqsQueues::new(sqs_client(&sdk), Duration::ZERO, "rollcall");

@@ -15,6 +15,9 @@ use super::{
     stack::{Outcome, Stack},
 };
 
+/// What a cluster with the defaults costs at rest: the total of the table in `docs/aws.md`, with its prices.
+const COST_AT_REST: &str = "at rest, a cluster costs about 24.97 $ a month at the prices of us-east-1 in mid-2025, most of it \
+     the web node (--web-type); docs/aws.md says how this is computed";
 const TEMPLATE: &str = include_str!("../../../../deploy/cloudformation.yaml");
 
 /// Options of `rollcall aws up`. `None` keeps the value of an existing stack, and selects the template's default for a
@@ -87,6 +90,7 @@ pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up
     eprintln!("{verb} the stack {}", stack.name);
     let changed = match existing {
         None => {
+            eprintln!("{COST_AT_REST}");
             create(account, &stack, parameters).await?;
             true
         }
