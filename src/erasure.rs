@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use scopeguard::{ScopeGuard, guard};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
 use ulid::Ulid;
@@ -192,10 +193,15 @@ impl Erasures {
             self.put(&key, &record).await?;
             CloudResult::Ok(erased)
         };
-        let erased = erased.await;
-        self.note_search(&key, erased.is_err().then_some(false)); // then it is completed in the background
+        // If it fails, or is not awaited to its end, it is completed in the background.
+        let unfinished = guard((), |()| {
+            self.note_search(&key, Some(false));
+            self.0.begun.notify_one();
+        });
+        let erased = erased.await?;
+        ScopeGuard::into_inner(unfinished);
+        self.note_search(&key, None);
         self.0.begun.notify_one();
-        let erased = erased?;
         Ok((Erasure { photos, erased }, manifest.version))
     }
 

@@ -21,7 +21,7 @@ use crate::{
 
 /// How often parts of galleries are looked for that killed writers have left.
 const ORPHAN_SWEEP: Duration = Duration::from_secs(600);
-/// The same, after this has failed.
+/// The same, after this has failed for the first time. The pause doubles with each further failure.
 const ORPHAN_SWEEP_RETRY: Duration = Duration::from_secs(5);
 /// How long waiting uploads may continue after the process was asked to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -81,17 +81,24 @@ pub(super) async fn serve(
 /// Deletes parts of galleries that killed writers have left.
 async fn delete_orphans(galleries: GalleryStores) {
     let delete = async || {
+        let mut all: Result<(), GalleryError> = Ok(());
         for name in galleries.names().await? {
-            galleries.gallery(&name).delete_orphans().await?;
+            all = all.and(galleries.gallery(&name).delete_orphans().await);
         }
-        Ok::<_, GalleryError>(())
+        all
     };
+    let mut retry = ORPHAN_SWEEP_RETRY;
     loop {
         let pause = match delete().await {
-            Ok(()) => ORPHAN_SWEEP,
+            Ok(()) => {
+                retry = ORPHAN_SWEEP_RETRY;
+                ORPHAN_SWEEP
+            }
             Err(error) => {
                 tracing::warn!(%error, "failed to look for parts of galleries that killed processes have left");
-                ORPHAN_SWEEP_RETRY
+                let pause = retry;
+                retry = (retry * 2).min(ORPHAN_SWEEP);
+                pause
             }
         };
         tokio::time::sleep(pause).await;

@@ -85,12 +85,12 @@ pub(super) struct FailedBoots {
 }
 
 impl FailedBoots {
-    /// Returns the state, if the fleet is degraded. `booting` is the number of instances that may be booting.
-    pub fn degraded(&self, booting: usize) -> Option<Degraded> {
+    /// Returns the state, if the fleet is degraded. `booting` counts the instances that may be booting.
+    pub fn degraded(&self, booting: impl FnOnce() -> usize) -> Option<Degraded> {
         Some(Degraded {
             since: self.degraded_since?,
             failed_boots: self.consecutive,
-            next_attempt: (booting == 0).then(|| self.next()),
+            next_attempt: (booting() == 0).then(|| self.next()),
             reason: self.reason.clone(),
         })
     }
@@ -125,9 +125,9 @@ impl FailedBoots {
         }
     }
 
-    /// Returns how many instances may be launched or started now, if `booting` may be booting.
-    pub fn allowed(&self, now: Timestamp, booting: usize) -> usize {
-        if !self.is_slow() { usize::MAX } else { usize::from(booting == 0 && self.next() <= now) }
+    /// Returns how many instances may be launched or started now. `booting` counts those that may be booting.
+    pub fn allowed(&self, now: Timestamp, booting: impl FnOnce() -> usize) -> usize {
+        if !self.is_slow() { usize::MAX } else { usize::from(self.next() <= now && booting() == 0) }
     }
 
     /// Returns when the next instance may be tried, if that only depends on the time.

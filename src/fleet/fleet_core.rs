@@ -108,7 +108,7 @@ impl FleetCore {
     /// Returns why few instances are launched and started, if so many boots in a row have failed that the fleet is
     /// degraded.
     pub fn degraded(&self) -> Option<Degraded> {
-        self.failed_boots.degraded(booting(&self.instances, &self.launches))
+        self.failed_boots.degraded(|| booting(&self.instances, &self.launches))
     }
 
     /// Returns the number of instances that count against the cap, including those that may exist.
@@ -234,7 +234,7 @@ impl FleetCore {
 
         let wanted = self.target + Drift::surge(&situation, instances);
         let missing = wanted.saturating_sub(instances.serving() + launching);
-        let more = missing.min(self.failed_boots.allowed(self.now, booting(instances, &self.launches)));
+        let more = missing.min(self.failed_boots.allowed(self.now, || booting(instances, &self.launches)));
         if let Some(at) = self.failed_boots.due().filter(|_| missing > more) {
             step.wake(self.now, at);
         }
@@ -378,9 +378,11 @@ fn live_besides_launches(instances: &Instances, terminations: &Terminations) -> 
     instances.live() + terminations.orphaned()
 }
 
-/// Returns the number of instances that are booting or may be.
+/// Returns the number of instances that are booting or may be, without those whose boot has failed because it takes too
+/// long: one of them that cannot be terminated must not prevent every further attempt.
 fn booting(instances: &Instances, launches: &Launches) -> usize {
-    instances.pending() + instances.count(Role::Starting) + launches.outstanding()
+    let overdue = if instances.pending() == 0 { 0 } else { instances.iter().filter(|i| i.is_overdue()).count() };
+    instances.pending() - overdue + instances.count(Role::Starting) + launches.outstanding()
 }
 
 /// Returns how the boots have failed whose instances are terminated because they take too long.

@@ -328,6 +328,11 @@ impl Tracked {
         came_up
     }
 
+    /// Returns whether the instance is pending, although its boot has taken too long.
+    pub fn is_overdue(&self) -> bool {
+        self.instance.state == InstanceState::Pending && self.startup.awaited.is_some_and(|awaited| awaited.overdue)
+    }
+
     /// Ends the boot under way once its outcome is visible. Returns its duration if the instance is running.
     pub fn end_boot(&mut self, now: Timestamp) -> Option<(BootKind, Duration)> {
         match self.instance.state {

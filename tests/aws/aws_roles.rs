@@ -223,12 +223,13 @@ async fn the_roles_grant_what_a_run_uses_and_nothing_else() {
     let mut used: BTreeSet<(Role, Right)> = on_demand.into_iter().chain(spot).collect();
     // A worker probes every minute whether the cloud can be reached, and extends the visibility of a long job's message; a
     // web node returns replies to the queue while its router is being rebuilt, and a controller looks for dead letters every
-    // minute. This run is too short for that.
+    // minute, and replies to who waits for them (`aws_dead_letters.rs`). This run is too short for that.
     let queue = |name: &str| format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{name}");
     for (role, action, name) in [
         (Role::Worker, "sqs:GetQueueAttributes", "rollcall-listener.fifo"),
         (Role::Worker, "sqs:ChangeMessageVisibility", "rollcall-listener.fifo"),
         (Role::Node, "sqs:ChangeMessageVisibility", "rollcall-speaker"),
+        (Role::Node, "sqs:SendMessage", "rollcall-speaker"),
         (Role::Node, "sqs:ReceiveMessage", "rollcall-dead.fifo"),
         (Role::Node, "sqs:DeleteMessage", "rollcall-dead.fifo"),
         (Role::Node, "sqs:ChangeMessageVisibility", "rollcall-dead.fifo"),

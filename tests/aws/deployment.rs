@@ -88,6 +88,13 @@ async fn workers_have_the_types_and_the_subnet_that_up_was_given() {
     let launched = launch_template(&ec2, &variables["ROLLCALL__AWS__LAUNCH_TEMPLATE"]).await;
     assert_eq!(launched.instance_type().map(InstanceType::as_str), Some("c7i.xlarge"));
 
+    let key = "arn:aws:kms:us-east-1:000000000000:key/1234";
+    account.run(&["aws", "up", "--kms-key", key]).done();
+    for other in ["", "arn:aws:kms:us-east-1:000000000000:key/5678"] {
+        let why = account.run(&["aws", "up", "--kms-key", other]).failed();
+        assert!(why.contains(key) && why.contains("could not read"), "{why}");
+    }
+
     // What is not given again stays, and the web node that replaces the first one has its address.
     account.run(&["aws", "up", "--worker-type", "c7a.large"]).done();
     let machines = ec2.describe_instances().send().await.expect("a list");
@@ -105,6 +112,7 @@ async fn workers_have_the_types_and_the_subnet_that_up_was_given() {
     let variables = web_variables(&ec2, web.instance_id().expect("an id")).await;
     assert_eq!(variables["ROLLCALL__AWS__INSTANCE_TYPES"], "c7a.large");
     assert_eq!(variables["ROLLCALL__AWS__SUBNETS"], subnet);
+    assert_eq!(variables["ROLLCALL__AWS__KMS_KEY"], key);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 
 use rollcall::{
     cloud::{CloudError, InstanceState},
-    fleet::{Action, FleetRules, explain::Kind},
+    fleet::{Action, Cause, FleetRules, explain::Kind},
 };
 
 use crate::fleet_support::script::{SECOND, Script, rules};
@@ -288,4 +288,32 @@ fn a_new_version_whose_boots_fail_is_tried_with_pauses_and_replaces_nothing() {
     assert_eq!(broken.pauses()[..4], [0.0, 0.0, 30.0, 60.0]);
     assert!(broken.script.view().degraded.is_some());
     assert_eq!((broken.script.view().counts.running, broken.script.terminations().len()), (2, 0));
+}
+
+#[test]
+fn an_instance_that_takes_too_long_and_cannot_be_terminated_does_not_prevent_further_attempts() {
+    let mut script = Script::new(FleetRules { boot_timeout: 60 * SECOND, ..rules() });
+    script.jobs(1);
+    let (mut refused, mut launched) = (0, 0);
+    while launched < 7 {
+        assert!(script.now() < 3.0 * 3600.0, "{launched} launches");
+        script.run_for(1.0);
+        let launches: Vec<String> =
+            script.launches()[launched..].iter().map(|(_, token, _)| (*token).to_owned()).collect();
+        for token in launches {
+            launched += 1;
+            let name = format!("stuck-{launched}");
+            script.launched(&token, Ok(&[&name]));
+            script.show_launched(&name, Pending, &token);
+        }
+        // They are protected from termination, and stay pending.
+        let all = script.terminations();
+        let names = |(.., names): &(f64, Cause, Vec<&str>)| names.iter().map(|name| (*name).to_owned()).collect();
+        let calls: Vec<Vec<String>> = all[refused..].iter().map(names).collect();
+        refused += calls.len();
+        for name in calls.into_iter().flatten() {
+            script.terminated(&name, Err(CloudError::Invalid("protected".into())));
+        }
+    }
+    assert!(refused > 0);
 }

@@ -87,7 +87,7 @@ struct Up {
     /// Days that entries of the audit log are kept
     #[arg(long)]
     audit_days: Option<u16>,
-    /// ARN of the KMS key that encrypts objects, which the roles may then use; "" for S3's own keys
+    /// ARN of the KMS key that encrypts objects, which the roles may then use; it cannot be changed later
     #[arg(long)]
     kms_key: Option<String>,
     /// Maximum time to wait for each change of the stack

@@ -1,8 +1,8 @@
 //! Heartbeats: each worker sends the id of its instance to the status queue, and the active controller notices who has
 //! fallen silent. EC2 knows nothing of a worker that hangs.
 //!
-//! Silence alone proves nothing, because messages may be waiting. A worker counts as silent only once the queue was read
-//! to its end, after the time in which it has missed several heartbeats. See `docs/adr/0035-heartbeats-over-a-queue.md`.
+//! Silence alone proves nothing, because messages may be waiting, or may not have been sent. A worker counts as silent only
+//! if the queue was read without a break while it missed several heartbeats, and to its end after that. See `docs/adr/0035-heartbeats-over-a-queue.md`.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -56,13 +56,21 @@ impl Heartbeat {
 struct Table {
     /// When the last heartbeat of an instance was received or, if there was none, when it was asked for first.
     received: HashMap<InstanceId, Instant>,
-    /// When the latest poll began that left no messages in the queue.
+    /// When the latest poll began that left no messages in the queue, as far as one can tell: SQS may return fewer than
+    /// there are.
     caught_up: Option<Instant>,
+    /// When the latest poll ended.
+    polled: Option<Instant>,
 }
 
 impl Table {
-    /// Notes a poll that began at `began` and returned these messages.
-    fn polled(&mut self, began: Instant, now: Instant, ids: Vec<InstanceId>) {
+    /// Notes a poll that began at `began` and returned these messages. After a time without polls that is longer than
+    /// `longest_gap`, everybody has all of their time again: heartbeats may have been lost meanwhile, or not yet delivered.
+    fn polled(&mut self, began: Instant, now: Instant, longest_gap: Duration, ids: Vec<InstanceId>) {
+        if self.polled.is_some_and(|polled| polled + longest_gap < now) {
+            *self = Self::default();
+        }
+        self.polled = Some(now);
         if ids.len() < MAX_BATCH {
             self.caught_up = Some(began);
         }
@@ -116,7 +124,7 @@ impl Heartbeats {
                 Ok(deliveries) => {
                     let id = |body: &Bytes| InstanceId(String::from_utf8_lossy(body).into_owned());
                     let ids = deliveries.iter().map(|delivery| id(&delivery.body)).collect();
-                    self.table().polled(began, Instant::now(), ids);
+                    self.table().polled(began, Instant::now(), every * 2, ids);
                     let receipts: Vec<Receipt> = deliveries.into_iter().map(|delivery| delivery.receipt).collect();
                     if let Some(Err(error)) = queue.delete(receipts).await.into_iter().find(Result::is_err) {
                         tracing::warn!(%error, "heartbeats not deleted: they will be received again");
@@ -145,47 +153,86 @@ mod tests {
         names.iter().map(|name| (id(name), EVERY)).collect()
     }
 
+    /// A table, and polls that last ten seconds, in seconds since it was made.
+    struct Polls {
+        table: Table,
+        start: Instant,
+    }
+
+    impl Polls {
+        fn new() -> Self {
+            Self { table: Table::default(), start: Instant::now() }
+        }
+
+        fn poll(&mut self, began: u64, names: &[&str]) {
+            let at = |seconds| self.start + Duration::from_secs(seconds);
+            let ids = names.iter().map(|name| id(name)).collect();
+            self.table.polled(at(began), at(began + 10), EVERY * 2, ids);
+        }
+
+        fn silent(&mut self, seconds: u64, names: &[&str]) -> Vec<String> {
+            let silent = self.table.silent(self.start + Duration::from_secs(seconds), &promised(names));
+            let mut silent: Vec<String> = silent.into_iter().map(|id| id.0).collect();
+            silent.sort();
+            silent
+        }
+    }
+
+    const NOBODY: [&str; 0] = [];
+
     #[test]
     fn who_misses_four_heartbeats_is_silent() {
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut table = Table::default();
-        table.polled(at(0), at(1), vec![id("a"), id("b")]);
-        for seconds in [31, 61, 91] {
-            table.polled(at(seconds - 10), at(seconds), vec![id("b")]);
+        let mut polls = Polls::new();
+        polls.poll(0, &["a", "b"]);
+        for began in [30, 60, 90, 120] {
+            polls.poll(began, &["b"]);
         }
-        table.polled(at(120), at(121), vec![id("b")]);
-        assert_eq!(table.silent(at(121), &promised(&["a", "b"])), HashSet::new(), "the poll began too early");
-        table.polled(at(121), at(140), vec![]);
-        assert_eq!(table.silent(at(140), &promised(&["a", "b"])), HashSet::from([id("a")]));
-        table.polled(at(140), at(141), vec![id("a")]);
-        assert_eq!(table.silent(at(141), &promised(&["a", "b"])), HashSet::new(), "it was only late");
+        assert_eq!(polls.silent(130, &["a", "b"]), NOBODY, "the poll began too early");
+        polls.poll(130, &[]);
+        assert_eq!(polls.silent(140, &["a", "b"]), ["a"]);
+        polls.poll(140, &["a"]);
+        assert_eq!(polls.silent(150, &["a", "b"]), NOBODY, "it was only late");
     }
 
     #[test]
     fn nobody_is_silent_while_the_queue_cannot_be_read_to_its_end() {
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut table = Table::default();
-        table.polled(at(0), at(1), vec![id("a")]);
-        assert_eq!(table.silent(at(10_000), &promised(&["a"])), HashSet::new(), "no poll since");
-        table.polled(at(10_000), at(10_001), vec![id("b"); MAX_BATCH]);
-        assert_eq!(table.silent(at(10_001), &promised(&["a"])), HashSet::new(), "more are waiting");
-        table.polled(at(10_001), at(10_002), vec![id("b"); MAX_BATCH - 1]);
-        assert_eq!(table.silent(at(10_002), &promised(&["a"])), HashSet::from([id("a")]));
+        let mut polls = Polls::new();
+        polls.poll(0, &["a"]);
+        for began in (30..300).step_by(30) {
+            polls.poll(began, &["b"; MAX_BATCH]);
+        }
+        assert_eq!(polls.silent(300, &["a"]), NOBODY, "more are waiting");
+        polls.poll(300, &["b"; MAX_BATCH - 1]);
+        assert_eq!(polls.silent(310, &["a"]), ["a"]);
+    }
+
+    #[test]
+    fn nobody_is_silent_because_the_queue_could_not_be_reached() {
+        let mut polls = Polls::new();
+        polls.poll(0, &["a", "b", "c"]);
+        assert_eq!(polls.silent(10, &["a", "b", "c"]), NOBODY);
+        // Neither workers nor the controller reach the queue. The first poll after that returns with the first heartbeat.
+        polls.poll(1_000, &["b"]);
+        assert_eq!(polls.silent(1_010, &["a", "b", "c"]), NOBODY);
+        for began in [1_030, 1_060, 1_090, 1_120] {
+            polls.poll(began, &["b", "c"]);
+            assert_eq!(polls.silent(began + 10, &["a", "b", "c"]), NOBODY);
+        }
+        polls.poll(1_130, &[]);
+        assert_eq!(polls.silent(1_140, &["a", "b", "c"]), ["a"], "it has had all of its time since");
     }
 
     #[test]
     fn a_new_controller_gives_every_worker_its_time() {
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut table = Table::default();
-        table.polled(at(1_000), at(1_020), vec![]);
-        assert_eq!(table.silent(at(1_021), &promised(&["a"])), HashSet::new());
-        table.polled(at(1_141), at(1_161), vec![]);
-        assert_eq!(table.silent(at(1_161), &promised(&["a"])), HashSet::from([id("a")]));
+        let mut polls = Polls::new();
+        polls.poll(0, &[]);
+        assert_eq!(polls.silent(10, &["a"]), NOBODY);
+        for began in [40, 70, 100, 130] {
+            polls.poll(began, &[]);
+        }
+        assert_eq!(polls.silent(140, &["a"]), ["a"]);
         // An instance that was stopped and runs again begins anew.
-        assert_eq!(table.silent(at(1_170), &promised(&[])), HashSet::new());
-        assert_eq!(table.silent(at(1_180), &promised(&["a"])), HashSet::new());
+        assert_eq!(polls.silent(150, &[]), NOBODY);
+        assert_eq!(polls.silent(160, &["a"]), NOBODY);
     }
 }

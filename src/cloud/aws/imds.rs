@@ -107,7 +107,8 @@ impl Metadata for Ec2Metadata {
         let tag = || async {
             let tag = |key, value: String| Tag::builder().key(key).value(value).build();
             let mut tags = vec![tag(READY_TAG, (now_ms() / 1000).to_string())];
-            tags.extend(every.map(|every| tag(HEARTBEAT_TAG, every.as_millis().to_string())));
+            // Also if it sends none: the tag of an earlier boot would promise them.
+            tags.push(tag(HEARTBEAT_TAG, every.unwrap_or_default().as_millis().to_string()));
             let tagged = self.ec2.create_tags().resources(&id).set_tags(Some(tags)).send().await;
             tagged.map(drop).map_err(|e| classify(&id, e))
         };

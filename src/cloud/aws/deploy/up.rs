@@ -83,6 +83,7 @@ pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up
             stack.name
         ),
     };
+    check_key(options.kms_key.as_deref(), existing.as_ref())?;
     let parameters = parameters(account, options, existing.as_ref()).await?;
     #[expect(clippy::disallowed_methods, reason = "compared with the times of the stack's events")]
     let started_at = SystemTime::now();
@@ -131,6 +132,20 @@ async fn update(account: &Account, stack: &Stack<'_>, parameters: Vec<Parameter>
         Err(SdkError::ServiceError(e)) if e.err().message().is_some_and(|m| m.contains("No updates")) => Ok(false),
         Err(error) => Err(classify(&format!("stack {}", stack.name), error).into()),
     }
+}
+
+/// Refuses another key than that of an existing stack: nobody could read any more what is encrypted with it.
+fn check_key(wanted: Option<&str>, existing: Option<&StackDescription>) -> anyhow::Result<()> {
+    let parameters = existing.map_or(&[][..], |stack| stack.parameters()).iter();
+    let current = parameters.filter(|p| p.parameter_key() == Some("KmsKey")).find_map(|p| p.parameter_value());
+    let current = current.filter(|key| !key.is_empty());
+    if let Some((wanted, current)) = wanted.zip(current).filter(|(wanted, current)| wanted != current) {
+        anyhow::bail!(
+            "--kms-key {wanted:?}: objects of this cluster are encrypted with {current}, and the roles could not read them any \
+             more: take the cluster down with --delete-data first, or keep the key"
+        );
+    }
+    Ok(())
 }
 
 async fn parameters(

@@ -10,10 +10,15 @@ use super::{
 };
 use crate::cloud::{Instance, InstanceId, InstanceState};
 
+/// The times that a worker may state between its heartbeats: those that the setting allows. A worker tags itself, so
+/// the value is not trusted.
+const HEARTBEATS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(600)];
+
 /// Returns the time between the heartbeats of an instance's worker; `None` if it sends none.
 pub(super) fn heartbeat(instance: &Ec2Instance) -> Option<Duration> {
     let tag = instance.tags().iter().find(|tag| tag.key() == Some(HEARTBEAT_TAG))?;
-    tag.value()?.parse().ok().map(Duration::from_millis)
+    let every = Duration::from_millis(tag.value()?.parse().ok()?);
+    (!every.is_zero()).then(|| every.clamp(HEARTBEATS[0], HEARTBEATS[1]))
 }
 
 /// Converts an instance; `None` if EC2 reports no id or an unknown state.
@@ -93,6 +98,18 @@ mod tests {
         assert_eq!(state(Some("1000")), InstanceState::Running, "within the same second");
         assert_eq!(state(Some("1001")), InstanceState::Running);
         assert_eq!(state(Some("soon")), InstanceState::Pending);
+    }
+
+    #[test]
+    fn the_time_between_heartbeats_is_within_limits() {
+        let every = |value: Option<&str>| {
+            let running = ec2(InstanceStateName::Running);
+            heartbeat(&value.map_or(running.clone(), |value| tagged(running, HEARTBEAT_TAG, value)).build())
+        };
+        assert_eq!([None, Some("0"), Some("soon"), Some("-1")].map(every), [None; 4]);
+        for (value, seconds) in [("30000", 30), ("1", 1), ("18446744073709551615", 600)] {
+            assert_eq!(every(Some(value)), Some(Duration::from_secs(seconds)), "{value}");
+        }
     }
 
     #[test]
