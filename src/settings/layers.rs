@@ -17,6 +17,8 @@ static DEFAULTS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
 });
 /// Origin of values that nothing has overridden.
 const DEFAULT_ORIGIN: &str = "default";
+/// Number of edits up to which an unknown key counts as a misspelt one.
+const NEAR: usize = 4;
 /// Origin of values from the environment, as named by the library.
 const ENVIRONMENT: &str = "the environment";
 
@@ -162,7 +164,10 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7F}', "\\u007F")
 }
 
-/// Returns the most similar known key, at most 4 edits away.
+/// Returns the most similar known key, at most [`NEAR`] edits away. Of another length than that, none is: a key may be long,
+/// and the comparison takes the product of both lengths.
 fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> Option<&'a String> {
-    known.map(|k| (strsim::damerau_levenshtein(key, k), k)).filter(|(d, _)| *d <= 4).min().map(|(_, k)| k)
+    let length = key.chars().count();
+    let similar = known.filter(|k| k.chars().count().abs_diff(length) <= NEAR);
+    similar.map(|k| (strsim::damerau_levenshtein(key, k), k)).filter(|(d, _)| *d <= NEAR).min().map(|(_, k)| k)
 }
