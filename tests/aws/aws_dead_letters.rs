@@ -6,9 +6,13 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use rollcall::cloud::{Queues as _, aws::SqsQueues};
 use rollcall_testing::uploads::{KNOWN, MACRON, form, photo, post, status_and_text};
+use rollcall_testing::wait_until;
 
 use crate::support::aws_cluster::Cluster;
+
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sender_of_a_job_that_is_given_up_is_told_so() {
@@ -30,7 +34,10 @@ async fn the_sender_of_a_job_that_is_given_up_is_told_so() {
     kill(worker, Signal::SIGSTOP).expect("it runs");
     let waiting =
         tokio::spawn(async move { status_and_text(post(&url, form(&[("x.jpg", &photo(MACRON))])).await).await });
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let requests = SqsQueues::new(cluster.sqs().await, Duration::ZERO, "rollcall").open("rollcall-listener.fifo").await;
+    let requests = requests.expect("the queue");
+    wait_until("the worker has received it", TIMEOUT, async || requests.depth().await.expect("a depth").in_flight == 1)
+        .await;
     kill(worker, Signal::SIGKILL).expect("it runs");
     let (status, text) = waiting.await.expect("a response");
     assert!(status != 504 && text.contains("given up after one attempt"), "{status} {text}");

@@ -2,7 +2,8 @@
 //! fallen silent. EC2 knows nothing of a worker that hangs.
 //!
 //! Silence alone proves nothing, because messages may be waiting, or may not have been sent. A worker counts as silent only
-//! if the queue was read without a break while it missed several heartbeats, and to its end after that. See `docs/adr/0035-heartbeats-over-a-queue.md`.
+//! if the queue was read without a break while it missed several heartbeats, and to its end after that. See
+//! `docs/adr/0035-heartbeats-over-a-queue.md`.
 
 use std::{
     collections::{HashMap, HashSet},
