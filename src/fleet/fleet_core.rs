@@ -341,16 +341,18 @@ impl FleetCore {
         let Some(before) = observed.before else { return };
         self.decision_log.state_change(now, Some(before), instance);
         if let Some(kind) = unrequested_end(before, instance.state).filter(|_| !observed.terminating) {
-            let reason = self.end_reason(kind, instance);
+            let reason = self.end_reason(kind, before, instance);
             let change = Change { kind, instances: vec![instance.id.clone()], count: 1, reason, token: None };
             self.decision_log.explain(now, change, self.inputs());
         }
     }
 
-    fn end_reason(&self, kind: Kind, instance: &Instance) -> String {
+    fn end_reason(&self, kind: Kind, before: InstanceState, instance: &Instance) -> String {
         let name = &instance.name;
         let cloud = instance.reason.as_ref().map_or_else(String::new, |r| format!(" ({r})"));
-        if kind == Kind::Stop {
+        if before == InstanceState::Pending {
+            format!("{name} ended before its worker was ready{cloud}")
+        } else if kind == Kind::Stop {
             let idle = humantime::format_duration(self.rules.idle_stop);
             format!("{name} stopped{cloud}: a worker stops itself after {idle} without a job (worker.idle_stop)")
         } else {

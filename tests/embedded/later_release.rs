@@ -61,8 +61,9 @@ async fn a_job_of_a_later_release_is_a_dead_letter_and_is_done_by_workers_that_c
     let listed = String::from_utf8(server.run(&["dead", "list"]).stdout).expect("text");
     assert!(listed.starts_with(&id) && listed.contains("a.jpg"), "{listed}");
 
-    // The workers are upgraded: here, the message is given the format that they read.
-    server.kill9();
+    // The workers are upgraded: here, the message is given the format that they read. A server that is killed would find
+    // the dead letter in its queue once more, and store it again as it was.
+    server.stop().await;
     let retried = server.data_dir().join("objects/rollcall-state/dead-letters").join(&id);
     let [letter] = &std::fs::read_dir(&retried).expect("a folder").collect::<Vec<_>>()[..] else {
         panic!("one letter")

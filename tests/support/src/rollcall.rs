@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, killpg},
+    sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
 use reqwest::Certificate;
@@ -129,6 +129,15 @@ impl Rollcall {
     pub fn kill9(&mut self) {
         self.process.kill().expect("the process is ours");
         self.process.wait().expect("the process is ours");
+    }
+
+    /// Asks the process to end, and waits until it has.
+    pub async fn stop(&mut self) {
+        kill(Pid::from_raw(self.process.id() as i32), Signal::SIGTERM).expect("the process is ours");
+        wait_until("rollcall has ended", START, async || {
+            self.process.try_wait().expect("the process is ours").is_some()
+        })
+        .await;
     }
 
     /// Kills the process, if it is still running, and starts it again with the same data and port.
