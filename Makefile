@@ -9,7 +9,7 @@ NEXTEST = $(ASSETS)/bin/cargo-nextest nextest
 PREFORK = $(PYTHON) tests/emulators/prefork.py $(ASSETS)/python/aws
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast chaos chaos-aws full-disk fuzz fuzz-corpus bad-inputs bench peers lint golden policies
+.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast call-sites chaos chaos-aws full-disk fuzz fuzz-corpus bad-inputs bench peers lint golden policies
 # What `make fuzz` runs: targets (all by default), and for how long each.
 FUZZ_TARGETS ?=
 FUZZ_LIMIT ?= --minutes 1
@@ -37,11 +37,22 @@ demo: setup ## Build, enrol the sample photos and serve on this machine
 	@echo "photos to try: $(ASSETS)/photos/probes and $(ASSETS)/photos/strangers"
 	exec $(ROLLCALL) up
 
+# The places that call AWS, written by the tests that reach them.
+CALL_SITES = $(ASSETS)/call-sites.log
+
 # The emulators are installed while the tests are built.
 test: setup-test-fast ## Run all tests
 	@$(MAKE) -j2 setup-test build-test
 	$(CARGO) test --locked --features aws --doc
-	$(PREFORK) $(NEXTEST) run --locked --workspace --features aws
+	@rm -f $(CALL_SITES)
+	ROLLCALL_CALL_SITES=$(CURDIR)/$(CALL_SITES) $(PREFORK) $(NEXTEST) run --locked --workspace --features aws
+	@$(PYTHON) tools/call_sites.py $(CALL_SITES) > $(ASSETS)/call-sites.txt
+
+call-sites: setup-test-fast ## List the places that call AWS, and the tests that reach them
+	@$(MAKE) -j2 setup-test build-test
+	@rm -f $(CALL_SITES)
+	ROLLCALL_CALL_SITES=$(CURDIR)/$(CALL_SITES) $(PREFORK) $(NEXTEST) run --locked --workspace --features aws -E 'binary(aws) + test(/cloud::aws/)'
+	@$(PYTHON) tools/call_sites.py $(CALL_SITES)
 
 build-test:
 	$(CARGO) test --locked --workspace --features aws --no-run

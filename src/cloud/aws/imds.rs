@@ -16,6 +16,7 @@ use super::{
     heartbeats::Heartbeat,
     tags::{HEARTBEAT_TAG, READY_TAG},
 };
+use crate::cloud::aws::call_sites::CallSite as _;
 use crate::{
     clock::now_ms,
     cloud::{CloudError, CloudResult, InstanceId, Interruption, Metadata, Queue},
@@ -109,7 +110,7 @@ impl Metadata for Ec2Metadata {
             let mut tags = vec![tag(READY_TAG, (now_ms() / 1000).to_string())];
             // Also if it sends none: the tag of an earlier boot would promise them.
             tags.push(tag(HEARTBEAT_TAG, every.unwrap_or_default().as_millis().to_string()));
-            let tagged = self.ec2.create_tags().resources(&id).set_tags(Some(tags)).send().await;
+            let tagged = self.ec2.create_tags().resources(&id).set_tags(Some(tags)).recorded().send().await;
             tagged.map(drop).map_err(|e| classify(&id, e))
         };
         tag.retry(backoff()).when(is_transient).await
@@ -118,12 +119,12 @@ impl Metadata for Ec2Metadata {
     async fn stop_self(&self) -> CloudResult<()> {
         let id = self.instance_id().await?.0;
         let stop = || async {
-            let stopped = self.ec2.stop_instances().instance_ids(&id).send().await;
+            let stopped = self.ec2.stop_instances().instance_ids(&id).recorded().send().await;
             match stopped.map_err(|e| classify(&id, e)) {
                 Ok(_) => Ok(()),
                 // A one-time spot instance cannot be stopped.
                 Err(CloudError::Conflict(why)) if why.contains("UnsupportedOperation") => {
-                    let ended = self.ec2.terminate_instances().instance_ids(&id).send().await;
+                    let ended = self.ec2.terminate_instances().instance_ids(&id).recorded().send().await;
                     ended.map(drop).map_err(|e| classify(&id, e))
                 }
                 Err(error) => Err(error),

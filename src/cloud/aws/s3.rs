@@ -9,6 +9,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use bytes::Bytes;
 
 use super::errors::{classify, code};
+use crate::cloud::aws::call_sites::CallSite as _;
 use crate::cloud::{
     CloudError, CloudResult, ETag, Object, ObjectInfo, ObjectStore, Precondition,
     object_key::{check_bucket, check_key, check_prefix},
@@ -46,7 +47,7 @@ impl S3Objects {
             Encryption::Kms(key) => call.server_side_encryption(ServerSideEncryption::AwsKms).ssekms_key_id(key),
         };
         let output = match when {
-            Precondition::Always => call.send().await,
+            Precondition::Always => call.recorded().send().await,
             // A repeated conditional write may conflict with its own first attempt, so `put` does the retries.
             Precondition::Absent => send_once(call.if_none_match("*")).await,
             Precondition::Match(etag) => send_once(call.if_match(&etag.0)).await,
@@ -69,7 +70,7 @@ async fn send_once(
     call: aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder,
 ) -> Result<PutObjectOutput, SdkError<aws_sdk_s3::operation::put_object::PutObjectError>> {
     let config = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled());
-    call.customize().config_override(config).send().await
+    call.customize().config_override(config).recorded().send().await
 }
 
 #[async_trait]
@@ -112,7 +113,7 @@ impl ObjectStore for S3Objects {
     async fn list(&self, bucket: &str, prefix: &str) -> CloudResult<Vec<ObjectInfo>> {
         check_bucket(bucket)?;
         check_prefix(prefix)?;
-        let mut pages = self.client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
+        let mut pages = self.client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().recorded().send();
         let mut out = Vec::new();
         while let Some(page) = pages.next().await {
             for object in page.map_err(|e| classify(bucket, e))?.contents.unwrap_or_default() {
@@ -129,7 +130,7 @@ impl ObjectStore for S3Objects {
     async fn delete(&self, bucket: &str, key: &str) -> CloudResult<()> {
         check_bucket(bucket)?;
         check_key(key)?;
-        let output = self.client.delete_object().bucket(bucket).key(key).send().await;
+        let output = self.client.delete_object().bucket(bucket).key(key).recorded().send().await;
         output.map(drop).map_err(|e| classify(&format!("{bucket}/{key}"), e))
     }
 }
@@ -142,7 +143,7 @@ impl S3Objects {
         let place = format!("{bucket}/{key}");
         let call =
             self.client.get_object().bucket(bucket).key(key).set_if_none_match(unless.map(|etag| etag.0.clone()));
-        let output = match call.send().await {
+        let output = match call.recorded().send().await {
             Ok(output) => output,
             Err(error) if error.raw_response().is_some_and(|r| r.status().as_u16() == 304) => return Ok(None),
             Err(error) => return Err(classify(&place, error)),

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use aws_config::{retry::RetryConfig, timeout::TimeoutConfig};
 
 use super::super::{clients::sdk_config, errors::classify};
+use crate::cloud::aws::call_sites::CallSite as _;
 use crate::settings::Settings;
 
 /// Longest time for one attempt of a call other than an upload.
@@ -46,7 +47,7 @@ impl Account {
         let timeouts = |attempt| TimeoutConfig::builder().operation_attempt_timeout(attempt).build();
         let sdk = sdk.into_builder().retry_config(retries).timeout_config(timeouts(ATTEMPT)).build();
         let s3 = aws_sdk_s3::config::Builder::from(&sdk).force_path_style(settings.aws.s3_path_style);
-        let caller = aws_sdk_sts::Client::new(&sdk).get_caller_identity().send().await;
+        let caller = aws_sdk_sts::Client::new(&sdk).get_caller_identity().recorded().send().await;
         let caller = caller.map_err(|e| classify("credentials", e)).context(
             "AWS does not accept the credentials: set AWS_PROFILE or log in (`aws sts get-caller-identity` must work)",
         )?;

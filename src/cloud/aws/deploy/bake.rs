@@ -30,6 +30,7 @@ use super::{
     package::Package,
     wait,
 };
+use crate::cloud::aws::call_sites::CallSite as _;
 use crate::cloud::{CloudError, CloudResult};
 
 /// Age beyond which a builder must be left over from a killed bake: no bake takes that long.
@@ -169,7 +170,7 @@ impl Bake {
             let place = CreateBucketConfiguration::builder().location_constraint(place).build();
             create = create.create_bucket_configuration(place);
         }
-        match create.send().await {
+        match create.recorded().send().await {
             Ok(_) => {}
             Err(error) if code(&error) == "BucketAlreadyOwnedByYou" => {}
             Err(error) => return Err(classify(bucket, error).into()),
@@ -181,17 +182,17 @@ impl Bake {
             .ignore_public_acls(true)
             .restrict_public_buckets(true);
         let call = s3.put_public_access_block().bucket(bucket).public_access_block_configuration(private.build());
-        call.send().await.map_err(|e| classify(bucket, e))?;
+        call.recorded().send().await.map_err(|e| classify(bucket, e))?;
         // S3 deletes the uploads if this process is killed.
         let all = LifecycleRuleFilter::builder().prefix("").build();
         let rule = LifecycleRule::builder().id("bake").status(ExpirationStatus::Enabled).filter(all);
         let rule = rule.expiration(LifecycleExpiration::builder().days(1).build()).build()?;
         let rules = BucketLifecycleConfiguration::builder().rules(rule).build()?;
         let call = s3.put_bucket_lifecycle_configuration().bucket(bucket).lifecycle_configuration(rules);
-        call.send().await.map_err(|e| classify(bucket, e))?;
+        call.recorded().send().await.map_err(|e| classify(bucket, e))?;
         let key = self.key("package.tar.gz");
         let body = ByteStream::from_path(package.file.path()).await.context("the package")?;
-        let put = s3.put_object().bucket(bucket).key(&key).body(body).send().await;
+        let put = s3.put_object().bucket(bucket).key(&key).body(body).recorded().send().await;
         put.map_err(|e| classify(&key, e)).context("upload of the package")?;
 
         let expiry = || PresigningConfig::expires_in(timeout + Duration::from_secs(600));
@@ -206,7 +207,7 @@ impl Bake {
 
     async fn report(&self) -> CloudResult<Option<String>> {
         let key = self.key("report");
-        match self.account.s3.get_object().bucket(&self.bucket).key(&key).send().await {
+        match self.account.s3.get_object().bucket(&self.bucket).key(&key).recorded().send().await {
             Ok(output) => {
                 let body = output.body.collect().await.map_err(|e| CloudError::Unavailable(format!("{key}: {e}")))?;
                 Ok(Some(String::from_utf8_lossy(&body.into_bytes()).into_owned()))
@@ -218,7 +219,7 @@ impl Bake {
 
     async fn available(&self, image: &str, timeout: Duration) -> anyhow::Result<()> {
         let available = wait::until(timeout, async || {
-            let output = self.account.ec2.describe_images().image_ids(image).send().await;
+            let output = self.account.ec2.describe_images().image_ids(image).recorded().send().await;
             let images = match output {
                 Ok(output) => output.images.unwrap_or_default(),
                 Err(error) if code(&error) == "InvalidAMIID.NotFound" => return Ok(None), // not yet
@@ -288,10 +289,10 @@ impl Bake {
     async fn delete_bucket(&self) -> CloudResult<()> {
         for file in ["package.tar.gz", "report"] {
             let key = self.key(file);
-            let deleted = self.account.s3.delete_object().bucket(&self.bucket).key(&key).send().await;
+            let deleted = self.account.s3.delete_object().bucket(&self.bucket).key(&key).recorded().send().await;
             deleted.map_err(|e| classify(&key, e))?;
         }
-        match self.account.s3.delete_bucket().bucket(&self.bucket).send().await {
+        match self.account.s3.delete_bucket().bucket(&self.bucket).recorded().send().await {
             Err(error) if !["BucketNotEmpty", "NoSuchBucket"].contains(&code(&error)) => {
                 Err(classify(&self.bucket, error))
             }
@@ -313,6 +314,7 @@ async fn create_image(account: &Account, builder: &str, name: &str) -> CloudResu
         .description(format!("Rollcall {}", env!("CARGO_PKG_VERSION")))
         .tag_specifications(tags(ResourceType::Image))
         .tag_specifications(tags(ResourceType::Snapshot))
+        .recorded()
         .send();
     let id = created.await.map_err(|e| classify("image", e))?.image_id;
     id.ok_or_else(|| CloudError::Unavailable("image: no id in the response".into()))

@@ -15,6 +15,7 @@ use super::{
     account::{Account, filter, tag},
     wait,
 };
+use crate::cloud::aws::call_sites::CallSite as _;
 use crate::cloud::{CloudError, CloudResult};
 
 /// Tag on a builder: the cluster's name. It differs from the cluster tag, because a controller regards every instance
@@ -81,6 +82,7 @@ pub(super) async fn launch(account: &Account, machine: &Machine, user_data: Stri
         .metadata_options(InstanceMetadataOptionsRequest::builder().http_tokens(HttpTokensState::Required).build())
         .tag_specifications(tags(ResourceType::Instance))
         .tag_specifications(tags(ResourceType::Volume))
+        .recorded()
         .send()
         .await
         .map_err(|e| classify("launch of the builder", e))?;
@@ -135,7 +137,7 @@ pub(super) async fn wait(
 
 /// Returns an instance's state; `None` while EC2 does not know it.
 async fn state(account: &Account, id: &str) -> CloudResult<Option<InstanceStateName>> {
-    match account.ec2.describe_instances().instance_ids(id).send().await {
+    match account.ec2.describe_instances().instance_ids(id).recorded().send().await {
         Ok(output) => {
             let found = output.reservations.unwrap_or_default().into_iter().find_map(|r| r.instances?.pop());
             Ok(found.and_then(|instance| instance.state?.name))
@@ -147,7 +149,7 @@ async fn state(account: &Account, id: &str) -> CloudResult<Option<InstanceStateN
 
 /// Describes the end of the instance's console output, for error messages. EC2 provides it with a delay of minutes.
 async fn console(account: &Account, id: &str) -> String {
-    let output = account.ec2.get_console_output().instance_id(id).send().await;
+    let output = account.ec2.get_console_output().instance_id(id).recorded().send().await;
     describe_console(output.ok().and_then(|output| BASE64_STANDARD.decode(output.output?).ok()))
 }
 
@@ -166,7 +168,7 @@ fn tail(log: &str) -> String {
 /// Returns the builders of this cluster that are not terminated.
 pub(super) async fn list(account: &Account) -> CloudResult<Vec<Instance>> {
     let ours = filter(format!("tag:{BAKE_TAG}"), &account.cluster);
-    let mut pages = account.ec2.describe_instances().filters(ours).into_paginator().send();
+    let mut pages = account.ec2.describe_instances().filters(ours).into_paginator().recorded().send();
     let mut all = Vec::new();
     while let Some(page) = pages.next().await {
         let reservations = page.map_err(|e| classify("describe", e))?.reservations.unwrap_or_default();
@@ -181,7 +183,7 @@ pub(super) async fn terminate(account: &Account, ids: &[String]) -> CloudResult<
     if ids.is_empty() {
         return Ok(());
     }
-    let output = account.ec2.terminate_instances().set_instance_ids(Some(ids.to_vec())).send().await;
+    let output = account.ec2.terminate_instances().set_instance_ids(Some(ids.to_vec())).recorded().send().await;
     output.map(drop).map_err(|e| classify("terminate", e))
 }
 

@@ -17,6 +17,7 @@ use super::{
     wait,
 };
 use crate::cloud::CloudResult;
+use crate::cloud::aws::call_sites::CallSite as _;
 
 /// What to delete in addition to machines and stack.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +78,7 @@ async fn web_node(account: &Account, stack: &Stack<'_>) -> anyhow::Result<Option
     if stack.describe().await?.is_none() {
         return Ok(None);
     }
-    let output = account.cloudformation.describe_stack_resources().stack_name(&stack.name).send().await;
+    let output = account.cloudformation.describe_stack_resources().stack_name(&stack.name).recorded().send().await;
     let resources = output.map_err(|e| classify(&stack.name, e))?.stack_resources.unwrap_or_default();
     let mut machines = resources.into_iter().filter(|r| r.resource_type() == Some("AWS::EC2::Instance"));
     Ok(machines.find_map(|r| r.physical_resource_id))
@@ -86,7 +87,7 @@ async fn web_node(account: &Account, stack: &Stack<'_>) -> anyhow::Result<Option
 /// Returns the instances with the cluster's tag that are not terminated.
 async fn workers(account: &Account) -> CloudResult<Vec<String>> {
     let ours = filter(format!("tag:{CLUSTER_TAG}"), &account.cluster);
-    let mut pages = account.ec2.describe_instances().filters(ours).into_paginator().send();
+    let mut pages = account.ec2.describe_instances().filters(ours).into_paginator().recorded().send();
     let mut ids = Vec::new();
     while let Some(page) = pages.next().await {
         let reservations = page.map_err(|e| classify("describe", e))?.reservations.unwrap_or_default();
@@ -101,12 +102,12 @@ async fn workers(account: &Account) -> CloudResult<Vec<String>> {
 async fn terminate(account: &Account, ids: Vec<String>, timeout: Duration) -> anyhow::Result<()> {
     let all = ids.join(", ");
     let gone = "InvalidInstanceID.NotFound"; // EC2 forgets terminated instances
-    match account.ec2.terminate_instances().set_instance_ids(Some(ids.clone())).send().await {
+    match account.ec2.terminate_instances().set_instance_ids(Some(ids.clone())).recorded().send().await {
         Err(error) if code(&error) != gone => return Err(classify("terminate", error).into()),
         _ => {}
     }
     let terminated = wait::until(timeout, async || {
-        match account.ec2.describe_instances().set_instance_ids(Some(ids.clone())).send().await {
+        match account.ec2.describe_instances().set_instance_ids(Some(ids.clone())).recorded().send().await {
             Err(error) if code(&error) == gone => Ok(Some(())),
             Err(error) => Err(classify("describe", error).into()),
             Ok(output) => {
@@ -122,9 +123,9 @@ async fn terminate(account: &Account, ids: Vec<String>, timeout: Duration) -> an
 /// Deletes the reply queues of additional web nodes, which are not part of the stack.
 async fn delete_reply_queues(account: &Account) -> anyhow::Result<()> {
     let prefix = format!("{}-speaker-", account.cluster);
-    let output = account.sqs.list_queues().queue_name_prefix(&prefix).send().await;
+    let output = account.sqs.list_queues().queue_name_prefix(&prefix).recorded().send().await;
     for url in output.map_err(|e| classify("queues", e))?.queue_urls.unwrap_or_default() {
-        match account.sqs.delete_queue().queue_url(&url).send().await {
+        match account.sqs.delete_queue().queue_url(&url).recorded().send().await {
             Err(error) if !code(&error).ends_with("NonExistentQueue") && !code(&error).ends_with("DoesNotExist") => {
                 return Err(classify(&url, error).into());
             }

@@ -10,6 +10,7 @@ use super::{
     },
     account::{Account, filter},
 };
+use crate::cloud::aws::call_sites::CallSite as _;
 use crate::cloud::{CloudError, CloudResult};
 
 /// Price of a snapshot in US dollars per GB-month, from AWS's price list for us-east-1.
@@ -104,7 +105,7 @@ pub(super) fn counted(number: usize, noun: &str) -> String {
 /// Returns the images of the cluster, the oldest first.
 pub(super) async fn images(account: &Account) -> CloudResult<Vec<Image>> {
     let ours = filter(format!("tag:{CLUSTER_TAG}"), &account.cluster);
-    let output = account.ec2.describe_images().owners("self").filters(ours).send().await;
+    let output = account.ec2.describe_images().owners("self").filters(ours).recorded().send().await;
     let images = output.map_err(|e| classify("images", e))?.images.unwrap_or_default();
     let mut images: Vec<Image> = images.into_iter().filter_map(Image::new).collect();
     images.sort_by(|a, b| (&a.created, &a.name).cmp(&(&b.created, &b.name)));
@@ -113,15 +114,15 @@ pub(super) async fn images(account: &Account) -> CloudResult<Vec<Image>> {
 
 /// Deregisters an image and deletes its snapshots. `Ok` if it does not exist.
 pub(super) async fn delete_image(account: &Account, id: &str) -> CloudResult<()> {
-    let output = match account.ec2.describe_images().image_ids(id).send().await {
+    let output = match account.ec2.describe_images().image_ids(id).recorded().send().await {
         Err(error) if code(&error).starts_with("InvalidAMIID.") => return Ok(()),
         output => output.map_err(|e| classify(id, e))?,
     };
     let Some(image) = output.images.unwrap_or_default().pop().and_then(Image::new) else { return Ok(()) };
-    let gone = account.ec2.deregister_image().image_id(id).send().await;
+    let gone = account.ec2.deregister_image().image_id(id).recorded().send().await;
     gone.map_err(|e| classify(id, e))?;
     for snapshot in image.snapshots {
-        match account.ec2.delete_snapshot().snapshot_id(&snapshot).send().await {
+        match account.ec2.delete_snapshot().snapshot_id(&snapshot).recorded().send().await {
             Err(error) if code(&error) != "InvalidSnapshot.NotFound" => return Err(classify(&snapshot, error)),
             _ => {}
         }
@@ -134,7 +135,7 @@ pub(super) async fn delete_image(account: &Account, id: &str) -> CloudResult<()>
 /// # Errors
 /// The bucket cannot be accessed.
 pub(super) async fn exists(account: &Account, name: &str) -> CloudResult<bool> {
-    match account.s3.head_bucket().bucket(name).send().await {
+    match account.s3.head_bucket().bucket(name).recorded().send().await {
         Ok(_) => Ok(true),
         Err(error) => match classify(name, error) {
             CloudError::NotFound(_) => Ok(false),
@@ -149,7 +150,7 @@ async fn bucket(account: &Account, name: &str) -> CloudResult<Option<Bucket>> {
         return Ok(None);
     }
     let mut found = Bucket { name: name.to_owned(), objects: 0, bytes: 0, more: false };
-    let mut pages = account.s3.list_objects_v2().bucket(name).into_paginator().send();
+    let mut pages = account.s3.list_objects_v2().bucket(name).into_paginator().recorded().send();
     while let Some(page) = pages.next().await {
         for object in page.map_err(|e| classify(name, e))?.contents.unwrap_or_default() {
             found.objects += 1;
@@ -170,7 +171,8 @@ pub(super) async fn delete_bucket(account: &Account, name: &str) -> CloudResult<
     }
     // Always reads the first page, because its objects are deleted before the next listing.
     loop {
-        let page = account.s3.list_object_versions().bucket(name).send().await.map_err(|e| classify(name, e))?;
+        let page =
+            account.s3.list_object_versions().bucket(name).recorded().send().await.map_err(|e| classify(name, e))?;
         let versions = page.versions().iter().map(|v| (v.key(), v.version_id()));
         let markers = page.delete_markers().iter().map(|m| (m.key(), m.version_id()));
         let objects = versions.chain(markers).filter_map(|(key, version)| {
@@ -182,14 +184,14 @@ pub(super) async fn delete_bucket(account: &Account, name: &str) -> CloudResult<
         }
         let delete = Delete::builder().set_objects(Some(objects)).quiet(true).build();
         let delete = delete.map_err(|e| CloudError::Invalid(e.to_string()))?;
-        let output = account.s3.delete_objects().bucket(name).delete(delete).send().await;
+        let output = account.s3.delete_objects().bucket(name).delete(delete).recorded().send().await;
         let output = output.map_err(|e| classify(name, e))?;
         if let Some(error) = output.errors().first() {
             let (key, why) = (error.key().unwrap_or_default(), error.message().unwrap_or_default());
             return Err(CloudError::Denied(format!("{name}/{key} cannot be deleted: {why}")));
         }
     }
-    match account.s3.delete_bucket().bucket(name).send().await {
+    match account.s3.delete_bucket().bucket(name).recorded().send().await {
         Err(error) if code(&error) != "NoSuchBucket" => Err(classify(name, error)),
         _ => Ok(()),
     }

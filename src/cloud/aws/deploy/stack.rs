@@ -11,6 +11,7 @@ use aws_sdk_cloudformation::{
 
 use super::{super::errors::classify, account::Account, wait};
 use crate::cloud::CloudResult;
+use crate::cloud::aws::call_sites::CallSite as _;
 
 /// The stack of a cluster, which has the cluster's name.
 pub(super) struct Stack<'a> {
@@ -37,7 +38,7 @@ impl<'a> Stack<'a> {
 
     /// Describes the stack; `None` if it does not exist.
     pub(super) async fn describe(&self) -> CloudResult<Option<StackDescription>> {
-        match self.client.describe_stacks().stack_name(&self.name).send().await {
+        match self.client.describe_stacks().stack_name(&self.name).recorded().send().await {
             Ok(output) => {
                 let stack = output.stacks.unwrap_or_default().pop();
                 Ok(stack.filter(|stack| stack.stack_status() != Some(&StackStatus::DeleteComplete)))
@@ -73,7 +74,7 @@ impl<'a> Stack<'a> {
     pub(super) async fn delete(&self, timeout: Duration) -> anyhow::Result<()> {
         #[expect(clippy::disallowed_methods, reason = "compared with the times of the stack's events")]
         let started_at = SystemTime::now();
-        let deleted = self.client.delete_stack().stack_name(&self.name).send().await;
+        let deleted = self.client.delete_stack().stack_name(&self.name).recorded().send().await;
         deleted.map_err(|e| classify(&format!("stack {}", self.name), e))?;
         match self.wait(timeout).await? {
             Outcome::Deleted => Ok(()),
@@ -86,7 +87,7 @@ impl<'a> Stack<'a> {
 
     /// Returns the failures since a point in time, one per line, in order.
     pub(super) async fn failures(&self, since: SystemTime) -> String {
-        let output = self.client.describe_stack_events().stack_name(&self.name).send().await;
+        let output = self.client.describe_stack_events().stack_name(&self.name).recorded().send().await;
         let events = match output {
             Ok(output) => output.stack_events.unwrap_or_default(),
             Err(error) => return format!("  the stack's events cannot be read: {}", DisplayErrorContext(error)),

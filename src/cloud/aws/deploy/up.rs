@@ -14,6 +14,7 @@ use super::{
     leftovers,
     stack::{Outcome, Stack},
 };
+use crate::cloud::aws::call_sites::CallSite as _;
 
 /// What a cluster with the defaults costs at rest: the total of the table in `docs/aws.md`, with its prices.
 const COST_AT_REST: &str = "at rest, a cluster costs about 24.97 $ a month at the prices of us-east-1 in mid-2025, most of it \
@@ -119,7 +120,7 @@ async fn create(account: &Account, stack: &Stack<'_>, parameters: Vec<Parameter>
     // would take that for a worker.
     let call = account.cloudformation.create_stack().stack_name(&stack.name).template_body(TEMPLATE);
     let call = call.set_parameters(Some(parameters)).capabilities(Capability::CapabilityIam);
-    call.send().await.map_err(|e| classify(&format!("stack {}", stack.name), e))?;
+    call.recorded().send().await.map_err(|e| classify(&format!("stack {}", stack.name), e))?;
     Ok(())
 }
 
@@ -127,7 +128,7 @@ async fn create(account: &Account, stack: &Stack<'_>, parameters: Vec<Parameter>
 async fn update(account: &Account, stack: &Stack<'_>, parameters: Vec<Parameter>) -> anyhow::Result<bool> {
     let call = account.cloudformation.update_stack().stack_name(&stack.name).template_body(TEMPLATE);
     let call = call.set_parameters(Some(parameters)).capabilities(Capability::CapabilityIam);
-    match call.send().await {
+    match call.recorded().send().await {
         Ok(_) => Ok(true),
         Err(SdkError::ServiceError(e)) if e.err().message().is_some_and(|m| m.contains("No updates")) => Ok(false),
         Err(error) => Err(classify(&format!("stack {}", stack.name), error).into()),
@@ -206,7 +207,7 @@ async fn parameters(
 }
 
 async fn default_vpc(account: &Account) -> anyhow::Result<String> {
-    let output = account.ec2.describe_vpcs().filters(filter("is-default", "true")).send().await;
+    let output = account.ec2.describe_vpcs().filters(filter("is-default", "true")).recorded().send().await;
     let vpcs = output.map_err(|e| classify("VPCs", e))?.vpcs.unwrap_or_default();
     let id = vpcs.into_iter().find_map(|vpc| vpc.vpc_id);
     id.with_context(|| format!("{} has no default VPC: specify one with --vpc and --subnet", account.region))
@@ -214,7 +215,7 @@ async fn default_vpc(account: &Account) -> anyhow::Result<String> {
 
 async fn default_subnet(account: &Account, vpc: &str) -> anyhow::Result<String> {
     let call = account.ec2.describe_subnets().filters(filter("vpc-id", vpc));
-    let output = call.filters(filter("default-for-az", "true")).send().await;
+    let output = call.filters(filter("default-for-az", "true")).recorded().send().await;
     let subnets = output.map_err(|e| classify("subnets", e))?.subnets.unwrap_or_default();
     let mut subnets: Vec<_> = subnets.into_iter().filter_map(|s| Some((s.availability_zone, s.subnet_id?))).collect();
     subnets.sort();
@@ -225,13 +226,13 @@ async fn default_subnet(account: &Account, vpc: &str) -> anyhow::Result<String> 
 /// Makes the newest version of a launch template the default version: launches use the default, and
 /// CloudFormation only adds versions.
 async fn set_default_version(account: &Account, template: &str) -> anyhow::Result<()> {
-    let output = account.ec2.describe_launch_templates().launch_template_ids(template).send().await;
+    let output = account.ec2.describe_launch_templates().launch_template_ids(template).recorded().send().await;
     let found = output.map_err(|e| classify(template, e))?.launch_templates.unwrap_or_default().pop();
     let Some(found) = found else { anyhow::bail!("the launch template {template} does not exist") };
     let Some(newest) = found.latest_version_number else { return Ok(()) };
     if found.default_version_number != Some(newest) {
         let call = account.ec2.modify_launch_template().launch_template_id(template);
-        let modified = call.default_version(newest.to_string()).send().await;
+        let modified = call.default_version(newest.to_string()).recorded().send().await;
         modified.map_err(|e| classify(template, e))?;
     }
     Ok(())

@@ -31,6 +31,7 @@ use super::{
     request::{Ec2Options, Request},
     version::CurrentVersion,
 };
+use crate::cloud::aws::call_sites::CallSite as _;
 use crate::{
     cloud::{CloudError, CloudResult, Compute, Instance, InstanceId, InstanceState},
     settings::Launching,
@@ -157,7 +158,7 @@ impl Ec2Compute {
 
     async fn run(&self, token: &str, step: &Step, pool: &Pool) -> CloudResult<Vec<InstanceId>> {
         let call = self.request(token, step, pool).build(&self.client, &self.options);
-        let output = call.send().await.map_err(|e| classify("launch", e))?;
+        let output = call.recorded().send().await.map_err(|e| classify("launch", e))?;
         let ids: Vec<InstanceId> =
             output.instances.unwrap_or_default().into_iter().filter_map(|i| i.instance_id).map(InstanceId).collect();
         self.name_others(&ids, step.number).await;
@@ -176,7 +177,7 @@ impl Ec2Compute {
         let step = Step { pool: 0, count: 1, number: 0, launched: None };
         let pool = self.pools().get(0).clone();
         let call = self.request("dry-run", &step, &pool).build(&self.client, &self.options);
-        match call.dry_run(true).send().await {
+        match call.dry_run(true).recorded().send().await {
             Err(error) if code(&error) == "DryRunOperation" => Ok(()),
             Err(error) => Err(classify("launch", error)),
             Ok(_) => Err(CloudError::Unavailable("EC2 responded to a dry run as if it were a launch".into())),
@@ -191,7 +192,7 @@ impl Ec2Compute {
     async fn name_others(&self, ids: &[InstanceId], number: usize) {
         let name = |(at, id): (usize, &InstanceId)| {
             let tag = Tag::builder().key("Name").value(self.name(number + at)).build();
-            self.client.create_tags().resources(&id.0).tags(tag).send()
+            self.client.create_tags().resources(&id.0).tags(tag).recorded().send()
         };
         for error in join_all(ids.iter().enumerate().skip(1).map(name)).await.into_iter().filter_map(Result::err) {
             tracing::warn!(error = %classify("name", error), "an instance keeps the name of another");
@@ -212,11 +213,11 @@ impl Ec2Compute {
         let ids = Some(ids.iter().map(|id| id.0.clone()).collect());
         match change {
             Change::Start => {
-                let output = self.client.start_instances().set_instance_ids(ids).send().await;
+                let output = self.client.start_instances().set_instance_ids(ids).recorded().send().await;
                 output.map(drop).map_err(|e| classify("start", e))
             }
             Change::Terminate => {
-                let output = self.client.terminate_instances().set_instance_ids(ids).send().await;
+                let output = self.client.terminate_instances().set_instance_ids(ids).recorded().send().await;
                 output.map(drop).map_err(|e| classify("terminate", e))
             }
         }
@@ -252,7 +253,8 @@ impl Compute for Ec2Compute {
 
     async fn describe(&self) -> CloudResult<Vec<Instance>> {
         let ours = Filter::builder().name(format!("tag:{CLUSTER_TAG}")).values(&self.options.cluster).build();
-        let mut pages = self.client.describe_instances().filters(ours).max_results(PAGE).into_paginator().send();
+        let mut pages =
+            self.client.describe_instances().filters(ours).max_results(PAGE).into_paginator().recorded().send();
         let current = self.current.get(&self.client, &self.options.launch).await;
         let (mut instances, mut promised) = (Vec::new(), HashMap::new());
         while let Some(page) = pages.next().await {

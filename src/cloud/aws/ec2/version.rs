@@ -9,6 +9,7 @@ use aws_sdk_ec2::{Client, types::Instance as Ec2Instance};
 use tokio::time::Instant;
 
 use super::super::errors::classify;
+use crate::cloud::aws::call_sites::CallSite as _;
 use crate::{
     cloud::{CloudError, CloudResult},
     settings::Launching,
@@ -78,7 +79,8 @@ async fn read(client: &Client, launch: &Launching) -> CloudResult<Version> {
     } else {
         call.launch_template_names(template)
     };
-    let found = call.send().await.map_err(|e| classify("launch template", e))?.launch_templates.unwrap_or_default();
+    let found =
+        call.recorded().send().await.map_err(|e| classify("launch template", e))?.launch_templates.unwrap_or_default();
     let found = found.into_iter().next().and_then(|t| Some((t.launch_template_id?, t.default_version_number?)));
     let (id, number) = found.ok_or_else(|| CloudError::NotFound(format!("launch template {template}")))?;
     version.template = Some((id, number.to_string()));

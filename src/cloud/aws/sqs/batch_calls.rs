@@ -16,6 +16,7 @@ use super::{
     batcher::Call,
     encoding::{encode, whole_seconds},
 };
+use crate::cloud::aws::call_sites::CallSite as _;
 use crate::cloud::{CloudError, CloudResult, Message, Receipt};
 
 /// The batch calls of one queue.
@@ -44,7 +45,7 @@ impl BatchCalls {
             Err(error) => Err(error),
             Ok(entries) => {
                 let call = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries));
-                match call.send().await {
+                match call.recorded().send().await {
                     Err(error) if batch.len() > 1 && code(&error).ends_with("BatchRequestTooLong") => {
                         let rest = batch.split_off(batch.len() / 2);
                         let mut results = Box::pin(self.clone().send(batch)).await;
@@ -69,7 +70,7 @@ impl BatchCalls {
             Err(error) => Err(error),
             Ok(entries) => {
                 let call = self.client.delete_message_batch().queue_url(&self.url).set_entries(Some(entries));
-                call.send().await.map_err(|e| self.classify(e))
+                call.recorded().send().await.map_err(|e| self.classify(e))
             }
         };
         results(&self.name, n, output.map(|a| (a.successful.into_iter().map(|e| e.id).collect(), a.failed)))
@@ -90,7 +91,7 @@ impl BatchCalls {
             Ok(entries) => {
                 let call =
                     self.client.change_message_visibility_batch().queue_url(&self.url).set_entries(Some(entries));
-                call.send().await.map_err(|e| self.classify(e))
+                call.recorded().send().await.map_err(|e| self.classify(e))
             }
         };
         results(&self.name, n, output.map(|a| (a.successful.into_iter().map(|e| e.id).collect(), a.failed)))

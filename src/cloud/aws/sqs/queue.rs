@@ -14,6 +14,7 @@ use super::{
     batcher::{Batcher, Call, Limits},
     encoding::{decode, encoded_len, whole_seconds},
 };
+use crate::cloud::aws::call_sites::CallSite as _;
 use crate::cloud::{
     CloudError, CloudResult, Delivery, Depth, MAX_BATCH, Message, Queue, Receipt,
     queue_limits::{check_message, check_receive, check_visibility},
@@ -111,7 +112,7 @@ impl Queue for SqsQueue {
         let call = call.max_number_of_messages(max as i32).wait_time_seconds(whole_seconds(wait));
         let call = call.message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount);
         let call = call.message_system_attribute_names(MessageSystemAttributeName::MessageGroupId);
-        let output = call.send().await.map_err(|e| classify(&format!("queue {}", self.name), e))?;
+        let output = call.recorded().send().await.map_err(|e| classify(&format!("queue {}", self.name), e))?;
         Ok(output.messages.unwrap_or_default().into_iter().map(decode).collect())
     }
 
@@ -133,7 +134,7 @@ impl Queue for SqsQueue {
         };
         let call = self.client.get_queue_attributes().queue_url(&self.url);
         let call = call.set_attribute_names(Some(vec![Visible, InFlight, Delayed]));
-        let output = call.send().await.map_err(|e| classify(&format!("queue {}", self.name), e))?;
+        let output = call.recorded().send().await.map_err(|e| classify(&format!("queue {}", self.name), e))?;
         let attributes = output.attributes.unwrap_or_default();
         let count = |name| {
             let count = attributes.get(&name).and_then(|n| n.parse().ok());

@@ -15,6 +15,7 @@ use super::{
     encoding::whole_seconds,
     queue::SqsQueue,
 };
+use crate::cloud::aws::call_sites::CallSite as _;
 use crate::cloud::{
     CloudError, CloudResult, Polling, QUEUE_RETENTION, Queue, QueueSpec, Queues, queue_limits::check_visibility,
 };
@@ -45,14 +46,20 @@ impl SqsQueues {
     }
 
     async fn url(&self, name: &str) -> CloudResult<String> {
-        let output = self.client.get_queue_url().queue_name(name).send().await;
+        let output = self.client.get_queue_url().queue_name(name).recorded().send().await;
         let url = output.map_err(|e| classify(&format!("queue {name}"), e))?.queue_url;
         url.ok_or_else(|| CloudError::Unavailable(format!("queue {name}: no URL in the response")))
     }
 
     async fn attributes(&self, name: &str, url: &str) -> CloudResult<Attributes> {
         let call = self.client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All);
-        Ok(call.send().await.map_err(|e| classify(&format!("queue {name}"), e))?.attributes.unwrap_or_default())
+        Ok(call
+            .recorded()
+            .send()
+            .await
+            .map_err(|e| classify(&format!("queue {name}"), e))?
+            .attributes
+            .unwrap_or_default())
     }
 
     /// Returns the attributes that a queue of this spec must have.
@@ -98,7 +105,7 @@ impl SqsQueues {
         tracing::info!(queue = spec.name, attributes = ?mismatches, "correcting the queue's attributes");
         let attributes = mismatches.into_iter().map(|m| (m.name, m.wanted)).collect();
         let call = self.client.set_queue_attributes().queue_url(url).set_attributes(Some(attributes));
-        call.send().await.map_err(|e| classify(&format!("queue {}", spec.name), e))?;
+        call.recorded().send().await.map_err(|e| classify(&format!("queue {}", spec.name), e))?;
         Ok(())
     }
 
@@ -117,7 +124,7 @@ impl SqsQueues {
         let deleted = async {
             let url = self.url(name).await?;
             let call = self.client.delete_queue().queue_url(url);
-            call.send().await.map(drop).map_err(|e| classify(&format!("queue {name}"), e))
+            call.recorded().send().await.map(drop).map_err(|e| classify(&format!("queue {name}"), e))
         };
         match deleted.await {
             Err(CloudError::NotFound(_)) => Ok(()),
@@ -151,7 +158,7 @@ impl Queues for SqsQueues {
             }
             Err(CloudError::NotFound(_)) => {
                 let call = self.client.create_queue().queue_name(&spec.name).set_attributes(Some(wanted));
-                let made = call.set_tags(Some(self.tags.clone())).send().await;
+                let made = call.set_tags(Some(self.tags.clone())).recorded().send().await;
                 // Another node may have created it in the meantime: SQS accepts equal attributes and rejects others.
                 let url = made.map_err(|e| classify(&format!("queue {}", spec.name), e))?.queue_url;
                 url.ok_or_else(|| CloudError::Unavailable(format!("queue {}: no URL in the response", spec.name)))?
