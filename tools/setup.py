@@ -106,8 +106,8 @@ PHOTOS = {
 
 
 # What AWS publishes of these services' actions, in the form that the tests read.
-IAM_SERVICES = ["ec2", "iam", "kms", "s3", "sqs"]
-IAM_ACTIONS_SHA256 = "e8345d2f9a400ac3088a408f46bb32ed88a97097b6555feef91ee9b18c65fb7d"
+IAM_SERVICES = ["cloudformation", "ec2", "iam", "kms", "logs", "s3", "sqs"]
+IAM_ACTIONS_SHA256 = "367a2c059244cb44420c8e741c2173371732a7d3e96b51e85d1c6a49a2bf5124"
 
 
 def main(names: list[str]) -> None:

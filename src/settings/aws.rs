@@ -20,6 +20,8 @@ pub struct Aws {
     pub kms_key: Option<String>,
     /// Time between the heartbeats of a worker.
     pub heartbeat: Duration,
+    /// Logical id of this node in the cluster's stack, which waits until the node is ready.
+    pub stack_resource: Option<String>,
     /// File of the script that an instance runs at its first boot.
     pub user_data: Option<PathBuf>,
     /// How instances are launched.
@@ -55,6 +57,7 @@ impl Aws {
             s3_path_style: r.flag("aws.s3_path_style")?,
             kms_key: r.optional("aws.kms_key")?,
             heartbeat: r.duration("aws.heartbeat", SECOND..=10 * MINUTE)?,
+            stack_resource: r.optional("aws.stack_resource")?,
             user_data: r.optional("aws.user_data")?.map(PathBuf::from),
             launch: Launching {
                 launch_template: r.optional("aws.launch_template")?,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use crate::support::{
     aws_cluster::{Cluster, Node, TEMPLATE},
-    iam::{ACCOUNT, Context, Iam, REGION, Right, Role, Statement, check, decide, published, right},
+    iam::{ACCOUNT, Context, Iam, REGION, Right, Role, Statement, check, decide, published, right, stack},
 };
 use rollcall_testing::uploads::{self, KNOWN, MACRON, form, photo, post};
 use rollcall_testing::wait_until;
@@ -73,6 +73,23 @@ async fn delete_early(cluster: &Cluster, web: &Node) {
     .await;
 }
 
+/// Starts a node as a stack does, on one of the instances: it tells CloudFormation that it is ready.
+async fn signal(cluster: &Cluster) {
+    let instances = cluster.ec2.get_control("/instances").await;
+    let metadata = instances[0]["metadata"].as_str().expect("an instance").to_owned();
+    let settings = [
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.as_str()),
+        ("AWS_ENDPOINT_URL_CLOUDFORMATION", &cluster.node_calls.url),
+        ("ROLLCALL__AWS__STACK_RESOURCE", "Web"),
+    ];
+    let node = cluster.node_with("web", &settings).await;
+    wait_until("it says that it is ready", TIMEOUT, async || {
+        is_used(&cluster.iam, Role::Node, "cloudformation:SignalResource")
+    })
+    .await;
+    node.end();
+}
+
 /// Returns an image that no format compresses well.
 fn noise() -> image::DynamicImage {
     let mut x = 1u32;
@@ -116,6 +133,7 @@ async fn run_on_demand() -> BTreeSet<(Role, Right)> {
     })
     .await;
     call_every_endpoint(&web).await;
+    signal(&cluster).await;
     delete_early(&cluster, &web).await;
     wait_until("the sweep terminates every instance", TIMEOUT, async || {
         cluster.count(&["pending", "running", "stopping", "stopped"]).await == 0
@@ -191,6 +209,8 @@ fn attacks() -> Vec<(Role, Right)> {
         (Role::Worker, of_worker("ec2:CreateTags", "i-2", &[("aws:TagKeys", "rollcall:ready")])),
         (Role::Worker, of_worker("ec2:CreateTags", "i-1", &[("aws:TagKeys", "rollcall:cluster")])),
         (Role::Worker, object("s3:PutObject", "controller-lease")),
+        // Nodes signal for their own stack.
+        (Role::Node, right("cloudformation:SignalResource", &stack("other"), Context::new())),
     ];
     // Nobody makes tokens, and the audit log stays.
     for role in [Role::Node, Role::Worker] {

@@ -172,6 +172,7 @@ async fn rollcall_accepts_what_the_template_makes() {
     assert_eq!(web.image_id(), Some("ami-12345678"));
     let mut of_web = web_variables(&ec2, web.instance_id().expect("an id")).await;
     let template = of_web.remove("ROLLCALL__AWS__LAUNCH_TEMPLATE").expect("what it launches");
+    assert_eq!(of_web.remove("ROLLCALL__AWS__STACK_RESOURCE").as_deref(), Some("Web"), "the stack waits for it");
     let launched = launch_template(&ec2, &template).await;
     assert_eq!(launched.instance_type().map(InstanceType::as_str), Some("c7i.large"));
     for key in ["ROLLCALL__AWS__INSTANCE_TYPES", "ROLLCALL__AWS__SUBNETS"] {

@@ -16,6 +16,7 @@ mod aws_secrets;
 mod aws_storm;
 mod aws_up_down;
 mod aws_upgrade;
+mod aws_web_node;
 mod deployment;
 mod doctor;
 mod sqs_queues;

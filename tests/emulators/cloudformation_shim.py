@@ -3,16 +3,23 @@
 ministack's CloudFormation has no instances, and no other service sees its launch templates. Here a stack's security
 groups, launch templates and instances are created by calls to EC2, so that machines get what the template specifies.
 For an instance profile, one of the same name without a role is created there: what roles grant is checked elsewhere.
+
+As with CloudFormation, an instance with a creation policy is complete when it has signalled, and one that replaces another
+does so before the other is terminated. Images that nothing was installed on cannot signal; nobody waits for those.
 """
 
 from __future__ import annotations
 
 import base64
 import os
+from pathlib import Path
 
 import boto3
 from ministack.app import main
+from ministack.services.cloudformation import provisioners, stacks, wait_conditions
 from ministack.services.cloudformation.provisioners import _RESOURCE_HANDLERS as HANDLERS
+
+DISKS = Path(os.environ["EC2_SHIM_DISKS"])
 
 ec2, iam = (
     boto3.client(
@@ -73,26 +80,56 @@ def update_template(id, old, new, stack):
 
 
 def make_instance(name, properties, stack):
-    keys = ("ImageId", "InstanceType", "SubnetId", "SecurityGroupIds", "KeyName")
-    given = {key: properties[key] for key in keys if key in properties}
+    given = {key: properties[key] for key in ("ImageId", "InstanceType", "KeyName") if key in properties}
     if "IamInstanceProfile" in properties:
         given["IamInstanceProfile"] = {"Name": profile(properties["IamInstanceProfile"])}
+    given["NetworkInterfaces"] = [
+        {
+            "DeviceIndex": int(interface["DeviceIndex"]),
+            "AssociatePublicIpAddress": str(interface["AssociatePublicIpAddress"]).lower() == "true",
+            "SubnetId": interface["SubnetId"],
+            "Groups": interface["GroupSet"],
+        }
+        for interface in properties["NetworkInterfaces"]
+    ]
     template, version = (properties["LaunchTemplate"][key] for key in ("LaunchTemplateId", "Version"))
     versions = ec2.describe_launch_template_versions(LaunchTemplateId=template, Versions=[str(version)])
     # boto3 encodes the user data again.
     user_data = base64.b64decode(versions["LaunchTemplateVersions"][0]["LaunchTemplateData"]["UserData"]).decode()
     tags = [{"ResourceType": "instance", "Tags": properties.get("Tags", [])}]
     made = ec2.run_instances(MinCount=1, MaxCount=1, UserData=user_data, TagSpecifications=tags, **given)["Instances"][0]
+    try:
+        await_signal(name, properties, stack)
+    except Exception:
+        ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
+        raise
     return made["InstanceId"], {"PublicDnsName": made.get("PublicDnsName") or "none", "InstanceId": made["InstanceId"]}
 
 
-def update_instance(id, old, new, stack):
+def await_signal(name, properties, stack):
+    """Waits for the signals that the creation policy of an instance demands."""
+    policy = provisioners._cfn_wait_condition_definition(stack, name).get("CreationPolicy", {}).get("ResourceSignal")
+    if policy is None or not (DISKS / properties["ImageId"]).is_dir():
+        return
+    count = wait_conditions.validate_count(policy.get("Count"), name)
+    timeout = wait_conditions.validate_resource_signal_timeout(policy.get("Timeout"), name)
+    timeout = min(timeout, float(os.environ.get("CLOUDFORMATION_SHIM_LONGEST_WAIT", timeout)))
+    id = provisioners._cr_stack_id(stack)
+    slot = wait_conditions.register_slot(id)
+    wait_conditions.wait_for(slot, id, stack, name, "AWS::EC2::Instance", count, timeout)
+
+
+# Instances that others have replaced, by these. They are terminated when the update is complete.
+REPLACED = {}
+
+
+def update_instance(id, old, new, stack, name):
     """Replaces the instance, as CloudFormation does for these properties. Others are not emulated."""
     changed = [key for key in old | new if old.get(key) != new.get(key)]
-    if not {"ImageId", "KeyName", "LaunchTemplate", "SubnetId"}.intersection(changed):
+    if not {"ImageId", "KeyName", "LaunchTemplate", "NetworkInterfaces"}.intersection(changed):
         raise ValueError(f"not emulated: an update of {changed}")
-    made = make_instance("", new, stack)
-    ec2.terminate_instances(InstanceIds=[id])
+    made = make_instance(name, new, stack)
+    REPLACED[made[0]] = id
     return made
 
 
@@ -103,9 +140,11 @@ def make_address(name, properties, stack):
 
 
 def update_address(id, old, new, stack):
-    """Associates the address with another instance."""
+    """Associates the address with another instance. It is the last resource that an update changes."""
     allocation = address(id)["AllocationId"]
     ec2.associate_address(AllocationId=allocation, InstanceId=new["InstanceId"], AllowReassociation=True)
+    if (replaced := REPLACED.pop(new["InstanceId"], None)) is not None:
+        ec2.terminate_instances(InstanceIds=[replaced])
     return id, {"AllocationId": allocation, "PublicIp": id}
 
 
@@ -132,9 +171,13 @@ HANDLERS["AWS::EC2::LaunchTemplate"] = {
 HANDLERS["AWS::EC2::Instance"] = {
     "create": make_instance,
     "update": update_instance,
+    "update_with_logical_id": True,
     "delete": lambda id, properties: ec2.terminate_instances(InstanceIds=[id]),
 }
 HANDLERS["AWS::EC2::EIP"] = {"create": make_address, "update": update_address, "delete": delete_address}
+
+on_worker_thread = stacks._runs_on_worker_thread
+stacks._runs_on_worker_thread = lambda type: type == "AWS::EC2::Instance" or on_worker_thread(type)
 
 if __name__ == "__main__":
     main()

@@ -7,7 +7,8 @@ state take time, a call in the wrong state is refused, a ClientToken is honoured
 instance has its own metadata service (IMDSv2). With $EC2_SHIM_WORKER (a command, as a JSON list), a process is started
 when an instance becomes running and ended when it stops, so that a test's fleet does real work. As systemd does with the
 unit of workers, a process that fails is started again, and at the fifth failure the machine is powered off. With $EC2_SHIM_DISKS (a
-folder), instances run their own user data instead: see ec2_boot.py.
+folder), instances run their own user data instead: see ec2_boot.py. Each then serves HTTP on a port of its own, and what
+connects to $EC2_SHIM_ADDRESS_PORT reaches the instance that has the elastic address.
 
 The control port takes JSON:
     POST /delays   {"pending": 0.5, "stopping": 0.5, "shutting-down": 0.5, "image": 0.5}: seconds in these states
@@ -24,12 +25,15 @@ from __future__ import annotations
 
 import base64
 import collections
+import contextlib
 import copy
 import json
 import os
 import re
 import secrets
 import signal
+import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -42,6 +46,7 @@ import moto.server
 from moto.core.responses import ActionResult
 from moto.core.types import Base64EncodedString
 from moto.core.utils import utcnow
+from moto.ec2 import ec2_backends
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instances import Instance, InstanceBackend, StateReason
 from moto.ec2.models.amis import Ami, AmiBackend
@@ -83,6 +88,7 @@ class Machine:
         self.notice: dict | None = None
         self.disk: Disk | None = None
         self.boot: subprocess.Popen | None = None
+        self.http_port = free_port()
         self.metadata = ThreadingHTTPServer(("127.0.0.1", 0), MetadataHandler)
         self.metadata.machine = self
         serve(self.metadata)
@@ -141,7 +147,11 @@ class Machine:
         if self.disk is None:
             self.disk = Disk(DISKS, self.instance.id, self.instance.image_id, user_data)
             self.boot = self.disk.first_boot()
-        return self.disk.unit() if self.boot.poll() is not None else None
+        unit = self.disk.unit() if self.boot.poll() is not None else None
+        if unit is None:
+            return None
+        arguments, environment, folder = unit
+        return arguments, environment | {"ROLLCALL__HTTP__LISTEN": f"127.0.0.1:{self.http_port}"}, folder
 
     def tags(self) -> dict[str, str]:
         return {tag["key"]: tag["value"] for tag in self.instance.get_tags()}
@@ -155,7 +165,44 @@ class Machine:
         self.instance.state_reason = StateReason(f"{code}: Instance terminated by EC2", code)
 
 
-def serve(server: ThreadingHTTPServer) -> None:
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Address(socketserver.StreamRequestHandler):
+    """Forwards a connection to the instance that the elastic address is associated with."""
+
+    def handle(self) -> None:
+        with LOCK:
+            backends = [backend for regions in ec2_backends.values() for backend in regions.values()]
+            addresses = [address for backend in backends for address in backend.addresses]
+            machines = [MACHINES[address.instance.id] for address in addresses if address.instance]
+        if not machines:
+            return
+        try:
+            with socket.create_connection(("127.0.0.1", machines[0].http_port)) as other:
+                back = threading.Thread(target=copy_bytes, args=(other, self.request), daemon=True)
+                back.start()
+                copy_bytes(self.request, other)
+                back.join()
+        except OSError:
+            return  # the instance does not listen, or one of them has gone
+
+
+def copy_bytes(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
+class AddressServer(socketserver.ThreadingTCPServer):
+    allow_reuse_address = daemon_threads = True
+
+
+def serve(server: socketserver.TCPServer) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
@@ -419,5 +466,7 @@ class ControlHandler(JsonHandler):
 if __name__ == "__main__":
     port, control_port = sys.argv[1:]
     serve(ThreadingHTTPServer(("127.0.0.1", int(control_port)), ControlHandler))
+    if "EC2_SHIM_ADDRESS_PORT" in os.environ:
+        serve(AddressServer(("127.0.0.1", int(os.environ["EC2_SHIM_ADDRESS_PORT"])), Address))
     threading.Thread(target=clock, daemon=True).start()
     moto.server.main(["-H", "127.0.0.1", "-p", port])

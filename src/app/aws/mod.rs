@@ -5,7 +5,7 @@ mod controller;
 mod fleet_view;
 mod reply_queues;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use actix::{Addr, System};
 use anyhow::Context as _;
@@ -35,6 +35,9 @@ use crate::{
     fleet::view::FleetView,
     settings::Settings,
 };
+
+/// Time between checks whether a node of a stack is ready.
+const READY_CHECK: Duration = Duration::from_secs(1);
 
 /// The tiers that a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +147,12 @@ pub(crate) async fn run(settings: Settings, tiers: Tiers, fix: bool) -> anyhow::
     let node = AwsNode::start(settings, tiers, fix).await?;
     let mut serving = None;
     if let Some((listener, client)) = listener.zip(node.client()) {
-        serving = Some(serve(listener, &node.settings, client, node.cloud.objects.clone(), node.fleet(), None).await?);
+        let objects = node.cloud.objects.clone();
+        serving = Some(serve(listener, &node.settings, client.clone(), objects, node.fleet(), None).await?);
+        if let Some(resource) = node.settings.aws.stack_resource.clone() {
+            let (cloud, cluster) = (node.cloud.clone(), node.settings.cloud.cluster.clone());
+            actix::spawn(async move { signal_ready(&cloud, &client, &cluster, &resource).await });
+        }
     }
     actix::spawn(async move {
         wait_to_end().await;
@@ -156,6 +164,17 @@ pub(crate) async fn run(settings: Settings, tiers: Tiers, fix: bool) -> anyhow::
         System::current().stop_with_code(0);
     });
     Ok(())
+}
+
+/// Tells the stack that this node is ready, once it is.
+async fn signal_ready(cloud: &AwsCloud, client: &JobClient, cluster: &str, resource: &str) {
+    while let Err(error) = client.ready().await {
+        tracing::warn!(%error, "not ready yet");
+        tokio::time::sleep(READY_CHECK).await;
+    }
+    if let Err(error) = cloud.signal_ready(cluster, resource).await {
+        tracing::error!(error = format!("{error:#}"), "CloudFormation was not told that this node is ready");
+    }
 }
 
 /// Connects the worker on this instance, and ends the process when AWS can no longer be reached.

@@ -3,6 +3,7 @@
 //! Region, credentials and endpoints come from AWS's own environment variables and files (`AWS_REGION`, `AWS_PROFILE`,
 //! `AWS_ENDPOINT_URL_SQS` …) or from the instance's role.
 
+mod call_sites;
 mod clients;
 pub(crate) mod deploy;
 mod ec2;
@@ -11,6 +12,7 @@ mod heartbeats;
 mod imds;
 mod s3;
 mod sqs;
+mod stack_signal;
 mod tags;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -90,6 +92,17 @@ impl AwsCloud {
             Some(status) => metadata.with_heartbeat(Heartbeat::new(status, every)),
             None => metadata,
         })
+    }
+
+    /// Tells CloudFormation that this node, with the logical id `resource` in the stack of `cluster`, is ready.
+    ///
+    /// # Errors
+    /// There is no instance metadata, or the signal could not be sent.
+    pub async fn signal_ready(&self, cluster: &str, resource: &str) -> anyhow::Result<()> {
+        let imds = aws_config::imds::Client::builder().build();
+        let id = imds.get("/latest/meta-data/instance-id").await.context("the id of this instance")?;
+        let signal = stack_signal::StackSignal::new(&self.sdk, cluster, resource);
+        Ok(signal.success(id.as_ref()).await?)
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Account {
     pub ec2: Emulator,
     /// The disks of machines and images, by id.
     disks: TempDir,
-    /// The port of the web node.
+    /// The port of the elastic address, at which the web node is reached.
     web_port: u16,
 }
 
@@ -28,11 +28,11 @@ pub struct CommandOutput {
 }
 
 impl Account {
-    /// Starts the emulators. `machines` are settings of all machines.
+    /// Starts the emulators. `machines` are settings of all machines and of the emulators.
     pub async fn start(machines: &[(&str, &str)]) -> Self {
         let disks = tempfile::tempdir().expect("a temporary folder");
         let (port, web_port) = (free_port(), free_port());
-        let (url, listen) = (format!("http://127.0.0.1:{port}"), format!("127.0.0.1:{web_port}"));
+        let (url, address_port) = (format!("http://127.0.0.1:{port}"), web_port.to_string());
         let folder = disks.path().to_str().expect("a path");
         let own = [
             ("EC2_SHIM_DISKS", folder),
@@ -41,10 +41,12 @@ impl Account {
             ("AWS_ENDPOINT_URL_SQS", &url),
             ("AWS_ENDPOINT_URL_EC2", "http://127.0.0.1:{port}"),
             ("ROLLCALL__AWS__S3_PATH_STYLE", "true"),
-            ("ROLLCALL__HTTP__LISTEN", &listen),
+            ("AWS_ENDPOINT_URL_CLOUDFORMATION", &url),
+            ("EC2_SHIM_ADDRESS_PORT", &address_port),
         ];
         let ec2 = Emulator::ec2(None, &[&own[..], machines].concat()).await;
-        let ministack = Emulator::ministack_with_cloudformation(port, &ec2.url).await;
+        let own = [("AWS_ENDPOINT_URL_EC2", ec2.url.as_str()), ("EC2_SHIM_DISKS", folder)];
+        let ministack = Emulator::ministack_with_cloudformation(port, &[&own[..], machines].concat()).await;
         Self { ministack, ec2, disks, web_port }
     }
 

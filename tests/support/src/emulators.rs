@@ -91,11 +91,11 @@ impl Emulator {
         Self::start("ministack", &[], &environment, "/_ministack/health").await
     }
 
-    /// Starts an emulator of SQS, S3 and CloudFormation. Stacks launch their instances on the EC2 emulator at `ec2`.
-    pub async fn ministack_with_cloudformation(port: u16, ec2: &str) -> Self {
-        let environment = [("BIND_HOST", "127.0.0.1"), ("GATEWAY_PORT", "{port}"), ("LOG_LEVEL", "ERROR")];
-        let environment = [&environment[..], &[("AWS_ENDPOINT_URL_EC2", ec2)]].concat();
-        let ports = [port, free_port()];
+    /// Starts an emulator of SQS, S3 and CloudFormation. `environment` names the EC2 emulator on which stacks launch their
+    /// instances, and the folder of its disks.
+    pub async fn ministack_with_cloudformation(port: u16, environment: &[(&str, &str)]) -> Self {
+        let own = [("BIND_HOST", "127.0.0.1"), ("GATEWAY_PORT", "{port}"), ("LOG_LEVEL", "ERROR")];
+        let (ports, environment) = ([port, free_port()], [&own[..], environment].concat());
         Self::start_on(ports, "tests/emulators/cloudformation_shim.py", &[], &environment, "/_ministack/health").await
     }
 

@@ -17,7 +17,7 @@ use hyper::{HeaderMap, StatusCode};
 
 pub use policy::{Context, Right, Statement, decide};
 pub use published::{check, published};
-pub use request::{Call, Service, right};
+pub use request::{Call, Service, right, stack};
 pub use template::{ACCOUNT, CLUSTER, REGION, Template, WORKER_TEMPLATE};
 
 /// The access key of web nodes and controllers.
@@ -158,6 +158,10 @@ impl Refusal {
                 let error = format!("<Code>UnauthorizedOperation</Code><Message>{reason}</Message>");
                 let errors = format!("<Errors><Error>{error}</Error></Errors><RequestID>r</RequestID>");
                 ("text/xml", format!("<Response>{errors}</Response>"))
+            }
+            Service::CloudFormation => {
+                let error = format!("<Type>Sender</Type><Code>AccessDenied</Code><Message>{reason}</Message>");
+                ("text/xml", format!("<ErrorResponse><Error>{error}</Error><RequestId>r</RequestId></ErrorResponse>"))
             }
         };
         Self { status: StatusCode::FORBIDDEN, content_type, body }

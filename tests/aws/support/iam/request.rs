@@ -1,4 +1,4 @@
-//! What a request to SQS, S3 or EC2 does, and which rights it needs.
+//! What a request to SQS, S3, EC2 or CloudFormation does, and which rights it needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +31,7 @@ pub enum Service {
     Sqs,
     S3,
     Ec2,
+    CloudFormation,
 }
 
 /// The tags of instances, by id.
@@ -44,7 +45,13 @@ impl Call {
         }
         if body.starts_with(b"Action=") {
             let form = form_urlencoded::parse(body).map(|(key, value)| (key.into_owned(), value.into_owned()));
-            return Some(Self::ec2(form.collect()));
+            let form: BTreeMap<String, String> = form.collect();
+            // Both services are called in this way, and the nodes of a stack make one call to CloudFormation.
+            return Some(if form["Action"] == "SignalResource" {
+                Self::cloudformation(&form)
+            } else {
+                Self::ec2(form)
+            });
         }
         Self::s3(parts)
     }
@@ -106,6 +113,12 @@ impl Call {
             _ => vec![right(&full, "*", Context::new())],
         };
         Self::new(action, Service::Ec2, rights)
+    }
+
+    fn cloudformation(form: &BTreeMap<String, String>) -> Self {
+        let action = form["Action"].clone();
+        let right = right(&format!("cloudformation:{action}"), &stack(&form["StackName"]), Context::new());
+        Self::new(action, Service::CloudFormation, vec![right])
     }
 
     fn new(name: String, service: Service, rights: Vec<Right>) -> Self {
@@ -195,6 +208,11 @@ fn values<'a>(form: &'a BTreeMap<String, String>, prefix: &str) -> impl Iterator
 
 fn instance(id: &str) -> String {
     format!("arn:aws:ec2:{REGION}:{ACCOUNT}:instance/{id}")
+}
+
+/// Returns the ARN of a stack.
+pub fn stack(name: &str) -> String {
+    format!("arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{name}/1c2fa620-982a-11e3-aff7-50e2416294e0")
 }
 
 pub fn right(action: &str, resource: &str, context: Context) -> Right {

@@ -109,6 +109,7 @@ impl Template {
             "AWS::Region" => REGION.into(),
             "AWS::AccountId" => ACCOUNT.into(),
             "AWS::Partition" => "aws".into(),
+            "AWS::StackId" => super::request::stack(CLUSTER),
             "AWS::URLSuffix" => "amazonaws.com".into(),
             "WorkerRole.Arn" => WORKER_ROLE.into(),
             "WorkerTemplate" => WORKER_TEMPLATE.into(),
