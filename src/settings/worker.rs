@@ -16,6 +16,8 @@ pub struct Worker {
     pub idle_stop: Duration,
     /// Number of inference threads.
     pub threads: usize,
+    /// Whether "auto" chose the number for this machine. Others may have another.
+    pub threads_are_auto: bool,
     /// Longest time that a worker that is shutting down may take to finish its jobs.
     pub drain_timeout: Duration,
 }
@@ -35,6 +37,7 @@ impl Worker {
         Ok(Self {
             idle_stop: r.duration_or_auto("worker.idle_stop", SECOND..=24 * HOUR, idle_stop)?,
             threads: r.count_or_auto("worker.threads", 1..=256, threads)?,
+            threads_are_auto: r.is_auto("worker.threads"),
             drain_timeout: r.duration("worker.drain_timeout", SECOND..=HOUR)?,
         })
     }

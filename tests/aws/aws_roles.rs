@@ -110,13 +110,15 @@ async fn run_on_demand() -> BTreeSet<(Role, Right)> {
     let cluster = Cluster::start(&[
         ("ROLLCALL__AWS__LAUNCH_TEMPLATE", TEMPLATE),
         ("ROLLCALL__AWS__KMS_KEY", KMS_KEY),
+        // With the types, it reads how many cores they have; without, also which type the template has.
+        ("ROLLCALL__AWS__INSTANCE_TYPES", "c7i.large"),
         ("ROLLCALL__FLEET__MAX_INSTANCES", "2"),
         ("ROLLCALL__FLEET__SWEEP_EVERY", "10s"),
     ])
     .await;
     cluster.change_launch_template().await;
     cluster.enroll(KNOWN);
-    let controller = cluster.node("controller").await;
+    let controller = cluster.node_with("controller", &[("ROLLCALL__WORKER__THREADS", "auto")]).await;
     let web = cluster.node("web").await;
     upload(&web, 8).await;
     // The work must arrive before the sweep.
@@ -155,7 +157,7 @@ async fn run_on_spot() -> BTreeSet<(Role, Right)> {
     .await;
     cluster.change_launch_template().await;
     cluster.enroll(KNOWN);
-    let node = cluster.node("serve").await;
+    let node = cluster.node_with("serve", &[("ROLLCALL__WORKER__THREADS", "auto")]).await;
     upload(&node, 2).await;
     wait_until("the idle instance terminates itself", TIMEOUT, async || {
         is_used(&cluster.iam, Role::Worker, "ec2:TerminateInstances")

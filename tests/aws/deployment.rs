@@ -116,6 +116,37 @@ async fn workers_have_the_types_and_the_subnet_that_up_was_given() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn machines_have_types_that_can_run_the_image() {
+    const ARM: &str = "ami-87654321";
+    let account = Account::start(&[]).await;
+    let up = ["aws", "up", "--allow-from", "10.0.0.0/8", "--image"];
+    // Refused before anything is made.
+    let why = account.run(&[&up[..], &[ARM, "--worker-type", "c7i.large"]].concat()).failed();
+    assert!(why.contains("arm64") && why.contains("c7i.large runs x86_64"), "{why}");
+    let why = account.run(&[&up[..], &["ami-12345678", "--web-type", "t4g.small"]].concat()).failed();
+    assert!(why.contains("t4g.small runs arm64"), "{why}");
+    let ec2 = account.ec2().await;
+    assert!(ec2.describe_instances().send().await.expect("a list").reservations().is_empty());
+
+    // Types for arm64 are chosen if nobody does.
+    account.run(&[&up[..], &[ARM]].concat()).done();
+    let machines = ec2.describe_instances().send().await.expect("a list");
+    let web = &machines.reservations()[0].instances()[0];
+    assert_eq!(web.instance_type().map(InstanceType::as_str), Some("t4g.small"));
+    let variables = web_variables(&ec2, web.instance_id().expect("an id")).await;
+    assert!(variables["ROLLCALL__AWS__INSTANCE_TYPES"].starts_with("c8g.large,"), "{variables:?}");
+    let launched = launch_template(&ec2, &variables["ROLLCALL__AWS__LAUNCH_TEMPLATE"]).await;
+    assert_eq!(launched.instance_type().map(InstanceType::as_str), Some("c8g.large"));
+
+    // An image of another architecture needs other types.
+    let why = account.run(&["aws", "up", "--image", "ami-12345678"]).failed();
+    assert!(why.contains("x86_64") && why.contains("--worker-type"), "{why}");
+    account
+        .run(&["aws", "up", "--image", "ami-12345678", "--worker-type", "c7i.large", "--web-type", "t3.small"])
+        .done();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rollcall_accepts_what_the_template_makes() {
     let account = Account::start(&[]).await;
     let up = ["aws", "up", "--image", "ami-12345678", "--allow-from", "10.0.0.0/8"];

@@ -4,6 +4,7 @@ mod aws_bake;
 mod aws_calls;
 mod aws_cap;
 mod aws_compute;
+mod aws_cores;
 mod aws_dead_letters;
 mod aws_end_to_end;
 mod aws_erasure;

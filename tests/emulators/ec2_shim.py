@@ -49,11 +49,18 @@ from moto.core.utils import utcnow
 from moto.ec2 import ec2_backends
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instances import Instance, InstanceBackend, StateReason
-from moto.ec2.models.amis import Ami, AmiBackend
+from moto.ec2.models.amis import AMIS, Ami, AmiBackend
+from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.responses import EC2Response
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ec2_boot import Disk  # noqa: E402
+
+# The images that tests launch.
+AMIS += [
+    {"ami_id": id, "name": id, "owner_id": "801119661308", "architecture": architecture, "public": True}
+    for id, architecture in (("ami-12345678", "x86_64"), ("ami-87654321", "arm64"))
+]
 
 # One lock for everything: instances are changed by calls, by the clock and by the control port.
 LOCK = threading.RLock()
@@ -275,6 +282,7 @@ def run_instances(self, image_id, count, user_data, security_group_names, **kwar
         for fault in FAULTS:
             if "capacity" in fault and fault.get("instance_type", form.get("InstanceType")) == form.get("InstanceType"):
                 count = min(count, fault["capacity"])
+        check_architecture(self, image_id, form, kwargs)
         reservation = moto_run(self, image_id, count, user_data, security_group_names, **kwargs)
         version = self._get_template_from_args(kwargs["launch_template"]) if kwargs.get("launch_template") else None
         template = version.data if version else {}
@@ -290,6 +298,23 @@ def run_instances(self, image_id, count, user_data, security_group_names, **kwar
         if token:
             TOKENS[token] = (request, reservation)
     return reservation
+
+
+def check_architecture(backend, image_id, form, kwargs) -> None:
+    """Refuses a type that cannot run the image."""
+    version = backend._get_template_from_args(kwargs["launch_template"]) if kwargs.get("launch_template") else None
+    template = version.data if version else {}
+    image = backend.amis.get(image_id or template.get("ImageId"))
+    of_type = INSTANCE_TYPES.get(form.get("InstanceType") or template.get("InstanceType"), {}).get("ProcessorInfo", {})
+    supported = of_type.get("SupportedArchitectures")
+    if image is not None and supported and image.architecture not in supported:
+        # The text is EC2's.
+        raise refuse(
+            "InvalidParameterValue",
+            f"The architecture '{','.join(supported)}' of the specified instance type does not match the architecture "
+            f"'{image.architecture}' of the specified AMI. Specify an instance type and an AMI that have matching architectures, "
+            "and try again.",
+        )
 
 
 def all_or_none(own, check):

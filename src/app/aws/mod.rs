@@ -63,6 +63,9 @@ impl AwsNode {
     pub async fn start(mut settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Result<Self> {
         let node_name = node_name();
         let cloud = Arc::new(AwsCloud::connect(&settings, fix).await?);
+        if tiers.controller && settings.worker.threads_are_auto {
+            settings.worker.threads = threads_of_workers(&cloud, settings.worker.threads).await;
+        }
         let reply_queues = Arc::new(ReplyQueues::new(cloud.clone(), &settings, &node_name));
         let reply_prefix = settings.queue.speaker.clone();
         if tiers.web {
@@ -164,6 +167,17 @@ pub(crate) async fn run(settings: Settings, tiers: Tiers, fix: bool) -> anyhow::
         System::current().stop_with_code(0);
     });
     Ok(())
+}
+
+/// Returns how many threads workers will have, or `otherwise`, as many as this machine has cores.
+async fn threads_of_workers(cloud: &AwsCloud, otherwise: usize) -> usize {
+    match cloud.compute.cores().await {
+        Ok(cores) => cores.unwrap_or(otherwise),
+        Err(error) => {
+            tracing::warn!(%error, otherwise, "the workers' number of cores is not known: set worker.threads");
+            otherwise
+        }
+    }
 }
 
 /// Tells the stack that this node is ready, once it is.

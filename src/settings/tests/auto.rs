@@ -51,6 +51,7 @@ fn setting_the_resolved_auto_values_gives_the_same_settings() {
         let settings = |env: &[(&str, &str)]| {
             let mut settings = load_on(machine, None, env).expect("valid");
             settings.recognition.embedder_is_auto = false; // an embedder that was set is not replaced
+            settings.worker.threads_are_auto = false; // nor is a number of threads
             format!("{settings:?}")
         };
         assert_eq!(settings(&all), settings(&env), "{set:?}");

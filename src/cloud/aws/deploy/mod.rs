@@ -4,6 +4,7 @@
 //! An operator runs these commands with their own credentials; the services need none of these permissions.
 
 mod account;
+mod architecture;
 pub(crate) mod bake;
 pub(crate) mod builder;
 pub(crate) mod down;

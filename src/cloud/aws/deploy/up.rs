@@ -11,7 +11,7 @@ use aws_sdk_cloudformation::{
 use super::{
     super::errors::classify,
     account::{Account, BUCKETS, filter},
-    leftovers,
+    architecture, leftovers,
     stack::{Outcome, Stack},
 };
 use crate::cloud::aws::call_sites::CallSite as _;
@@ -137,9 +137,7 @@ async fn update(account: &Account, stack: &Stack<'_>, parameters: Vec<Parameter>
 
 /// Refuses another key than that of an existing stack: nobody could read any more what is encrypted with it.
 fn check_key(wanted: Option<&str>, existing: Option<&StackDescription>) -> anyhow::Result<()> {
-    let parameters = existing.map_or(&[][..], |stack| stack.parameters()).iter();
-    let current = parameters.filter(|p| p.parameter_key() == Some("KmsKey")).find_map(|p| p.parameter_value());
-    let current = current.filter(|key| !key.is_empty());
+    let current = existing.and_then(|stack| parameter(stack, "KmsKey")).filter(|key| !key.is_empty());
     if let Some((wanted, current)) = wanted.zip(current).filter(|(wanted, current)| wanted != current) {
         anyhow::bail!(
             "--kms-key {wanted:?}: objects of this cluster are encrypted with {current}, and the roles could not read them any \
@@ -159,6 +157,8 @@ async fn parameters(
     if image.is_none() {
         image = leftovers::images(account).await?.pop().map(|image| image.id);
     }
+    let (web_type, worker_type) =
+        types(account, image.as_deref(), options.web_type, options.worker_type, existing).await?;
     let (mut vpc, mut subnet) = (options.vpc, options.subnet);
     // Without a subnet, EC2 chooses one of the default VPC, where the workers' security group does not exist.
     let worker_subnets = if vpc.is_some() { subnet.clone() } else { None };
@@ -189,8 +189,8 @@ async fn parameters(
         ("Subnet", subnet),
         ("AllowFrom", options.allow_from),
         ("Key", options.key),
-        ("WebType", options.web_type),
-        ("WorkerType", options.worker_type),
+        ("WebType", web_type),
+        ("WorkerType", worker_type),
         ("WorkerSubnets", worker_subnets),
         ("RetentionDays", options.retention_days.map(|days| days.to_string())),
         ("AuditDays", options.audit_days.map(|days| days.to_string())),
@@ -204,6 +204,35 @@ async fn parameters(
         kept.map(|key| Parameter::builder().parameter_key(key).use_previous_value(true).build()).collect();
     let given = given.iter().map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build());
     Ok(given.chain(kept).collect())
+}
+
+/// Returns the types of the web node and of the workers to set: what the options say, or what the image needs.
+///
+/// # Errors
+/// Machines of these types, or of those of the existing stack, cannot run the image.
+async fn types(
+    account: &Account,
+    image: Option<&str>,
+    mut web: Option<String>,
+    mut workers: Option<String>,
+    existing: Option<&StackDescription>,
+) -> anyhow::Result<(Option<String>, Option<String>)> {
+    let current = |key: &str| existing.and_then(|stack| parameter(stack, key)).map(str::to_owned);
+    let image = image.map(str::to_owned).or_else(|| current("Image"));
+    let Some(image) = image else { return Ok((web, workers)) };
+    let of_image = architecture::of_image(account, &image).await?;
+    if let (Some(default), None) = (architecture::default_types(&of_image), existing) {
+        web.get_or_insert_with(|| default.web.to_owned());
+        workers.get_or_insert_with(|| default.workers.to_owned());
+    }
+    let used = [web.clone().or_else(|| current("WebType")), workers.clone().or_else(|| current("WorkerType"))];
+    let used: Vec<String> = used.into_iter().flatten().collect();
+    architecture::check(account, &image, &of_image, &used).await?;
+    Ok((web, workers))
+}
+
+fn parameter<'a>(stack: &'a StackDescription, key: &str) -> Option<&'a str> {
+    stack.parameters().iter().find(|p| p.parameter_key() == Some(key)).and_then(|p| p.parameter_value())
 }
 
 async fn default_vpc(account: &Account) -> anyhow::Result<String> {

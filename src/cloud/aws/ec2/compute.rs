@@ -25,6 +25,7 @@ use super::{
         heartbeats::Heartbeats,
         tags::CLUSTER_TAG,
     },
+    cores::cores,
     division::Division,
     instance::{convert, heartbeat},
     pools::{Pool, Pools},
@@ -87,6 +88,14 @@ impl Ec2Compute {
     /// Returns the heartbeats by which [`Compute::describe`] tells which workers do not respond.
     pub fn heartbeats(&self) -> Arc<Heartbeats> {
         self.heartbeats.clone()
+    }
+
+    /// Returns the number of virtual CPUs of the smallest instance that a launch may use; `None` if nothing names a type.
+    ///
+    /// # Errors
+    /// Any error of EC2.
+    pub async fn cores(&self) -> CloudResult<Option<usize>> {
+        cores(&self.client, &self.options.launch).await
     }
 
     fn pools(&self) -> MutexGuard<'_, Pools> {

@@ -1,6 +1,7 @@
 //! Instances on EC2.
 
 mod compute;
+mod cores;
 mod division;
 mod instance;
 mod pools;

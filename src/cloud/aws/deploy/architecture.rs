@@ -1,0 +1,63 @@
+//! Which instance types can run an image: those of its architecture.
+
+use anyhow::Context as _;
+use aws_sdk_ec2::types::InstanceType;
+
+use super::{
+    super::{call_sites::CallSite as _, errors::classify},
+    account::Account,
+};
+
+/// The types that machines have if nobody chooses: of the web node, and of the workers in order of preference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DefaultTypes {
+    pub(super) web: &'static str,
+    pub(super) workers: &'static str,
+}
+
+/// The types for an image for arm64; those for x86-64 are the template's. Graviton has none of the instructions that the
+/// int8 embedder needs, so newer generations come first.
+const ARM: DefaultTypes = DefaultTypes { web: "t4g.small", workers: "c8g.large,c7g.large,c6g.large" };
+
+/// Returns the types for an image, if they are not those of the template.
+pub(super) fn default_types(architecture: &str) -> Option<DefaultTypes> {
+    (architecture == "arm64").then_some(ARM)
+}
+
+/// Returns the architecture of an image: `x86_64` or `arm64`.
+///
+/// # Errors
+/// There is no such image, or EC2 cannot be called.
+pub(super) async fn of_image(account: &Account, image: &str) -> anyhow::Result<String> {
+    let found = account.ec2.describe_images().image_ids(image).recorded().send().await;
+    let found = found.map_err(|e| classify(image, e))?.images.unwrap_or_default().pop();
+    let architecture =
+        found.and_then(|image| image.architecture).with_context(|| format!("there is no image {image}"))?;
+    Ok(architecture.as_str().to_owned())
+}
+
+/// Checks that machines of these types (separated by commas) can run an image.
+///
+/// # Errors
+/// One cannot, there is no such type, or EC2 cannot be called.
+pub(super) async fn check(account: &Account, image: &str, architecture: &str, types: &[String]) -> anyhow::Result<()> {
+    let names: Vec<&str> = types.iter().flat_map(|list| list.split(',')).filter(|name| !name.is_empty()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let types = names.iter().map(|name| InstanceType::from(*name)).collect();
+    let call = account.ec2.describe_instance_types().set_instance_types(Some(types));
+    let described = call.recorded().send().await.map_err(|e| classify("instance types", e))?;
+    for kind in described.instance_types() {
+        let supported = kind.processor_info().map_or(&[][..], |info| info.supported_architectures());
+        let supported: Vec<&str> = supported.iter().map(|architecture| architecture.as_str()).collect();
+        let name = kind.instance_type().map_or("", |name| name.as_str());
+        anyhow::ensure!(
+            supported.contains(&architecture),
+            "the image {image} is for {architecture}, and {name} runs {}: choose other types with --web-type and --worker-type, \
+             or bake the image on a machine of that architecture",
+            supported.join(" and ")
+        );
+    }
+    Ok(())
+}
