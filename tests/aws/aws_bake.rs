@@ -82,7 +82,7 @@ async fn an_image_contains_all_that_machines_need_and_belongs_to_the_cluster() {
     assert!(!is_ours(builder.tags()));
 
     // A second image, while the bucket contains an object of a third bake.
-    let (s3, bucket) = (account.s3().await, "rollcall-bake-000000000000");
+    let (s3, bucket) = (account.s3().await, "rollcall-bake-000000000000-us-east-1");
     s3.create_bucket().bucket(bucket).send().await.expect("a bucket");
     s3.put_object().bucket(bucket).key("third/package.tar.gz").send().await.expect("an object");
     assert_ne!(account.run(&bake(&program, &[])).done().trim(), id);
@@ -182,9 +182,14 @@ async fn down_finds_the_leftovers_of_a_killed_bake() {
     command.kill().expect("the process is our child");
     command.wait().expect("the process is our child");
     let left = account.run(&["aws", "down"]).done();
-    assert!(left.contains("bucket rollcall-bake-000000000000 with 1 object,"), "{left}");
-    let rules =
-        account.s3().await.get_bucket_lifecycle_configuration().bucket("rollcall-bake-000000000000").send().await;
+    assert!(left.contains("bucket rollcall-bake-000000000000-us-east-1 with 1 object,"), "{left}");
+    let rules = account
+        .s3()
+        .await
+        .get_bucket_lifecycle_configuration()
+        .bucket("rollcall-bake-000000000000-us-east-1")
+        .send()
+        .await;
     let days = rules.expect("rules").rules()[0].expiration().and_then(|expiration| expiration.days());
     assert_eq!(days, Some(1), "S3 deletes the objects after a day");
     assert_eq!(account.run(&["aws", "down", "--delete-data"]).done(), "nothing is left: the cluster costs nothing\n");

@@ -8,6 +8,7 @@ use crate::support::{
     account::{self, Account},
     inventory::Changes,
 };
+use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 use rollcall_testing::uploads::{KNOWN, MACRON, form, photo, post, status_and_text};
 use serde_json::json;
 
@@ -17,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const UP: [&str; 4] = ["aws", "up", "--allow-from", "10.0.0.0/8"];
 
 fn buckets() -> Vec<String> {
-    ["input", "output", "state"].map(|kind| format!("rollcall-{kind}-000000000000")).into()
+    ["input", "output", "state"].map(|kind| format!("rollcall-{kind}-000000000000-us-east-1")).into()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,6 +77,45 @@ async fn up_leads_from_nothing_to_a_recognised_upload_and_down_back_to_nothing()
     let left = account.run(&["aws", "down", "--delete-data", "--delete-images"]).done();
     assert_eq!(left, "nothing is left: the cluster costs nothing\n");
     assert_eq!(account.changes(&before).await, Changes::default(), "only what was there before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buckets_belong_to_one_account_and_region() {
+    let account = Account::start(&[]).await;
+    let up = [&UP[..], &["--image", "ami-12345678"]].concat();
+    // The bucket of a stack of an earlier release has people, and no region in its name.
+    let (s3, people) = (account.s3().await, "rollcall-state-000000000000");
+    s3.create_bucket().bucket(people).send().await.expect("a bucket");
+    let outputs = account.run(&up).done();
+    assert!(outputs.contains(&format!("StateBucket {people}\n")), "{outputs}");
+    account.run(&["aws", "up", "--worker-type", "c7i.xlarge"]).done();
+    let mut made = account.buckets().await;
+    made.sort();
+    assert_eq!(made, ["input", "output", "state"].map(|kind| format!("rollcall-{kind}-000000000000")));
+    account.run(&["aws", "down", "--delete-data"]).done();
+    assert_eq!(account.buckets().await, Vec::<String>::new());
+
+    // A cluster of the same name in another region has buckets of that name.
+    let elsewhere = [
+        ("input", BucketLocationConstraint::EuCentral1),
+        ("output", BucketLocationConstraint::EuCentral1),
+        ("state", BucketLocationConstraint::EuCentral1),
+    ];
+    for (kind, region) in elsewhere {
+        let configuration = CreateBucketConfiguration::builder().location_constraint(region).build();
+        let call = s3.create_bucket().bucket(format!("rollcall-{kind}-000000000000"));
+        call.create_bucket_configuration(configuration).send().await.expect("a bucket");
+    }
+    let outputs = account.run(&up).done();
+    assert!(outputs.contains(&format!("StateBucket {}\n", buckets()[2])), "{outputs}");
+    let left = account.run(&["aws", "down", "--delete-data"]).done();
+    assert_eq!(account.buckets().await.len(), 3, "those of the other region stay: {left}");
+
+    // A name that would be too long is refused before anything is made.
+    let mut long = account.command(&up);
+    long.env("ROLLCALL__CLOUD__CLUSTER", "a".repeat(32)).env("AWS_REGION", "ap-southeast-1");
+    let why = account::command_output(long.output().expect("the program starts")).failed();
+    assert!(why.contains("4 characters too long"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

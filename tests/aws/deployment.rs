@@ -181,7 +181,7 @@ async fn rollcall_accepts_what_the_template_makes() {
     }
     let store = S3Objects::new(s3_client(&sdk, true), Encryption::S3);
     for bucket in ["input", "output", "state"] {
-        let bucket = format!("rollcall-{bucket}-000000000000");
+        let bucket = format!("rollcall-{bucket}-000000000000-us-east-1");
         store.put(&bucket, "trial", "x".into(), Precondition::Absent).await.expect("the template made it");
     }
 

@@ -62,14 +62,27 @@ impl Account {
         })
     }
 
-    /// Returns the name of the cluster's bucket for a purpose.
+    /// Returns the name of the cluster's bucket for a purpose. All buckets of the world share one name space, and a cluster of
+    /// the same name may exist in each region.
     pub(super) fn bucket(&self, purpose: &str) -> String {
+        format!("{}{}", self.bucket_without_region(purpose), self.bucket_suffix())
+    }
+
+    /// Returns what names of buckets end with.
+    pub(super) fn bucket_suffix(&self) -> String {
+        format!("-{}", self.region)
+    }
+
+    /// Returns the name of the bucket that a stack of an earlier release made: without the region.
+    pub(super) fn bucket_without_region(&self, purpose: &str) -> String {
         format!("{}-{purpose}-{}", self.cluster, self.id)
     }
 
     /// Returns the names of all buckets that the cluster may have.
     pub(super) fn buckets(&self) -> Vec<String> {
-        BUCKETS.iter().chain([&BAKE_BUCKET]).map(|purpose| self.bucket(purpose)).collect()
+        let purposes = || BUCKETS.iter().chain([&BAKE_BUCKET]);
+        let names = purposes().map(|purpose| self.bucket(purpose));
+        names.chain(purposes().map(|purpose| self.bucket_without_region(purpose))).collect()
     }
 }
 

@@ -17,6 +17,8 @@ use crate::cloud::{CloudError, CloudResult};
 const SNAPSHOT_GB_MONTH: f64 = 0.05;
 /// Price of S3 storage in US dollars per GB-month, from the same list.
 const S3_GB_MONTH: f64 = 0.023;
+/// HTTP status of a call for a bucket of another region.
+const MOVED: u16 = 301;
 const GB: f64 = (1u64 << 30) as f64;
 /// Maximum number of objects that are counted in a bucket: listing takes one API call per thousand.
 const MAX_COUNTED: usize = 100_000;
@@ -130,15 +132,20 @@ pub(super) async fn delete_image(account: &Account, id: &str) -> CloudResult<()>
     Ok(())
 }
 
-/// Returns whether the bucket exists.
+/// Returns whether the bucket exists in this region.
 ///
 /// # Errors
-/// The bucket cannot be accessed.
+/// The bucket cannot be accessed, or belongs to another account: anybody may have taken the name, and would get the photos.
 pub(super) async fn exists(account: &Account, name: &str) -> CloudResult<bool> {
-    match account.s3.head_bucket().bucket(name).recorded().send().await {
+    let call = account.s3.head_bucket().bucket(name).expected_bucket_owner(&account.id);
+    match call.recorded().send().await {
         Ok(_) => Ok(true),
+        Err(error) if error.raw_response().is_some_and(|r| r.status().as_u16() == MOVED) => Ok(false),
         Err(error) => match classify(name, error) {
             CloudError::NotFound(_) => Ok(false),
+            CloudError::Denied(why) => Err(CloudError::Denied(format!(
+                "{why}: the bucket {name} belongs to another account, or is not accessible"
+            ))),
             error => Err(error),
         },
     }

@@ -19,6 +19,8 @@ use crate::cloud::aws::call_sites::CallSite as _;
 /// What a cluster with the defaults costs at rest: the total of the table in `docs/aws.md`, with its prices.
 const COST_AT_REST: &str = "at rest, a cluster costs about 24.97 $ a month at the prices of us-east-1 in mid-2025, most of it \
      the web node (--web-type); docs/aws.md says how this is computed";
+/// Maximum length of the name of a bucket ("Bucket naming rules" in the user guide of S3).
+const BUCKET_NAME: usize = 63;
 const TEMPLATE: &str = include_str!("../../../../deploy/cloudformation.yaml");
 
 /// Options of `rollcall aws up`. `None` keeps the value of an existing stack, and selects the template's default for a
@@ -176,12 +178,7 @@ async fn parameters(
         if subnet.is_none() {
             subnet = Some(default_subnet(account, vpc.as_deref().unwrap_or_default()).await?);
         }
-        for purpose in BUCKETS {
-            // A bucket left over from an earlier stack is reused with its data.
-            let exists = leftovers::exists(account, &account.bucket(purpose)).await?;
-            let name = format!("Make{}{}", purpose[..1].to_uppercase(), &purpose[1..]);
-            given.push((name, if exists { "no" } else { "yes" }.to_owned()));
-        }
+        given.extend(buckets(account).await?);
     }
     for (key, value) in [
         ("Image", image),
@@ -204,6 +201,36 @@ async fn parameters(
         kept.map(|key| Parameter::builder().parameter_key(key).use_previous_value(true).build()).collect();
     let given = given.iter().map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build());
     Ok(given.chain(kept).collect())
+}
+
+/// Returns the parameters about the buckets of a new stack: those that an earlier stack has left are used again with their
+/// data.
+///
+/// # Errors
+/// The names would be too long, or belong to somebody else.
+async fn buckets(account: &Account) -> anyhow::Result<Vec<(String, String)>> {
+    let longest = BUCKETS.map(|purpose| account.bucket(purpose).len()).into_iter().max().unwrap_or_default();
+    anyhow::ensure!(
+        longest <= BUCKET_NAME,
+        "the cluster's name {} is {} characters too long: S3 permits {BUCKET_NAME} in the names of buckets, which also contain the \
+         account and the region {} (cloud.cluster)",
+        account.cluster,
+        longest - BUCKET_NAME,
+        account.region
+    );
+    let mut of_earlier_release = false;
+    for purpose in BUCKETS {
+        of_earlier_release |= leftovers::exists(account, &account.bucket_without_region(purpose)).await?;
+    }
+    let suffix = if of_earlier_release { String::new() } else { account.bucket_suffix() };
+    let mut given = vec![("BucketSuffix".to_owned(), suffix)];
+    for purpose in BUCKETS {
+        let bucket = if of_earlier_release { account.bucket_without_region(purpose) } else { account.bucket(purpose) };
+        let exists = leftovers::exists(account, &bucket).await?;
+        let name = format!("Make{}{}", purpose[..1].to_uppercase(), &purpose[1..]);
+        given.push((name, if exists { "no" } else { "yes" }.to_owned()));
+    }
+    Ok(given)
 }
 
 /// Returns the types of the web node and of the workers to set: what the options say, or what the image needs.
