@@ -2,13 +2,14 @@
 
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
-use std::time::Duration;
+use std::{io::Write as _, process::Stdio, time::Duration};
 
 use crate::support::{
     account::{self, Account},
     inventory::Changes,
 };
 use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
+use nix::pty::openpty;
 use rollcall_testing::uploads::{KNOWN, MACRON, form, photo, post, status_and_text};
 use serde_json::json;
 
@@ -132,6 +133,31 @@ async fn missing_requirements_are_reported_before_anything_is_created() {
     nobody.env_remove("AWS_ACCESS_KEY_ID").env("AWS_EC2_METADATA_DISABLED", "true");
     let why = account::command_output(nobody.output().expect("the program starts")).failed();
     assert!(why.contains("AWS_PROFILE"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_terminal_up_says_what_it_costs_and_asks_before_it_creates_a_stack() {
+    let account = Account::start(&[]).await;
+    let before = account.inventory().await;
+    // Without a terminal, as in every other test here, it does not ask.
+    let up = |more: &[&str], typed: &str| {
+        let terminal = openpty(None, None).expect("a terminal");
+        let mut command = account.command(&[&UP[..], &["--image", "ami-12345678"], more].concat());
+        command.stdin(terminal.slave).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().expect("the program starts");
+        std::fs::File::from(terminal.master.try_clone().expect("ours")).write_all(typed.as_bytes()).expect("typed");
+        let output = child.wait_with_output().expect("it ends");
+        drop(terminal.master);
+        account::command_output(output)
+    };
+    let why = up(&[], "n\n").failed();
+    assert!(why.contains("$ a month") && why.contains("go on?") && why.contains("nothing was created"), "{why}");
+    assert_eq!(account.changes(&before).await, Changes::default());
+    let created = up(&[], "y\n");
+    assert!(created.success && created.err.contains("go on?"), "{}", created.err);
+    account.run(&["aws", "down", "--delete-data"]).done();
+    let created = up(&["--yes"], "");
+    assert!(created.success && !created.err.contains("go on?"), "{}", created.err);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! The subcommands `bake`, `up` and `down`; `cloud::aws::deploy` implements them.
 
 use std::{
+    io::IsTerminal as _,
     path::{Component, PathBuf},
     sync::Arc,
     time::Duration,
@@ -93,6 +94,9 @@ struct Up {
     /// Maximum time to wait for each change of the stack
     #[arg(long, default_value = "30m", value_parser = humantime::parse_duration)]
     timeout: Duration,
+    /// Do not ask before a stack is created. Without a terminal, nothing is asked
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(clap::Args)]
@@ -152,6 +156,7 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
                 audit_days: args.audit_days,
                 kms_key: args.kms_key,
                 timeout: args.timeout,
+                ask: !args.yes && std::io::stdin().is_terminal(),
             };
             let up = up(&account, options).await?;
             eprintln!("{}", if up.changed { "done" } else { "nothing to change" });

@@ -50,6 +50,8 @@ pub(crate) struct Options {
     pub(crate) kms_key: Option<String>,
     /// Maximum time to wait for each change of the stack.
     pub(crate) timeout: Duration,
+    /// Whether to ask on the terminal before a stack is created, which costs money from then on.
+    pub(crate) ask: bool,
 }
 
 /// The result of [`up`].
@@ -68,7 +70,7 @@ pub(crate) struct Up {
 /// failed or took too long.
 pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up> {
     let stack = Stack::new(account);
-    let timeout = options.timeout;
+    let (timeout, ask) = (options.timeout, options.ask);
     let failed_creation = ["CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"];
     let existing = match stack.wait(timeout).await? {
         Outcome::Deleted => None,
@@ -95,6 +97,7 @@ pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up
     let changed = match existing {
         None => {
             eprintln!("{COST_AT_REST}");
+            anyhow::ensure!(!ask || go_on()?, "nothing was created");
             create(account, &stack, parameters).await?;
             true
         }
@@ -114,6 +117,14 @@ pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up
         set_default_version(account, template).await?;
     }
     Ok(Up { changed, outputs })
+}
+
+/// Asks whether to go on.
+fn go_on() -> std::io::Result<bool> {
+    eprint!("go on? [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Starts creating the stack.
