@@ -29,7 +29,7 @@ pub struct Aws {
 }
 
 /// How instances are launched.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Launching {
     /// Id (`lt-…`) or name of the launch template. The other settings override it.
     pub launch_template: Option<String>,
@@ -41,12 +41,30 @@ pub struct Launching {
     pub subnets: Vec<String>,
     /// Ids of the security groups.
     pub security_groups: Vec<String>,
+    /// Whether instances get a public address, if their subnet assigns one.
+    pub public_address: bool,
     /// Name of the profile that gives instances their permissions.
     pub instance_profile: Option<String>,
     /// Whether spot instances are tried first.
     pub spot: bool,
     /// How long a type is avoided in a subnet where it had no capacity.
     pub capacity_memory: Duration,
+}
+
+impl Default for Launching {
+    fn default() -> Self {
+        Self {
+            launch_template: None,
+            image: None,
+            instance_types: Vec::new(),
+            subnets: Vec::new(),
+            security_groups: Vec::new(),
+            public_address: true,
+            instance_profile: None,
+            spot: false,
+            capacity_memory: Duration::ZERO,
+        }
+    }
 }
 
 impl Aws {
@@ -65,6 +83,7 @@ impl Aws {
                 instance_types: r.texts("aws.instance_types")?,
                 subnets: r.texts("aws.subnets")?,
                 security_groups: r.texts("aws.security_groups")?,
+                public_address: r.flag("aws.public_address")?,
                 instance_profile: r.optional("aws.instance_profile")?,
                 spot: r.flag("aws.spot")?,
                 capacity_memory: r.duration("aws.capacity_memory", Duration::ZERO..=24 * HOUR)?,

@@ -12,6 +12,7 @@ mod aws_example_job;
 mod aws_failed_boots;
 mod aws_faults;
 mod aws_hung_worker;
+mod aws_private_workers;
 mod aws_roles;
 mod aws_secrets;
 mod aws_storm;

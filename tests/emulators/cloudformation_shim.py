@@ -35,12 +35,21 @@ def make_group(name, properties, stack):
         GroupName=f"{stack}-{name}", Description=properties["GroupDescription"], VpcId=properties["VpcId"]
     )["GroupId"]
     for rule in properties.get("SecurityGroupIngress", []):
-        ranges = [{"CidrIp": rule["CidrIp"], "Description": rule["Description"]}]
+        if "CidrIp" in rule:
+            source = {"IpRanges": [{"CidrIp": rule["CidrIp"], "Description": rule["Description"]}]}
+        else:
+            source = {"UserIdGroupPairs": [{"GroupId": rule["SourceSecurityGroupId"]}]}
         ports = {"FromPort": int(rule["FromPort"]), "ToPort": int(rule["ToPort"])}
         ec2.authorize_security_group_ingress(
-            GroupId=group, IpPermissions=[{"IpProtocol": rule["IpProtocol"], "IpRanges": ranges} | ports]
+            GroupId=group, IpPermissions=[{"IpProtocol": rule["IpProtocol"]} | source | ports]
         )
     return group, {"GroupId": group}
+
+
+def make_endpoint(name, properties, stack):
+    keys = ("VpcEndpointType", "ServiceName", "VpcId", "SubnetIds", "SecurityGroupIds", "RouteTableIds")
+    made = ec2.create_vpc_endpoint(**{key: properties[key] for key in keys if key in properties})
+    return made["VpcEndpoint"]["VpcEndpointId"], {}
 
 
 def profile(reference):
@@ -162,6 +171,10 @@ def address(id):
 HANDLERS["AWS::EC2::SecurityGroup"] = {
     "create": make_group,
     "delete": lambda id, properties: ec2.delete_security_group(GroupId=id),
+}
+HANDLERS["AWS::EC2::VPCEndpoint"] = {
+    "create": make_endpoint,
+    "delete": lambda id, properties: ec2.delete_vpc_endpoints(VpcEndpointIds=[id]),
 }
 HANDLERS["AWS::EC2::LaunchTemplate"] = {
     "create": make_template,

@@ -76,6 +76,8 @@ WORKER = json.loads(os.environ.get("EC2_SHIM_WORKER", "null"))
 LOG = open(os.environ["EC2_SHIM_LOG"], "ab") if "EC2_SHIM_LOG" in os.environ else None  # noqa: SIM115
 DISKS = Path(os.environ["EC2_SHIM_DISKS"]) if "EC2_SHIM_DISKS" in os.environ else None
 SECRET = os.environ.get("EC2_SHIM_SECRET", "emulator")
+# Nothing listens at this port ("discard").
+NOWHERE = "http://127.0.0.1:9"
 # How long a worker may take to end after SIGTERM, and how long systemd waits before it starts a failed one again.
 WORKER_GRACE, WORKER_RESTART = 10.0, 0.5
 # How many starts within how many seconds systemd makes before it powers the machine off (deploy/rollcall-worker.service).
@@ -158,7 +160,19 @@ class Machine:
         if unit is None:
             return None
         arguments, environment, folder = unit
+        environment = environment | self.unreachable()
         return arguments, environment | {"ROLLCALL__HTTP__LISTEN": f"127.0.0.1:{self.http_port}"}, folder
+
+    def unreachable(self) -> dict[str, str]:
+        """Returns the endpoints of services that cannot be reached from the machine: it has no public address, and its network
+        no endpoint for them."""
+        if self.instance.public_ip:
+            return {}
+        backend = self.instance.ec2_backend
+        there = [e for e in backend.vpc_end_points.values() if e.state != "deleted"]
+        endpoints = [e for e in there if e.vpc_id == self.instance.vpc_id]
+        reached = {endpoint.service_name.rsplit(".", 1)[-1] for endpoint in endpoints}
+        return {f"AWS_ENDPOINT_URL_{name.upper()}": NOWHERE for name in ("sqs", "s3", "ec2") if name not in reached}
 
     def tags(self) -> dict[str, str]:
         return {tag["key"]: tag["value"] for tag in self.instance.get_tags()}

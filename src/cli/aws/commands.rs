@@ -73,6 +73,12 @@ struct Up {
     /// Subnet of the web node, and with --vpc also of the workers [default: the first default subnet]
     #[arg(long)]
     subnet: Option<String>,
+    /// Give workers no public address: they reach AWS through --endpoints, or through a NAT gateway of their subnet
+    #[arg(long)]
+    private_workers: bool,
+    /// Create VPC endpoints for SQS, S3 and EC2
+    #[arg(long)]
+    endpoints: bool,
     /// EC2 key pair for SSH to the web node from the same address range
     #[arg(long)]
     key: Option<String>,
@@ -148,6 +154,8 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
                 image: args.image,
                 vpc: args.vpc,
                 subnet: args.subnet,
+                private_workers: args.private_workers,
+                endpoints: args.endpoints,
                 allow_from: args.allow_from,
                 key: args.key,
                 web_type: args.web_type,

@@ -1,12 +1,17 @@
 //! `rollcall aws up`: creates or updates the cluster's stack.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context as _;
 use aws_sdk_cloudformation::{
     error::{ProvideErrorMetadata as _, SdkError},
     types::{Capability, Parameter, Stack as StackDescription},
 };
+
+use aws_sdk_ec2::types::RouteTableAssociation;
 
 use super::{
     super::errors::classify,
@@ -34,6 +39,10 @@ pub(crate) struct Options {
     /// Subnet of the web node, and of the workers if `vpc` is given; for a new stack, by default the first default
     /// subnet of the VPC.
     pub(crate) subnet: Option<String>,
+    /// Whether workers have no public address.
+    pub(crate) private_workers: bool,
+    /// Whether the stack has the VPC endpoints that private workers need.
+    pub(crate) endpoints: bool,
     /// Address range (CIDR) from which uploads are accepted. Required for a new stack.
     pub(crate) allow_from: Option<String>,
     /// Key pair for SSH.
@@ -174,7 +183,7 @@ async fn parameters(
         types(account, image.as_deref(), options.web_type, options.worker_type, existing).await?;
     let (mut vpc, mut subnet) = (options.vpc, options.subnet);
     // Without a subnet, EC2 chooses one of the default VPC, where the workers' security group does not exist.
-    let worker_subnets = if vpc.is_some() { subnet.clone() } else { None };
+    let mut worker_subnets = if vpc.is_some() { subnet.clone() } else { None };
     if existing.is_none() {
         let advice = "create one with `rollcall aws bake`, or specify one with --image";
         image = Some(image.with_context(|| format!("the cluster {} has no image: {advice}", account.cluster))?);
@@ -190,7 +199,22 @@ async fn parameters(
             subnet = Some(default_subnet(account, vpc.as_deref().unwrap_or_default()).await?);
         }
         given.extend(buckets(account).await?);
+        if options.private_workers || options.endpoints {
+            worker_subnets = subnet.clone();
+        }
     }
+    let in_use =
+        worker_subnets.clone().or_else(|| existing.and_then(|stack| parameter(stack, "WorkerSubnets")).map(Into::into));
+    let tables =
+        match (options.endpoints, vpc.as_deref().or_else(|| existing.and_then(|stack| parameter(stack, "Vpc")))) {
+            (true, Some(vpc)) => Some(route_tables(account, vpc, in_use.as_deref().unwrap_or_default()).await?),
+            _ => None,
+        };
+    anyhow::ensure!(
+        !(options.private_workers || options.endpoints) || in_use.is_some_and(|subnets| !subnets.is_empty()),
+        "--private-workers and --endpoints need a stack whose workers have subnets of their own: take this one down, and create \
+         another"
+    );
     for (key, value) in [
         ("Image", image),
         ("Vpc", vpc),
@@ -200,6 +224,8 @@ async fn parameters(
         ("WebType", web_type),
         ("WorkerType", worker_type),
         ("WorkerSubnets", worker_subnets),
+        ("PrivateWorkers", options.private_workers.then(|| "yes".to_owned())),
+        ("EndpointRouteTables", tables),
         ("RetentionDays", options.retention_days.map(|days| days.to_string())),
         ("AuditDays", options.audit_days.map(|days| days.to_string())),
         ("KmsKey", options.kms_key),
@@ -271,6 +297,25 @@ async fn types(
 
 fn parameter<'a>(stack: &'a StackDescription, key: &str) -> Option<&'a str> {
     stack.parameters().iter().find(|p| p.parameter_key() == Some(key)).and_then(|p| p.parameter_value())
+}
+
+/// Returns the route tables of subnets (both separated by commas). A subnet without one of its own has the VPC's main table.
+///
+/// # Errors
+/// EC2 cannot be called.
+async fn route_tables(account: &Account, vpc: &str, subnets: &str) -> anyhow::Result<String> {
+    let output = account.ec2.describe_route_tables().filters(filter("vpc-id", vpc)).recorded().send().await;
+    let tables = output.map_err(|e| classify("route tables", e))?.route_tables.unwrap_or_default();
+    let of = |matches: &dyn Fn(&RouteTableAssociation) -> bool| {
+        tables.iter().find(|table| table.associations().iter().any(matches)).and_then(|table| table.route_table_id())
+    };
+    let mut found = BTreeSet::new();
+    for subnet in subnets.split(',') {
+        let own = of(&|association| association.subnet_id() == Some(subnet));
+        let table = own.or_else(|| of(&|association| association.main() == Some(true)));
+        found.insert(table.with_context(|| format!("{vpc} has no route table"))?);
+    }
+    Ok(found.into_iter().collect::<Vec<_>>().join(","))
 }
 
 async fn default_vpc(account: &Account) -> anyhow::Result<String> {

@@ -5,7 +5,8 @@ use aws_sdk_ec2::{
     operation::run_instances::builders::RunInstancesFluentBuilder,
     types::{
         HttpTokensState, IamInstanceProfileSpecification, InstanceMarketOptionsRequest, InstanceMetadataOptionsRequest,
-        InstanceType, LaunchTemplateSpecification, MarketType, ResourceType, ShutdownBehavior, Tag, TagSpecification,
+        InstanceNetworkInterfaceSpecification, InstanceType, LaunchTemplateSpecification, MarketType, ResourceType,
+        ShutdownBehavior, Tag, TagSpecification,
     },
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -74,6 +75,15 @@ impl Request<'_> {
             (false, None) => Some(ShutdownBehavior::Stop),
             (false, Some(_)) => None,
         };
+        // EC2 takes the subnet and the groups either of the instance or of its interface, not of both.
+        let groups = Some(launch.security_groups.clone()).filter(|groups| !groups.is_empty());
+        let (subnet, groups, interface) = if launch.public_address {
+            (pool.subnet.clone(), groups, None)
+        } else {
+            let interface = InstanceNetworkInterfaceSpecification::builder().device_index(0);
+            let interface = interface.associate_public_ip_address(false).set_subnet_id(pool.subnet.clone());
+            (None, None, Some(vec![interface.set_groups(groups).build()]))
+        };
         // A template has its own.
         let metadata = InstanceMetadataOptionsRequest::builder().http_tokens(HttpTokensState::Required).build();
         client
@@ -85,8 +95,9 @@ impl Request<'_> {
             .set_launch_template(template)
             .set_image_id(launch.image.clone())
             .set_instance_type(pool.instance_type.as_deref().map(InstanceType::from))
-            .set_subnet_id(pool.subnet.clone())
-            .set_security_group_ids(Some(launch.security_groups.clone()).filter(|groups| !groups.is_empty()))
+            .set_subnet_id(subnet)
+            .set_security_group_ids(groups)
+            .set_network_interfaces(interface)
             .set_iam_instance_profile(profile)
             .set_user_data(options.user_data.as_ref().map(|text| BASE64_STANDARD.encode(text)))
             .set_instance_market_options(pool.spot.then_some(spot))
@@ -119,6 +130,21 @@ mod tests {
         let pool = Pool { spot, instance_type: Some("c7i.large".into()), subnet: Some("subnet-1".into()) };
         let request = Request { token: "t", pool_index: 0, pool: &pool, count: 3, name: "worker-7".into() };
         request.build(&client(), options)
+    }
+
+    #[test]
+    fn an_instance_without_a_public_address_has_its_subnet_and_groups_at_its_interface() {
+        let launch = Launching { security_groups: vec!["sg-1".into()], public_address: false, ..Launching::default() };
+        let call = build(&Ec2Options { launch: launch.clone(), ..Ec2Options::default() }, false);
+        assert_eq!((call.get_subnet_id(), call.get_security_group_ids()), (&None, &None));
+        let interfaces = call.get_network_interfaces().as_deref().unwrap_or_default();
+        assert_eq!(interfaces[0].associate_public_ip_address(), Some(false));
+        assert_eq!((interfaces[0].subnet_id(), interfaces[0].groups()), (Some("subnet-1"), &["sg-1".to_owned()][..]));
+
+        let launch = Launching { public_address: true, ..launch };
+        let call = build(&Ec2Options { launch, ..Ec2Options::default() }, false);
+        assert_eq!(call.get_subnet_id().as_deref(), Some("subnet-1"));
+        assert!(call.get_network_interfaces().is_none());
     }
 
     #[test]
