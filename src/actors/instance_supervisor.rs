@@ -95,6 +95,7 @@ pub struct Limits {
 /// The poller's request for capacity, kept until there is capacity.
 struct CapacityRequest {
     batch_was_full: bool,
+    batching: Duration,
     answer: oneshot::Sender<usize>,
 }
 
@@ -155,6 +156,7 @@ impl InstanceSupervisor {
             begun: self.begun.values().copied().collect(),
             waiting: self.waiting.len(),
             batch_was_full: request.batch_was_full,
+            batching: request.batching,
         };
         let now = Instant::now();
         match self.limits.prefetch.decide(&load, now) {
@@ -257,9 +259,10 @@ impl Actor for InstanceSupervisor {
 
 impl Handler<RequestCapacity> for InstanceSupervisor {
     type Result = ResponseFuture<usize>;
-    fn handle(&mut self, RequestCapacity { batch_was_full }: RequestCapacity, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, request: RequestCapacity, ctx: &mut Self::Context) -> Self::Result {
+        let RequestCapacity { batch_was_full, batching } = request;
         let (answer, answered) = oneshot::channel();
-        self.capacity_request = Some(CapacityRequest { batch_was_full, answer });
+        self.capacity_request = Some(CapacityRequest { batch_was_full, batching, answer });
         self.answer_poller(ctx);
         Box::pin(async move { answered.await.unwrap_or(0) })
     }

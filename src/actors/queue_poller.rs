@@ -1,21 +1,29 @@
 //! Receives messages for an owner, extends them while they are in flight, and deletes them or returns them to the queue
 //! at the owner's request.
 //!
-//! There is one long poll at a time, never for more messages than the owner has capacity for. The owner thereby limits
-//! how many messages this process holds that another could be handling.
+//! No receive is for more messages than the owner has capacity for. The owner thereby limits how many messages this
+//! process holds that another could be handling. There is one long poll at a time unless [`PollerOptions::max_receives`]
+//! permits more. A queue that refuses calls gets fewer of them. See `src/cloud/polling/`.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
+use tokio::time::Instant;
 
 use super::{
     actor_ref::{ActorRef, Sender},
     guardian::DeathNotice,
 };
-use crate::cloud::{CloudError, CloudResult, Delivery, MAX_BATCH, Queue, Receipt};
+use crate::cloud::{
+    CloudError, CloudResult, Delivery, MAX_BATCH, Queue, Receipt,
+    polling::{BatchingWindow, FIRST, PollerOptions, ReceiverIndex, Receivers, Step, retry_delete},
+};
 
 /// Longest wait of one long poll (SQS's limit).
 const LONG_POLL: Duration = Duration::from_secs(20);
+/// How long a receive waits that runs beside the first one: the shortest long poll of SQS. A short poll would ask only some
+/// of its servers.
+const FURTHER_POLL: Duration = Duration::from_secs(1);
 /// Shortest and longest pause after a failed poll; each failure doubles the pause.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
@@ -31,6 +39,8 @@ pub struct Deliveries(pub Vec<Delivery>);
 pub struct RequestCapacity {
     /// The last poll returned as many messages as requested.
     pub batch_was_full: bool,
+    /// How long messages are to wait for each other because the queue refuses calls; zero if it does not.
+    pub batching: Duration,
 }
 
 /// Reports to the owner that no message is in flight and that a final poll returned none. The poller has stopped
@@ -71,22 +81,6 @@ pub struct FinalPoll;
 #[rtype(result = "()")]
 pub struct Drain;
 
-/// How a poller treats its queue.
-#[derive(Clone, Debug)]
-pub struct PollerOptions {
-    /// The queue's visibility timeout. Every third of it, the poller renews it in full for the messages in flight.
-    pub visibility: Duration,
-    /// How long a delete may wait for others to share its call.
-    pub delete_linger: Duration,
-    /// How long the next poll is delayed after one that returned some messages, but fewer than requested.
-    pub poll_linger: Duration,
-    /// Longest long poll, at most [`LONG_POLL`].
-    pub wait: Duration,
-    /// Whether a drain or a final poll lets the poll under way finish instead of dropping it: the messages that a
-    /// remote queue returns to a dropped poll stay hidden until their visibility timeout.
-    pub finish_poll: bool,
-}
-
 /// The actor that a poller works for.
 #[derive(Clone)]
 pub struct Owner {
@@ -126,14 +120,15 @@ impl Owner {
 pub struct QueuePoller {
     queue: Arc<dyn Queue>,
     options: PollerOptions,
-    /// The pause and the request for capacity before the next poll.
-    next: Option<SpawnHandle>,
-    poll: Option<SpawnHandle>,
+    receivers: Receivers<SpawnHandle>,
     /// The last poll returned as many messages as requested.
     batch_was_full: bool,
     failures: u32,
+    /// How long messages wait for each other because the queue refuses calls.
+    batching: BatchingWindow,
     in_flight: HashSet<Receipt>,
-    to_delete: Vec<Receipt>,
+    /// What is to be deleted, each with the time from which a refused call is not repeated.
+    to_delete: Vec<(Receipt, Instant)>,
     delete_due: bool,
     /// Calls under way that delete messages or return them to the queue.
     calls: usize,
@@ -149,11 +144,11 @@ impl QueuePoller {
     pub fn new(queue: Arc<dyn Queue>, options: PollerOptions, owner: Owner, notice: DeathNotice) -> Self {
         Self {
             queue,
-            options,
-            next: None,
-            poll: None,
+            receivers: Receivers::new(options.max_receives),
             batch_was_full: false,
             failures: 0,
+            batching: BatchingWindow::new(options.visibility),
+            options,
             in_flight: HashSet::new(),
             to_delete: Vec::new(),
             delete_due: false,
@@ -166,37 +161,47 @@ impl QueuePoller {
     }
 
     /// Polls as soon as there is capacity, but not before `pause` is over.
-    fn poll_after(&mut self, pause: Duration, ctx: &mut Context<Self>) {
+    fn poll_after(&mut self, receiver: ReceiverIndex, pause: Duration, ctx: &mut Context<Self>) {
         if self.draining {
             return;
         }
         let (capacity, batch_was_full) = (self.owner.capacity.clone(), self.batch_was_full);
+        let batching = self.batching.at(Instant::now());
         let asked = async move {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
             // This fails while the owner is being rebuilt.
-            capacity.ask(RequestCapacity { batch_was_full }).await.unwrap_or(0)
+            capacity.ask(RequestCapacity { batch_was_full, batching }).await.unwrap_or(0)
         };
-        self.next = Some(ctx.spawn(asked.into_actor(self).map(|capacity, act, ctx| {
-            act.next = None;
-            match capacity {
-                0 => act.poll_after(BACKOFF.0, ctx),
-                _ => act.receive(capacity.min(MAX_BATCH), ctx),
-            }
-        })));
+        let asked = ctx.spawn(asked.into_actor(self).map(move |capacity, act, ctx| match capacity {
+            0 => act.poll_after(receiver, BACKOFF.0, ctx),
+            _ => act.receive(receiver, capacity.min(MAX_BATCH), ctx),
+        }));
+        self.receivers.begin(receiver, Step::Requesting(asked));
     }
 
-    fn receive(&mut self, max: usize, ctx: &mut Context<Self>) {
-        // The final poll of a local queue does not wait.
-        let wait = if self.final_poll && !self.options.finish_poll { Duration::ZERO } else { self.options.wait };
-        let (queue, wait) = (self.queue.clone(), wait.min(LONG_POLL));
+    fn receive(&mut self, receiver: ReceiverIndex, max: usize, ctx: &mut Context<Self>) {
+        let wait = match receiver {
+            // The final poll of a local queue does not wait.
+            FIRST if self.final_poll && !self.options.finish_poll => Duration::ZERO,
+            FIRST => self.options.wait.min(LONG_POLL),
+            _ => self.options.wait.min(FURTHER_POLL),
+        };
+        let queue = self.queue.clone();
         let received = async move { queue.receive(max, wait).await }.into_actor(self);
-        self.poll = Some(ctx.spawn(received.map(move |result, act, ctx| act.received(max, result, ctx))));
+        let poll = ctx.spawn(received.map(move |result, act, ctx| act.received(receiver, max, result, ctx)));
+        self.receivers.begin(receiver, Step::Receiving(poll));
     }
 
-    fn received(&mut self, max: usize, result: CloudResult<Vec<Delivery>>, ctx: &mut Context<Self>) {
-        self.poll = None;
+    fn received(
+        &mut self,
+        receiver: ReceiverIndex,
+        max: usize,
+        result: CloudResult<Vec<Delivery>>,
+        ctx: &mut Context<Self>,
+    ) {
+        self.receivers.end(receiver);
         if self.draining {
             let receipts: Vec<Receipt> = result.into_iter().flatten().map(|d| d.receipt).collect();
             if !receipts.is_empty() {
@@ -204,7 +209,7 @@ impl QueuePoller {
             }
             return self.finish_drain(ctx);
         }
-        let final_poll = std::mem::take(&mut self.final_poll);
+        let final_poll = receiver == FIRST && std::mem::take(&mut self.final_poll);
         match result {
             Ok(batch) if batch.is_empty() && final_poll && self.in_flight.is_empty() => {
                 if let Some(owner) = &self.owner.queue_empty {
@@ -214,27 +219,43 @@ impl QueuePoller {
             Ok(batch) => {
                 self.failures = 0;
                 self.batch_was_full = batch.len() >= max;
-                if batch.is_empty() {
-                    return self.poll_after(Duration::ZERO, ctx);
+                let next = self.receivers.after(receiver, batch.len(), max);
+                let linger =
+                    if self.batch_was_full || batch.is_empty() { Duration::ZERO } else { self.options.poll_linger };
+                if !batch.is_empty() {
+                    self.deliver(batch, final_poll, ctx);
                 }
-                if final_poll {
-                    tracing::info!("the final poll returned jobs: continuing");
+                if next.goes_on {
+                    self.poll_after(receiver, linger, ctx);
                 }
-                let receipts: Vec<Receipt> = batch.iter().map(|d| d.receipt.clone()).collect();
-                if self.owner.deliveries.tell(Deliveries(batch)) {
-                    self.in_flight.extend(receipts);
-                } else {
-                    self.return_to_queue(receipts, Duration::ZERO, ctx); // the owner is being rebuilt
+                if let Some(another) = next.another {
+                    self.poll_after(another, Duration::ZERO, ctx);
                 }
-                let linger = if self.batch_was_full { Duration::ZERO } else { self.options.poll_linger };
-                self.poll_after(linger, ctx);
             }
             Err(error) => {
                 let pause = BACKOFF.0.saturating_mul(1 << self.failures.min(10)).min(BACKOFF.1);
                 self.failures += 1;
+                if error == CloudError::Throttled {
+                    self.batching.refused(Instant::now());
+                }
                 tracing::warn!(%error, ?pause, "receive failed");
-                self.poll_after(pause, ctx);
+                if receiver == FIRST {
+                    self.poll_after(receiver, pause, ctx);
+                }
             }
+        }
+    }
+
+    /// Hands messages to the owner.
+    fn deliver(&mut self, batch: Vec<Delivery>, final_poll: bool, ctx: &mut Context<Self>) {
+        if final_poll {
+            tracing::info!("the final poll returned jobs: continuing");
+        }
+        let receipts: Vec<Receipt> = batch.iter().map(|d| d.receipt.clone()).collect();
+        if self.owner.deliveries.tell(Deliveries(batch)) {
+            self.in_flight.extend(receipts);
+        } else {
+            self.return_to_queue(receipts, Duration::ZERO, ctx); // the owner is being rebuilt
         }
     }
 
@@ -262,9 +283,14 @@ impl QueuePoller {
     fn delete_buffered(&mut self, ctx: &mut Context<Self>) {
         if self.to_delete.len() >= MAX_BATCH || self.draining {
             self.delete(ctx);
-        } else if !self.delete_due && !self.to_delete.is_empty() {
-            self.delete_due = true;
-            ctx.run_later(self.options.delete_linger, |act, ctx| {
+        } else {
+            self.delete_later(self.options.delete_linger.max(self.batching.at(Instant::now())), ctx);
+        }
+    }
+
+    fn delete_later(&mut self, linger: Duration, ctx: &mut Context<Self>) {
+        if !self.to_delete.is_empty() && !std::mem::replace(&mut self.delete_due, true) {
+            ctx.run_later(linger, |act, ctx| {
                 act.delete_due = false;
                 act.delete(ctx);
             });
@@ -273,14 +299,35 @@ impl QueuePoller {
 
     fn delete(&mut self, ctx: &mut Context<Self>) {
         while !self.to_delete.is_empty() {
-            let batch: Vec<Receipt> = self.to_delete.drain(..self.to_delete.len().min(MAX_BATCH)).collect();
+            let batch: Vec<_> = self.to_delete.drain(..self.to_delete.len().min(MAX_BATCH)).collect();
             let queue = self.queue.clone();
-            self.call(ctx, async move {
-                for error in queue.delete(batch).await.into_iter().filter_map(Result::err) {
-                    tracing::warn!(%error, "delete failed: the message may be delivered again");
-                }
-            });
+            let deleted = async move {
+                let results = queue.delete(batch.iter().map(|(receipt, _)| receipt.clone()).collect()).await;
+                batch.into_iter().zip(results).filter_map(|(entry, result)| Some((entry, result.err()?))).collect()
+            };
+            self.calls += 1;
+            ctx.spawn(deleted.into_actor(self).map(|failed: Vec<_>, act, ctx| {
+                act.calls -= 1;
+                act.not_deleted(failed, ctx);
+                act.finish_drain(ctx);
+            }));
         }
+    }
+
+    /// Deletes what could not be deleted because the queue refused the call, later and with others.
+    fn not_deleted(&mut self, failed: Vec<((Receipt, Instant), CloudError)>, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        if failed.iter().any(|(_, error)| *error == CloudError::Throttled) {
+            self.batching.refused(now);
+        }
+        for (entry, error) in failed {
+            if retry_delete(&error, entry.1, now) {
+                self.to_delete.push(entry);
+            } else {
+                tracing::warn!(%error, "delete failed: the message may be delivered again");
+            }
+        }
+        self.delete_later(self.batching.at(now), ctx);
     }
 
     /// Makes messages visible again. If this fails, they become visible after the visibility timeout.
@@ -301,7 +348,7 @@ impl QueuePoller {
 
     fn finish_drain(&mut self, ctx: &mut Context<Self>) {
         let nothing_in_flight = self.in_flight.is_empty() && self.to_delete.is_empty();
-        if self.draining && nothing_in_flight && self.calls == 0 && self.poll.is_none() {
+        if self.draining && nothing_in_flight && self.calls == 0 && self.receivers.receiving() == 0 {
             if let Some(owner) = &self.owner.drained {
                 owner.tell(Drained);
             }
@@ -315,7 +362,7 @@ impl Actor for QueuePoller {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(self.options.visibility / 3, Self::extend);
-        self.poll_after(Duration::ZERO, ctx);
+        self.poll_after(FIRST, Duration::ZERO, ctx);
     }
 }
 
@@ -323,7 +370,7 @@ impl Handler<Done> for QueuePoller {
     type Result = ();
     fn handle(&mut self, Done(receipt): Done, ctx: &mut Self::Context) {
         self.in_flight.remove(&receipt);
-        self.to_delete.push(receipt);
+        self.to_delete.push((receipt, Instant::now() + self.options.visibility / 2));
         self.delete_buffered(ctx);
     }
 }
@@ -344,10 +391,10 @@ impl Handler<FinalPoll> for QueuePoller {
         }
         self.final_poll = true; // messages that it returns are handled, not dropped
         if !self.options.finish_poll
-            && let Some(poll) = self.poll.take()
+            && let Some(poll) = self.receivers.cancel_poll(FIRST)
         {
             ctx.cancel_future(poll);
-            self.poll_after(Duration::ZERO, ctx);
+            self.poll_after(FIRST, Duration::ZERO, ctx);
         }
     }
 }
@@ -356,18 +403,15 @@ impl Handler<Drain> for QueuePoller {
     type Result = ();
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
         self.draining = true;
-        if let Some(next) = self.next.take() {
-            ctx.cancel_future(next);
-        }
-        if !self.options.finish_poll
-            && let Some(poll) = self.poll.take()
-        {
-            ctx.cancel_future(poll);
+        for step in self.receivers.cancel(!self.options.finish_poll) {
+            ctx.cancel_future(step);
         }
         self.delete(ctx);
         self.finish_drain(ctx);
     }
 }
 
+#[cfg(test)]
+mod scale_tests;
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use crate::{
     },
     client::{JobClient, Options},
     clock::now_ms,
-    cloud::{Compute, ObjectStore, Queue, Queues, headroom::Headroom},
+    cloud::{Compute, ObjectStore, Queue, Queues, headroom::Headroom, polling::PollerOptions},
     fleet::{FleetCore, view::FleetView},
     fleet_log::EventRecorder,
     inference::handler::retention,
@@ -43,6 +43,7 @@ pub(super) fn add_client(
     guardian.supervise(&router, move |notice| ReplyRouter::new(done.clone(), served.clone(), notice));
 
     let (replies, options) = (queues.replies.clone(), poller_options(settings, queues.polling));
+    let options = PollerOptions { max_receives: queues.polling.max_receives, ..options };
     let owner = Owner::of_endless(&router);
     guardian
         .supervise(&poller, move |notice| QueuePoller::new(replies.clone(), options.clone(), owner.clone(), notice));

@@ -5,8 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 
 use crate::{
-    actors::queue_poller::PollerOptions,
-    cloud::{Polling, Queue, QueueSpec, Queues},
+    cloud::{Polling, Queue, QueueSpec, Queues, polling::PollerOptions},
     settings::Settings,
 };
 
@@ -65,6 +64,7 @@ pub(super) fn poller_options(settings: &Settings, polling: Polling) -> PollerOpt
         delete_linger: polling.delete_linger,
         poll_linger: polling.poll_linger,
         wait: LONGEST_POLL,
+        max_receives: 1,
         finish_poll: polling.finish_poll,
     }
 }

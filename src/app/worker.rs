@@ -12,11 +12,12 @@ use crate::{
         guardian::Guardian,
         idle_timer::IdleTimer,
         instance_supervisor::{End, EndReason, InstanceSupervisor, Limits, Peers},
-        queue_poller::{Owner, PollerOptions, QueuePoller},
+        queue_poller::{Owner, QueuePoller},
     },
     cloud::{
         InstanceId, Metadata, ObjectStore, Polling, Queue,
         local::{self, LocalObjects, SECRET_VARIABLE, SocketCloud},
+        polling::PollerOptions,
     },
     fleet::IdleStop,
     results::ResultStore,

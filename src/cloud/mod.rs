@@ -23,6 +23,7 @@ pub mod headroom;
 pub mod lease;
 pub mod local;
 pub(crate) mod object_key;
+pub(crate) mod polling;
 mod queue_limits;
 
 // ---------------------------------------------------------------- queues
@@ -170,6 +171,9 @@ pub struct Polling {
     /// Whether a drain must wait for the poll under way instead of dropping it: the messages that are returned to a
     /// dropped poll stay hidden until their visibility timeout.
     pub finish_poll: bool,
+    /// How many receives of one queue may be under way at a time where one process handles all of its messages: more than
+    /// one if a call takes time.
+    pub max_receives: usize,
 }
 
 /// All queues of a cluster.

@@ -4,7 +4,8 @@
 //! A full batch shows that jobs are waiting in the queue, so no worker is idle. The worker then polls shortly before a
 //! thread is free, for as many jobs as its threads will begin within [`Prefetch::max_prefetch_delay`] if each takes the
 //! mean service time: one call for several jobs. After a batch that was not full, it polls when a thread is free, for
-//! one job per free thread. It prefetches nothing behind a job that has already taken longer than
+//! one job per free thread. While the queue refuses calls, jobs may wait longer ([`Load::batching`]): an idle worker could
+//! not receive them either. It prefetches nothing behind a job that has already taken longer than
 //! [`ServiceTime::upper_bound`].
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
@@ -16,6 +17,8 @@ use crate::cloud::MAX_BATCH;
 
 /// Limit on waiting jobs per thread, in case they turn out to be long.
 const PER_THREAD: usize = 2;
+/// The same limit while the queue refuses calls: with two threads, a call then returns a full batch.
+const PER_THREAD_IF_REFUSED: usize = 5;
 
 /// How far ahead jobs may be received.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +42,8 @@ pub struct Load {
     pub waiting: usize,
     /// The last poll returned as many jobs as requested.
     pub batch_was_full: bool,
+    /// How long jobs are to wait for each other because the queue refuses calls; zero if it does not.
+    pub batching: Duration,
 }
 
 /// Whether to poll the queue.
@@ -55,7 +60,8 @@ pub enum PollDecision {
 impl Prefetch {
     /// Decides whether to poll at `now`, and for how many jobs.
     pub fn decide(&self, load: &Load, now: Instant) -> PollDecision {
-        let room = MAX_BATCH.min((PER_THREAD * load.threads).saturating_sub(load.waiting));
+        let per_thread = if load.batching.is_zero() { PER_THREAD } else { PER_THREAD_IF_REFUSED };
+        let room = MAX_BATCH.min((per_thread * load.threads).saturating_sub(load.waiting));
         if room == 0 {
             return PollDecision::Later;
         }
@@ -65,7 +71,8 @@ impl Prefetch {
             Some(first) if *first > now + self.lead => return PollDecision::At(*first - self.lead),
             Some(_) => {}
         }
-        PollDecision::Now(starts.take_while(|start| *start <= now + self.max_prefetch_delay).take(room).count())
+        let delay = self.max_prefetch_delay.max(load.batching);
+        PollDecision::Now(starts.take_while(|start| *start <= now + delay).take(room).count())
     }
 }
 
@@ -117,14 +124,22 @@ mod tests {
     }
 
     fn load(threads: usize, mean: u64, begun: &[Instant], waiting: usize, batch_was_full: bool) -> Load {
-        Load { threads, service_time: Some(steady(mean)), begun: begun.to_vec(), waiting, batch_was_full }
+        Load {
+            threads,
+            service_time: Some(steady(mean)),
+            begun: begun.to_vec(),
+            waiting,
+            batch_was_full,
+            batching: ms(0),
+        }
     }
 
     #[tokio::test]
     async fn an_idle_worker_polls_for_one_job_per_thread() {
         let now = Instant::now();
         for service_time in [None, Some(steady(1)), Some(steady(25))] {
-            let load = Load { threads: 2, service_time, begun: vec![], waiting: 0, batch_was_full: false };
+            let load =
+                Load { threads: 2, service_time, begun: vec![], waiting: 0, batch_was_full: false, batching: ms(0) };
             assert_eq!(PREFETCH.decide(&load, now), PollDecision::Now(2), "{service_time:?}");
         }
     }
@@ -144,7 +159,7 @@ mod tests {
     async fn an_overdue_job_is_expected_to_finish_now_until_its_upper_bound() {
         let now = Instant::now() + ms(1_000);
         let service_time = Some(ServiceTime { mean: ms(10), upper_bound: ms(60) });
-        let load = |begun| Load { threads: 2, service_time, begun, waiting: 0, batch_was_full: true };
+        let load = |begun| Load { threads: 2, service_time, begun, waiting: 0, batch_was_full: true, batching: ms(0) };
         assert_eq!(PREFETCH.decide(&load(vec![now - ms(59), now]), now), PollDecision::Now(4));
         assert_eq!(PREFETCH.decide(&load(vec![now - ms(61), now - ms(61)]), now), PollDecision::Later);
     }
@@ -159,9 +174,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn jobs_share_a_call_while_the_queue_refuses_calls() {
+        let now = Instant::now() + ms(1_000);
+        let begun = [now - ms(148), now - ms(70)];
+        let refused = |batching| Load { batching: ms(batching), ..load(2, 150, &begun, 0, true) };
+        let polled = |batching| PREFETCH.decide(&refused(batching), now);
+        assert_eq!([0, 50, 100, 200].map(polled), [1, 1, 2, 3].map(PollDecision::Now));
+        assert_eq!([400, 1_000].map(polled), [6, 2 * PER_THREAD_IF_REFUSED].map(PollDecision::Now));
+    }
+
+    #[tokio::test]
     async fn nothing_is_prefetched_before_a_service_time_is_known() {
         let now = Instant::now();
-        let load = Load { threads: 1, service_time: None, begun: vec![now], waiting: 0, batch_was_full: true };
+        let load = Load {
+            threads: 1,
+            service_time: None,
+            begun: vec![now],
+            waiting: 0,
+            batch_was_full: true,
+            batching: ms(0),
+        };
         assert_eq!(PREFETCH.decide(&load, now + ms(900)), PollDecision::Later);
     }
 

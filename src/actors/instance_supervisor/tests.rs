@@ -8,13 +8,10 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::{
-    actors::{
-        guardian::Guardian,
-        queue_poller::{Owner, PollerOptions},
-    },
+    actors::{guardian::Guardian, queue_poller::Owner},
     cloud::{
         CloudError, CloudResult, ETag, InstanceId, Interruption, MAX_BATCH, NewObject, Object, ObjectInfo, ObjectStore,
-        Precondition, Queue,
+        Precondition, Queue, polling::PollerOptions,
     },
     fleet::IdleStop,
     job::{JobId, Output},
@@ -146,6 +143,7 @@ async fn start_with(world: &World, cloud: Arc<Cloud>, idle: Duration, threads: u
         poll_linger: Duration::ZERO,
         wait: Duration::from_secs(1),
         finish_poll: false,
+        max_receives: 1,
     };
     let (requests, owner) = (world.requests.clone(), Owner::of_draining(&supervisor));
     guardian

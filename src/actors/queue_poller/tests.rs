@@ -8,7 +8,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::*;
 use crate::{
-    actors::guardian::Guardian,
+    actors::{actor_ref::ActorRef, guardian::Guardian},
     cloud::{Depth, Message},
 };
 
@@ -143,6 +143,7 @@ async fn world_with(finish_poll: bool, delete_linger: Duration) -> World {
         poll_linger: Duration::ZERO,
         wait: Duration::from_secs(10),
         finish_poll,
+        max_receives: 1,
     };
     let (polled, owner) = (queue.clone(), Owner::of_draining(&owner));
     guardian.supervise(&poller, move |notice| QueuePoller::new(polled.clone(), options.clone(), owner.clone(), notice));

@@ -141,6 +141,7 @@ pub(super) const POLLING: Polling = Polling {
     rare_pause: Duration::ZERO,
     max_prefetch_delay: Duration::ZERO,
     finish_poll: false,
+    max_receives: 1,
 };
 
 #[async_trait]
