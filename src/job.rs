@@ -12,10 +12,13 @@ use ulid::Ulid;
 pub struct JobId(pub u128);
 
 impl JobId {
-    /// Creates a new id from the time and 80 random bits, so that it cannot be guessed.
+    /// Creates a new id from 80 random bits, so that it cannot be guessed, and then the time.
+    ///
+    /// The keys of a job's objects begin with its id. S3 divides a bucket by the beginnings of its keys, and each part
+    /// serves a limited number of requests, so jobs of the same time must not begin alike.
     #[allow(clippy::new_without_default)] // each call differs
     pub fn new() -> Self {
-        Self(Ulid::generate().0)
+        Self(Ulid::generate().0.rotate_left(Ulid::TIME_BITS.into()))
     }
 }
 

@@ -93,7 +93,7 @@ impl ResultStore {
         Ok(status)
     }
 
-    /// Returns the dead letters, the oldest job first. Those of jobs that have been done since are purged instead.
+    /// Returns the dead letters, the one that was given up first coming first. Those of jobs that have been done since are purged instead.
     ///
     /// # Errors
     /// Any error of the store.
@@ -118,6 +118,7 @@ impl ResultStore {
                 Stored::Result(_) | Stored::Deleted(_) => self.delete_dead_letters(id).await?,
             }
         }
+        found.sort_by_key(|letter| letter.given_up_ms);
         Ok(found)
     }
 

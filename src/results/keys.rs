@@ -125,6 +125,24 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_jobs_that_are_submitted_together_begin_differently() {
+        const JOBS: usize = 10_000;
+        let s = store("{id}/{file}", "{id}/{stem}");
+        let ids: Vec<JobId> = (0..JOBS).map(|_| JobId::new()).collect();
+        let keys: [&dyn Fn(JobId) -> String; 4] =
+            [&|id| input_key(&s, id, "a.jpg"), &|id| output_key(&s, id, "a.jpg"), &result_key, &claim_key];
+        for (key, folder) in keys.into_iter().zip(["", "", RESULTS, CLAIMS]) {
+            let mut beginnings = std::collections::BTreeMap::<String, usize>::new();
+            for id in &ids {
+                *beginnings.entry(key(*id)[..folder.len() + 2].to_owned()).or_default() += 1;
+            }
+            // Two characters have 256 values: the first one of an id has three bits, each other one five.
+            assert_eq!(beginnings.len(), 256, "{folder}");
+            assert!(beginnings.values().all(|count| *count < JOBS / 100), "{folder}: {beginnings:?}");
+        }
+    }
+
+    #[test]
     fn the_templates_of_the_report_give_bare_file_names() {
         let s = store("{file}", "{stem}");
         assert_eq!(input_key(&s, ID, "test_00.jpg"), "test_00.jpg");
