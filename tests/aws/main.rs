@@ -13,6 +13,7 @@ mod aws_failed_boots;
 mod aws_faults;
 mod aws_hung_worker;
 mod aws_private_workers;
+mod aws_refused_tags;
 mod aws_roles;
 mod aws_secrets;
 mod aws_storm;

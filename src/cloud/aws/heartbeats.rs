@@ -1,6 +1,8 @@
 //! Heartbeats: each worker sends the id of its instance to the status queue, and the active controller notices who has
 //! fallen silent. EC2 knows nothing of a worker that hangs.
 //!
+//! A worker that EC2 does not let tag itself as ready says so here as well: see `docs/adr/0039-ready-although-not-tagged.md`.
+//!
 //! Silence alone proves nothing, because messages may be waiting, or may not have been sent. A worker counts as silent only
 //! if the queue was read without a break while it missed several heartbeats, and to its end after that. See
 //! `docs/adr/0035-heartbeats-over-a-queue.md`.
@@ -20,6 +22,11 @@ use crate::cloud::{CloudResult, InstanceId, MAX_BATCH, Message, Queue, Receipt};
 const MISSED: u32 = 4;
 /// Longest poll of the status queue: the longest that is allowed.
 const POLL: Duration = Duration::from_secs(20);
+/// How long it is remembered that an instance is ready and not tagged. Its worker repeats it at least once a minute.
+const READY_KEPT: Duration = Duration::from_secs(10 * 60);
+/// Between the id of an instance and the time of which it is ready, in a message that says so. Controllers of earlier releases
+/// take the whole for the id of an instance, which they do not know.
+const READY: &str = " ready ";
 /// Pause after a poll that has failed.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -41,6 +48,11 @@ impl Heartbeat {
         self.queue.send_one(Message { body: Bytes::from(id.to_owned()), ..Message::default() }).await
     }
 
+    /// Says that the worker of an instance has been ready since `at`, in seconds since the Unix epoch.
+    pub(super) async fn announce(&self, id: &str, at: i64) -> CloudResult<()> {
+        self.queue.send_one(Message { body: Bytes::from(format!("{id}{READY}{at}")), ..Message::default() }).await
+    }
+
     /// Sends one after another, beginning after the first pause.
     pub(super) async fn run(self, id: String) {
         loop {
@@ -52,9 +64,18 @@ impl Heartbeat {
     }
 }
 
+/// Reads a message: the instance, and since when it has been ready if it says so, in seconds since the Unix epoch.
+fn parse(body: &[u8]) -> (InstanceId, Option<i64>) {
+    let text = String::from_utf8_lossy(body);
+    let announced = text.split_once(READY).and_then(|(id, at)| Some((InstanceId(id.into()), at.parse().ok()?)));
+    announced.map_or_else(|| (InstanceId(text.clone().into_owned()), None), |(id, at)| (id, Some(at)))
+}
+
 /// What is known of heartbeats.
 #[derive(Default)]
 struct Table {
+    /// Since when instances have been ready that say so, in seconds since the Unix epoch, and when they last said it.
+    ready: HashMap<InstanceId, (i64, Instant)>,
     /// When the last heartbeat of an instance was received or, if there was none, when it was asked for first.
     received: HashMap<InstanceId, Instant>,
     /// When the latest poll began that left no messages in the queue, as far as one can tell: SQS may return fewer than
@@ -69,13 +90,19 @@ impl Table {
     /// `longest_gap`, everybody has all of their time again: heartbeats may have been lost meanwhile, or not yet delivered.
     fn polled(&mut self, began: Instant, now: Instant, longest_gap: Duration, ids: Vec<InstanceId>) {
         if self.polled.is_some_and(|polled| polled + longest_gap < now) {
-            *self = Self::default();
+            *self = Self { ready: std::mem::take(&mut self.ready), ..Self::default() };
         }
         self.polled = Some(now);
         if ids.len() < MAX_BATCH {
             self.caught_up = Some(began);
         }
         self.received.extend(ids.into_iter().map(|id| (id, now)));
+    }
+
+    /// Notes that an instance has been ready since `at`.
+    fn announced(&mut self, id: InstanceId, at: i64, now: Instant) {
+        self.ready.retain(|_, (_, said)| *said + READY_KEPT > now);
+        self.ready.insert(id, (at, now));
     }
 
     /// Returns which of the instances, each with the time between its heartbeats, have missed too many.
@@ -93,7 +120,7 @@ impl Table {
 #[derive(Default)]
 pub struct Heartbeats {
     table: Mutex<Table>,
-    /// The shortest time between heartbeats, if any instance sends them: otherwise none are received, because each poll is
+    /// The shortest time between heartbeats, if any instance may send them: otherwise none are received, because each poll is
     /// billed.
     shortest: watch::Sender<Option<Duration>>,
 }
@@ -103,9 +130,15 @@ impl Heartbeats {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns which of the running instances, each with the time between its heartbeats, have missed too many.
-    pub(super) fn silent(&self, promised: &HashMap<InstanceId, Duration>) -> HashSet<InstanceId> {
-        let new = promised.values().min().copied();
+    /// Returns since when instances have been ready that say so, in seconds since the Unix epoch.
+    pub(super) fn ready(&self) -> HashMap<InstanceId, i64> {
+        self.table().ready.iter().map(|(id, (at, _))| (id.clone(), *at)).collect()
+    }
+
+    /// Returns which of the running instances, each with the time between its heartbeats, have missed too many. `booting`
+    /// tells whether there are others, which may say that they are ready.
+    pub(super) fn silent(&self, promised: &HashMap<InstanceId, Duration>, booting: bool) -> HashSet<InstanceId> {
+        let new = promised.values().min().copied().or(booting.then_some(POLL));
         self.shortest.send_if_modified(|shortest| std::mem::replace(shortest, new) != new);
         self.table().silent(Instant::now(), promised)
     }
@@ -123,9 +156,14 @@ impl Heartbeats {
             // A worker is silent only after a poll that begins late enough, so polls are not long.
             match queue.receive(MAX_BATCH, POLL.min(every / 2)).await {
                 Ok(deliveries) => {
-                    let id = |body: &Bytes| InstanceId(String::from_utf8_lossy(body).into_owned());
-                    let ids = deliveries.iter().map(|delivery| id(&delivery.body)).collect();
-                    self.table().polled(began, Instant::now(), every * 2, ids);
+                    let (now, mut ids) = (Instant::now(), Vec::with_capacity(deliveries.len()));
+                    for (id, ready) in deliveries.iter().map(|delivery| parse(&delivery.body)) {
+                        if let Some(at) = ready {
+                            self.table().announced(id.clone(), at, now);
+                        }
+                        ids.push(id);
+                    }
+                    self.table().polled(began, now, every * 2, ids);
                     let receipts: Vec<Receipt> = deliveries.into_iter().map(|delivery| delivery.receipt).collect();
                     if let Some(Err(error)) = queue.delete(receipts).await.into_iter().find(Result::is_err) {
                         tracing::warn!(%error, "heartbeats not deleted: they will be received again");
@@ -180,6 +218,33 @@ mod tests {
     }
 
     const NOBODY: [&str; 0] = [];
+
+    #[test]
+    fn an_instance_says_that_it_is_ready_and_is_remembered_for_a_while() {
+        assert_eq!(parse(b"i-1"), (id("i-1"), None));
+        assert_eq!(parse(b"i-1 ready 1700000000"), (id("i-1"), Some(1_700_000_000)));
+        assert_eq!(parse(b"i-1 ready soon").1, None);
+        let (heartbeats, start) = (Heartbeats::default(), Instant::now());
+        heartbeats.table().announced(id("a"), 7, start);
+        heartbeats.table().announced(id("b"), 8, start + READY_KEPT / 2);
+        assert_eq!(heartbeats.ready(), HashMap::from([(id("a"), 7), (id("b"), 8)]));
+        // A time without polls does not change what was said.
+        heartbeats.table().polled(start, start, EVERY, vec![]);
+        heartbeats.table().polled(start + EVERY * 3, start + EVERY * 3, EVERY, vec![]);
+        assert_eq!(heartbeats.ready().len(), 2);
+        heartbeats.table().announced(id("c"), 9, start + READY_KEPT);
+        assert_eq!(heartbeats.ready(), HashMap::from([(id("b"), 8), (id("c"), 9)]));
+    }
+
+    #[test]
+    fn the_queue_is_read_while_an_instance_boots_or_sends_heartbeats() {
+        let heartbeats = Heartbeats::default();
+        let reads = |names: &[&str], booting| {
+            heartbeats.silent(&promised(names), booting);
+            *heartbeats.shortest.borrow()
+        };
+        assert_eq!([reads(&[], false), reads(&[], true), reads(&["a"], true)], [None, Some(POLL), Some(EVERY)]);
+    }
 
     #[test]
     fn who_misses_four_heartbeats_is_silent() {

@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use aws_config::imds::client::{Client as Imds, error::ImdsError};
 use aws_sdk_ec2::{Client as Ec2, types::Tag};
-use backon::{ExponentialBuilder, Retryable as _};
+use backon::{BackoffBuilder as _, ExponentialBuilder, Retryable as _};
 use tokio::task::JoinSet;
 
 use super::{
@@ -37,6 +37,30 @@ fn backoff() -> ExponentialBuilder {
 /// Returns whether the call may succeed later. EC2 is eventually consistent and does not know a new instance at first.
 fn is_transient(error: &CloudError) -> bool {
     error.retryable() || matches!(error, CloudError::NotFound(_))
+}
+
+/// Tags an instance as ready since `at`, in seconds since the Unix epoch.
+async fn tag_ready(ec2: &Ec2, id: &str, at: i64, every: Option<Duration>) -> CloudResult<()> {
+    let tag = |key, value: String| Tag::builder().key(key).value(value).build();
+    // The second also if it sends none: the tag of an earlier boot would promise them.
+    let every = every.unwrap_or_default().as_millis().to_string();
+    let tags = vec![tag(READY_TAG, at.to_string()), tag(HEARTBEAT_TAG, every)];
+    let tagged = ec2.create_tags().resources(id).set_tags(Some(tags)).recorded().send().await;
+    tagged.map(drop).map_err(|e| classify(id, e))
+}
+
+/// Tags an instance as ready however often EC2 refuses the call, and says so over the status queue until then.
+async fn tag_later(ec2: Ec2, heartbeat: Heartbeat, id: String, at: i64) {
+    for pause in ExponentialBuilder::default().with_jitter().without_max_times().build() {
+        tokio::time::sleep(pause).await;
+        match tag_ready(&ec2, &id, at, Some(heartbeat.every)).await {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(%error, "this instance is not tagged as ready yet"),
+        }
+        if let Err(error) = heartbeat.announce(&id, at).await {
+            tracing::warn!(%error, "the controller was not told that this worker is ready");
+        }
+    }
 }
 
 /// Metadata of the EC2 instance that this process runs on.
@@ -101,19 +125,25 @@ impl Metadata for Ec2Metadata {
     }
 
     /// Tags the instance with the time, and with that between heartbeats. Until then the controller sees it as pending, so
-    /// that a failed boot times out.
+    /// that a failed boot times out. If EC2 refuses the call because too many instances make it, the worker says over the
+    /// status queue that it is ready, and is tagged later.
     async fn ready(&self) -> CloudResult<()> {
-        let id = self.instance_id().await?.0;
+        let (id, at) = (self.instance_id().await?.0, (now_ms() / 1000) as i64);
         let every = self.begin_heartbeats(&id).await;
-        let tag = || async {
-            let tag = |key, value: String| Tag::builder().key(key).value(value).build();
-            let mut tags = vec![tag(READY_TAG, (now_ms() / 1000).to_string())];
-            // Also if it sends none: the tag of an earlier boot would promise them.
-            tags.push(tag(HEARTBEAT_TAG, every.unwrap_or_default().as_millis().to_string()));
-            let tagged = self.ec2.create_tags().resources(&id).set_tags(Some(tags)).recorded().send().await;
-            tagged.map(drop).map_err(|e| classify(&id, e))
-        };
-        tag.retry(backoff()).when(is_transient).await
+        let tag = || tag_ready(&self.ec2, &id, at, every);
+        let first = tag().await;
+        if first == Err(CloudError::Throttled)
+            && let Some(heartbeat) = self.heartbeat.as_ref().filter(|_| every.is_some())
+            && heartbeat.announce(&id, at).await.is_ok()
+        {
+            let tagged = tag_later(self.ec2.clone(), heartbeat.clone(), id.clone(), at);
+            self.sending.lock().unwrap_or_else(PoisonError::into_inner).spawn(tagged);
+            return Ok(());
+        }
+        match first {
+            Err(error) if is_transient(&error) => tag.retry(backoff()).when(is_transient).await,
+            result => result,
+        }
     }
 
     async fn stop_self(&self) -> CloudResult<()> {
@@ -130,7 +160,8 @@ impl Metadata for Ec2Metadata {
                 Err(error) => Err(error),
             }
         };
-        stop.retry(backoff()).when(is_transient).await
+        // Many workers may end together. One whose call is refused ends all the same, and its machine is powered off.
+        stop.retry(backoff()).when(|error| is_transient(error) && *error != CloudError::Throttled).await
     }
 
     async fn lost(&self) {

@@ -9,6 +9,7 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -42,6 +43,19 @@ use crate::{
 const REMEMBERED: usize = 1_000;
 /// Instances per page of a description.
 const PAGE: i32 = 500;
+
+/// Instances of a launch that are named before it returns, and the pause before each other one. An account has 100 calls of
+/// CreateTags, and 10 more per second; workers that become ready need one each.
+const NAMED_AT_ONCE: usize = 20;
+const NAME_EVERY: Duration = Duration::from_millis(500);
+
+/// Names an instance.
+async fn set_name(client: &Client, id: String, name: String) {
+    let tag = Tag::builder().key("Name").value(name).build();
+    if let Err(error) = client.create_tags().resources(id).tags(tag).recorded().send().await {
+        tracing::warn!(error = %classify("name", error), "an instance keeps the name of another");
+    }
+}
 
 /// One call of a launch, at most one per pool. Its parameters never change, as its `ClientToken` requires.
 struct Step {
@@ -197,15 +211,19 @@ impl Ec2Compute {
         format!("{}{number}", self.options.name_prefix)
     }
 
-    /// Names all instances but the first: RunInstances gives all of them the same name. Names are only for display.
+    /// Names all instances but the first: RunInstances gives all of them the same name. Names are only for display, so most of
+    /// those of a large launch come later, at a rate that leaves calls to others.
     async fn name_others(&self, ids: &[InstanceId], number: usize) {
-        let name = |(at, id): (usize, &InstanceId)| {
-            let tag = Tag::builder().key("Name").value(self.name(number + at)).build();
-            self.client.create_tags().resources(&id.0).tags(tag).recorded().send()
-        };
-        for error in join_all(ids.iter().enumerate().skip(1).map(name)).await.into_iter().filter_map(Result::err) {
-            tracing::warn!(error = %classify("name", error), "an instance keeps the name of another");
-        }
+        let names = ids.iter().enumerate().skip(1).map(|(at, id)| (id.0.clone(), self.name(number + at)));
+        let (mut now, client) = (names.collect::<Vec<_>>(), self.client.clone());
+        let later = now.split_off(now.len().min(NAMED_AT_ONCE));
+        join_all(now.into_iter().map(|(id, name)| set_name(&client, id, name))).await;
+        tokio::spawn(async move {
+            for (id, name) in later {
+                tokio::time::sleep(NAME_EVERY).await;
+                set_name(&client, id, name).await;
+            }
+        });
     }
 
     /// Changes all instances with as few calls as possible: see [`Division`].
@@ -265,20 +283,23 @@ impl Compute for Ec2Compute {
         let mut pages =
             self.client.describe_instances().filters(ours).max_results(PAGE).into_paginator().recorded().send();
         let current = self.current.get(&self.client, &self.options.launch).await;
-        let (mut instances, mut promised) = (Vec::new(), HashMap::new());
+        let (mut instances, mut promised, mut booting) = (Vec::new(), HashMap::new(), false);
+        let ready = self.heartbeats.ready();
         while let Some(page) = pages.next().await {
             let reservations = page.map_err(|e| classify("describe", e))?.reservations.unwrap_or_default();
             let found = reservations.into_iter().flat_map(|r| r.instances.unwrap_or_default());
             for found in found {
                 let every = heartbeat(&found);
-                let Some(instance) = convert(found, &current) else { continue };
+                let announced = found.instance_id.clone().and_then(|id| ready.get(&InstanceId(id)).copied());
+                let Some(instance) = convert(found, &current, announced) else { continue };
+                booting |= instance.state == InstanceState::Pending;
                 if instance.state == InstanceState::Running {
                     promised.extend(every.map(|every| (instance.id.clone(), every)));
                 }
                 instances.push(instance);
             }
         }
-        let silent = self.heartbeats.silent(&promised);
+        let silent = self.heartbeats.silent(&promised, booting);
         instances.iter_mut().for_each(|instance| instance.unresponsive = silent.contains(&instance.id));
         instances.iter().for_each(|instance| self.observe_name(&instance.name));
         Ok(instances)

@@ -23,13 +23,15 @@ pub(super) fn heartbeat(instance: &Ec2Instance) -> Option<Duration> {
 
 /// Converts an instance; `None` if EC2 reports no id or an unknown state.
 ///
-/// `current` is what a launch would use. An instance that EC2 reports as running is pending until its worker has tagged it
-/// as ready. A start counts as a launch: a tag that is older than the latest launch does not count.
-pub(super) fn convert(instance: Ec2Instance, current: &Version) -> Option<Instance> {
+/// `current` is what a launch would use, and `announced` since when its worker has been ready, in seconds since the Unix
+/// epoch, if it has said so. An instance that EC2 reports as running is pending until its worker has tagged it
+/// as ready, or has said that it is. A start counts as a launch: what is older than the latest launch does not count.
+pub(super) fn convert(instance: Ec2Instance, current: &Version, announced: Option<i64>) -> Option<Instance> {
     let tag = |key: &str| instance.tags().iter().find(|t| t.key() == Some(key)).and_then(|t| t.value());
     let reason = instance.state_reason().and_then(|r| r.message()).or(instance.state_transition_reason());
     let launched = instance.launch_time().map_or(0, |time| time.secs());
-    let ready = tag(READY_TAG).and_then(|at| at.parse().ok()).is_some_and(|at: i64| at >= launched);
+    let tagged: Option<i64> = tag(READY_TAG).and_then(|at| at.parse().ok());
+    let ready = tagged.max(announced).is_some_and(|at| at >= launched);
     let state = match state(instance.state()?.name()?)? {
         InstanceState::Running if !ready => InstanceState::Pending,
         state => state,
@@ -71,7 +73,7 @@ mod tests {
     use super::*;
 
     fn convert(instance: Ec2Instance) -> Option<Instance> {
-        super::convert(instance, &Version::default())
+        super::convert(instance, &Version::default(), None)
     }
 
     fn ec2(state: InstanceStateName) -> InstanceBuilder {
@@ -158,6 +160,19 @@ mod tests {
             "it may become ready"
         );
         assert_eq!(came_up(Ec2::Running, Some("1000"), ""), Some(true));
+    }
+
+    #[test]
+    fn an_instance_that_is_not_tagged_is_running_once_it_says_that_it_is_ready() {
+        let state = |announced, tag: Option<&str>| {
+            let running = ec2(InstanceStateName::Running);
+            let running = if let Some(at) = tag { tagged(running, READY_TAG, at) } else { running };
+            super::convert(running.build(), &Version::default(), announced).unwrap().state
+        };
+        assert_eq!(state(None, None), InstanceState::Pending);
+        assert_eq!(state(Some(999), None), InstanceState::Pending, "of the boot before");
+        assert_eq!(state(Some(1_000), Some("900")), InstanceState::Running);
+        assert_eq!(state(Some(999), Some("1000")), InstanceState::Running);
     }
 
     #[test]
