@@ -9,7 +9,7 @@ use std::{
 
 use crate::support::aws_cluster::{Cluster, Node, TEMPLATE};
 use futures_util::{StreamExt as _, future::join_all, stream};
-use rollcall_testing::uploads::{faceless, form, post, status_and_text};
+use rollcall_testing::uploads::{self, faceless, form, post, status_and_text};
 use rollcall_testing::wait_until;
 use serde_json::Value;
 
@@ -90,6 +90,45 @@ async fn busy_cluster(image: &[u8]) -> (Cluster, Node) {
     })
     .await;
     (cluster, node)
+}
+
+/// Returns an image of about 150 KiB that no format compresses: the largest that a message carries are little larger.
+fn large() -> Vec<u8> {
+    let mut x = 1u32;
+    let noise = image::RgbImage::from_fn(256, 200, |_, _| {
+        x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        image::Rgb([(x >> 24) as u8, (x >> 16) as u8, (x >> 8) as u8])
+    });
+    uploads::encode(noise.into(), image::ImageFormat::Png)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_image_in_a_message_is_billed_as_several_requests() {
+    const LARGE: usize = 100;
+    let image = large();
+    assert!((140..160).contains(&(image.len() >> 10)), "{} bytes", image.len());
+    let (cluster, node) = busy_cluster(&faceless(320, 240)).await;
+    let billed = |action: &str| -> usize {
+        let proxies = [cluster.node_calls.billed(), cluster.worker_calls.billed()];
+        proxies.iter().map(|billed| billed.get(action).unwrap_or(&0)).sum()
+    };
+    let before = ["SendMessageBatch", "ReceiveMessage"].map(billed);
+    stream::iter(0..LARGE)
+        .for_each_concurrent(20, async |n| {
+            let response = post(&node.url("/"), form(&[(&format!("{n}.png"), &image)])).await;
+            assert_eq!(response.status(), 200, "image {n}");
+        })
+        .await;
+    let after = ["SendMessageBatch", "ReceiveMessage"].map(billed);
+    let [sent, received] = [0, 1].map(|action| after[action] - before[action]);
+    println!(
+        "SQS bills {sent} requests that send and {received} that receive, for {LARGE} images of {} bytes",
+        image.len()
+    );
+    // In base64, an image is a little more than three times 64 KiB; a reply adds a part of a request.
+    for requests in [sent, received] {
+        assert!((3 * LARGE..5 * LARGE).contains(&requests), "{requests} requests for {LARGE} images");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

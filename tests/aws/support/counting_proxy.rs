@@ -26,6 +26,8 @@ struct Shared {
     upstream: Uri,
     client: Client<HttpConnector, Full<Bytes>>,
     calls: Mutex<Vec<(Instant, String)>>,
+    /// Requests that SQS bills, by action.
+    billed: Mutex<BTreeMap<String, usize>>,
     iam: Option<Arc<Iam>>,
 }
 
@@ -50,7 +52,7 @@ impl CountingProxy {
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         let client = Client::builder(TokioExecutor::new()).build_http();
         let upstream = upstream.parse().expect("a URL");
-        let shared = Arc::new(Shared { upstream, client, calls: Mutex::default(), iam });
+        let shared = Arc::new(Shared { upstream, client, calls: Mutex::default(), billed: Mutex::default(), iam });
         tokio::spawn({
             let shared = shared.clone();
             async move {
@@ -76,6 +78,11 @@ impl CountingProxy {
         counts
     }
 
+    /// Returns the number of requests so far that SQS bills, by action: each 64 KiB of a call's payload are one.
+    pub fn billed(&self) -> BTreeMap<String, usize> {
+        self.shared.billed.lock().expect("no panic").clone()
+    }
+
     /// Forgets the calls so far.
     pub fn clear(&self) {
         self.shared.calls.lock().expect("no panic").clear();
@@ -84,6 +91,23 @@ impl CountingProxy {
     /// Returns the calls so far, in order.
     pub fn calls(&self) -> Vec<(Instant, String)> {
         self.shared.calls.lock().expect("no panic").clone()
+    }
+}
+
+/// What SQS bills as one request.
+const BILLED_BYTES: usize = 64 << 10;
+
+/// Returns the bytes of the message bodies in a request or a response, whose list of messages has this name.
+fn payload(body: &[u8], list: &str, message: &str) -> usize {
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let messages = body[list].as_array().map(Vec::as_slice).unwrap_or_default();
+    messages.iter().filter_map(|entry| entry[message].as_str()).map(str::len).sum()
+}
+
+impl Shared {
+    fn bill(&self, action: &str, bytes: usize) {
+        let requests = bytes.div_ceil(BILLED_BYTES).max(1);
+        *self.billed.lock().expect("no panic").entry(action.to_owned()).or_default() += requests;
     }
 }
 
@@ -99,6 +123,9 @@ async fn pass(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respons
     {
         return Ok(response(refusal));
     }
+    if let Some(call) = call.as_ref().filter(|call| call.name == "SendMessageBatch") {
+        shared.bill(&call.name, payload(&body, "Entries", "MessageBody"));
+    }
     let mut uri = shared.upstream.clone().into_parts();
     uri.path_and_query = parts.uri.path_and_query().cloned();
     let mut forwarded = Request::new(Full::new(body));
@@ -112,6 +139,12 @@ async fn pass(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respons
         && let Err(refusal) = iam.admit_missing(&parts.headers, call.as_ref())
     {
         return Ok(response(refusal));
+    }
+    if let Some(call) = call.as_ref().filter(|call| call.name == "ReceiveMessage") {
+        let (parts, body) = answer.into_parts();
+        let body = body.collect().await?.to_bytes();
+        shared.bill(&call.name, payload(&body, "Messages", "Body"));
+        return Ok(Response::from_parts(parts, Either::Left(Full::new(body))));
     }
     Ok(answer.map(Either::Right))
 }
