@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     action::Action,
-    calls::{CALL_TIMEOUT, TokenBucket, backoff, may_have_been_applied},
+    calls::{BATCH, CALL_TIMEOUT, TokenBucket, backoff, may_have_been_applied},
     decision_log::{Change, DecisionLog},
     explain::{Inputs, Kind},
     instance::InstanceId,
@@ -222,7 +222,8 @@ impl Launches {
         let not_before = self.not_before.max(shortage.not_before);
         let mut step = Step::default();
         self.retry(now, &mut step);
-        let count = shortage.missing.min(inputs.cap.saturating_sub(shortage.live + self.outstanding()));
+        // The rest follows with the next call.
+        let count = shortage.missing.min(inputs.cap.saturating_sub(shortage.live + self.outstanding())).min(BATCH);
         // Until descriptions show everything that earlier epochs requested, instances of theirs may still appear.
         if count > 0 && not_before <= now && self.bucket.ready(now) && situation.shows_earlier_epochs {
             step.actions.push(self.launch(now, count, inputs, log));

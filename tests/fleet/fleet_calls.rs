@@ -96,6 +96,15 @@ fn terminations_are_limited_to_a_burst_of_five_and_then_two_per_second() {
 }
 
 #[test]
+fn launches_are_limited_to_1000_instances_per_call() {
+    let mut script = Script::new(FleetRules { max_instances: 5000, ..rules() });
+    script.jobs(2500);
+    script.run_for(5.0);
+    let sizes: Vec<usize> = script.launches().iter().map(|(.., count)| *count).collect();
+    assert_eq!(sizes, [1000, 1000, 500]);
+}
+
+#[test]
 fn starts_and_terminations_are_limited_to_1000_instances_per_call() {
     let large = FleetRules { max_instances: 5000, keep_stopped: 0, sweep_every: 60 * SECOND, ..rules() };
     let mut script = Script::with(large, &[Stopped; 2500]);
@@ -127,13 +136,16 @@ fn starts_and_terminations_are_limited_to_1000_instances_per_call() {
 fn orphaned_launches_are_terminated_in_batches_of_1000() {
     let mut script = Script::new(FleetRules { max_instances: 5000, boot_timeout: 60 * SECOND, ..rules() });
     script.jobs(1500);
-    let (_, token, count) =
-        script.launches().first().map(|(at, token, n)| (*at, (*token).to_owned(), *n)).expect("one");
-    assert_eq!(count, 1500);
-    let ids: Vec<String> = (0..count).map(|n| format!("i-{n}")).collect();
-    script.launched(&token, Ok(&ids.iter().map(String::as_str).collect::<Vec<_>>()));
+    script.run_for(1.0);
+    let launches: Vec<(String, usize)> =
+        script.launches().into_iter().map(|(_, token, count)| (token.to_owned(), count)).collect();
+    assert_eq!(launches.iter().map(|(_, count)| count).sum::<usize>(), 1500);
+    for (token, count) in launches {
+        let ids: Vec<String> = (0..count).map(|n| format!("i-{token}-{n}")).collect();
+        script.launched(&token, Ok(&ids.iter().map(String::as_str).collect::<Vec<_>>()));
+    }
     script.jobs(0);
-    script.run_until(62.0);
+    script.run_for(61.0);
     script.event(Event::Terminated { results: Vec::new() });
     let sizes: Vec<usize> = script.terminations().iter().map(|(.., ids)| ids.len()).collect();
     assert_eq!(sizes, [1000, 500]);
