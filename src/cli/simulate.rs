@@ -29,7 +29,7 @@ pub use parameters::parameters;
 /// billed.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// Arrivals: report-N (N at once), poisson, on-off, diurnal, bursty, or a CSV file (seconds, service seconds)
+    /// Arrivals: report-N (N at once), steady-R-S (R per second for S seconds), poisson, on-off, diurnal, bursty, or a CSV file (seconds, service seconds)
     #[arg(long, value_name = "TRACE")]
     pub trace: String,
     /// Policy to use instead of the configuration's, or cooldown-loop (a control loop with 30 s polls and a cooldown of
@@ -46,6 +46,10 @@ pub struct Args {
     /// Number of stopped instances at the start, instead of `simulate.warm`
     #[arg(long, value_name = "N")]
     pub warm: Option<usize>,
+    /// Calls of each kind that the region allows to the request queue per second, instead of `simulate.queue_quota`; may be
+    /// given several times, for one run each
+    #[arg(long, value_name = "N")]
+    pub queue_quota: Vec<usize>,
     /// Seed of all random numbers
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -55,8 +59,8 @@ pub struct Args {
     /// Write a page with plots of the queue, the instances and the latency of each run
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Write the comparison as a table into this Markdown file, between the lines <!-- simulate --> and
-    /// <!-- /simulate -->
+    /// Write the comparison as a table into this Markdown file: of latency and cost between the lines <!-- simulate --> and
+    /// <!-- /simulate -->, and of the calls to the queues between <!-- simulate calls --> and <!-- /simulate calls -->
     #[arg(long, value_name = "FILE")]
     pub update: Option<PathBuf>,
 }
@@ -93,8 +97,21 @@ fn compare(args: &Args, config: Option<&Path>, env: &HashMap<String, String>) ->
         configurations.push((config, None));
     }
     configurations.extend(args.compare.iter().map(|file| (Some(file.as_path()), None)));
-    let main = if args.same_cloud { Some(settings(config, &env)?) } else { None };
-    configurations.into_iter().map(|(file, policy)| one(args, file, policy, main.as_ref(), &env)).collect()
+    let mut quotas: Vec<Option<usize>> = args.queue_quota.iter().copied().map(Some).collect();
+    if quotas.is_empty() {
+        quotas.push(None);
+    }
+    let mut runs = Vec::new();
+    for quota in quotas {
+        if let Some(quota) = quota {
+            env.insert("ROLLCALL__SIMULATE__QUEUE_QUOTA".into(), quota.to_string());
+        }
+        let main = if args.same_cloud { Some(settings(config, &env)?) } else { None };
+        for (file, policy) in &configurations {
+            runs.push(one(args, *file, *policy, main.as_ref(), &env)?);
+        }
+    }
+    Ok(runs)
 }
 
 fn settings(file: Option<&Path>, env: &HashMap<String, String>) -> Result<Settings, SettingsError> {

@@ -39,6 +39,10 @@ pub struct Simulate {
     pub hints: bool,
     /// Stopped instances at the beginning.
     pub warm: usize,
+    /// Web nodes.
+    pub web_nodes: usize,
+    /// Calls of each kind that the region allows to the request queue per second; zero for any number.
+    pub queue_quota: usize,
     /// How often something fails.
     pub faults: Faults,
 }
@@ -104,6 +108,8 @@ impl Simulate {
             worker_start: delay("simulate.worker_start")?,
             hints: r.choice("simulate.hints", &[("yes", true), ("no", false)])?,
             warm: r.count("simulate.warm", 0..=10_000)?,
+            web_nodes: r.count("simulate.web_nodes", 1..=1_000)?,
+            queue_quota: r.count("simulate.queue_quota", 0..=1_000_000)?,
             faults: Faults {
                 capacity: share("simulate.capacity_errors")?,
                 boot: share("simulate.boot_failures")?,

@@ -47,7 +47,7 @@ pub fn arrives(cloud: &mut CloudState, action: Action) {
         }
         Action::Describe { generation } => {
             cloud.usage.calls.describe += 1;
-            let result = admit(cloud, CallKind::Describe).map(|()| {
+            let result = admit(cloud, CallKind::Describe, 0).map(|()| {
                 let lag = cloud.random.lags.up_to(cloud.model.describe_lag);
                 cloud.instances.describe(now.saturating_sub(lag))
             });
@@ -78,8 +78,8 @@ fn answer_is_lost(cloud: &mut CloudState) -> bool {
     cloud.random.faults.chance(cloud.model.faults.lost_answers)
 }
 
-fn admit(cloud: &mut CloudState, kind: CallKind) -> CloudResult<()> {
-    if cloud.rate_limits.take(kind, cloud.now()) {
+fn admit(cloud: &mut CloudState, kind: CallKind, instances: usize) -> CloudResult<()> {
+    if cloud.rate_limits.take(kind, instances, cloud.now()) {
         return Ok(());
     }
     cloud.usage.throttles += 1;
@@ -87,7 +87,7 @@ fn admit(cloud: &mut CloudState, kind: CallKind) -> CloudResult<()> {
 }
 
 fn launch(cloud: &mut CloudState, token: &str, count: usize) -> CloudResult<Vec<InstanceId>> {
-    admit(cloud, CallKind::Launch)?;
+    admit(cloud, CallKind::Launch, count)?;
     if let Some(ids) = cloud.instances.by_token(token) {
         return Ok(ids);
     }
@@ -115,7 +115,7 @@ fn change_each(
     kind: CallKind,
     change: fn(&mut CloudState, InstanceIndex) -> CloudResult<()>,
 ) -> Vec<(InstanceId, CloudResult<()>)> {
-    let mut admitted = admit(cloud, kind);
+    let mut admitted = admit(cloud, kind, ids.len());
     if kind == CallKind::Start && admitted.is_ok() && cloud.random.faults.chance(cloud.model.faults.capacity) {
         cloud.usage.capacity_errors += 1;
         admitted = Err(no_capacity());

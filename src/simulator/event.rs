@@ -10,12 +10,18 @@ use rollcall_fleet::{Action, Event, InstanceState};
 pub enum SimEvent {
     /// A client uploads a job.
     Arrival(JobIndex),
+    /// A web node sends a job's message again, because the call was refused.
+    Resent(JobIndex),
     /// The job's message is visible in the queue.
     Visible(JobIndex),
     /// The client has its response.
     Answered { boot: BootId, job: JobIndex },
     /// The visibility timeout of a job has expired after a crash.
     VisibilityExpired(JobIndex),
+    /// A worker receives again after a call that was refused.
+    PauseOver(BootId),
+    /// A worker deletes the messages of its finished jobs.
+    DeleteDue(BootId),
     /// A worker thread has finished a job.
     Finished { boot: BootId, job: JobIndex },
     /// The instance crashes while it works on a job.

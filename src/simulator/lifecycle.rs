@@ -10,9 +10,6 @@ use super::{
 };
 use rollcall_fleet::InstanceState;
 
-/// How long a worker waits before it repeats a throttled call to stop its instance.
-const STOP_RETRY: Duration = Duration::from_secs(1);
-
 /// Boots an instance: it is pending, then running, then its operating system is up. A failed boot stays pending.
 pub fn boot(cloud: &mut CloudState, instance: InstanceIndex, median: Duration) {
     let boot = cloud.instances.next_boot(instance);
@@ -40,16 +37,14 @@ pub fn is_running(cloud: &CloudState, boot: BootId) -> bool {
     cloud.instances.is_current(boot) && cloud.instances.get(boot.instance).state() == InstanceState::Running
 }
 
-/// Handles a worker's call to stop its own instance.
+/// Handles a worker's call to stop its own instance. If it is refused, the operating system powers the machine off.
 pub fn stop_request(cloud: &mut CloudState, boot: BootId) {
     if !is_running(cloud, boot) {
         return;
     }
     cloud.usage.calls.stop += 1;
-    if !cloud.rate_limits.take(CallKind::Other, cloud.now()) {
+    if !cloud.rate_limits.take(CallKind::Stop, 1, cloud.now()) {
         cloud.usage.throttles += 1;
-        cloud.events.schedule_after(STOP_RETRY, SimEvent::StopRequest(boot));
-        return;
     }
     cloud.set_instance_state(boot.instance, InstanceState::Stopping);
     let takes = cloud.random.calls.log_normal(cloud.model.stopping, DEFAULT_SIGMA);

@@ -53,6 +53,12 @@ pub struct CloudModel {
     pub threads: usize,
     /// Visibility timeout of the queue: when the job of a crashed instance becomes visible again.
     pub visibility: Duration,
+    /// Calls of each kind that the region allows to the request queue per second; `None` for any number.
+    pub queue_quota: Option<f64>,
+    /// Web nodes, among which uploads are spread evenly.
+    pub web_nodes: usize,
+    /// Batching window of the calls to the queues.
+    pub linger: Duration,
     /// Instance names are this prefix followed by a number.
     pub name_prefix: String,
 }

@@ -6,7 +6,7 @@ use super::{
     Time,
     history::History,
     parameters::Prices,
-    usage::{ApiCalls, Cost, Usage},
+    usage::{ApiCalls, Cost, PeakCalls, Usage},
 };
 
 /// Converts to seconds, rounded to the millisecond.
@@ -55,6 +55,8 @@ pub struct Report {
     pub trace: String,
     /// Seed of the random numbers.
     pub seed: u64,
+    /// Calls of each kind that the region allows to the request queue per second; 0 for any number.
+    pub queue_quota: f64,
     /// Jobs of the trace.
     pub requests: usize,
     /// Requests answered; fewer than `requests` only if the run was cut off.
@@ -83,8 +85,12 @@ pub struct Report {
     pub peak_instances: usize,
     /// Calls by kind.
     pub api_calls: ApiCalls,
-    /// Calls refused by a rate limit.
+    /// The most in any one second.
+    pub peak_per_second: PeakCalls,
+    /// Calls to EC2 refused by a rate limit.
     pub throttles: u64,
+    /// Calls to the request queue refused by its quota.
+    pub queue_throttles: u64,
     /// Calls that found no capacity, or too little.
     pub capacity_errors: u64,
     /// From the start of the trace to the end of the run.
@@ -105,6 +111,7 @@ impl Report {
             policy: String::new(),
             trace: String::new(),
             seed: 0,
+            queue_quota: 0.0,
             requests: history.jobs.len(),
             completed: done.count(),
             makespan_s: seconds(last.saturating_sub(first)),
@@ -119,7 +126,9 @@ impl Report {
             terminations: usage.terminations,
             peak_instances: history.peak,
             api_calls: usage.calls,
+            peak_per_second: usage.peak_per_second,
             throttles: usage.throttles,
+            queue_throttles: usage.queue_throttles,
             capacity_errors: usage.capacity_errors,
             simulated_s: seconds(history.end),
         }

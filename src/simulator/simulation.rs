@@ -12,6 +12,7 @@ use super::{
     parameters::Parameters,
     random::{Purpose, Random},
     report::Report,
+    requests,
     state::CloudState,
     traces::Trace,
     usage::Usage,
@@ -45,6 +46,7 @@ pub fn simulate(parameters: &Parameters, kind: ControllerKind, trace: &Trace, se
         policy: kind.name(parameters).to_owned(),
         trace: trace.name.clone(),
         seed,
+        queue_quota: parameters.cloud.queue_quota.unwrap_or_default(),
         ..Report::new(&history, &usage, &parameters.prices)
     };
     Run { report, history }
@@ -94,6 +96,7 @@ impl<'a> Simulation<'a> {
             cloud.usage.calls.receive += worker.empty_receives(end);
         }
         cloud.history.end = cloud.since_origin(end);
+        cloud.usage.peak_per_second = cloud.queue_calls.peaks();
         (self.cloud.history, self.cloud.usage)
     }
 
@@ -103,17 +106,20 @@ impl<'a> Simulation<'a> {
         match event {
             SimEvent::Arrival(job) => {
                 cloud.history.job(job).arrived = cloud.since_origin(now);
-                cloud.usage.calls.send += 1;
-                cloud.events.schedule_after(cloud.model.queue_latency, SimEvent::Visible(job));
+                requests::send(cloud, job);
                 self.waiting += 1;
                 self.hint(|_, _| true);
             }
+            SimEvent::Resent(job) => requests::send(cloud, job),
+            SimEvent::PauseOver(boot) => workers::pause_over(cloud, boot),
+            SimEvent::DeleteDue(boot) => requests::delete_due(cloud, boot),
             SimEvent::Visible(job) => {
                 cloud.queue.push(job, now);
                 workers::dispatch(cloud);
             }
             SimEvent::Answered { boot, job } => {
                 cloud.history.job(job).answered = Some(cloud.since_origin(now));
+                cloud.queue_calls.reply(now);
                 let worker = cloud.instances.get(boot.instance).id.clone();
                 let busy = cloud.service_time(job);
                 self.waiting -= 1;

@@ -1,7 +1,7 @@
 //! The state of the simulated cloud, which the event handlers share.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -13,6 +13,7 @@ use super::{
     instances::{InstanceIndex, Instances},
     parameters::CloudModel,
     queue::SimQueue,
+    queue_calls::{Batching, QueueCalls},
     random::{Purpose, Random},
     rate_limits::RateLimits,
     traces::{JobIndex, Trace},
@@ -36,12 +37,32 @@ pub enum AfterDrain {
 pub struct Worker {
     /// The jobs on its threads, at most one per thread.
     pub jobs: Vec<JobIndex>,
+    /// The jobs that it has received and not begun.
+    pub waiting: VecDeque<JobIndex>,
+    /// Finished jobs whose messages have not been deleted.
+    pub undeleted: usize,
+    /// Whether an event will delete them.
+    pub delete_due: bool,
+    pub batching: Batching,
     pub idle_since: Time,
     /// Set once it drains: it takes no more jobs.
     pub draining: Option<AfterDrain>,
 }
 
 impl Worker {
+    /// Creates an idle worker.
+    pub fn new(now: Time) -> Self {
+        Self {
+            jobs: Vec::new(),
+            waiting: VecDeque::new(),
+            undeleted: 0,
+            delete_due: false,
+            batching: Batching::default(),
+            idle_since: now,
+            draining: None,
+        }
+    }
+
     /// Returns the number of long polls that returned empty since the worker became idle.
     pub fn empty_receives(&self, now: Time) -> u64 {
         if !self.jobs.is_empty() {
@@ -70,6 +91,7 @@ pub struct CloudState<'a> {
     origin: Time,
     pub events: EventQueue<SimEvent>,
     pub queue: SimQueue,
+    pub queue_calls: QueueCalls,
     pub instances: Instances,
     pub rate_limits: RateLimits,
     pub workers: BTreeMap<InstanceIndex, Worker>,
@@ -90,6 +112,7 @@ impl<'a> CloudState<'a> {
             origin,
             events: EventQueue::new(),
             queue: SimQueue::new(model.count_lag),
+            queue_calls: QueueCalls::new(model.queue_quota, model.web_nodes, model.linger),
             instances: Instances::new(&model.name_prefix),
             rate_limits: RateLimits::of_ec2(),
             workers: BTreeMap::new(),

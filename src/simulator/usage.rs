@@ -33,6 +33,19 @@ pub struct ApiCalls {
     pub delete: u64,
 }
 
+/// The most in any one second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeakCalls {
+    /// Calls that send to the request queue.
+    pub send: u64,
+    /// Calls that receive from it.
+    pub receive: u64,
+    /// Calls that delete from it.
+    pub delete: u64,
+    /// Replies to all web nodes.
+    pub replies: u64,
+}
+
 /// Everything that is counted or billed.
 #[derive(Clone, Debug, Default)]
 pub struct Usage {
@@ -49,8 +62,12 @@ pub struct Usage {
     /// Instances terminated.
     pub terminations: u64,
     pub calls: ApiCalls,
-    /// Calls refused by a rate limit.
+    /// The most in any one second.
+    pub peak_per_second: PeakCalls,
+    /// Calls to EC2 refused by a rate limit.
     pub throttles: u64,
+    /// Calls to the request queue refused by its quota.
+    pub queue_throttles: u64,
     /// Calls that found no capacity, or too little.
     pub capacity_errors: u64,
 }

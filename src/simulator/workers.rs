@@ -7,6 +7,7 @@ use super::{
     event::SimEvent,
     instances::{BootId, InstanceIndex},
     lifecycle::{is_running, shut_down},
+    requests,
     state::{AfterDrain, CloudState, DEFAULT_SIGMA, Worker},
     traces::JobIndex,
 };
@@ -31,40 +32,61 @@ pub fn ready(cloud: &mut CloudState, boot: BootId) {
         return;
     }
     let instance = boot.instance;
-    cloud.workers.insert(instance, Worker { jobs: Vec::new(), idle_since: cloud.now(), draining: None });
+    cloud.workers.insert(instance, Worker::new(cloud.now()));
     cloud.free.insert(instance);
     schedule_idle_check(cloud, instance);
     dispatch(cloud);
 }
 
-/// Assigns waiting jobs to workers with a free thread, each to a random one.
+/// Assigns waiting jobs to workers with a free thread, each receive to a random one.
 pub fn dispatch(cloud: &mut CloudState) {
-    let now = cloud.now();
     while !cloud.free.is_empty() && !cloud.queue.is_empty() {
         let pick = cloud.random.dispatch.below(cloud.free.len());
         let Some(instance) = cloud.free.iter().nth(pick).copied() else { return };
-        let Some(worker) = cloud.workers.get_mut(&instance) else { return };
-        let Some(job) = cloud.queue.receive(now) else { return };
-        cloud.usage.calls.receive += 1 + worker.empty_receives(now);
-        worker.jobs.push(job);
-        if worker.jobs.len() == cloud.model.threads {
-            cloud.free.remove(&instance);
-        }
-        let begins = now + cloud.random.dispatch.up_to(cloud.model.poll_delay);
-        let started_at = cloud.since_origin(begins);
-        cloud.history.job(job).started_at = Some(started_at);
-        let boot = cloud.instances.current_boot(instance);
-        let service = cloud.service_time(job);
-        if cloud.random.faults.chance(cloud.model.faults.crash) {
-            let crashes = begins + service.mul_f64(cloud.random.faults.fraction());
-            cloud.events.schedule_at(crashes, SimEvent::Crashed(boot));
-        } else {
-            cloud.events.schedule_at(begins + service, SimEvent::Finished { boot, job });
+        for job in requests::receive(cloud, instance) {
+            let threads = cloud.model.threads;
+            let Some(worker) = cloud.workers.get_mut(&instance) else { return };
+            if worker.jobs.len() < threads {
+                let delay = cloud.random.dispatch.up_to(cloud.model.poll_delay);
+                begin(cloud, instance, job, delay);
+            } else {
+                worker.waiting.push_back(job);
+            }
         }
     }
 }
 
-/// Deletes a finished job, sends its reply, and frees its thread.
+/// Begins a received job on a free thread after a delay.
+fn begin(cloud: &mut CloudState, instance: InstanceIndex, job: JobIndex, delay: Duration) {
+    let Some(worker) = cloud.workers.get_mut(&instance) else { return };
+    worker.jobs.push(job);
+    if worker.jobs.len() == cloud.model.threads {
+        cloud.free.remove(&instance);
+    }
+    let begins = cloud.now() + delay;
+    let started_at = cloud.since_origin(begins);
+    cloud.history.job(job).started_at = Some(started_at);
+    let boot = cloud.instances.current_boot(instance);
+    let service = cloud.service_time(job);
+    if cloud.random.faults.chance(cloud.model.faults.crash) {
+        let crashes = begins + service.mul_f64(cloud.random.faults.fraction());
+        cloud.events.schedule_at(crashes, SimEvent::Crashed(boot));
+    } else {
+        cloud.events.schedule_at(begins + service, SimEvent::Finished { boot, job });
+    }
+}
+
+/// Lets a worker receive again.
+pub fn pause_over(cloud: &mut CloudState, boot: BootId) {
+    let threads = cloud.model.threads;
+    let worker = cloud.workers.get(&boot.instance).filter(|_| cloud.instances.is_current(boot));
+    if worker.is_some_and(|w| w.draining.is_none() && w.jobs.len() < threads) {
+        cloud.free.insert(boot.instance);
+        dispatch(cloud);
+    }
+}
+
+/// Sends the reply of a finished job and deletes its message. Its thread begins the next one, or is free.
 pub fn finished(cloud: &mut CloudState, boot: BootId, job: JobIndex) {
     let (now, instance) = (cloud.now(), boot.instance);
     if !cloud.instances.is_current(boot) {
@@ -72,13 +94,18 @@ pub fn finished(cloud: &mut CloudState, boot: BootId, job: JobIndex) {
     }
     let Some(worker) = cloud.workers.get_mut(&instance).filter(|w| w.jobs.contains(&job)) else { return };
     worker.jobs.retain(|j| *j != job);
-    cloud.queue.delete(now);
-    // The job's message is deleted. The reply is sent by the worker, then received and deleted by the web tier.
+    worker.idle_since = now;
+    let next = worker.waiting.pop_front();
+    // The reply is sent by the worker, then received and deleted by the web tier.
     cloud.usage.calls.send += 1;
     cloud.usage.calls.receive += 1;
-    cloud.usage.calls.delete += 2;
+    cloud.usage.calls.delete += 1;
     cloud.events.schedule_after(cloud.model.queue_latency, SimEvent::Answered { boot, job });
-    worker.idle_since = now;
+    requests::delete(cloud, instance);
+    if let Some(next) = next {
+        return begin(cloud, instance, next, Duration::ZERO);
+    }
+    let Some(worker) = cloud.workers.get(&instance) else { return };
     match worker.draining {
         Some(then) if worker.jobs.is_empty() => end(cloud, instance, then),
         Some(_) => {}
@@ -97,7 +124,8 @@ pub fn crashed(cloud: &mut CloudState, boot: BootId) {
     }
     let Some(worker) = cloud.workers.remove(&boot.instance) else { return };
     cloud.free.remove(&boot.instance);
-    for job in worker.jobs {
+    requests::delete_rest(cloud, &worker);
+    for job in worker.jobs.into_iter().chain(worker.waiting) {
         cloud.events.schedule_after(cloud.model.visibility, SimEvent::VisibilityExpired(job));
     }
     shut_down(cloud, boot.instance);
@@ -145,6 +173,7 @@ pub fn drain(cloud: &mut CloudState, instance: InstanceIndex, then: AfterDrain) 
 fn end(cloud: &mut CloudState, instance: InstanceIndex, then: AfterDrain) {
     if let Some(worker) = cloud.workers.remove(&instance) {
         cloud.usage.calls.receive += worker.empty_receives(cloud.now());
+        requests::delete_rest(cloud, &worker);
     }
     match then {
         AfterDrain::Terminate => shut_down(cloud, instance),

@@ -15,4 +15,5 @@ mod simulate_command;
 mod simulate_determinism;
 mod simulate_policies;
 mod simulate_report;
+mod simulate_scale;
 mod simulation;

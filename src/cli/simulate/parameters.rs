@@ -41,6 +41,9 @@ pub fn parameters(settings: &Settings) -> Parameters {
             warm: model.warm,
             threads: settings.worker.threads,
             visibility: settings.queue.visibility,
+            queue_quota: Some(model.queue_quota as f64).filter(|quota| *quota > 0.0),
+            web_nodes: model.web_nodes,
+            linger: settings.aws.linger,
             name_prefix: settings.fleet.name_prefix.clone(),
         },
         prices: Prices {

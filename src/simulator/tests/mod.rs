@@ -43,6 +43,9 @@ fn model() -> CloudModel {
         warm: 0,
         threads: 1,
         visibility: s(30),
+        queue_quota: None,
+        web_nodes: 1,
+        linger: ms(20),
         name_prefix: "x-".to_owned(),
     }
 }

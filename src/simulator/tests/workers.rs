@@ -137,13 +137,35 @@ fn a_worker_polls_while_it_is_idle_and_not_while_it_works() {
 }
 
 #[test]
-fn stops_beyond_the_rate_limit_are_retried() {
+fn stops_beyond_the_rate_limit_power_the_machine_off() {
     let outcome = run_with_idle_stop(&model(), Some(IDLE_STOP), &trace(10, &[]), vec![(s(0), launch(80))], 1);
     let stopping = |at: Time| {
         let sample = outcome.at(at);
         sample.stopping + sample.stopped
     };
-    assert_eq!([75_100, 76_100, 77_100, 81_100].map(|at| stopping(ms(at))), [50, 55, 60, 80]);
-    let usage = &outcome.usage;
-    assert_eq!((usage.calls.stop, usage.throttles), (80 + 30 + 25 + 20 + 15 + 10 + 5, 30 + 25 + 20 + 15 + 10 + 5));
+    assert_eq!([74_900, 75_100].map(|at| stopping(ms(at))), [0, 80]);
+    assert_eq!((outcome.usage.calls.stop, outcome.usage.throttles), (80, 30));
+}
+
+/// Ten workers with two threads, which do 20 jobs per second, and a backlog of jobs for half a minute. Returns the seconds
+/// until the last answer, and the usage.
+fn backlog(queue_quota: Option<f64>) -> (u64, Usage) {
+    let arrivals = vec![s(100); 600];
+    let model = CloudModel { threads: 2, queue_quota, ..model() };
+    let outcome = run(&model, &trace(200, &arrivals), vec![(s(0), launch(10)), (s(300), Action::ReadDepth)], 1);
+    let last = outcome.history.jobs.iter().map(|job| job.answered.expect("answered")).max().expect("jobs");
+    (last.as_secs() - 100, outcome.usage)
+}
+
+#[test]
+fn a_quota_makes_jobs_share_calls_and_no_job_is_lost() {
+    let (free, usage) = backlog(None);
+    assert_eq!((free, usage.queue_throttles), (30, 0));
+    assert_eq!((usage.peak_per_second.send, usage.peak_per_second.replies), (600, 20));
+    // As for 10,000 jobs per second and 2,400 calls.
+    let (limited, usage) = backlog(Some(4.8));
+    assert!(usage.queue_throttles > 0 && limited <= 45, "{limited} s, {usage:?}");
+    // Without the receives and deletions of replies, and the long polls of idle workers, which are included here.
+    let granted = usage.calls.receive + usage.calls.delete - 2 * 600 - usage.queue_throttles;
+    assert!(granted < 2 * 600 / 2, "more than two jobs share a receive and a deletion: {granted}");
 }

@@ -8,7 +8,7 @@ use super::{MAX_ARRIVALS, shapes};
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
     /// Neither a trace nor a file has this name.
-    #[error("{0:?} is neither a trace nor a file: traces are {names}, report-N with N from 1 to {MAX_ARRIVALS}, and \
+    #[error("{0:?} is neither a trace nor a file: traces are {names}, report-N with N from 1 to {MAX_ARRIVALS}, steady-R-S (R per second for S seconds), and \
              paths of CSV files", names = shapes::NAMES.join(", "))]
     Unknown(String),
     /// The file cannot be read.

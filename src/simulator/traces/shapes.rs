@@ -5,7 +5,7 @@ use super::{
     MAX_ARRIVALS,
 };
 
-/// The names, in addition to `report-N`.
+/// The names, in addition to `report-N` and `steady-R-S`.
 pub const NAMES: [&str; 4] = ["poisson", "on-off", "diurnal", "bursty"];
 
 const fn minutes(n: u64) -> Time {
@@ -69,6 +69,7 @@ pub fn times(name: &str, random: &mut Random) -> Option<(Time, Vec<Time>)> {
         "on-off" => (on_off::LENGTH, on_off_times(random)),
         "diurnal" => (diurnal::LENGTH, diurnal_times(random)),
         "bursty" => (bursty::LENGTH, bursty_times(random)),
+        _ if name.starts_with("steady-") => steady(name)?,
         _ => (Time::ZERO, vec![Time::ZERO; simultaneous(name)?]),
     })
 }
@@ -76,6 +77,15 @@ pub fn times(name: &str, random: &mut Random) -> Option<(Time, Vec<Time>)> {
 /// Returns the N of `report-N`: N uploads at the same time.
 fn simultaneous(name: &str) -> Option<usize> {
     name.strip_prefix("report-")?.parse().ok().filter(|n| (1..=MAX_ARRIVALS).contains(n))
+}
+
+/// Returns the length and the arrivals of `steady-R-S`: R uploads per second, evenly spaced, for S seconds.
+fn steady(name: &str) -> Option<(Time, Vec<Time>)> {
+    let (rate, seconds) = name.strip_prefix("steady-")?.split_once('-')?;
+    let (rate, seconds): (usize, usize) = (rate.parse().ok()?, seconds.parse().ok()?);
+    let count = rate.checked_mul(seconds).filter(|count| (1..=MAX_ARRIVALS).contains(count))?;
+    let at = |n: usize| Time::from_secs_f64(n as f64 / rate as f64);
+    Some((Time::from_secs(seconds as u64), (0..count).map(at).collect()))
 }
 
 /// Draws a Poisson process between two times.
@@ -142,6 +152,17 @@ mod tests {
 
     fn mean(numbers: &[f64]) -> f64 {
         numbers.iter().sum::<f64>() / numbers.len() as f64
+    }
+
+    #[test]
+    fn steady_is_a_number_of_jobs_per_second_for_some_seconds() {
+        let (length, times) = draw("steady-4-10", 1);
+        assert_eq!((length, times.len(), &times[..3]), (10.0, 40, &[0.0, 0.25, 0.5][..]));
+        let times_of = |name| super::times(name, &mut Random::new(1, Purpose::Arrivals));
+        assert!(times_of("steady-10000-100").is_some());
+        for name in ["steady-10000-101", "steady-0-1", "steady-1", "steady-x-1", "steady-"] {
+            assert!(times_of(name).is_none(), "{name}");
+        }
     }
 
     #[test]
