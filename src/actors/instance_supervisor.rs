@@ -22,14 +22,15 @@ use super::{
     queue_poller::{Deliveries, Done, Drain, Drained, FinalPoll, Nack, QueueEmpty, QueuePoller, RequestCapacity},
 };
 use crate::{
-    cloud::{CloudError, Delivery, Metadata},
+    cloud::{CloudError, Delivery, Metadata, Receipt},
     worker::{
         job_runner::{Finished, JobRunner},
         prefetch::{Load, PollDecision, Prefetch},
     },
 };
 
-/// Exit code of a worker that could not finish its jobs in `worker.drain_timeout` (`EX_TEMPFAIL` of sysexits.h).
+/// Exit code of a worker that could neither finish its jobs in `worker.drain_timeout` nor return them to the queue
+/// (`EX_TEMPFAIL` of sysexits.h).
 pub const EXIT_UNFINISHED: i32 = 75;
 /// Exit code of a worker that has lost its cloud or could not stop its instance (`EX_UNAVAILABLE` of sysexits.h). On
 /// AWS, its systemd unit then powers off the machine.
@@ -39,6 +40,11 @@ const INTERRUPTION_EVERY: Duration = Duration::from_secs(5);
 /// Limit on finished jobs per thread whose reply or result is still being written: bounds how far execution runs ahead
 /// of a slow store.
 const UNPERSISTED: usize = 8;
+/// Longest drain after an interruption notice: EC2 reclaims the instance two minutes after it, and what is unfinished must
+/// be returned to the queue until then.
+const INTERRUPTION_DRAIN: Duration = Duration::from_secs(100);
+/// How long it may take to return the unfinished jobs of a drain that has timed out to the queue.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Senders to the other actors of the worker.
 #[derive(Clone)]
@@ -112,6 +118,8 @@ pub struct InstanceSupervisor {
     begun: HashMap<u64, Instant>,
     /// Finished jobs whose reply or result is being written.
     unpersisted: usize,
+    /// The receipts of all of these.
+    receipts: HashMap<u64, Receipt>,
     capacity_request: Option<CapacityRequest>,
     /// Timer for the next decision on the request.
     decide_later: Option<SpawnHandle>,
@@ -137,6 +145,7 @@ impl InstanceSupervisor {
             waiting: HashSet::new(),
             begun: HashMap::new(),
             unpersisted: 0,
+            receipts: HashMap::new(),
             capacity_request: None,
             decide_later: None,
             ending: None,
@@ -176,6 +185,7 @@ impl InstanceSupervisor {
         let (job, receipt) = (self.jobs, delivery.receipt.clone());
         self.jobs += 1;
         self.waiting.insert(job);
+        self.receipts.insert(job, receipt.clone());
         self.peers.busy.tell(Busy);
         let (notify, begun) = oneshot::channel();
         ctx.spawn(begun.into_actor(self).map(move |begun, act, ctx| {
@@ -199,7 +209,8 @@ impl InstanceSupervisor {
             };
             persisted.into_actor(act)
         });
-        ctx.spawn(persisted.map(|persisted, act, ctx| {
+        ctx.spawn(persisted.map(move |persisted, act, ctx| {
+            act.receipts.remove(&job);
             // The disk may be slow: the payload has been released, and execution continues.
             act.unpersisted -= 1;
             act.answer_poller(ctx);
@@ -224,13 +235,41 @@ impl InstanceSupervisor {
             return;
         }
         tracing::info!(?reason, "draining");
+        let limit = drain_limit(&reason, self.limits.drain_timeout);
         self.ending = Some(reason);
         self.notice.stand_down();
         self.peers.drain.tell(Drain);
-        ctx.run_later(self.limits.drain_timeout, |_, _| {
-            tracing::error!("jobs in flight did not finish in time: leaving them to other workers");
-            System::current().stop_with_code(EXIT_UNFINISHED);
-        });
+        ctx.run_later(limit, Self::return_unfinished);
+    }
+
+    /// Returns the jobs that have not finished in time to the queue, so that others need not wait until they become
+    /// visible. The drain then ends; if that fails too, so does the process.
+    fn return_unfinished(&mut self, ctx: &mut Context<Self>) {
+        let jobs = self.receipts.len();
+        tracing::error!(jobs, "jobs in flight did not finish in time: returning them to the queue");
+        for (_, receipt) in self.receipts.drain() {
+            self.peers.nack.tell(Nack { receipt, delay: Duration::ZERO });
+        }
+        ctx.run_later(RETURN_TIMEOUT, |_, _| System::current().stop_with_code(EXIT_UNFINISHED));
+    }
+
+    /// Reads the interruption notice, and drains if there is one.
+    fn read_notice(&mut self, ctx: &mut Context<Self>) {
+        let metadata = self.metadata.clone();
+        let asked = async move { metadata.interruption().await }.into_actor(self);
+        ctx.spawn(asked.map(|result, act, ctx| match result {
+            Ok(None) => {}
+            Ok(Some(notice)) => act.end(EndReason::Interrupted(notice.reason), ctx),
+            Err(error) => tracing::warn!(%error, "interruption notice not read"),
+        }));
+    }
+}
+
+/// Returns how long a drain for that reason may take.
+fn drain_limit(reason: &EndReason, drain_timeout: Duration) -> Duration {
+    match reason {
+        EndReason::Interrupted(_) => drain_timeout.min(INTERRUPTION_DRAIN),
+        EndReason::Idle | EndReason::Signal => drain_timeout,
     }
 }
 
@@ -245,15 +284,8 @@ impl Actor for InstanceSupervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(INTERRUPTION_EVERY, |act, ctx| {
-            let metadata = act.metadata.clone();
-            let asked = async move { metadata.interruption().await }.into_actor(act);
-            ctx.spawn(asked.map(|result, act, ctx| match result {
-                Ok(None) => {}
-                Ok(Some(notice)) => act.end(EndReason::Interrupted(notice.reason), ctx),
-                Err(error) => tracing::warn!(%error, "interruption notice not read"),
-            }));
-        });
+        self.read_notice(ctx); // a worker that was restarted may have got it before
+        ctx.run_interval(INTERRUPTION_EVERY, Self::read_notice);
     }
 }
 

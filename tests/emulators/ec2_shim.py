@@ -14,11 +14,16 @@ The control port takes JSON:
     POST /delays   {"pending": 0.5, "stopping": 0.5, "shutting-down": 0.5, "image": 0.5}: seconds in these states
     POST /faults   [{"action": "RunInstances", "code": ..., "status": 500, "times": 2, "instance_type": ...}, ...]:
                    returns errors for the next calls (of that type); with "capacity": n, fills launches up to n instead
-    POST /notice   {"id": ..., "notice": {"action": "terminate", "time": ...}}: announces a spot interruption
+    POST /notice   {"id": ..., "notice": {"action": "terminate", "time": ...}}: announces a spot interruption; with
+                   "rebalance": {"noticeTime": ...}, recommends to replace the instance
     POST /kill     {"id": ...}: ends the machine immediately
+    POST /interrupt {"seconds": 120}: announces to every spot instance that it is interrupted then, and does so
+    POST /supply   {"vcpus": 8, "spot": false, "capacity": false, "lost": ["us-east-1a"], ...}: see ec2_supply.py; a zone
+                   that is lost takes its machines with it
     GET /instances [{"id", "state", "pid", "metadata": URL, "tags": {...}}, ...]
     GET /calls     {"RunInstances": 3, ...}: how often each action was called
     GET /callers   {"RunInstances": ["test"], ...}: with which access keys
+    GET /ledger    what is billed: see ec2_supply.py
 """
 
 from __future__ import annotations
@@ -55,6 +60,7 @@ from moto.ec2.responses import EC2Response
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ec2_boot import Disk  # noqa: E402
+from ec2_supply import SUPPLY, entry, missing  # noqa: E402
 
 # The images that tests launch.
 AMIS += [
@@ -92,9 +98,12 @@ class Machine:
         self.has_profile = has_profile
         self.process: subprocess.Popen | None = None
         self.since = time.monotonic()
+        self.states: list[tuple[float, str]] = []
+        self.interrupted_at: float | None = None
         self.restart_at = 0.0
         self.starts: list[float] = []
         self.notice: dict | None = None
+        self.rebalance: dict | None = None
         self.disk: Disk | None = None
         self.boot: subprocess.Popen | None = None
         self.http_port = free_port()
@@ -113,13 +122,19 @@ class Machine:
     def enter(self, state: str) -> None:
         self.instance._state.name, self.instance._state.code = state, CODES[state]
         self.since = time.monotonic()
+        self.states.append((self.since, state))
 
     def advance(self) -> None:
         """Does what is due at this time."""
+        if self.interrupted_at is not None and self.interrupted_at <= time.monotonic():
+            self.interrupted_at = None
+            self.vanish("Server.SpotInstanceTermination")
         alive = self.process is not None and self.process.poll() is None
         age = time.monotonic() - self.since
         if self.state in ("stopping", "shutting-down") and alive:
             self.process.send_signal(signal.SIGKILL if age > WORKER_GRACE else signal.SIGTERM)
+        elif self.state == "pending" and self.instance.placement.availability_zone in SUPPLY["lost"]:
+            self.vanish("Server.InternalError")
         elif self.state in NEXT and age >= DELAYS[self.state]:
             self.enter(NEXT[self.state])
             self.restart_at, self.starts = 0.0, []
@@ -177,12 +192,14 @@ class Machine:
     def tags(self) -> dict[str, str]:
         return {tag["key"]: tag["value"] for tag in self.instance.get_tags()}
 
-    def vanish(self) -> None:
+    def vanish(self, code: str = "Server.SpotInstanceTermination") -> None:
+        if self.state in ("shutting-down", "terminated"):
+            return
         if self.process is not None:
             self.process.kill()
             self.process.wait()
         self.enter("terminated")
-        self.instance._reason = code = "Server.SpotInstanceTermination"
+        self.instance._reason = code
         self.instance.state_reason = StateReason(f"{code}: Instance terminated by EC2", code)
 
 
@@ -394,6 +411,12 @@ InstanceBackend.terminate_instances = all_or_none(InstanceBackend.terminate_inst
 moto_call = EC2Response.call_action
 
 
+def failure(code: str, message: str, status: int) -> tuple[int, dict[str, str], str]:
+    body = f"<Code>{code}</Code><Message>{message}</Message>"
+    body = f"<Response><Errors><Error>{body}</Error></Errors><RequestID>r</RequestID></Response>"
+    return status, {"Content-Type": "text/xml"}, body
+
+
 def call_action(self):
     action = self._get_action()
     with LOCK:
@@ -406,9 +429,12 @@ def call_action(self):
             if fault.get("instance_type", instance_type) != instance_type:
                 continue
             fault["times"] = fault.get("times", 1) - 1
-            body = f"<Code>{fault['code']}</Code><Message>injected</Message>"
-            body = f"<Response><Errors><Error>{body}</Error></Errors><RequestID>r</RequestID></Response>"
-            return fault.get("status", 400), {"Content-Type": "text/xml"}, body
+            return failure(fault["code"], "injected", fault.get("status", 400))
+        # A launch that is repeated with its token needs nothing.
+        if flask.request.form.get("ClientToken") not in TOKENS:
+            refusal = missing(action, flask.request.form, self.ec2_backend, [m.instance for m in MACHINES.values()])
+            if refusal:
+                return failure(*refusal)
         return moto_call(self)
 
 
@@ -461,6 +487,7 @@ class MetadataHandler(JsonHandler):
             "iam/security-credentials/": "worker" if has_role else None,
             "iam/security-credentials/worker": json.dumps(credentials(machine.instance.id)) if has_role else None,
             "spot/instance-action": json.dumps(machine.notice) if machine.notice else None,
+            "events/recommendations/rebalance": json.dumps(machine.rebalance) if machine.rebalance else None,
         }
         value = values.get(self.path.removeprefix("/latest/meta-data/"))
         self.answer(404) if value is None else self.answer(200, value)
@@ -482,9 +509,21 @@ class ControlHandler(JsonHandler):
             elif self.path == "/faults":
                 FAULTS[:] = asked
             elif self.path == "/notice":
-                MACHINES[asked["id"]].notice = asked["notice"]
+                MACHINES[asked["id"]].notice = asked.get("notice")
+                MACHINES[asked["id"]].rebalance = asked.get("rebalance")
             elif self.path == "/kill":
                 MACHINES[asked["id"]].vanish()
+            elif self.path == "/interrupt":
+                notice = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + asked["seconds"]))
+                for machine in MACHINES.values():
+                    if machine.instance.lifecycle == "spot" and machine.state in ("pending", "running"):
+                        machine.notice = {"action": "terminate", "time": notice}
+                        machine.interrupted_at = time.monotonic() + asked["seconds"]
+            elif self.path == "/supply":
+                SUPPLY.update(asked)
+                for machine in MACHINES.values():
+                    if machine.instance.placement.availability_zone in SUPPLY["lost"]:
+                        machine.vanish("Server.InternalError")
             else:
                 return self.answer(404)
         self.answer(200)
@@ -495,6 +534,9 @@ class ControlHandler(JsonHandler):
                 return self.answer(200, json.dumps(CALLS))
             if self.path == "/callers":
                 return self.answer(200, json.dumps({action: sorted(keys) for action, keys in CALLERS.items()}))
+            if self.path == "/ledger":
+                ledger = [entry(m.instance, m.states) for m in MACHINES.values()]
+                return self.answer(200, json.dumps({"now": time.monotonic(), "instances": ledger}))
             machines = [
                 {"id": id, "state": m.state, "pid": m.process and m.process.pid, "metadata": m.endpoint, "tags": m.tags()}
                 for id, m in MACHINES.items()

@@ -1,6 +1,9 @@
 //! A worker's actors on real queues: when a job leaves the queue, and how the worker ends.
 
-use std::sync::{Condvar, Mutex};
+use std::sync::{
+    Condvar, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,8 +29,9 @@ struct Cloud {
     /// It refuses to stop the instance.
     refuses: bool,
     /// It reclaims the instance.
-    interrupted: bool,
+    interrupted: AtomicBool,
     stops: Mutex<usize>,
+    stopped_at: Mutex<Option<Instant>>,
 }
 
 #[async_trait]
@@ -36,13 +40,14 @@ impl Metadata for Cloud {
         Ok(InstanceId("i-1".into()))
     }
     async fn interruption(&self) -> CloudResult<Option<Interruption>> {
-        Ok(self.interrupted.then(|| Interruption { reason: "spot".into() }))
+        Ok(self.interrupted.load(Ordering::SeqCst).then(|| Interruption { reason: "spot".into() }))
     }
     async fn ready(&self) -> CloudResult<()> {
         Ok(())
     }
     async fn stop_self(&self) -> CloudResult<()> {
         *self.stops.lock().expect("no panic") += 1;
+        *self.stopped_at.lock().expect("no panic") = Some(Instant::now());
         if self.refuses { Err(CloudError::Denied("not now".into())) } else { Ok(()) }
     }
     async fn lost(&self) {
@@ -112,6 +117,16 @@ async fn start(world: &World, cloud: Arc<Cloud>, idle: Duration) -> Worker {
 }
 
 async fn start_with(world: &World, cloud: Arc<Cloud>, idle: Duration, threads: usize) -> Worker {
+    start_draining(world, cloud, idle, threads, Duration::from_secs(20)).await
+}
+
+async fn start_draining(
+    world: &World,
+    cloud: Arc<Cloud>,
+    idle: Duration,
+    threads: usize,
+    drain_timeout: Duration,
+) -> Worker {
     let gate = Arc::<Gate>::default();
     let held = gate.clone();
     let runner = JobRunner::start(Options {
@@ -134,7 +149,7 @@ async fn start_with(world: &World, cloud: Arc<Cloud>, idle: Duration, threads: u
     guardian.supervise(&timer, move |notice| IdleTimer::new(rule, born, expired.clone(), notice));
     let lead = Duration::from_millis(1);
     let prefetch = Prefetch { lead, max_prefetch_delay: lead };
-    let limits = Limits { threads, prefetch, drain_timeout: Duration::from_secs(20) };
+    let limits = Limits { threads, prefetch, drain_timeout };
     let peers = Peers::new(&poller, &timer);
     guardian.fail_fast(&supervisor, move |notice| InstanceSupervisor::new(runner, limits, cloud, peers, notice));
     let options = PollerOptions {
@@ -289,7 +304,7 @@ fn an_idle_worker_stops_its_instance_and_ends() {
 
 #[test]
 fn an_interruption_notice_drains_the_worker() {
-    let cloud = Arc::new(Cloud { interrupted: true, ..Cloud::default() });
+    let cloud = Arc::new(Cloud { interrupted: true.into(), ..Cloud::default() });
     let asked = cloud.clone();
     let code = run(async move {
         let world = World::new().await;
@@ -301,14 +316,15 @@ fn an_interruption_notice_drains_the_worker() {
 
 #[test]
 fn an_interruption_notice_lets_the_job_in_flight_finish() {
-    let cloud = Arc::new(Cloud { interrupted: true, ..Cloud::default() });
+    let cloud = Arc::<Cloud>::default();
     let asked = cloud.clone();
     let code = run(async move {
         let world = World::new().await;
-        let worker = start(&world, asked, Duration::from_secs(60)).await;
+        let worker = start(&world, asked.clone(), Duration::from_secs(60)).await;
         world.send(&world.job(1, "x")).await;
         depth(&*world.requests, 0, 1).await;
         world.send(&world.job(2, "y")).await;
+        asked.interrupted.store(true, Ordering::SeqCst);
         tokio::time::sleep(INTERRUPTION_EVERY + Duration::from_millis(500)).await;
         depth(&*world.requests, 1, 1).await;
         worker.gate.open();
@@ -316,6 +332,56 @@ fn an_interruption_notice_lets_the_job_in_flight_finish() {
         assert!(world.results.get(JobId(1)).await.expect("read").is_some(), "its result is kept");
         Box::leak(Box::new(world));
     });
+    assert_eq!((code, *cloud.stops.lock().expect("no panic")), (0, 1));
+}
+
+#[test]
+fn a_job_that_outlasts_the_drain_returns_to_the_queue_before_the_instance_stops() {
+    let cloud = Arc::<Cloud>::default();
+    let asked = cloud.clone();
+    let code = run(async move {
+        let world = World::new().await;
+        let drain = Duration::from_millis(200);
+        let worker = start_draining(&world, asked, Duration::from_secs(60), 1, drain).await;
+        world.send(&world.job(1, "x")).await;
+        depth(&*world.requests, 0, 1).await;
+        worker.end.tell(End(EndReason::Interrupted("spot".into())));
+        depth(&*world.requests, 1, 0).await; // for others, although its thread is still busy
+        assert!(world.results.get(JobId(1)).await.expect("read").is_none());
+        Box::leak(Box::new(world));
+    });
+    assert_eq!((code, *cloud.stops.lock().expect("no panic")), (0, 1));
+}
+
+#[test]
+fn a_drain_after_a_notice_ends_before_the_cloud_reclaims_the_instance() {
+    let hour = Duration::from_secs(3_600);
+    assert_eq!(drain_limit(&EndReason::Signal, hour), hour);
+    // EC2 gives two minutes, and the notice may have been read late.
+    let notice = Duration::from_secs(120);
+    let limit = drain_limit(&EndReason::Interrupted("spot".into()), hour);
+    assert!(limit + RETURN_TIMEOUT + INTERRUPTION_EVERY < notice, "{limit:?}");
+    assert_eq!(drain_limit(&EndReason::Interrupted("spot".into()), notice / 4), notice / 4);
+}
+
+#[test]
+fn a_worker_that_starts_after_the_notice_ends_at_once() {
+    let cloud = Arc::new(Cloud { interrupted: true.into(), ..Cloud::default() });
+    let asked = cloud.clone();
+    let began = Arc::new(Mutex::new(None));
+    let code = run({
+        let began = began.clone();
+        async move {
+            let world = World::new().await;
+            tokio::time::pause();
+            *began.lock().expect("no panic") = Some(Instant::now());
+            start(&world, asked, Duration::from_secs(60)).await;
+            Box::leak(Box::new(world));
+        }
+    });
+    let stopped = *cloud.stopped_at.lock().expect("no panic");
+    let took = stopped.expect("it stopped") - began.lock().expect("no panic").expect("it began");
+    assert!(took < INTERRUPTION_EVERY, "after {took:?} of the paused clock");
     assert_eq!((code, *cloud.stops.lock().expect("no panic")), (0, 1));
 }
 

@@ -1,7 +1,10 @@
 //! What an EC2 instance knows about itself, from the instance metadata service, version 2 (IMDSv2).
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -71,13 +74,16 @@ pub struct Ec2Metadata {
     heartbeat: Option<Heartbeat>,
     /// Sends heartbeats once the worker is ready.
     sending: Mutex<JoinSet<()>>,
+    /// Whether a rebalance recommendation has been reported.
+    rebalance_reported: AtomicBool,
 }
 
 impl Ec2Metadata {
     /// Creates the adapter. `probe` is any queue; [`Metadata::lost`] reads its depth to check that the cloud can be
     /// reached.
     pub fn new(imds: Imds, ec2: Ec2, probe: Arc<dyn Queue>) -> Self {
-        Self { imds, ec2, probe, heartbeat: None, sending: Mutex::default() }
+        let (sending, rebalance_reported) = (Mutex::default(), AtomicBool::new(false));
+        Self { imds, ec2, probe, heartbeat: None, sending, rebalance_reported }
     }
 
     /// Sends heartbeats from [`Metadata::ready`] on.
@@ -100,6 +106,14 @@ impl Ec2Metadata {
         Some(heartbeat.every)
     }
 
+    /// Returns the recommendation to replace this spot instance because it is likely to be interrupted, if there is one.
+    ///
+    /// # Errors
+    /// The metadata service does not respond.
+    pub async fn rebalance_recommendation(&self) -> CloudResult<Option<String>> {
+        self.get("events/recommendations/rebalance").await
+    }
+
     /// Reads the value at a path; `None` if there is none.
     async fn get(&self, path: &str) -> CloudResult<Option<String>> {
         match self.imds.get(format!("/latest/meta-data/{path}")).await {
@@ -120,8 +134,18 @@ impl Metadata for Ec2Metadata {
         id.map(InstanceId).ok_or_else(|| CloudError::NotFound("the id of this instance".into()))
     }
 
+    /// Also reports a rebalance recommendation, once. It does not end the worker: many such instances are never interrupted.
     async fn interruption(&self) -> CloudResult<Option<Interruption>> {
-        Ok(self.get("spot/instance-action").await?.map(|notice| Interruption { reason: format!("spot: {notice}") }))
+        if let Some(notice) = self.get("spot/instance-action").await? {
+            return Ok(Some(Interruption { reason: format!("spot: {notice}") }));
+        }
+        if !self.rebalance_reported.load(Ordering::Relaxed)
+            && let Some(recommendation) = self.rebalance_recommendation().await?
+        {
+            self.rebalance_reported.store(true, Ordering::Relaxed);
+            tracing::warn!(recommendation, "EC2 is likely to interrupt this spot instance");
+        }
+        Ok(None)
     }
 
     /// Tags the instance with the time, and with that between heartbeats. Until then the controller sees it as pending, so
