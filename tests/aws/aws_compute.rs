@@ -25,7 +25,7 @@ fn launching() -> Launching {
 }
 
 fn with(launch: Launching) -> Ec2Options {
-    Ec2Options { cluster: "moody".into(), name_prefix: "worker-".into(), launch, user_data: None }
+    Ec2Options { cluster: "moody".into(), name_prefix: "worker-".into(), launch, ..Ec2Options::default() }
 }
 
 fn options() -> Ec2Options {
@@ -196,6 +196,12 @@ async fn an_instance_learns_its_id_and_interruption_notice_and_stops_itself() {
     assert_eq!(metadata.ready().await, Ok(()));
     assert_eq!(state().await, InstanceState::Running);
     assert_eq!(metadata.interruption().await, Ok(None));
+    assert_eq!(metadata.rebalance_recommendation().await, Ok(None));
+    let rebalance = json!({"id": id.0, "rebalance": {"noticeTime": "2026-01-01T00:00:00Z"}});
+    ec2.post_control("/notice", rebalance).await;
+    assert_eq!(metadata.interruption().await, Ok(None), "a recommendation is none");
+    let recommended = metadata.rebalance_recommendation().await.expect("a response").expect("a recommendation");
+    assert!(recommended.contains("noticeTime"), "{recommended}");
     let notice = json!({"id": id.0, "notice": {"action": "terminate", "time": "2026-01-01T00:00:00Z"}});
     ec2.post_control("/notice", notice).await;
     let notice = metadata.interruption().await.expect("a response").expect("a notice");

@@ -162,21 +162,23 @@ async fn a_retried_conditional_write_does_not_claim_another_writers_object() {
 async fn a_launch_retried_after_a_lost_response_is_made_only_once() {
     let upstream = Emulator::ec2(None, &[]).await;
     let proxy = faults(&upstream.url).await;
-    let options = Ec2Options {
-        cluster: "faults".into(),
-        name_prefix: "worker-".into(),
-        launch: Launching { image: Some("ami-12345678".into()), ..Launching::default() },
-        ..Ec2Options::default()
-    };
-    let compute = Ec2Compute::new(ec2_client(&rollcall_testing::emulators::sdk(&proxy.url).await), options);
-    rules(&proxy, lost_response("ec2", "RunInstances")).await;
-    let lost = compute.launch("token", 2).await;
-    assert!(matches!(lost, Err(CloudError::Unavailable(_))), "{lost:?}");
-    let ids = compute.launch("token", 2).await.expect("launched");
-    let mut seen: Vec<_> = compute.describe().await.expect("described").into_iter().map(|i| i.id).collect();
-    seen.sort();
-    let mut ids = ids;
-    ids.sort();
-    assert_eq!(seen, ids);
-    assert_eq!(times_fired(&proxy).await, 1, "the fault was real");
+    // Where there is another type, it is tried if EC2 shows that nothing was launched.
+    for (n, instance_types) in [vec![], vec!["c7i.large".into(), "c6i.large".into()]].into_iter().enumerate() {
+        let options = Ec2Options {
+            cluster: format!("faults-{n}"),
+            name_prefix: "worker-".into(),
+            launch: Launching { image: Some("ami-12345678".into()), instance_types, ..Launching::default() },
+            ..Ec2Options::default()
+        };
+        let compute = Ec2Compute::new(ec2_client(&rollcall_testing::emulators::sdk(&proxy.url).await), options);
+        rules(&proxy, lost_response("ec2", "RunInstances")).await;
+        let lost = compute.launch("token", 2).await;
+        assert!(matches!(lost, Err(CloudError::Unavailable(_))), "{lost:?}");
+        let mut ids = compute.launch("token", 2).await.expect("launched");
+        let mut seen: Vec<_> = compute.describe().await.expect("described").into_iter().map(|i| i.id).collect();
+        seen.sort();
+        ids.sort();
+        assert_eq!((ids.len(), &seen), (2, &ids));
+        assert_eq!(times_fired(&proxy).await, n + 1, "the fault was real");
+    }
 }

@@ -114,5 +114,6 @@ fn ec2_options(settings: &Settings) -> anyhow::Result<Ec2Options> {
         name_prefix: settings.fleet.name_prefix.clone(),
         launch: settings.aws.launch.clone(),
         user_data: settings.aws.user_data.as_ref().map(read).transpose()?,
+        describe_lag: settings.fleet.describe_lag,
     })
 }

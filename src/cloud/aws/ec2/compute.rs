@@ -24,11 +24,11 @@ use super::{
     super::{
         errors::{classify, code},
         heartbeats::Heartbeats,
-        tags::CLUSTER_TAG,
+        tags::{CLUSTER_TAG, TOKEN_TAG},
     },
     cores::cores,
     division::Division,
-    instance::{convert, heartbeat},
+    instance::{convert, ended_by_fault, heartbeat},
     pools::{Pool, Pools},
     request::{Ec2Options, Request},
     version::CurrentVersion,
@@ -66,6 +66,8 @@ struct Step {
     number: usize,
     /// The instances launched; `None` until EC2 has responded.
     launched: Option<Vec<InstanceId>>,
+    /// When EC2 last failed to respond or with an unknown outcome.
+    failed: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -83,6 +85,8 @@ pub struct Ec2Compute {
     options: Ec2Options,
     pools: Mutex<Pools>,
     launches: Mutex<VecDeque<(String, Launch)>>,
+    /// The pools of the latest instances that have not been seen to end: EC2 does not tell the subnet of a terminated one.
+    placed: Mutex<VecDeque<(InstanceId, usize)>>,
     /// Highest number in an instance's name so far.
     last_number: AtomicUsize,
     current: CurrentVersion,
@@ -94,9 +98,9 @@ impl Ec2Compute {
     pub fn new(client: Client, options: Ec2Options) -> Self {
         let Launching { instance_types, subnets, spot, capacity_memory, .. } = &options.launch;
         let pools = Pools::new(instance_types, subnets, *spot, *capacity_memory);
-        let (launches, last_number) = (Mutex::default(), AtomicUsize::new(0));
+        let (launches, placed, last_number) = (Mutex::default(), Mutex::default(), AtomicUsize::new(0));
         let (current, heartbeats) = (CurrentVersion::default(), Arc::default());
-        Self { client, options, pools: Mutex::new(pools), launches, last_number, current, heartbeats }
+        Self { client, options, pools: Mutex::new(pools), launches, placed, last_number, current, heartbeats }
     }
 
     /// Returns the heartbeats by which [`Compute::describe`] tells which workers do not respond.
@@ -118,6 +122,30 @@ impl Ec2Compute {
 
     fn launches(&self) -> MutexGuard<'_, VecDeque<(String, Launch)>> {
         self.launches.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn placed(&self) -> MutexGuard<'_, VecDeque<(InstanceId, usize)>> {
+        self.placed.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Remembers the pool of instances that were launched.
+    fn place(&self, ids: &[InstanceId], pool: usize) {
+        let mut placed = self.placed();
+        placed.extend(ids.iter().map(|id| (id.clone(), pool)));
+        let surplus = placed.len().saturating_sub(REMEMBERED);
+        placed.drain(..surplus);
+    }
+
+    /// Avoids a pool for a while if EC2 could not run an instance there: the next one would probably end in the same way.
+    fn observe_end(&self, instance: &aws_sdk_ec2::types::Instance) {
+        let Some(is_fault) = ended_by_fault(instance) else { return };
+        let mut placed = self.placed();
+        let Some(at) = placed.iter().position(|(id, _)| Some(id.0.as_str()) == instance.instance_id()) else { return };
+        if let Some((id, pool)) = placed.remove(at).filter(|_| is_fault) {
+            let pools = &mut *self.pools();
+            tracing::warn!(%id, pool = ?pools.get(pool), "EC2 has ended an instance: trying other pools first");
+            pools.mark_empty(pool, Instant::now());
+        }
     }
 
     /// Returns the launch with that token, which may be a new one.
@@ -148,7 +176,16 @@ impl Ec2Compute {
                 let Some(pool) = self.pools().next(&tried, Instant::now()) else { break };
                 let count = count - launched.len();
                 let number = self.last_number.fetch_add(count, Ordering::Relaxed) + 1;
-                steps.push(Step { pool, count, number, launched: None });
+                steps.push(Step { pool, count, number, launched: None, failed: None });
+            }
+            if self.should_move_on(steps, at) {
+                let found = self.find(token, steps).await?;
+                let step = &mut steps[at];
+                if found.is_empty() {
+                    tracing::warn!(pool = ?self.pools().get(step.pool), "launches fail: trying the next pool");
+                    self.pools().mark_empty(step.pool, Instant::now());
+                }
+                step.launched = Some(found);
             }
             let step = &mut steps[at];
             if step.launched.is_none() {
@@ -171,7 +208,10 @@ impl Ec2Compute {
                         tracing::warn!(why, launched = launched.len(), "fewer instances than requested");
                         break;
                     }
-                    Err(error) => return Err(error),
+                    Err(error) => {
+                        step.failed = matches!(error, CloudError::Unavailable(_)).then(Instant::now);
+                        return Err(error);
+                    }
                 });
             }
             launched.extend(step.launched.iter().flatten().cloned());
@@ -179,11 +219,33 @@ impl Ec2Compute {
         if launched.is_empty() { Err(CloudError::NoCapacity(refusal)) } else { Ok(launched) }
     }
 
+    /// Returns whether the step that failed last should be given up for another pool. It may have been carried out, so not
+    /// before EC2 has had the time to show that.
+    fn should_move_on(&self, steps: &[Step], at: usize) -> bool {
+        let (step, now) = (&steps[at], Instant::now());
+        let tried: Vec<usize> = steps.iter().map(|step| step.pool).collect();
+        let is_visible = step.failed.is_some_and(|failed| failed + self.options.describe_lag <= now);
+        step.launched.is_none() && is_visible && self.pools().next(&tried, now).is_some()
+    }
+
+    /// Returns the instances that EC2 shows of a launch, except those of steps to which it has responded.
+    async fn find(&self, token: &str, steps: &[Step]) -> CloudResult<Vec<InstanceId>> {
+        let filter = |tag: &str, value: &str| Filter::builder().name(format!("tag:{tag}")).values(value).build();
+        let ours = [filter(CLUSTER_TAG, &self.options.cluster), filter(TOKEN_TAG, token)];
+        let found = self.client.describe_instances().set_filters(Some(ours.into())).recorded().send().await;
+        let found = found.map_err(|e| classify("describe", e))?.reservations.unwrap_or_default();
+        let ids = found.into_iter().flat_map(|r| r.instances.unwrap_or_default()).filter_map(|i| i.instance_id);
+        let is_known =
+            |id: &InstanceId| steps.iter().flat_map(|step| &step.launched).flatten().any(|known| known == id);
+        Ok(ids.map(InstanceId).filter(|id| !is_known(id)).collect())
+    }
+
     async fn run(&self, token: &str, step: &Step, pool: &Pool) -> CloudResult<Vec<InstanceId>> {
         let call = self.request(token, step, pool).build(&self.client, &self.options);
         let output = call.recorded().send().await.map_err(|e| classify("launch", e))?;
         let ids: Vec<InstanceId> =
             output.instances.unwrap_or_default().into_iter().filter_map(|i| i.instance_id).map(InstanceId).collect();
+        self.place(&ids, step.pool);
         self.name_others(&ids, step.number).await;
         Ok(ids)
     }
@@ -197,7 +259,7 @@ impl Ec2Compute {
     /// # Errors
     /// Any error that [`Compute::launch`] would return.
     pub async fn dry_run(&self) -> CloudResult<()> {
-        let step = Step { pool: 0, count: 1, number: 0, launched: None };
+        let step = Step { pool: 0, count: 1, number: 0, launched: None, failed: None };
         let pool = self.pools().get(0).clone();
         let call = self.request("dry-run", &step, &pool).build(&self.client, &self.options);
         match call.dry_run(true).recorded().send().await {
@@ -290,6 +352,7 @@ impl Compute for Ec2Compute {
             let found = reservations.into_iter().flat_map(|r| r.instances.unwrap_or_default());
             for found in found {
                 let every = heartbeat(&found);
+                self.observe_end(&found);
                 let announced = found.instance_id.clone().and_then(|id| ready.get(&InstanceId(id)).copied());
                 let Some(instance) = convert(found, &current, announced) else { continue };
                 booting |= instance.state == InstanceState::Pending;

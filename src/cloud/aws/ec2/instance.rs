@@ -21,6 +21,20 @@ pub(super) fn heartbeat(instance: &Ec2Instance) -> Option<Duration> {
     (!every.is_zero()).then(|| every.clamp(HEARTBEATS[0], HEARTBEATS[1]))
 }
 
+/// The codes of state reasons by which EC2 says that it cannot run an instance where it was launched ("StateReason").
+/// Interruptions of spot instances have others.
+const FAULTS: [&str; 2] = ["Server.InternalError", "Server.InsufficientInstanceCapacity"];
+
+/// Returns whether an instance was ended by a fault of EC2; `None` if it has not ended.
+pub(super) fn ended_by_fault(instance: &Ec2Instance) -> Option<bool> {
+    match instance.state()?.name()? {
+        InstanceStateName::ShuttingDown | InstanceStateName::Terminated => {
+            Some(instance.state_reason().and_then(|r| r.code()).is_some_and(|code| FAULTS.contains(&code)))
+        }
+        _ => None,
+    }
+}
+
 /// Converts an instance; `None` if EC2 reports no id or an unknown state.
 ///
 /// `current` is what a launch would use, and `announced` since when its worker has been ready, in seconds since the Unix
@@ -173,6 +187,21 @@ mod tests {
         assert_eq!(state(Some(999), None), InstanceState::Pending, "of the boot before");
         assert_eq!(state(Some(1_000), Some("900")), InstanceState::Running);
         assert_eq!(state(Some(999), Some("1000")), InstanceState::Running);
+    }
+
+    #[test]
+    fn a_fault_of_ec2_is_told_from_other_ends() {
+        let by_fault = |state: InstanceStateName, code: &str| {
+            ended_by_fault(&ec2(state).state_reason(StateReason::builder().code(code).build()).build())
+        };
+        use InstanceStateName as Ec2;
+        for code in ["Server.InternalError", "Server.InsufficientInstanceCapacity"] {
+            assert_eq!([Ec2::ShuttingDown, Ec2::Terminated].map(|state| by_fault(state, code)), [Some(true); 2]);
+            assert_eq!([Ec2::Pending, Ec2::Running, Ec2::Stopped].map(|state| by_fault(state, code)), [None; 3]);
+        }
+        for code in ["Server.SpotInstanceTermination", "Client.UserInitiatedShutdown", "Client.InternalError", ""] {
+            assert_eq!(by_fault(Ec2::Terminated, code), Some(false), "{code}");
+        }
     }
 
     #[test]

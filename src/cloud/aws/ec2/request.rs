@@ -1,5 +1,7 @@
 //! The request that launches instances.
 
+use std::time::Duration;
+
 use aws_sdk_ec2::{
     Client,
     operation::run_instances::builders::RunInstancesFluentBuilder,
@@ -29,6 +31,8 @@ pub struct Ec2Options {
     pub launch: Launching,
     /// Script that an instance runs at its first boot, as plain text. At most 16 KiB.
     pub user_data: Option<String>,
+    /// Longest time that EC2 takes to show what a call has done.
+    pub describe_lag: Duration,
 }
 
 /// One call of a launch.
