@@ -62,8 +62,12 @@ function show(view) {
   document.getElementById('degraded').hidden = !degraded;
   if (degraded) {
     const next = degraded.next_attempt_ms ? new Date(degraded.next_attempt_ms).toLocaleTimeString() : null;
-    const when = next ? `The next one is tried at ${next}.` : 'One is booting.';
-    text('degraded', `${degraded.failed_boots} boots in a row failed, the last because ${degraded.reason}. ${when}`);
+    const underWay = degraded.refused ? 'One is being requested.' : 'One is booting.';
+    const when = next ? `The next one is tried at ${next}.` : underWay;
+    const what = degraded.refused
+      ? `${degraded.refused} requests for instances in a row were refused`
+      : `${degraded.failed_boots} boots in a row failed`;
+    text('degraded', `${what}, the last because ${degraded.reason}. ${when}`);
   }
   const terminated = view.instances.filter((i) => i.state === 'terminated').slice(-MAX_TERMINATED);
   const others = view.instances.filter((i) => i.state !== 'terminated');

@@ -10,7 +10,7 @@ use super::guardian::DeathNotice;
 use crate::{
     clock::now_ms,
     cloud::{Compute, InstanceId, Queue},
-    fleet::{Action, Degraded, Event, FleetCore, Timestamp, view::FleetView},
+    fleet::{Action, Degraded, Event, FleetCore, Refused, Timestamp, view::FleetView},
     fleet_log::EventRecorder,
 };
 
@@ -94,13 +94,20 @@ impl InstanceFleet {
         if let Some(recorder) = &mut self.recorder {
             recorder.record(now, &event);
         }
-        let was_degraded = self.core.degraded().is_some();
+        let (was_degraded, was_refused) = (self.core.degraded().is_some(), self.core.refused().is_some());
         let step = self.core.step(event, now);
         match self.core.degraded() {
             Some(Degraded { failed_boots, reason, .. }) if !was_degraded => {
                 tracing::error!(failed_boots, reason, "the fleet is degraded: one instance is tried at a time");
             }
             None if was_degraded => tracing::info!("an instance is ready: the fleet is no longer degraded"),
+            _ => {}
+        }
+        match self.core.refused() {
+            Some(Refused { requests, reason, .. }) if !was_refused => {
+                tracing::error!(requests, reason, "the fleet is degraded: it gets no instance");
+            }
+            None if was_refused => tracing::info!("the fleet gets instances again, or needs none"),
             _ => {}
         }
         for action in step.actions {

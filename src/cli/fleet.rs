@@ -81,9 +81,11 @@ async fn status(server: &Server, settings: &Settings) -> anyhow::Result<()> {
     );
     if let Some(degraded) = &view.degraded {
         println!("degraded  since {}: {degraded}", time(degraded.since_ms));
-        let next = degraded.next_attempt_ms.map_or("one instance is booting".to_owned(), |at| {
-            format!("one instance is tried at a time, the next not before {}", time(at))
-        });
+        let (under_way, how) = match degraded.refused {
+            0 => ("one instance is booting", "one instance is tried at a time, the next not before"),
+            _ => ("one is being requested", "the next one is requested not before"),
+        };
+        let next = degraded.next_attempt_ms.map_or(under_way.to_owned(), |at| format!("{how} {}", time(at)));
         println!("{:<9} {next}", "");
     }
     for i in &view.instances {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     action::{Action, Cause},
+    cloud_error::CloudError,
     decision_log::{Change, DecisionLog},
     demand::Demand,
     descriptions::Descriptions,
@@ -17,6 +18,7 @@ use super::{
     instances::{Instances, Key},
     launches::{Launches, Shortage},
     policy::{self, PolicyInput},
+    refusals::{Need, Refusals, Refused},
     rules::{FleetRules, Policy},
     schedule::{next_change, scheduled},
     situation::Situation,
@@ -41,6 +43,7 @@ pub struct FleetCore {
     launches: Launches,
     terminations: Terminations,
     failed_boots: FailedBoots,
+    refusals: Refusals,
     estimators: TimeEstimators,
     decision_log: DecisionLog,
 }
@@ -59,6 +62,7 @@ impl FleetCore {
             launches: Launches::new(epoch),
             terminations: Terminations::new(&rules),
             failed_boots: FailedBoots::default(),
+            refusals: Refusals::default(),
             estimators: TimeEstimators::new(rules.boot_cold, rules.boot_warm, rules.service_time),
             decision_log: DecisionLog::new(rules.started_at),
             rules,
@@ -109,6 +113,14 @@ impl FleetCore {
     /// degraded.
     pub fn degraded(&self) -> Option<Degraded> {
         self.failed_boots.degraded(|| booting(&self.instances, &self.launches))
+    }
+
+    /// Returns why there is no instance, if so many launches and starts in a row were refused that the fleet is degraded.
+    pub fn refused(&self) -> Option<Refused> {
+        self.refusals.refused(|| {
+            let starts = self.instances.of(Role::Startable).map(|(_, key)| self.instances.get(key).startup.not_before);
+            starts.chain([self.launches.not_before()]).filter(|at| *at > self.now).min()
+        })
     }
 
     /// Returns the number of instances that count against the cap, including those that may exist.
@@ -174,25 +186,37 @@ impl FleetCore {
             }
             Event::Launched { token, result } => {
                 let live = live_besides_launches(&self.instances, &self.terminations);
-                let (before, is_refused) = (self.launches.outstanding(), result.is_err());
+                let (before, refusal) = (self.launches.outstanding(), result.as_ref().err().cloned());
                 self.launches.answered(now, &token, result, live, &mut self.decision_log);
-                if is_refused && self.launches.outstanding() < before {
-                    self.failed_boots.refused();
-                }
+                self.requests_answered(before.saturating_sub(self.launches.outstanding()), refusal);
                 self.descriptions.hurry(now);
             }
             Event::Started { results } => {
                 let before = self.instances.count(Role::Starting);
+                let refusal =
+                    results.iter().map(|(_, result)| result.as_ref().err().cloned()).min_by_key(Option::is_some);
                 self.starts.answered(now, results, &mut self.instances, &mut self.decision_log);
-                if self.instances.count(Role::Starting) < before {
-                    self.failed_boots.refused();
-                }
+                self.requests_answered(before.saturating_sub(self.instances.count(Role::Starting)), refusal.flatten());
                 self.descriptions.hurry(now);
             }
             Event::Terminated { results } => {
                 self.terminations.answered(now, results, &mut self.instances, &mut self.decision_log);
                 self.descriptions.hurry(now);
             }
+        }
+    }
+
+    /// Processes the answer to a launch or start, which released `released` instances. `refusal` is the error, unless the
+    /// cloud has accepted at least one instance.
+    fn requests_answered(&mut self, released: usize, refusal: Option<CloudError>) {
+        if let Some(error) = refusal {
+            if released > 0 {
+                self.failed_boots.refused();
+                self.refusals.add(&error, released);
+            }
+        } else if self.refusals.any() {
+            let inputs = self.inputs();
+            self.refusals.accepted(self.now, &inputs, &mut self.decision_log);
         }
     }
 
@@ -260,6 +284,12 @@ impl FleetCore {
         step.merge(self.launches.decide(&situation, shortage, inputs, decision_log));
         if requested != (self.launches.outstanding(), instances.count(Role::Starting)) {
             self.failed_boots.tried(self.now);
+        }
+        let up = instances.pending() + instances.count(Role::Running);
+        let need = Need { up, missing: wanted.saturating_sub(up) };
+        if self.refusals.is_changed_by(need) {
+            let inputs = self.inputs();
+            self.refusals.judge(self.now, need, &inputs, &mut self.decision_log);
         }
         step
     }

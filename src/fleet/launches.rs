@@ -122,6 +122,11 @@ impl Launches {
         self.by_token.values().map(Launch::outstanding).sum()
     }
 
+    /// Returns when the next new launch may be made, after a pause or a cooldown.
+    pub fn not_before(&self) -> Timestamp {
+        self.not_before
+    }
+
     /// Iterates over the launches: when each was requested, and how many of its instances have not been observed.
     pub fn iter(&self) -> impl Iterator<Item = (Timestamp, usize)> {
         self.by_token.values().map(|launch| (launch.requested, launch.outstanding()))

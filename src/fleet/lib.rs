@@ -16,7 +16,7 @@
 //! - `demand` reads the queue's depth; `policy` turns the demand into a target;
 //! - `terminations` terminates instances that are `unhealthy` or chosen by the `sweep`;
 //! - `starts` starts stopped instances, and `launches` launches new ones, up to the target, as far as `failed_boots`
-//!   permits;
+//!   permits; `refusals` counts those that the cloud refuses, for display;
 //! - `descriptions` describes the instances; the result is kept in `instances`.
 //!
 //! `estimators` learns times for the policies, `decision_log` keeps decisions for display, and `event_log` encodes
@@ -65,6 +65,7 @@ mod instances;
 mod launches;
 mod learned_times;
 pub mod policy;
+mod refusals;
 mod removal;
 mod rules;
 mod schedule;
@@ -89,6 +90,7 @@ pub use fleet_core::FleetCore;
 pub use idle_stop::IdleStop;
 pub use instance::{Instance, InstanceId, InstanceState};
 pub use learned_times::LearnedTimes;
+pub use refusals::Refused;
 pub use rules::{FleetRules, Policy};
 pub use schedule::{NoWindow, Window, scheduled};
 pub use step::Step;

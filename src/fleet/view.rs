@@ -30,7 +30,7 @@ pub struct FleetView {
     pub learned: LearnedTimes,
     /// Instances by state.
     pub counts: Counts,
-    /// Set while the fleet is degraded, because boots fail.
+    /// Set while the fleet is degraded, because boots fail or the cloud refuses to give it any instance.
     #[serde(default)]
     pub degraded: Option<DegradedView>,
     /// The instances, ordered by name, including terminated ones for some time.
@@ -42,23 +42,36 @@ pub struct FleetView {
     pub decisions: Decisions,
 }
 
-/// The state of a fleet whose boots fail.
+/// The state of a degraded fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DegradedView {
     /// When it began, in milliseconds since the Unix epoch.
     pub since_ms: u64,
     /// Number of boots in a row that ended before a worker was ready.
     pub failed_boots: usize,
-    /// The next instance is not tried before this time, in milliseconds since the Unix epoch. `None` while one boots.
+    /// Number of launches and starts in a row that the cloud refused, if that is why the fleet is degraded; otherwise 0.
+    #[serde(default)]
+    pub refused: usize,
+    /// The next instance is not tried before this time, in milliseconds since the Unix epoch. `None` while one boots or is
+    /// requested.
     pub next_attempt_ms: Option<u64>,
-    /// How the last boot failed.
+    /// How the last boot failed, or the last request was refused.
     pub reason: String,
+}
+
+impl DegradedView {
+    /// Returns what has happened, without the reason, which may name what not everybody should know.
+    pub fn summary(&self) -> String {
+        match self.refused {
+            0 => format!("{} boots in a row failed", self.failed_boots),
+            refused => format!("{refused} requests for instances in a row were refused"),
+        }
+    }
 }
 
 impl fmt::Display for DegradedView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { failed_boots, reason, .. } = self;
-        write!(f, "{failed_boots} boots in a row failed, the last because {reason}")
+        write!(f, "{}, the last because {}", self.summary(), self.reason)
     }
 }
 
@@ -95,11 +108,20 @@ impl FleetView {
     pub fn new(core: &FleetCore, now: Timestamp, unix_ms: u64) -> Self {
         let ms = |at: Timestamp| unix_ms.saturating_sub(now.saturating_since(at).as_millis() as u64);
         let later = |at: Timestamp| unix_ms.saturating_add(at.saturating_since(now).as_millis() as u64);
-        let degraded = core.degraded().map(|degraded| DegradedView {
+        let either = |at: Timestamp| if at > now { later(at) } else { ms(at) };
+        let failing = core.degraded().map(|degraded| DegradedView {
             since_ms: ms(degraded.since),
             failed_boots: degraded.failed_boots,
-            next_attempt_ms: degraded.next_attempt.map(|at| if at > now { later(at) } else { ms(at) }),
+            refused: 0,
+            next_attempt_ms: degraded.next_attempt.map(either),
             reason: degraded.reason,
+        });
+        let refused = core.refused().map(|refused| DegradedView {
+            since_ms: ms(refused.since),
+            failed_boots: 0,
+            refused: refused.requests,
+            next_attempt_ms: refused.next_attempt.map(either),
+            reason: refused.reason,
         });
         let show = |tracked: &Tracked| InstanceView {
             id: tracked.instance.id.0.clone(),
@@ -123,7 +145,7 @@ impl FleetView {
             intents: inputs.launching + inputs.starting,
             learned: inputs.learned,
             counts: inputs.counts,
-            degraded,
+            degraded: failing.or(refused),
             instances,
             events: activities
                 .map(|a| LoggedEvent { at_ms: ms(a.at), kind: a.kind.to_owned(), text: a.text.clone() })

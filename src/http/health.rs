@@ -31,7 +31,7 @@ pub(super) async fn ready(state: web::Data<State>) -> HttpResponse {
         // Uploads are accepted, and wait until an instance boots.
         Ok(()) => match &state.web.fleet().borrow().degraded {
             None => text("ready\n"),
-            Some(degraded) => text(format!("ready; degraded: {} boots in a row failed\n", degraded.failed_boots)),
+            Some(degraded) => text(format!("ready; degraded: {}\n", degraded.summary())),
         },
         Err(error) => {
             tracing::warn!(%error, "not ready");
@@ -49,6 +49,7 @@ pub(super) async fn metrics(state: web::Data<State>) -> HttpResponse {
     gauge!("rollcall_target_instances").set(view.target as f64);
     gauge!("rollcall_fleet_degraded").set(f64::from(u8::from(view.degraded.is_some())));
     gauge!("rollcall_failed_boots").set(view.degraded.as_ref().map_or(0, |degraded| degraded.failed_boots) as f64);
+    gauge!("rollcall_refused_requests").set(view.degraded.as_ref().map_or(0, |degraded| degraded.refused) as f64);
     let (d, c) = (view.depth, view.counts);
     for (kind, jobs) in [("visible", d.visible), ("in-flight", d.in_flight), ("delayed", d.delayed)] {
         gauge!("rollcall_queue_jobs", "state" => kind).set(jobs as f64);

@@ -6,6 +6,7 @@ mod fleet_histories;
 mod fleet_instances;
 mod fleet_learning;
 mod fleet_policies;
+mod fleet_refusals;
 mod fleet_replay;
 mod fleet_support;
 mod fleet_uncertain;

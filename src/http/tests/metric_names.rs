@@ -36,6 +36,7 @@ async fn metrics_are_labelled_by_route_and_have_the_documented_names() {
         r#"rollcall_target_instances 13"#,
         r#"rollcall_fleet_degraded 1"#,
         r#"rollcall_failed_boots 14"#,
+        r#"rollcall_refused_requests 0"#,
         r#"rollcall_queue_jobs{state="visible"} 3"#,
         r#"rollcall_queue_jobs{state="in-flight"} 4"#,
         r#"rollcall_queue_jobs{state="delayed"} 5"#,

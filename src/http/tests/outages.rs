@@ -100,6 +100,16 @@ async fn a_node_with_a_degraded_fleet_is_ready_and_says_so_without_the_reason() 
     assert_eq!(text(ready).await, "ready; degraded: 14 boots in a row failed\n");
 }
 
+#[test]
+fn a_degraded_view_says_what_has_happened_without_the_reason() {
+    let reason = "the role arn:aws:iam::1:role/x may not launch".to_owned();
+    let boots = DegradedView { failed_boots: 14, reason, ..DegradedView::default() };
+    let refused = DegradedView { failed_boots: 0, refused: 7, ..boots.clone() };
+    assert_eq!(boots.summary(), "14 boots in a row failed");
+    assert_eq!(refused.summary(), "7 requests for instances in a row were refused");
+    assert_eq!(refused.to_string(), format!("{}, the last because {}", refused.summary(), refused.reason));
+}
+
 #[actix::test]
 async fn an_upload_without_a_queue_is_503_and_does_not_name_the_cause() {
     let world = World::new().await;
