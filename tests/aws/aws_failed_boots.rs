@@ -96,6 +96,10 @@ async fn boots_that_fail_are_few_and_shown_and_all_jobs_are_done_once_they_succe
     tokio::time::sleep(OBSERVED).await;
     let during = boots(&cluster).await - before;
     assert!(during <= 1, "{during} boots in {OBSERVED:?}");
+    // Each boot runs for less than the minute that is billed for it.
+    let failing = cluster.bill().await;
+    assert!(failing.starts <= before + during, "{failing}");
+    assert_eq!(failing.instance_seconds, 60.0 * failing.starts as f64, "{failing}");
 
     repair();
     for result in &results {
@@ -105,6 +109,7 @@ async fn boots_that_fail_are_few_and_shown_and_all_jobs_are_done_once_they_succe
         })
         .await;
     }
+    println!("{} failed boots: {failing}\nand after the repair: {}", failing.starts, cluster.bill().await);
     // Descriptions may lag behind the workers, so the controller believes them a moment after the jobs are done.
     wait_until("the fleet is healthy", TIMEOUT, async || degraded(&node).await.is_null()).await;
     assert!(get(&node, "/readyz").await.starts_with("ready\n"));

@@ -44,6 +44,7 @@ async fn an_instance_whose_worker_hangs_is_replaced_and_its_jobs_are_done() {
     assert_eq!(upload(&node).await, 200);
     let running = in_state(&cluster, "running").await;
     let [(hung, worker)] = &running[..] else { panic!("{running:?}") };
+    let usual = cluster.bill().await;
     kill(Pid::from_raw(*worker), Signal::SIGSTOP).expect("it runs");
     // The only instance that may run hangs, with the job that it receives.
     assert_eq!(upload(&node).await, 200);
@@ -53,6 +54,11 @@ async fn an_instance_whose_worker_hangs_is_replaced_and_its_jobs_are_done() {
     .await;
     let why = reqwest::get(node.url("/v1/fleet/decisions")).await.expect("a response").text().await.expect("text");
     assert!(why.contains("the worker does not respond"), "{why}");
+    let (bill, ledger) = (cluster.bill().await, cluster.ledger().await);
+    println!("until a worker hangs: {usual}\nwith its replacement: {bill}");
+    // It costs one more start, and is not paid for any longer.
+    let running = ledger.instances.iter().filter(|instance| instance.state() != "terminated").count();
+    assert_eq!((bill.starts, running), (usual.starts + 1, 1), "{bill}");
     node.end();
     assert_eq!(cluster.iam.denied(), Vec::<String>::new());
 }

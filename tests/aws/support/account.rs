@@ -91,7 +91,12 @@ impl Account {
     }
 
     pub async fn ec2(&self) -> aws_sdk_ec2::Client {
-        rollcall::cloud::aws::ec2_client(&emulators::sdk(&self.ec2.url).await)
+        Self::ec2_of(&self.ec2).await
+    }
+
+    /// Returns an operator's client of that emulator.
+    pub async fn ec2_of(emulator: &Emulator) -> aws_sdk_ec2::Client {
+        rollcall::cloud::aws::ec2_client(&emulators::sdk(&emulator.url).await)
     }
 
     /// Returns the names of all buckets.

@@ -23,6 +23,7 @@ use rollcall::{
 use rollcall_testing::{Emulator, emulators, free_port};
 
 use super::{
+    bill::{Bill, Ledger},
     counting_proxy::CountingProxy,
     iam::{ACCOUNT, CLUSTER, Iam, NODE_KEY, Template, WORKER_TEMPLATE},
 };
@@ -215,6 +216,16 @@ impl Cluster {
         let text = |value: &Value| value.as_str().expect("text").to_owned();
         let instances = self.ec2.get_control("/instances").await;
         instances.as_array().expect("a list").iter().map(|i| (text(&i["id"]), text(&i["state"]))).collect()
+    }
+
+    /// Returns what EC2 has recorded of all instances.
+    pub async fn ledger(&self) -> Ledger {
+        serde_json::from_value(self.ec2.get_control("/ledger").await).expect("a ledger")
+    }
+
+    /// Returns what has been billed so far.
+    pub async fn bill(&self) -> Bill {
+        Bill::of(&self.ledger().await, self.node_calls.billed() + self.worker_calls.billed())
     }
 
     /// Returns the number of instances in these states.

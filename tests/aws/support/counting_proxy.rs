@@ -17,7 +17,10 @@ use hyper_util::{
 };
 use tokio::net::TcpListener;
 
-use super::iam::{Call, Iam, Refusal};
+use super::{
+    bill::Requests,
+    iam::{Call, Iam, Refusal, Service},
+};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Body = Either<Full<Bytes>, Incoming>;
@@ -26,8 +29,8 @@ struct Shared {
     upstream: Uri,
     client: Client<HttpConnector, Full<Bytes>>,
     calls: Mutex<Vec<(Instant, String)>>,
-    /// Requests that SQS bills, by action.
-    billed: Mutex<BTreeMap<String, usize>>,
+    /// What the calls so far are billed as, by action.
+    billed: Mutex<BTreeMap<String, Requests>>,
     iam: Option<Arc<Iam>>,
 }
 
@@ -78,9 +81,14 @@ impl CountingProxy {
         counts
     }
 
-    /// Returns the number of requests so far that SQS bills, by action: each 64 KiB of a call's payload are one.
-    pub fn billed(&self) -> BTreeMap<String, usize> {
-        self.shared.billed.lock().expect("no panic").clone()
+    /// Returns what the calls so far, including those that were forgotten, are billed as.
+    pub fn billed(&self) -> Requests {
+        self.shared.billed.lock().expect("no panic").values().fold(Requests::default(), |sum, of_action| sum + *of_action)
+    }
+
+    /// Returns what the calls of an action are billed as.
+    pub fn billed_for(&self, action: &str) -> Requests {
+        self.shared.billed.lock().expect("no panic").get(action).copied().unwrap_or_default()
     }
 
     /// Forgets the calls so far.
@@ -91,23 +99,6 @@ impl CountingProxy {
     /// Returns the calls so far, in order.
     pub fn calls(&self) -> Vec<(Instant, String)> {
         self.shared.calls.lock().expect("no panic").clone()
-    }
-}
-
-/// What SQS bills as one request.
-const BILLED_BYTES: usize = 64 << 10;
-
-/// Returns the bytes of the message bodies in a request or a response, whose list of messages has this name.
-fn payload(body: &[u8], list: &str, message: &str) -> usize {
-    let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let messages = body[list].as_array().map(Vec::as_slice).unwrap_or_default();
-    messages.iter().filter_map(|entry| entry[message].as_str()).map(str::len).sum()
-}
-
-impl Shared {
-    fn bill(&self, action: &str, bytes: usize) {
-        let requests = bytes.div_ceil(BILLED_BYTES).max(1);
-        *self.billed.lock().expect("no panic").entry(action.to_owned()).or_default() += requests;
     }
 }
 
@@ -123,12 +114,9 @@ async fn pass(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respons
     {
         return Ok(response(refusal));
     }
-    if let Some(call) = call.as_ref().filter(|call| call.name == "SendMessageBatch") {
-        shared.bill(&call.name, payload(&body, "Entries", "MessageBody"));
-    }
     let mut uri = shared.upstream.clone().into_parts();
     uri.path_and_query = parts.uri.path_and_query().cloned();
-    let mut forwarded = Request::new(Full::new(body));
+    let mut forwarded = Request::new(Full::new(body.clone()));
     *forwarded.method_mut() = parts.method.clone();
     *forwarded.uri_mut() = Uri::from_parts(uri)?;
     *forwarded.headers_mut() = parts.headers.clone();
@@ -140,13 +128,21 @@ async fn pass(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respons
     {
         return Ok(response(refusal));
     }
-    if let Some(call) = call.as_ref().filter(|call| call.name == "ReceiveMessage") {
+    let Some(call) = call else { return Ok(answer.map(Either::Right)) };
+    // The size of what is received counts too.
+    let (answer, received) = if call.service == Service::Sqs {
         let (parts, body) = answer.into_parts();
         let body = body.collect().await?.to_bytes();
-        shared.bill(&call.name, payload(&body, "Messages", "Body"));
-        return Ok(Response::from_parts(parts, Either::Left(Full::new(body))));
-    }
-    Ok(answer.map(Either::Right))
+        (Response::from_parts(parts, Either::Left(Full::new(body.clone()))), body)
+    } else {
+        (answer.map(Either::Right), Bytes::new())
+    };
+    let billed = Requests::of(&call, &body, &received);
+    let mut all = shared.billed.lock().expect("no panic");
+    let of_action = all.entry(call.name).or_default();
+    *of_action = *of_action + billed;
+    drop(all);
+    Ok(answer)
 }
 
 fn response(refusal: Refusal) -> Response<Body> {
