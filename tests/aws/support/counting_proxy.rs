@@ -83,7 +83,12 @@ impl CountingProxy {
 
     /// Returns what the calls so far, including those that were forgotten, are billed as.
     pub fn billed(&self) -> Requests {
-        self.shared.billed.lock().expect("no panic").values().fold(Requests::default(), |sum, of_action| sum + *of_action)
+        self.shared
+            .billed
+            .lock()
+            .expect("no panic")
+            .values()
+            .fold(Requests::default(), |sum, of_action| sum + *of_action)
     }
 
     /// Returns what the calls of an action are billed as.
