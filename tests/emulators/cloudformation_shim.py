@@ -3,6 +3,7 @@
 ministack's CloudFormation has no instances, and no other service sees its launch templates. Here a stack's security
 groups, launch templates and instances are created by calls to EC2, so that machines get what the template specifies.
 For an instance profile, one of the same name without a role is created there: what roles grant is checked elsewhere.
+The lifecycle rules of buckets, which ministack ignores in a template, are set as S3's own API sets them.
 
 As with CloudFormation, an instance with a creation policy is complete when it has signalled, and one that replaces another
 does so before the other is terminated. Images that nothing was installed on cannot signal; nobody waits for those.
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import boto3
 from ministack.app import main
+from ministack.services import s3
 from ministack.services.cloudformation import provisioners, stacks, wait_conditions
 from ministack.services.cloudformation.provisioners import _RESOURCE_HANDLERS as HANDLERS
 
@@ -28,6 +30,24 @@ ec2, iam = (
     )
     for service in ("ec2", "iam")
 )  # fmt: skip
+
+
+def with_rules(own):
+    """Makes a handler of buckets set the lifecycle rules of the template."""
+
+    def handler(*arguments):
+        properties = arguments[-2]
+        name, attributes = own(*arguments)
+        rules = "".join(
+            f"<Rule><ID>{rule['Id']}</ID><Status>{rule['Status']}</Status><Filter><Prefix>{rule.get('Prefix', '')}</Prefix>"
+            f"</Filter><Expiration><Days>{rule['ExpirationInDays']}</Days></Expiration></Rule>"
+            for rule in properties.get("LifecycleConfiguration", {}).get("Rules", [])
+        )
+        if rules:
+            s3._put_bucket_lifecycle(name, f"<LifecycleConfiguration>{rules}</LifecycleConfiguration>".encode())
+        return name, attributes
+
+    return handler
 
 
 def make_group(name, properties, stack):
@@ -168,6 +188,8 @@ def address(id):
     return ec2.describe_addresses(PublicIps=[id])["Addresses"][0]
 
 
+buckets = HANDLERS["AWS::S3::Bucket"]
+HANDLERS["AWS::S3::Bucket"] = buckets | {key: with_rules(buckets[key]) for key in ("create", "update")}
 HANDLERS["AWS::EC2::SecurityGroup"] = {
     "create": make_group,
     "delete": lambda id, properties: ec2.delete_security_group(GroupId=id),

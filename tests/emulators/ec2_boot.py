@@ -15,6 +15,7 @@ import subprocess
 from pathlib import Path
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"}
+NO_FILES = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 STUBS = {
     # Scripts that a script starts use the same disk.
     "sh": """
@@ -51,16 +52,18 @@ class Disk:
     def here(self, text: str) -> str:
         return re.sub(r"""(^|[ =\"'>])/(etc|opt|var)/""", rf"\1{self.folder}/\2/", text, flags=re.MULTILINE)
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, metadata: str) -> dict[str, str]:
+        """Returns the environment of scripts. Credentials are those of the machine's role, from its metadata service."""
         path = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        return os.environ | {"MACHINE": str(self.folder), "PATH": path}
+        own = {"MACHINE": str(self.folder), "PATH": path, "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata}
+        return {key: value for key, value in os.environ.items() if key not in CREDENTIALS} | NO_FILES | own
 
-    def first_boot(self) -> subprocess.Popen:
+    def first_boot(self, metadata: str) -> subprocess.Popen:
         self.console.unlink(missing_ok=True)
         with self.console.open("wb") as console:
             return subprocess.Popen(
                 ["/bin/sh", str(self.folder / "user-data")],
-                cwd=self.folder, env=self.environment(), stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+                cwd=self.folder, env=self.environment(metadata), stdin=subprocess.DEVNULL, stdout=console, stderr=console,
                 preexec_fn=os.setpgrp,
             )  # fmt: skip
 
@@ -85,8 +88,7 @@ class Disk:
         variables = dict(line.split("=", 1) for line in lines if "=" in line)
         # A test's settings for all machines override the stack's. Credentials are not passed on: those are the role's.
         environment = {key: value for key, value in os.environ.items() if key not in CREDENTIALS}
-        environment |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-        return shlex.split(keys["ExecStart"]), variables | environment, keys["WorkingDirectory"]
+        return shlex.split(keys["ExecStart"]), variables | environment | NO_FILES, keys["WorkingDirectory"]
 
     def image(self, root: Path, image: str) -> None:
         shutil.copytree(self.folder, root / image, copy_function=os.link)

@@ -20,7 +20,7 @@ The control port takes JSON:
     POST /interrupt {"seconds": 120}: announces to every spot instance that it is interrupted then, and does so
     POST /supply   {"vcpus": 8, "spot": false, "capacity": false, "lost": ["us-east-1a"], ...}: see ec2_supply.py; a zone
                    that is lost takes its machines with it
-    GET /instances [{"id", "state", "pid", "metadata": URL, "tags": {...}}, ...]
+    GET /instances [{"id", "state", "pid", "metadata": URL, "profile": name or ARN, "tags": {...}}, ...]
     GET /calls     {"RunInstances": 3, ...}: how often each action was called
     GET /callers   {"RunInstances": ["test"], ...}: with which access keys
     GET /ledger    what is billed: see ec2_supply.py
@@ -93,9 +93,9 @@ START_LIMIT, START_LIMIT_INTERVAL = 5, 300.0
 class Machine:
     """What moto does not track of an instance: when it entered its state, its process, and its metadata service."""
 
-    def __init__(self, instance: Instance, has_profile: bool):
+    def __init__(self, instance: Instance, profile: str | None):
         self.instance = instance
-        self.has_profile = has_profile
+        self.profile = profile
         self.process: subprocess.Popen | None = None
         self.since = time.monotonic()
         self.states: list[tuple[float, str]] = []
@@ -170,7 +170,7 @@ class Machine:
             return None
         if self.disk is None:
             self.disk = Disk(DISKS, self.instance.id, self.instance.image_id, user_data)
-            self.boot = self.disk.first_boot()
+            self.boot = self.disk.first_boot(self.endpoint)
         unit = self.disk.unit() if self.boot.poll() is not None else None
         if unit is None:
             return None
@@ -318,9 +318,10 @@ def run_instances(self, image_id, count, user_data, security_group_names, **kwar
         version = self._get_template_from_args(kwargs["launch_template"]) if kwargs.get("launch_template") else None
         template = version.data if version else {}
         profiles = [kwargs.get("iam_instance_profile_name"), kwargs.get("iam_instance_profile_arn")]
-        has_profile = any(profiles) or "IamInstanceProfile" in template
+        profiles += template.get("IamInstanceProfile", {}).values()
+        profile = next(filter(None, profiles), None)
         for instance in reservation.instances:
-            MACHINES[instance.id] = Machine(instance, has_profile)
+            MACHINES[instance.id] = Machine(instance, profile)
             MACHINES[instance.id].enter("pending")
             if version:
                 # As EC2 tags instances itself.
@@ -478,7 +479,7 @@ class MetadataHandler(JsonHandler):
             return self.answer(401)
         machine: Machine = self.server.machine
         # Workers that a test starts directly always have a role.
-        has_role = machine.has_profile or WORKER is not None
+        has_role = machine.profile or WORKER is not None
         values = {
             "instance-id": machine.instance.id,
             "instance-type": machine.instance.instance_type,
@@ -538,7 +539,10 @@ class ControlHandler(JsonHandler):
                 ledger = [entry(m.instance, m.states) for m in MACHINES.values()]
                 return self.answer(200, json.dumps({"now": time.monotonic(), "instances": ledger}))
             machines = [
-                {"id": id, "state": m.state, "pid": m.process and m.process.pid, "metadata": m.endpoint, "tags": m.tags()}
+                {
+                    "id": id, "state": m.state, "pid": m.process and m.process.pid, "metadata": m.endpoint,
+                    "profile": m.profile, "tags": m.tags(),
+                }
                 for id, m in MACHINES.items()
             ]
         self.answer(200, json.dumps(machines))

@@ -3,12 +3,18 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::Arc,
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use rollcall_testing::{Emulator, emulators, free_port};
+
+use super::{
+    counting_proxy::CountingProxy,
+    iam::{CLUSTER, Iam, Template},
+};
 
 pub struct Account {
     /// SQS, S3, CloudFormation and the rest.
@@ -18,6 +24,8 @@ pub struct Account {
     disks: TempDir,
     /// The port of the elastic address, at which the web node is reached.
     web_port: u16,
+    /// Decides about the calls of the machines, if their roles are enforced.
+    pub iam: Option<Arc<Iam>>,
 }
 
 /// The output of a command.
@@ -28,26 +36,49 @@ pub struct CommandOutput {
 }
 
 impl Account {
-    /// Starts the emulators. `machines` are settings of all machines and of the emulators.
+    /// Starts the emulators. `machines` are settings of all machines, which may do everything, and of the emulators.
     pub async fn start(machines: &[(&str, &str)]) -> Self {
+        let ports = [free_port(), free_port(), free_port()];
+        let [rest, ec2] = [ports[0], ports[1]].map(|port| format!("http://127.0.0.1:{port}"));
+        Self::start_with(ports, [&rest, &ec2], None, machines).await
+    }
+
+    /// Does the same with machines that may do what the roles of the template allow.
+    pub async fn start_with_roles(machines: &[(&str, &str)]) -> Self {
+        let ports = [free_port(), free_port(), free_port()];
+        let [rest, ec2, control] = ports.map(|port| format!("http://127.0.0.1:{port}"));
+        let iam = Iam::new(&Template::read(&[("Cluster", CLUSTER), ("BucketSuffix", "-us-east-1")]), &control, "");
+        let rest = CountingProxy::guarded(&rest, iam.clone()).await;
+        let ec2 = CountingProxy::guarded(&ec2, iam.clone()).await;
+        Self::start_with(ports, [&rest.url, &ec2.url], Some(iam), machines).await
+    }
+
+    /// Starts the emulators of SQS and S3, of EC2, and the latter's control on these ports. The machines call the URLs of
+    /// `wire`.
+    async fn start_with(
+        [port, ec2_port, control]: [u16; 3],
+        wire: [&str; 2],
+        iam: Option<Arc<Iam>>,
+        machines: &[(&str, &str)],
+    ) -> Self {
         let disks = tempfile::tempdir().expect("a temporary folder");
-        let (port, web_port) = (free_port(), free_port());
-        let (url, address_port) = (format!("http://127.0.0.1:{port}"), web_port.to_string());
+        let web_port = free_port();
+        let address_port = web_port.to_string();
         let folder = disks.path().to_str().expect("a path");
         let own = [
             ("EC2_SHIM_DISKS", folder),
             ("EC2_SHIM_LOG", &format!("{folder}/log")),
-            ("AWS_ENDPOINT_URL_S3", &url),
-            ("AWS_ENDPOINT_URL_SQS", &url),
-            ("AWS_ENDPOINT_URL_EC2", "http://127.0.0.1:{port}"),
+            ("AWS_ENDPOINT_URL_S3", wire[0]),
+            ("AWS_ENDPOINT_URL_SQS", wire[0]),
+            ("AWS_ENDPOINT_URL_EC2", wire[1]),
             ("ROLLCALL__AWS__S3_PATH_STYLE", "true"),
-            ("AWS_ENDPOINT_URL_CLOUDFORMATION", &url),
+            ("AWS_ENDPOINT_URL_CLOUDFORMATION", wire[0]),
             ("EC2_SHIM_ADDRESS_PORT", &address_port),
         ];
-        let ec2 = Emulator::ec2(None, &[&own[..], machines].concat()).await;
+        let ec2 = Emulator::ec2_on([ec2_port, control], None, &[&own[..], machines].concat()).await;
         let own = [("AWS_ENDPOINT_URL_EC2", ec2.url.as_str()), ("EC2_SHIM_DISKS", folder)];
         let ministack = Emulator::ministack_with_cloudformation(port, &[&own[..], machines].concat()).await;
-        Self { ministack, ec2, disks, web_port }
+        Self { ministack, ec2, disks, web_port, iam }
     }
 
     /// Returns a `rollcall` command with an operator's credentials for this account.

@@ -129,7 +129,7 @@ async fn pass(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respons
     let answer = shared.client.request(forwarded).await?;
     if let Some(iam) = &shared.iam
         && answer.status() == StatusCode::NOT_FOUND
-        && let Err(refusal) = iam.admit_missing(&parts.headers, call.as_ref())
+        && let Err(refusal) = iam.admit_missing(&parts.headers, call.as_ref()).await
     {
         return Ok(response(refusal));
     }

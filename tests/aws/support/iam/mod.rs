@@ -1,7 +1,7 @@
 //! IAM for clusters on emulators, which allow everything: the roles of deploy/cloudformation.yaml are enforced on every call.
 //!
-//! Web nodes and controllers have an access key of their own, and workers that of their instance. Every other key is an
-//! operator's, who may do everything.
+//! Web nodes and controllers that a test starts have an access key of their own, and instances that of their instance, whose
+//! profile tells the role. Every other key is an operator's, who may do everything.
 
 mod policy;
 mod published;
@@ -9,8 +9,8 @@ mod request;
 mod template;
 
 use std::{
-    collections::{BTreeSet, HashSet},
-    sync::{Arc, Mutex},
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, RwLock},
 };
 
 use hyper::{HeaderMap, StatusCode};
@@ -22,8 +22,10 @@ pub use template::{ACCOUNT, CLUSTER, REGION, Template, WORKER_TEMPLATE};
 
 /// The access key of web nodes and controllers.
 pub const NODE_KEY: &str = "node";
-/// What the access key of a worker begins with, before the id of its instance.
-const WORKER_KEY: &str = "ASIA";
+/// What the access key of an instance begins with, before its id.
+const INSTANCE_KEY: &str = "ASIA";
+/// What the name of the web node's profile contains. Instances with another profile, or none that is known, are workers.
+const NODE_PROFILE: &str = "WebProfile";
 
 /// Who makes a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +44,9 @@ pub struct Refusal {
 /// The policies of an account, and what has been asked of them.
 pub struct Iam {
     node: Vec<Statement>,
-    worker: Vec<Statement>,
+    worker: RwLock<Vec<Statement>>,
+    /// The roles of instances, by id.
+    roles: Mutex<HashMap<String, Role>>,
     /// URL at which the EC2 emulator tells of its instances.
     instances: String,
     used: Mutex<BTreeSet<(Role, Right)>>,
@@ -57,7 +61,8 @@ impl Iam {
     pub fn new(template: &Template, ec2_control: &str, kms_key: &str) -> Arc<Self> {
         Arc::new(Self {
             node: template.role("WebRole"),
-            worker: template.role("WorkerRole"),
+            worker: RwLock::new(template.role("WorkerRole")),
+            roles: Mutex::default(),
             instances: format!("{ec2_control}/instances"),
             used: Mutex::default(),
             denied: Mutex::default(),
@@ -66,12 +71,9 @@ impl Iam {
         })
     }
 
-    /// Returns the statements of a role.
-    pub fn statements(&self, role: Role) -> &[Statement] {
-        match role {
-            Role::Node => &self.node,
-            Role::Worker => &self.worker,
-        }
+    /// Changes the statements of the workers' role.
+    pub fn change_worker(&self, change: impl FnOnce(&mut Vec<Statement>)) {
+        change(&mut self.worker.write().expect("no panic"));
     }
 
     /// Returns the rights that were used so far.
@@ -87,8 +89,8 @@ impl Iam {
     /// Decides about a request that makes this call.
     pub async fn admit(&self, headers: &HeaderMap, call: Option<&Call>) -> Result<(), Refusal> {
         let key = access_key(headers);
-        let (role, instance) = match key.strip_prefix(WORKER_KEY) {
-            Some(id) => (Role::Worker, Some(id)),
+        let (role, instance) = match key.strip_prefix(INSTANCE_KEY) {
+            Some(id) => (self.role_of(id).await, Some(id)),
             None if key == NODE_KEY => (Role::Node, None),
             None => return Ok(()),
         };
@@ -111,18 +113,23 @@ impl Iam {
     }
 
     /// Decides about the response to a call whose object is missing: S3 tells that only who may list the bucket.
-    pub fn admit_missing(&self, headers: &HeaderMap, call: Option<&Call>) -> Result<(), Refusal> {
-        let role = match access_key(headers) {
-            key if key.starts_with(WORKER_KEY) => Role::Worker,
-            NODE_KEY => Role::Node,
-            _ => return Ok(()),
+    pub async fn admit_missing(&self, headers: &HeaderMap, call: Option<&Call>) -> Result<(), Refusal> {
+        let key = access_key(headers);
+        let role = match key.strip_prefix(INSTANCE_KEY) {
+            Some(id) => self.role_of(id).await,
+            None if key == NODE_KEY => Role::Node,
+            None => return Ok(()),
         };
         let Some((bucket, _)) = call.and_then(|call| call.reads.as_ref()) else { return Ok(()) };
         self.decide(role, right("s3:ListBucket", &format!("arn:aws:s3:::{bucket}"), Context::new()), Service::S3)
     }
 
     fn decide(&self, role: Role, right: Right, service: Service) -> Result<(), Refusal> {
-        match decide(self.statements(role), &right) {
+        let decision = match role {
+            Role::Node => decide(&self.node, &right),
+            Role::Worker => decide(&self.worker.read().expect("no panic"), &right),
+        };
+        match decision {
             Ok(()) => drop(self.used.lock().expect("no panic").insert((role, right))),
             Err(reason) => {
                 let reason = format!("{role:?}: {reason}");
@@ -134,10 +141,27 @@ impl Iam {
         Ok(())
     }
 
-    async fn tags(&self) -> request::Tags {
+    /// Returns the role of an instance, which never changes.
+    async fn role_of(&self, id: &str) -> Role {
+        if let Some(role) = self.roles.lock().expect("no panic").get(id) {
+            return *role;
+        }
+        let instances = self.instances().await;
+        let profile = instances.iter().find(|instance| instance["id"] == id).and_then(|i| i["profile"].as_str());
+        let is_node = profile.is_some_and(|profile| profile.contains(NODE_PROFILE));
+        let role = if is_node { Role::Node } else { Role::Worker };
+        self.roles.lock().expect("no panic").insert(id.to_owned(), role);
+        role
+    }
+
+    async fn instances(&self) -> Vec<serde_json::Value> {
         let response = reqwest::get(&self.instances).await.expect("the emulator responds");
-        let instances: serde_json::Value = response.json().await.expect("JSON");
-        let instances = instances.as_array().expect("a list").iter();
+        response.json().await.expect("JSON")
+    }
+
+    async fn tags(&self) -> request::Tags {
+        let instances = self.instances().await;
+        let instances = instances.iter();
         let tags = |value: &serde_json::Value| serde_json::from_value(value["tags"].clone()).expect("tags");
         instances.map(|instance| (instance["id"].as_str().expect("an id").to_owned(), tags(instance))).collect()
     }
