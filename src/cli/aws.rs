@@ -1,4 +1,4 @@
-//! `rollcall aws`: sets up a cluster on AWS and takes it down.
+//! `rollcall aws`: sets up a cluster on AWS, verifies it, and takes it down.
 
 #[cfg(feature = "aws")]
 pub use commands::{Args, run};
@@ -7,10 +7,12 @@ pub use without::{Args, run};
 
 #[cfg(feature = "aws")]
 mod commands;
+#[cfg(feature = "aws")]
+mod verify;
 
 #[cfg(not(feature = "aws"))]
 mod without {
-    use std::path::PathBuf;
+    use std::{path::PathBuf, process::ExitCode};
 
     use crate::{app::queues::aws_not_built_in, settings::Settings};
 
@@ -23,7 +25,7 @@ mod without {
     }
 
     /// Returns the error that says how to build this program for AWS.
-    pub async fn run(_: Args, _: &Settings, _: Option<PathBuf>) -> anyhow::Result<()> {
+    pub async fn run(_: Args, _: &Settings, _: Option<PathBuf>) -> anyhow::Result<ExitCode> {
         Err(aws_not_built_in())
     }
 }

@@ -88,7 +88,7 @@ enum Command {
     Queue(queue::Args),
     /// Create, list and revoke the tokens that clients of a server need
     Token(token::Args),
-    /// Set up a cluster on AWS (image, stack) and take it down
+    /// Set up a cluster on AWS (image, stack), verify that it works, and take it down
     Aws(aws::Args),
     /// Check what a node or a worker needs before it runs, and print a remedy for each fault
     Doctor(doctor::Args),
@@ -150,7 +150,7 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
         Command::Restore(args) => app::block_on(backup::restore(args, &settings))?,
         Command::Queue(args) => app::block_on(queue::run(args, &settings))?,
         Command::Token(args) => app::block_on(async { token::run(args, &settings, store(&settings).await?).await })?,
-        Command::Aws(args) => app::block_on(aws::run(args, &settings, cli.config))?,
+        Command::Aws(args) => return app::block_on(aws::run(args, &settings, cli.config)),
         Command::Doctor(args) => return app::block_on(doctor::run(args, &settings)),
         Command::Config(args) => config::run(args, layers, app::machine())?,
     }

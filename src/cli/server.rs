@@ -90,7 +90,15 @@ pub(super) fn client(url: &str, ca: Option<&Path>) -> anyhow::Result<ClientBuild
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
-    let builder = Client::builder().default_headers(headers);
+    Ok(trusting(url, ca)?.default_headers(headers))
+}
+
+/// Returns a builder of clients for a server, without a token. They trust what those of [`client`] trust.
+///
+/// # Errors
+/// The authority's file cannot be read.
+pub(super) fn trusting(url: &str, ca: Option<&Path>) -> anyhow::Result<ClientBuilder> {
+    let builder = Client::builder();
     let authorities = match ca {
         Some(path) => authorities(path).with_context(|| format!("--ca {}", path.display()))?,
         // No authority is needed, and a machine without any can use the server.

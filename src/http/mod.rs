@@ -39,6 +39,8 @@ use tokio::sync::{Semaphore, watch};
 
 pub use access::AccessControl;
 use error::{ErrorFormat, Problem};
+#[cfg(feature = "aws")]
+pub(crate) use recognitions::derived_id;
 pub use routes::ROUTES;
 use state::State;
 pub use tls::check as check_certificate;

@@ -196,16 +196,21 @@ fn prefers_async(prefer: &str) -> bool {
         .any(|p| p.trim().eq_ignore_ascii_case("respond-async"))
 }
 
-/// Derives the job id from the idempotency key and the image: the first 128 bits of the SHA-256 of the key, a
-/// zero byte (which no key contains) and the image. The same key with another image is another job, so it never gets
-/// the result for the first image. Nor with another gallery, whose name comes first, unless it is the default one; nor
-/// with another token, whose id comes before that.
+/// Returns the job id that is derived from an idempotency key, if that is one.
 fn job_id_of_key(key: &[u8], image: &[u8], gallery: &GalleryName, token: Option<&TokenId>) -> Result<JobId, Problem> {
     if key.is_empty() || key.len() > MAX_KEY || !key.iter().all(u8::is_ascii_graphic) {
         return Err(Problem::bad_request(format!(
             "an Idempotency-Key must be 1 to {MAX_KEY} visible ASCII characters"
         )));
     }
+    Ok(derived_id(key, image, gallery, token))
+}
+
+/// Derives the job id from the idempotency key and the image: the first 128 bits of the SHA-256 of the key, a
+/// zero byte (which no key contains) and the image. The same key with another image is another job, so it never gets
+/// the result for the first image. Nor with another gallery, whose name comes first, unless it is the default one; nor
+/// with another token, whose id comes before that.
+pub(crate) fn derived_id(key: &[u8], image: &[u8], gallery: &GalleryName, token: Option<&TokenId>) -> JobId {
     let gallery = if gallery.is_default() { String::new() } else { format!("{gallery}\0") };
     let token = token.map_or_else(String::new, |id| format!("token:{id}\0"));
     let digest = Sha256::new()
@@ -216,7 +221,7 @@ fn job_id_of_key(key: &[u8], image: &[u8], gallery: &GalleryName, token: Option<
         .chain_update(image)
         .finalize();
     let first: [u8; 16] = std::array::from_fn(|i| digest[i]);
-    Ok(JobId(u128::from_be_bytes(first)))
+    JobId(u128::from_be_bytes(first))
 }
 
 /// Reads the id of a job in a path.

@@ -23,6 +23,7 @@ mod aws_spot;
 mod aws_storm;
 mod aws_up_down;
 mod aws_upgrade;
+mod aws_verify;
 mod aws_web_node;
 mod deployment;
 mod doctor;

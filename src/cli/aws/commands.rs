@@ -1,8 +1,9 @@
-//! The subcommands `bake`, `up` and `down`; `cloud::aws::deploy` implements them.
+//! The subcommands `bake`, `up` and `down`, which `cloud::aws::deploy` implements, and `verify`.
 
 use std::{
-    io::IsTerminal as _,
+    io::{IsTerminal as _, Read as _},
     path::{Component, PathBuf},
+    process::ExitCode,
     sync::Arc,
     time::Duration,
 };
@@ -10,10 +11,12 @@ use std::{
 use anyhow::Context as _;
 use clap::Subcommand;
 
+use super::verify;
 use crate::{
     app,
     cloud::aws::deploy::{
         Account,
+        attempts::{self, Attempt},
         bake::{self, bake},
         builder::Machine,
         down::{self, down},
@@ -35,6 +38,11 @@ enum Action {
     Bake(Bake),
     /// Create the cluster's stack, or update it
     Up(Up),
+    /// Check a cluster that is up by using it, and remove everything that the checks have made
+    Verify(verify::Args),
+    /// Make the calls that are in standard input, as JSON: what a probe of `verify` runs
+    #[command(hide = true)]
+    Attempt,
     /// Terminate the cluster's machines and delete its stack; data and images are kept by default
     Down(Down),
 }
@@ -123,7 +131,15 @@ struct Down {
 ///
 /// # Errors
 /// The credentials are not valid, or a step failed.
-pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> anyhow::Result<()> {
+pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    if matches!(args.action, Action::Attempt) {
+        // A machine's role may not ask whose account it is in.
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("standard input")?;
+        let attempts: Vec<Attempt> = serde_json::from_str(&text).context("standard input")?;
+        println!("{}", serde_json::to_string(&attempts::make(settings, &attempts).await?)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let account = Arc::new(Account::connect(settings).await?);
     eprintln!("cluster {} in account {}, region {}", account.cluster, account.id, account.region);
     match args.action {
@@ -172,6 +188,8 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
                 println!("{key} {value}");
             }
         }
+        Action::Verify(args) => return verify::run(args, settings, account).await,
+        Action::Attempt => unreachable!("it was handled above, because it needs no account"),
         Action::Down(args) => {
             let Down { delete_data, delete_images, timeout } = args;
             let leftovers = down(&account, down::Options { delete_data, delete_images, timeout }).await?;
@@ -184,7 +202,7 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
             }
         }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Returns the files that workers load. On the machines they have the same paths below `/opt/rollcall`.

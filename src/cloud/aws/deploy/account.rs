@@ -5,7 +5,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use aws_config::{retry::RetryConfig, timeout::TimeoutConfig};
 
-use super::super::{clients::sdk_config, errors::classify};
+use super::super::{
+    clients::sdk_config,
+    errors::classify,
+    s3::{Encryption, S3Objects},
+};
 use crate::cloud::aws::call_sites::CallSite as _;
 use crate::settings::Settings;
 
@@ -76,6 +80,17 @@ impl Account {
     /// Returns the name of the bucket that a stack of an earlier release made: without the region.
     pub(super) fn bucket_without_region(&self, purpose: &str) -> String {
         format!("{}-{purpose}-{}", self.cluster, self.id)
+    }
+
+    /// Returns the name of a stack's bucket for a purpose. `suffix` is that of the stack.
+    pub(crate) fn stack_bucket(&self, purpose: &str, suffix: &str) -> String {
+        format!("{}{suffix}", self.bucket_without_region(purpose))
+    }
+
+    /// Returns the objects of all buckets, encrypted with a KMS key if it is not empty.
+    pub(crate) fn objects(&self, kms_key: &str) -> S3Objects {
+        let encryption = if kms_key.is_empty() { Encryption::S3 } else { Encryption::Kms(kms_key.to_owned()) };
+        S3Objects::new(self.s3.clone(), encryption)
     }
 
     /// Returns the names of all buckets that the cluster may have.

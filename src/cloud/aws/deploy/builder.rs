@@ -136,7 +136,7 @@ pub(super) async fn wait(
 }
 
 /// Returns an instance's state; `None` while EC2 does not know it.
-async fn state(account: &Account, id: &str) -> CloudResult<Option<InstanceStateName>> {
+pub(super) async fn state(account: &Account, id: &str) -> CloudResult<Option<InstanceStateName>> {
     match account.ec2.describe_instances().instance_ids(id).recorded().send().await {
         Ok(output) => {
             let found = output.reservations.unwrap_or_default().into_iter().find_map(|r| r.instances?.pop());
@@ -148,7 +148,7 @@ async fn state(account: &Account, id: &str) -> CloudResult<Option<InstanceStateN
 }
 
 /// Describes the end of the instance's console output, for error messages. EC2 provides it with a delay of minutes.
-async fn console(account: &Account, id: &str) -> String {
+pub(super) async fn console(account: &Account, id: &str) -> String {
     let output = account.ec2.get_console_output().instance_id(id).recorded().send().await;
     describe_console(output.ok().and_then(|output| BASE64_STANDARD.decode(output.output?).ok()))
 }
@@ -178,7 +178,7 @@ pub(super) async fn list(account: &Account) -> CloudResult<Vec<Instance>> {
     Ok(all)
 }
 
-/// Terminates builders.
+/// Terminates instances.
 pub(super) async fn terminate(account: &Account, ids: &[String]) -> CloudResult<()> {
     if ids.is_empty() {
         return Ok(());

@@ -1,15 +1,18 @@
 //! Setting up a cluster on AWS and taking it down: the image of its machines (`bake`), the stack of everything else
-//! (`up`), and the removal of both (`down`).
+//! (`up`), and the removal of both (`down`). What `verify` reads and tries is here too; it judges in the command line.
 //!
 //! An operator runs these commands with their own credentials; the services need none of these permissions.
 
 mod account;
 mod architecture;
+pub(crate) mod attempts;
 pub(crate) mod bake;
 pub(crate) mod builder;
 pub(crate) mod down;
+pub(crate) mod facts;
 mod leftovers;
 mod package;
+pub(crate) mod probe;
 mod stack;
 pub(crate) mod up;
 mod wait;
