@@ -39,6 +39,9 @@ pub(super) struct RunningServer {
     handle: actix_web::dev::ServerHandle,
     end_streams: watch::Sender<bool>,
     audit: AuditLog,
+    /// What load balancers have found out about it.
+    #[cfg_attr(not(feature = "aws"), expect(dead_code, reason = "only a stack waits for health checks"))]
+    pub health_checks: http::HealthChecks,
 }
 
 /// Starts to serve on `listener`. Installs the metrics recorder of the process, so it can be called only once.
@@ -62,7 +65,8 @@ pub(super) async fn serve(
     actix::spawn(delete_orphans(galleries.clone()));
     actix::spawn(erasures.clone().run());
     let web = WebTier::new(settings.clone(), client, galleries, erasures, fleet);
-    let http::Serving { server, end_streams } = http::serve(web, access, audit.clone(), backups, listener, metrics)?;
+    let http::Serving { server, end_streams, health_checks } =
+        http::serve(web, access, audit.clone(), backups, listener, metrics)?;
     let handle = server.handle();
     actix::spawn(server);
     println!("rollcall is serving on {}/ (press Ctrl-C to stop)", settings.http.url());
@@ -75,7 +79,7 @@ pub(super) async fn serve(
     if open {
         println!("everyone on this machine may use it until a token is created (rollcall token create)");
     }
-    Ok(RunningServer { handle, end_streams, audit })
+    Ok(RunningServer { handle, end_streams, audit, health_checks })
 }
 
 /// Deletes parts of galleries that killed writers have left.

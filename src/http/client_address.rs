@@ -18,8 +18,12 @@ pub(super) fn client_address(req: &HttpRequest, http: &Http) -> Option<IpAddr> {
 /// Returns whether the client of a request uses HTTPS: to this server, or to its proxy.
 pub(super) fn is_https(req: &HttpRequest, http: &Http) -> bool {
     let stated = req.headers().get(header::X_FORWARDED_PROTO).is_some_and(|scheme| scheme == "https");
-    let peer = req.peer_addr().map(|peer| peer.ip().to_canonical());
-    http.tls.is_some() || stated && peer.is_some_and(|peer| is_proxy(peer, &http.proxies))
+    http.tls.is_some() || stated && proxy_address(req, http).is_some()
+}
+
+/// Returns the address of the proxy that a request came from; `None` if it came from anyone else.
+pub(super) fn proxy_address(req: &HttpRequest, http: &Http) -> Option<IpAddr> {
+    req.peer_addr().map(|peer| peer.ip().to_canonical()).filter(|peer| is_proxy(*peer, &http.proxies))
 }
 
 fn is_proxy(address: IpAddr, proxies: &[IpNet]) -> bool {

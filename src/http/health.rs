@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use ::metrics::gauge;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{
+    client_address::proxy_address,
     error::{ErrorFormat, Problem},
     state::State,
 };
@@ -23,16 +24,21 @@ pub(super) async fn alive() -> HttpResponse {
 
 /// `GET /readyz`: reports whether uploads are accepted, and queue and store can be reached. A node whose fleet is degraded
 /// is ready: another node would have the same fleet.
-pub(super) async fn ready(state: web::Data<State>) -> HttpResponse {
+pub(super) async fn ready(req: HttpRequest, state: web::Data<State>) -> HttpResponse {
     if let Err(shortage) = state.web.headroom().check() {
         return Problem::unavailable(format!("not ready: {shortage}"), RETRY_AFTER).respond(ErrorFormat::Line);
     }
     match state.web.ready().await {
         // Uploads are accepted, and wait until an instance boots.
-        Ok(()) => match &state.web.fleet().borrow().degraded {
-            None => text("ready\n"),
-            Some(degraded) => text(format!("ready; degraded: {}\n", degraded.summary())),
-        },
+        Ok(()) => {
+            if let Some(proxy) = proxy_address(&req, &state.web.settings().http) {
+                state.health_checks.succeeded(proxy);
+            }
+            match &state.web.fleet().borrow().degraded {
+                None => text("ready\n"),
+                Some(degraded) => text(format!("ready; degraded: {}\n", degraded.summary())),
+            }
+        }
         Err(error) => {
             tracing::warn!(%error, "not ready");
             let detail = "not ready: the queue or the store cannot be reached; the log says why";

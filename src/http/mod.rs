@@ -14,6 +14,7 @@ mod fleet;
 pub mod fuzzing;
 mod gallery_query;
 mod health;
+mod health_checks;
 pub mod metrics;
 mod names;
 mod origin_guard;
@@ -39,6 +40,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use access::AccessControl;
 use error::{ErrorFormat, Problem};
+pub use health_checks::HealthChecks;
 #[cfg(feature = "aws")]
 pub(crate) use recognitions::derived_id;
 pub use routes::ROUTES;
@@ -50,8 +52,6 @@ use crate::{audit::AuditLog, backup::Backups};
 
 /// How long a client may take to send a request's head, so that idle connections do not pile up.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an idle connection is kept after a response.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Requests that are still running this long after the server was asked to stop are dropped; their jobs continue.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections in addition to those of waiting uploads: pages, event streams, idle ones.
@@ -67,6 +67,8 @@ pub struct Serving {
     pub server: Server,
     /// `true` ends the event streams, which would otherwise last until the shutdown timeout.
     pub end_streams: watch::Sender<bool>,
+    /// What load balancers have found out about the server.
+    pub health_checks: HealthChecks,
 }
 
 /// Serves on `listener` until the server's handle stops it.
@@ -86,6 +88,7 @@ pub fn serve(
     raise_open_files();
     let http = web.settings().http.clone();
     let end_streams = watch::Sender::new(false);
+    let health_checks = HealthChecks::default();
     let state = web::Data::new(State {
         web,
         access,
@@ -94,6 +97,7 @@ pub fn serve(
         metrics: metrics.clone(),
         end_streams: end_streams.subscribe(),
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+        health_checks: health_checks.clone(),
     });
     let shared = state.clone();
     let server = HttpServer::new(move || {
@@ -109,7 +113,7 @@ pub fn serve(
     .workers(http.threads)
     .max_connections((http.max_waiting + SPARE_CONNECTIONS).div_ceil(http.threads))
     .client_request_timeout(HEAD_TIMEOUT)
-    .keep_alive(KEEP_ALIVE)
+    .keep_alive(http.keep_alive)
     .shutdown_timeout(SHUTDOWN_TIMEOUT.as_secs())
     .disable_signals();
     let server = match &http.tls {
@@ -125,7 +129,7 @@ pub fn serve(
             state.web.limits().forget_idle();
         }
     });
-    Ok(Serving { server, end_streams })
+    Ok(Serving { server, end_streams, health_checks })
 }
 
 /// Configures every route. Needs the shared state that [`serve`] sets.

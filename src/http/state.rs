@@ -5,7 +5,7 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Semaphore, watch};
 
-use super::{access::AccessControl, web_tier::WebTier};
+use super::{access::AccessControl, health_checks::HealthChecks, web_tier::WebTier};
 use crate::{audit::AuditLog, backup::Backups};
 
 /// The state that every handler shares.
@@ -24,4 +24,6 @@ pub(super) struct State {
     pub end_streams: watch::Receiver<bool>,
     /// Places for event streams.
     pub streams: Arc<Semaphore>,
+    /// Counts the health checks of load balancers.
+    pub health_checks: HealthChecks,
 }

@@ -81,6 +81,7 @@ fn state_with(
         metrics,
         end_streams,
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+        health_checks: HealthChecks::default(),
     })
 }
 

@@ -22,6 +22,9 @@ pub struct Aws {
     pub heartbeat: Duration,
     /// Logical id of this node in the cluster's stack, which waits until the node is ready.
     pub stack_resource: Option<String>,
+    /// Number of health checks from one proxy that must have succeeded before the node counts as ready for its stack; zero
+    /// if no load balancer is in front of it.
+    pub health_checks: usize,
     /// File of the script that an instance runs at its first boot.
     pub user_data: Option<PathBuf>,
     /// How instances are launched.
@@ -76,6 +79,7 @@ impl Aws {
             kms_key: r.optional("aws.kms_key")?,
             heartbeat: r.duration("aws.heartbeat", SECOND..=10 * MINUTE)?,
             stack_resource: r.optional("aws.stack_resource")?,
+            health_checks: r.count("aws.health_checks", 0..=100)?,
             user_data: r.optional("aws.user_data")?.map(PathBuf::from),
             launch: Launching {
                 launch_template: r.optional("aws.launch_template")?,

@@ -62,6 +62,8 @@ pub struct Http {
     pub reply: ReplyStyle,
     /// Longest wait for a reply.
     pub deadline: Duration,
+    /// How long an idle connection is kept after a response.
+    pub keep_alive: Duration,
     /// Largest upload in bytes, all its files together.
     pub max_upload: usize,
     /// Longest time to receive an upload.
@@ -102,6 +104,7 @@ impl Http {
             hosts: r.texts("http.hosts")?,
             reply: r.choice("http.reply", &styles)?,
             deadline: r.duration("http.deadline", SECOND..=HOUR)?,
+            keep_alive: r.duration("http.keep_alive", SECOND..=HOUR)?,
             max_upload: r.size("http.max_upload", KIB..=512 * MIB)?,
             upload_timeout: r.duration("http.upload_timeout", SECOND..=HOUR)?,
             min_upload_rate: r.size("http.min_upload_rate", 0..=MIB)?,

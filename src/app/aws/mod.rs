@@ -151,11 +151,22 @@ pub(crate) async fn run(settings: Settings, tiers: Tiers, fix: bool) -> anyhow::
     let mut serving = None;
     if let Some((listener, client)) = listener.zip(node.client()) {
         let objects = node.cloud.objects.clone();
-        serving = Some(serve(listener, &node.settings, client.clone(), objects, node.fleet(), None).await?);
+        let server = serve(listener, &node.settings, client.clone(), objects, node.fleet(), None).await?;
         if let Some(resource) = node.settings.aws.stack_resource.clone() {
             let (cloud, cluster) = (node.cloud.clone(), node.settings.cloud.cluster.clone());
-            actix::spawn(async move { signal_ready(&cloud, &client, &cluster, &resource).await });
+            let (checks, wanted) = (server.health_checks.clone(), node.settings.aws.health_checks);
+            actix::spawn(async move {
+                wait_until_ready(&client).await;
+                checks.reached(wanted).await;
+                if let Err(error) = cloud.signal_ready(&cluster, &resource).await {
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "CloudFormation was not told that this node is ready"
+                    );
+                }
+            });
         }
+        serving = Some(server);
     }
     actix::spawn(async move {
         wait_to_end().await;
@@ -180,14 +191,11 @@ async fn threads_of_workers(cloud: &AwsCloud, otherwise: usize) -> usize {
     }
 }
 
-/// Tells the stack that this node is ready, once it is.
-async fn signal_ready(cloud: &AwsCloud, client: &JobClient, cluster: &str, resource: &str) {
+/// Waits until queue and store can be reached.
+async fn wait_until_ready(client: &JobClient) {
     while let Err(error) = client.ready().await {
         tracing::warn!(%error, "not ready yet");
         tokio::time::sleep(READY_CHECK).await;
-    }
-    if let Err(error) = cloud.signal_ready(cluster, resource).await {
-        tracing::error!(error = format!("{error:#}"), "CloudFormation was not told that this node is ready");
     }
 }
 
