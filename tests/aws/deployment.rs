@@ -16,12 +16,27 @@ use rollcall::cloud::{
 
 const TEMPLATE: &str = "deploy/cloudformation.yaml";
 
+/// The parameters of a stack that have no default, and those of several web nodes.
+const PARAMETERS: &str = "Image=ami-0123456789abcdef0 Vpc=vpc-0123456789abcdef0 Subnet=subnet-0123456789abcdef0 \
+     AllowFrom=10.0.0.0/8";
+const SEVERAL: &str = "WebNodes=2 WebSubnets=subnet-0123456789abcdef0,subnet-0123456789abcdef1 \
+     WebProxies=10.0.0.0/20,10.0.16.0/20 Certificate=arn:aws:acm:us-east-1:000000000000:certificate/12345678";
+
 #[test]
 fn the_template_passes_cfn_lint() {
+    lint(&[]);
+}
+
+#[test]
+fn the_template_with_several_web_nodes_passes_cfn_lint() {
+    lint(&format!("--parameters {PARAMETERS} {SEVERAL}").split(' ').collect::<Vec<_>>());
+}
+
+fn lint(arguments: &[&str]) {
     let packages = std::path::absolute(rollcall_testing::emulators::assets().join("python/aws")).expect("a path");
-    let lint =
-        Command::new("python3").arg(packages.join("bin/cfn-lint")).arg(TEMPLATE).env("PYTHONPATH", packages).output();
-    let lint = lint.expect("python3 starts");
+    let mut lint = Command::new("python3");
+    lint.arg(packages.join("bin/cfn-lint")).arg(TEMPLATE).args(arguments).env("PYTHONPATH", packages);
+    let lint = lint.output().expect("python3 starts");
     assert!(
         lint.status.success(),
         "{}{}",
@@ -30,8 +45,19 @@ fn the_template_passes_cfn_lint() {
     );
 }
 
+/// Returns the machines that are not terminated, nor being so.
+pub async fn alive(ec2: &Client) -> Vec<Instance> {
+    let machines = ec2.describe_instances().send().await.expect("a list").reservations.unwrap_or_default();
+    let mut instances: Vec<Instance> = machines.into_iter().flat_map(|r| r.instances.unwrap_or_default()).collect();
+    instances.retain(|instance| {
+        let state = instance.state().and_then(|state| state.name()).expect("a state");
+        ![InstanceStateName::ShuttingDown, InstanceStateName::Terminated].contains(state)
+    });
+    instances
+}
+
 /// Returns the variables that user data writes as `NAME=value` lines.
-fn variables(user_data: &str) -> BTreeMap<String, String> {
+pub fn variables(user_data: &str) -> BTreeMap<String, String> {
     let text = String::from_utf8(BASE64_STANDARD.decode(user_data).expect("base64")).expect("text");
     let (_, lines) = text.split_once("<<END\n").expect("a file that is written");
     let (lines, rest) = lines.split_once("\nEND\n").expect("its end");
@@ -97,15 +123,8 @@ async fn workers_have_the_types_and_the_subnet_that_up_was_given() {
 
     // What is not given again stays, and the web node that replaces the first one has its address.
     account.run(&["aws", "up", "--worker-type", "c7a.large"]).done();
-    let machines = ec2.describe_instances().send().await.expect("a list");
-    let instances = machines.reservations().iter().flat_map(|reservation| reservation.instances());
-    let alive = |instance: &&Instance| {
-        let state = instance.state().and_then(|state| state.name()).expect("a state");
-        ![InstanceStateName::ShuttingDown, InstanceStateName::Terminated].contains(state)
-    };
-    let mut web_nodes = instances.filter(alive);
-    let web = web_nodes.next().expect("a web node");
-    assert!(web_nodes.next().is_none(), "the earlier web node is replaced");
+    let web_nodes = alive(&ec2).await;
+    let [web] = &web_nodes[..] else { panic!("the earlier web node is replaced: {web_nodes:?}") };
     let addresses = ec2.describe_addresses().send().await.expect("a list");
     assert_eq!(addresses.addresses().len(), 1);
     assert_eq!(addresses.addresses()[0].instance_id(), web.instance_id());

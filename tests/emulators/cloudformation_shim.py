@@ -6,20 +6,28 @@ For an instance profile, one of the same name without a role is created there: w
 The lifecycle rules of buckets, which ministack ignores in a template, are set as S3's own API sets them.
 
 As with CloudFormation, an instance with a creation policy is complete when it has signalled, and one that replaces another
-does so before the other is terminated. Images that nothing was installed on cannot signal; nobody waits for those.
+does so before the other is terminated. Images that nothing was installed on cannot signal; nobody waits for those. Groups of instances and load balancers are
+in auto_scaling.py and load_balancer.py.
 """
 
 from __future__ import annotations
 
 import base64
 import os
+import sys
+import time
 from pathlib import Path
 
 import boto3
 from ministack.app import main
 from ministack.services import s3
+from ministack.services.cloudformation import _stacks as stacks_by_name
 from ministack.services.cloudformation import provisioners, stacks, wait_conditions
 from ministack.services.cloudformation.provisioners import _RESOURCE_HANDLERS as HANDLERS
+
+sys.path.insert(0, str(Path(__file__).parent))
+from auto_scaling import Group  # noqa: E402
+from load_balancer import LoadBalancer, TargetGroup, run  # noqa: E402
 
 DISKS = Path(os.environ["EC2_SHIM_DISKS"])
 
@@ -137,15 +145,33 @@ def make_instance(name, properties, stack):
 
 def await_signal(name, properties, stack):
     """Waits for the signals that the creation policy of an instance demands."""
-    policy = provisioners._cfn_wait_condition_definition(stack, name).get("CreationPolicy", {}).get("ResourceSignal")
+    policy = definition(stack, name).get("CreationPolicy", {}).get("ResourceSignal")
     if policy is None or not (DISKS / properties["ImageId"]).is_dir():
         return
     count = wait_conditions.validate_count(policy.get("Count"), name)
-    timeout = wait_conditions.validate_resource_signal_timeout(policy.get("Timeout"), name)
+    wait_for_signals(name, stack, "AWS::EC2::Instance", count, policy.get("Timeout"))
+
+
+def definition(stack, name):
+    """Returns the resource as the template has it, with the values of parameters."""
+    values = {pair["ParameterKey"]: pair["ParameterValue"] for pair in stacks_by_name[stack]["Parameters"]}
+
+    def filled(value):
+        if isinstance(value, dict):
+            named = values.get(value.get("Ref")) if len(value) == 1 else None
+            return named if named is not None else {key: filled(part) for key, part in value.items()}
+        return [filled(part) for part in value] if isinstance(value, list) else value
+
+    return filled(provisioners._cfn_wait_condition_definition(stack, name))
+
+
+def wait_for_signals(name, stack, type, count, timeout):
+    """Waits for that many signals, and returns the unique ids that they carry."""
+    timeout = wait_conditions.validate_resource_signal_timeout(timeout, name)
     timeout = min(timeout, float(os.environ.get("CLOUDFORMATION_SHIM_LONGEST_WAIT", timeout)))
     id = provisioners._cr_stack_id(stack)
     slot = wait_conditions.register_slot(id)
-    wait_conditions.wait_for(slot, id, stack, name, "AWS::EC2::Instance", count, timeout)
+    return wait_conditions.wait_for(slot, id, stack, name, type, count, timeout)
 
 
 # Instances that others have replaced, by these. They are terminated when the update is complete.
@@ -190,6 +216,91 @@ def address(id):
 
 buckets = HANDLERS["AWS::S3::Bucket"]
 HANDLERS["AWS::S3::Bucket"] = buckets | {key: with_rules(buckets[key]) for key in ("create", "update")}
+
+
+def delete_instance(id, properties):
+    """Terminates an instance, and waits until it is terminated: what it uses is deleted next."""
+    ec2.terminate_instances(InstanceIds=[id])
+    while state(id) != "terminated":
+        time.sleep(0.1)
+
+
+def state(id):
+    return ec2.describe_instances(InstanceIds=[id])["Reservations"][0]["Instances"][0]["State"]["Name"]
+
+
+# By their ARNs, and groups by their names.
+TARGET_GROUPS, LOAD_BALANCERS, GROUPS = {}, {}, {}
+AUTO_SCALING, LOAD_BALANCING = "AWS::AutoScaling::AutoScalingGroup", "AWS::ElasticLoadBalancingV2"
+own = {kind: HANDLERS[f"{LOAD_BALANCING}::{kind}"] for kind in ("TargetGroup", "LoadBalancer", "Listener")}
+
+
+def make_target_group(name, properties, stack):
+    made = own["TargetGroup"]["create"](name, properties, stack)
+    TARGET_GROUPS[made[0]] = TargetGroup(properties)
+    return made
+
+
+def make_load_balancer(name, properties, stack):
+    subnets = ec2.describe_subnets(SubnetIds=properties["Subnets"])["Subnets"]
+    balancer = LoadBalancer(properties, subnets)
+    made = own["LoadBalancer"]["create"](name, properties, stack)
+    LOAD_BALANCERS[made[0]] = balancer
+    return made
+
+
+def make_listener(name, properties, stack):
+    balancer, group = properties["LoadBalancerArn"], properties["DefaultActions"][0]["TargetGroupArn"]
+    run(LOAD_BALANCERS[balancer].listen(properties, TARGET_GROUPS[group]))
+    return own["Listener"]["create"](name, properties, stack)
+
+
+def delete_load_balancer(id, properties):
+    run(LOAD_BALANCERS.pop(id).close())
+    own["LoadBalancer"]["delete"](id, properties)
+
+
+def signals(name, stack, properties, timeout):
+    """Returns what waits for the signals of a group's instances."""
+    version = properties["LaunchTemplate"]
+    versions = ec2.describe_launch_template_versions(
+        LaunchTemplateId=version["LaunchTemplateId"], Versions=[str(version["Version"])]
+    )
+    if not (DISKS / versions["LaunchTemplateVersions"][0]["LaunchTemplateData"]["ImageId"]).is_dir():
+        return None
+    return lambda count: wait_for_signals(name, stack, AUTO_SCALING, count, timeout)
+
+
+def make_scaling_group(name, properties, stack):
+    policy = definition(stack, name)["CreationPolicy"]["ResourceSignal"]
+    group = Group(ec2, profile, properties, [TARGET_GROUPS[arn] for arn in properties["TargetGroupARNs"]])
+    assert int(policy["Count"]) == group.desired
+    try:
+        group.create(signals(name, stack, properties, policy["Timeout"]))
+    except Exception:
+        group.delete()
+        raise
+    id = f"{stack}-{name}-1"
+    GROUPS[id] = group
+    return id, {"AutoScalingGroupName": id}
+
+
+def update_scaling_group(id, old, new, stack, name):
+    policy = definition(stack, name)["UpdatePolicy"]["AutoScalingRollingUpdate"]
+    assert str(policy["WaitOnResourceSignals"]).lower() == "true"
+    GROUPS[id].update(old, new, policy, signals(name, stack, new, policy["PauseTime"]))
+    return id, {"AutoScalingGroupName": id}
+
+
+HANDLERS[f"{LOAD_BALANCING}::TargetGroup"] = own["TargetGroup"] | {"create": make_target_group}
+HANDLERS[f"{LOAD_BALANCING}::LoadBalancer"] = {"create": make_load_balancer, "delete": delete_load_balancer}
+HANDLERS[f"{LOAD_BALANCING}::Listener"] = {"create": make_listener, "delete": own["Listener"]["delete"]}
+HANDLERS[AUTO_SCALING] = {
+    "create": make_scaling_group,
+    "update": update_scaling_group,
+    "update_with_logical_id": True,
+    "delete": lambda id, properties: GROUPS.pop(id).delete(),
+}
 HANDLERS["AWS::EC2::SecurityGroup"] = {
     "create": make_group,
     "delete": lambda id, properties: ec2.delete_security_group(GroupId=id),
@@ -207,12 +318,12 @@ HANDLERS["AWS::EC2::Instance"] = {
     "create": make_instance,
     "update": update_instance,
     "update_with_logical_id": True,
-    "delete": lambda id, properties: ec2.terminate_instances(InstanceIds=[id]),
+    "delete": delete_instance,
 }
 HANDLERS["AWS::EC2::EIP"] = {"create": make_address, "update": update_address, "delete": delete_address}
 
 on_worker_thread = stacks._runs_on_worker_thread
-stacks._runs_on_worker_thread = lambda type: type == "AWS::EC2::Instance" or on_worker_thread(type)
+stacks._runs_on_worker_thread = lambda type: type in ("AWS::EC2::Instance", AUTO_SCALING) or on_worker_thread(type)
 
 if __name__ == "__main__":
     main()

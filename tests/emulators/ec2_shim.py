@@ -20,7 +20,8 @@ The control port takes JSON:
     POST /interrupt {"seconds": 120}: announces to every spot instance that it is interrupted then, and does so
     POST /supply   {"vcpus": 8, "spot": false, "capacity": false, "lost": ["us-east-1a"], ...}: see ec2_supply.py; a zone
                    that is lost takes its machines with it
-    GET /instances [{"id", "state", "pid", "metadata": URL, "profile": name or ARN, "tags": {...}}, ...]
+    GET /instances [{"id", "state", "pid", "metadata": URL, "profile": name or ARN, "tags": {...}, "port": that of its HTTP
+                   server}, ...]
     GET /calls     {"RunInstances": 3, ...}: how often each action was called
     GET /callers   {"RunInstances": ["test"], ...}: with which access keys
     GET /ledger    what is billed: see ec2_supply.py
@@ -97,6 +98,7 @@ class Machine:
         self.instance = instance
         self.profile = profile
         self.process: subprocess.Popen | None = None
+        self.asked_to_end: subprocess.Popen | None = None
         self.since = time.monotonic()
         self.states: list[tuple[float, str]] = []
         self.interrupted_at: float | None = None
@@ -132,7 +134,11 @@ class Machine:
         alive = self.process is not None and self.process.poll() is None
         age = time.monotonic() - self.since
         if self.state in ("stopping", "shutting-down") and alive:
-            self.process.send_signal(signal.SIGKILL if age > WORKER_GRACE else signal.SIGTERM)
+            if age > WORKER_GRACE:
+                self.process.kill()
+            elif self.asked_to_end is not self.process:  # once, as systemd does
+                self.asked_to_end = self.process
+                self.process.terminate()
         elif self.state == "pending" and self.instance.placement.availability_zone in SUPPLY["lost"]:
             self.vanish("Server.InternalError")
         elif self.state in NEXT and age >= DELAYS[self.state]:
@@ -198,6 +204,7 @@ class Machine:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+        moto_terminate(self.instance)  # deletes its disk
         self.enter("terminated")
         self.instance._reason = code
         self.instance.state_reason = StateReason(f"{code}: Instance terminated by EC2", code)
@@ -541,8 +548,8 @@ class ControlHandler(JsonHandler):
             machines = [
                 {
                     "id": id, "state": m.state, "pid": m.process and m.process.pid, "metadata": m.endpoint,
-                    "profile": m.profile, "tags": m.tags(),
-                }
+                    "profile": m.profile, "tags": m.tags(), "port": m.http_port,
+                }  # fmt: skip
                 for id, m in MACHINES.items()
             ]
         self.answer(200, json.dumps(machines))

@@ -21,6 +21,7 @@ use crate::{
         builder::Machine,
         down::{self, down},
         up::{self, up},
+        web_nodes::WebNodes,
     },
     settings::Settings,
 };
@@ -90,9 +91,18 @@ struct Up {
     /// EC2 key pair for SSH to the web node from the same address range
     #[arg(long)]
     key: Option<String>,
-    /// Instance type of the web node
+    /// Instance type of the web nodes
     #[arg(long)]
     web_type: Option<String>,
+    /// Number of web nodes; from 2 on, a load balancer with HTTPS is in front of them [default: 1]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=8))]
+    web_nodes: Option<u8>,
+    /// Subnets of several web nodes in at least two zones, separated by commas [default: the default subnets of two zones]
+    #[arg(long)]
+    web_subnets: Option<String>,
+    /// ARN of the load balancer's certificate in ACM; required for several web nodes
+    #[arg(long)]
+    certificate: Option<String>,
     /// Instance types of the workers in order of preference, such as c7i.large,c6i.large
     #[arg(long)]
     worker_type: Option<String>,
@@ -108,7 +118,7 @@ struct Up {
     /// Maximum time to wait for each change of the stack
     #[arg(long, default_value = "30m", value_parser = humantime::parse_duration)]
     timeout: Duration,
-    /// Do not ask before a stack is created. Without a terminal, nothing is asked
+    /// Do not ask before a stack is created or gets a load balancer. Without a terminal, nothing is asked
     #[arg(long)]
     yes: bool,
 }
@@ -175,6 +185,7 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
                 allow_from: args.allow_from,
                 key: args.key,
                 web_type: args.web_type,
+                web_nodes: WebNodes { count: args.web_nodes, subnets: args.web_subnets, certificate: args.certificate },
                 worker_type: args.worker_type,
                 retention_days: args.retention_days,
                 audit_days: args.audit_days,

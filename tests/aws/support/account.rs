@@ -26,7 +26,12 @@ pub struct Account {
     web_port: u16,
     /// Decides about the calls of the machines, if their roles are enforced.
     pub iam: Option<Arc<Iam>>,
+    /// The port of the load balancer, through which several web nodes are reached.
+    balancer_port: u16,
 }
+
+/// The name that the certificate of the load balancer is for.
+pub const HOST: &str = "faces.example.com";
 
 /// The output of a command.
 pub struct CommandOutput {
@@ -62,7 +67,7 @@ impl Account {
         machines: &[(&str, &str)],
     ) -> Self {
         let disks = tempfile::tempdir().expect("a temporary folder");
-        let web_port = free_port();
+        let (web_port, balancer_port) = (free_port(), free_port());
         let address_port = web_port.to_string();
         let folder = disks.path().to_str().expect("a path");
         let own = [
@@ -76,9 +81,15 @@ impl Account {
             ("EC2_SHIM_ADDRESS_PORT", &address_port),
         ];
         let ec2 = Emulator::ec2_on([ec2_port, control], None, &[&own[..], machines].concat()).await;
-        let own = [("AWS_ENDPOINT_URL_EC2", ec2.url.as_str()), ("EC2_SHIM_DISKS", folder)];
+        let own = [
+            ("AWS_ENDPOINT_URL_EC2", ec2.url.as_str()),
+            ("EC2_SHIM_DISKS", folder),
+            ("EC2_SHIM_CONTROL", &ec2.control),
+            ("LOAD_BALANCER_PORT", &balancer_port.to_string()),
+            ("LOAD_BALANCER_NAME", HOST),
+        ];
         let ministack = Emulator::ministack_with_cloudformation(port, &[&own[..], machines].concat()).await;
-        Self { ministack, ec2, disks, web_port, iam }
+        Self { ministack, ec2, disks, web_port, iam, balancer_port }
     }
 
     /// Returns a `rollcall` command with an operator's credentials for this account.
@@ -102,6 +113,30 @@ impl Account {
 
     pub fn web(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.web_port)
+    }
+
+    /// Returns a URL of the load balancer.
+    pub fn balanced(&self, path: &str) -> String {
+        format!("https://{HOST}:{}{path}", self.balancer_port)
+    }
+
+    /// Returns a client of the load balancer, which trusts its certificate alone.
+    pub fn balanced_client(&self, token: &str) -> reqwest::Client {
+        let pem = std::fs::read(self.disk("certificate.pem")).expect("a load balancer listens");
+        let certificate = reqwest::Certificate::from_pem(&pem).expect("a certificate");
+        let mut headers = reqwest::header::HeaderMap::new();
+        // Machines listen on loopback here, where they know no other name.
+        headers.insert("host", "localhost".parse().expect("a header"));
+        headers.insert("authorization", format!("Bearer {token}").parse().expect("a header"));
+        let client = reqwest::Client::builder().tls_certs_only([certificate]).default_headers(headers);
+        client.resolve(HOST, ([127, 0, 0, 1], self.balancer_port).into()).build().expect("a client")
+    }
+
+    /// Runs a command on the cluster's data, as docs/aws.md tells operators to, and returns its output. `state` is the bucket.
+    pub fn run_on_cluster(&self, state: &str, arguments: &[&str]) -> CommandOutput {
+        let mut command = self.command(arguments);
+        command.env("ROLLCALL__CLOUD__KIND", "aws").env("ROLLCALL__STORE__STATE", state);
+        command_output(command.output().expect("the program starts"))
     }
 
     /// Returns the log of the machines' services.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use aws_sdk_cloudformation::types::ResourceStatus;
 use aws_sdk_ec2::types::InstanceStateName;
 
 use super::{
@@ -37,9 +38,16 @@ pub(crate) struct Options {
 pub(crate) async fn down(account: &Account, options: Options) -> anyhow::Result<Leftovers> {
     let stack = Stack::new(account);
     // The web node first: its controller would replace the workers.
-    if let Some(web) = web_node(account, &stack).await? {
-        eprintln!("terminating the web node {web}");
-        terminate(account, vec![web], options.timeout).await?;
+    match web(account, &stack).await? {
+        Some(Web::Single(id)) => {
+            eprintln!("terminating the web node {id}");
+            terminate(account, vec![id], options.timeout).await?;
+        }
+        Some(Web::Group) => {
+            eprintln!("terminating the web nodes and their load balancer");
+            stack.remove_web_nodes(options.timeout).await?;
+        }
+        None => {}
     }
     // Repeated, because a launch may have been in flight.
     loop {
@@ -73,15 +81,27 @@ pub(crate) async fn down(account: &Account, options: Options) -> anyhow::Result<
     Leftovers::of(account).await
 }
 
-/// Returns the id of the stack's only instance.
-async fn web_node(account: &Account, stack: &Stack<'_>) -> anyhow::Result<Option<String>> {
+/// The web nodes of a stack.
+enum Web {
+    /// One instance with this id.
+    Single(String),
+    /// A group, which would replace instances that somebody else terminates.
+    Group,
+}
+
+/// Returns the web nodes of the stack, unless they are deleted.
+async fn web(account: &Account, stack: &Stack<'_>) -> anyhow::Result<Option<Web>> {
     if stack.describe().await?.is_none() {
         return Ok(None);
     }
     let output = account.cloudformation.describe_stack_resources().stack_name(&stack.name).recorded().send().await;
-    let resources = output.map_err(|e| classify(&stack.name, e))?.stack_resources.unwrap_or_default();
-    let mut machines = resources.into_iter().filter(|r| r.resource_type() == Some("AWS::EC2::Instance"));
-    Ok(machines.find_map(|r| r.physical_resource_id))
+    let resources = output.map_err(|e| classify(&stack.name, e))?.stack_resources.unwrap_or_default().into_iter();
+    let mut there = resources.filter(|r| r.resource_status() != Some(&ResourceStatus::DeleteComplete));
+    Ok(there.find_map(|r| match r.resource_type.as_deref()? {
+        "AWS::EC2::Instance" => r.physical_resource_id.map(Web::Single),
+        "AWS::AutoScaling::AutoScalingGroup" => Some(Web::Group),
+        _ => None,
+    }))
 }
 
 /// Returns the instances with the cluster's tag that are not terminated.

@@ -16,5 +16,6 @@ pub(crate) mod probe;
 mod stack;
 pub(crate) mod up;
 mod wait;
+pub(crate) mod web_nodes;
 
 pub(crate) use account::Account;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use aws_sdk_cloudformation::{
     Client,
     error::{DisplayErrorContext, ProvideErrorMetadata as _, SdkError},
-    types::{Stack as StackDescription, StackStatus},
+    types::{Capability, Parameter, Stack as StackDescription, StackStatus},
 };
 
 use super::{super::errors::classify, account::Account, wait};
@@ -82,6 +82,38 @@ impl<'a> Stack<'a> {
                 let why = self.failures(started_at).await;
                 anyhow::bail!("the stack {} cannot be deleted:\n{why}\nRemove the causes and try again", self.name)
             }
+        }
+    }
+
+    /// Updates the stack to no web node, which also deletes what only they need. Does nothing in a state that permits no
+    /// update: the web nodes are then deleted with the stack.
+    ///
+    /// # Errors
+    /// The update failed or took too long.
+    pub(super) async fn remove_web_nodes(&self, timeout: Duration) -> anyhow::Result<()> {
+        #[expect(clippy::disallowed_methods, reason = "compared with the times of the stack's events")]
+        let started_at = SystemTime::now();
+        match self.wait(timeout).await? {
+            Outcome::Complete => {}
+            Outcome::Failed(state) if state == "UPDATE_ROLLBACK_COMPLETE" => {}
+            Outcome::Failed(_) | Outcome::Deleted => return Ok(()),
+        }
+        let Some(stack) = self.describe().await? else { return Ok(()) };
+        let keys = stack.parameters().iter().filter_map(Parameter::parameter_key);
+        let parameters = keys.map(|key| match Parameter::builder().parameter_key(key) {
+            none if key == "WebNodes" => none.parameter_value("0").build(),
+            kept => kept.use_previous_value(true).build(),
+        });
+        let call = self.client.update_stack().stack_name(&self.name).use_previous_template(true);
+        let call = call.set_parameters(Some(parameters.collect())).capabilities(Capability::CapabilityIam);
+        call.recorded().send().await.map_err(|e| classify(&format!("stack {}", self.name), e))?;
+        match self.wait(timeout).await? {
+            Outcome::Complete | Outcome::Deleted => Ok(()),
+            Outcome::Failed(state) => anyhow::bail!(
+                "the web nodes of the stack {} were not removed ({state}):\n{}",
+                self.name,
+                self.failures(started_at).await
+            ),
         }
     }
 

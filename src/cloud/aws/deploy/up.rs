@@ -18,14 +18,13 @@ use super::{
     account::{Account, BUCKETS, filter},
     architecture, leftovers,
     stack::{Outcome, Stack},
+    web_nodes::WebNodes,
 };
 use crate::cloud::aws::call_sites::CallSite as _;
 
-/// What a cluster with the defaults costs at rest: the total of the table in `docs/aws.md`, with its prices.
-const COST_AT_REST: &str = "at rest, a cluster costs about 24.97 $ a month at the prices of us-east-1 in mid-2025, most of it \
-     the web node (--web-type); docs/aws.md says how this is computed";
 /// Maximum length of the name of a bucket ("Bucket naming rules" in the user guide of S3).
 const BUCKET_NAME: usize = 63;
+
 const TEMPLATE: &str = include_str!("../../../../deploy/cloudformation.yaml");
 
 /// Options of `rollcall aws up`. `None` keeps the value of an existing stack, and selects the template's default for a
@@ -47,8 +46,10 @@ pub(crate) struct Options {
     pub(crate) allow_from: Option<String>,
     /// Key pair for SSH.
     pub(crate) key: Option<String>,
-    /// Instance type of the web node.
+    /// Instance type of the web nodes.
     pub(crate) web_type: Option<String>,
+    /// Their number, and what several need.
+    pub(crate) web_nodes: WebNodes,
     /// Instance types of the workers in order of preference, separated by commas.
     pub(crate) worker_type: Option<String>,
     /// Number of days for which uploads are kept.
@@ -59,7 +60,7 @@ pub(crate) struct Options {
     pub(crate) kms_key: Option<String>,
     /// Maximum time to wait for each change of the stack.
     pub(crate) timeout: Duration,
-    /// Whether to ask on the terminal before a stack is created, which costs money from then on.
+    /// Whether to ask on the terminal before a stack is created that costs money from then on, or is changed so that it costs more.
     pub(crate) ask: bool,
 }
 
@@ -98,15 +99,18 @@ pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up
         ),
     };
     check_key(options.kms_key.as_deref(), existing.as_ref())?;
+    let cost = options.web_nodes.cost(existing.as_ref());
     let parameters = parameters(account, options, existing.as_ref()).await?;
     #[expect(clippy::disallowed_methods, reason = "compared with the times of the stack's events")]
     let started_at = SystemTime::now();
     let verb = if existing.is_some() { "updating" } else { "creating" };
     eprintln!("{verb} the stack {}", stack.name);
+    if let Some(cost) = cost {
+        eprintln!("{cost}");
+        anyhow::ensure!(!ask || go_on()?, "nothing was {}", if existing.is_some() { "changed" } else { "created" });
+    }
     let changed = match existing {
         None => {
-            eprintln!("{COST_AT_REST}");
-            anyhow::ensure!(!ask || go_on()?, "nothing was created");
             create(account, &stack, parameters).await?;
             true
         }
@@ -232,6 +236,8 @@ async fn parameters(
     ] {
         given.extend(value.map(|value| (key.to_owned(), value)));
     }
+    let vpc = given.iter().find(|(key, _)| key == "Vpc").map(|(_, id)| id.clone());
+    given.extend(options.web_nodes.parameters(account, vpc.as_deref(), existing).await?);
     let kept = existing.map_or(&[][..], |stack| stack.parameters()).iter().filter_map(|p| p.parameter_key());
     let kept = kept.filter(|key| !given.iter().any(|(name, _)| name == key));
     let kept: Vec<Parameter> =
@@ -295,7 +301,8 @@ async fn types(
     Ok((web, workers))
 }
 
-fn parameter<'a>(stack: &'a StackDescription, key: &str) -> Option<&'a str> {
+/// Returns the value of a parameter of the stack.
+pub(super) fn parameter<'a>(stack: &'a StackDescription, key: &str) -> Option<&'a str> {
     stack.parameters().iter().find(|p| p.parameter_key() == Some(key)).and_then(|p| p.parameter_value())
 }
 
