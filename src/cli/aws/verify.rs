@@ -81,12 +81,27 @@ pub(super) async fn run(args: Args, settings: &Settings, account: Arc<Account>) 
     let first = cost::budget(&settings.prices, args.timeout, args.budget);
     let affordable = first.verdict == Verdict::Ok;
     report.add(first);
-    let stack = if affordable { steps::stack(&account, &report).await } else { None };
+    let stack = if affordable { stack(&account, &report).await } else { None };
     let report = match stack {
         Some(stack) => Verification::new(args, settings, account, stack, report).run().await,
         None => report,
     };
     Ok(if report.finish()? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Reads and checks the stack; `None` if there is none.
+async fn stack(account: &Account, report: &Report) -> Option<StackFacts> {
+    let cluster = &account.cluster;
+    match account.stack_facts().await {
+        Ok(stack) => {
+            report.add(judge::stack(cluster, stack.as_ref()));
+            stack
+        }
+        Err(error) => {
+            report.add(judge::unreadable(&format!("stack {cluster}"), "it can be read", &error));
+            None
+        }
+    }
 }
 
 /// A job of the checks.

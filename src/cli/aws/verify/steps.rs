@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     CreatedJob, Verification,
     api::{Api, POLL, Photo, Response},
-    check::{Check, Report},
+    check::Check,
     cost::BURST,
     expected::{BUCKETS, QUEUES, WEB_GROUP, WORKER_GROUP, WORKER_TEMPLATE},
     judge, live,
@@ -19,10 +19,7 @@ use super::{
 use crate::{
     access::{Role, Token},
     cli::audit::Subject,
-    cloud::aws::deploy::{
-        Account,
-        facts::{InstanceFacts, StackFacts, TemplateFacts},
-    },
+    cloud::aws::deploy::facts::{InstanceFacts, TemplateFacts},
     fleet::view::FleetView,
     http::derived_id,
     job::JobId,
@@ -36,21 +33,6 @@ const TOKEN_KNOWN: Duration = Duration::from_secs(10);
 struct Tokens {
     admin: String,
     upload: Token,
-}
-
-/// Reads and checks the stack; `None` if there is none.
-pub(super) async fn stack(account: &Account, report: &Report) -> Option<StackFacts> {
-    let cluster = &account.cluster;
-    match account.stack_facts().await {
-        Ok(stack) => {
-            report.add(judge::stack(cluster, stack.as_ref()));
-            stack
-        }
-        Err(error) => {
-            report.add(judge::unreadable(&format!("stack {cluster}"), "it can be read", &error));
-            None
-        }
-    }
 }
 
 impl Verification {

@@ -72,12 +72,12 @@ fn a_bucket_is_as_in_the_template_or_its_fault_is_named() {
         assert_ok(&judged(&BucketFacts { encryption: Some("aws:kms".into()), ..healthy.clone() }));
         assert_fault(&judged(&BucketFacts { encryption: None, ..healthy.clone() }), &["nothing"]);
         assert_fault(&judged(&BucketFacts { open: vec!["BlockPublicAcls"], ..healthy.clone() }), &["BlockPublicAcls"]);
-        for n in 0..rules.len() {
+        for (n, rule) in rules.iter().enumerate() {
             let mut facts = healthy.clone();
             facts.expiry[n].days = 1;
-            assert_fault(&judged(&facts), &["after 1 days", rules[n].prefix, rules[n].days]);
+            assert_fault(&judged(&facts), &["after 1 days", rule.prefix, rule.days]);
             facts.expiry.remove(n);
-            assert_fault(&judged(&facts), &["never", rules[n].prefix]);
+            assert_fault(&judged(&facts), &["never", rule.prefix]);
         }
         let mut facts = healthy.clone();
         facts.expiry.push(Expiry { prefix: "private/".into(), days: 1 });
