@@ -7,7 +7,7 @@ target is healthy, all of them get requests. A target that is being deregistered
 has answered those that it has, or after the deregistration delay. What a target does not answer within the idle
 timeout is a 504, and a connection that it closes a 502; no request is sent again.
 
-$LOAD_BALANCER_PORT is the port of the listener on loopback. $LOAD_BALANCER_SPEED divides the times of health checks, the
+$LOAD_BALANCER_PORT is the port on loopback that stands for 443. $LOAD_BALANCER_SPEED divides the times of health checks, the
 deregistration delay and the grace period of auto scaling groups. TLS ends here, with a certificate for $LOAD_BALANCER_NAME
 that is written to the folder of the disks as `certificate.pem`.
 """

@@ -140,6 +140,11 @@ impl<'a> Stack<'a> {
     }
 }
 
+/// Returns the value of a parameter of the stack.
+pub(super) fn parameter<'a>(stack: &'a StackDescription, key: &str) -> Option<&'a str> {
+    stack.parameters().iter().find(|p| p.parameter_key() == Some(key)).and_then(|p| p.parameter_value())
+}
+
 /// Interprets a stack's status; `None` while it is changing.
 fn outcome(status: &str) -> Option<Outcome> {
     match status {

@@ -17,7 +17,7 @@ use super::{
     super::errors::classify,
     account::{Account, BUCKETS, filter},
     architecture, leftovers,
-    stack::{Outcome, Stack},
+    stack::{Outcome, Stack, parameter},
     web_nodes::WebNodes,
 };
 use crate::cloud::aws::call_sites::CallSite as _;
@@ -299,11 +299,6 @@ async fn types(
     let used: Vec<String> = used.into_iter().flatten().collect();
     architecture::check(account, &image, &of_image, &used).await?;
     Ok((web, workers))
-}
-
-/// Returns the value of a parameter of the stack.
-pub(super) fn parameter<'a>(stack: &'a StackDescription, key: &str) -> Option<&'a str> {
-    stack.parameters().iter().find(|p| p.parameter_key() == Some(key)).and_then(|p| p.parameter_value())
 }
 
 /// Returns the route tables of subnets (both separated by commas). A subnet without one of its own has the VPC's main table.

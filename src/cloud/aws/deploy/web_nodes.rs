@@ -9,7 +9,7 @@ use aws_sdk_ec2::types::Subnet;
 use super::{
     super::errors::classify,
     account::{Account, filter},
-    up::parameter,
+    stack::parameter,
 };
 use crate::cloud::aws::call_sites::CallSite as _;
 
