@@ -10,7 +10,7 @@ install -m 755 rollcall /opt/rollcall/rollcall
 cp -R models/. /opt/rollcall/
 chmod -R a+rX /opt/rollcall
 install -m 644 aws.toml /etc/rollcall/aws.toml
-install -m 644 rollcall-serve.service rollcall-worker.service /etc/systemd/system/
+install -m 644 rollcall-logs.service rollcall-serve.service rollcall-worker.service /etc/systemd/system/
 systemctl daemon-reload
 
 # The program, ONNX Runtime and the models must load on this machine. If its C library is too old, the installation

@@ -106,8 +106,8 @@ PHOTOS = {
 
 
 # What AWS publishes of these services' actions, in the form that the tests read.
-IAM_SERVICES = ["cloudformation", "ec2", "iam", "kms", "logs", "s3", "sqs"]
-IAM_ACTIONS_SHA256 = "367a2c059244cb44420c8e741c2173371732a7d3e96b51e85d1c6a49a2bf5124"
+IAM_SERVICES = ["cloudformation", "ec2", "iam", "kms", "logs", "s3", "sqs", "ssm", "ssmmessages"]
+IAM_ACTIONS_SHA256 = "3f2dfbf2093e706ffab71e1fe935eb4f12bb831adb46108c7b74bb52aacd9487"
 
 
 def main(names: list[str]) -> None:

@@ -1,4 +1,4 @@
-//! `rollcall aws`: sets up a cluster on AWS, verifies it, and takes it down.
+//! `rollcall aws`: sets up a cluster on AWS, shows and verifies it, and takes it down.
 
 #[cfg(feature = "aws")]
 pub use commands::{Args, run};
@@ -7,6 +7,10 @@ pub use without::{Args, run};
 
 #[cfg(feature = "aws")]
 mod commands;
+#[cfg(feature = "aws")]
+mod logs;
+#[cfg(feature = "aws")]
+mod status;
 #[cfg(feature = "aws")]
 mod verify;
 

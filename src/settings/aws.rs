@@ -25,6 +25,8 @@ pub struct Aws {
     /// Number of health checks from one proxy that must have succeeded before the node counts as ready for its stack; zero
     /// if no load balancer is in front of it.
     pub health_checks: usize,
+    /// Whether a controller writes metrics to standard output.
+    pub metrics: bool,
     /// File of the script that an instance runs at its first boot.
     pub user_data: Option<PathBuf>,
     /// How instances are launched.
@@ -80,6 +82,7 @@ impl Aws {
             heartbeat: r.duration("aws.heartbeat", SECOND..=10 * MINUTE)?,
             stack_resource: r.optional("aws.stack_resource")?,
             health_checks: r.count("aws.health_checks", 0..=100)?,
+            metrics: r.flag("aws.metrics")?,
             user_data: r.optional("aws.user_data")?.map(PathBuf::from),
             launch: Launching {
                 launch_template: r.optional("aws.launch_template")?,

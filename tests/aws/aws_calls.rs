@@ -211,6 +211,7 @@ async fn calls_at_rest(web_nodes: usize) -> (BTreeMap<String, usize>, f64) {
     // The intervals of AWS, not the shorter ones of tests.
     let cluster = Cluster::start(&[
         ("ROLLCALL__AWS__LAUNCH_TEMPLATE", TEMPLATE),
+        ("ROLLCALL__AWS__METRICS", "true"),
         ("ROLLCALL__FLEET__POLL_EVERY", "auto"),
         ("ROLLCALL__FLEET__DESCRIBE_EVERY", "auto"),
     ])

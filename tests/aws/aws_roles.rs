@@ -4,8 +4,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use crate::support::{
+    account::program,
     aws_cluster::{Cluster, Node, TEMPLATE},
-    iam::{ACCOUNT, Context, Iam, REGION, Right, Role, Statement, check, decide, published, right, stack},
+    iam::{ACCOUNT, Context, Iam, NODE_KEY, REGION, Right, Role, Statement, check, decide, published, right, stack},
 };
 use rollcall_testing::uploads::{self, KNOWN, MACRON, form, photo, post};
 use rollcall_testing::wait_until;
@@ -100,6 +101,48 @@ fn noise() -> image::DynamicImage {
     image.into()
 }
 
+/// Forwards the journal of a machine as its unit does, with the credentials of a node and of a worker.
+async fn forward_logs(cluster: &Cluster) {
+    let logs = aws_sdk_cloudwatchlogs::Client::new(&rollcall_testing::emulators::sdk(&cluster.ministack.url).await);
+    logs.create_log_group().log_group_name("/rollcall/rollcall").send().await.expect("a log group");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let stub = std::path::absolute("tests/emulators/journalctl.py").expect("a path");
+    let script = program(folder.path(), &format!("exec python3 {} \"$@\"", stub.display()));
+    std::fs::rename(script, folder.path().join("journalctl")).expect("renamed");
+    #[expect(clippy::disallowed_methods, reason = "CloudWatch rejects events that are old")]
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    let entry = serde_json::json!({"__CURSOR": "s=1", "__REALTIME_TIMESTAMP": format!("{seconds}000000"),
+        "_SYSTEMD_UNIT": "rollcall-serve.service", "MESSAGE": "ready"});
+    std::fs::write(folder.path().join("journal"), format!("{entry}\n")).expect("written");
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").expect("a path"));
+    let instances = cluster.ec2.get_control("/instances").await;
+    let metadata = instances[0]["metadata"].as_str().expect("an instance");
+    for role in [Role::Node, Role::Worker] {
+        let cursor = folder.path().join(format!("{role:?}"));
+        let mut command = cluster.command(&["aws", "forward-logs", "--cursor", cursor.to_str().expect("text")]);
+        command.env("PATH", &path).env("ROLLCALL_JOURNAL", folder.path().join("journal"));
+        command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata);
+        match role {
+            Role::Node => {
+                command.env("AWS_ACCESS_KEY_ID", NODE_KEY);
+                command.env("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", &cluster.node_calls.url);
+            }
+            Role::Worker => {
+                command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+                command.env("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", &cluster.worker_calls.url);
+                let streams = logs.delete_log_group().log_group_name("/rollcall/rollcall").send().await;
+                streams.expect("deleted");
+                logs.create_log_group().log_group_name("/rollcall/rollcall").send().await.expect("a log group");
+            }
+        }
+        let mut forwarder = command.spawn().expect("the program starts");
+        wait_until("it has sent the log", TIMEOUT, async || cursor.exists()).await;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(forwarder.id() as i32), nix::sys::signal::Signal::SIGTERM)
+            .expect("it is ours");
+        assert!(forwarder.wait().expect("it is ours").success());
+    }
+}
+
 fn is_used(iam: &Iam, role: Role, action: &str) -> bool {
     iam.used().iter().any(|(by, right)| *by == role && right.action == action)
 }
@@ -136,6 +179,7 @@ async fn run_on_demand() -> BTreeSet<(Role, Right)> {
     .await;
     call_every_endpoint(&web).await;
     signal(&cluster).await;
+    forward_logs(&cluster).await;
     delete_early(&cluster, &web).await;
     wait_until("the sweep terminates every instance", TIMEOUT, async || {
         cluster.count(&["pending", "running", "stopping", "stopped"]).await == 0
@@ -189,6 +233,10 @@ fn without_each(statements: &[Statement]) -> Vec<(String, Vec<Statement>)> {
     (0..all.len()).map(without).collect()
 }
 
+fn log_stream(cluster: &str) -> String {
+    format!("arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/rollcall/{cluster}:log-stream:i-1")
+}
+
 /// Calls that somebody would make who has taken over a machine.
 fn attacks() -> Vec<(Role, Right)> {
     let state = format!("arn:aws:s3:::rollcall-state-{ACCOUNT}");
@@ -211,6 +259,9 @@ fn attacks() -> Vec<(Role, Right)> {
         (Role::Worker, of_worker("ec2:CreateTags", "i-2", &[("aws:TagKeys", "rollcall:ready")])),
         (Role::Worker, of_worker("ec2:CreateTags", "i-1", &[("aws:TagKeys", "rollcall:cluster")])),
         (Role::Worker, object("s3:PutObject", "controller-lease")),
+        // No machine writes to another cluster's logs.
+        (Role::Worker, right("logs:PutLogEvents", &log_stream("rollcall-2"), Context::new())),
+        (Role::Node, right("logs:PutLogEvents", &log_stream("other"), Context::new())),
         // Nodes signal for their own stack.
         (Role::Node, right("cloudformation:SignalResource", &stack("other"), Context::new())),
     ];
@@ -257,6 +308,19 @@ async fn the_roles_grant_what_a_run_uses_and_nothing_else() {
         (Role::Node, "sqs:ChangeMessageVisibility", "rollcall-dead.fifo"),
     ] {
         used.insert((role, right(action, &queue(name), Context::new())));
+    }
+    // The SSM Agent of the image makes these calls: "Add Session Manager permissions to an existing IAM role" in the user guide
+    // of AWS Systems Manager.
+    for role in [Role::Node, Role::Worker] {
+        for action in [
+            "ssm:UpdateInstanceInformation",
+            "ssmmessages:CreateControlChannel",
+            "ssmmessages:CreateDataChannel",
+            "ssmmessages:OpenControlChannel",
+            "ssmmessages:OpenDataChannel",
+        ] {
+            used.insert((role, right(action, "*", Context::new())));
+        }
     }
     // S3 tells that an object is missing only to those who may list its bucket. Others are denied, as the proxies do here if
     // it happens.

@@ -66,7 +66,7 @@ async fn up_leads_from_nothing_to_a_recognised_upload_and_down_back_to_nothing()
     let (image, snapshot) = (image.trim(), account.snapshot_of(image.trim()).await);
     let left = account.run(&["aws", "down"]).done();
     let mut kept: Vec<String> = buckets().iter().map(|bucket| format!("bucket {bucket}")).collect();
-    kept.extend([format!("image {image}"), format!("snapshot {snapshot}")]);
+    kept.extend([format!("image {image}"), "log group /rollcall/rollcall".into(), format!("snapshot {snapshot}")]);
     assert_eq!(account.changes(&before).await, Changes { added: kept, gone: Vec::new() });
     let photos = account.s3().await.list_objects_v2().bucket(&buckets()[0]).send().await.expect("a list");
     assert_eq!(photos.contents().len(), 4, "the photos are kept");

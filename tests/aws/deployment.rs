@@ -61,7 +61,10 @@ pub fn variables(user_data: &str) -> BTreeMap<String, String> {
     let text = String::from_utf8(BASE64_STANDARD.decode(user_data).expect("base64")).expect("text");
     let (_, lines) = text.split_once("<<END\n").expect("a file that is written");
     let (lines, rest) = lines.split_once("\nEND\n").expect("its end");
-    assert!(rest.starts_with("systemctl enable --now rollcall-"), "{rest}");
+    // The forwarder first: it also sends what the other unit logs at its start.
+    let (first, second) = rest.split_once('\n').expect("two units");
+    assert_eq!(first, "systemctl enable --now rollcall-logs");
+    assert!(second.starts_with("systemctl enable --now rollcall-"), "{second}");
     let variables = lines.lines().filter_map(|line| line.split_once('='));
     variables.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
@@ -223,6 +226,7 @@ async fn rollcall_accepts_what_the_template_makes() {
     let mut of_web = web_variables(&ec2, web.instance_id().expect("an id")).await;
     let template = of_web.remove("ROLLCALL__AWS__LAUNCH_TEMPLATE").expect("what it launches");
     assert_eq!(of_web.remove("ROLLCALL__AWS__STACK_RESOURCE").as_deref(), Some("Web"), "the stack waits for it");
+    assert_eq!(of_web.remove("ROLLCALL__AWS__METRICS").as_deref(), Some("true"), "for the alarms");
     let launched = launch_template(&ec2, &template).await;
     assert_eq!(launched.instance_type().map(InstanceType::as_str), Some("c7i.large"));
     for key in ["ROLLCALL__AWS__INSTANCE_TYPES", "ROLLCALL__AWS__SUBNETS"] {

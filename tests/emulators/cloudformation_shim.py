@@ -26,6 +26,7 @@ from ministack.services.cloudformation import provisioners, stacks, wait_conditi
 from ministack.services.cloudformation.provisioners import _RESOURCE_HANDLERS as HANDLERS
 
 sys.path.insert(0, str(Path(__file__).parent))
+import logs_limits  # noqa: E402, F401
 from auto_scaling import Group  # noqa: E402
 from load_balancer import LoadBalancer, TargetGroup, run  # noqa: E402
 

@@ -21,7 +21,7 @@ The control port takes JSON:
     POST /supply   {"vcpus": 8, "spot": false, "capacity": false, "lost": ["us-east-1a"], ...}: see ec2_supply.py; a zone
                    that is lost takes its machines with it
     GET /instances [{"id", "state", "pid", "metadata": URL, "profile": name or ARN, "tags": {...}, "port": that of its HTTP
-                   server}, ...]
+                   server, "others": {UNIT: PID}}, ...]
     GET /calls     {"RunInstances": 3, ...}: how often each action was called
     GET /callers   {"RunInstances": ["test"], ...}: with which access keys
     GET /ledger    what is billed: see ec2_supply.py
@@ -139,6 +139,8 @@ class Machine:
             elif self.asked_to_end is not self.process:  # once, as systemd does
                 self.asked_to_end = self.process
                 self.process.terminate()
+        elif self.disk and self.state in ("stopping", "shutting-down") and not self.disk.others.end(age):
+            pass  # they end after the worker
         elif self.state == "pending" and self.instance.placement.availability_zone in SUPPLY["lost"]:
             self.vanish("Server.InternalError")
         elif self.state in NEXT and age >= DELAYS[self.state]:
@@ -156,10 +158,15 @@ class Machine:
                 self.starts.append(time.monotonic())
                 arguments, environment, folder = command
                 environment = environment | {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.endpoint}
-                self.process = subprocess.Popen(
-                    arguments, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=LOG, stderr=LOG
-                )
+                if self.disk:
+                    self.process = self.disk.journal.start(self.disk.enabled()[-1], arguments, environment, folder, LOG)
+                else:
+                    self.process = subprocess.Popen(
+                        arguments, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=LOG, stderr=LOG
+                    )
                 self.restart_at = time.monotonic() + WORKER_RESTART
+        if self.disk and self.state == "running" and self.boot.poll() is not None:
+            self.disk.others.run(self.endpoint, LOG)
         if self.disk and self.state == "running" and self.disk.switched_off():
             self.enter("stopping")
         if self.state in ("stopped", "terminated"):
@@ -201,6 +208,8 @@ class Machine:
     def vanish(self, code: str = "Server.SpotInstanceTermination") -> None:
         if self.state in ("shutting-down", "terminated"):
             return
+        if self.disk:
+            self.disk.others.kill()
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -549,7 +558,7 @@ class ControlHandler(JsonHandler):
                 {
                     "id": id, "state": m.state, "pid": m.process and m.process.pid, "metadata": m.endpoint,
                     "profile": m.profile, "tags": m.tags(), "port": m.http_port,
-                }  # fmt: skip
+                } | ({"others": m.disk.others.pids()} if m.disk else {})  # fmt: skip
                 for id, m in MACHINES.items()
             ]
         self.answer(200, json.dumps(machines))

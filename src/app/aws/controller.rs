@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{fleet_view::Views, reply_queues::ReplyQueues};
+use super::{fleet_view::Views, metrics::Metrics, reply_queues::ReplyQueues};
 use crate::{
     actors::{
         actor_ref::ActorRef,
@@ -36,6 +36,7 @@ pub(super) struct ControllerNode {
     pub ports: ControllerPorts,
     pub dead_letters: DeadLetterPorts,
     pub views: Views,
+    pub metrics: Metrics,
     pub reply_queues: Arc<ReplyQueues>,
     pub heartbeats: Arc<Heartbeats>,
     /// The queue of heartbeats.
@@ -61,6 +62,7 @@ impl ControllerNode {
                 () = held.lost() => true,
                 () = self.reply_queues.collect() => true, // never returns
                 () = self.views.publish() => true, // never returns
+                () = self.metrics.publish() => true, // never returns
                 () = self.heartbeats.listen(&*self.status) => true, // never returns
                 _ = ended.wait_for(|ended| *ended) => false,
             };

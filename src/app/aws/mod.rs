@@ -3,6 +3,7 @@
 
 mod controller;
 mod fleet_view;
+mod metrics;
 mod reply_queues;
 
 use std::{sync::Arc, time::Duration};
@@ -103,7 +104,18 @@ impl AwsNode {
             let (settings, reply_queues) = (settings.clone(), reply_queues.clone());
             let status = cloud.queues.create(queues::status_spec(&settings)).await.context("status queue")?;
             let heartbeats = cloud.compute.heartbeats();
-            let node = ControllerNode { settings, actor, ports, dead_letters, views, reply_queues, heartbeats, status };
+            let metrics = metrics::Metrics::new(&cloud, &settings, fleet.clone());
+            let node = ControllerNode {
+                settings,
+                actor,
+                ports,
+                dead_letters,
+                views,
+                metrics,
+                reply_queues,
+                heartbeats,
+                status,
+            };
             let lease = controller::lease(&cloud, &node.settings, &node_name);
             Some(actix::spawn(async move { node.run(lease, ended).await }))
         } else {

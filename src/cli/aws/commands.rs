@@ -1,4 +1,4 @@
-//! The subcommands `bake`, `up` and `down`, which `cloud::aws::deploy` implements, and `verify`.
+//! The subcommands of `rollcall aws`; `cloud::aws` implements them, and `verify` judges what it sees.
 
 use std::{
     io::{IsTerminal as _, Read as _},
@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Subcommand;
 
-use super::verify;
+use super::{logs, status, verify};
 use crate::{
     app,
     cloud::aws::deploy::{
@@ -46,6 +46,13 @@ enum Action {
     Attempt,
     /// Terminate the cluster's machines and delete its stack; data and images are kept by default
     Down(Down),
+    /// Show the stack, the machines, the queues, and what they cost
+    Status(status::Args),
+    /// Print the logs of all machines
+    Logs(logs::Args),
+    /// Send the journal of this instance to the cluster's log group (instances start it themselves)
+    #[command(hide = true)]
+    ForwardLogs(logs::Forward),
 }
 
 #[derive(clap::Args)]
@@ -112,6 +119,15 @@ struct Up {
     /// Days that entries of the audit log are kept
     #[arg(long)]
     audit_days: Option<u16>,
+    /// Days that logs are kept: 1, 3, 5, 7, 14, 30, 60, 90 ...
+    #[arg(long)]
+    log_days: Option<u16>,
+    /// E-mail address that alarms are sent to; "" for none
+    #[arg(long, value_name = "ADDRESS")]
+    alarm_email: Option<String>,
+    /// Cost of the workers of a day above which there is an alarm; "" for none
+    #[arg(long, value_name = "DOLLARS")]
+    daily_cost: Option<String>,
     /// ARN of the KMS key that encrypts objects, which the roles may then use; it cannot be changed later
     #[arg(long)]
     kms_key: Option<String>,
@@ -125,7 +141,7 @@ struct Up {
 
 #[derive(clap::Args)]
 struct Down {
-    /// Also delete photos, labels, results and the gallery
+    /// Also delete photos, labels, results, the gallery and logs
     #[arg(long)]
     delete_data: bool,
     /// Also delete the images and their snapshots
@@ -148,6 +164,10 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
         std::io::stdin().read_to_string(&mut text).context("standard input")?;
         let attempts: Vec<Attempt> = serde_json::from_str(&text).context("standard input")?;
         println!("{}", serde_json::to_string(&attempts::make(settings, &attempts).await?)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Action::ForwardLogs(args) = args.action {
+        logs::forward(args, settings).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let account = Arc::new(Account::connect(settings).await?);
@@ -189,6 +209,9 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
                 worker_type: args.worker_type,
                 retention_days: args.retention_days,
                 audit_days: args.audit_days,
+                log_days: args.log_days,
+                alarm_email: args.alarm_email,
+                daily_cost: args.daily_cost,
                 kms_key: args.kms_key,
                 timeout: args.timeout,
                 ask: !args.yes && std::io::stdin().is_terminal(),
@@ -201,6 +224,9 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
         }
         Action::Verify(args) => return verify::run(args, settings, account).await,
         Action::Attempt => unreachable!("it was handled above, because it needs no account"),
+        Action::Status(args) => status::run(&account, args).await?,
+        Action::Logs(args) => logs::run(&account, args).await?,
+        Action::ForwardLogs(_) => unreachable!("it needs no account"),
         Action::Down(args) => {
             let Down { delete_data, delete_images, timeout } = args;
             let leftovers = down(&account, down::Options { delete_data, delete_images, timeout }).await?;
@@ -208,7 +234,7 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
                 lines if lines.is_empty() => println!("nothing is left: the cluster costs nothing"),
                 lines => {
                     println!("left, at the prices of us-east-1 (prices change):\n  {}", lines.join("\n  "));
-                    eprintln!("--delete-data deletes the buckets, --delete-images the images");
+                    eprintln!("--delete-data deletes the buckets and logs, --delete-images the images");
                 }
             }
         }

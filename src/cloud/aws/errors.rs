@@ -1,7 +1,7 @@
 //! Maps errors of the AWS SDK to [`CloudError`]. Callers compare codes themselves only where a code has a special
 //! meaning for one call.
 //!
-//! The codes are those of the API references: "Common errors" and the "Errors" of each action for SQS and S3, "Error
+//! The codes are those of the API references: "Common errors" and the "Errors" of each action for SQS, S3 and CloudWatch Logs, "Error
 //! codes for the Amazon EC2 API". An unlisted code is classified by its HTTP status.
 
 use aws_sdk_sqs::{
@@ -48,7 +48,12 @@ pub(super) fn classify_code(what: &str, code: &str, message: &str, status: u16) 
         (code, message) => format!("{what}: {code}: {message}"),
     };
     match code {
-        "NonExistentQueue" | "QueueDoesNotExist" | "NoSuchKey" | "NoSuchBucket" | "NotFound"
+        "NonExistentQueue"
+        | "QueueDoesNotExist"
+        | "NoSuchKey"
+        | "NoSuchBucket"
+        | "NotFound"
+        | "ResourceNotFoundException"
         | "InvalidInstanceID.NotFound" => CloudError::NotFound(text),
 
         "PreconditionFailed"

@@ -10,6 +10,7 @@ mod ec2;
 mod errors;
 mod heartbeats;
 mod imds;
+pub(crate) mod logs;
 mod s3;
 mod sqs;
 mod stack_signal;

@@ -78,6 +78,7 @@ impl Account {
             ("AWS_ENDPOINT_URL_EC2", wire[1]),
             ("ROLLCALL__AWS__S3_PATH_STYLE", "true"),
             ("AWS_ENDPOINT_URL_CLOUDFORMATION", wire[0]),
+            ("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", wire[0]),
             ("EC2_SHIM_ADDRESS_PORT", &address_port),
         ];
         let ec2 = Emulator::ec2_on([ec2_port, control], None, &[&own[..], machines].concat()).await;
@@ -163,6 +164,10 @@ impl Account {
     /// Returns an operator's client of that emulator.
     pub async fn ec2_of(emulator: &Emulator) -> aws_sdk_ec2::Client {
         rollcall::cloud::aws::ec2_client(&emulators::sdk(&emulator.url).await)
+    }
+
+    pub async fn logs(&self) -> aws_sdk_cloudwatchlogs::Client {
+        aws_sdk_cloudwatchlogs::Client::new(&emulators::sdk(&self.ministack.url).await)
     }
 
     /// Returns the names of all buckets.

@@ -34,6 +34,7 @@ impl Account {
         let own = Filter::builder().name("owner-id").values(OWNER).build();
         let snapshots = ec2.describe_snapshots().filters(own).send().await.expect("a list");
         let volumes = ec2.describe_volumes().send().await.expect("a list");
+        let groups_of_logs = self.logs().await.describe_log_groups().send().await.expect("a list");
         let addresses = ec2.describe_addresses().send().await.expect("a list");
         let machines = self.machines().await.into_iter().filter(|(_, state)| state != "terminated");
 
@@ -62,6 +63,9 @@ impl Account {
         }
         for volume in volumes.volumes() {
             add("volume", volume.volume_id());
+        }
+        for group in groups_of_logs.log_groups() {
+            add("log group", group.log_group_name());
         }
         for bucket in self.buckets().await {
             add("bucket", Some(&bucket));
@@ -104,6 +108,8 @@ impl Account {
         template.launch_template_data(data).send().await.expect("a launch template");
         let group = ec2.create_security_group().group_name(format!("{OTHER}-WorkerGroup")).description("workers");
         group.send().await.expect("a security group");
+        let logs = self.logs().await.create_log_group().log_group_name(format!("/rollcall/{OTHER}"));
+        logs.send().await.expect("a log group");
         let bucket = format!("{OTHER}-input-000000000000");
         s3.create_bucket().bucket(&bucket).send().await.expect("a bucket");
         s3.put_object().bucket(&bucket).key("photo.jpg").send().await.expect("an object");

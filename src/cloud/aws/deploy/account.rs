@@ -35,6 +35,7 @@ pub(crate) struct Account {
     pub(crate) region: String,
     pub(super) cloudformation: aws_sdk_cloudformation::Client,
     pub(super) ec2: aws_sdk_ec2::Client,
+    pub(super) logs: aws_sdk_cloudwatchlogs::Client,
     pub(super) s3: aws_sdk_s3::Client,
     pub(super) sqs: aws_sdk_sqs::Client,
 }
@@ -61,6 +62,7 @@ impl Account {
             region,
             cloudformation: aws_sdk_cloudformation::Client::new(&sdk),
             ec2: aws_sdk_ec2::Client::new(&sdk),
+            logs: aws_sdk_cloudwatchlogs::Client::new(&sdk),
             s3: aws_sdk_s3::Client::from_conf(s3.timeout_config(timeouts(UPLOAD)).build()),
             sqs: aws_sdk_sqs::Client::new(&sdk),
         })

@@ -14,6 +14,7 @@ use super::{
     account::{Account, filter},
     builder,
     leftovers::{self, Leftovers, counted},
+    log_group,
     stack::Stack,
     wait,
 };
@@ -23,7 +24,7 @@ use crate::cloud::aws::call_sites::CallSite as _;
 /// What to delete in addition to machines and stack.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
-    /// Delete the buckets with all data.
+    /// Delete the buckets with all data, and the logs.
     pub(crate) delete_data: bool,
     /// Delete images and their snapshots.
     pub(crate) delete_images: bool,
@@ -72,6 +73,7 @@ pub(crate) async fn down(account: &Account, options: Options) -> anyhow::Result<
         for bucket in account.buckets() {
             leftovers::delete_bucket(account, &bucket).await.context("not all data was deleted")?;
         }
+        log_group::delete(account).await.context("the logs were not deleted")?;
     }
     if options.delete_images {
         for image in leftovers::images(account).await? {

@@ -1,4 +1,4 @@
-//! Leftovers: what remains of a cluster once its stack is deleted, namely buckets, and images with their snapshots.
+//! Leftovers: what remains of a cluster once its stack is deleted, namely buckets, logs, and images with their snapshots.
 
 use aws_sdk_ec2::types::Image as Ec2Image;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
@@ -6,9 +6,11 @@ use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use super::{
     super::{
         errors::{classify, code},
+        logs::group,
         tags::CLUSTER_TAG,
     },
     account::{Account, filter},
+    log_group,
 };
 use crate::cloud::aws::call_sites::CallSite as _;
 use crate::cloud::{CloudError, CloudResult};
@@ -19,6 +21,8 @@ const SNAPSHOT_GB_MONTH: f64 = 0.05;
 const S3_GB_MONTH: f64 = 0.023;
 /// HTTP status of a call for a bucket of another region.
 const MOVED: u16 = 301;
+/// Price of stored logs in US dollars per GB-month, from the same list.
+const LOGS_GB_MONTH: f64 = 0.03;
 const GB: f64 = (1u64 << 30) as f64;
 /// Maximum number of objects that are counted in a bucket: listing takes one API call per thousand.
 const MAX_COUNTED: usize = 100_000;
@@ -58,24 +62,27 @@ struct Bucket {
     more: bool,
 }
 
-/// The images and buckets of a cluster.
+/// The images, buckets and logs of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Leftovers {
     images: Vec<Image>,
     buckets: Vec<Bucket>,
+    /// The log group, and the bytes in it.
+    logs: Option<(String, u64)>,
 }
 
 impl Leftovers {
-    /// Finds the images and buckets of the cluster.
+    /// Finds the images, buckets and logs of the cluster.
     pub(super) async fn of(account: &Account) -> anyhow::Result<Self> {
         let mut buckets = Vec::new();
         for name in account.buckets() {
             buckets.extend(bucket(account, &name).await?);
         }
-        Ok(Self { images: images(account).await?, buckets })
+        let logs = log_group::stored(account).await?.map(|bytes| (group(&account.cluster), bytes));
+        Ok(Self { images: images(account).await?, buckets, logs })
     }
 
-    /// Returns one line per image and bucket, with its price per month.
+    /// Returns one line per image, bucket and log group, with its price per month.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for image in &self.images {
@@ -94,6 +101,10 @@ impl Leftovers {
                 counted(bucket.objects, "object"),
                 size.display().iec()
             ));
+        }
+        if let Some((name, bytes)) = &self.logs {
+            let (cost, size) = (*bytes as f64 / GB * LOGS_GB_MONTH, bytesize::ByteSize(*bytes));
+            lines.push(format!("log group {name}, {}: ${cost:.4} a month", size.display().iec()));
         }
         lines
     }
@@ -218,12 +229,15 @@ mod tests {
             gb: 8,
         };
         let bucket = Bucket { name: "rollcall-input-1".into(), objects: 2, bytes: 100 << 30, more: false };
-        let lines = Leftovers { images: vec![image], buckets: vec![bucket] }.lines();
+        let lines =
+            Leftovers { images: vec![image], buckets: vec![bucket], logs: Some(("/rollcall/x".into(), 10 << 30)) };
+        let lines = lines.lines();
         assert_eq!(
             lines,
             [
                 "image ami-1 (rollcall-x) with snapshot snap-1, 8 GB: at most $0.40 a month",
                 "bucket rollcall-input-1 with 2 objects, 100.0 GiB: $2.3000 a month",
+                "log group /rollcall/x, 10.0 GiB: $0.3000 a month",
             ]
         );
     }

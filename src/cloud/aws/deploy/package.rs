@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 const INSTALL: &str = include_str!("../../../../deploy/install.sh");
-const UNITS: [(&str, &str); 2] = [
+const UNITS: [(&str, &str); 3] = [
+    ("rollcall-logs.service", include_str!("../../../../deploy/rollcall-logs.service")),
     ("rollcall-serve.service", include_str!("../../../../deploy/rollcall-serve.service")),
     ("rollcall-worker.service", include_str!("../../../../deploy/rollcall-worker.service")),
 ];

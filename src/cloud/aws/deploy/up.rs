@@ -16,7 +16,7 @@ use aws_sdk_ec2::types::RouteTableAssociation;
 use super::{
     super::errors::classify,
     account::{Account, BUCKETS, filter},
-    architecture, leftovers,
+    architecture, leftovers, log_group,
     stack::{Outcome, Stack, parameter},
     web_nodes::WebNodes,
 };
@@ -56,6 +56,12 @@ pub(crate) struct Options {
     pub(crate) retention_days: Option<u16>,
     /// Number of days for which entries of the audit log are kept.
     pub(crate) audit_days: Option<u16>,
+    /// Number of days for which logs are kept.
+    pub(crate) log_days: Option<u16>,
+    /// Address that alarms are sent to; empty for none.
+    pub(crate) alarm_email: Option<String>,
+    /// Cost of the workers of a day above which there is an alarm, in US dollars; empty for none.
+    pub(crate) daily_cost: Option<String>,
     /// ARN of the KMS key that encrypts objects; empty for S3's own keys.
     pub(crate) kms_key: Option<String>,
     /// Maximum time to wait for each change of the stack.
@@ -98,6 +104,7 @@ pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up
             stack.name
         ),
     };
+    let log_days = options.log_days;
     check_key(options.kms_key.as_deref(), existing.as_ref())?;
     let cost = options.web_nodes.cost(existing.as_ref());
     let parameters = parameters(account, options, existing.as_ref()).await?;
@@ -122,6 +129,10 @@ pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up
             anyhow::bail!("{verb} the stack {} failed ({state}):\n{}", stack.name, stack.failures(started_at).await)
         }
         Outcome::Deleted => anyhow::bail!("the stack {} was deleted in the meantime", stack.name),
+    }
+    // A log group that is left over from an earlier stack is not one of its resources.
+    if let Some(days) = log_days {
+        log_group::retain(account, days).await?;
     }
     let described = stack.describe().await?.with_context(|| format!("the stack {} is gone", stack.name))?;
     let outputs = described.outputs.unwrap_or_default().into_iter();
@@ -206,6 +217,8 @@ async fn parameters(
         if options.private_workers || options.endpoints {
             worker_subnets = subnet.clone();
         }
+        let kept = log_group::stored(account).await?.is_some();
+        given.push(("MakeLogs".into(), if kept { "no" } else { "yes" }.to_owned()));
     }
     let in_use =
         worker_subnets.clone().or_else(|| existing.and_then(|stack| parameter(stack, "WorkerSubnets")).map(Into::into));
@@ -232,6 +245,9 @@ async fn parameters(
         ("EndpointRouteTables", tables),
         ("RetentionDays", options.retention_days.map(|days| days.to_string())),
         ("AuditDays", options.audit_days.map(|days| days.to_string())),
+        ("LogDays", options.log_days.map(|days| days.to_string())),
+        ("AlarmEmail", options.alarm_email),
+        ("DailyCost", options.daily_cost),
         ("KmsKey", options.kms_key),
     ] {
         given.extend(value.map(|value| (key.to_owned(), value)));

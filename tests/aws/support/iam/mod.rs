@@ -171,7 +171,7 @@ impl Refusal {
     /// The response of a service to a call that is not allowed, in its protocol.
     fn of(service: Service, reason: &str) -> Self {
         let (content_type, body) = match service {
-            Service::Sqs => (
+            Service::Sqs | Service::Logs => (
                 "application/x-amz-json-1.0",
                 format!(r#"{{"__type":"com.amazon.coral.service#AccessDeniedException","message":{reason:?}}}"#),
             ),

@@ -88,6 +88,8 @@ pub fn kind(arn: &str) -> &str {
     let (Some(service), Some(resource)) = (parts.next(), parts.nth(2)) else { return "" };
     match service {
         "sqs" => "queue",
+        "logs" if resource.contains(":log-stream:") => "log-stream",
+        "logs" => "log-group",
         "s3" if resource.contains('/') => "object",
         "s3" => "bucket",
         _ => resource.split_once('/').map_or(resource, |(kind, _)| kind),

@@ -1,4 +1,4 @@
-//! What a request to SQS, S3, EC2 or CloudFormation does, and which rights it needs.
+//! What a request to SQS, S3, EC2, CloudFormation or CloudWatch Logs does, and which rights it needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +32,7 @@ pub enum Service {
     S3,
     Ec2,
     CloudFormation,
+    Logs,
 }
 
 /// The tags of instances, by id.
@@ -41,7 +42,8 @@ impl Call {
     /// Reads a request; `None` if it is none to these services.
     pub fn of(parts: &Parts, body: &Bytes) -> Option<Self> {
         if let Some(target) = header(&parts.headers, "x-amz-target") {
-            return target.strip_prefix("AmazonSQS.").map(|action| Self::sqs(action, body));
+            let logs = target.strip_prefix("Logs_20140328.").map(|action| Self::logs(action, body));
+            return logs.or_else(|| target.strip_prefix("AmazonSQS.").map(|action| Self::sqs(action, body)));
         }
         if body.starts_with(b"Action=") {
             let form = form_urlencoded::parse(body).map(|(key, value)| (key.into_owned(), value.into_owned()));
@@ -68,6 +70,15 @@ impl Call {
         }
         let rights = actions.into_iter().map(|action| right(&format!("sqs:{action}"), &resource, Context::new()));
         Self::new(action.to_owned(), Service::Sqs, rights.collect())
+    }
+
+    fn logs(action: &str, body: &Bytes) -> Self {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let name = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+        let resource = format!("log-group:{}:log-stream:{}", name("logGroupName"), name("logStreamName"));
+        let resource = format!("arn:aws:logs:{REGION}:{ACCOUNT}:{resource}");
+        let rights = vec![right(&format!("logs:{action}"), &resource, Context::new())];
+        Self::new(action.to_owned(), Service::Logs, rights)
     }
 
     fn s3(parts: &Parts) -> Option<Self> {
