@@ -20,7 +20,7 @@ use serde_json::Value;
 /// Longest wait for anything here, on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
 const GROUP: &str = "/rollcall/rollcall";
-const STATE: &str = "rollcall-state-000000000000";
+const STATE: &str = "rollcall-state-000000000000-us-east-1";
 
 /// Returns all events of the group.
 async fn events(account: &Account) -> Vec<FilteredLogEvent> {

@@ -15,7 +15,7 @@ use crate::cloud::{CloudResult, aws::call_sites::CallSite as _};
 /// Milliseconds of a day.
 const DAY_MS: i64 = 24 * 3600 * 1000;
 /// What the names of the stack's queues have after the cluster's.
-const QUEUES: [&str; 4] = ["listener.fifo", "speaker", "dead.fifo", "status"];
+const QUEUES: [&str; 4] = ["-listener.fifo", "-speaker", "-dead.fifo", "-status"];
 
 /// A cluster.
 #[derive(Debug, Serialize)]
@@ -121,7 +121,7 @@ async fn queues(account: &Account) -> CloudResult<Vec<Depth>> {
     let listed = account.sqs.list_queues().queue_name_prefix(&prefix).recorded().send().await;
     let urls = listed.map_err(|e| classify("queues", e))?.queue_urls.unwrap_or_default();
     let mut depths = Vec::new();
-    for name in QUEUES.map(|name| format!("{prefix}{name}")) {
+    for name in QUEUES.map(|name| format!("{}{name}", account.cluster)) {
         let Some(url) = urls.iter().find(|url| url.rsplit('/').next() == Some(name.as_str())) else { continue };
         let call = account.sqs.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All);
         let attributes = call.recorded().send().await.map_err(|e| classify(&name, e))?.attributes.unwrap_or_default();
