@@ -101,7 +101,7 @@ impl Forwarder {
                 if sent.is_none() {
                     match timeout(GRACE, sending).await {
                         Ok(sent) => sent?,
-                        Err(_) => return Ok(warn_of_rest()),
+                        Err(_) => return leave_rest(),
                     }
                     break;
                 }
@@ -122,7 +122,7 @@ impl Forwarder {
         };
         match timeout(GRACE, rest).await {
             Ok(sent) => sent,
-            Err(_) => Ok(warn_of_rest()),
+            Err(_) => leave_rest(),
         }
     }
 
@@ -184,8 +184,10 @@ impl Forwarder {
     }
 }
 
-fn warn_of_rest() {
+/// Ends without having sent everything: there is not enough time.
+fn leave_rest() -> anyhow::Result<()> {
     tracing::warn!("the end of the log was not sent: the next start continues there");
+    Ok(())
 }
 
 /// Returns the entry of a line, if it has one.
