@@ -28,7 +28,7 @@ async fn workers_without_a_public_address_do_their_work_through_vpc_endpoints() 
         ("ROLLCALL__FLEET__DESCRIBE_LAG", "0s"),
         ("ROLLCALL__FLEET__MAX_INSTANCES", "1"),
         ("ROLLCALL__WORKER__THREADS", "1"),
-        ("ROLLCALL__LOG__LEVEL", "warn"),
+        ("ROLLCALL__LOG__LEVEL", "info"),
     ])
     .await;
     let before = account.inventory().await;
@@ -51,6 +51,12 @@ async fn workers_without_a_public_address_do_their_work_through_vpc_endpoints() 
     let groups: Vec<_> =
         worker.network_interfaces()[0].groups().iter().filter_map(|group| group.group_name()).collect();
     assert!(matches!(groups[..], [group] if group.contains("WorkerGroup")), "{groups:?}");
+
+    let id = worker.instance_id().expect("an id");
+    wait_until("its log has arrived", TIMEOUT, async || {
+        account.run(&["aws", "logs", "--instance", id]).done().contains("rollcall-worker")
+    })
+    .await;
 
     // The endpoints are gone with the stack.
     account.run(&["aws", "down", "--delete-data", "--delete-images"]).done();

@@ -64,14 +64,14 @@ class OtherUnits:
     def pids(self) -> dict[str, int]:
         return {unit: process.pid for unit, process in self.processes.items() if process.poll() is None}
 
-    def run(self, metadata: str, log) -> None:
+    def run(self, metadata: str, unreachable: dict[str, str], log) -> None:
         for unit in self.disk.enabled()[:-1]:
             alive = unit in self.processes and self.processes[unit].poll() is None
             if alive or time.monotonic() < self.started.get(unit, 0) + RESTART:
                 continue
             if (command := self.disk.command(unit)) is not None:
                 arguments, environment, folder = command
-                environment |= {"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata} | self.disk.commands()
+                environment |= {"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata} | unreachable | self.disk.commands()
                 self.processes[unit] = self.disk.journal.start(unit, arguments, environment, folder, log)
                 self.started[unit] = time.monotonic()
 

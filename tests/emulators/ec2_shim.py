@@ -166,7 +166,7 @@ class Machine:
                     )
                 self.restart_at = time.monotonic() + WORKER_RESTART
         if self.disk and self.state == "running" and self.boot.poll() is not None:
-            self.disk.others.run(self.endpoint, LOG)
+            self.disk.others.run(self.endpoint, self.unreachable(), LOG)
         if self.disk and self.state == "running" and self.disk.switched_off():
             self.enter("stopping")
         if self.state in ("stopped", "terminated"):
@@ -200,7 +200,8 @@ class Machine:
         there = [e for e in backend.vpc_end_points.values() if e.state != "deleted"]
         endpoints = [e for e in there if e.vpc_id == self.instance.vpc_id]
         reached = {endpoint.service_name.rsplit(".", 1)[-1] for endpoint in endpoints}
-        return {f"AWS_ENDPOINT_URL_{name.upper()}": NOWHERE for name in ("sqs", "s3", "ec2") if name not in reached}
+        services = {"sqs": "SQS", "s3": "S3", "ec2": "EC2", "logs": "CLOUDWATCH_LOGS"}
+        return {f"AWS_ENDPOINT_URL_{id}": NOWHERE for name, id in services.items() if name not in reached}
 
     def tags(self) -> dict[str, str]:
         return {tag["key"]: tag["value"] for tag in self.instance.get_tags()}

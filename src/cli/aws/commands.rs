@@ -92,7 +92,7 @@ struct Up {
     /// Give workers no public address: they reach AWS through --endpoints, or through a NAT gateway of their subnet
     #[arg(long)]
     private_workers: bool,
-    /// Create VPC endpoints for SQS, S3 and EC2
+    /// Create VPC endpoints for SQS, S3, EC2 and CloudWatch Logs
     #[arg(long)]
     endpoints: bool,
     /// EC2 key pair for SSH to the web node from the same address range
