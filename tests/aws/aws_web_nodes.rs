@@ -6,7 +6,7 @@ use crate::support::{
     account::{Account, program},
     inventory::Changes,
 };
-use aws_sdk_ec2::types::Tag;
+use aws_sdk_ec2::types::{AttributeBooleanValue, Tag};
 use rollcall_testing::{
     uploads::{KNOWN, MACRON, form, photo},
     wait_until,
@@ -30,7 +30,12 @@ async fn network(account: &Account) -> [String; 3] {
     let mut ids = vec![vpc.clone()];
     for (range, zone) in [("127.9.1.0/24", "us-east-1a"), ("127.9.2.0/24", "us-east-1b")] {
         let subnet = ec2.create_subnet().vpc_id(&vpc).cidr_block(range).availability_zone(zone).send().await;
-        ids.push(subnet.expect("a subnet").subnet.and_then(|subnet| subnet.subnet_id).expect("an id"));
+        let id = subnet.expect("a subnet").subnet.and_then(|subnet| subnet.subnet_id).expect("an id");
+        // Workers need a public address to reach AWS.
+        let assigns = AttributeBooleanValue::builder().value(true).build();
+        let changed = ec2.modify_subnet_attribute().subnet_id(&id).map_public_ip_on_launch(assigns).send().await;
+        changed.expect("it assigns public addresses");
+        ids.push(id);
     }
     ids.try_into().expect("three ids")
 }
@@ -137,7 +142,7 @@ async fn upload(client: &reqwest::Client, url: &str) -> Result<String, String> {
 async fn burst(account: &Account, client: &reqwest::Client) {
     let url = account.balanced("/");
     let labels = futures_util::future::join_all((0..4).map(|_| upload(client, &url))).await;
-    assert_eq!(labels, vec![Ok("Emmanuel_Macron".to_owned()); 4]);
+    assert_eq!(labels, vec![Ok("Emmanuel_Macron".to_owned()); 4], "{}", account.log());
 }
 
 /// Runs a command while clients send requests, and returns its output and what has failed.
@@ -181,11 +186,20 @@ async fn several_web_nodes_are_replaced_one_by_one_while_the_balancer_serves() {
     let token = account.run_on_cluster(STATE, &["token", "create", "--role", "upload"]).done();
     let client = account.balanced_client(token.trim());
 
-    // It serves as soon as `up` has ended, and believes the load balancer that clients use HTTPS.
+    // They serve as soon as `up` has ended, know a new token within a second, and believe the load balancer that clients use HTTPS.
+    let ready = client.get(account.balanced("/readyz")).send().await.expect("a response");
+    assert_eq!(ready.status(), 200);
+    let sessions = async || {
+        let url = account.balanced("/v1/session");
+        let sent = (0..8).map(|_| client.post(&url).send());
+        futures_util::future::try_join_all(sent).await.expect("responses")
+    };
+    wait_until("both know the token", TIMEOUT, async || sessions().await.iter().all(|r| r.status() == 200)).await;
+    for session in sessions().await {
+        let cookie = session.headers()["set-cookie"].to_str().expect("text");
+        assert!(cookie.contains("Secure"), "{cookie}");
+    }
     burst(&account, &client).await;
-    let session = client.post(account.balanced("/v1/session")).send().await.expect("a response");
-    assert_eq!(session.status(), 200);
-    assert!(session.headers()["set-cookie"].to_str().expect("text").contains("Secure"), "{:?}", session.headers());
 
     // The machine of the node whose controller is active vanishes. It is replaced; the other node takes over.
     let active = callers(&account, "RunInstances", &first).await;
