@@ -26,7 +26,8 @@ impl Requests {
     pub fn of(call: &Call, request: &Bytes, response: &Bytes) -> Self {
         let one = Self::default();
         match call.service {
-            Service::Ec2 | Service::CloudFormation => one,
+            // CloudWatch bills the bytes of logs, not the calls.
+            Service::Ec2 | Service::CloudFormation | Service::Logs => one,
             Service::Sqs => {
                 let chunks = (payload(request) + payload(response)).div_ceil(SQS_CHUNK).max(1) as u64;
                 let is_fifo = call.rights.iter().any(|right| right.resource.ends_with(".fifo"));
