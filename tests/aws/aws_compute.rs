@@ -207,9 +207,14 @@ async fn an_instance_learns_its_id_and_interruption_notice_and_stops_itself() {
     let notice = metadata.interruption().await.expect("a response").expect("a notice");
     assert!(notice.reason.contains("terminate"), "{notice:?}");
 
-    // When a whole fleet stops at once, AWS throttles; an instance that gave up would keep running and costing money.
-    let throttled = json!([{"action": "StopInstances", "code": "RequestLimitExceeded", "status": 503, "times": 2}]);
-    ec2.post_control("/faults", throttled).await;
+    // When a whole fleet stops at once, AWS throttles, and further calls would make it worse: the machine is powered off.
+    let fail = |code: &str, status: u16, times: u8| {
+        json!([{"action": "StopInstances", "code": code, "status": status, "times": times}])
+    };
+    ec2.post_control("/faults", fail("RequestLimitExceeded", 503, 1)).await;
+    assert_eq!(metadata.stop_self().await, Err(CloudError::Throttled));
+    // Other failures pass.
+    ec2.post_control("/faults", fail("InternalError", 500, 2)).await;
     assert_eq!(metadata.stop_self().await, Ok(()));
     let state = compute.describe().await.expect("described")[0].state;
     assert!(matches!(state, InstanceState::Stopping | InstanceState::Stopped), "{state:?}");
