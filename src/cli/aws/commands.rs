@@ -38,7 +38,7 @@ enum Action {
     /// Create the image of the cluster's machines and print its id
     Bake(Bake),
     /// Create the cluster's stack, or update it
-    Up(Up),
+    Up(Box<Up>),
     /// Check a cluster that is up by using it, and remove everything that the checks have made
     Verify(verify::Args),
     /// Make the calls that are in standard input, as JSON: what a probe of `verify` runs
@@ -196,6 +196,7 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
             println!("{}", bake(account, options, app::asked_to_end()).await?);
         }
         Action::Up(args) => {
+            let args = *args;
             let options = up::Options {
                 image: args.image,
                 vpc: args.vpc,
