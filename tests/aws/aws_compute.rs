@@ -208,9 +208,7 @@ async fn an_instance_learns_its_id_and_interruption_notice_and_stops_itself() {
     assert!(notice.reason.contains("terminate"), "{notice:?}");
 
     // When a whole fleet stops at once, AWS throttles, and further calls would make it worse: the machine is powered off.
-    let fail = |code: &str, status: u16, times: u8| {
-        json!([{"action": "StopInstances", "code": code, "status": status, "times": times}])
-    };
+    let fail = |code: &str, status: u16, times: u8| json!([{"action": "StopInstances", "code": code, "status": status, "times": times}]);
     ec2.post_control("/faults", fail("RequestLimitExceeded", 503, 1)).await;
     assert_eq!(metadata.stop_self().await, Err(CloudError::Throttled));
     // Other failures pass.

@@ -64,11 +64,15 @@ async fn call_every_endpoint(web: &Node) {
 /// Deletes results right after the response, until a worker has had to delete what it stored later.
 async fn delete_early(cluster: &Cluster, web: &Node) {
     let (client, photo) = (reqwest::Client::new(), photo(MACRON));
-    wait_until("a deletion overtakes a storing", TIMEOUT, async || {
+    let upload_and_delete = async |_| {
         let response = post(&web.url("/v1/recognitions"), form(&[("x.jpg", &photo)])).await;
         let body: serde_json::Value = response.json().await.expect("JSON");
         let url = web.url(&format!("/v1/recognitions/{}", body["id"].as_str().expect("an id")));
         assert_eq!(client.delete(url).send().await.expect("a response").status(), 204);
+    };
+    wait_until("a deletion overtakes a storing", TIMEOUT, async || {
+        // Workers store the results of many jobs later than that of one.
+        futures_util::future::join_all((0..16).map(upload_and_delete)).await;
         cluster.worker_calls.counts().keys().any(|call| call.starts_with("DeleteObject output"))
     })
     .await;
