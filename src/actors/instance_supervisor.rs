@@ -124,6 +124,8 @@ pub struct InstanceSupervisor {
     /// Timer for the next decision on the request.
     decide_later: Option<SpawnHandle>,
     ending: Option<EndReason>,
+    /// Timer that limits the drain.
+    drain_limit: Option<SpawnHandle>,
     notice: DeathNotice,
 }
 
@@ -149,6 +151,7 @@ impl InstanceSupervisor {
             capacity_request: None,
             decide_later: None,
             ending: None,
+            drain_limit: None,
             notice,
         }
     }
@@ -239,7 +242,7 @@ impl InstanceSupervisor {
         self.ending = Some(reason);
         self.notice.stand_down();
         self.peers.drain.tell(Drain);
-        ctx.run_later(limit, Self::return_unfinished);
+        self.drain_limit = Some(ctx.run_later(limit, Self::return_unfinished));
     }
 
     /// Returns the jobs that have not finished in time to the queue, so that others need not wait until they become
@@ -250,7 +253,8 @@ impl InstanceSupervisor {
         for (_, receipt) in self.receipts.drain() {
             self.peers.nack.tell(Nack { receipt, delay: Duration::ZERO });
         }
-        ctx.run_later(RETURN_TIMEOUT, |_, _| System::current().stop_with_code(EXIT_UNFINISHED));
+        let end = ctx.run_later(RETURN_TIMEOUT, |_, _| System::current().stop_with_code(EXIT_UNFINISHED));
+        self.drain_limit = Some(end);
     }
 
     /// Reads the interruption notice, and drains if there is one.
@@ -333,6 +337,10 @@ impl Handler<End> for InstanceSupervisor {
 impl Handler<Drained> for InstanceSupervisor {
     type Result = ();
     fn handle(&mut self, _: Drained, ctx: &mut Self::Context) {
+        // The stop of the instance has limits of its own.
+        if let Some(timer) = self.drain_limit.take() {
+            ctx.cancel_future(timer);
+        }
         let metadata = self.metadata.clone();
         let stopped = async move { metadata.stop_self().await }.into_actor(self);
         ctx.spawn(stopped.map(|result, _, _| {

@@ -233,15 +233,17 @@ impl QueuePoller {
                 }
             }
             Err(error) => {
-                let pause = BACKOFF.0.saturating_mul(1 << self.failures.min(10)).min(BACKOFF.1);
-                self.failures += 1;
                 if error == CloudError::Throttled {
                     self.batching.refused(Instant::now());
                 }
-                tracing::warn!(%error, ?pause, "receive failed");
-                if receiver == FIRST {
-                    self.poll_after(receiver, pause, ctx);
+                // The others end. What breaks the connection of one breaks all of them, and is a single failure.
+                if receiver != FIRST {
+                    return tracing::warn!(%error, "a further receive failed");
                 }
+                let pause = BACKOFF.0.saturating_mul(1 << self.failures.min(10)).min(BACKOFF.1);
+                self.failures += 1;
+                tracing::warn!(%error, ?pause, "receive failed");
+                self.poll_after(receiver, pause, ctx);
             }
         }
     }

@@ -84,7 +84,12 @@ impl Refusals {
 
     /// Returns whether [`Refusals::judge`] would change anything.
     pub fn is_changed_by(&self, need: Need) -> bool {
-        self.any() && (need.missing == 0 || self.begins(need))
+        self.any() && (need.missing == 0 || self.begins(need) || self.has_one_again(need))
+    }
+
+    /// Returns whether a fleet that was degraded has an instance: of a launch whose answer was lost, for example.
+    fn has_one_again(&self, need: Need) -> bool {
+        need.up > 0 && self.degraded_since.is_some()
     }
 
     fn begins(&self, need: Need) -> bool {
@@ -95,6 +100,8 @@ impl Refusals {
     pub fn judge(&mut self, now: Timestamp, need: Need, inputs: &Inputs, log: &mut DecisionLog) {
         if need.missing == 0 {
             self.end(now, "no instance is missing", inputs, log);
+        } else if self.has_one_again(need) {
+            self.end(now, "the fleet has an instance", inputs, log);
         } else if self.begins(need) {
             let (requests, reason) = (self.consecutive, &self.reason);
             let reason = format!(

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::job::JobId;
 
-/// `GET /v1/dead-letters`: lists the dead letters, the oldest job first.
+/// `GET /v1/dead-letters`: lists the dead letters, the one that was given up first coming first.
 pub(super) async fn list(state: web::Data<State>) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(json!({ "dead_letters": state.web.dead_letters().await? })))
 }

@@ -155,7 +155,7 @@ impl WebTier {
         self.0.client.results().delete(id).await
     }
 
-    /// Returns the dead letters, the oldest job first.
+    /// Returns the dead letters, the one that was given up first coming first.
     pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>, CloudError> {
         self.0.client.results().dead_letters().await
     }

@@ -89,7 +89,7 @@ struct Up {
     /// Subnet of the web node, and with --vpc also of the workers [default: the first default subnet]
     #[arg(long)]
     subnet: Option<String>,
-    /// Give workers no public address: they reach AWS through --endpoints, or through a NAT gateway of their subnet
+    /// Give workers no public address: they reach AWS through --endpoints
     #[arg(long)]
     private_workers: bool,
     /// Create VPC endpoints for SQS, S3, EC2 and CloudWatch Logs

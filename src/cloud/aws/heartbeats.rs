@@ -105,6 +105,11 @@ impl Table {
         self.ready.insert(id, (at, now));
     }
 
+    fn ready_at(&self, now: Instant) -> HashMap<InstanceId, i64> {
+        let lately = self.ready.iter().filter(|(_, (_, said))| *said + READY_KEPT > now);
+        lately.map(|(id, (at, _))| (id.clone(), *at)).collect()
+    }
+
     /// Returns which of the instances, each with the time between its heartbeats, have missed too many.
     fn silent(&mut self, now: Instant, promised: &HashMap<InstanceId, Duration>) -> HashSet<InstanceId> {
         self.received.retain(|id, _| promised.contains_key(id));
@@ -130,9 +135,10 @@ impl Heartbeats {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns since when instances have been ready that say so, in seconds since the Unix epoch.
+    /// Returns since when instances have been ready that have said so lately, in seconds since the Unix epoch. One that no
+    /// longer says so and was never tagged may have died.
     pub(super) fn ready(&self) -> HashMap<InstanceId, i64> {
-        self.table().ready.iter().map(|(id, (at, _))| (id.clone(), *at)).collect()
+        self.table().ready_at(Instant::now())
     }
 
     /// Returns which of the running instances, each with the time between its heartbeats, have missed too many. `booting`
@@ -232,6 +238,8 @@ mod tests {
         heartbeats.table().polled(start, start, EVERY, vec![]);
         heartbeats.table().polled(start + EVERY * 3, start + EVERY * 3, EVERY, vec![]);
         assert_eq!(heartbeats.ready().len(), 2);
+        // Also if nobody else says anything, what was said is forgotten.
+        assert_eq!(heartbeats.table().ready_at(start + READY_KEPT), HashMap::from([(id("b"), 8)]));
         heartbeats.table().announced(id("c"), 9, start + READY_KEPT);
         assert_eq!(heartbeats.ready(), HashMap::from([(id("b"), 8), (id("c"), 9)]));
     }

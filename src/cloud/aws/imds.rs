@@ -155,7 +155,8 @@ impl Metadata for Ec2Metadata {
         let (id, at) = (self.instance_id().await?.0, (now_ms() / 1000) as i64);
         let every = self.begin_heartbeats(&id).await;
         let tag = || tag_ready(&self.ec2, &id, at, every);
-        let first = tag().await;
+        let passing = |error: &CloudError| is_transient(error) && *error != CloudError::Throttled;
+        let first = tag.retry(backoff()).when(passing).await;
         if first == Err(CloudError::Throttled)
             && let Some(heartbeat) = self.heartbeat.as_ref().filter(|_| every.is_some())
             && heartbeat.announce(&id, at).await.is_ok()
@@ -165,7 +166,7 @@ impl Metadata for Ec2Metadata {
             return Ok(());
         }
         match first {
-            Err(error) if is_transient(&error) => tag.retry(backoff()).when(is_transient).await,
+            Err(CloudError::Throttled) => tag.retry(backoff()).when(is_transient).await,
             result => result,
         }
     }

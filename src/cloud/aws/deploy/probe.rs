@@ -28,7 +28,7 @@ use crate::cloud::{CloudError, CloudResult, aws::call_sites::CallSite as _};
 const PROBE_TAG: &str = "rollcall:verify";
 const SCRIPT: &str = include_str!("../../../../deploy/probe.sh");
 /// The line of the workers' user data after which a worker starts; what is before it writes the cluster's settings.
-const START: &str = "systemctl enable --now rollcall-worker";
+const START: &str = "systemctl enable --now rollcall-";
 /// A machine that is still there after this time has failed: it shuts down.
 const LIFETIME: Duration = Duration::from_secs(15 * 60);
 
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_probe_gets_the_settings_of_a_worker_and_starts_none() {
         let script =
-            "#!/bin/sh\ncat > /etc/rollcall/cluster.env <<END\nA=1\nEND\nsystemctl enable --now rollcall-worker\n";
+            "#!/bin/sh\ncat > /etc/rollcall/cluster.env <<END\nA=1\nEND\nsystemctl enable --now rollcall-logs\nsystemctl enable --now rollcall-worker\n";
         let text = probe(script).user_data("https://report").expect("a script");
         assert!(text.starts_with("#!/bin/sh\nminutes=15\nattempts='[{\"list\":{\"bucket\":\"b\"}}]'\n"), "{text}");
         assert!(text.contains("\nreport='https://report'\ncat > /etc/rollcall/cluster.env"), "{text}");

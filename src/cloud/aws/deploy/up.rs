@@ -220,6 +220,11 @@ async fn parameters(
         let kept = log_group::stored(account).await?.is_some();
         given.push(("MakeLogs".into(), if kept { "no" } else { "yes" }.to_owned()));
     }
+    anyhow::ensure!(
+        !options.private_workers || options.endpoints || existing.is_some_and(has_other_ways),
+        "--private-workers needs --endpoints here: the workers share the subnet of the web node, which leads to the internet by \
+         public addresses alone"
+    );
     let in_use =
         worker_subnets.clone().or_else(|| existing.and_then(|stack| parameter(stack, "WorkerSubnets")).map(Into::into));
     let tables =
@@ -334,6 +339,13 @@ async fn route_tables(account: &Account, vpc: &str, subnets: &str) -> anyhow::Re
         found.insert(table.with_context(|| format!("{vpc} has no route table"))?);
     }
     Ok(found.into_iter().collect::<Vec<_>>().join(","))
+}
+
+/// Returns whether workers without a public address can reach AWS: by endpoints, or from subnets of their own.
+fn has_other_ways(stack: &StackDescription) -> bool {
+    let given = |key: &str| parameter(stack, key).is_some_and(|value| !value.is_empty());
+    let own_subnets = given("WorkerSubnets") && parameter(stack, "WorkerSubnets") != parameter(stack, "Subnet");
+    given("EndpointRouteTables") || own_subnets
 }
 
 async fn default_vpc(account: &Account) -> anyhow::Result<String> {

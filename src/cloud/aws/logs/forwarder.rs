@@ -165,7 +165,15 @@ impl Forwarder {
         let output = match call.set_log_events(Some(events)).recorded().send().await {
             Ok(output) => output,
             Err(error) if code(&error) == "DataAlreadyAcceptedException" => return Ok(0),
-            Err(error) => return Err(classify(&format!("log stream {} of {}", self.stream, self.group), error)),
+            Err(error) => {
+                let refused = code(&error) == "InvalidParameterException";
+                let error = classify(&format!("log stream {} of {}", self.stream, self.group), error);
+                return Err(match error {
+                    // A wrong clock or a limit, for example: it passes, and the journal keeps the events.
+                    CloudError::Invalid(why) if !refused => CloudError::Unavailable(why),
+                    error => error,
+                });
+            }
         };
         let Some(rejected) = output.rejected_log_events_info else { return Ok(0) };
         let old = rejected.too_old_log_event_end_index().max(rejected.expired_log_event_end_index()).unwrap_or(0);
