@@ -112,6 +112,20 @@ fn a_fleet_with_an_instance_is_not_degraded_because_others_are_refused() {
 }
 
 #[test]
+fn an_instance_of_a_launch_whose_answer_was_lost_ends_it_although_others_are_refused() {
+    let mut script = Script::new(rules());
+    script.jobs(3);
+    let mut refusing = Refusing::new(script);
+    refusing.run_for(100.0, &none());
+    assert!(refusing.script.view().degraded.is_some());
+    let token = refusing.next_launch();
+    refusing.script.launched(&token, Err(CloudError::Unavailable("no answer".into())));
+    refusing.script.show_launched("new", Running, &token);
+    assert_eq!(refusing.script.view().degraded, None);
+    assert_eq!(refusing.kinds(), [Kind::Degraded, Kind::Recovered]);
+}
+
+#[test]
 fn a_fleet_that_needs_no_instance_is_not_degraded() {
     let mut script = Script::new(rules());
     script.jobs(3);

@@ -40,6 +40,8 @@ struct Remote {
     /// Receives under way, and most at a time.
     under_way: Mutex<(usize, usize)>,
     refused: Mutex<usize>,
+    /// Whether every receive fails.
+    broken: Mutex<bool>,
     /// When each message was deleted.
     deleted: Mutex<Vec<Instant>>,
 }
@@ -83,6 +85,10 @@ impl Remote {
             }
         };
         sleep(CALL / 2).await;
+        if *self.broken.lock().expect("no panic") {
+            self.messages.lock().expect("no panic").extend(batch);
+            return Err(CloudError::Unavailable("broken".into()));
+        }
         Ok(batch)
     }
 
@@ -133,9 +139,8 @@ fn options(max_receives: usize) -> PollerOptions {
     }
 }
 
-/// Runs a web node's router and poller while this many replies arrive per second, for `seconds`, and then for a minute more.
-/// Returns how many were deleted within a fifth of a second of the last one, and the queue.
-async fn replies(per_second: usize, seconds: usize, max_receives: usize) -> (usize, Arc<Remote>) {
+/// Starts a web node's router and poller, and returns the queue and the body of a reply.
+fn start_node(max_receives: usize) -> (Arc<Remote>, Bytes) {
     let queue = Arc::new(Remote::default());
     let mut guardian = Guardian::builder();
     let router = guardian.actor_ref::<ReplyRouter>("router");
@@ -147,7 +152,13 @@ async fn replies(per_second: usize, seconds: usize, max_receives: usize) -> (usi
     });
     guardian.start().expect("every actor was added");
     let reply = Reply { id: JobId(1), outcome: Ok("[]".into()), worker: "i-1".into(), worker_ms: 100.0 };
-    let body = wire::to_bytes(&reply).expect("encoded");
+    (queue, wire::to_bytes(&reply).expect("encoded"))
+}
+
+/// Runs a web node's router and poller while this many replies arrive per second, for `seconds`, and then for a minute more.
+/// Returns how many were deleted within a fifth of a second of the last one, and the queue.
+async fn replies(per_second: usize, seconds: usize, max_receives: usize) -> (usize, Arc<Remote>) {
+    let (queue, body) = start_node(max_receives);
     let tick = Duration::from_millis(10); // a timer counts whole milliseconds
     let arrived = |ticks: usize| per_second * ticks / 100;
     for ticks in 0..100 * seconds {
@@ -176,6 +187,20 @@ async fn a_web_node_receives_two_thousand_replies_per_second() {
     assert!(at_rest <= 3, "{at_rest} receives in 40 s at rest");
     let (deleted, _) = replies(per_second, 2, 1).await;
     assert!(deleted < 500 * 2 + 500, "one receive at a time limits the rate: {deleted}");
+}
+
+#[actix::test]
+async fn a_broken_connection_pauses_a_busy_node_once_and_not_for_each_of_its_receives() {
+    tokio::time::pause();
+    let ((queue, body), per_tick, ticks) = (start_node(16), 20, 300);
+    for tick in 0..ticks {
+        *queue.broken.lock().expect("no panic") = (100..104).contains(&tick);
+        (0..per_tick).for_each(|n| queue.push(tick * per_tick + n, body.clone()));
+        sleep(Duration::from_millis(10)).await;
+    }
+    sleep(10 * CALL).await;
+    let (deleted, all) = (queue.deleted(), ticks * per_tick);
+    assert!(deleted >= all - 10 * per_tick, "{deleted} of {all} replies");
 }
 
 #[actix::test]
