@@ -188,8 +188,7 @@ mod tests {
 
     #[test]
     fn a_probe_gets_the_settings_of_a_worker_and_starts_none() {
-        let script =
-            "#!/bin/sh\ncat > /etc/rollcall/cluster.env <<END\nA=1\nEND\nsystemctl enable --now rollcall-logs\nsystemctl enable --now rollcall-worker\n";
+        let script = "#!/bin/sh\ncat > /etc/rollcall/cluster.env <<END\nA=1\nEND\nsystemctl enable --now rollcall-logs\nsystemctl enable --now rollcall-worker\n";
         let text = probe(script).user_data("https://report").expect("a script");
         assert!(text.starts_with("#!/bin/sh\nminutes=15\nattempts='[{\"list\":{\"bucket\":\"b\"}}]'\n"), "{text}");
         assert!(text.contains("\nreport='https://report'\ncat > /etc/rollcall/cluster.env"), "{text}");
