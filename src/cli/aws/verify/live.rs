@@ -151,8 +151,7 @@ pub(super) fn refused(
 /// Judges what is left in the end.
 pub(super) fn nothing_left(left: &[String]) -> Check {
     let expected = "no job, token, machine or object of these checks";
-    let remedy =
-        "remove what is listed by hand, or run the command again, which removes tokens and machines of earlier runs";
+    let remedy = "remove what is listed by hand; `rollcall token list` shows tokens of these checks";
     Check::of_faults("nothing left", expected, "nothing", left, remedy)
 }
 
