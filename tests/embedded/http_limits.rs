@@ -12,6 +12,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
     process::Command,
+    task::JoinSet,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -202,29 +203,41 @@ async fn slow_uploads_time_out() {
 async fn slow_clients_do_not_take_the_places_of_others() {
     // As many as may wait, each of which sends two bytes and no more. All must come before the first has to give up its
     // place, also on a machine with other work, so they are few.
-    const SENDERS: usize = 60;
+    const SENDERS: usize = 40;
     let options = RollcallOptions::default().env("ROLLCALL__HTTP__MAX_WAITING", &SENDERS.to_string());
     let server = Rollcall::start(options.enroll(KNOWN)).await;
     let address = server.url("").trim_start_matches("http://").parse().expect("an address");
     let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\nab";
-    let mut senders = Vec::new();
+    let mut responses = JoinSet::new();
     for _ in 0..SENDERS {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind("127.0.0.2:0".parse().expect("an address")).expect("all of 127.0.0.0/8 is this machine");
         let mut sender = socket.connect(address).await.expect("connects");
         sender.write_all(head.as_bytes()).await.expect("sends");
-        senders.push(sender);
+        responses.spawn(async move {
+            let mut response = String::new();
+            sender.read_to_string(&mut response).await.expect("a response, and the end of the connection");
+            response
+        });
     }
-    let mut first = vec![0; 1024];
-    let read = senders.last_mut().expect("many").read(&mut first).await.expect("a response");
-    let refused = String::from_utf8_lossy(&first[..read]).into_owned();
-    assert!(refused.starts_with("HTTP/1.1 503") && refused.to_lowercase().contains("retry-after"), "{refused}");
-    assert!(refused.contains("from this address"), "{refused}");
+    // Which of them come too late is the server's threads' choice, so the first to be refused may be any.
+    let is_refused = |response: &str| {
+        response.starts_with("HTTP/1.1 503")
+            && response.contains("retry-after")
+            && response.contains("from this address")
+    };
+    let first = responses.join_next().await.expect("many").expect("a response");
+    assert!(is_refused(&first), "{first}");
     assert_still_works(&server).await;
 
-    let mut rest = String::new();
-    senders[0].read_to_string(&mut rest).await.expect("a response, and the end of the connection");
-    assert!(rest.starts_with("HTTP/1.1 408") && rest.contains("less than 1.0 KiB per second"), "{rest}");
+    let mut timed_out = 0;
+    for response in responses.join_all().await {
+        let is_slow = response.starts_with("HTTP/1.1 408") && response.contains("less than 1.0 KiB per second");
+        assert!(is_slow || is_refused(&response), "{response}");
+        timed_out += usize::from(is_slow);
+    }
+    // A quarter of those that may wait may be of one address.
+    assert!(timed_out >= SENDERS / 4, "{timed_out} of {SENDERS}");
 }
 
 #[tokio::test]
