@@ -29,7 +29,7 @@ pub use parameters::parameters;
 /// billed.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// Arrivals: report-N (N at once), steady-R-S (R per second for S seconds), poisson, on-off, diurnal, bursty, or a CSV file (seconds, service seconds)
+    /// Arrivals: report-N (N at once), steady-R-S (R per second for S seconds), poisson, on-off, diurnal, bursty, gamma-sparse, gamma-dense, periodic, weekly, self-similar, shift, or a CSV file (seconds, service seconds)
     #[arg(long, value_name = "TRACE")]
     pub trace: String,
     /// Policy to use instead of the configuration's, or cooldown-loop (a control loop with 30 s polls and a cooldown of

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha12Rng};
-use rand_distr::{Distribution as _, LogNormal};
+use rand_distr::{Distribution as _, Gamma, LogNormal, Pareto};
 
 /// The purpose of a stream. Its number is part of the meaning of every seed and must not be reused.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +56,18 @@ impl Random {
     pub fn exponential(&mut self, mean: Duration) -> Duration {
         let step: f64 = rand_distr::Exp1.sample(&mut self.0);
         mean.mul_f64(step)
+    }
+
+    /// Draws from the Gamma distribution. Below a shape of 1, it varies more than the exponential distribution.
+    pub fn gamma(&mut self, mean: Duration, shape: f64) -> Duration {
+        // Only a shape that is not positive and finite is rejected, and the shapes are constants.
+        mean.mul_f64(Gamma::new(shape, 1.0 / shape).map_or(1.0, |d| d.sample(&mut self.0)))
+    }
+
+    /// Draws from the Pareto distribution: its tail falls with the power `index`.
+    pub fn pareto(&mut self, min: Duration, index: f64) -> Duration {
+        // Only an index that is not positive and finite is rejected. A draw beyond ten years is of no use to a trace.
+        min.mul_f64(Pareto::new(1.0, index).map_or(1.0, |d| d.sample(&mut self.0)).min(1e6))
     }
 
     /// Draws from the log-normal distribution. `sigma` is the standard deviation of the logarithm.

@@ -5,8 +5,27 @@ use super::{
     MAX_ARRIVALS,
 };
 
+mod gamma;
+mod periodic;
+mod self_similar;
+mod shift;
+#[cfg(test)]
+mod statistics;
+mod weekly;
+
 /// The names, in addition to `report-N` and `steady-R-S`.
-pub const NAMES: [&str; 4] = ["poisson", "on-off", "diurnal", "bursty"];
+pub const NAMES: [&str; 10] = [
+    "poisson",
+    "on-off",
+    "diurnal",
+    "bursty",
+    "gamma-sparse",
+    "gamma-dense",
+    "periodic",
+    "weekly",
+    "self-similar",
+    "shift",
+];
 
 const fn minutes(n: u64) -> Time {
     Time::from_secs(60 * n)
@@ -69,6 +88,12 @@ pub fn times(name: &str, random: &mut Random) -> Option<(Time, Vec<Time>)> {
         "on-off" => (on_off::LENGTH, on_off_times(random)),
         "diurnal" => (diurnal::LENGTH, diurnal_times(random)),
         "bursty" => (bursty::LENGTH, bursty_times(random)),
+        "gamma-sparse" => gamma::times(&gamma::SPARSE, random),
+        "gamma-dense" => gamma::times(&gamma::DENSE, random),
+        "periodic" => periodic::times(random),
+        "weekly" => weekly::times(random),
+        "self-similar" => self_similar::times(random),
+        "shift" => shift::times(random),
         _ if name.starts_with("steady-") => steady(name)?,
         _ => (Time::ZERO, vec![Time::ZERO; simultaneous(name)?]),
     })
@@ -133,25 +158,25 @@ fn bursty_times(random: &mut Random) -> Vec<Time> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::super::random::Purpose, *};
-
-    /// Returns the length and the arrivals, in seconds.
-    fn draw(name: &str, seed: u64) -> (f64, Vec<f64>) {
-        let (length, times) = times(name, &mut Random::new(seed, Purpose::Arrivals)).expect("a name");
-        (length.as_secs_f64(), times.into_iter().map(|at| at.as_secs_f64()).collect())
-    }
-
-    fn within(times: &[f64], from: f64, to: f64) -> f64 {
-        times.iter().filter(|at| (from..to).contains(*at)).count() as f64
-    }
+    use super::{
+        super::super::random::Purpose,
+        statistics::{draw, mean, within},
+        *,
+    };
 
     /// Returns the gaps longer than `min`.
     fn gaps(times: &[f64], min: f64) -> Vec<f64> {
-        times.windows(2).map(|pair| pair[1] - pair[0]).filter(|gap| *gap > min).collect()
+        statistics::gaps(times).into_iter().filter(|gap| *gap > min).collect()
     }
 
-    fn mean(numbers: &[f64]) -> f64 {
-        numbers.iter().sum::<f64>() / numbers.len() as f64
+    #[test]
+    fn every_trace_is_in_order_within_its_length_and_depends_on_the_seed_alone() {
+        for name in NAMES {
+            let (length, times) = draw(name, 7);
+            assert!(times.is_sorted() && times.iter().all(|at| (0.0..length).contains(at)), "{name}");
+            assert!((500..60_000).contains(&times.len()), "{name}: {} arrivals", times.len());
+            assert!(times == draw(name, 7).1 && times != draw(name, 8).1, "{name}");
+        }
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// The names of the traces that are drawn at random.
+    pub const NAMES: [&str; 10] = shapes::NAMES;
+
     /// Returns a trace by its name, or from a CSV file. Service times that are missing from the trace are drawn from
     /// `service`.
     ///
