@@ -10,8 +10,8 @@ use rollcall_fleet::{Action, Event, InstanceState};
 pub enum SimEvent {
     /// A client uploads a job.
     Arrival(JobIndex),
-    /// A web node sends a job's message again, because the call was refused.
-    Resent(JobIndex),
+    /// A web node repeats a call that was refused. The job is that of its first message.
+    Resend(JobIndex),
     /// The job's message is visible in the queue.
     Visible(JobIndex),
     /// The client has its response.

@@ -3,9 +3,9 @@
 //! Without a quota, each message has calls of its own. With one, messages share calls as they do on SQS: a web node sends
 //! those that arrive within the batching window together, and a worker whose calls are refused waits for more.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use super::{Time, token_bucket::TokenBucket, usage::PeakCalls};
+use super::{Time, token_bucket::TokenBucket, traces::JobIndex, usage::PeakCalls};
 
 /// Most messages in one call.
 pub const MAX_BATCH: usize = 10;
@@ -36,11 +36,26 @@ impl Meter {
     }
 }
 
-/// A call of a web node that others may still join.
+/// The latest batch of a web node, which others may still join.
 #[derive(Clone, Copy, Default)]
 struct OpenBatch {
     since: Time,
+    /// The first message.
+    first: JobIndex,
     messages: usize,
+}
+
+/// What has become of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It is in a call that is not refused, and that an earlier message has made.
+    Joined,
+    /// It has made a call, which others may join.
+    Called,
+    /// The call that it has made is refused, and must be repeated ([`QueueCalls::resend`]).
+    Refused,
+    /// It is in a call that is refused, and is sent when that is repeated.
+    Waits,
 }
 
 /// The calls to the queues.
@@ -51,6 +66,9 @@ pub struct QueueCalls {
     linger: Duration,
     /// One per web node.
     batches: Vec<OpenBatch>,
+    /// The messages of calls that were refused, by the first of each, which is one of them. A call is refused and repeated with
+    /// all of its messages.
+    refused: HashMap<JobIndex, Vec<JobIndex>>,
 }
 
 impl QueueCalls {
@@ -59,7 +77,14 @@ impl QueueCalls {
     pub fn new(quota: Option<f64>, web_nodes: usize, linger: Duration) -> Self {
         let buckets = quota.map(|quota| [0; 3].map(|_| TokenBucket::new(quota, quota)));
         let batches = vec![OpenBatch::default(); web_nodes.max(1)];
-        Self { buckets, meters: Default::default(), replies: Meter::default(), linger, batches }
+        Self {
+            buckets,
+            meters: Default::default(),
+            replies: Meter::default(),
+            linger,
+            batches,
+            refused: HashMap::new(),
+        }
     }
 
     /// Makes a call. Returns `false` if it is refused.
@@ -68,9 +93,8 @@ impl QueueCalls {
         self.buckets.as_mut().is_none_or(|buckets| buckets[call as usize].take(1, now))
     }
 
-    /// Adds a message to the call that its web node is about to make. Returns `false` if it needs a call of its own, which
-    /// others may join.
-    pub fn join(&mut self, message: usize, now: Time) -> bool {
+    /// Sends a message in the latest call of its web node, or in a call of its own.
+    pub fn send(&mut self, message: JobIndex, now: Time) -> Sent {
         let node = message % self.batches.len();
         let batch = &mut self.batches[node];
         if self.buckets.is_some()
@@ -78,10 +102,29 @@ impl QueueCalls {
             && now.saturating_sub(batch.since) <= self.linger
         {
             batch.messages += 1;
-            return true;
+            let Some(waiting) = self.refused.get_mut(&batch.first) else { return Sent::Joined };
+            waiting.push(message);
+            return Sent::Waits;
         }
-        *batch = OpenBatch { since: now, messages: 1 };
-        false
+        *batch = OpenBatch { since: now, first: message, messages: 1 };
+        if self.take(QueueCall::Send, now) {
+            return Sent::Called;
+        }
+        self.refused.insert(message, vec![message]);
+        Sent::Refused
+    }
+
+    /// Repeats the refused call whose first message is this one. Returns its messages; `None` if it is refused again.
+    pub fn resend(&mut self, first: JobIndex, now: Time) -> Option<Vec<JobIndex>> {
+        if !self.take(QueueCall::Send, now) {
+            return None;
+        }
+        let messages = self.refused.remove(&first).unwrap_or_default();
+        // A message that came later would be in a call that was made without it.
+        for batch in self.batches.iter_mut().filter(|batch| batch.first == first) {
+            batch.messages = 0;
+        }
+        Some(messages)
     }
 
     /// Counts a reply.
@@ -150,11 +193,25 @@ mod tests {
     #[test]
     fn messages_of_one_node_share_a_call_within_the_window() {
         let mut calls = QueueCalls::new(Some(1e6), 2, ms(20));
-        let joined: Vec<bool> = (0..24).map(|message| calls.join(message, ms(100))).collect();
-        assert_eq!(joined.iter().filter(|joined| !**joined).count(), 4, "two nodes with twelve messages each");
-        assert!(!calls.join(0, ms(121)) && calls.join(0, ms(141)) && !calls.join(0, ms(142)));
+        let sent: Vec<Sent> = (0..24).map(|message| calls.send(message, ms(100))).collect();
+        assert_eq!(sent.iter().filter(|sent| **sent == Sent::Called).count(), 4, "two nodes with twelve messages each");
+        let sent = [121, 141, 142].map(|at| calls.send(0, ms(at)));
+        assert_eq!(sent, [Sent::Called, Sent::Joined, Sent::Called]);
         let mut unlimited = QueueCalls::new(None, 1, ms(20));
-        assert!(!unlimited.join(0, ms(0)) && !unlimited.join(1, ms(0)));
+        assert_eq!([0, 1].map(|message| unlimited.send(message, ms(0))), [Sent::Called; 2]);
+    }
+
+    #[test]
+    fn messages_wait_in_a_refused_call_until_it_is_repeated() {
+        let mut calls = QueueCalls::new(Some(1.0), 1, ms(200));
+        assert_eq!(calls.send(0, ms(0)), Sent::Called);
+        (1..10).for_each(|message| assert_eq!(calls.send(message, ms(0)), Sent::Joined));
+        assert_eq!([10, 11].map(|message| calls.send(message, ms(900))), [Sent::Refused, Sent::Waits]);
+        assert_eq!(calls.resend(10, ms(950)), None);
+        assert_eq!(calls.send(12, ms(960)), Sent::Waits);
+        assert_eq!(calls.resend(10, ms(1_000)), Some(vec![10, 11, 12]));
+        assert_eq!(calls.send(13, ms(1_001)), Sent::Refused, "the call was made without it");
+        assert_eq!(calls.peaks().send, 3);
     }
 
     #[test]

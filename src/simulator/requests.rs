@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     event::SimEvent,
     instances::{BootId, InstanceIndex},
-    queue_calls::{MAX_BATCH, QueueCall},
+    queue_calls::{MAX_BATCH, QueueCall, Sent},
     state::{CloudState, Worker},
     traces::JobIndex,
 };
@@ -18,14 +18,28 @@ const PER_THREAD: usize = 5;
 /// Sends the message of a job, with others of its web node.
 pub fn send(cloud: &mut CloudState, job: JobIndex) {
     let now = cloud.now();
-    if !cloud.queue_calls.join(job, now) {
-        cloud.usage.calls.send += 1;
-        if !cloud.queue_calls.take(QueueCall::Send, now) {
-            cloud.usage.queue_throttles += 1;
-            return cloud.events.schedule_after(SEND_RETRY, SimEvent::Resent(job));
-        }
+    let sent = cloud.queue_calls.send(job, now);
+    cloud.usage.calls.send += u64::from(matches!(sent, Sent::Called | Sent::Refused));
+    match sent {
+        Sent::Joined | Sent::Called => cloud.events.schedule_after(cloud.model.queue_latency, SimEvent::Visible(job)),
+        Sent::Refused => refused(cloud, job),
+        Sent::Waits => {}
     }
-    cloud.events.schedule_after(cloud.model.queue_latency, SimEvent::Visible(job));
+}
+
+/// Repeats a refused call with all of its messages, of which `first` is the first.
+pub fn resend(cloud: &mut CloudState, first: JobIndex) {
+    let now = cloud.now();
+    cloud.usage.calls.send += 1;
+    let Some(messages) = cloud.queue_calls.resend(first, now) else { return refused(cloud, first) };
+    for job in messages {
+        cloud.events.schedule_after(cloud.model.queue_latency, SimEvent::Visible(job));
+    }
+}
+
+fn refused(cloud: &mut CloudState, first: JobIndex) {
+    cloud.usage.queue_throttles += 1;
+    cloud.events.schedule_after(SEND_RETRY, SimEvent::Resend(first));
 }
 
 /// Receives jobs for a worker with a free thread. Returns none if the call is refused; the worker then pauses.

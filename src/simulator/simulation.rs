@@ -110,7 +110,7 @@ impl<'a> Simulation<'a> {
                 self.waiting += 1;
                 self.hint(|_, _| true);
             }
-            SimEvent::Resent(job) => requests::send(cloud, job),
+            SimEvent::Resend(first) => requests::resend(cloud, first),
             SimEvent::PauseOver(boot) => workers::pause_over(cloud, boot),
             SimEvent::DeleteDue(boot) => requests::delete_due(cloud, boot),
             SimEvent::Visible(job) => {

@@ -14,7 +14,7 @@ use super::{
     state::CloudState,
     usage::Usage,
 };
-use rollcall_fleet::{Action, Event, IdleStop, Instance};
+use rollcall_fleet::{Action, Depth, Event, IdleStop, Instance};
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -102,6 +102,15 @@ impl Outcome {
             _ => None,
         });
         described.collect()
+    }
+
+    /// Returns the depths of the queue that were read, in order.
+    fn depths(&self) -> Vec<Depth> {
+        let depths = self.received.iter().filter_map(|(_, event)| match event {
+            Event::Depth(depth) => Some(depth.clone().expect("read")),
+            _ => None,
+        });
+        depths.collect()
     }
 
     fn starts(&self) -> Vec<Time> {

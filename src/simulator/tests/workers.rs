@@ -147,14 +147,14 @@ fn stops_beyond_the_rate_limit_power_the_machine_off() {
     assert_eq!((outcome.usage.calls.stop, outcome.usage.throttles), (80, 30));
 }
 
-/// Ten workers with two threads, which do 20 jobs per second, and a backlog of jobs for half a minute. Returns the seconds
-/// until the last answer, and the usage.
+/// Ten workers with two threads, which do 20 jobs per second, and a backlog of jobs for half a minute, all of which are in the
+/// queue when the workers are ready. Returns the seconds from then until the last answer, and the usage.
 fn backlog(queue_quota: Option<f64>) -> (u64, Usage) {
     let arrivals = vec![s(100); 600];
     let model = CloudModel { threads: 2, queue_quota, ..model() };
-    let outcome = run(&model, &trace(200, &arrivals), vec![(s(0), launch(10)), (s(300), Action::ReadDepth)], 1);
+    let outcome = run(&model, &trace(200, &arrivals), vec![(s(100), launch(10)), (s(300), Action::ReadDepth)], 1);
     let last = outcome.history.jobs.iter().map(|job| job.answered.expect("answered")).max().expect("jobs");
-    (last.as_secs() - 100, outcome.usage)
+    (last.as_secs() - 125, outcome.usage)
 }
 
 #[test]
@@ -165,7 +165,28 @@ fn a_quota_makes_jobs_share_calls_and_no_job_is_lost() {
     // As for 10,000 jobs per second and 2,400 calls.
     let (limited, usage) = backlog(Some(4.8));
     assert!(usage.queue_throttles > 0 && limited <= 45, "{limited} s, {usage:?}");
-    // Without the receives and deletions of replies, and the long polls of idle workers, which are included here.
-    let granted = usage.calls.receive + usage.calls.delete - 2 * 600 - usage.queue_throttles;
+    // Without the calls of replies and those that send jobs, ten in each. The long polls of idle workers are included here.
+    let all = usage.calls.send + usage.calls.receive + usage.calls.delete;
+    let granted = all - usage.queue_throttles - 3 * 600 - 600 / 10;
     assert!(granted < 2 * 600 / 2, "more than two jobs share a receive and a deletion: {granted}");
+}
+
+#[test]
+fn every_message_is_in_a_call_that_the_quota_allows() {
+    // Four calls are allowed at once, and then four per second.
+    let (quota, jobs, began) = (4, 600, 100);
+    let model = CloudModel { queue_quota: Some(quota as f64), web_nodes: 2, ..model() };
+    let seconds = [1, 5, 10, 20, 60];
+    let reads = seconds.iter().map(|after| (s(began + after), Action::ReadDepth));
+    // No worker receives them.
+    let outcome = run(&model, &trace(200, &vec![s(began); jobs]), reads.collect(), 1);
+    let depths: Vec<u64> = outcome.depths().iter().map(|depth| depth.visible).collect();
+    assert_eq!(depths.len(), seconds.len());
+    for (after, visible) in seconds.iter().zip(&depths) {
+        let most = 10 * quota * (1 + after);
+        assert!(*visible <= most, "{visible} messages after {after} s, in calls that carry {most}");
+    }
+    assert_eq!(depths.last(), Some(&(jobs as u64)), "all are sent in the end");
+    let (calls, refused) = (outcome.usage.calls.send, outcome.usage.queue_throttles);
+    assert!(refused > 0 && calls - refused == jobs as u64 / 10, "{calls} calls, {refused} of them refused");
 }
