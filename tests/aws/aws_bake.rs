@@ -70,9 +70,20 @@ async fn an_image_contains_all_that_machines_need_and_belongs_to_the_cluster() {
     let is_ours =
         |tags: &[Tag]| tags.iter().any(|tag| tag.key() == Some("rollcall:cluster") && tag.value() == Some("rollcall"));
     assert!(is_ours(image.tags()), "{:?}", image.tags());
+    // What `up` reads, also where the image is shared without its tags.
+    let stated = |tags: &[Tag]| {
+        let tag =
+            |key: &str| tags.iter().find(|tag| tag.key() == Some(key)).and_then(|tag| tag.value()).map(str::to_owned);
+        (tag("rollcall:image-format"), tag("rollcall:release"))
+    };
+    let (format, release) = stated(image.tags());
+    let (format, release) = (format.expect("a number"), release.expect("a release"));
+    assert_eq!((format.parse::<u32>().is_ok(), release.as_str()), (true, env!("CARGO_PKG_VERSION")));
+    assert_eq!(image.description(), Some(format!("Rollcall {release}, image format {format}").as_str()));
     let snapshot = image.block_device_mappings()[0].ebs().and_then(|disk| disk.snapshot_id()).expect("a snapshot");
     let snapshots = ec2.describe_snapshots().snapshot_ids(snapshot).send().await.expect("the snapshot");
     assert!(is_ours(snapshots.snapshots()[0].tags()), "{snapshots:?}");
+    assert_eq!(stated(snapshots.snapshots()[0].tags()), (Some(format), Some(release)));
 
     // The builder is not tagged as a worker.
     let machines = ec2.describe_instances().send().await.expect("a list");

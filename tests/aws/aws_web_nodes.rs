@@ -6,7 +6,7 @@ use crate::support::{
     account::{Account, program},
     inventory::Changes,
 };
-use aws_sdk_ec2::types::{AttributeBooleanValue, Tag};
+use aws_sdk_ec2::types::AttributeBooleanValue;
 use rollcall_testing::{
     uploads::{KNOWN, MACRON, form, photo},
     wait_until,
@@ -45,8 +45,10 @@ async fn copy_image(account: &Account, from: &str) -> PathBuf {
     let ec2 = account.ec2().await;
     let copy = ec2.copy_image().source_image_id(from).source_region("us-east-1").name("copy").send().await;
     let id = copy.expect("a copy").image_id.expect("an id");
-    let tag = Tag::builder().key("rollcall:cluster").value("rollcall").build();
-    ec2.create_tags().resources(&id).tags(tag).send().await.expect("tagged");
+    // A copy has no tags but those that it is given.
+    let source = ec2.describe_images().image_ids(from).send().await.expect("the image").images.expect("one").remove(0);
+    let tags = source.tags.expect("tags").into_iter().filter(|tag| tag.key() != Some("Name"));
+    ec2.create_tags().resources(&id).set_tags(Some(tags.collect())).send().await.expect("tagged");
     let copied = Command::new("cp").arg("-al").args([account.disk(from), account.disk(&id)]).status();
     assert!(copied.expect("cp starts").success());
     account.disk(&id)

@@ -12,6 +12,7 @@ mod aws_example_job;
 mod aws_failed_boots;
 mod aws_faults;
 mod aws_hung_worker;
+mod aws_image_format;
 mod aws_logs;
 mod aws_lost_zone;
 mod aws_no_capacity;

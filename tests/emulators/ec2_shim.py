@@ -63,11 +63,25 @@ sys.path.insert(0, str(Path(__file__).parent))
 from ec2_boot import Disk  # noqa: E402
 from ec2_supply import SUPPLY, entry, missing  # noqa: E402
 
-# The images that tests launch.
+# The number of an image that this source bakes.
+FORMAT = re.search(
+    r"^const IMAGE_FORMAT: u32 = (\d+);$",
+    (Path(__file__).parents[2] / "src/cloud/aws/deploy/image_format.rs").read_text(),
+    re.MULTILINE,
+)[1]
+# The images that tests launch. They are shared by another account, whose tags nobody else sees: two that it has baked, and a
+# plain Linux.
 AMIS += [
-    {"ami_id": id, "name": id, "owner_id": "801119661308", "architecture": architecture, "public": True}
-    for id, architecture in (("ami-12345678", "x86_64"), ("ami-87654321", "arm64"))
-]
+    {
+        "ami_id": id, "name": id, "owner_id": "801119661308", "architecture": architecture, "public": True,
+        "description": description,
+    }
+    for id, architecture, description in (
+        ("ami-12345678", "x86_64", f"Rollcall 0.0.0, image format {FORMAT}"),
+        ("ami-87654321", "arm64", f"Rollcall 0.0.0, image format {FORMAT}"),
+        ("ami-11111111", "x86_64", "Ubuntu 24.04"),
+    )
+]  # fmt: skip
 
 # One lock for everything: instances are changed by calls, by the clock and by the control port.
 LOCK = threading.RLock()
@@ -403,8 +417,18 @@ def create_image(self, instance_id, name, description, tag_specifications):
     return ami
 
 
+moto_copy = AmiBackend.copy_image
+
+
+def copy_image(self, source_image_id, source_region, name=None, description=None):
+    """Copies an image. Tags and description are only those that the call states."""
+    ami = moto_copy(self, source_image_id, source_region, name, description)
+    ami.description = description
+    return ami
+
+
 IMAGES: dict[str, float] = {}
-AmiBackend.create_image = create_image
+AmiBackend.create_image, AmiBackend.copy_image = create_image, copy_image
 Ami.state = property(
     lambda ami: "pending" if time.monotonic() - IMAGES.get(ami.id, -1e9) < DELAYS["image"] else "available",
     lambda ami, state: None,

@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Subcommand;
 
-use super::{logs, status, verify};
+use super::{super::exit::EXIT_CONFIG, logs, status, verify};
 use crate::{
     app,
     cloud::aws::deploy::{
@@ -20,6 +20,7 @@ use crate::{
         bake::{self, bake},
         builder::Machine,
         down::{self, down},
+        image_format::UnfitImage,
         up::{self, up},
         web_nodes::WebNodes,
     },
@@ -199,6 +200,7 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
             let args = *args;
             let options = up::Options {
                 image: args.image,
+                worker_image: settings.aws.launch.image.clone(),
                 vpc: args.vpc,
                 subnet: args.subnet,
                 private_workers: args.private_workers,
@@ -217,7 +219,13 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
                 timeout: args.timeout,
                 ask: !args.yes && std::io::stdin().is_terminal(),
             };
-            let up = up(&account, options).await?;
+            let up = match up(&account, options).await {
+                Err(error) if error.is::<UnfitImage>() => {
+                    eprintln!("rollcall: configuration: {error:#}");
+                    return Ok(ExitCode::from(EXIT_CONFIG));
+                }
+                up => up?,
+            };
             eprintln!("{}", if up.changed { "done" } else { "nothing to change" });
             for (key, value) in up.outputs {
                 println!("{key} {value}");

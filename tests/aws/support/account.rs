@@ -36,6 +36,8 @@ pub const HOST: &str = "faces.example.com";
 /// The output of a command.
 pub struct CommandOutput {
     pub success: bool,
+    /// The exit code; `None` if a signal has ended it.
+    pub code: Option<i32>,
     pub out: String,
     pub err: String,
 }
@@ -191,7 +193,13 @@ impl Account {
 
 pub fn command_output(output: Output) -> CommandOutput {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    CommandOutput { success: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) }
+    let status = output.status;
+    CommandOutput {
+        success: status.success(),
+        code: status.code(),
+        out: text(&output.stdout),
+        err: text(&output.stderr),
+    }
 }
 
 impl CommandOutput {

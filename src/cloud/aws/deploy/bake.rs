@@ -26,7 +26,7 @@ use super::{
     },
     account::{Account, BAKE_BUCKET, tag},
     builder::{self, Machine, Transfer},
-    leftovers,
+    image_format, leftovers,
     package::Package,
     wait,
 };
@@ -304,14 +304,15 @@ impl Bake {
 async fn create_image(account: &Account, builder: &str, name: &str) -> CloudResult<String> {
     let tags = |kind| {
         let tags = TagSpecification::builder().resource_type(kind).tags(tag(CLUSTER_TAG, &account.cluster));
-        tags.tags(tag("Name", &format!("{}-{name}", account.cluster))).build()
+        let tags = tags.tags(tag("Name", &format!("{}-{name}", account.cluster)));
+        image_format::tags().iter().fold(tags, |tags, (key, value)| tags.tags(tag(key, value))).build()
     };
     let created = account
         .ec2
         .create_image()
         .instance_id(builder)
         .name(format!("{}-{name}", account.cluster))
-        .description(format!("Rollcall {}", env!("CARGO_PKG_VERSION")))
+        .description(image_format::description())
         .tag_specifications(tags(ResourceType::Image))
         .tag_specifications(tags(ResourceType::Snapshot))
         .recorded()

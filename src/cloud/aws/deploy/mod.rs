@@ -10,6 +10,7 @@ pub(crate) mod bake;
 pub(crate) mod builder;
 pub(crate) mod down;
 pub(crate) mod facts;
+pub(crate) mod image_format;
 mod leftovers;
 mod log_group;
 mod package;

@@ -16,7 +16,7 @@ use aws_sdk_ec2::types::RouteTableAssociation;
 use super::{
     super::errors::classify,
     account::{Account, BUCKETS, filter},
-    architecture, leftovers, log_group,
+    architecture, image_format, leftovers, log_group,
     stack::{Outcome, Stack, parameter},
     web_nodes::WebNodes,
 };
@@ -33,6 +33,8 @@ const TEMPLATE: &str = include_str!("../../../../deploy/cloudformation.yaml");
 pub(crate) struct Options {
     /// Image of the instances; by default the cluster's newest, even for an existing stack.
     pub(crate) image: Option<String>,
+    /// Image that the settings name for workers (`aws.image`), instead of that of the stack.
+    pub(crate) worker_image: Option<String>,
     /// VPC of a new stack; by default the region's default VPC.
     pub(crate) vpc: Option<String>,
     /// Subnet of the web node, and of the workers if `vpc` is given; for a new stack, by default the first default
@@ -82,10 +84,14 @@ pub(crate) struct Up {
 /// finally makes the newest version of the launch template the default.
 ///
 /// # Errors
-/// A required option is missing, the stack is in a state that cannot be updated, a call to AWS failed, or the change
-/// failed or took too long.
-pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up> {
+/// [`image_format::UnfitImage`], before anything is changed; or a required option is missing, the stack is in a state that cannot
+/// be updated, a call to AWS failed, or the change failed or took too long.
+pub(crate) async fn up(account: &Account, mut options: Options) -> anyhow::Result<Up> {
     let stack = Stack::new(account);
+    options.image = choose_image(account, &stack, options.image).await?;
+    for image in options.image.iter().chain(&options.worker_image) {
+        image_format::check(account, image).await?;
+    }
     let (timeout, ask) = (options.timeout, options.ask);
     let failed_creation = ["CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"];
     let existing = match stack.wait(timeout).await? {
@@ -143,6 +149,19 @@ pub(crate) async fn up(account: &Account, options: Options) -> anyhow::Result<Up
     Ok(Up { changed, outputs })
 }
 
+/// Returns the image of the stack after the change: the one that was asked for, or else the cluster's newest, or else the one that
+/// the stack has.
+async fn choose_image(account: &Account, stack: &Stack<'_>, asked: Option<String>) -> anyhow::Result<Option<String>> {
+    if asked.is_some() {
+        return Ok(asked);
+    }
+    let newest = leftovers::images(account).await?.pop().map(|image| image.id);
+    Ok(match newest {
+        Some(newest) => Some(newest),
+        None => stack.describe().await?.and_then(|stack| parameter(&stack, "Image").map(str::to_owned)),
+    })
+}
+
 /// Asks whether to go on.
 fn go_on() -> std::io::Result<bool> {
     eprint!("go on? [y/N] ");
@@ -190,10 +209,7 @@ async fn parameters(
     existing: Option<&StackDescription>,
 ) -> anyhow::Result<Vec<Parameter>> {
     let mut given: Vec<(String, String)> = vec![("Cluster".into(), account.cluster.clone())];
-    let mut image = options.image;
-    if image.is_none() {
-        image = leftovers::images(account).await?.pop().map(|image| image.id);
-    }
+    let image = options.image;
     let (web_type, worker_type) =
         types(account, image.as_deref(), options.web_type, options.worker_type, existing).await?;
     let (mut vpc, mut subnet) = (options.vpc, options.subnet);
@@ -201,7 +217,7 @@ async fn parameters(
     let mut worker_subnets = if vpc.is_some() { subnet.clone() } else { None };
     if existing.is_none() {
         let advice = "create one with `rollcall aws bake`, or specify one with --image";
-        image = Some(image.with_context(|| format!("the cluster {} has no image: {advice}", account.cluster))?);
+        anyhow::ensure!(image.is_some(), "the cluster {} has no image: {advice}", account.cluster);
         anyhow::ensure!(
             options.allow_from.is_some(),
             "--allow-from is missing: tokens travel unencrypted, so specify the address range that can reach the web node, \
@@ -309,16 +325,15 @@ async fn types(
     existing: Option<&StackDescription>,
 ) -> anyhow::Result<(Option<String>, Option<String>)> {
     let current = |key: &str| existing.and_then(|stack| parameter(stack, key)).map(str::to_owned);
-    let image = image.map(str::to_owned).or_else(|| current("Image"));
     let Some(image) = image else { return Ok((web, workers)) };
-    let of_image = architecture::of_image(account, &image).await?;
+    let of_image = architecture::of_image(account, image).await?;
     if let (Some(default), None) = (architecture::default_types(&of_image), existing) {
         web.get_or_insert_with(|| default.web.to_owned());
         workers.get_or_insert_with(|| default.workers.to_owned());
     }
     let used = [web.clone().or_else(|| current("WebType")), workers.clone().or_else(|| current("WorkerType"))];
     let used: Vec<String> = used.into_iter().flatten().collect();
-    architecture::check(account, &image, &of_image, &used).await?;
+    architecture::check(account, image, &of_image, &used).await?;
     Ok((web, workers))
 }
 
