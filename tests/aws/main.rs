@@ -6,6 +6,7 @@ mod aws_cap;
 mod aws_compute;
 mod aws_cores;
 mod aws_dead_letters;
+mod aws_down_states;
 mod aws_end_to_end;
 mod aws_erasure;
 mod aws_example_job;

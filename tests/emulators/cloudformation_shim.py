@@ -22,7 +22,7 @@ import boto3
 from ministack.app import main
 from ministack.services import s3
 from ministack.services.cloudformation import _stacks as stacks_by_name
-from ministack.services.cloudformation import provisioners, stacks, wait_conditions
+from ministack.services.cloudformation import handlers, provisioners, stacks, wait_conditions
 from ministack.services.cloudformation.provisioners import _RESOURCE_HANDLERS as HANDLERS
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -322,6 +322,35 @@ HANDLERS["AWS::EC2::Instance"] = {
     "delete": delete_instance,
 }
 HANDLERS["AWS::EC2::EIP"] = {"create": make_address, "update": update_address, "delete": delete_address}
+
+# ministack deletes a stack in any state, and creates one again whose creation was rolled back.
+ACTIONS = handlers._ACTION_HANDLERS
+own_actions = dict(ACTIONS)
+UNDELETABLE = {
+    "UPDATE_IN_PROGRESS", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS",
+    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS",
+}  # fmt: skip
+
+
+def status(parameters):
+    stack = handlers._resolve_stack(handlers._p(parameters, "StackName"))
+    return stack.get("StackStatus") if stack else None
+
+
+def delete_stack(parameters):
+    if (now := status(parameters)) in UNDELETABLE:
+        return handlers._error("ValidationError", f"Stack cannot be deleted while in status {now}")
+    return own_actions["DeleteStack"](parameters)
+
+
+def create_stack(parameters):
+    if status(parameters) not in (None, "DELETE_COMPLETE"):
+        name = handlers._p(parameters, "StackName")
+        return handlers._error("AlreadyExistsException", f"Stack [{name}] already exists")
+    return own_actions["CreateStack"](parameters)
+
+
+ACTIONS |= {"DeleteStack": delete_stack, "CreateStack": create_stack}
 
 on_worker_thread = stacks._runs_on_worker_thread
 stacks._runs_on_worker_thread = lambda type: type in ("AWS::EC2::Instance", AUTO_SCALING) or on_worker_thread(type)

@@ -13,7 +13,8 @@ connects to $EC2_SHIM_ADDRESS_PORT reaches the instance that has the elastic add
 The control port takes JSON:
     POST /delays   {"pending": 0.5, "stopping": 0.5, "shutting-down": 0.5, "image": 0.5}: seconds in these states
     POST /faults   [{"action": "RunInstances", "code": ..., "status": 500, "times": 2, "instance_type": ...}, ...]:
-                   returns errors for the next calls (of that type); with "capacity": n, fills launches up to n instead
+                   returns errors for the next calls (of that type), with "after": n after n more; with "capacity": n, fills
+                   launches up to n instead
     POST /notice   {"id": ..., "notice": {"action": "terminate", "time": ...}}: announces a spot interruption; with
                    "rebalance": {"noticeTime": ...}, recommends to replace the instance
     POST /kill     {"id": ...}: ends the machine immediately
@@ -57,6 +58,7 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instances import Instance, InstanceBackend, StateReason
 from moto.ec2.models.amis import AMIS, Ami, AmiBackend
 from moto.ec2.models.instance_types import INSTANCE_TYPES
+from moto.ec2.models.security_groups import SecurityGroupBackend
 from moto.ec2.responses import EC2Response
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -417,6 +419,22 @@ def create_image(self, instance_id, name, description, tag_specifications):
     return ami
 
 
+moto_delete_group = SecurityGroupBackend.delete_security_group
+
+
+def delete_security_group(self, name=None, group_id=None):
+    """Refuses to delete a group that a machine uses until that is terminated."""
+    for machine in MACHINES.values():
+        groups = [*machine.instance.security_groups]
+        for interface in machine.instance.nics.values():
+            groups += interface.group_set
+        if machine.state != "terminated" and any(group_id in (group.id, group.group_id) for group in groups):
+            raise EC2ClientError("DependencyViolation", f"resource {group_id} has a dependent object")
+    return moto_delete_group(self, name, group_id)
+
+
+SecurityGroupBackend.delete_security_group = delete_security_group
+
 moto_copy = AmiBackend.copy_image
 
 
@@ -469,6 +487,9 @@ def call_action(self):
                 continue
             instance_type = flask.request.form.get("InstanceType")
             if fault.get("instance_type", instance_type) != instance_type:
+                continue
+            if fault.get("after", 0) > 0:
+                fault["after"] -= 1
                 continue
             fault["times"] = fault.get("times", 1) - 1
             return failure(fault["code"], "injected", fault.get("status", 400))

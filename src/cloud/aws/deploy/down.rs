@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use aws_sdk_cloudformation::types::ResourceStatus;
-use aws_sdk_ec2::types::InstanceStateName;
+use aws_sdk_ec2::types::{Filter, Instance, InstanceStateName};
+use tokio::time::{Instant, sleep};
 
 use super::{
     super::{
@@ -15,11 +16,16 @@ use super::{
     builder,
     leftovers::{self, Leftovers, counted},
     log_group,
-    stack::Stack,
+    stack::{Deletion, Outcome, Stack},
     wait,
 };
 use crate::cloud::CloudResult;
 use crate::cloud::aws::call_sites::CallSite as _;
+
+/// Logical id of the web nodes' instance profile in the template.
+const WEB_PROFILE: &str = "WebProfile";
+/// Time between two looks at the machines while a stack is deleted.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What to delete in addition to machines and stack.
 #[derive(Clone, Copy, Debug)]
@@ -35,30 +41,26 @@ pub(crate) struct Options {
 /// Takes the cluster down and returns what is left of it. Idempotent: it may be repeated after an error.
 ///
 /// # Errors
-/// A step failed or took too long.
+/// A step failed or took too long; the message says what is left and what to do.
 pub(crate) async fn down(account: &Account, options: Options) -> anyhow::Result<Leftovers> {
-    let stack = Stack::new(account);
-    // The web node first: its controller would replace the workers.
-    match web(account, &stack).await? {
-        Some(Web::Single(id)) => {
-            eprintln!("terminating the web node {id}");
-            terminate(account, vec![id], options.timeout).await?;
-        }
-        Some(Web::Group) => {
+    let (stack, timeout) = (Stack::new(account), options.timeout);
+    let state = stack.wait(timeout).await?;
+    // The web nodes first: their controllers would replace the workers.
+    let web = WebTier::of(account, &stack).await?;
+    if state.permits_updates() {
+        if web.has_group {
             eprintln!("terminating the web nodes and their load balancer");
-            stack.remove_web_nodes(options.timeout).await?;
+            if let Some(why) = stack.remove_web_nodes(timeout).await? {
+                eprintln!("the web nodes of the stack {} were not removed ({why}), so it is deleted first", stack.name);
+                delete_stack(account, &stack, &web, timeout).await?;
+            }
         }
-        None => {}
+    } else if let Outcome::Failed(state) = state {
+        eprintln!("deleting the stack {}, which cannot be changed in the state {state}", stack.name);
+        delete_stack(account, &stack, &web, timeout).await?;
     }
-    // Repeated, because a launch may have been in flight.
-    loop {
-        let workers = workers(account).await?;
-        if workers.is_empty() {
-            break;
-        }
-        eprintln!("terminating {}", counted(workers.len(), "worker"));
-        terminate(account, workers, options.timeout).await?;
-    }
+    web.terminate(account, timeout).await?;
+    terminate_workers(account, timeout).await?;
     let builders: Vec<String> = builder::list(account).await?.into_iter().filter_map(|i| i.instance_id).collect();
     if !builders.is_empty() {
         eprintln!("terminating builders of an earlier bake: {}", builders.join(", "));
@@ -66,7 +68,7 @@ pub(crate) async fn down(account: &Account, options: Options) -> anyhow::Result<
     }
     if stack.describe().await?.is_some() {
         eprintln!("deleting the stack {}", stack.name);
-        stack.delete(options.timeout).await?;
+        delete_stack(account, &stack, &web, timeout).await?;
     }
     delete_reply_queues(account).await?;
     if options.delete_data {
@@ -84,38 +86,139 @@ pub(crate) async fn down(account: &Account, options: Options) -> anyhow::Result<
 }
 
 /// The web nodes of a stack.
-enum Web {
-    /// One instance with this id.
-    Single(String),
-    /// A group, which would replace instances that somebody else terminates.
-    Group,
+#[derive(Debug, Default)]
+struct WebTier {
+    /// Those that are resources of the stack.
+    ids: Vec<String>,
+    /// Name of the instance profile that only web nodes have. By it, those of a group are found, and those that a failed update
+    /// has left.
+    profile: Option<String>,
+    /// Whether there is a group, which would replace instances that somebody else terminates.
+    has_group: bool,
 }
 
-/// Returns the web nodes of the stack, unless they are deleted.
-async fn web(account: &Account, stack: &Stack<'_>) -> anyhow::Result<Option<Web>> {
-    if stack.describe().await?.is_none() {
-        return Ok(None);
+impl WebTier {
+    /// Finds the web tier of the stack, as far as it is not deleted.
+    async fn of(account: &Account, stack: &Stack<'_>) -> anyhow::Result<Self> {
+        let mut found = Self::default();
+        if stack.describe().await?.is_none() {
+            return Ok(found);
+        }
+        let output = account.cloudformation.describe_stack_resources().stack_name(&stack.name).recorded().send().await;
+        let resources = output.map_err(|e| classify(&stack.name, e))?.stack_resources.unwrap_or_default().into_iter();
+        for resource in resources.filter(|r| r.resource_status() != Some(&ResourceStatus::DeleteComplete)) {
+            match resource.resource_type.as_deref() {
+                Some("AWS::EC2::Instance") => found.ids.extend(resource.physical_resource_id),
+                Some("AWS::AutoScaling::AutoScalingGroup") => found.has_group = true,
+                Some("AWS::IAM::InstanceProfile") if resource.logical_resource_id.as_deref() == Some(WEB_PROFILE) => {
+                    found.profile = resource.physical_resource_id.filter(|name| !name.is_empty());
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
     }
-    let output = account.cloudformation.describe_stack_resources().stack_name(&stack.name).recorded().send().await;
-    let resources = output.map_err(|e| classify(&stack.name, e))?.stack_resources.unwrap_or_default().into_iter();
-    let mut there = resources.filter(|r| r.resource_status() != Some(&ResourceStatus::DeleteComplete));
-    Ok(there.find_map(|r| match r.resource_type.as_deref()? {
-        "AWS::EC2::Instance" => r.physical_resource_id.map(Web::Single),
-        "AWS::AutoScaling::AutoScalingGroup" => Some(Web::Group),
-        _ => None,
-    }))
+
+    /// Returns the ids of the web nodes that are not terminated.
+    async fn alive(&self, account: &Account) -> CloudResult<Vec<String>> {
+        let is_web = |instance: &Instance| {
+            let profile = instance
+                .iam_instance_profile()
+                .and_then(|profile| profile.arn())
+                .and_then(|arn| arn.rsplit('/').next());
+            let id = instance.instance_id().unwrap_or_default();
+            self.ids.iter().any(|known| known == id)
+                || profile.is_some_and(|name| self.profile.as_deref() == Some(name))
+        };
+        if self.ids.is_empty() && self.profile.is_none() {
+            return Ok(Vec::new());
+        }
+        alive(account, Vec::new(), is_web).await
+    }
+
+    /// Terminates the web nodes that there are still.
+    async fn terminate(&self, account: &Account, timeout: Duration) -> anyhow::Result<()> {
+        let nodes = self.alive(account).await?;
+        if !nodes.is_empty() {
+            eprintln!("terminating {}: {}", counted(nodes.len(), "web node"), nodes.join(", "));
+            terminate(account, nodes, timeout).await?;
+        }
+        Ok(())
+    }
 }
 
-/// Returns the instances with the cluster's tag that are not terminated.
-async fn workers(account: &Account) -> CloudResult<Vec<String>> {
-    let ours = filter(format!("tag:{CLUSTER_TAG}"), &account.cluster);
-    let mut pages = account.ec2.describe_instances().filters(ours).into_paginator().recorded().send();
+/// Deletes the stack. Workers are terminated as soon as no web node is left that would launch others: security groups cannot be
+/// deleted as long as machines use them.
+///
+/// # Errors
+/// It cannot be deleted, although no machine of the cluster is left; or this takes too long.
+async fn delete_stack(account: &Account, stack: &Stack<'_>, web: &WebTier, timeout: Duration) -> anyhow::Result<()> {
+    let end_workers = async {
+        loop {
+            sleep(LOOK).await;
+            if web.alive(account).await?.is_empty() {
+                terminate_workers(account, timeout).await?;
+            }
+        }
+    };
+    let deletion = tokio::select! {
+        deletion = stack.delete(timeout) => deletion?,
+        ended = end_workers => return ended,
+    };
+    if deletion == Deletion::Done {
+        return Ok(());
+    }
+    web.terminate(account, timeout).await?;
+    terminate_workers(account, timeout).await?;
+    eprintln!("deleting the stack {} again", stack.name);
+    match stack.delete(timeout).await? {
+        Deletion::Done => Ok(()),
+        Deletion::Failed(why) => Err(stack.undeletable(&why)),
+    }
+}
+
+/// Terminates the workers until there is none: a launch may have been in flight.
+///
+/// # Errors
+/// There are workers after `timeout`, because something launches others.
+async fn terminate_workers(account: &Account, timeout: Duration) -> anyhow::Result<()> {
+    let started_at = Instant::now();
+    loop {
+        let workers = alive(account, vec![filter(format!("tag:{CLUSTER_TAG}"), &account.cluster)], |_| true).await?;
+        if workers.is_empty() {
+            return Ok(());
+        }
+        if started_at.elapsed() >= timeout {
+            let named = format!("{}-web", account.cluster);
+            let nodes = alive(account, vec![filter("tag:Name", &named)], |_| true).await?;
+            anyhow::bail!(
+                "{} launched again as soon as others are terminated: {}. A controller of the cluster {} still runs, outside of the \
+                 stack{}. End it, and run the command again",
+                if workers.len() == 1 { "a worker is" } else { "workers are" },
+                workers.join(", "),
+                account.cluster,
+                if nodes.is_empty() { String::new() } else { format!(", maybe on {named} ({})", nodes.join(", ")) }
+            );
+        }
+        eprintln!("terminating {}", counted(workers.len(), "worker"));
+        terminate(account, workers, timeout).await?;
+    }
+}
+
+/// Returns the ids of the instances that match and are not terminated.
+async fn alive(
+    account: &Account,
+    filters: Vec<Filter>,
+    matches: impl Fn(&Instance) -> bool,
+) -> CloudResult<Vec<String>> {
+    let filters = Some(filters).filter(|filters| !filters.is_empty());
+    let mut pages = account.ec2.describe_instances().set_filters(filters).into_paginator().recorded().send();
     let mut ids = Vec::new();
     while let Some(page) = pages.next().await {
         let reservations = page.map_err(|e| classify("describe", e))?.reservations.unwrap_or_default();
         let found = reservations.into_iter().flat_map(|r| r.instances.unwrap_or_default());
         let alive = found.filter(|i| i.state().and_then(|s| s.name()) != Some(&InstanceStateName::Terminated));
-        ids.extend(alive.filter_map(|i| i.instance_id));
+        ids.extend(alive.filter(&matches).filter_map(|i| i.instance_id));
     }
     Ok(ids)
 }
@@ -139,7 +242,7 @@ async fn terminate(account: &Account, ids: Vec<String>, timeout: Duration) -> an
             }
         }
     });
-    terminated.await?.with_context(|| format!("not terminated in time: {all}"))
+    terminated.await?.with_context(|| format!("not terminated in time, so run the command again: {all}"))
 }
 
 /// Deletes the reply queues of additional web nodes, which are not part of the stack.

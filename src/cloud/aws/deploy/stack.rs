@@ -26,7 +26,26 @@ pub(super) enum Outcome {
     Complete,
     /// The stack does not exist.
     Deleted,
-    /// The latest change failed or was rolled back; the state as CloudFormation names it.
+    /// The latest change failed, was rolled back, or never began; the state as CloudFormation names it.
+    Failed(String),
+}
+
+impl Outcome {
+    /// Returns whether CloudFormation updates a stack in this state. One that was rolled back is as it was before the update.
+    pub(super) fn permits_updates(&self) -> bool {
+        match self {
+            Self::Complete => true,
+            Self::Deleted => false,
+            Self::Failed(state) => ["UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"].contains(&state.as_str()),
+        }
+    }
+}
+
+/// How the deletion of a stack has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Deletion {
+    Done,
+    /// Some resources could not be deleted: the reasons, one per line.
     Failed(String),
 }
 
@@ -55,50 +74,56 @@ impl<'a> Stack<'a> {
     /// # Errors
     /// It is still changing after `timeout`, or cannot be described.
     pub(super) async fn wait(&self, timeout: Duration) -> anyhow::Result<Outcome> {
+        let mut seen = String::new();
         let outcome = wait::until(timeout, async || {
             let Some(stack) = self.describe().await? else { return Ok(Some(Outcome::Deleted)) };
-            Ok(stack.stack_status().and_then(|status| outcome(status.as_str())))
+            seen = stack.stack_status().map_or_else(String::new, |status| status.as_str().to_owned());
+            Ok(outcome(&seen))
         });
         outcome.await?.with_context(|| {
+            let cancel = format!(", or end the update with `aws cloudformation cancel-update-stack --stack-name {}`", self.name);
             format!(
-                "the stack {} is still changing; CloudFormation continues on its own: run the command again later",
-                self.name
+                "the stack {} is still changing ({seen}); CloudFormation continues on its own: run the command again later{}",
+                self.name,
+                if seen == "UPDATE_IN_PROGRESS" { cancel.as_str() } else { "" }
             )
         })
     }
 
-    /// Deletes the stack and waits until it is deleted.
+    /// Deletes the stack and waits until it is deleted, or cannot be.
     ///
     /// # Errors
-    /// The deletion failed or took too long.
-    pub(super) async fn delete(&self, timeout: Duration) -> anyhow::Result<()> {
+    /// The deletion was refused or took too long.
+    pub(super) async fn delete(&self, timeout: Duration) -> anyhow::Result<Deletion> {
         #[expect(clippy::disallowed_methods, reason = "compared with the times of the stack's events")]
         let started_at = SystemTime::now();
         let deleted = self.client.delete_stack().stack_name(&self.name).recorded().send().await;
         deleted.map_err(|e| classify(&format!("stack {}", self.name), e))?;
         match self.wait(timeout).await? {
-            Outcome::Deleted => Ok(()),
-            Outcome::Complete | Outcome::Failed(_) => {
-                let why = self.failures(started_at).await;
-                anyhow::bail!("the stack {} cannot be deleted:\n{why}\nRemove the causes and try again", self.name)
-            }
+            Outcome::Deleted => Ok(Deletion::Done),
+            Outcome::Complete | Outcome::Failed(_) => Ok(Deletion::Failed(self.failures(started_at).await)),
         }
     }
 
-    /// Updates the stack to no web node, which also deletes what only they need. Does nothing in a state that permits no
-    /// update: the web nodes are then deleted with the stack.
+    /// Returns the error about a stack that cannot be deleted.
+    pub(super) fn undeletable(&self, why: &str) -> anyhow::Error {
+        anyhow::anyhow!(
+            "the stack {name} cannot be deleted:\n{why}\nRemove the causes and run the command again. To leave these resources \
+             behind, which may cost money: `aws cloudformation delete-stack --stack-name {name} --deletion-mode \
+             FORCE_DELETE_STACK`",
+            name = self.name
+        )
+    }
+
+    /// Updates the stack to no web node, which also deletes what only they need. Returns why the update has failed; `None` if it
+    /// has succeeded.
     ///
     /// # Errors
-    /// The update failed or took too long.
-    pub(super) async fn remove_web_nodes(&self, timeout: Duration) -> anyhow::Result<()> {
+    /// The update was refused or took too long.
+    pub(super) async fn remove_web_nodes(&self, timeout: Duration) -> anyhow::Result<Option<String>> {
         #[expect(clippy::disallowed_methods, reason = "compared with the times of the stack's events")]
         let started_at = SystemTime::now();
-        match self.wait(timeout).await? {
-            Outcome::Complete => {}
-            Outcome::Failed(state) if state == "UPDATE_ROLLBACK_COMPLETE" => {}
-            Outcome::Failed(_) | Outcome::Deleted => return Ok(()),
-        }
-        let Some(stack) = self.describe().await? else { return Ok(()) };
+        let Some(stack) = self.describe().await? else { return Ok(None) };
         let keys = stack.parameters().iter().filter_map(Parameter::parameter_key);
         let parameters = keys.map(|key| match Parameter::builder().parameter_key(key) {
             none if key == "WebNodes" => none.parameter_value("0").build(),
@@ -106,15 +131,16 @@ impl<'a> Stack<'a> {
         });
         let call = self.client.update_stack().stack_name(&self.name).use_previous_template(true);
         let call = call.set_parameters(Some(parameters.collect())).capabilities(Capability::CapabilityIam);
-        call.recorded().send().await.map_err(|e| classify(&format!("stack {}", self.name), e))?;
-        match self.wait(timeout).await? {
-            Outcome::Complete | Outcome::Deleted => Ok(()),
-            Outcome::Failed(state) => anyhow::bail!(
-                "the web nodes of the stack {} were not removed ({state}):\n{}",
-                self.name,
-                self.failures(started_at).await
-            ),
-        }
+        match call.recorded().send().await {
+            Err(SdkError::ServiceError(e)) if e.err().message().is_some_and(|m| m.contains("No updates")) => {
+                return Ok(None);
+            }
+            sent => sent.map_err(|e| classify(&format!("stack {}", self.name), e))?,
+        };
+        Ok(match self.wait(timeout).await? {
+            Outcome::Complete | Outcome::Deleted => None,
+            Outcome::Failed(state) => Some(format!("{state}:\n{}", self.failures(started_at).await)),
+        })
     }
 
     /// Returns the failures since a point in time, one per line, in order.
@@ -150,6 +176,8 @@ fn outcome(status: &str) -> Option<Outcome> {
     match status {
         "CREATE_COMPLETE" | "UPDATE_COMPLETE" | "IMPORT_COMPLETE" => Some(Outcome::Complete),
         "DELETE_COMPLETE" => Some(Outcome::Deleted),
+        // A stack that only a change set has named: nothing goes on.
+        "REVIEW_IN_PROGRESS" => Some(Outcome::Failed(status.to_owned())),
         _ if status.ends_with("_IN_PROGRESS") => None,
         _ => Some(Outcome::Failed(status.to_owned())),
     }
@@ -166,7 +194,28 @@ mod tests {
         assert_eq!(outcome("UPDATE_ROLLBACK_COMPLETE"), failed("UPDATE_ROLLBACK_COMPLETE"));
         assert_eq!(outcome("ROLLBACK_COMPLETE"), failed("ROLLBACK_COMPLETE"));
         assert_eq!(outcome("DELETE_FAILED"), failed("DELETE_FAILED"));
+        assert_eq!(outcome("REVIEW_IN_PROGRESS"), failed("REVIEW_IN_PROGRESS"));
         assert_eq!(outcome("UPDATE_COMPLETE"), Some(Outcome::Complete));
         assert_eq!(outcome("DELETE_COMPLETE"), Some(Outcome::Deleted));
+    }
+
+    #[test]
+    fn a_stack_is_updated_only_from_the_states_that_permit_it() {
+        let permits = |state: &str| outcome(state).expect("stable").permits_updates();
+        for state in ["CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"] {
+            assert!(permits(state), "{state}");
+        }
+        for state in [
+            "CREATE_FAILED",
+            "ROLLBACK_COMPLETE",
+            "ROLLBACK_FAILED",
+            "UPDATE_FAILED",
+            "UPDATE_ROLLBACK_FAILED",
+            "DELETE_FAILED",
+            "REVIEW_IN_PROGRESS",
+            "DELETE_COMPLETE",
+        ] {
+            assert!(!permits(state), "{state}");
+        }
     }
 }

@@ -17,7 +17,7 @@ use super::{
     super::errors::classify,
     account::{Account, BUCKETS, filter},
     architecture, image_format, leftovers, log_group,
-    stack::{Outcome, Stack, parameter},
+    stack::{Deletion, Outcome, Stack, parameter},
     web_nodes::WebNodes,
 };
 use crate::cloud::aws::call_sites::CallSite as _;
@@ -93,15 +93,15 @@ pub(crate) async fn up(account: &Account, mut options: Options) -> anyhow::Resul
         image_format::check(account, image).await?;
     }
     let (timeout, ask) = (options.timeout, options.ask);
-    let failed_creation = ["CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"];
+    let failed_creation = ["CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "REVIEW_IN_PROGRESS"];
     let existing = match stack.wait(timeout).await? {
-        Outcome::Deleted => None,
-        Outcome::Complete => stack.describe().await?,
-        // An update that was rolled back left the stack as it was before.
-        Outcome::Failed(state) if state == "UPDATE_ROLLBACK_COMPLETE" => stack.describe().await?,
+        outcome if outcome.permits_updates() => stack.describe().await?,
+        Outcome::Deleted | Outcome::Complete => None,
         Outcome::Failed(state) if failed_creation.contains(&state.as_str()) => {
             eprintln!("deleting the stack {}, whose creation failed earlier ({state})", stack.name);
-            stack.delete(timeout).await?;
+            if let Deletion::Failed(why) = stack.delete(timeout).await? {
+                return Err(stack.undeletable(&why));
+            }
             None
         }
         Outcome::Failed(state) => anyhow::bail!(
