@@ -1,7 +1,7 @@
 //! Consumes the dead-letter queue: the jobs that it receives are kept in the store, their results are failures, and
 //! requests that still wait for them get the failure as the reply.
 
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 use metrics::counter;
@@ -34,6 +34,9 @@ pub struct Options {
     pub max_receives: u32,
     /// Pause before each poll of the queue, except after one that returned messages.
     pub pause: Duration,
+    /// Called for each dead letter that has been stored, before its message is deleted. If the process dies in between, the
+    /// message is received again, and so is this called again.
+    pub on_stored: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Options {
@@ -54,7 +57,7 @@ impl Options {
                 self.results.delete_payload(&job.payload).await?;
             }
             Retention::Keep if self.results.bury(&job, delivery.body.clone(), &failure).await? => {
-                counter!("rollcall_dead_letters_total").increment(1);
+                self.count();
                 tracing::error!(id = %job.id, "job given up: it is a dead letter (`rollcall dead`)");
             }
             Retention::Keep => return Ok(()),
@@ -66,6 +69,11 @@ impl Options {
         Ok(())
     }
 
+    fn count(&self) {
+        counter!("rollcall_dead_letters_total").increment(1);
+        (self.on_stored)();
+    }
+
     /// Keeps a job that this program cannot read, for example because a newer one has sent it: each is a group of its own,
     /// which is called like its id. Logs and drops a message without an id, because it is not one of Rollcall's.
     async fn bury_unreadable(&self, delivery: &Delivery, error: &WireError) -> CloudResult<()> {
@@ -75,7 +83,7 @@ impl Options {
         };
         let failure = Failure::new(FailureKind::Internal, format!("given up: no worker could read the job ({error})"));
         if self.results.bury_unreadable(id, delivery.body.clone(), &failure).await? {
-            counter!("rollcall_dead_letters_total").increment(1);
+            self.count();
             tracing::error!(%error, %id, "job given up: it is a dead letter (`rollcall dead`)");
         }
         Ok(())

@@ -129,6 +129,7 @@ impl LocalCluster {
             queues: cloud.queues.clone(),
             reply_prefix: settings.queue.speaker.clone(),
             objects: cloud.objects.clone(),
+            on_stored: Arc::new(|| ()), // `/metrics` counts them
         };
         add_dead_letter_consumer(&mut guardian, settings, dead_letters);
         let guardian = guardian.start()?;

@@ -73,6 +73,8 @@ pub(super) struct DeadLetterPorts {
     /// Name, or prefix of the names, of the reply queues.
     pub reply_prefix: String,
     pub objects: Arc<dyn ObjectStore>,
+    /// Called for each dead letter that has been stored.
+    pub on_stored: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// Adds the consumer of dead letters and its poller. Returns a sender that ends both.
@@ -83,7 +85,7 @@ pub(super) fn add_dead_letter_consumer(
 ) -> Sender<Drain> {
     let consumer = guardian.actor_ref::<DeadLetterConsumer>("dead-letter consumer");
     let poller = guardian.actor_ref::<QueuePoller>("dead-letter poller");
-    let DeadLetterPorts { queue, queues, reply_prefix, objects } = ports;
+    let DeadLetterPorts { queue, queues, reply_prefix, objects, on_stored } = ports;
     let polling = queues.polling();
 
     let options = Rc::new(dead_letter_consumer::Options {
@@ -92,6 +94,7 @@ pub(super) fn add_dead_letter_consumer(
         retention,
         max_receives: settings.queue.max_receives,
         pause: polling.rare_pause,
+        on_stored,
     });
     let (done, nack) = (poller.sender(), poller.sender());
     guardian.supervise(&consumer, move |notice| {

@@ -1,6 +1,7 @@
-//! A job that is given up on AWS: who waits for its answer is told so at once, not at the deadline.
+//! A job that is given up on AWS: who waits for its answer is told so at once, not at the deadline, and it is counted by a
+//! metric once, whatever happens to the controller.
 
-use std::time::Duration;
+use std::{fs::File, path::Path, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -9,14 +10,16 @@ use nix::{
 use rollcall::cloud::{Queues as _, aws::SqsQueues};
 use rollcall_testing::uploads::{KNOWN, MACRON, form, photo, post, status_and_text};
 use rollcall_testing::wait_until;
+use serde_json::Value;
 
-use crate::support::aws_cluster::Cluster;
+use crate::support::aws_cluster::{Cluster, Node};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_sender_of_a_job_that_is_given_up_is_told_so() {
+/// Starts a cluster with one worker, whose jobs are given up when it dies.
+async fn cluster() -> Cluster {
     let cluster = Cluster::start(&[
+        ("ROLLCALL__AWS__METRICS", "true"),
         ("ROLLCALL__FLEET__MAX_INSTANCES", "1"),
         ("ROLLCALL__QUEUE__VISIBILITY", "5s"),
         ("ROLLCALL__QUEUE__MAX_RECEIVES", "1"),
@@ -24,22 +27,69 @@ async fn the_sender_of_a_job_that_is_given_up_is_told_so() {
     ])
     .await;
     cluster.enroll(KNOWN);
-    let node = cluster.node("serve").await;
-    let url = node.url("/");
-    let upload = async |url: String| status_and_text(post(&url, form(&[("x.jpg", &photo(MACRON))])).await).await;
-    assert_eq!(upload(url.clone()).await, (200, "Emmanuel_Macron".to_owned()));
-    // The worker receives the next job, and dies with it.
-    let instances = cluster.ec2.get_control("/instances").await;
-    let worker = Pid::from_raw(instances[0]["pid"].as_i64().expect("a process") as i32);
-    kill(worker, Signal::SIGSTOP).expect("it runs");
-    let waiting =
-        tokio::spawn(async move { status_and_text(post(&url, form(&[("x.jpg", &photo(MACRON))])).await).await });
+    cluster
+}
+
+async fn upload(url: String) -> (u16, String) {
+    status_and_text(post(&url, form(&[("x.jpg", &photo(MACRON))])).await).await
+}
+
+/// Uploads an image, whose worker receives the job and dies with it. Returns the response.
+async fn give_up(cluster: &Cluster, node: &Node) -> (u16, String) {
+    assert_eq!(upload(node.url("/")).await, (200, "Emmanuel_Macron".to_owned()));
     let requests = SqsQueues::new(cluster.sqs().await, Duration::ZERO, "rollcall").open("rollcall-listener.fifo").await;
     let requests = requests.expect("the queue");
+    wait_until("its job is done", TIMEOUT, async || requests.depth().await.expect("a depth").total() == 0).await;
+    let instances = cluster.ec2.get_control("/instances").await;
+    let running = |instance: &&Value| instance["pid"].is_number();
+    let worker = instances.as_array().expect("a list").iter().find(running).expect("a worker");
+    let worker = Pid::from_raw(worker["pid"].as_i64().expect("a process") as i32);
+    kill(worker, Signal::SIGSTOP).expect("it runs");
+    let waiting = tokio::spawn(upload(node.url("/")));
     wait_until("the worker has received it", TIMEOUT, async || requests.depth().await.expect("a depth").in_flight == 1)
         .await;
     kill(worker, Signal::SIGKILL).expect("it runs");
-    let (status, text) = waiting.await.expect("a response");
+    waiting.await.expect("a response")
+}
+
+/// Returns the values of a metric in the lines of a node's output, in which the format has defined it.
+fn metric(output: &Path, name: &str) -> Vec<u64> {
+    let text = std::fs::read_to_string(output).expect("the output of a node");
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let defined = |line: &Value| {
+        let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array();
+        metrics.is_some_and(|metrics| metrics.iter().any(|metric| metric["Name"] == name))
+    };
+    lines.filter(defined).map(|line| line[name].as_u64().expect("a number")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_dead_letter_is_counted_once_and_a_new_controller_counts_none_again() {
+    let (cluster, folder) = (cluster().await, tempfile::tempdir().expect("a temporary folder"));
+    let mut stored = 0;
+    for controller in ["first", "second"] {
+        let output = folder.path().join(controller);
+        let file = File::create(&output).expect("a file");
+        let node = cluster.node_to("serve", &[], file.into()).await;
+        wait_until("it has counted what is stored", TIMEOUT, async || {
+            metric(&output, "rollcall_dead_letters_stored") == [stored]
+        })
+        .await;
+        assert_eq!(metric(&output, "rollcall_dead_letters_total"), [0; 0], "those are not new");
+        give_up(&cluster, &node).await;
+        stored += 1;
+        wait_until("it is counted", TIMEOUT, async || metric(&output, "rollcall_dead_letters_total") == [1]).await;
+        node.end();
+        assert_eq!(metric(&output, "rollcall_dead_letters_total"), [1]);
+    }
+    assert_eq!(cluster.iam.denied(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sender_of_a_job_that_is_given_up_is_told_so() {
+    let cluster = cluster().await;
+    let node = cluster.node("serve").await;
+    let (status, text) = give_up(&cluster, &node).await;
     assert!(status != 504 && text.contains("given up after one attempt"), "{status} {text}");
     node.end();
     assert_eq!(cluster.iam.denied(), Vec::<String>::new());

@@ -1,4 +1,5 @@
-//! The cluster's metrics for CloudWatch, which the active controller writes to standard output: see ADR 41.
+//! The cluster's metrics for CloudWatch, which the active controller writes to standard output: see ADR 41. There is a line
+//! every minute, and one for each dead letter when it is stored.
 //!
 //! Each line is a document in the embedded metric format ("Specification: Embedded metric format", CloudWatch User Guide).
 //! Names are those of `/metrics`; numbers that are not metrics, because each would be billed, are members of the line.
@@ -28,7 +29,36 @@ const NAMESPACE: &str = "Rollcall";
 /// Hours of a month of 30 days.
 const HOURS_PER_MONTH: f64 = 720.0;
 
-/// What a line is about.
+/// Name, unit and value of a metric.
+type Metric = (&'static str, &'static str, Value);
+
+/// Returns a document with these metrics. `at_ms` is in milliseconds since the Unix epoch.
+fn document(cluster: &str, at_ms: u64, metrics: Vec<Metric>) -> Value {
+    let definitions: Vec<Value> = metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
+    let mut document = json!({
+        "_aws": {
+            "Timestamp": at_ms,
+            "CloudWatchMetrics": [{"Namespace": NAMESPACE, "Dimensions": [["Cluster"]], "Metrics": definitions}],
+        },
+        "Cluster": cluster,
+    });
+    for (name, _, value) in metrics {
+        document[name] = value;
+    }
+    document
+}
+
+/// Returns the document that counts one dead letter.
+fn dead_letter(cluster: &str, at_ms: u64) -> Value {
+    document(cluster, at_ms, vec![("rollcall_dead_letters_total", "Count", json!(1))])
+}
+
+/// Writes a line. In one write: nothing else may come between its parts. If nobody reads it, nobody misses it.
+fn write(document: &Value) {
+    let _ = std::io::stdout().write_all(format!("{document}\n").as_bytes());
+}
+
+/// What a line of every minute is about.
 struct Sample<'a> {
     cluster: &'a str,
     /// Milliseconds since the Unix epoch.
@@ -49,8 +79,7 @@ impl Sample<'_> {
         c.running as f64 * prices.instance_hour + (c.pending + c.running + c.stopping + c.stopped) as f64 * disk
     }
 
-    /// Returns the document.
-    fn line(&self) -> String {
+    fn document(&self) -> Value {
         let (view, per_hour) = (self.view, self.cost_per_hour());
         let mut metrics = vec![
             ("rollcall_demand_jobs", "Count", json!(view.demand)),
@@ -59,28 +88,17 @@ impl Sample<'_> {
             ("rollcall_worker_cost_dollars_total", "None", json!(per_hour * self.elapsed.as_secs_f64() / 3600.0)),
         ];
         metrics.extend(self.dead_letters.map(|n| ("rollcall_dead_letters_stored", "Count", json!(n))));
-        let definitions: Vec<Value> =
-            metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
+        let mut document = document(self.cluster, self.at_ms, metrics);
         let (d, c) = (&view.depth, &view.counts);
-        let mut document = json!({
-            "_aws": {
-                "Timestamp": self.at_ms,
-                "CloudWatchMetrics": [{"Namespace": NAMESPACE, "Dimensions": [["Cluster"]], "Metrics": definitions}],
-            },
-            "Cluster": self.cluster,
-            "rollcall_target_instances": view.target,
-            "rollcall_failed_boots": view.degraded.as_ref().map_or(0, |degraded| degraded.failed_boots),
-            "rollcall_queue_jobs": {"visible": d.visible, "in-flight": d.in_flight, "delayed": d.delayed},
-            "rollcall_instances": {
-                "pending": c.pending, "running": c.running, "stopping": c.stopping, "stopped": c.stopped,
-                "shutting-down": c.shutting_down, "terminated": c.terminated,
-            },
-            "rollcall_worker_cost_dollars_per_hour": per_hour,
+        document["rollcall_target_instances"] = json!(view.target);
+        document["rollcall_failed_boots"] = json!(view.degraded.as_ref().map_or(0, |degraded| degraded.failed_boots));
+        document["rollcall_queue_jobs"] = json!({"visible": d.visible, "in-flight": d.in_flight, "delayed": d.delayed});
+        document["rollcall_instances"] = json!({
+            "pending": c.pending, "running": c.running, "stopping": c.stopping, "stopped": c.stopped,
+            "shutting-down": c.shutting_down, "terminated": c.terminated,
         });
-        for (name, _, value) in metrics {
-            document[name] = value;
-        }
-        document.to_string()
+        document["rollcall_worker_cost_dollars_per_hour"] = json!(per_hour);
+        document
     }
 }
 
@@ -100,6 +118,16 @@ impl Metrics {
         Self { enabled: settings.aws.metrics, cluster, prices, results, fleet }
     }
 
+    /// Returns a function that writes a line which counts one dead letter.
+    pub fn dead_letter_counter(&self) -> Arc<dyn Fn() + Send + Sync> {
+        let cluster = self.enabled.then(|| self.cluster.clone());
+        Arc::new(move || {
+            if let Some(cluster) = &cluster {
+                write(&dead_letter(cluster, now_ms()));
+            }
+        })
+    }
+
     /// Writes a line every minute for as long as this future is polled. The first follows the first view of the fleet.
     pub async fn publish(&self) {
         let mut fleet = self.fleet.clone();
@@ -116,9 +144,7 @@ impl Metrics {
             let view = fleet.borrow_and_update().clone();
             let (cluster, prices, elapsed) = (&self.cluster, &self.prices, last.elapsed());
             last += elapsed;
-            let sample = Sample { cluster, at_ms: now_ms(), elapsed, view: &view, dead_letters, prices };
-            // One write: nothing else may come between the parts of a line. If nobody reads it, nobody misses it.
-            let _ = std::io::stdout().write_all(format!("{}\n", sample.line()).as_bytes());
+            write(&Sample { cluster, at_ms: now_ms(), elapsed, view: &view, dead_letters, prices }.document());
             sleep(EVERY).await;
         }
     }
@@ -136,9 +162,13 @@ mod tests {
     fn document(view: &FleetView, dead_letters: Option<usize>) -> Value {
         let elapsed = Duration::from_secs(90);
         let sample = Sample { cluster: "blue", at_ms: 1_700_000_000_000, elapsed, view, dead_letters, prices: &PRICES };
-        let line = sample.line();
+        let line = sample.document().to_string();
         assert!(!line.contains('\n'), "{line}");
         serde_json::from_str(&line).unwrap()
+    }
+
+    fn metrics(document: &Value) -> Vec<Value> {
+        document["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap().clone()
     }
 
     fn view() -> FleetView {
@@ -150,8 +180,8 @@ mod tests {
 
     #[test]
     fn a_line_follows_the_specification_of_the_embedded_metric_format() {
-        for dead_letters in [None, Some(12)] {
-            let document = document(&view(), dead_letters);
+        let minutes = [None, Some(12)].map(|dead_letters| (document(&view(), dead_letters), dead_letters.is_some()));
+        for (document, stored) in minutes.into_iter().chain([(dead_letter("blue", 1_700_000_000_000), false)]) {
             assert_eq!(document["_aws"]["Timestamp"], 1_700_000_000_000u64);
             let [directive] = document["_aws"]["CloudWatchMetrics"].as_array().unwrap().as_slice() else { panic!() };
             assert_eq!(directive["Namespace"], NAMESPACE);
@@ -165,7 +195,7 @@ mod tests {
                 assert!(["Count", "None"].contains(&metric["Unit"].as_str().unwrap()));
                 assert!(names.insert(name), "{name} twice");
             }
-            assert_eq!(names.contains("rollcall_dead_letters_stored"), dead_letters.is_some());
+            assert_eq!(names.contains("rollcall_dead_letters_stored"), stored);
         }
     }
 
@@ -186,6 +216,15 @@ mod tests {
         assert_eq!(self::document(&FleetView::default(), None)["rollcall_fleet_degraded"], 0);
     }
 
+    /// A line of every minute does not have this metric: a new controller does not know how many are new.
+    #[test]
+    fn each_dead_letter_is_counted_by_a_line_of_its_own() {
+        let counted = dead_letter("blue", 1);
+        assert_eq!(metrics(&counted), [json!({"Name": "rollcall_dead_letters_total", "Unit": "Count"})]);
+        assert_eq!(counted["rollcall_dead_letters_total"], 1);
+        assert!(document(&view(), Some(12)).get("rollcall_dead_letters_total").is_none());
+    }
+
     #[test]
     fn workers_cost_what_runs_and_the_disks_of_all_that_exist() {
         let document = document(&view(), None);
@@ -197,8 +236,7 @@ mod tests {
 
     #[test]
     fn every_alarm_of_the_stack_refers_to_a_metric_of_a_line() {
-        let document = document(&view(), Some(0));
-        let metrics = document["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();
+        let metrics = [metrics(&document(&view(), Some(0))), metrics(&dead_letter("blue", 1))].concat();
         let template = include_str!("../../../deploy/cloudformation.yaml");
         let alarms: Vec<&str> = template.split("Type: AWS::CloudWatch::Alarm").skip(1).collect();
         assert_eq!(alarms.len(), 4, "silence, degraded, dead letters, cost");
@@ -208,6 +246,25 @@ mod tests {
             assert!(metrics.iter().any(|metric| metric["Name"] == name), "{name}");
             assert_eq!(value("Namespace: "), NAMESPACE);
             assert_eq!(value("Dimensions: "), "[{ Name: Cluster, Value: !Ref Cluster }]");
+        }
+    }
+
+    /// An alarm about how many are stored would say nothing of the second one.
+    #[test]
+    fn the_alarm_about_dead_letters_is_about_new_ones_and_ends_without_them() {
+        let template = include_str!("../../../deploy/cloudformation.yaml");
+        let alarm = template.split_once("  DeadLettersAlarm:").unwrap().1;
+        let properties: Vec<&str> = alarm.lines().skip(1).take_while(|line| line.starts_with("   ")).collect();
+        for line in [
+            "MetricName: rollcall_dead_letters_total",
+            "Statistic: Sum",
+            "Period: 300",
+            "EvaluationPeriods: 1",
+            "ComparisonOperator: GreaterThanThreshold",
+            "Threshold: 0",
+            "TreatMissingData: notBreaching",
+        ] {
+            assert!(properties.iter().any(|property| property.trim() == line), "{line}: {properties:?}");
         }
     }
 }

@@ -95,16 +95,17 @@ impl AwsNode {
         let views = fleet_view::Views::new(&cloud, &settings, view.clone(), fleet.clone());
         let controller = if tiers.controller {
             let ports = ControllerPorts { compute: cloud.compute.clone(), requests: queues.requests, view };
+            let metrics = metrics::Metrics::new(&cloud, &settings, fleet.clone());
             let dead_letters = DeadLetterPorts {
                 queue: queues.dead_letters,
                 queues: cloud.queues.clone(),
                 reply_prefix,
                 objects: cloud.objects.clone(),
+                on_stored: metrics.dead_letter_counter(),
             };
             let (settings, reply_queues) = (settings.clone(), reply_queues.clone());
             let status = cloud.queues.create(queues::status_spec(&settings)).await.context("status queue")?;
             let heartbeats = cloud.compute.heartbeats();
-            let metrics = metrics::Metrics::new(&cloud, &settings, fleet.clone());
             let node = ControllerNode {
                 settings,
                 actor,

@@ -196,6 +196,11 @@ impl Cluster {
 
     /// Does the same with settings of the node's own.
     pub async fn node_with(&self, role: &str, settings: &[(&str, &str)]) -> Node {
+        self.node_to(role, settings, Stdio::null()).await
+    }
+
+    /// Does the same with a node whose standard output goes there.
+    pub async fn node_to(&self, role: &str, settings: &[(&str, &str)], output: Stdio) -> Node {
         let port = free_port();
         let mut command = self.command(&[role]);
         command.env("AWS_ACCESS_KEY_ID", NODE_KEY).envs(settings.iter().copied());
@@ -203,7 +208,7 @@ impl Cluster {
             let log = std::fs::OpenOptions::new().create(true).append(true).open(path);
             command.stderr(log.expect("a log file"));
         }
-        command.env("ROLLCALL__HTTP__LISTEN", format!("127.0.0.1:{port}")).stdout(Stdio::null());
+        command.env("ROLLCALL__HTTP__LISTEN", format!("127.0.0.1:{port}")).stdout(output);
         let mut node = Node { process: command.spawn().expect("the program starts"), port };
         if role != "controller" {
             node.wait_ready().await;

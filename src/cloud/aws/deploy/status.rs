@@ -136,10 +136,10 @@ async fn queues(account: &Account) -> CloudResult<Vec<Depth>> {
     Ok(depths)
 }
 
-/// Summarises the metrics of a day, which are in the order of their times.
+/// Summarises the metrics of a day, which are in the order of their times. Not every line has the state of the fleet.
 fn fleet(samples: &[serde_json::Map<String, Value>]) -> Option<Fleet> {
     let number = |sample: &serde_json::Map<String, Value>, key: &str| sample.get(key).and_then(Value::as_f64);
-    let last = samples.last()?;
+    let last = samples.iter().rfind(|sample| sample.contains_key("rollcall_fleet_degraded"))?;
     Some(Fleet {
         at_ms: last["_aws"]["Timestamp"].as_u64().unwrap_or(0),
         degraded: number(last, "rollcall_fleet_degraded").is_some_and(|n| n > 0.0),
@@ -164,7 +164,8 @@ mod tests {
             });
             sample.as_object().unwrap().clone()
         };
-        let found = fleet(&[sample(1, 1, 0.5), sample(2, 0, 0.25)]).unwrap();
+        let given_up = json!({"_aws": {"Timestamp": 3}, "rollcall_dead_letters_total": 1}).as_object().unwrap().clone();
+        let found = fleet(&[sample(1, 1, 0.5), sample(2, 0, 0.25), given_up]).unwrap();
         let (dead_letters, dollars_per_hour, dollars_today) = (Some(2), 15.0, 0.75);
         assert_eq!(found, Fleet { at_ms: 2, degraded: false, dead_letters, dollars_per_hour, dollars_today });
         assert_eq!(fleet(&[]), None);
