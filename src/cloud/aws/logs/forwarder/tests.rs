@@ -23,6 +23,8 @@ enum Answer {
     #[default]
     Unavailable,
     Invalid,
+    /// It refuses this many calls in this way, and accepts the next one.
+    Passing(usize, u16, &'static str),
     Accepted,
 }
 
@@ -39,6 +41,10 @@ impl Service {
     fn answer(&mut self, action: &str, body: &Value) -> Result<Value, (u16, &'static str)> {
         match (action, self.answer) {
             (_, Answer::Unavailable) => Err((503, "ServiceUnavailableException")),
+            (_, Answer::Passing(n @ 1.., status, kind)) => {
+                self.answer = Answer::Passing(n - 1, status, kind);
+                Err((status, kind))
+            }
             ("CreateLogStream", _) if self.exists => Err((400, "ResourceAlreadyExistsException")),
             ("CreateLogStream", _) => {
                 self.exists = true;
@@ -46,7 +52,7 @@ impl Service {
             }
             _ if !self.exists => Err((400, "ResourceNotFoundException")),
             (_, Answer::Invalid) => Err((400, "InvalidParameterException")),
-            (_, Answer::Accepted) => {
+            (_, Answer::Passing(0, ..) | Answer::Accepted) => {
                 let events = body["logEvents"].as_array().unwrap().iter();
                 self.messages.extend(events.map(|event| event["message"].as_str().unwrap().to_owned()));
                 Ok(json!({}))
@@ -148,6 +154,32 @@ async fn what_cannot_be_sent_waits_in_the_journal_and_is_sent_once() {
     }
     assert_eq!(arrived(&service), (0..LINES).collect::<Vec<_>>(), "each once, in order");
     assert_eq!(forwarder.cursor().unwrap().as_deref(), Some("i=3999"));
+}
+
+/// Errors that pass: the load, a clock that is set, a limit that is raised, rights that come with an update of the stack.
+#[tokio::test]
+async fn what_is_refused_for_a_reason_that_passes_is_sent_later_and_once() {
+    let errors = [
+        (500, "InternalFailure"),
+        (503, "ServiceUnavailableException"),
+        (400, "ThrottlingException"),
+        (400, "LimitExceededException"),
+        (400, "InvalidSignatureException"),
+        (400, "UnrecognizedClientException"),
+        (400, "ExpiredTokenException"),
+        (400, "AccessDeniedException"),
+        (400, "OperationAbortedException"),
+        (400, "ResourceNotFoundException"),
+    ];
+    let sent = errors.map(async |(status, kind)| {
+        let (service, forwarder, _folder) = start(Answer::Passing(2, status, kind)).await;
+        let journal = line(0, 0) + &line(1, 0);
+        let ended = forwarder.run(journal.as_bytes(), std::future::pending()).await;
+        assert!(ended.unwrap_err().to_string().contains("the journal ended"), "{kind}");
+        assert_eq!(arrived(&service), [0, 1], "{kind}");
+        assert_eq!(forwarder.cursor().unwrap().as_deref(), Some("i=1"), "{kind}");
+    });
+    futures_util::future::join_all(sent).await;
 }
 
 #[tokio::test]
