@@ -238,13 +238,13 @@ impl JobClient {
         }
     }
 
-    /// Checks that the queue and the store can be reached.
+    /// Checks that the queue and the store can be reached, by one call to each.
     ///
     /// # Errors
     /// Any error of the queue or the store.
     pub async fn ready(&self) -> Result<(), CloudError> {
-        self.0.ports.requests.depth().await?;
-        self.results().check().await
+        let (depth, checked) = futures_util::join!(self.0.ports.requests.depth(), self.results().check());
+        depth.and(checked)
     }
 }
 

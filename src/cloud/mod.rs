@@ -304,6 +304,12 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     /// Deletes an object. Idempotent: deleting an object that does not exist is `Ok`.
     async fn delete(&self, bucket: &str, key: &str) -> CloudResult<()>;
+
+    /// Checks that a bucket can be reached, by one call of the cheapest kind.
+    ///
+    /// # Errors
+    /// `NotFound` if the bucket does not exist, unless the first put creates it.
+    async fn check(&self, bucket: &str) -> CloudResult<()>;
 }
 
 // ---------------------------------------------------------------- machines

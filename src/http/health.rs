@@ -39,8 +39,7 @@ pub(super) async fn ready(req: HttpRequest, state: web::Data<State>) -> HttpResp
                 Some(degraded) => text(format!("ready; degraded: {}\n", degraded.summary())),
             }
         }
-        Err(error) => {
-            tracing::warn!(%error, "not ready");
+        Err(_) => {
             let detail = "not ready: the queue or the store cannot be reached; the log says why";
             Problem::unavailable(detail, RETRY_AFTER).respond(ErrorFormat::Line)
         }

@@ -21,6 +21,7 @@ mod origin_guard;
 mod pages;
 mod people;
 mod rate_limits;
+mod readiness;
 mod receiving;
 mod recognition_body;
 mod recognitions;

@@ -8,10 +8,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     rate_limits::RateLimits,
+    readiness::Readiness,
     receiving::{Receivers, Receiving},
 };
 use crate::{
@@ -41,6 +42,7 @@ struct Shared {
     gallery_versions: Mutex<HashMap<GalleryName, u64>>,
     receivers: Receivers,
     limits: RateLimits,
+    readiness: Readiness,
     fleet: watch::Receiver<Arc<FleetView>>,
 }
 
@@ -72,8 +74,18 @@ impl WebTier {
         fleet: watch::Receiver<Arc<FleetView>>,
     ) -> Self {
         let (gallery_versions, receivers) = (Mutex::default(), Receivers::default());
-        let limits = RateLimits::new(&settings.http);
-        Self(Arc::new(Shared { settings, client, galleries, erasures, gallery_versions, receivers, limits, fleet }))
+        let (limits, readiness) = (RateLimits::new(&settings.http), Readiness::default());
+        Self(Arc::new(Shared {
+            settings,
+            client,
+            galleries,
+            erasures,
+            gallery_versions,
+            receivers,
+            limits,
+            readiness,
+            fleet,
+        }))
     }
 
     /// Returns the settings of the node.
@@ -218,8 +230,9 @@ impl WebTier {
         self.0.fleet.clone()
     }
 
-    /// Checks that queue and store can be reached: `/readyz`.
-    pub async fn ready(&self) -> Result<(), CloudError> {
-        self.0.client.ready().await
+    /// Returns whether queue and store can be reached, as they were found to be less than [`super::readiness::EVERY`] ago.
+    pub(super) async fn ready(&self) -> Result<(), CloudError> {
+        let client = self.0.client.clone();
+        self.0.readiness.get(Instant::now(), async move || client.ready().await).await
     }
 }

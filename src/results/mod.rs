@@ -277,12 +277,12 @@ impl ResultStore {
         self.store.delete(&self.buckets.output, &keys::output_key(&self.buckets, id, file)).await
     }
 
-    /// Checks that the store responds.
+    /// Checks that the store responds, by a single call.
     ///
     /// # Errors
     /// Any error of the store.
     pub async fn check(&self) -> CloudResult<()> {
-        self.store.list(&self.buckets.state, "gallery/").await.map(drop)
+        self.store.check(&self.buckets.state).await
     }
 }
 

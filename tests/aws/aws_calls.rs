@@ -201,6 +201,29 @@ async fn a_cluster_at_rest_makes_the_documented_api_calls_and_no_others() {
     }
 }
 
+/// The node has no controller, which reads the queue's depth too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_health_checks_at_once_make_one_call_to_the_queue_and_one_to_the_store() {
+    let cluster = Cluster::start(&[]).await;
+    let node = cluster.node("web").await;
+    let (client, url) = (reqwest::Client::new(), node.url("/readyz"));
+    let counts = || [cluster.node_calls.counts()];
+    let (before, began) = (counts(), Instant::now());
+    let checks = (0..100).map(async |_| client.get(&url).send().await.expect("a response").status());
+    assert!(join_all(checks).await.iter().all(|status| *status == 200));
+    let calls = by_kind(&before, &counts());
+    // The node itself was waited for in the same way, so there may be no call at all.
+    let most = 1 + began.elapsed().as_secs() as usize / 10;
+    for call in ["GetQueueAttributes", "HeadBucket"] {
+        let n = calls.get(call).copied().unwrap_or(0);
+        assert!(n <= most, "{call}: {n} for 100 requests: {calls:?}");
+    }
+    assert_eq!(calls.get("ListObjectsV2").copied().unwrap_or(0), 0, "{calls:?}");
+    assert!(cluster.node_calls.counts().contains_key("HeadBucket state"), "{calls:?}");
+    node.end();
+    assert_eq!(cluster.iam.denied(), Vec::<String>::new());
+}
+
 /// Returns how often a cluster with one web node makes a call in a minute at rest.
 fn stated_at_rest(call: &str) -> usize {
     AT_REST.iter().find(|(of, ..)| *of == call).map_or(0, |(_, stated, _)| *stated)

@@ -159,6 +159,11 @@ impl ObjectStore for FaultyStore {
         self.before_call().await?;
         self.store.delete(bucket, key).await
     }
+
+    async fn check(&self, bucket: &str) -> CloudResult<()> {
+        self.before_call().await?;
+        self.store.check(bucket).await
+    }
 }
 
 #[tokio::test(start_paused = true)]

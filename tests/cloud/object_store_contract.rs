@@ -27,6 +27,26 @@ crate::object_store_contract!(each, on_files, crate::object_store_contract::file
 #[cfg(feature = "aws")]
 crate::object_store_contract!(concurrently, on_s3, crate::object_store_contract::s3);
 
+/// A link to itself cannot be followed: reading the folder is an error.
+#[tokio::test]
+async fn a_folder_that_cannot_be_read_fails_the_check() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = LocalObjects::open(folder.path()).expect("a store");
+    store.check("bucket").await.expect("the first put creates it");
+    let bucket = folder.path().join("objects/bucket");
+    std::os::unix::fs::symlink(&bucket, &bucket).expect("a link to itself");
+    store.check("bucket").await.expect_err("it cannot be read");
+}
+
+#[cfg(feature = "aws")]
+#[tokio::test]
+async fn a_bucket_that_is_missing_fails_the_check() {
+    use rollcall::cloud::CloudError;
+    let World { stores: [store, _], .. } = s3().await;
+    let missing = store.check("contract-missing").await;
+    assert!(matches!(missing, Err(CloudError::NotFound(_))), "{missing:?}");
+}
+
 #[tokio::test]
 async fn a_listing_leaves_out_a_file_that_is_deleted_meanwhile() {
     let folder = tempfile::tempdir().expect("a temporary folder");

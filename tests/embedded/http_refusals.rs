@@ -73,18 +73,18 @@ async fn readyz_is_503_when_the_store_is_unavailable() {
     let ready = async || reqwest::get(server.url("/readyz")).await.expect("a response");
     assert_eq!(ready().await.status(), StatusCode::OK);
     // A symlink to itself cannot be resolved (ELOOP), so every read of the store fails.
-    let state = server.data_dir().join("objects").join("rollcall-state").join("gallery");
-    assert!(state.is_dir(), "{} is where the gallery is kept", state.display());
+    let state = server.data_dir().join("objects").join("rollcall-state");
+    assert!(state.join("gallery").is_dir(), "{} is where the gallery is kept", state.display());
     fs::rename(&state, state.with_file_name("away")).expect("moved");
     std::os::unix::fs::symlink(&state, &state).expect("a symlink to itself");
+    wait_until("it is not ready", TIMEOUT, async || ready().await.status() == StatusCode::SERVICE_UNAVAILABLE).await;
     let refused = ready().await;
-    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.headers().contains_key("retry-after"));
     assert!(refused.text().await.expect("text").starts_with("not ready: "));
     assert_eq!(reqwest::get(server.url("/healthz")).await.expect("a response").status(), StatusCode::OK);
     fs::remove_file(&state).expect("removed");
     fs::rename(state.with_file_name("away"), &state).expect("moved back");
-    assert_eq!(ready().await.status(), StatusCode::OK, "it recovers without a restart");
+    wait_until("it recovers without a restart", TIMEOUT, async || ready().await.status() == StatusCode::OK).await;
 }
 
 /// Sends one request of each kind, and returns each response's status and full text (path, headers and body).
@@ -138,6 +138,8 @@ async fn no_response_or_event_reveals_the_data_folder() {
     let state = server.data_dir().join("objects").join("rollcall-state");
     fs::rename(&state, state.with_file_name("away")).expect("moved");
     std::os::unix::fs::symlink(&state, &state).expect("a symlink to itself, which cannot be followed");
+    let ready = async || reqwest::get(server.url("/readyz")).await.expect("a response").status();
+    wait_until("it is not ready", TIMEOUT, async || ready().await == StatusCode::SERVICE_UNAVAILABLE).await;
     let broken = all_responses(&server, result).await;
 
     let failed = |responses: &[(u16, String)]| responses.iter().filter(|(status, _)| *status == 503).count();

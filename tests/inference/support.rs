@@ -182,4 +182,8 @@ impl ObjectStore for MemoryStore {
         self.objects.lock().unwrap().remove(&key(bucket, k));
         Ok(())
     }
+
+    async fn check(&self, _: &str) -> CloudResult<()> {
+        Ok(())
+    }
 }

@@ -104,6 +104,9 @@ impl ObjectStore for Held {
     async fn delete(&self, bucket: &str, key: &str) -> CloudResult<()> {
         self.store.delete(bucket, key).await
     }
+    async fn check(&self, bucket: &str) -> CloudResult<()> {
+        self.store.check(bucket).await
+    }
 }
 
 struct Worker {

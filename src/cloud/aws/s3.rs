@@ -133,6 +133,12 @@ impl ObjectStore for S3Objects {
         let output = self.client.delete_object().bucket(bucket).key(key).recorded().send().await;
         output.map(drop).map_err(|e| classify(&format!("{bucket}/{key}"), e))
     }
+
+    async fn check(&self, bucket: &str) -> CloudResult<()> {
+        check_bucket(bucket)?;
+        let output = self.client.head_bucket().bucket(bucket).recorded().send().await;
+        output.map(drop).map_err(|e| classify(bucket, e))
+    }
 }
 
 impl S3Objects {

@@ -279,6 +279,15 @@ impl ObjectStore for LocalObjects {
         let (path, bucket) = (self.path(bucket, key)?, self.bucket(bucket)?);
         self.blocking(move |this| this.delete_now(&bucket, &path)).await
     }
+
+    async fn check(&self, bucket: &str) -> CloudResult<()> {
+        let bucket = self.bucket(bucket)?;
+        self.blocking(move |_| match fs::read_dir(&bucket).and_then(|mut entries| entries.next().transpose()) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(on_path(&bucket, &e)),
+            _ => Ok(()),
+        })
+        .await
+    }
 }
 
 /// Returns when a file was last written, in milliseconds since the Unix epoch.

@@ -291,4 +291,9 @@ impl ObjectStore for FakeStore {
         self.state().objects.remove(&(bucket.to_owned(), key.to_owned()));
         Ok(())
     }
+
+    async fn check(&self, _: &str) -> CloudResult<()> {
+        turn().await;
+        Ok(())
+    }
 }

@@ -151,6 +151,9 @@ impl ObjectStore for Unreadable {
     async fn delete(&self, bucket: &str, key: &str) -> CloudResult<()> {
         self.0.delete(bucket, key).await
     }
+    async fn check(&self, bucket: &str) -> CloudResult<()> {
+        self.0.check(bucket).await
+    }
 }
 
 #[tokio::test]

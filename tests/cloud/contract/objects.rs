@@ -59,6 +59,15 @@ pub async fn an_object_that_was_never_put_is_not_found(world: &World) {
     assert!(is_not_found(&got), "{got:?}");
 }
 
+pub async fn a_bucket_that_can_be_reached_passes_the_check(world: &World) {
+    for _ in 0..2 {
+        world.store().check(&world.bucket).await.expect("it can be reached, empty or not");
+        world.write("deep/er", b"x").await;
+    }
+    let wrong = world.store().check("No/bucket").await;
+    assert!(matches!(wrong, Err(CloudError::Invalid(_))), "{wrong:?}");
+}
+
 pub async fn a_later_put_replaces_the_object_and_its_version(world: &World) {
     let first = world.write("k", b"first").await;
     let second = world.write("k", b"second").await;
@@ -241,6 +250,7 @@ macro_rules! object_store_contract {
         $crate::contract_tests! { $how, objects, $adapter, $world,
             bytes_come_back_as_they_were_put
             an_object_that_was_never_put_is_not_found
+            a_bucket_that_can_be_reached_passes_the_check
             a_later_put_replaces_the_object_and_its_version
             put_if_absent_writes_once
             put_if_match_replaces_only_that_version

@@ -16,8 +16,8 @@ use crate::cloud::aws::call_sites::CallSite as _;
 /// What a cluster with the defaults costs at rest: the totals of the tables in `docs/aws.md`, with its prices.
 const COST_AT_REST: &str = "at rest, a cluster costs about 26.53 $ a month at the prices of us-east-1 in mid-2025, most of it \
      the web node (--web-type); docs/aws.md says how this is computed";
-const COST_OF_SEVERAL: &str = "at rest, a cluster with two web nodes and their load balancer costs about 70.09 $ a month at \
-     the prices of us-east-1 in mid-2025, and each further web node 19.82 $; docs/aws.md says how this is computed";
+const COST_OF_SEVERAL: &str = "at rest, a cluster with two web nodes and their load balancer costs about 70.56 $ a month at \
+     the prices of us-east-1 in mid-2025, and each further web node 20.06 $; docs/aws.md says how this is computed";
 
 /// Options about web nodes; see [`super::up::Options`].
 #[derive(Clone, Debug, Default)]

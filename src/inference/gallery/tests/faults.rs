@@ -107,6 +107,9 @@ impl ObjectStore for Faulty {
         self.before(&format!("{DELETE}{key}")).await?;
         self.objects.delete(bucket, key).await
     }
+    async fn check(&self, bucket: &str) -> CloudResult<()> {
+        self.objects.check(bucket).await
+    }
 }
 
 async fn names(store: &GalleryStore) -> HashSet<String> {

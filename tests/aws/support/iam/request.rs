@@ -89,12 +89,13 @@ impl Call {
         let action = match (parts.method.as_str(), named) {
             (_, Some(named)) => named.to_owned(),
             ("GET", _) if query.contains("list-type=2") => "ListObjectsV2".to_owned(),
+            ("HEAD", _) if key.is_empty() => "HeadBucket".to_owned(),
             _ => return None,
         };
         let kind = bucket.split('-').nth(1).unwrap_or(bucket);
         let (of_bucket, of_object) = (format!("arn:aws:s3:::{bucket}"), format!("arn:aws:s3:::{bucket}/{key}"));
         let rights = match action.as_str() {
-            "ListObjectsV2" => vec![right("s3:ListBucket", &of_bucket, Context::new())],
+            "ListObjectsV2" | "HeadBucket" => vec![right("s3:ListBucket", &of_bucket, Context::new())],
             action => vec![right(&format!("s3:{action}"), &of_object, Context::new())],
         };
         let object = || Some((bucket.to_owned(), key.to_owned()));
