@@ -22,8 +22,10 @@ use super::{
     queue_poller::{Deliveries, Done, Drain, Drained, FinalPoll, Nack, QueueEmpty, QueuePoller, RequestCapacity},
 };
 use crate::{
-    cloud::{CloudError, Delivery, Metadata, Receipt},
+    clock::now_ms,
+    cloud::{CloudError, Delivery, Interruption, Metadata, Receipt},
     worker::{
+        drain,
         job_runner::{Finished, JobRunner},
         prefetch::{Load, PollDecision, Prefetch},
     },
@@ -40,9 +42,6 @@ const INTERRUPTION_EVERY: Duration = Duration::from_secs(5);
 /// Limit on finished jobs per thread whose reply or result is still being written: bounds how far execution runs ahead
 /// of a slow store.
 const UNPERSISTED: usize = 8;
-/// Longest drain after an interruption notice: EC2 reclaims the instance two minutes after it, and what is unfinished must
-/// be returned to the queue until then.
-const INTERRUPTION_DRAIN: Duration = Duration::from_secs(100);
 /// How long it may take to return the unfinished jobs of a drain that has timed out to the queue.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -79,7 +78,7 @@ pub enum EndReason {
     /// SIGTERM or SIGINT.
     Signal,
     /// The cloud announced that it will reclaim the instance.
-    Interrupted(String),
+    Interrupted(Interruption),
 }
 
 /// Asks the supervisor to finish the jobs in flight and end the worker.
@@ -124,7 +123,9 @@ pub struct InstanceSupervisor {
     /// Timer for the next decision on the request.
     decide_later: Option<SpawnHandle>,
     ending: Option<EndReason>,
-    /// Timer that limits the drain.
+    /// Until when the jobs of a drain may finish, as long as they may.
+    drain_until: Option<Instant>,
+    /// Timer that limits the drain, or the return of its unfinished jobs.
     drain_limit: Option<SpawnHandle>,
     notice: DeathNotice,
 }
@@ -151,6 +152,7 @@ impl InstanceSupervisor {
             capacity_request: None,
             decide_later: None,
             ending: None,
+            drain_until: None,
             drain_limit: None,
             notice,
         }
@@ -233,21 +235,37 @@ impl InstanceSupervisor {
         }));
     }
 
+    /// Begins to drain. An interruption also limits a drain that has begun for another reason.
     fn end(&mut self, reason: EndReason, ctx: &mut Context<Self>) {
-        if self.ending.is_some() {
-            return;
+        let now = Instant::now();
+        if self.ending.is_none() {
+            tracing::info!(?reason, "draining");
+            self.ending = Some(reason.clone());
+            self.notice.stand_down();
+            self.peers.drain.tell(Drain);
+            self.limit_drain(now + self.limits.drain_timeout, ctx);
         }
-        tracing::info!(?reason, "draining");
-        let limit = drain_limit(&reason, self.limits.drain_timeout);
-        self.ending = Some(reason);
-        self.notice.stand_down();
-        self.peers.drain.tell(Drain);
-        self.drain_limit = Some(ctx.run_later(limit, Self::return_unfinished));
+        if let (EndReason::Interrupted(Interruption { reason, at_ms }), Some(planned)) = (reason, self.drain_until) {
+            let until = drain::limit(planned, at_ms, now, now_ms());
+            if until < planned {
+                tracing::info!(reason, left = ?until - now, "the cloud reclaims the instance: draining in less time");
+                self.limit_drain(until, ctx);
+            }
+        }
+    }
+
+    fn limit_drain(&mut self, until: Instant, ctx: &mut Context<Self>) {
+        self.drain_until = Some(until);
+        let limit = ctx.run_later(until - Instant::now(), Self::return_unfinished);
+        if let Some(earlier) = self.drain_limit.replace(limit) {
+            ctx.cancel_future(earlier);
+        }
     }
 
     /// Returns the jobs that have not finished in time to the queue, so that others need not wait until they become
     /// visible. The drain then ends; if that fails too, so does the process.
     fn return_unfinished(&mut self, ctx: &mut Context<Self>) {
+        self.drain_until = None;
         let jobs = self.receipts.len();
         tracing::error!(jobs, "jobs in flight did not finish in time: returning them to the queue");
         for (_, receipt) in self.receipts.drain() {
@@ -263,17 +281,9 @@ impl InstanceSupervisor {
         let asked = async move { metadata.interruption().await }.into_actor(self);
         ctx.spawn(asked.map(|result, act, ctx| match result {
             Ok(None) => {}
-            Ok(Some(notice)) => act.end(EndReason::Interrupted(notice.reason), ctx),
+            Ok(Some(notice)) => act.end(EndReason::Interrupted(notice), ctx),
             Err(error) => tracing::warn!(%error, "interruption notice not read"),
         }));
-    }
-}
-
-/// Returns how long a drain for that reason may take.
-fn drain_limit(reason: &EndReason, drain_timeout: Duration) -> Duration {
-    match reason {
-        EndReason::Interrupted(_) => drain_timeout.min(INTERRUPTION_DRAIN),
-        EndReason::Idle | EndReason::Signal => drain_timeout,
     }
 }
 
@@ -338,6 +348,7 @@ impl Handler<Drained> for InstanceSupervisor {
     type Result = ();
     fn handle(&mut self, _: Drained, ctx: &mut Self::Context) {
         // The stop of the instance has limits of its own.
+        self.drain_until = None;
         if let Some(timer) = self.drain_limit.take() {
             ctx.cancel_future(timer);
         }

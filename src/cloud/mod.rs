@@ -350,6 +350,8 @@ pub trait Compute: Send + Sync + 'static {
 pub struct Interruption {
     /// The reason that the cloud gives, for the log.
     pub reason: String,
+    /// When it will do so, in milliseconds since the Unix epoch, if it says so. By the clock of the cloud.
+    pub at_ms: Option<u64>,
 }
 
 /// What an instance can learn and report about itself.

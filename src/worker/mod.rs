@@ -1,6 +1,7 @@
 //! How a worker processes a job: when it receives the job, how the job is handled, and what is kept of it. No actors,
 //! no HTTP.
 
+pub mod drain;
 mod handler;
 pub mod job_runner;
 pub mod pool;

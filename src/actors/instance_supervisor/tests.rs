@@ -1,9 +1,8 @@
 //! A worker's actors on real queues: when a job leaves the queue, and how the worker ends.
 
-use std::sync::{
-    Condvar, Mutex,
-    atomic::{AtomicBool, Ordering},
-};
+mod drains;
+
+use std::sync::{Condvar, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,7 +28,9 @@ struct Cloud {
     /// It refuses to stop the instance.
     refuses: bool,
     /// It reclaims the instance.
-    interrupted: AtomicBool,
+    notice: Mutex<Option<Interruption>>,
+    /// How long it takes to stop the instance, by a clock that is paused then.
+    stop_takes: Option<Duration>,
     stops: Mutex<usize>,
     stopped_at: Mutex<Option<Instant>>,
 }
@@ -40,7 +41,7 @@ impl Metadata for Cloud {
         Ok(InstanceId("i-1".into()))
     }
     async fn interruption(&self) -> CloudResult<Option<Interruption>> {
-        Ok(self.interrupted.load(Ordering::SeqCst).then(|| Interruption { reason: "spot".into() }))
+        Ok(self.notice.lock().expect("no panic").clone())
     }
     async fn ready(&self) -> CloudResult<()> {
         Ok(())
@@ -48,6 +49,10 @@ impl Metadata for Cloud {
     async fn stop_self(&self) -> CloudResult<()> {
         *self.stops.lock().expect("no panic") += 1;
         *self.stopped_at.lock().expect("no panic") = Some(Instant::now());
+        if let Some(takes) = self.stop_takes {
+            tokio::time::pause();
+            tokio::time::sleep(takes).await;
+        }
         if self.refuses { Err(CloudError::Denied("not now".into())) } else { Ok(()) }
     }
     async fn lost(&self) {
@@ -291,114 +296,4 @@ fn a_job_whose_reply_cannot_be_sent_returns_to_the_queue() {
         worker.end.tell(End(EndReason::Signal));
         Box::leak(Box::new(world));
     });
-}
-
-#[test]
-fn an_idle_worker_stops_its_instance_and_ends() {
-    let cloud = Arc::new(Cloud::default());
-    let asked = cloud.clone();
-    let code = run(async move {
-        let world = World::new().await;
-        start(&world, asked, Duration::from_millis(50)).await;
-        Box::leak(Box::new(world));
-    });
-    assert_eq!((code, *cloud.stops.lock().expect("no panic")), (0, 1));
-}
-
-#[test]
-fn an_interruption_notice_drains_the_worker() {
-    let cloud = Arc::new(Cloud { interrupted: true.into(), ..Cloud::default() });
-    let asked = cloud.clone();
-    let code = run(async move {
-        let world = World::new().await;
-        start(&world, asked, Duration::from_secs(60)).await;
-        Box::leak(Box::new(world));
-    });
-    assert_eq!((code, *cloud.stops.lock().expect("no panic")), (0, 1));
-}
-
-#[test]
-fn an_interruption_notice_lets_the_job_in_flight_finish() {
-    let cloud = Arc::<Cloud>::default();
-    let asked = cloud.clone();
-    let code = run(async move {
-        let world = World::new().await;
-        let worker = start(&world, asked.clone(), Duration::from_secs(60)).await;
-        world.send(&world.job(1, "x")).await;
-        depth(&*world.requests, 0, 1).await;
-        world.send(&world.job(2, "y")).await;
-        asked.interrupted.store(true, Ordering::SeqCst);
-        tokio::time::sleep(INTERRUPTION_EVERY + Duration::from_millis(500)).await;
-        depth(&*world.requests, 1, 1).await;
-        worker.gate.open();
-        depth(&*world.requests, 1, 0).await;
-        assert!(world.results.get(JobId(1)).await.expect("read").is_some(), "its result is kept");
-        Box::leak(Box::new(world));
-    });
-    assert_eq!((code, *cloud.stops.lock().expect("no panic")), (0, 1));
-}
-
-#[test]
-fn a_job_that_outlasts_the_drain_returns_to_the_queue_before_the_instance_stops() {
-    let cloud = Arc::<Cloud>::default();
-    let asked = cloud.clone();
-    let code = run(async move {
-        let world = World::new().await;
-        let drain = Duration::from_millis(200);
-        let worker = start_draining(&world, asked, Duration::from_secs(60), 1, drain).await;
-        world.send(&world.job(1, "x")).await;
-        depth(&*world.requests, 0, 1).await;
-        worker.end.tell(End(EndReason::Interrupted("spot".into())));
-        depth(&*world.requests, 1, 0).await; // for others, although its thread is still busy
-        assert!(world.results.get(JobId(1)).await.expect("read").is_none());
-        Box::leak(Box::new(world));
-    });
-    assert_eq!((code, *cloud.stops.lock().expect("no panic")), (0, 1));
-}
-
-#[test]
-fn a_drain_after_a_notice_ends_before_the_cloud_reclaims_the_instance() {
-    let hour = Duration::from_secs(3_600);
-    assert_eq!(drain_limit(&EndReason::Signal, hour), hour);
-    // EC2 gives two minutes, and the notice may have been read late.
-    let notice = Duration::from_secs(120);
-    let limit = drain_limit(&EndReason::Interrupted("spot".into()), hour);
-    assert!(limit + RETURN_TIMEOUT + INTERRUPTION_EVERY < notice, "{limit:?}");
-    assert_eq!(drain_limit(&EndReason::Interrupted("spot".into()), notice / 4), notice / 4);
-}
-
-#[test]
-fn a_worker_that_starts_after_the_notice_ends_at_once() {
-    let cloud = Arc::new(Cloud { interrupted: true.into(), ..Cloud::default() });
-    let asked = cloud.clone();
-    let began = Arc::new(Mutex::new(None));
-    let code = run({
-        let began = began.clone();
-        async move {
-            let world = World::new().await;
-            tokio::time::pause();
-            *began.lock().expect("no panic") = Some(Instant::now());
-            start(&world, asked, Duration::from_secs(60)).await;
-            Box::leak(Box::new(world));
-        }
-    });
-    let stopped = *cloud.stopped_at.lock().expect("no panic");
-    let took = stopped.expect("it stopped") - began.lock().expect("no panic").expect("it began");
-    assert!(took < INTERRUPTION_EVERY, "after {took:?} of the paused clock");
-    assert_eq!((code, *cloud.stops.lock().expect("no panic")), (0, 1));
-}
-
-#[test]
-fn the_machine_is_powered_off_after_a_stop_that_failed() {
-    let cloud = Arc::new(Cloud { refuses: true, ..Cloud::default() });
-    let code = run(async move {
-        let world = World::new().await;
-        start(&world, cloud, Duration::from_millis(50)).await;
-        Box::leak(Box::new(world));
-    });
-    assert_eq!(code, EXIT_UNAVAILABLE);
-    // On this code, the systemd unit powers off the machine instead of restarting the worker.
-    let unit = include_str!("../../../deploy/rollcall-worker.service");
-    assert!(unit.lines().any(|line| line == format!("RestartPreventExitStatus={EXIT_UNAVAILABLE}")));
-    assert!(unit.lines().any(|line| line == "FailureAction=poweroff"));
 }

@@ -22,7 +22,7 @@ use crate::cloud::{CloudResult, InstanceId, MAX_BATCH, Message, Queue, Receipt};
 const MISSED: u32 = 4;
 /// Longest poll of the status queue: the longest that is allowed.
 const POLL: Duration = Duration::from_secs(20);
-/// How long it is remembered that an instance is ready and not tagged. Its worker repeats it every one or two minutes.
+/// How long it is remembered that an instance is ready and not tagged. Its worker repeats it every half minute.
 const READY_KEPT: Duration = Duration::from_secs(10 * 60);
 /// Between the id of an instance and the time of which it is ready, in a message that says so. Controllers of earlier releases
 /// take the whole for the id of an instance, which they do not know.

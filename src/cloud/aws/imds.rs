@@ -10,13 +10,16 @@ use std::{
 
 use async_trait::async_trait;
 use aws_config::imds::client::{Client as Imds, error::ImdsError};
+use aws_sdk_ec2::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_ec2::{Client as Ec2, types::Tag};
-use backon::{BackoffBuilder as _, ExponentialBuilder, Retryable as _};
+use backon::Retryable as _;
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::{
     errors::classify,
     heartbeats::Heartbeat,
+    ready::{Tagged, backoff, is_transient, tag_later, tag_or_announce},
     tags::{HEARTBEAT_TAG, READY_TAG},
 };
 use crate::cloud::aws::call_sites::CallSite as _;
@@ -29,19 +32,6 @@ use crate::{
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 /// Consecutive failed probes after which the cloud counts as lost.
 const MAX_FAILED_PROBES: u32 = 15;
-/// Retries of a call that an instance makes about itself, about two minutes in total. The EC2 client itself does not
-/// retry.
-const RETRIES: usize = 7;
-
-fn backoff() -> ExponentialBuilder {
-    ExponentialBuilder::default().with_jitter().with_max_times(RETRIES)
-}
-
-/// Returns whether the call may succeed later. EC2 is eventually consistent and does not know a new instance at first.
-fn is_transient(error: &CloudError) -> bool {
-    error.retryable() || matches!(error, CloudError::NotFound(_))
-}
-
 /// Tags an instance as ready since `at`, in seconds since the Unix epoch.
 async fn tag_ready(ec2: &Ec2, id: &str, at: i64, every: Option<Duration>) -> CloudResult<()> {
     let tag = |key, value: String| Tag::builder().key(key).value(value).build();
@@ -52,18 +42,12 @@ async fn tag_ready(ec2: &Ec2, id: &str, at: i64, every: Option<Duration>) -> Clo
     tagged.map(drop).map_err(|e| classify(id, e))
 }
 
-/// Tags an instance as ready however often EC2 refuses the call, and says so over the status queue until then.
-async fn tag_later(ec2: Ec2, heartbeat: Heartbeat, id: String, at: i64) {
-    for pause in ExponentialBuilder::default().with_jitter().without_max_times().build() {
-        tokio::time::sleep(pause).await;
-        match tag_ready(&ec2, &id, at, Some(heartbeat.every)).await {
-            Ok(()) => return,
-            Err(error) => tracing::warn!(%error, "this instance is not tagged as ready yet"),
-        }
-        if let Err(error) = heartbeat.announce(&id, at).await {
-            tracing::warn!(%error, "the controller was not told that this worker is ready");
-        }
-    }
+/// Reads the value of `spot/instance-action`.
+fn interruption(notice: &str) -> Interruption {
+    let parsed: Value = serde_json::from_str(notice).unwrap_or_default();
+    let at = parsed["time"].as_str().and_then(|time| DateTime::from_str(time, DateTimeFormat::DateTime).ok());
+    let at_ms = at.and_then(|at| u64::try_from(at.to_millis().ok()?).ok());
+    Interruption { reason: format!("spot: {notice}"), at_ms }
 }
 
 /// Metadata of the EC2 instance that this process runs on.
@@ -137,7 +121,7 @@ impl Metadata for Ec2Metadata {
     /// Also reports a rebalance recommendation, once. It does not end the worker: many such instances are never interrupted.
     async fn interruption(&self) -> CloudResult<Option<Interruption>> {
         if let Some(notice) = self.get("spot/instance-action").await? {
-            return Ok(Some(Interruption { reason: format!("spot: {notice}") }));
+            return Ok(Some(interruption(&notice)));
         }
         if !self.rebalance_reported.load(Ordering::Relaxed)
             && let Some(recommendation) = self.rebalance_recommendation().await?
@@ -154,21 +138,25 @@ impl Metadata for Ec2Metadata {
     async fn ready(&self) -> CloudResult<()> {
         let (id, at) = (self.instance_id().await?.0, (now_ms() / 1000) as i64);
         let every = self.begin_heartbeats(&id).await;
-        let tag = || tag_ready(&self.ec2, &id, at, every);
-        let passing = |error: &CloudError| is_transient(error) && *error != CloudError::Throttled;
-        let first = tag.retry(backoff()).when(passing).await;
-        if first == Err(CloudError::Throttled)
-            && let Some(heartbeat) = self.heartbeat.as_ref().filter(|_| every.is_some())
-            && heartbeat.announce(&id, at).await.is_ok()
+        let tag = {
+            let (ec2, id) = (self.ec2.clone(), id.clone());
+            move || {
+                let (ec2, id) = (ec2.clone(), id.clone());
+                async move { tag_ready(&ec2, &id, at, every).await }
+            }
+        };
+        let announce = self.heartbeat.clone().filter(|_| every.is_some()).map(|heartbeat| {
+            move || {
+                let (heartbeat, id) = (heartbeat.clone(), id.clone());
+                async move { heartbeat.announce(&id, at).await }
+            }
+        });
+        if tag_or_announce(&tag, announce.as_ref()).await? == Tagged::NotYet
+            && let Some(announce) = announce
         {
-            let tagged = tag_later(self.ec2.clone(), heartbeat.clone(), id.clone(), at);
-            self.sending.lock().unwrap_or_else(PoisonError::into_inner).spawn(tagged);
-            return Ok(());
+            self.sending.lock().unwrap_or_else(PoisonError::into_inner).spawn(tag_later(tag, announce));
         }
-        match first {
-            Err(CloudError::Throttled) => tag.retry(backoff()).when(is_transient).await,
-            result => result,
-        }
+        Ok(())
     }
 
     async fn stop_self(&self) -> CloudResult<()> {
@@ -259,11 +247,15 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_ec2_does_not_know_yet_is_a_transient_error() {
-        assert!(is_transient(&CloudError::NotFound("i-1".into())));
-        assert!(is_transient(&CloudError::Throttled));
-        assert!(is_transient(&CloudError::Unavailable("x".into())));
-        assert!(!is_transient(&CloudError::Denied("x".into())));
-        assert!(!is_transient(&CloudError::Conflict("x".into())));
+    fn a_notice_is_read_with_its_time_if_it_has_one() {
+        let notice = r#"{"action": "terminate", "time": "2027-03-01T08:22:00Z"}"#;
+        assert_eq!(
+            interruption(notice),
+            Interruption { reason: format!("spot: {notice}"), at_ms: Some(1_803_889_320_000) }
+        );
+        for other in ["", "terminate", r#"{"action": "stop"}"#, r#"{"time": 7}"#, r#"{"time": "soon"}"#] {
+            assert_eq!(interruption(other), Interruption { reason: format!("spot: {other}"), at_ms: None });
+        }
+        assert_eq!(interruption(r#"{"time": "1900-01-01T00:00:00Z"}"#).at_ms, None);
     }
 }

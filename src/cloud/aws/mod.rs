@@ -11,6 +11,7 @@ mod errors;
 mod heartbeats;
 mod imds;
 pub(crate) mod logs;
+mod ready;
 mod s3;
 mod sqs;
 mod stack_signal;
