@@ -19,6 +19,7 @@ mod event_queue;
 mod history;
 mod instances;
 mod lifecycle;
+pub mod oracle;
 mod parameters;
 mod queue;
 mod queue_calls;

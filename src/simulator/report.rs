@@ -1,11 +1,15 @@
 //! The figures of a run.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
     Time,
     history::History,
-    parameters::Prices,
+    oracle::least_cost,
+    parameters::{Parameters, Prices},
+    traces::Trace,
     usage::{ApiCalls, Cost, PeakCalls, Usage},
 };
 
@@ -75,6 +79,9 @@ pub struct Report {
     pub cost: f64,
     /// The parts of the cost.
     pub cost_parts: Cost,
+    /// What any controller pays at least that holds the same p99 of waiting ([`crate::oracle`]), if that was computed, and
+    /// every request was answered.
+    pub least_cost: Option<f64>,
     /// Instances launched.
     pub launches: u64,
     /// Instances started from stopped.
@@ -120,6 +127,7 @@ impl Report {
             billed_instance_s: seconds(usage.billed),
             stopped_hours: seconds(usage.stopped / 3600),
             cost: money(cost.total()),
+            least_cost: None,
             cost_parts: Cost { instances: money(cost.instances), disks: money(cost.disks), queues: money(cost.queues) },
             launches: usage.launches,
             starts: usage.starts,
@@ -132,6 +140,23 @@ impl Report {
             capacity_errors: usage.capacity_errors,
             simulated_s: seconds(history.end),
         }
+    }
+}
+
+impl Report {
+    /// Computes the least cost at the p99 of waiting that the run had.
+    #[must_use]
+    pub fn with_least_cost(mut self, parameters: &Parameters, trace: &Trace) -> Self {
+        // Quantiles are rounded to the millisecond.
+        let wait = Duration::from_secs_f64(self.wait_s.p99) + Duration::from_micros(500);
+        let answered = self.completed == self.requests;
+        self.least_cost = answered.then(|| (least_cost(parameters, trace, wait) * 1e6).floor() / 1e6);
+        self
+    }
+
+    /// Returns how many times the least cost the run has cost.
+    pub fn distance(&self) -> Option<f64> {
+        self.least_cost.filter(|least| *least > 0.0).map(|least| self.cost / least)
     }
 }
 

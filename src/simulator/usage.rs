@@ -8,7 +8,8 @@ use super::parameters::Prices;
 
 /// EC2 bills each start of a Linux instance for at least this long.
 pub const MIN_BILLED: Duration = Duration::from_secs(60);
-const MONTH_S: f64 = 30.0 * 24.0 * 3600.0;
+/// Seconds of the month by which disks are billed.
+pub const MONTH_S: f64 = 30.0 * 24.0 * 3600.0;
 
 /// Number of API calls by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,6 +14,7 @@ mod fleet_versions;
 mod simulate_cloud;
 mod simulate_command;
 mod simulate_determinism;
+mod simulate_oracle;
 mod simulate_policies;
 mod simulate_report;
 mod simulate_scale;
