@@ -9,7 +9,7 @@ NEXTEST = $(ASSETS)/bin/cargo-nextest nextest
 PREFORK = $(PYTHON) tests/emulators/prefork.py $(ASSETS)/python/aws
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast call-sites chaos chaos-aws full-disk fuzz fuzz-corpus bad-inputs bench peers lint golden policies scale
+.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast call-sites chaos chaos-aws full-disk fuzz fuzz-corpus bad-inputs bench peers lint golden policies judge-policies scale
 # What `make fuzz` runs: targets (all by default), and for how long each.
 FUZZ_TARGETS ?=
 FUZZ_LIMIT ?= --minutes 1
@@ -116,6 +116,10 @@ policies: ## Simulate the policies on a bursty trace and write the table into do
 	$(CARGO) build --release --locked
 	$(ROLLCALL) simulate --trace bursty --seed 101 --policy deadline --policy backlog --policy one-per-job --policy cooldown-loop \
 		--compare config/report.toml --same-cloud --update docs/simulator.md
+
+judge-policies: ## Compare the policies on every random trace over 30 seeds and write the tables into docs/simulator.md
+	$(CARGO) build --release --locked
+	$(ROLLCALL) judge --seeds 1001-1030 --update docs/simulator.md
 
 scale: ## Simulate a million images on a thousand instances and write the table into docs/scale.md
 	$(CARGO) build --release --locked

@@ -1,6 +1,6 @@
 //! `rollcall fleet`: shows the fleet of a running server, explains its decisions, and replays an event log.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Subcommand;
@@ -8,6 +8,7 @@ use clap::Subcommand;
 use super::server::{Server, time};
 use crate::{
     fleet::{
+        arrivals::{Arrivals, arrivals},
         event_log::{Replayed, replay},
         explain::Decision,
         view::FleetView,
@@ -47,6 +48,11 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Print the arrivals of an event log (`fleet.record`) as CSV: seconds since its beginning, and seconds on a thread
+    Trace {
+        /// The event log
+        file: PathBuf,
+    },
 }
 
 fn policy(name: &str) -> Result<Policy, String> {
@@ -60,6 +66,10 @@ pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<()> {
         Action::Status { server } => status(&server, settings).await,
         Action::Explain { instance, server } => explain(instance, &server, settings).await,
         Action::Replay { file, policy, json } => replay_file(&file, policy, json),
+        Action::Trace { file } => {
+            print!("{}", csv(&recorded(&file)?));
+            Ok(())
+        }
     }
 }
 
@@ -141,6 +151,25 @@ fn replay_file(file: &PathBuf, policy: Option<Policy>, json: bool) -> anyhow::Re
         decisions.iter().for_each(|decision| print(decision));
     }
     Ok(())
+}
+
+/// Reads the arrivals of an event log.
+///
+/// # Errors
+/// The file cannot be read, or is not an event log.
+pub(super) fn recorded(file: &Path) -> anyhow::Result<Arrivals> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    arrivals(text.lines()).with_context(|| format!("{} is not an event log", file.display()))
+}
+
+/// Writes arrivals in the format of a trace file.
+fn csv(arrivals: &Arrivals) -> String {
+    let mut out = String::from("seconds,service\n");
+    for (at, service) in &arrivals.jobs {
+        let service = service.map_or_else(String::new, |service| service.as_secs_f64().to_string());
+        out += &format!("{},{service}\n", at.as_secs_f64());
+    }
+    out
 }
 
 fn print(decision: &Decision) {

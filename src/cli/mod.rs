@@ -13,7 +13,9 @@ pub mod evaluate;
 mod exit;
 mod fleet;
 mod gallery;
+mod judge;
 mod load;
+mod parallel;
 mod photos;
 mod queue;
 mod recognize;
@@ -21,6 +23,7 @@ mod serve;
 mod server;
 pub mod simulate;
 mod token;
+mod tune;
 mod up;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
@@ -74,6 +77,10 @@ enum Command {
     Load(load::Args),
     /// Run the controller against a simulated cloud, and report latency and cost
     Simulate(simulate::Args),
+    /// Compare the policies on many traces in a simulated cloud, by what they cost together with the waiting
+    Judge(judge::Args),
+    /// Search for better thresholds in a simulated cloud, from the fleet's own record or another trace
+    Tune(tune::Args),
     /// Show the fleet of a running server, explain its decisions, and replay its event log
     Fleet(fleet::Args),
     /// List the jobs that a running server has given up, send them again, or purge them
@@ -100,6 +107,12 @@ enum Command {
 pub fn run(cli: Cli) -> ExitCode {
     if let Command::Simulate(args) = cli.command {
         return simulate::run(args, cli.config, app::environment());
+    }
+    if let Command::Judge(args) = &cli.command {
+        return judge::run(args, cli.config, app::environment());
+    }
+    if let Command::Tune(args) = &cli.command {
+        return tune::run(args, cli.config, app::environment());
     }
     let layers = match Layers::load(cli.config.as_deref(), app::environment()) {
         Ok(layers) => layers,
@@ -142,7 +155,9 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
         }
         Command::Evaluate(args) => app::block_on(evaluate::run(args, &settings))?,
         Command::Load(args) => return app::block_on(load::run(args, &settings)),
-        Command::Simulate(_) => unreachable!("run() has handled it, because it has settings of its own"),
+        Command::Simulate(_) | Command::Judge(_) | Command::Tune(_) => {
+            unreachable!("run() has handled them, because they have settings of their own")
+        }
         Command::Fleet(args) => app::block_on(fleet::run(args, &settings))?,
         Command::Dead(args) => app::block_on(dead::run(args, &settings))?,
         Command::Audit(args) => app::block_on(async { audit::run(args, &settings, store(&settings).await?).await })?,

@@ -3,7 +3,7 @@
 mod page;
 mod parameters;
 mod plots;
-mod table;
+pub(super) mod table;
 mod text;
 
 use std::{
@@ -142,6 +142,7 @@ fn one(
     let parameters = parameters(&settings);
     let trace = Trace::named(&args.trace, parameters.cloud.service, args.seed)?;
     let mut run = simulate(&parameters, kind, &trace, args.seed);
+    run.report = run.report.with_least_cost(&parameters, &trace);
     run.report.label = match file {
         Some(file) => format!("{} ({})", run.report.policy, file.display()),
         None => run.report.policy.clone(),

@@ -44,6 +44,7 @@
 
 mod action;
 mod activity_log;
+pub mod arrivals;
 mod calls;
 mod cloud_error;
 mod counts;

@@ -44,6 +44,13 @@ pub struct Entry {
     pub auto: Option<&'static str>,
 }
 
+impl Entry {
+    /// Returns whether nothing has overridden the default.
+    pub fn is_default(&self) -> bool {
+        self.origin == DEFAULT_ORIGIN
+    }
+}
+
 /// Raw values by dotted key, each from the last layer that has the key.
 pub struct Layers {
     /// Those that are not from the defaults.
@@ -80,6 +87,11 @@ impl Layers {
             }
         }
         Ok(Self { overrides })
+    }
+
+    /// Returns whether there is a setting with this key.
+    pub fn knows(key: &str) -> bool {
+        DEFAULTS.contains_key(key)
     }
 
     /// Returns every setting with its raw value, in the order of the keys.

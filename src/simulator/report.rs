@@ -69,6 +69,8 @@ pub struct Report {
     pub makespan_s: f64,
     /// From an upload to the thread that begins its job.
     pub wait_s: Quantiles,
+    /// The sum of the times from an upload to the thread that begins its job, in hours.
+    pub waiting_hours: f64,
     /// From an upload to its response.
     pub end_to_end_s: Quantiles,
     /// Running time of all instances, at least 60 s per start.
@@ -108,7 +110,7 @@ impl Report {
     /// Computes the figures. The caller sets the label, the policy, the trace and the seed.
     pub(super) fn new(history: &History, usage: &Usage, prices: &Prices) -> Self {
         let done = history.jobs.iter().filter(|j| j.answered.is_some());
-        let wait = done.clone().filter_map(|j| Some(j.started_at?.saturating_sub(j.arrived))).collect();
+        let wait: Vec<Time> = done.clone().filter_map(|j| Some(j.started_at?.saturating_sub(j.arrived))).collect();
         let end_to_end = done.clone().filter_map(|j| Some(j.answered?.saturating_sub(j.arrived))).collect();
         let first = history.jobs.iter().map(|j| j.arrived).min().unwrap_or_default();
         let last = done.clone().filter_map(|j| j.answered).max().unwrap_or(first);
@@ -122,6 +124,7 @@ impl Report {
             requests: history.jobs.len(),
             completed: done.count(),
             makespan_s: seconds(last.saturating_sub(first)),
+            waiting_hours: (wait.iter().sum::<Time>().as_secs_f64() / 3600.0 * 1e6).round() / 1e6,
             wait_s: Quantiles::of(wait),
             end_to_end_s: Quantiles::of(end_to_end),
             billed_instance_s: seconds(usage.billed),
@@ -186,7 +189,7 @@ mod tests {
         let prices = Prices { instance_hour: 7.2, disk_gb_month: 0.0, disk_gb: 0.0, queue_million_calls: 0.0 };
         let report = Report::new(&history, &usage, &prices);
         assert_eq!((report.requests, report.completed, report.makespan_s), (3, 2, 18.0));
-        assert_eq!((report.wait_s.p50, report.wait_s.max), (2.0, 7.0));
+        assert_eq!((report.wait_s.p50, report.wait_s.max, report.waiting_hours), (2.0, 7.0, 0.0025));
         assert_eq!((report.end_to_end_s.p50, report.end_to_end_s.max), (5.0, 8.0));
         assert_eq!((report.billed_instance_s, report.stopped_hours, report.cost), (500.0, 1.5, 1.0));
         assert_eq!((report.peak_instances, report.launches, report.simulated_s), (4, 3, 99.0));

@@ -1,5 +1,6 @@
 //! Decisions of the fleet and the simulator, on virtual time: no network, no worker process, no clock.
 
+mod fleet_arrivals;
 mod fleet_calls;
 mod fleet_failed_boots;
 mod fleet_histories;
@@ -19,3 +20,4 @@ mod simulate_policies;
 mod simulate_report;
 mod simulate_scale;
 mod simulation;
+mod tune;

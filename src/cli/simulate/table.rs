@@ -36,7 +36,7 @@ pub fn update(file: &Path, runs: &[Run]) -> anyhow::Result<()> {
     std::fs::write(file, new).with_context(|| format!("cannot write {}", file.display()))
 }
 
-fn replaced(old: &str, name: &str, table: &str) -> Option<String> {
+pub(in crate::cli) fn replaced(old: &str, name: &str, table: &str) -> Option<String> {
     let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->\n"));
     let (before, rest) = old.split_once(&begin)?;
     let (_, after) = rest.split_once(&end)?;
@@ -45,15 +45,16 @@ fn replaced(old: &str, name: &str, table: &str) -> Option<String> {
 
 fn costs(reports: &[&Report]) -> String {
     let mut out = String::from(
-        "| policy | wait s p50 | p90 | p99 | max | billed instance-hours | stopped hours | launches + starts | cost $ |\n\
-         |---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+        "| policy | wait s p50 | p90 | p99 | max | billed instance-hours | stopped hours | launches + starts | cost $ | times the least |\n\
+         |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
     );
     for r in reports {
         let (w, hours) = (r.wait_s, r.billed_instance_s / 3600.0);
+        let times = r.distance().map_or_else(String::new, |times| format!("{times:.1}"));
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
-            "| {} | {:.1} | {:.1} | {:.1} | {:.1} | {hours:.1} | {:.0} | {} + {} | {:.2} |",
+            "| {} | {:.1} | {:.1} | {:.1} | {:.1} | {hours:.1} | {:.0} | {} + {} | {:.2} | {times} |",
             r.label, w.p50, w.p90, w.p99, w.max, r.stopped_hours, r.launches, r.starts, r.cost
         );
     }

@@ -10,11 +10,12 @@ fn quantiles(q: Quantiles) -> String {
 
 type Line = (&'static str, fn(&Report) -> String);
 
-const LINES: [Line; 16] = [
+const LINES: [Line; 18] = [
     ("run", |r| r.label.clone()),
     ("answered", |r| format!("{} of {}", r.completed, r.requests)),
     ("makespan s", |r| format!("{:.2}", r.makespan_s)),
     ("wait s (p50 / p90 / p99 / max)", |r| quantiles(r.wait_s)),
+    ("hours waited", |r| format!("{:.2}", r.waiting_hours)),
     ("end to end s (the same)", |r| quantiles(r.end_to_end_s)),
     ("billed instance s", |r| format!("{:.0}", r.billed_instance_s)),
     ("stopped hours", |r| format!("{:.2}", r.stopped_hours)),
@@ -22,6 +23,10 @@ const LINES: [Line; 16] = [
     ("  instances / disks / queues", |r| {
         let c = r.cost_parts;
         format!("{:.4} / {:.4} / {:.4}", c.instances, c.disks, c.queues)
+    }),
+    ("least cost at this p99 / times it", |r| match (r.least_cost, r.distance()) {
+        (Some(least), Some(times)) => format!("{least:.4} / {times:.2}"),
+        _ => "-".to_owned(),
     }),
     ("launched / started / terminated", |r| format!("{} / {} / {}", r.launches, r.starts, r.terminations)),
     ("most instances at once", |r| r.peak_instances.to_string()),

@@ -4,9 +4,11 @@ use super::{
     super::{Time, random::Random},
     MAX_ARRIVALS,
 };
+use processes::{DAY, hours, minutes, poisson_process};
 
 mod gamma;
 mod periodic;
+mod processes;
 mod self_similar;
 mod shift;
 #[cfg(test)]
@@ -26,14 +28,6 @@ pub const NAMES: [&str; 10] = [
     "self-similar",
     "shift",
 ];
-
-const fn minutes(n: u64) -> Time {
-    Time::from_secs(60 * n)
-}
-const fn hours(n: u64) -> Time {
-    minutes(60 * n)
-}
-const DAY: Time = hours(24);
 
 /// `poisson`: a Poisson process of a thousand jobs per day.
 const POISSON_MEAN_GAP: Time = Time::from_millis(86_400);
@@ -111,14 +105,6 @@ fn steady(name: &str) -> Option<(Time, Vec<Time>)> {
     let count = rate.checked_mul(seconds).filter(|count| (1..=MAX_ARRIVALS).contains(count))?;
     let at = |n: usize| Time::from_secs_f64(n as f64 / rate as f64);
     Some((Time::from_secs(seconds as u64), (0..count).map(at).collect()))
-}
-
-/// Draws a Poisson process between two times.
-fn poisson_process(from: Time, to: Time, mean_gap: Time, random: &mut Random) -> Vec<Time> {
-    let first = from + random.exponential(mean_gap);
-    std::iter::successors(Some(first), |at| Some(*at + random.exponential(mean_gap)))
-        .take_while(|at| *at < to)
-        .collect()
 }
 
 fn on_off_times(random: &mut Random) -> Vec<Time> {

@@ -47,7 +47,14 @@ impl Trace {
         Ok(Self::new(name, length, times, service, seed))
     }
 
-    fn new(name: &str, length: Duration, times: Vec<(Time, Option<Duration>)>, service: Service, seed: u64) -> Self {
+    /// Returns a trace of arrivals, which are in order of time. Service times that are missing are drawn from `service`.
+    pub fn new(
+        name: &str,
+        length: Duration,
+        times: Vec<(Time, Option<Duration>)>,
+        service: Service,
+        seed: u64,
+    ) -> Self {
         let mut random = Random::new(seed, Purpose::Services);
         let arrivals = times.into_iter().map(|(at, given)| {
             let drawn = random.log_normal(service.median, service.sigma);

@@ -5,8 +5,8 @@
 //! Arrivals at services of machine-learning models are described this way in Li et al., *AlpaServe* (OSDI '23), and
 //! Xiang et al., *ServeGen* (2025). A coefficient of variation c means the shape 1 / c².
 
-use super::{Time, hours};
-use crate::random::Random;
+use super::processes::hours;
+use crate::{Time, random::Random};
 
 /// The parameters of one of the traces.
 pub struct Gamma {

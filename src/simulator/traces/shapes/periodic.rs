@@ -2,8 +2,8 @@
 //!
 //! Timers with periods of minutes are a common cause of work in Shahrad et al., *Serverless in the Wild* (ATC '20).
 
-use super::{Time, hours, minutes, poisson_process};
-use crate::random::Random;
+use super::processes::{hours, minutes, poisson_process};
+use crate::{Time, random::Random};
 
 const LENGTH: Time = hours(24);
 const PERIOD: Time = minutes(10);

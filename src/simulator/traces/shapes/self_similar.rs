@@ -4,8 +4,8 @@
 //! sum of sources whose times on or off have a Pareto tail of index α between 1 and 2 is self-similar, with the Hurst
 //! parameter (3 - α) / 2 of the smallest α. Here that is 0.9.
 
-use super::{Time, hours, poisson_process};
-use crate::random::Random;
+use super::processes::{hours, poisson_process};
+use crate::{Time, random::Random};
 
 const LENGTH: Time = hours(24);
 const SOURCES: usize = 5;

@@ -1,8 +1,8 @@
 //! `shift`: the nature of the arrivals changes half-way. One day has single jobs at random, the other has bursts; which
 //! comes first depends on the seed.
 
-use super::{DAY, Time, minutes, poisson_process};
-use crate::random::Random;
+use super::processes::{DAY, minutes, poisson_process};
+use crate::{Time, random::Random};
 
 /// Mean gap of the day with single jobs.
 const MEAN_GAP: Time = Time::from_secs(40);

@@ -6,8 +6,8 @@
 
 use std::f64::consts::TAU;
 
-use super::{DAY, Time, hours, poisson_process};
-use crate::random::Random;
+use super::processes::{DAY, hours, poisson_process};
+use crate::{Time, random::Random};
 
 const DAYS: u32 = 7;
 /// Jobs per second on an average working day, at 02:00 and at 14:00.
