@@ -23,7 +23,7 @@ const STATE: &str = "rollcall-state-000000000000-us-east-1";
 const UPLOAD_EVERY: Duration = Duration::from_millis(200);
 
 /// Creates a network with subnets in two zones, on addresses of this machine: nodes see from where the load balancer connects.
-async fn network(account: &Account) -> [String; 3] {
+pub async fn network(account: &Account) -> [String; 3] {
     let ec2 = account.ec2().await;
     let vpc = ec2.create_vpc().cidr_block("127.9.0.0/16").send().await.expect("a VPC").vpc.expect("it is described");
     let vpc = vpc.vpc_id.expect("an id");
@@ -55,7 +55,7 @@ async fn copy_image(account: &Account, from: &str) -> PathBuf {
 }
 
 /// Returns the ids of the web nodes that run.
-async fn web_nodes(account: &Account) -> BTreeSet<String> {
+pub async fn web_nodes(account: &Account) -> BTreeSet<String> {
     let machines = account.ec2.get_control("/instances").await;
     let machines = machines.as_array().expect("a list").iter();
     let ours = machines.filter(|m| m["tags"]["Name"] == "rollcall-web" && m["state"] == "running");

@@ -29,6 +29,7 @@ mod aws_upgrade;
 mod aws_verify;
 mod aws_web_node;
 mod aws_web_nodes;
+mod aws_web_outage;
 mod deployment;
 mod doctor;
 mod sqs_queues;

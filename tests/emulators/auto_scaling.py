@@ -1,8 +1,10 @@
 """Auto Scaling groups of the emulated AWS: they keep as many machines as they should, and replace what has failed.
 
 A group launches its machines on the emulated EC2 by its launch template, in the subnet that has the fewest. A machine that runs
-is registered with the target group. It is replaced when it does not run any more or, after the grace period, when the
-load balancer finds it unhealthy. Before the group terminates a machine, it waits until that is deregistered.
+is registered with the target group. It is replaced when it does not run any more or, if the group heeds the load balancer's
+checks and after the grace period, when they fail. Before the group terminates a machine, it waits until that is deregistered.
+How often a group has looked while these checks had failed on all of its machines, and the grace period of each was over, is
+in the file `unhealthy-looks` beside the disks.
 
 As CloudFormation does, `create` and `roll` wait for the signals that the policies of the resource demand, each with the
 id of the machine as its unique id; `roll` keeps as many machines as its policy says, and returns to the version before if a
@@ -13,8 +15,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import threading
 import time
+from pathlib import Path
 
 from load_balancer import SPEED, TargetGroup, machines
 
@@ -41,6 +45,7 @@ class Group:
         self.rolling = False
         self.suspended: set[str] = set()
         self.ended = False
+        self.unhealthy_looks = 0
         self.configure(properties)
         threading.Thread(target=self.watch, daemon=True).start()
 
@@ -102,6 +107,9 @@ class Group:
                 self.look(machines())
 
     def look(self, there: dict[str, dict]) -> None:
+        if self.alive() and all([self.is_unhealthy(member) for member in self.alive()]):
+            self.unhealthy_looks += 1
+            (Path(os.environ["EC2_SHIM_DISKS"]) / "unhealthy-looks").write_text(str(self.unhealthy_looks))
         for member in list(self.members):
             state = there[member.id]["state"]
             if member.terminating and all([group.is_gone(member.id) for group in self.targets]):
@@ -124,9 +132,11 @@ class Group:
     def has_failed(self, member: Member, state: str) -> bool:
         if state not in ("pending", "running"):
             return True
-        if not self.by_load_balancer or member.in_service_since is None:
-            return False
-        if time.monotonic() - member.in_service_since < self.grace:
+        return self.by_load_balancer and self.is_unhealthy(member)
+
+    def is_unhealthy(self, member: Member) -> bool:
+        """Returns whether the load balancer finds a machine unhealthy after the grace period."""
+        if member.in_service_since is None or time.monotonic() - member.in_service_since < self.grace:
             return False
         return any(group.state(member.id) not in ("healthy", "draining") for group in self.targets)
 

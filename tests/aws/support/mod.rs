@@ -9,4 +9,5 @@ pub mod iam;
 pub mod inventory;
 pub mod jobs;
 pub mod lossy_proxy;
+pub mod outage;
 pub mod wire;
