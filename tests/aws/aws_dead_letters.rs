@@ -66,18 +66,16 @@ fn metric(output: &Path, name: &str) -> Vec<u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_dead_letter_is_counted_once_and_a_new_controller_counts_none_again() {
     let (cluster, folder) = (cluster().await, tempfile::tempdir().expect("a temporary folder"));
-    let mut stored = 0;
-    for controller in ["first", "second"] {
+    for (stored, controller) in ["first", "second"].into_iter().enumerate() {
         let output = folder.path().join(controller);
         let file = File::create(&output).expect("a file");
         let node = cluster.node_to("serve", &[], file.into()).await;
         wait_until("it has counted what is stored", TIMEOUT, async || {
-            metric(&output, "rollcall_dead_letters_stored") == [stored]
+            metric(&output, "rollcall_dead_letters_stored") == [stored as u64]
         })
         .await;
         assert_eq!(metric(&output, "rollcall_dead_letters_total"), [0; 0], "those are not new");
         give_up(&cluster, &node).await;
-        stored += 1;
         wait_until("it is counted", TIMEOUT, async || metric(&output, "rollcall_dead_letters_total") == [1]).await;
         node.end();
         assert_eq!(metric(&output, "rollcall_dead_letters_total"), [1]);

@@ -136,11 +136,12 @@ def crates_stay_in_their_layer(tree: Tree) -> Iterator[Finding]:
 
 @check(
     bad=[{"src/actors/batch.rs": "struct Batch;"}],
-    good=[{"src/actors/a.rs": "impl Actor for A {}", "src/actors/a/tests.rs": "", "src/actors/actor_ref.rs": ""}],
+    good=[{"src/actors/a.rs": "impl Actor for A {}", "src/actors/a/tests.rs": "", "src/actors/actor_ref.rs": ""},
+          {"src/actors/a.rs": "impl Actor for A {}", "src/actors/a/tests/b.rs": ""}],
 )
 def actors_folder_holds_actors(tree: Tree) -> Iterator[Finding]:
     """Each file of src/actors has an actor with its messages; code without one is easier to use and test elsewhere."""
-    for path in tree.matching(r"src/actors/(?!(.*/)?(mod|actor_ref|tests)\.rs$).*\.rs$"):
+    for path in tree.matching(r"src/actors/(?!(.*/)?((mod|actor_ref|tests)\.rs$|tests/)).*\.rs$"):
         if not re.search(r"\bimpl(<.*>)? (actix::)?Actor for\b", tree.text(path)):
             yield Finding(path, 1, "no actor in this file: move it to the component that it belongs to")
 

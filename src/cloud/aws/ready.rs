@@ -11,7 +11,7 @@ use crate::cloud::{CloudError, CloudResult};
 /// retry.
 const RETRIES: usize = 7;
 /// Longest pause between two announcements over the status queue. A controller that has just begun counts the boot as
-/// failed if it hears of it for the first time after `fleet.boot_timeout`.
+/// failed if it learns of it only after `fleet.boot_timeout`.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(30);
 
 /// Whether an instance is tagged as ready.
@@ -157,7 +157,7 @@ mod tests {
         }
     }
 
-    /// A controller that begins at any time hears of the instance long before it would count its boot as failed.
+    /// A controller that begins at any time learns of the instance long before it would count its boot as failed.
     #[tokio::test(start_paused = true)]
     async fn an_instance_that_is_not_tagged_is_announced_every_half_minute() {
         let (tags, announcements) = (Calls::new(vec![THROTTLED; 20]), Calls::new([]));
