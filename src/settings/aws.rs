@@ -38,6 +38,8 @@ pub struct Aws {
 pub struct Launching {
     /// Id (`lt-…`) or name of the launch template. The other settings override it.
     pub launch_template: Option<String>,
+    /// Number of the launch template's version; `None` for its default version, which may change.
+    pub template_version: Option<u64>,
     /// Id of the image (`ami-…`).
     pub image: Option<String>,
     /// Instance types in order of preference.
@@ -56,10 +58,18 @@ pub struct Launching {
     pub capacity_memory: Duration,
 }
 
+impl Launching {
+    /// Returns the version of the launch template as EC2's calls take it.
+    pub fn version_text(&self) -> String {
+        self.template_version.map_or_else(|| "$Default".to_owned(), |number| number.to_string())
+    }
+}
+
 impl Default for Launching {
     fn default() -> Self {
         Self {
             launch_template: None,
+            template_version: None,
             image: None,
             instance_types: Vec::new(),
             subnets: Vec::new(),
@@ -86,6 +96,7 @@ impl Aws {
             user_data: r.optional("aws.user_data")?.map(PathBuf::from),
             launch: Launching {
                 launch_template: r.optional("aws.launch_template")?,
+                template_version: template_version(r)?,
                 image: r.optional("aws.image")?,
                 instance_types: r.texts("aws.instance_types")?,
                 subnets: r.texts("aws.subnets")?,
@@ -97,4 +108,10 @@ impl Aws {
             },
         })
     }
+}
+
+fn template_version(r: &Reader<'_>) -> Result<Option<u64>, SettingsError> {
+    const KEY: &str = "aws.launch_template_version";
+    let number = r.optional(KEY)?.map(|text| text.parse().ok().filter(|number| *number > 0));
+    number.map(|number| number.ok_or_else(|| r.invalid(KEY, "a number from 1, or \"\""))).transpose()
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::aws_cluster::{Cluster, Node, TEMPLATE};
+use crate::support::aws_cluster::{Cluster, Node};
 use futures_util::{StreamExt as _, future::join_all, stream};
 use rollcall_testing::uploads::{self, faceless, form, post, status_and_text};
 use rollcall_testing::wait_until;
@@ -24,13 +24,12 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the cluster at rest is watched.
 const REST: Duration = Duration::from_secs(60);
 /// The calls of a cluster at rest in a minute, with their names in docs/aws.md, which states these numbers.
-const AT_REST: [(&str, usize, &str); 6] = [
+const AT_REST: [(&str, usize, &str); 5] = [
     ("GetQueueAttributes", 12, "readings of the queue's depth"),
     ("ReceiveMessage", 4, "long polls"),
     ("PutObject", 7, "PUT"),
     ("GetObject", 1, "GET for the leases"),
     ("DescribeInstances", 4, "descriptions of the fleet"),
-    ("DescribeLaunchTemplates", 2, "readings of the launch template"),
 ];
 /// What a second web node adds.
 const SECOND_AT_REST: [(&str, usize, &str); 2] = [
@@ -233,16 +232,15 @@ fn stated_at_rest(call: &str) -> usize {
 async fn calls_at_rest(web_nodes: usize) -> (BTreeMap<String, usize>, f64) {
     // The intervals of AWS, not the shorter ones of tests.
     let cluster = Cluster::start(&[
-        ("ROLLCALL__AWS__LAUNCH_TEMPLATE", TEMPLATE),
         ("ROLLCALL__AWS__METRICS", "true"),
         ("ROLLCALL__FLEET__POLL_EVERY", "auto"),
         ("ROLLCALL__FLEET__DESCRIBE_EVERY", "auto"),
     ])
     .await;
-    cluster.change_launch_template().await;
+    let version = cluster.add_template_version().await;
     let mut nodes = Vec::new();
     for _ in 0..web_nodes {
-        nodes.push(cluster.node("serve").await);
+        nodes.push(cluster.node_with("serve", &version.settings()).await);
     }
     let counts = async || [cluster.node_calls.counts(), cluster.worker_calls.counts(), ec2_calls(&cluster).await];
     tokio::time::sleep(Duration::from_secs(5)).await; // the calls at the start do not count

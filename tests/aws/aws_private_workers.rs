@@ -9,7 +9,7 @@ use rollcall_testing::wait_until;
 use crate::support::account::Account;
 
 /// Longest wait for anything here, on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Returns the machines that run, except the one with the elastic address.
 async fn workers(account: &Account) -> Vec<Instance> {
@@ -68,4 +68,51 @@ async fn workers_without_a_public_address_do_their_work_through_vpc_endpoints() 
         changes.added.is_empty() && changes.gone.is_empty()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_of_a_stack_become_private_even_if_up_ends_before_the_update() {
+    let account = Account::start(&[
+        ("ROLLCALL__FLEET__POLL_EVERY", "300ms"),
+        ("ROLLCALL__FLEET__DESCRIBE_EVERY", "300ms"),
+        ("ROLLCALL__FLEET__DESCRIBE_LAG", "0s"),
+        ("ROLLCALL__FLEET__LEASE", "3s"),
+        ("ROLLCALL__FLEET__MAX_INSTANCES", "2"),
+        ("ROLLCALL__WORKER__THREADS", "1"),
+        ("ROLLCALL__WORKER__IDLE_STOP", "10m"),
+        ("ROLLCALL__LOG__LEVEL", "info"),
+    ])
+    .await;
+    account.run(&["aws", "bake", "--base", "ami-12345678"]).done();
+    let ec2 = account.ec2().await;
+    let subnets = ec2.describe_subnets().send().await.expect("a list").subnets.unwrap_or_default();
+    let (vpc, subnet) = (subnets[0].vpc_id().expect("an id"), subnets[0].subnet_id().expect("an id"));
+    account.run(&["aws", "up", "--allow-from", "10.0.0.0/8", "--vpc", vpc, "--subnet", subnet]).done();
+    account.run_on_cluster("rollcall-state-000000000000-us-east-1", &["enroll", KNOWN]).done();
+    let upload = async || {
+        let response = post(&account.web("/"), form(&[("a.jpg", &photo(MACRON))])).await;
+        assert_eq!(status_and_text(response).await, (200, "Emmanuel_Macron".to_owned()), "{}", account.log());
+    };
+    upload().await;
+    let alive = async || {
+        let ended = |worker: &Instance| {
+            let state = worker.state().and_then(|state| state.name()).map(|name| name.as_str());
+            matches!(state, Some("shutting-down" | "terminated"))
+        };
+        let mut workers = workers(&account).await;
+        workers.retain(|worker| !ended(worker));
+        workers
+    };
+    assert!(alive().await.iter().all(|worker| worker.public_ip_address().is_some()));
+
+    // The command does not wait for the end. What it has begun goes on.
+    let why = account.run(&["aws", "up", "--private-workers", "--endpoints", "--timeout", "0s"]).failed();
+    assert!(why.contains("still changing"), "{why}");
+    wait_until("no worker with a public address is left", TIMEOUT, async || {
+        alive().await.iter().all(|worker| worker.public_ip_address().is_none())
+    })
+    .await;
+    upload().await;
+    let workers = alive().await;
+    assert!(!workers.is_empty() && workers.iter().all(|worker| worker.public_ip_address().is_none()), "{workers:?}");
 }

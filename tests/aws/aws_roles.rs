@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use crate::support::{
     account::program,
-    aws_cluster::{Cluster, Node, TEMPLATE},
+    aws_cluster::{Cluster, Node, TemplateVersion},
     iam::{ACCOUNT, Context, Iam, NODE_KEY, REGION, Right, Role, Statement, check, decide, published, right, stack},
 };
 use rollcall_testing::uploads::{self, KNOWN, MACRON, form, photo, post};
@@ -147,6 +147,11 @@ async fn forward_logs(cluster: &Cluster) {
     }
 }
 
+/// Returns the settings of a node with a controller, as a stack makes it.
+fn with_threads(version: &TemplateVersion) -> Vec<(&str, &str)> {
+    [&version.settings()[..], &[("ROLLCALL__WORKER__THREADS", "auto")]].concat()
+}
+
 fn is_used(iam: &Iam, role: Role, action: &str) -> bool {
     iam.used().iter().any(|(by, right)| *by == role && right.action == action)
 }
@@ -155,7 +160,6 @@ fn is_used(iam: &Iam, role: Role, action: &str) -> bool {
 /// rights that it has used.
 async fn run_on_demand() -> BTreeSet<(Role, Right)> {
     let cluster = Cluster::start(&[
-        ("ROLLCALL__AWS__LAUNCH_TEMPLATE", TEMPLATE),
         ("ROLLCALL__AWS__KMS_KEY", KMS_KEY),
         // With the types, it reads how many cores they have; without, also which type the template has.
         ("ROLLCALL__AWS__INSTANCE_TYPES", "c7i.large"),
@@ -163,9 +167,9 @@ async fn run_on_demand() -> BTreeSet<(Role, Right)> {
         ("ROLLCALL__FLEET__SWEEP_EVERY", "10s"),
     ])
     .await;
-    cluster.change_launch_template().await;
+    let version = cluster.add_template_version().await;
     cluster.enroll(KNOWN);
-    let controller = cluster.node_with("controller", &[("ROLLCALL__WORKER__THREADS", "auto")]).await;
+    let controller = cluster.node_with("controller", &with_threads(&version)).await;
     let web = cluster.node("web").await;
     upload(&web, 8).await;
     // The work must arrive before the sweep.
@@ -197,15 +201,10 @@ async fn run_on_demand() -> BTreeSet<(Role, Right)> {
 
 /// Runs a cluster with a spot instance, which terminates itself.
 async fn run_on_spot() -> BTreeSet<(Role, Right)> {
-    let cluster = Cluster::start(&[
-        ("ROLLCALL__AWS__LAUNCH_TEMPLATE", TEMPLATE),
-        ("ROLLCALL__AWS__SPOT", "true"),
-        ("ROLLCALL__FLEET__MAX_INSTANCES", "1"),
-    ])
-    .await;
-    cluster.change_launch_template().await;
+    let cluster = Cluster::start(&[("ROLLCALL__AWS__SPOT", "true"), ("ROLLCALL__FLEET__MAX_INSTANCES", "1")]).await;
+    let version = cluster.add_template_version().await;
     cluster.enroll(KNOWN);
-    let node = cluster.node_with("serve", &[("ROLLCALL__WORKER__THREADS", "auto")]).await;
+    let node = cluster.node_with("serve", &with_threads(&version)).await;
     upload(&node, 2).await;
     wait_until("the idle instance terminates itself", TIMEOUT, async || {
         is_used(&cluster.iam, Role::Worker, "ec2:TerminateInstances")

@@ -4,9 +4,12 @@
 
 use std::{io::Write as _, process::Stdio, time::Duration};
 
-use crate::support::{
-    account::{self, Account},
-    inventory::Changes,
+use crate::{
+    support::{
+        account::{self, Account},
+        inventory::Changes,
+    },
+    web_nodes_stack::web_variables,
 };
 use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 use nix::pty::openpty;
@@ -180,12 +183,15 @@ async fn up_and_down_can_be_repeated() {
     let again = account.run(&["aws", "up"]);
     assert!(again.success && again.err.contains("nothing to change"), "{}", again.err);
 
-    // A change reaches the workers: the newest version of the launch template becomes the default.
+    // A change reaches the workers: the web nodes launch the version of the launch template that they were made with. Which one
+    // is the default does not matter.
     account.run(&["aws", "up", "--worker-type", "c7i.xlarge"]).done();
     let ec2 = account.ec2().await;
     let templates = ec2.describe_launch_templates().send().await.expect("a list");
-    let template = &templates.launch_templates()[0];
-    assert_eq!((template.latest_version_number(), template.default_version_number()), (Some(2), Some(2)));
+    let mut templates = templates.launch_templates().iter();
+    let template = templates.find(|template| template.launch_template_name() == Some("rollcall-worker")).expect("it");
+    assert_eq!((template.latest_version_number(), template.default_version_number()), (Some(2), Some(1)));
+    assert_eq!(web_variables(&ec2).await["ROLLCALL__AWS__LAUNCH_TEMPLATE_VERSION"], "2");
 
     // Buckets outlive the stack, and the next stack uses them again.
     let s3 = account.s3().await;

@@ -1,5 +1,5 @@
 //! A new version of the launch template reaches a cluster at work: no job is lost, no instance of the earlier version is
-//! left, and there are never more instances than allowed.
+//! left, and there are never more instances than allowed. If the update is rolled back, so are the workers.
 
 use std::time::Duration;
 
@@ -7,19 +7,18 @@ use rollcall_testing::uploads::{self, KNOWN, MACRON, form, photo, post};
 use rollcall_testing::wait_until;
 
 use crate::support::{
-    aws_cluster::{Cluster, TEMPLATE},
+    aws_cluster::{Cluster, Node, TEMPLATE},
     fleet_watch::FleetWatch,
+    iam::Statement,
 };
 
 /// Longest wait for anything here, on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(120);
-const ALIVE: [&str; 4] = ["pending", "running", "stopping", "stopped"];
 const CLIENTS: usize = 6;
 
-/// Returns the ids of the instances that are not terminated.
+/// Returns the ids of the instances that have not ended.
 async fn alive(cluster: &Cluster) -> Vec<String> {
-    let all = cluster.instances().await.into_iter();
-    all.filter(|(_, state)| ALIVE.contains(&state.as_str())).map(|(id, _)| id).collect()
+    cluster.versions().await.into_keys().collect()
 }
 
 /// Number of jobs that are accepted before and during a change of version (`ROLLCALL_UPGRADE_JOBS`).
@@ -41,29 +40,57 @@ async fn send(web: String, jobs: usize) -> Vec<String> {
     paths
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_new_version_replaces_all_workers_under_load_and_no_job_is_lost() {
+/// Returns the rank in the controllers' lease: the version of the launch template that the active controller launches.
+async fn leading_version(cluster: &Cluster) -> Option<u64> {
+    let lease = cluster.s3().await.get_object().bucket(cluster.bucket("state")).key("controller-lease").send().await;
+    let bytes = lease.ok()?.body.collect().await.ok()?.into_bytes();
+    let lease: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+    lease["rank"].as_u64().filter(|_| lease["released"] == false)
+}
+
+async fn wait_for_leader(cluster: &Cluster, version: u64) {
+    wait_until("the controller of that version leads", TIMEOUT, async || {
+        leading_version(cluster).await == Some(version)
+    })
+    .await;
+}
+
+/// Replaces a controller and the workers under load, as an update of the stack does.
+async fn upgrade(is_of_earlier_release: bool) {
     let cluster = Cluster::start(&[
-        ("ROLLCALL__AWS__LAUNCH_TEMPLATE", TEMPLATE),
         ("ROLLCALL__FLEET__MAX_INSTANCES", "3"),
         ("ROLLCALL__FLEET__LEASE", "3s"),
         ("ROLLCALL__FLEET__KEEP_STOPPED", "3"),
         ("ROLLCALL__WORKER__IDLE_STOP", "60s"),
     ])
     .await;
-    cluster.change_launch_template().await;
+    let first = cluster.add_template_version().await;
     cluster.enroll(KNOWN);
-    let (web, controller) = (cluster.node("web").await, cluster.node("controller").await);
+    let web = cluster.node("web").await;
+    let controller = if is_of_earlier_release {
+        // It launches the default version, and may read which one that is.
+        cluster.iam.change_node(|statements| statements.push(Statement::of(&read_templates())));
+        cluster.node_with("controller", &[("ROLLCALL__AWS__LAUNCH_TEMPLATE", TEMPLATE)]).await
+    } else {
+        cluster.node_with("controller", &first.settings()).await
+    };
     let watch = FleetWatch::start(&cluster).await;
 
     let clients: Vec<_> = (0..CLIENTS).map(|_| tokio::spawn(send(web.url("/"), jobs() / CLIENTS))).collect();
     wait_until("the fleet is at its cap", TIMEOUT, async || cluster.count(&["running"]).await == 3).await;
     let before = alive(&cluster).await;
 
-    cluster.change_launch_template().await;
-    // The node of the controller is replaced as well; a running one learns of the version within half a minute.
+    let second = cluster.add_template_version().await;
+    if is_of_earlier_release {
+        // CloudFormation changes the role before it makes a web node.
+        cluster.iam.change_node(|statements| {
+            statements.pop();
+        });
+    }
+    // The next one serves before the one before is terminated.
+    let next = cluster.node_with("controller", &second.settings()).await;
+    wait_for_leader(&cluster, 2).await;
     controller.end();
-    let _controller = cluster.node("controller").await;
     let mut paths = Vec::new();
     for client in clients {
         paths.extend(client.await.expect("every upload was accepted"));
@@ -73,6 +100,7 @@ async fn a_new_version_replaces_all_workers_under_load_and_no_job_is_lost() {
         !now.is_empty() && before.iter().all(|id| !now.contains(id))
     })
     .await;
+    assert!(cluster.versions().await.values().all(|version| *version == second.number));
     // Each is done, in the end by the new ones alone.
     for path in &paths {
         wait_until("the job is done", TIMEOUT, async || {
@@ -84,34 +112,93 @@ async fn a_new_version_replaces_all_workers_under_load_and_no_job_is_lost() {
         .await;
     }
     println!("{} of {} jobs were done", paths.len(), jobs() / CLIENTS * CLIENTS);
-    let response = post(&web.url("/"), form(&[("a.jpg", &photo(MACRON))])).await;
-    assert_eq!(uploads::status_and_text(response).await, (200, "Emmanuel_Macron".to_owned()));
+    upload(&web).await;
     let (most, _) = watch.end().await;
     assert!(most <= 3, "{most} instances");
+    next.end();
+}
+
+/// The right that web nodes of earlier releases have in addition.
+fn read_templates() -> serde_json::Value {
+    serde_json::json!({ "Sid": "Earlier", "Effect": "Allow", "Action": "ec2:DescribeLaunchTemplates", "Resource": "*" })
+}
+
+async fn upload(web: &Node) {
+    let response = post(&web.url("/"), form(&[("a.jpg", &photo(MACRON))])).await;
+    assert_eq!(uploads::status_and_text(response).await, (200, "Emmanuel_Macron".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_version_replaces_all_workers_under_load_and_no_job_is_lost() {
+    upgrade(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_launches_the_default_version_is_replaced_with_its_workers_and_no_job_is_lost() {
+    upgrade(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_latest_version_leads_and_its_workers_are_replaced_only_after_a_rollback() {
+    let cluster = Cluster::start(&[
+        ("ROLLCALL__FLEET__MAX_INSTANCES", "2"),
+        ("ROLLCALL__FLEET__LEASE", "3s"),
+        ("ROLLCALL__FLEET__BOOT_TIMEOUT", "30s"),
+        ("ROLLCALL__WORKER__IDLE_STOP", "10m"),
+    ])
+    .await;
+    let first = cluster.add_template_version().await;
+    cluster.enroll(KNOWN);
+    let web = cluster.node("web").await;
+    let _old = cluster.node_with("controller", &first.settings()).await;
+    wait_for_leader(&cluster, 1).await;
+    upload(&web).await;
+    assert!(cluster.versions().await.values().all(|version| version == "1"));
+
+    // The controller of the next version leads at once, although the other one is well.
+    let second = cluster.add_template_version().await;
+    let new = cluster.node_with("controller", &second.settings()).await;
+    wait_for_leader(&cluster, 2).await;
+    let none_of = async |version: &str| cluster.versions().await.values().all(|found| found != version);
+    wait_until("the earlier worker is gone", TIMEOUT, async || none_of("1").await).await;
+    upload(&web).await;
+    let workers = cluster.versions().await;
+    assert!(!workers.is_empty() && none_of("1").await, "{workers:?}");
+
+    // It dies and is back: nothing is replaced forth and back.
+    new.kill9();
+    wait_for_leader(&cluster, 1).await;
+    upload(&web).await;
+    let new = cluster.node_with("controller", &second.settings()).await;
+    wait_for_leader(&cluster, 2).await;
+    upload(&web).await;
+    assert_eq!(cluster.versions().await, workers);
+
+    // The update is rolled back.
+    new.end();
+    wait_until("the later worker is gone", TIMEOUT, async || none_of("2").await).await;
+    assert_eq!(leading_version(&cluster).await, Some(1));
+    upload(&web).await;
+    assert!(none_of("2").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_instance_of_an_earlier_version_is_terminated_instead_of_started() {
     let cluster = Cluster::start(&[
-        ("ROLLCALL__AWS__LAUNCH_TEMPLATE", TEMPLATE),
         ("ROLLCALL__FLEET__MAX_INSTANCES", "1"),
         ("ROLLCALL__FLEET__LEASE", "3s"),
         ("ROLLCALL__FLEET__KEEP_STOPPED", "1"),
     ])
     .await;
-    cluster.change_launch_template().await;
+    let first = cluster.add_template_version().await;
     cluster.enroll(KNOWN);
-    let node = cluster.node("serve").await;
-    let upload = async |url: &str| {
-        let response = post(url, form(&[("a.jpg", &photo(MACRON))])).await;
-        assert_eq!(uploads::status_and_text(response).await, (200, "Emmanuel_Macron".to_owned()));
-    };
-    upload(&node.url("/")).await;
+    let node = cluster.node_with("serve", &first.settings()).await;
+    upload(&node).await;
     wait_until("the instance has stopped", TIMEOUT, async || cluster.count(&["stopped"]).await == 1).await;
     let before = alive(&cluster).await;
     node.end();
-    cluster.change_launch_template().await;
-    let node = cluster.node("serve").await;
-    upload(&node.url("/")).await;
+    let second = cluster.add_template_version().await;
+    let node = cluster.node_with("serve", &second.settings()).await;
+    upload(&node).await;
     wait_until("the earlier one is gone", TIMEOUT, async || !alive(&cluster).await.contains(&before[0])).await;
 }

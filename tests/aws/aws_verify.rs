@@ -163,7 +163,7 @@ async fn an_interruption_leaves_nothing_behind() {
     assert_eq!(objects(&account).await, before);
 }
 
-/// Makes a version of the workers' launch template the default that is the first one with a change.
+/// Makes a version of the workers' launch template that is the first one with a change, and one of the web nodes' that states it.
 async fn change_template(
     account: &Account,
     change: impl FnOnce(RequestLaunchTemplateDataBuilder) -> RequestLaunchTemplateDataBuilder,
@@ -186,8 +186,16 @@ async fn change_template(
     let version = ec2.create_launch_template_version().launch_template_name("rollcall-worker");
     let version = version.launch_template_data(change(same).build()).send().await.expect("a version");
     let number = version.launch_template_version().and_then(|version| version.version_number()).expect("a number");
-    let default = ec2.modify_launch_template().launch_template_name("rollcall-worker");
-    default.default_version(number.to_string()).send().await.expect("the default");
+    let versions = ec2.describe_launch_template_versions().launch_template_name("rollcall-web").versions("$Latest");
+    let web = versions.send().await.expect("a list").launch_template_versions.expect("versions").remove(0);
+    let script = web.launch_template_data.and_then(|data| data.user_data).expect("a script");
+    let script = String::from_utf8(BASE64_STANDARD.decode(script).expect("base64")).expect("text");
+    let stated = |number: &str| format!("ROLLCALL__AWS__LAUNCH_TEMPLATE_VERSION={number}\n");
+    assert!(script.contains(&stated("1")), "{script}");
+    let script = script.replace(&stated("1"), &stated(&number.to_string()));
+    let data = RequestLaunchTemplateData::builder().user_data(BASE64_STANDARD.encode(script)).build();
+    let version = ec2.create_launch_template_version().launch_template_name("rollcall-web");
+    version.launch_template_data(data).send().await.expect("a version");
 }
 
 /// Sets an attribute of a queue of the stack.
@@ -296,15 +304,15 @@ async fn a_role_that_may_too_much_or_too_little_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_that_do_not_start_and_uploads_without_a_token_are_named() {
     let account = cluster(&[("ROLLCALL__HTTP__ANONYMOUS", "upload")]).await;
-    let wrong = |script: String| script.replace("\nEND\n", "\nROLLCALL__WORKER__THREADZ=1\nEND\n");
-    change_template(&account, |data| {
-        let script = BASE64_STANDARD.decode(data.get_user_data().as_deref().expect("a script")).expect("base64");
-        data.user_data(BASE64_STANDARD.encode(wrong(String::from_utf8(script).expect("text"))))
-    })
-    .await;
+    // Machines that boot from now on have a setting that does not exist.
+    let images = account.ec2().await.describe_images().owners("self").send().await.expect("a list");
+    let settings = account.disk(images.images()[0].image_id().expect("an id")).join("etc/rollcall/aws.toml");
+    let wrong = std::fs::read_to_string(&settings).expect("settings") + "\n[worker]\nthreadz = 1\n";
+    std::fs::remove_file(&settings).expect("it may be the file of other machines too");
+    std::fs::write(settings, wrong).expect("written");
     let all = checks(&account, &["--budget", "0.5", "--timeout", "10s"]);
     assert_fault(&all, "without a token", "POST /v1/recognitions: HTTP 202");
-    assert_fault(&all, "worker role", "ROLLCALL__WORKER__THREADZ");
+    assert_fault(&all, "worker role", "worker.threadz");
     assert_fault(&all, "burst from zero", "4 of 4 not answered: HTTP 504");
     assert_fault(&all, "burst from zero", "boots in a row failed");
     assert_fault(&all, "nothing left", "is still queued");

@@ -225,6 +225,8 @@ async fn rollcall_accepts_what_the_template_makes() {
     assert_eq!(web.image_id(), Some("ami-12345678"));
     let mut of_web = web_variables(&ec2, web.instance_id().expect("an id")).await;
     let template = of_web.remove("ROLLCALL__AWS__LAUNCH_TEMPLATE").expect("what it launches");
+    let version = of_web.remove("ROLLCALL__AWS__LAUNCH_TEMPLATE_VERSION");
+    assert_eq!(version.as_deref(), Some("1"), "each version has web nodes of its own");
     assert_eq!(of_web.remove("ROLLCALL__AWS__STACK_RESOURCE").as_deref(), Some("Web"), "the stack waits for it");
     assert_eq!(of_web.remove("ROLLCALL__AWS__METRICS").as_deref(), Some("true"), "for the alarms");
     let launched = launch_template(&ec2, &template).await;

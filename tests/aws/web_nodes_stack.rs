@@ -63,7 +63,7 @@ fn tag<'a>(instance: &'a Instance, key: &str) -> Option<&'a str> {
 }
 
 /// Returns the variables that the newest version of the web nodes' launch template writes.
-async fn web_variables(ec2: &Client) -> BTreeMap<String, String> {
+pub async fn web_variables(ec2: &Client) -> BTreeMap<String, String> {
     let versions = ec2.describe_launch_template_versions().launch_template_name("rollcall-web").send().await;
     let versions = versions.expect("a list").launch_template_versions.unwrap_or_default();
     let newest = versions.into_iter().max_by_key(|version| version.version_number()).expect("a version");

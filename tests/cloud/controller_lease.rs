@@ -32,7 +32,7 @@ async fn only_one_of_several_contenders_acquires_the_lease() {
     let contenders: Vec<_> = leases.iter().map(|lease| Box::pin(lease.acquire())).collect();
     let (mut held, _, others) = select_all(contenders).await;
     tokio::select! {
-        () = held.lost() => panic!("a live holder does not lose its lease"),
+        _ = held.ended() => panic!("a live holder does not lose its lease"),
         _ = select_all(others) => panic!("two contenders hold the lease"),
         () = sleep(20 * LEASE_DURATION) => {}
     }
@@ -46,7 +46,7 @@ async fn when_the_holder_dies_another_takes_over_in_time_with_a_higher_epoch() {
         let lease = leases[1].clone();
         async move { lease.acquire().await }
     });
-    assert!(timeout(5 * LEASE_DURATION, held.lost()).await.is_err(), "a live holder does not lose its lease");
+    assert!(timeout(5 * LEASE_DURATION, held.ended()).await.is_err(), "a live holder does not lose its lease");
     assert!(!other.is_finished());
     let epoch = held.epoch();
     drop(held);
@@ -77,7 +77,7 @@ async fn a_holder_stops_when_the_lease_object_is_overwritten() {
     let (_folder, store, leases) = leases(1);
     let mut held = leases[0].acquire().await;
     store.put("state", "controller", "not a lease".into(), Precondition::Always).await.expect("written");
-    timeout(LEASE_DURATION / 2, held.lost()).await.expect("the holder notices at its next renewal");
+    timeout(LEASE_DURATION / 2, held.ended()).await.expect("the holder notices at its next renewal");
 }
 
 /// How calls to the store behave.
@@ -177,9 +177,9 @@ async fn a_holder_that_cannot_reach_the_store_gives_up_before_another_may_act() 
             let lease = leases[0].clone();
             async move { (lease.acquire().await.epoch(), Instant::now()) }
         });
-        assert!(timeout(2 * LEASE_DURATION, held.lost()).await.is_err(), "{behaviour:?}: it renews while it can");
+        assert!(timeout(2 * LEASE_DURATION, held.ended()).await.is_err(), "{behaviour:?}: it renews while it can");
         faulty.set(behaviour);
-        timeout(2 * LEASE_DURATION, held.lost())
+        timeout(2 * LEASE_DURATION, held.ended())
             .await
             .unwrap_or_else(|_| panic!("{behaviour:?}: the holder never gives up"));
 
@@ -204,9 +204,9 @@ async fn a_holder_keeps_the_lease_through_a_short_outage() {
     });
     for _ in 0..5 {
         faulty.set(Behaviour::Fail);
-        assert!(timeout(LEASE_DURATION / 3, held.lost()).await.is_err(), "the holder retries");
+        assert!(timeout(LEASE_DURATION / 3, held.ended()).await.is_err(), "the holder retries");
         faulty.set(Behaviour::Succeed);
-        assert!(timeout(LEASE_DURATION, held.lost()).await.is_err(), "it has renewed in time");
+        assert!(timeout(LEASE_DURATION, held.ended()).await.is_err(), "it has renewed in time");
     }
     assert!(!other.is_finished());
 }
@@ -223,12 +223,12 @@ async fn a_renewal_that_was_cancelled_or_lost_its_response_is_recognised() {
     });
     for _ in 0..5 {
         faulty.set(Behaviour::LoseResponses);
-        assert!(timeout(LEASE_DURATION / 3, held.lost()).await.is_err(), "the versions that it finds are its own");
+        assert!(timeout(LEASE_DURATION / 3, held.ended()).await.is_err(), "the versions that it finds are its own");
         faulty.set(Behaviour::Succeed);
-        assert!(timeout(LEASE_DURATION, held.lost()).await.is_err(), "the holder continues");
+        assert!(timeout(LEASE_DURATION, held.ended()).await.is_err(), "the holder continues");
     }
     faulty.set(Behaviour::LoseResponses);
-    assert!(timeout(LEASE_DURATION * 2 / 5, held.lost()).await.is_err(), "one more renewal without a response");
+    assert!(timeout(LEASE_DURATION * 2 / 5, held.ended()).await.is_err(), "one more renewal without a response");
     faulty.set(Behaviour::Succeed);
     assert!(!other.is_finished());
     held.release().await;

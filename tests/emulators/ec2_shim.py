@@ -347,6 +347,7 @@ def run_instances(self, image_id, count, user_data, security_group_names, **kwar
             if "capacity" in fault and fault.get("instance_type", form.get("InstanceType")) == form.get("InstanceType"):
                 count = min(count, fault["capacity"])
         check_architecture(self, image_id, form, kwargs)
+        check_groups(self, form, kwargs)
         reservation = moto_run(self, image_id, count, user_data, security_group_names, **kwargs)
         version = self._get_template_from_args(kwargs["launch_template"]) if kwargs.get("launch_template") else None
         template = version.data if version else {}
@@ -379,6 +380,19 @@ def check_architecture(backend, image_id, form, kwargs) -> None:
             f"The architecture '{','.join(supported)}' of the specified instance type does not match the architecture "
             f"'{image.architecture}' of the specified AMI. Specify an instance type and an AMI that have matching architectures, "
             "and try again.",
+        )
+
+
+def check_groups(backend, form, kwargs) -> None:
+    """Refuses groups of the instance, also those of its template, beside a network interface."""
+    version = backend._get_template_from_args(kwargs["launch_template"]) if kwargs.get("launch_template") else None
+    of_template = version is not None and version.data.get("SecurityGroupIds")
+    of_instance = of_template or any(key.startswith("SecurityGroup") for key in form)
+    if of_instance and any(key.startswith("NetworkInterface.") for key in form):
+        # The text is EC2's.
+        raise refuse(
+            "InvalidParameterCombination",
+            "Network interfaces and an instance-level security groups may not be specified on the same request",
         )
 
 

@@ -57,6 +57,8 @@ pub(super) struct AwsNode {
     controller: Option<JoinHandle<()>>,
     /// `true` ends the controller.
     end: watch::Sender<bool>,
+    /// Whether this node serves clients, if it has the web tier: a version that does not must not lead.
+    ready: watch::Sender<bool>,
 }
 
 impl AwsNode {
@@ -92,6 +94,7 @@ impl AwsNode {
             web = Some((client, guardian.start()?));
         }
         let (end, ended) = watch::channel(false);
+        let (ready, is_ready) = watch::channel(!tiers.web);
         let views = fleet_view::Views::new(&cloud, &settings, view.clone(), fleet.clone());
         let controller = if tiers.controller {
             let ports = ControllerPorts { compute: cloud.compute.clone(), requests: queues.requests, view };
@@ -109,6 +112,7 @@ impl AwsNode {
             let node = ControllerNode {
                 settings,
                 actor,
+                compute: cloud.compute.clone(),
                 ports,
                 dead_letters,
                 views,
@@ -117,13 +121,13 @@ impl AwsNode {
                 heartbeats,
                 status,
             };
-            let lease = controller::lease(&cloud, &node.settings, &node_name);
+            let lease = controller::lease(&cloud, &node.settings, &node_name, is_ready);
             Some(actix::spawn(async move { node.run(lease, ended).await }))
         } else {
             actix::spawn(async move { views.follow().await });
             None
         };
-        Ok(Self { cloud, settings, fleet, reply_queues, web, controller, end })
+        Ok(Self { cloud, settings, fleet, reply_queues, web, controller, end, ready })
     }
 
     /// Returns the client, if the node has the web tier.
@@ -165,20 +169,18 @@ pub(crate) async fn run(settings: Settings, tiers: Tiers, fix: bool) -> anyhow::
     if let Some((listener, client)) = listener.zip(node.client()) {
         let objects = node.cloud.objects.clone();
         let server = serve(listener, &node.settings, client.clone(), objects, node.fleet(), None).await?;
-        if let Some(resource) = node.settings.aws.stack_resource.clone() {
-            let (cloud, cluster) = (node.cloud.clone(), node.settings.cloud.cluster.clone());
-            let (checks, wanted) = (server.health_checks.clone(), node.settings.aws.health_checks);
-            actix::spawn(async move {
-                wait_until_ready(&client).await;
-                checks.reached(wanted).await;
-                if let Err(error) = cloud.signal_ready(&cluster, &resource).await {
-                    tracing::error!(
-                        error = format!("{error:#}"),
-                        "CloudFormation was not told that this node is ready"
-                    );
-                }
-            });
-        }
+        let (cloud, cluster) = (node.cloud.clone(), node.settings.cloud.cluster.clone());
+        let (resource, ready) = (node.settings.aws.stack_resource.clone(), node.ready.clone());
+        let (checks, wanted) = (server.health_checks.clone(), node.settings.aws.health_checks);
+        actix::spawn(async move {
+            wait_until_ready(&client).await;
+            checks.reached(wanted).await;
+            ready.send_replace(true);
+            let Some(resource) = resource else { return };
+            if let Err(error) = cloud.signal_ready(&cluster, &resource).await {
+                tracing::error!(error = format!("{error:#}"), "CloudFormation was not told that this node is ready");
+            }
+        });
         serving = Some(server);
     }
     actix::spawn(async move {

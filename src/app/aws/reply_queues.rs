@@ -58,7 +58,7 @@ impl ReplyQueues {
     /// Keeps the lease of the queue for as long as this future is polled.
     pub async fn keep(&self, queue: &str, mut held: Held) {
         loop {
-            held.lost().await;
+            held.ended().await;
             tracing::warn!(queue, "the lease of the reply queue was lost");
             held = self.lease(queue).acquire().await;
         }

@@ -117,5 +117,7 @@ fn ec2_options(settings: &Settings) -> anyhow::Result<Ec2Options> {
         launch: settings.aws.launch.clone(),
         user_data: settings.aws.user_data.as_ref().map(read).transpose()?,
         describe_lag: settings.fleet.describe_lag,
+        // A node that has only been restarted is back before that.
+        replace_later_after: settings.fleet.boot_timeout,
     })
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
 use std::{
+    collections::BTreeMap,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -31,6 +32,8 @@ use super::{
 /// Name of the launch template that a cluster may use (`aws.launch_template`).
 pub const TEMPLATE: &str = WORKER_TEMPLATE;
 const BUCKETS: [&str; 3] = ["input", "output", "state"];
+/// The states of instances that have not ended.
+const ALIVE: [&str; 4] = ["pending", "running", "stopping", "stopped"];
 /// Longest time until a started node is ready, on a busy machine.
 const START: Duration = Duration::from_secs(60);
 
@@ -159,9 +162,9 @@ impl Cluster {
         rollcall::cloud::aws::sqs_client(&emulators::sdk(&self.ministack.url).await)
     }
 
-    /// Creates the launch template [`TEMPLATE`] with its first version or, if it is there, makes a new version the default,
-    /// as an operator with an access key of their own.
-    pub async fn change_launch_template(&self) {
+    /// Creates the launch template [`TEMPLATE`] with its first version or, if it is there, adds a version, as CloudFormation does:
+    /// the default version stays the same.
+    pub async fn add_template_version(&self) -> TemplateVersion {
         let config = aws_sdk_ec2::config::Builder::from(&emulators::sdk(&self.ec2.url).await);
         let operator = Credentials::new("operator", "secret", None, None, "test");
         let ec2 = aws_sdk_ec2::Client::from_conf(config.credentials_provider(operator).build());
@@ -169,11 +172,23 @@ impl Cluster {
         let create = ec2.create_launch_template().launch_template_name(TEMPLATE).launch_template_data(data.clone());
         if create.send().await.is_err() {
             let version = ec2.create_launch_template_version().launch_template_name(TEMPLATE);
-            let version = version.launch_template_data(data).send().await.expect("a version");
-            let number = version.launch_template_version().and_then(|v| v.version_number()).expect("a number");
-            let default = ec2.modify_launch_template().launch_template_name(TEMPLATE);
-            default.default_version(number.to_string()).send().await.expect("the default");
+            version.launch_template_data(data).send().await.expect("a version");
         }
+        let found = ec2.describe_launch_templates().launch_template_names(TEMPLATE).send().await.expect("the template");
+        let found = &found.launch_templates()[0];
+        TemplateVersion {
+            id: found.launch_template_id().expect("an id").to_owned(),
+            number: found.latest_version_number().expect("a number").to_string(),
+        }
+    }
+
+    /// Returns the versions of the launch template that the instances are of, by their ids, unless they have ended.
+    pub async fn versions(&self) -> BTreeMap<String, String> {
+        let instances = self.ec2.get_control("/instances").await;
+        let alive =
+            instances.as_array().expect("a list").iter().filter(|i| ALIVE.iter().any(|state| i["state"] == *state));
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        alive.map(|i| (text(&i["id"]), text(&i["tags"]["aws:ec2launchtemplate:version"]))).collect()
     }
 
     /// Returns a command with the cluster's environment.
@@ -242,6 +257,19 @@ impl Cluster {
 /// Returns the name of a bucket of the stack.
 fn name_of(kind: &str) -> String {
     format!("{CLUSTER}-{kind}-{ACCOUNT}")
+}
+
+/// A version of the launch template.
+pub struct TemplateVersion {
+    id: String,
+    pub number: String,
+}
+
+impl TemplateVersion {
+    /// Returns the settings by which the user data of a web node states the version.
+    pub fn settings(&self) -> [(&str, &str); 2] {
+        [("ROLLCALL__AWS__LAUNCH_TEMPLATE", &self.id), ("ROLLCALL__AWS__LAUNCH_TEMPLATE_VERSION", &self.number)]
+    }
 }
 
 /// A process of the cluster that is not a worker.

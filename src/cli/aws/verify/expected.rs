@@ -69,6 +69,7 @@ pub(super) const BUCKETS: [(&str, &[Rule]); 3] = [
 pub(super) const ENCRYPTION: [&str; 3] = ["AES256", "aws:kms", "aws:kms:dsse"];
 /// The template's names of the workers' launch template, profile and security group, and of the web node's profile.
 pub(super) const WORKER_TEMPLATE: &str = "WorkerTemplate";
+pub(super) const WEB_TEMPLATE: &str = "WebTemplate";
 pub(super) const WORKER_PROFILE: &str = "WorkerProfile";
 pub(super) const WORKER_GROUP: &str = "WorkerGroup";
 pub(super) const WEB_PROFILE: &str = "WebProfile";
@@ -157,7 +158,7 @@ mod tests {
     #[test]
     fn the_other_resources_have_these_names() {
         let template = template();
-        for name in [WORKER_TEMPLATE, WORKER_PROFILE, WORKER_GROUP, WEB_PROFILE, WEB_GROUP] {
+        for name in [WORKER_TEMPLATE, WEB_TEMPLATE, WORKER_PROFILE, WORKER_GROUP, WEB_PROFILE, WEB_GROUP] {
             assert!(template["Resources"].get(name).is_some(), "{name}");
         }
         for parameter in ["RetentionDays", "AuditDays", "KmsKey", "Image", "Subnet", "AllowFrom"] {

@@ -136,10 +136,6 @@ pub(super) fn profile_name(profile: &str) -> &str {
 /// Judges the workers' launch template.
 pub(super) fn template(stack: &StackFacts, facts: &TemplateFacts) -> Check {
     let mut faults = Vec::new();
-    let TemplateFacts { default_version, latest_version, .. } = facts;
-    if default_version != latest_version {
-        faults.push(format!("workers are launched from version {default_version}, the newest is {latest_version}"));
-    }
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "unset".to_owned());
     if facts.http_tokens.as_deref() != Some("required") {
         faults.push(format!("metadata need no token (IMDSv1): HttpTokens is {}", text(&facts.http_tokens)));
@@ -165,10 +161,10 @@ pub(super) fn template(stack: &StackFacts, facts: &TemplateFacts) -> Check {
             names(groups)
         ));
     }
-    let healthy = format!("version {default_version}, {}", text(&facts.image));
-    let remedy = "make a version of the stack the default with `aws ec2 modify-launch-template --default-version`, or run \
-                  `rollcall aws up`";
-    let expected = "the newest version, with the stack's image and role, and tokens for metadata";
+    let healthy = format!("version {}, {}", facts.version, text(&facts.image));
+    let remedy = "find out who changed the launch template of the web nodes, which states the version, and run `rollcall aws up` \
+                  with another --image";
+    let expected = "the version of the web nodes, with the stack's image and role, and tokens for metadata";
     Check::of_faults("launch template", expected, healthy, &faults, remedy)
 }
 
@@ -187,7 +183,7 @@ pub(super) fn network(workers: &[String], web: &[String], allow_from: &str) -> C
 /// Judges which versions of the launch template and of the image the workers are of.
 pub(super) fn versions(template: &TemplateFacts, workers: &[InstanceFacts]) -> Check {
     let outdated = workers.iter().filter(|worker| worker.state != "shutting-down").filter_map(|worker| {
-        let version = worker.version.filter(|version| *version != template.default_version);
+        let version = worker.version.filter(|version| *version != template.version);
         let image = worker.image.as_ref().filter(|_| worker.image != template.image);
         let what = match (version, image) {
             (Some(version), _) => format!("version {version}"),
@@ -197,7 +193,7 @@ pub(super) fn versions(template: &TemplateFacts, workers: &[InstanceFacts]) -> C
         Some(format!("{} ({}) is of {what}", worker.id, worker.state))
     });
     let faults: Vec<String> = outdated.collect();
-    let expected = format!("every worker is of version {}", template.default_version);
+    let expected = format!("every worker is of version {}", template.version);
     let healthy = format!("{} workers, none of another", workers.len());
     let remedy = "the controller replaces them one after another; if they stay, look at `rollcall fleet explain`, and \
                   terminate them";

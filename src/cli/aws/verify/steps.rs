@@ -11,7 +11,7 @@ use super::{
     api::{Api, POLL, Photo, Response},
     check::Check,
     cost::BURST,
-    expected::{BUCKETS, QUEUES, WEB_GROUP, WORKER_GROUP, WORKER_TEMPLATE},
+    expected::{BUCKETS, QUEUES, WEB_GROUP, WEB_TEMPLATE, WORKER_GROUP, WORKER_TEMPLATE},
     judge, live,
     live::Burst,
     photos,
@@ -80,7 +80,7 @@ impl Verification {
             });
         }
         let resource = |name: &str| stack.resources.get(name).map(String::as_str).unwrap_or_default();
-        let template = match self.account.template_facts(resource(WORKER_TEMPLATE)).await {
+        let template = match self.account.template_facts(resource(WORKER_TEMPLATE), resource(WEB_TEMPLATE)).await {
             Ok(template) => Some(template),
             Err(error) => {
                 self.report.add(judge::unreadable("launch template", "it can be read", &error));

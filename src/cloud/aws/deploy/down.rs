@@ -25,7 +25,7 @@ use crate::cloud::aws::call_sites::CallSite as _;
 /// Logical id of the web nodes' instance profile in the template.
 const WEB_PROFILE: &str = "WebProfile";
 /// Time between two looks at the machines while a stack is deleted.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(3);
 
 /// What to delete in addition to machines and stack.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use aws_sdk_ec2::types::{Instance, InstanceStateName, IpPermission};
+use aws_sdk_ec2::types::{Instance, InstanceStateName, IpPermission, ResponseLaunchTemplateData};
 use aws_sdk_s3::types::{ExpirationStatus, LifecycleRule};
 use aws_sdk_sqs::types::QueueAttributeName;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -20,6 +20,9 @@ use crate::cloud::{CloudResult, aws::call_sites::CallSite as _};
 
 /// Tag of EC2 on an instance that was launched from a template: the number of the template's version.
 const VERSION_TAG: &str = "aws:ec2launchtemplate:version";
+
+/// What precedes the number of the version in the user data of web nodes.
+const STATED_VERSION: &str = "ROLLCALL__AWS__LAUNCH_TEMPLATE_VERSION=";
 
 /// The cluster's stack.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,11 +66,10 @@ pub(crate) struct BucketFacts {
     pub(crate) policy: Option<String>,
 }
 
-/// The workers' launch template in its default version, from which workers are launched.
+/// The workers' launch template in the version from which workers are launched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TemplateFacts {
-    pub(crate) default_version: i64,
-    pub(crate) latest_version: i64,
+    pub(crate) version: i64,
     pub(crate) image: Option<String>,
     /// Whether metadata need a token (IMDSv2): `required` or `optional`.
     pub(crate) http_tokens: Option<String>,
@@ -167,28 +169,33 @@ impl Account {
         })
     }
 
-    /// Reads a launch template.
-    pub(crate) async fn template_facts(&self, id: &str) -> anyhow::Result<TemplateFacts> {
-        let output = self.ec2.describe_launch_templates().launch_template_ids(id).recorded().send().await;
-        let found = output.map_err(|e| classify(id, e))?.launch_templates.unwrap_or_default().pop();
-        let found = found.with_context(|| format!("the launch template {id} does not exist"))?;
-        let default = found.default_version_number.unwrap_or_default();
-        let call = self.ec2.describe_launch_template_versions().launch_template_id(id);
-        let output = call.versions(default.to_string()).recorded().send().await.map_err(|e| classify(id, e))?;
-        let data = output.launch_template_versions.unwrap_or_default().pop().and_then(|v| v.launch_template_data);
-        let data = data.with_context(|| format!("{id}: version {default} does not exist"))?;
-        let user_data = BASE64_STANDARD.decode(data.user_data.as_deref().unwrap_or_default()).unwrap_or_default();
+    /// Reads the launch template of the workers, in the version that the launch template of the web nodes states or, as those of
+    /// earlier releases, in the default version.
+    pub(crate) async fn template_facts(&self, workers: &str, web: &str) -> anyhow::Result<TemplateFacts> {
+        let (_, web) = self.template_version(web, "$Latest").await?;
+        let web = script(&web);
+        let stated = web.lines().find_map(|line| line.strip_prefix(STATED_VERSION)).unwrap_or("$Default");
+        let (version, data) = self.template_version(workers, stated).await?;
+        let user_data = script(&data);
         let tokens = data.metadata_options.and_then(|options| options.http_tokens);
         Ok(TemplateFacts {
-            default_version: default,
-            latest_version: found.latest_version_number.unwrap_or_default(),
+            version,
             image: data.image_id,
             http_tokens: tokens.map(|tokens| tokens.as_str().to_owned()),
             profile: data.iam_instance_profile.and_then(|profile| profile.name.or(profile.arn)),
             on_shutdown: data.instance_initiated_shutdown_behavior.map(|what| what.as_str().to_owned()),
             groups: data.security_group_ids.unwrap_or_default(),
-            user_data: String::from_utf8_lossy(&user_data).into_owned(),
+            user_data,
         })
+    }
+
+    /// Returns a version of a launch template and its number.
+    async fn template_version(&self, id: &str, version: &str) -> anyhow::Result<(i64, ResponseLaunchTemplateData)> {
+        let call = self.ec2.describe_launch_template_versions().launch_template_id(id).versions(version);
+        let output = call.recorded().send().await.map_err(|e| classify(id, e))?;
+        let found = output.launch_template_versions.unwrap_or_default().pop();
+        let found = found.and_then(|found| Some((found.version_number?, found.launch_template_data?)));
+        found.with_context(|| format!("{id}: version {version} does not exist"))
     }
 
     /// Returns the cluster's workers that are not terminated.
@@ -215,6 +222,12 @@ impl Account {
         let found = found.with_context(|| format!("the security group {group} does not exist"))?;
         Ok(found.ip_permissions().iter().flat_map(sources).collect())
     }
+}
+
+/// Returns the script of the first boot.
+fn script(data: &ResponseLaunchTemplateData) -> String {
+    let bytes = BASE64_STANDARD.decode(data.user_data.as_deref().unwrap_or_default()).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Returns what an enabled rule of a bucket deletes; `None` if it deletes nothing by age.

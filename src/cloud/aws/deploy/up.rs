@@ -80,8 +80,7 @@ pub(crate) struct Up {
     pub(crate) outputs: Vec<(String, String)>,
 }
 
-/// Creates or updates the stack and waits for the change to complete. First deletes a stack whose creation failed, and
-/// finally makes the newest version of the launch template the default.
+/// Creates or updates the stack and waits for the change to complete. First deletes a stack whose creation failed.
 ///
 /// # Errors
 /// [`image_format::UnfitImage`], before anything is changed; or a required option is missing, the stack is in a state that cannot
@@ -143,9 +142,6 @@ pub(crate) async fn up(account: &Account, mut options: Options) -> anyhow::Resul
     let described = stack.describe().await?.with_context(|| format!("the stack {} is gone", stack.name))?;
     let outputs = described.outputs.unwrap_or_default().into_iter();
     let outputs: Vec<(String, String)> = outputs.filter_map(|o| Some((o.output_key?, o.output_value?))).collect();
-    if let Some((_, template)) = outputs.iter().find(|(key, _)| key == "LaunchTemplate") {
-        set_default_version(account, template).await?;
-    }
     Ok(Up { changed, outputs })
 }
 
@@ -378,19 +374,4 @@ async fn default_subnet(account: &Account, vpc: &str) -> anyhow::Result<String> 
     subnets.sort();
     let first = subnets.into_iter().next();
     Ok(first.with_context(|| format!("{vpc} has no default subnet: specify one with --subnet"))?.1)
-}
-
-/// Makes the newest version of a launch template the default version: launches use the default, and
-/// CloudFormation only adds versions.
-async fn set_default_version(account: &Account, template: &str) -> anyhow::Result<()> {
-    let output = account.ec2.describe_launch_templates().launch_template_ids(template).recorded().send().await;
-    let found = output.map_err(|e| classify(template, e))?.launch_templates.unwrap_or_default().pop();
-    let Some(found) = found else { anyhow::bail!("the launch template {template} does not exist") };
-    let Some(newest) = found.latest_version_number else { return Ok(()) };
-    if found.default_version_number != Some(newest) {
-        let call = account.ec2.modify_launch_template().launch_template_id(template);
-        let modified = call.default_version(newest.to_string()).recorded().send().await;
-        modified.map_err(|e| classify(template, e))?;
-    }
-    Ok(())
 }

@@ -103,6 +103,11 @@ impl Ec2Compute {
         Self { client, options, pools: Mutex::new(pools), launches, placed, last_number, current, heartbeats }
     }
 
+    /// Notes that the controller of this process begins to act.
+    pub fn begin_to_lead(&self) {
+        self.current.begin_to_lead();
+    }
+
     /// Returns the heartbeats by which [`Compute::describe`] tells which workers do not respond.
     pub fn heartbeats(&self) -> Arc<Heartbeats> {
         self.heartbeats.clone()
@@ -344,7 +349,7 @@ impl Compute for Ec2Compute {
         let ours = Filter::builder().name(format!("tag:{CLUSTER_TAG}")).values(&self.options.cluster).build();
         let mut pages =
             self.client.describe_instances().filters(ours).max_results(PAGE).into_paginator().recorded().send();
-        let current = self.current.get(&self.client, &self.options.launch).await;
+        let current = self.current.get(&self.client, &self.options).await;
         let (mut instances, mut promised, mut booting) = (Vec::new(), HashMap::new(), false);
         let ready = self.heartbeats.ready();
         while let Some(page) = pages.next().await {

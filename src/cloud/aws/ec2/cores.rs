@@ -11,7 +11,7 @@ use crate::{cloud::CloudResult, settings::Launching};
 /// Any error of EC2.
 pub(super) async fn cores(client: &Client, launch: &Launching) -> CloudResult<Option<usize>> {
     let types = match (&launch.instance_types[..], &launch.launch_template) {
-        ([], Some(template)) => type_of_template(client, template).await?.into_iter().collect(),
+        ([], Some(template)) => type_of_template(client, template, launch).await?.into_iter().collect(),
         (types, _) => types.to_vec(),
     };
     if types.is_empty() {
@@ -24,9 +24,9 @@ pub(super) async fn cores(client: &Client, launch: &Launching) -> CloudResult<Op
     Ok(cores.filter_map(|cores| usize::try_from(cores).ok()).min())
 }
 
-/// Returns the instance type of a launch template's default version, if it has one.
-async fn type_of_template(client: &Client, template: &str) -> CloudResult<Option<String>> {
-    let call = client.describe_launch_template_versions().versions("$Default");
+/// Returns the instance type of the launch template's version that is launched, if it has one.
+async fn type_of_template(client: &Client, template: &str, launch: &Launching) -> CloudResult<Option<String>> {
+    let call = client.describe_launch_template_versions().versions(launch.version_text());
     let call = if template.starts_with("lt-") {
         call.launch_template_id(template)
     } else {

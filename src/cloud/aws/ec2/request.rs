@@ -33,6 +33,8 @@ pub struct Ec2Options {
     pub user_data: Option<String>,
     /// Longest time that EC2 takes to show what a call has done.
     pub describe_lag: Duration,
+    /// How long a controller has acted when it replaces instances of later versions too: no controller of these has followed.
+    pub replace_later_after: Duration,
 }
 
 /// One call of a launch.
@@ -62,7 +64,7 @@ impl Request<'_> {
                 .build()
         };
         let template = launch.launch_template.as_ref().map(|template| {
-            let spec = LaunchTemplateSpecification::builder().version("$Default");
+            let spec = LaunchTemplateSpecification::builder().version(launch.version_text());
             if template.starts_with("lt-") {
                 spec.launch_template_id(template)
             } else {
@@ -188,6 +190,10 @@ mod tests {
         let spec = by_id.get_launch_template().as_ref().unwrap();
         assert_eq!((spec.launch_template_id(), spec.launch_template_name()), (Some("lt-1"), None));
         assert_eq!(spec.version(), Some("$Default"));
+        let numbered =
+            Launching { launch_template: Some("lt-1".into()), template_version: Some(7), ..Launching::default() };
+        let numbered = build(&Ec2Options { launch: numbered, ..Ec2Options::default() }, false);
+        assert_eq!(numbered.get_launch_template().as_ref().and_then(|spec| spec.version()), Some("7"));
         assert_eq!(by_id.get_instance_initiated_shutdown_behavior(), &None);
         assert!(by_id.get_metadata_options().is_none(), "the template's own are not overridden");
         let tokens = with(None).get_metadata_options().as_ref().and_then(|options| options.http_tokens().cloned());

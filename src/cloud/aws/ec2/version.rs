@@ -8,7 +8,7 @@ use std::{
 use aws_sdk_ec2::{Client, types::Instance as Ec2Instance};
 use tokio::time::Instant;
 
-use super::super::errors::classify;
+use super::{super::errors::classify, request::Ec2Options};
 use crate::cloud::aws::call_sites::CallSite as _;
 use crate::{
     cloud::{CloudError, CloudResult},
@@ -21,21 +21,38 @@ const VERSION_TAG: &str = "aws:ec2launchtemplate:version";
 /// How long a version counts as current after it was read.
 const FRESH: Duration = Duration::from_secs(30);
 
+/// The version of a launch template that launches use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Template {
+    id: String,
+    number: u64,
+    /// Whether the settings state the number. Then a higher one was made later; the default version may be any.
+    is_stated: bool,
+}
+
 /// A version of a launch template, and the image that overrides the template's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Version {
-    /// The template's id and the number of its version.
-    template: Option<(String, String)>,
+    template: Option<Template>,
     image: Option<String>,
+    /// Whether instances of later versions are replaced too: see [`Ec2Options::replace_later_after`].
+    replaces_later: bool,
 }
 
 impl Version {
     /// Returns whether an instance was launched from another version of the same template, or from another image. One
     /// whose origin is not known is not.
+    ///
+    /// An instance of a later version than the settings state is outdated only if later ones are replaced: before, a controller of
+    /// that version may be about to act again.
     pub(super) fn is_outdated(&self, instance: &Ec2Instance) -> bool {
         let tag = |key: &str| instance.tags().iter().find(|t| t.key() == Some(key)).and_then(|t| t.value());
-        let other_version = self.template.as_ref().is_some_and(|(id, current)| {
-            tag(TEMPLATE_TAG) == Some(id) && tag(VERSION_TAG).is_some_and(|version| version != current)
+        let other_version = self.template.as_ref().is_some_and(|current| {
+            let number = tag(VERSION_TAG).and_then(|number| number.parse::<u64>().ok());
+            tag(TEMPLATE_TAG) == Some(&current.id)
+                && number.is_some_and(|number| {
+                    number < current.number || (number > current.number && (self.replaces_later || !current.is_stated))
+                })
         });
         let other_image = match (&self.image, instance.image_id()) {
             (Some(current), Some(image)) => image != current,
@@ -47,12 +64,27 @@ impl Version {
 
 /// The version that a launch would use, read from EC2 now and then.
 #[derive(Default)]
-pub(super) struct CurrentVersion(Mutex<Option<(Version, Instant)>>);
+pub(super) struct CurrentVersion {
+    read: Mutex<Option<(Version, Instant)>>,
+    /// Since when the controller of this process acts.
+    leading_since: Mutex<Option<Instant>>,
+}
 
 impl CurrentVersion {
+    /// Notes that the controller of this process begins to act.
+    pub(super) fn begin_to_lead(&self) {
+        *self.leading_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
     /// Returns the version that a launch would use: as it was read at most [`FRESH`] ago or, if it cannot be read now, last.
-    pub(super) async fn get(&self, client: &Client, launch: &Launching) -> Version {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    pub(super) async fn get(&self, client: &Client, options: &Ec2Options) -> Version {
+        let since = *self.leading_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let replaces_later = since.is_some_and(|since| since.elapsed() >= options.replace_later_after);
+        Version { replaces_later, ..self.recent(client, &options.launch).await }
+    }
+
+    async fn recent(&self, client: &Client, launch: &Launching) -> Version {
+        let known = self.read.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((version, read)) = &known
             && read.elapsed() < FRESH
         {
@@ -65,25 +97,27 @@ impl CurrentVersion {
                 known.map(|(version, _)| version).unwrap_or_default()
             }
         };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((version.clone(), Instant::now()));
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some((version.clone(), Instant::now()));
         version
     }
 }
 
 async fn read(client: &Client, launch: &Launching) -> CloudResult<Version> {
-    let mut version = Version { template: None, image: launch.image.clone() };
+    let mut version = Version { image: launch.image.clone(), ..Version::default() };
     let Some(template) = &launch.launch_template else { return Ok(version) };
+    let is_id = template.starts_with("lt-");
+    if let Some(number) = launch.template_version.filter(|_| is_id) {
+        version.template = Some(Template { id: template.clone(), number, is_stated: true });
+        return Ok(version);
+    }
     let call = client.describe_launch_templates();
-    let call = if template.starts_with("lt-") {
-        call.launch_template_ids(template)
-    } else {
-        call.launch_template_names(template)
-    };
+    let call = if is_id { call.launch_template_ids(template) } else { call.launch_template_names(template) };
     let found =
         call.recorded().send().await.map_err(|e| classify("launch template", e))?.launch_templates.unwrap_or_default();
     let found = found.into_iter().next().and_then(|t| Some((t.launch_template_id?, t.default_version_number?)));
-    let (id, number) = found.ok_or_else(|| CloudError::NotFound(format!("launch template {template}")))?;
-    version.template = Some((id, number.to_string()));
+    let (id, default) = found.ok_or_else(|| CloudError::NotFound(format!("launch template {template}")))?;
+    let number = launch.template_version.unwrap_or(default.unsigned_abs());
+    version.template = Some(Template { id, number, is_stated: launch.template_version.is_some() });
     Ok(version)
 }
 
@@ -93,21 +127,37 @@ mod tests {
 
     use super::*;
 
+    fn instance(template: &str, version: &str, image: &str) -> Ec2Instance {
+        let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
+        let instance = Ec2Instance::builder().image_id(image);
+        instance.tags(tag(TEMPLATE_TAG, template)).tags(tag(VERSION_TAG, version)).build()
+    }
+
+    fn version(is_stated: bool, replaces_later: bool) -> Version {
+        Version { template: Some(Template { id: "lt-1".into(), number: 3, is_stated }), image: None, replaces_later }
+    }
+
     #[test]
     fn an_instance_of_another_version_or_image_is_outdated() {
-        let instance = |template: &str, version: &str, image: &str| {
-            let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
-            let instance = Ec2Instance::builder().image_id(image);
-            instance.tags(tag(TEMPLATE_TAG, template)).tags(tag(VERSION_TAG, version)).build()
-        };
-        let current = Version { template: Some(("lt-1".into(), "3".into())), image: None };
-        assert!(!current.is_outdated(&instance("lt-1", "3", "ami-1")));
-        assert!(current.is_outdated(&instance("lt-1", "2", "ami-1")));
-        assert!(!current.is_outdated(&instance("lt-2", "2", "ami-1")), "of another template");
-        assert!(!current.is_outdated(&Ec2Instance::builder().image_id("ami-1").build()), "of none");
-        let image = Version { image: Some("ami-2".into()), ..current };
-        assert!(image.is_outdated(&instance("lt-1", "3", "ami-1")));
-        assert!(!image.is_outdated(&instance("lt-1", "3", "ami-2")));
-        assert!(!Version::default().is_outdated(&instance("lt-1", "2", "ami-1")), "nothing could be read yet");
+        for (replaces_later, is_stated) in [(false, false), (false, true), (true, false), (true, true)] {
+            let current = version(is_stated, replaces_later);
+            assert!(!current.is_outdated(&instance("lt-1", "3", "ami-1")));
+            assert!(current.is_outdated(&instance("lt-1", "2", "ami-1")));
+            assert!(!current.is_outdated(&instance("lt-2", "2", "ami-1")), "of another template");
+            assert!(!current.is_outdated(&Ec2Instance::builder().image_id("ami-1").build()), "of none");
+            let image = Version { image: Some("ami-2".into()), ..current };
+            assert!(image.is_outdated(&instance("lt-1", "3", "ami-1")));
+            assert!(!image.is_outdated(&instance("lt-1", "3", "ami-2")));
+            let nothing = Version::default();
+            assert!(!nothing.is_outdated(&instance("lt-1", "2", "ami-1")), "nothing could be read yet");
+        }
+    }
+
+    #[test]
+    fn an_instance_of_a_later_version_than_stated_is_outdated_when_no_controller_of_that_version_followed() {
+        let later = instance("lt-1", "10", "ami-1");
+        assert!(!version(true, false).is_outdated(&later));
+        assert!(version(true, true).is_outdated(&later));
+        assert!(version(false, false).is_outdated(&later), "a default version may be set back by hand");
     }
 }

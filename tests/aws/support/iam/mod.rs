@@ -43,7 +43,7 @@ pub struct Refusal {
 
 /// The policies of an account, and what has been asked of them.
 pub struct Iam {
-    node: Vec<Statement>,
+    node: RwLock<Vec<Statement>>,
     worker: RwLock<Vec<Statement>>,
     /// The roles of instances, by id.
     roles: Mutex<HashMap<String, Role>>,
@@ -60,7 +60,7 @@ impl Iam {
     /// Enforces the roles of `template`, in an account whose instances are those of the emulator with this control port.
     pub fn new(template: &Template, ec2_control: &str, kms_key: &str) -> Arc<Self> {
         Arc::new(Self {
-            node: template.role("WebRole"),
+            node: RwLock::new(template.role("WebRole")),
             worker: RwLock::new(template.role("WorkerRole")),
             roles: Mutex::default(),
             instances: format!("{ec2_control}/instances"),
@@ -69,6 +69,11 @@ impl Iam {
             encrypted: Mutex::default(),
             kms_key: kms_key.to_owned(),
         })
+    }
+
+    /// Changes the statements of the web nodes' role.
+    pub fn change_node(&self, change: impl FnOnce(&mut Vec<Statement>)) {
+        change(&mut self.node.write().expect("no panic"));
     }
 
     /// Changes the statements of the workers' role.
@@ -126,7 +131,7 @@ impl Iam {
 
     fn decide(&self, role: Role, right: Right, service: Service) -> Result<(), Refusal> {
         let decision = match role {
-            Role::Node => decide(&self.node, &right),
+            Role::Node => decide(&self.node.read().expect("no panic"), &right),
             Role::Worker => decide(&self.worker.read().expect("no panic"), &right),
         };
         match decision {

@@ -122,8 +122,7 @@ fn a_stack_is_complete_and_has_an_address() {
 
 fn template_facts() -> TemplateFacts {
     TemplateFacts {
-        default_version: 3,
-        latest_version: 3,
+        version: 3,
         image: Some("ami-1".into()),
         http_tokens: Some("required".into()),
         profile: Some("arn:aws:iam::1:instance-profile/c-WorkerProfile-1".into()),
@@ -140,7 +139,6 @@ fn a_launch_template_is_that_of_the_stack_or_its_fault_is_named() {
     assert_ok(&judged(&healthy));
     assert_ok(&judged(&TemplateFacts { profile: Some("c-WorkerProfile-1".into()), ..healthy.clone() }));
     for (facts, part) in [
-        (TemplateFacts { latest_version: 4, ..healthy.clone() }, "the newest is 4"),
         (TemplateFacts { http_tokens: Some("optional".into()), ..healthy.clone() }, "IMDSv1"),
         (TemplateFacts { http_tokens: None, ..healthy.clone() }, "IMDSv1"),
         (TemplateFacts { image: Some("ami-2".into()), ..healthy.clone() }, "ami-2"),
