@@ -1,6 +1,10 @@
-//! Image recognition: its two kinds of job, and the types that inference, HTTP and the command line share.
+//! Image recognition: its kinds of job, and the types that inference, HTTP and the command line share.
+
+mod task;
 
 use serde::{Deserialize, Serialize};
+
+pub use task::{MAX_CANDIDATES, Task};
 
 use crate::job::JobKind;
 
@@ -167,6 +171,25 @@ pub struct Face {
     pub similarity: Option<f32>,
     /// Unit length; only in replies to [`EMBED`].
     pub embedding: Option<Vec<f32>>,
+}
+
+/// A person whom a face may show.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The person.
+    pub name: String,
+    /// Cosine similarity to the nearest photo of the person, -1 to 1.
+    pub similarity: f32,
+}
+
+/// The result of a job that asks for candidates for the faces of an image ([`Task::Identify`]).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Identification {
+    /// The faces, with their embeddings.
+    pub recognition: Recognition,
+    /// For each face, the people who are most similar, the most similar one first, whether or not they are above the
+    /// threshold.
+    pub candidates: Vec<Vec<Candidate>>,
 }
 
 /// A class of an image classifier.

@@ -8,6 +8,7 @@ use super::token::{Record, Role, Token, TokenId};
 use crate::{
     clock::now_ms,
     cloud::{CloudError, ETag, Object, ObjectStore, Precondition},
+    recognition::GalleryName,
 };
 
 /// Key of the records in the state bucket.
@@ -53,14 +54,24 @@ impl TokenStore {
         Ok(self.read().await?.0)
     }
 
-    /// Creates a token.
+    /// Creates a token that is bound to no gallery.
     pub async fn create(&self, role: Role, label: &str) -> Result<Token, AccessError> {
+        self.create_for(None, role, label).await
+    }
+
+    /// Creates a token, which may be bound to a gallery.
+    pub async fn create_for(
+        &self,
+        gallery: Option<GalleryName>,
+        role: Role,
+        label: &str,
+    ) -> Result<Token, AccessError> {
         if label.chars().count() > MAX_LABEL || label.chars().any(char::is_control) {
             let why = format!("a label has at most {MAX_LABEL} characters, and no control character");
             return Err(AccessError::Refused(why));
         }
         let token = Token::new();
-        let record = token.record(role, label.to_owned(), now_ms());
+        let record = token.record(role, gallery, label.to_owned(), now_ms());
         self.update(|records| {
             if records.len() >= MAX_TOKENS {
                 return Err(AccessError::Refused(format!("there are {MAX_TOKENS} tokens already; revoke some")));

@@ -6,6 +6,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::recognition::GalleryName;
+
 /// What a token begins with, so that scanners for leaked secrets can find it.
 const PREFIX: &str = "rollcall_";
 /// Bytes of the id.
@@ -60,8 +62,8 @@ impl Token {
     }
 
     /// Returns what is kept of the token.
-    pub fn record(&self, role: Role, label: String, created_ms: u64) -> Record {
-        Record { id: self.id.clone(), role, label, created_ms, hash: self.hash() }
+    pub fn record(&self, role: Role, gallery: Option<GalleryName>, label: String, created_ms: u64) -> Record {
+        Record { id: self.id.clone(), role, gallery, label, created_ms, hash: self.hash() }
     }
 
     /// Returns the text that clients send.
@@ -116,6 +118,9 @@ pub struct Record {
     pub id: TokenId,
     /// What it allows.
     pub role: Role,
+    /// The gallery to which it is bound: then it is a key of the API of CompreFace, and allows nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gallery: Option<GalleryName>,
     /// What it is for, in the words of whoever created it.
     pub label: String,
     /// When it was created, in milliseconds since the Unix epoch.
@@ -139,7 +144,7 @@ mod tests {
     #[test]
     fn a_token_is_recognised_by_its_record_and_only_by_it() {
         let (token, other) = (Token::new(), Token::new());
-        let record = token.record(Role::Read, "entrance".into(), 1);
+        let record = token.record(Role::Read, None, "entrance".into(), 1);
         let parsed: Token = token.reveal().parse().expect("a token");
         assert!(record.is_of(&token) && record.is_of(&parsed) && !record.is_of(&other));
         let forged = Token { id: token.id().clone(), secret: [0; SECRET] };
@@ -150,7 +155,7 @@ mod tests {
     fn neither_the_record_nor_the_debug_text_contains_the_secret() {
         let token = Token::new();
         let secret = token.reveal()[PREFIX.len() + 8..].to_owned();
-        let record = token.record(Role::Admin, String::new(), 1);
+        let record = token.record(Role::Admin, None, String::new(), 1);
         let kept = format!("{token:?} {record:?} {}", serde_json::to_string(&record).expect("JSON"));
         assert!(kept.contains(&token.id().0) && !kept.contains(&secret), "{kept}");
     }

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     access::{Role, TokenId, TokenStore},
     cloud::ObjectStore,
+    recognition::GalleryName,
     settings::{CloudKind, Settings},
 };
 
@@ -28,6 +29,9 @@ enum Action {
         /// What the token allows
         #[arg(long)]
         role: Role,
+        /// Bind it to a gallery: it is then a key for clients of CompreFace (docs/compreface.md), and nothing else
+        #[arg(long, value_name = "NAME")]
+        gallery: Option<GalleryName>,
         /// What it is for
         #[arg(long, default_value = "")]
         label: String,
@@ -50,17 +54,21 @@ pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectSt
     let log = CommandLog::new(settings, store.clone());
     let tokens = TokenStore::new(store, settings.store.state.clone());
     match args.action {
-        Action::Create { role, label } => {
+        Action::Create { role, gallery, label } => {
             // The id is not known before.
-            let token = log.run("token create", Subject::default(), async { Ok(tokens.create(role, &label).await?) });
-            let token = token.await?;
+            let subject = Subject { gallery: gallery.as_ref(), ..Subject::default() };
+            let created = async { Ok(tokens.create_for(gallery.clone(), role, &label).await?) };
+            let token = log.run("token create", subject, created).await?;
             let place = place(settings);
-            eprintln!("token {} with the role {role}, in {place}; it is shown only now:", token.id());
+            let bound = gallery.as_ref().map_or_else(String::new, |gallery| format!(" for the gallery {gallery}"));
+            eprintln!("token {} with the role {role}{bound}, in {place}; it is shown only now:", token.id());
             println!("{}", token.reveal());
         }
         Action::List => {
             for record in tokens.list().await.context("the tokens cannot be read")? {
-                println!("{} {:<6} {} {}", record.id, record.role.to_string(), time(record.created_ms), record.label);
+                let bound = record.gallery.map_or_else(String::new, |gallery| format!(" gallery={gallery}"));
+                let (role, created) = (record.role.to_string(), time(record.created_ms));
+                println!("{} {role:<6} {created}{bound} {}", record.id, record.label);
             }
         }
         Action::Revoke { ids } => {

@@ -91,7 +91,8 @@ async fn who_was_added_again_keeps_their_new_results() {
     let Enrolled { world, erasures, gallery } = enrolled().await;
     erasures.erase(&gallery, "Ada").await.expect("erased");
     let store_of = GalleryStores::new(world.objects.clone(), &world.settings).gallery(&gallery);
-    let (version, _) = store_of.add("Ada", vec![vec![1.0, 0.0]], ModelId::known("m")).await.expect("added");
+    let added = store_of.add("Ada", vec![vec![1.0, 0.0]], ModelId::known("m")).await.expect("added");
+    let version = added.version;
     store(&world, 1, "Ada", version).await;
     erasures.look_again(now_ms()).await.expect("looked");
     assert!(exists(&world, 1).await);

@@ -2,6 +2,7 @@
 //! embeddings are added to the gallery and never returned to clients.
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
+use bytes::Bytes;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -93,13 +94,14 @@ pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State
     audit_guard::seen(&req, &state, &gallery, [name].into_iter());
     let embedded = join_all(received.files.into_iter().map(|file| embed(&state, file))).await;
     let mut photos = Vec::new();
-    let (mut embeddings, mut models) = (Vec::new(), Vec::new());
+    let (mut embeddings, mut models, mut images) = (Vec::new(), Vec::new(), Vec::new());
     let mut outage = None;
-    for (file, result) in embedded {
+    for (file, image, result) in embedded {
         match result.map(|Embedded { faces, embedding, model }| (faces, embedding.map(|e| (e, model)))) {
             Ok((faces, Some((embedding, model)))) => {
                 embeddings.push(embedding);
                 models.push(model);
+                images.push(image);
                 photos.push(Photo { file, added: true, faces: Some(faces), problem: None });
             }
             Ok((faces, None)) => {
@@ -119,13 +121,19 @@ pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State
     };
 
     let added = embeddings.len();
-    let (version, total) = state.web.gallery(&gallery).add(name, embeddings, model).await?;
-    state.web.saw_gallery(&gallery, version);
+    let store = state.web.gallery(&gallery);
+    let enrolled = store.add(name, embeddings, model).await?;
+    state.web.saw_gallery(&gallery, enrolled.version);
+    if state.web.settings().gallery.keep_photos {
+        for (id, image) in enrolled.ids.iter().zip(images) {
+            store.keep_photo(name, *id, image).await?;
+        }
+    }
     Ok(HttpResponse::Created().json(json!({
         "name": name,
         "added": added,
-        "photos_total": total,
-        "version": version,
+        "photos_total": enrolled.photos,
+        "version": enrolled.version,
         "photos": photos,
     })))
 }
@@ -183,9 +191,9 @@ impl TryFrom<Recognition> for Embedded {
     }
 }
 
-/// Embeds the faces of a photo. Returns the name of the file as well.
-async fn embed(state: &State, file: ReceivedFile) -> (String, Result<Embedded, Problem>) {
-    let name = file.name.clone();
+/// Embeds the faces of a photo. Returns the name of the file and the photo as well.
+async fn embed(state: &State, file: ReceivedFile) -> (String, Bytes, Result<Embedded, Problem>) {
+    let (name, image) = (file.name.clone(), file.bytes.clone());
     let embedded = async {
         file.check(state.web.settings().recognition.max_pixels).await?;
         let gallery = GalleryName::default(); // photos are embedded without one
@@ -193,7 +201,7 @@ async fn embed(state: &State, file: ReceivedFile) -> (String, Result<Embedded, P
         let reply = state.web.submit(file.admission, upload, false).await?;
         Ok(Embedded::try_from(recognition(&reply.outcome?)?)?)
     };
-    (name, embedded.await)
+    (name, image, embedded.await)
 }
 
 #[cfg(test)]

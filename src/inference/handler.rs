@@ -6,17 +6,40 @@ use async_trait::async_trait;
 
 use super::{
     RecogniserFactory,
-    gallery::{Galleries, GalleryStores},
+    embeddings::similarity::normalise,
+    gallery::{Galleries, Gallery, GalleryStores},
 };
 use crate::{
     job::{Failure, FailureKind, Job, JobKind, Output, Retention},
-    recognition::{EMBED, GalleryName, Recognition},
+    recognition::{Candidate, GalleryName, Identification, Recognition, Task},
     worker::{Executor, JobHandler},
 };
 
-/// Returns what is stored of a job: nothing if its kind is [`EMBED`], otherwise everything.
+/// Returns what is stored of a job: everything if it is to recognise an image, otherwise nothing.
 pub fn retention(kind: JobKind) -> Retention {
-    if kind == EMBED { Retention::Discard } else { Retention::Keep }
+    if Task::of(kind) == Task::Recognise { Retention::Keep } else { Retention::Discard }
+}
+
+/// Finds the people who are most similar to each of the embeddings in a payload, which is a JSON array.
+fn match_embeddings(payload: &[u8], gallery: &Gallery, count: usize) -> Result<Vec<Vec<Candidate>>, Failure> {
+    let damaged = |why: String| Failure::new(FailureKind::Damaged, why);
+    let embeddings: Vec<Vec<f32>> = serde_json::from_slice(payload).map_err(|error| damaged(error.to_string()))?;
+    let candidates = embeddings.into_iter().map(|mut embedding| {
+        if !normalise(&mut embedding) {
+            return Err(damaged("an embedding is zero or not finite".into()));
+        }
+        gallery.candidates(&embedding, count).map_err(|refused| damaged(refused.to_string()))
+    });
+    candidates.collect()
+}
+
+/// Finds the people who are most similar to each face, which has its embedding.
+fn identify(recognition: Recognition, gallery: &Gallery, count: usize) -> Result<Identification, Failure> {
+    let faces = recognition.faces.iter();
+    let candidates = faces.map(|face| gallery.candidates(face.embedding.as_deref().unwrap_or_default(), count));
+    let candidates = candidates.collect::<Result<Vec<_>, _>>();
+    let candidates = candidates.map_err(|refused| Failure::new(FailureKind::Internal, refused.to_string()))?;
+    Ok(Identification { recognition, candidates })
 }
 
 /// Recognises the images of jobs with the newest version of their gallery.
@@ -67,7 +90,8 @@ impl JobHandler for RecognitionHandler {
         let mut recogniser = self.recognisers.build()?;
         let galleries = self.galleries.clone();
         Ok(Box::new(move |job, image| {
-            let embed = job.kind == EMBED;
+            let task = Task::of(job.kind);
+            let embed = task == Task::Embed;
             let name = gallery_of(job)?;
             // A photo that is enrolled needs no name, so a gallery that its embedding does not fit is no failure here.
             let gallery = if embed { Arc::default() } else { galleries.current(&name) };
@@ -75,8 +99,15 @@ impl JobHandler for RecognitionHandler {
                 // An empty gallery would make everybody unknown.
                 return Err(Failure::new(FailureKind::Internal, format!("the gallery {name} could not be read")));
             }
-            let recognition = Recognition { gallery: name, ..recogniser.recognise(image, &gallery, embed)? };
-            Output::json(&recognition, recognition.label.clone())
+            if let Task::Match(count) = task {
+                return Output::json(&match_embeddings(image, &gallery, count)?, "");
+            }
+            let embeddings = task != Task::Recognise;
+            let recognition = Recognition { gallery: name, ..recogniser.recognise(image, &gallery, embeddings)? };
+            match task {
+                Task::Identify(count) => Output::json(&identify(recognition, &gallery, count)?, ""),
+                _ => Output::json(&recognition, recognition.label.clone()),
+            }
         }))
     }
 
@@ -96,8 +127,8 @@ impl JobHandler for RecognitionHandler {
 mod tests {
     use super::*;
     use crate::{
-        inference::{Recogniser, gallery::Gallery},
-        recognition::{NO_FACE, RECOGNISE, Timings},
+        inference::{Recogniser, gallery::Person},
+        recognition::{EMBED, NO_FACE, RECOGNISE, Timings},
         testing::World,
     };
 
@@ -150,8 +181,37 @@ mod tests {
     }
 
     #[test]
+    fn candidates_come_from_embeddings_of_any_length_that_fit_the_gallery() {
+        let person = |name: &str, embeddings: Vec<Vec<f32>>| Person { name: name.into(), embeddings };
+        let people = [
+            person("Ada", vec![vec![1.0, 0.0], vec![0.6, 0.8]]),
+            person("Bob", vec![vec![0.0, 1.0]]),
+            person("Cleo", vec![vec![-1.0, 0.0]]),
+        ];
+        let gallery = Gallery::new(1, &people, None);
+        let matched = |payload: &str, count| match_embeddings(payload.as_bytes(), &gallery, count);
+        let names = |found: &[Candidate]| found.iter().map(|c| (c.name.clone(), c.similarity)).collect::<Vec<_>>();
+        let found = matched("[[0.0, 2.0], [-3.0, 0.0]]", 2).expect("matched");
+        assert_eq!(names(&found[0]), [("Bob".into(), 1.0), ("Ada".into(), 0.8)]);
+        assert_eq!(names(&found[1]), [("Cleo".into(), 1.0), ("Bob".into(), 0.0)]);
+        assert_eq!(matched("[[1.0, 0.0]]", 9).expect("matched")[0].len(), 3);
+        for (payload, part) in [
+            ("[[1.0, 0.0, 0.0]]", "different models"),
+            ("[[0.0, 0.0]]", "zero"),
+            ("[[1e39, 0.0]]", "not finite"),
+            ("[[]]", "zero"),
+            ("{}", "expected"),
+        ] {
+            let failure = matched(payload, 1).expect_err(payload);
+            assert!(failure.kind == FailureKind::Damaged && failure.message.contains(part), "{payload}: {failure}");
+        }
+    }
+
+    #[test]
     fn embeddings_are_not_stored() {
-        assert_eq!(retention(EMBED), Retention::Discard);
+        for kind in [EMBED, Task::Identify(1).kind(), Task::Match(9).kind()] {
+            assert_eq!(retention(kind), Retention::Discard);
+        }
         assert_eq!(retention(RECOGNISE), Retention::Keep);
     }
 }

@@ -16,6 +16,8 @@ pub struct Gallery {
     pub max_people: usize,
     /// Maximum number of photos per person.
     pub max_photos: usize,
+    /// Whether the photos of people who are added by HTTP are kept.
+    pub keep_photos: bool,
 }
 
 impl Gallery {
@@ -24,6 +26,7 @@ impl Gallery {
             refresh: r.duration("gallery.refresh", 100 * MILLISECOND..=HOUR)?,
             max_people: r.count("gallery.max_people", 1..=1_000_000)?,
             max_photos: r.count("gallery.max_photos", 1..=1000)?,
+            keep_photos: r.choice("gallery.keep_photos", &[("yes", true), ("no", false)])?,
         })
     }
 }

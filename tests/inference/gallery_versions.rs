@@ -64,7 +64,9 @@ async fn adding_the_same_photo_again_writes_nothing() {
     let again = gallery.add("Ada", vec![embedding(1).iter().map(|v| v * 3.0).collect()], model("m")).await.unwrap();
     assert_eq!(first, again);
     assert_eq!(store.writes(), 2, "a part and the manifest");
-    assert_eq!(gallery.add("Ada", vec![embedding(2)], model("m")).await.unwrap(), (2, 2));
+    let added = gallery.add("Ada", vec![embedding(2)], model("m")).await.unwrap();
+    assert_eq!((added.version, added.photos, added.ids.len()), (2, 2, 1));
+    assert_ne!(added.ids, first.ids);
 }
 
 #[tokio::test]
@@ -126,7 +128,7 @@ async fn a_reader_follows_changes_and_removals() {
 async fn a_reader_that_requires_a_newer_version_fetches_it_at_once() {
     let (store, gallery) = gallery();
     let cache = Arc::new(GalleryCache::new(gallery.clone()));
-    let wanted = gallery.add("Ada", vec![embedding(1)], model("m")).await.unwrap().0;
+    let wanted = gallery.add("Ada", vec![embedding(1)], model("m")).await.unwrap().version;
     let before = store.reads();
     let seen = join_all((0..20).map(|_| cache.at_least(wanted))).await;
     assert!(seen.iter().all(|gallery| gallery.version == wanted));

@@ -1,11 +1,12 @@
 //! What a change makes of a gallery, as a function of the parts that it concerns.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{
     manifest::{Manifest, PartId, PartInfo},
-    part::{Part, Rules},
-    person::Person,
+    part::{Part, Rules, too_many_photos},
+    person::{Person, check_name},
+    photo_id::PhotoId,
     refused::{Refused, refused},
     search::Gallery,
 };
@@ -37,6 +38,17 @@ pub(super) enum Change {
     Replace(Vec<Person>, ModelId),
     /// Removes a person.
     Remove(String),
+    /// Removes photos of a person, and the person if none is left.
+    RemovePhotos(String, HashSet<PhotoId>),
+    /// Gives the photos of one person to another.
+    Rename {
+        /// Whose photos they are.
+        from: String,
+        /// Whose photos they will be.
+        to: String,
+    },
+    /// Removes everybody. No part of the gallery is read.
+    Clear,
 }
 
 /// The next version of a gallery.
@@ -47,6 +59,8 @@ pub(super) struct Next {
     pub written: Vec<(PartId, Part)>,
     /// The parts that are no longer in it.
     pub obsolete: Vec<PartId>,
+    /// The photos that were removed one by one, or with their person.
+    pub removed: Vec<PhotoId>,
 }
 
 impl Change {
@@ -55,8 +69,9 @@ impl Change {
         match self {
             _ if manifest.parts.is_empty() => BTreeSet::new(),
             Self::Add(people, _) => people.iter().map(|person| manifest.part_of(&person.name)).collect(),
-            Self::Replace(..) => BTreeSet::new(),
-            Self::Remove(name) => BTreeSet::from([manifest.part_of(name)]),
+            Self::Replace(..) | Self::Clear => BTreeSet::new(),
+            Self::Remove(name) | Self::RemovePhotos(name, _) => BTreeSet::from([manifest.part_of(name)]),
+            Self::Rename { from, to } => BTreeSet::from([manifest.part_of(from), manifest.part_of(to)]),
         }
     }
 
@@ -101,11 +116,39 @@ impl Change {
             Self::Remove(name) => {
                 let at = manifest.part_of(name);
                 let Some(mut part) = parts.remove(&at) else { return Ok(None) };
-                if !part.remove(name) {
+                let Some(person) = part.take(name) else { return Ok(None) };
+                let removed = person.embeddings.iter().map(|embedding| PhotoId::of(embedding)).collect();
+                let changed = BTreeMap::from([(at, part)]);
+                let next = next(manifest, changed, manifest.model.clone(), manifest.dimension(), limits);
+                Ok(next.map(|next| Next { removed, ..next }))
+            }
+            Self::RemovePhotos(name, ids) => {
+                let at = manifest.part_of(name);
+                let Some(mut part) = parts.remove(&at) else { return Ok(None) };
+                let removed = part.remove_photos(name, ids);
+                if removed.is_empty() {
                     return Ok(None);
                 }
                 let changed = BTreeMap::from([(at, part)]);
-                Ok(next(manifest, changed, manifest.model.clone(), manifest.dimension(), limits))
+                let next = next(manifest, changed, manifest.model.clone(), manifest.dimension(), limits);
+                Ok(next.map(|next| Next { removed, ..next }))
+            }
+            Self::Rename { from, to } => {
+                check_name(to)?;
+                let person = parts.get_mut(&manifest.part_of(from)).and_then(|part| part.take(from));
+                let Some(Person { embeddings, .. }) = person else { return Ok(None) };
+                let renamed = Person { name: to.clone(), embeddings };
+                let photos = parts.entry(manifest.part_of(to)).or_default().merge(renamed);
+                if photos > limits.max_photos {
+                    return Err(too_many_photos(to, photos, limits.max_photos));
+                }
+                Ok(next(manifest, parts, manifest.model.clone(), manifest.dimension(), limits))
+            }
+            Self::Clear if manifest.parts.is_empty() => Ok(None),
+            Self::Clear => {
+                let empty = Manifest { version: manifest.version + 1, ..Manifest::default() };
+                let obsolete = stored(&manifest.parts);
+                Ok(Some(Next { manifest: empty, written: Vec::new(), obsolete, removed: Vec::new() }))
             }
         }
     }
@@ -163,7 +206,7 @@ fn next(
     let model = model.filter(|_| !parts.is_empty());
     let dimension = dimension.filter(|_| !parts.is_empty()).unwrap_or(0) as u32;
     let manifest = Manifest { version, model, dimension, parts, snapshot: Part::default() };
-    Some(Next { manifest, written, obsolete: stored(&obsolete) })
+    Some(Next { manifest, written, obsolete: stored(&obsolete), removed: Vec::new() })
 }
 
 /// Returns the ids of parts that are objects.

@@ -140,7 +140,7 @@ impl Manifest {
     }
 
     /// Returns the length of the embeddings; `None` if there are none.
-    pub(super) fn dimension(&self) -> Option<usize> {
+    pub fn dimension(&self) -> Option<usize> {
         (self.dimension > 0).then_some(self.dimension as usize)
     }
 

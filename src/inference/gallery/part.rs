@@ -30,6 +30,11 @@ pub struct Part {
 
 impl Wire for Part {}
 
+/// Returns the refusal of a change after which a person would have more photos than are kept.
+pub(super) fn too_many_photos(name: &str, count: usize, max: usize) -> Refused {
+    refused(format!("{name} would have {count} photos; at most {max} are kept (gallery.max_photos)"))
+}
+
 impl Part {
     /// Returns whether the people are sorted, and each has embeddings of this length.
     pub(super) fn is_valid(&self, dimension: usize) -> bool {
@@ -72,19 +77,10 @@ impl Part {
                 }
             }
             if known.len() > rules.max_photos {
-                let (name, count, max) = (&new.name, known.len(), rules.max_photos);
-                return Err(refused(format!(
-                    "{name} would have {count} photos; at most {max} are kept (gallery.max_photos)"
-                )));
+                return Err(too_many_photos(&new.name, known.len(), rules.max_photos));
             }
         }
         Ok(changed)
-    }
-
-    /// Removes a person, in place. Returns `false` if nobody has that name.
-    pub(super) fn remove(&mut self, name: &str) -> bool {
-        let at = self.people.binary_search_by(|p| p.name.as_str().cmp(name));
-        at.map(|at| self.people.remove(at)).is_ok()
     }
 
     /// Divides the part into parts of about the same number of photos, at most `max` in each unless one person has

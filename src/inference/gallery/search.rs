@@ -8,8 +8,11 @@ use super::{
     refused::{self, Refused, check_dimension},
 };
 use crate::{
-    inference::embeddings::{index::Index, similarity::nearest},
-    recognition::ModelId,
+    inference::embeddings::{
+        index::Index,
+        similarity::{dots, nearest},
+    },
+    recognition::{Candidate, ModelId},
 };
 
 /// People whose embeddings are in one block of memory.
@@ -41,6 +44,18 @@ impl Rows {
     /// Returns whether somebody has this name.
     pub fn has(&self, name: &str) -> bool {
         self.names.binary_search_by(|known| known.as_str().cmp(name)).is_ok()
+    }
+
+    /// Returns each person with the similarity of their nearest photo.
+    fn nearest_of_each(&self, embedding: &[f32]) -> Vec<(&str, f32)> {
+        let mut products = vec![0.0; self.owners.len()];
+        dots(&self.rows, embedding, &mut products);
+        let mut best = vec![f32::NEG_INFINITY; self.names.len()];
+        for (owner, product) in self.owners.iter().zip(products) {
+            let best = &mut best[*owner as usize];
+            *best = best.max(product);
+        }
+        self.names.iter().map(String::as_str).zip(best).collect()
     }
 
     fn nearest(&self, embedding: &[f32]) -> Option<(&str, f32)> {
@@ -115,6 +130,39 @@ impl Gallery {
         let found = self.rows.iter().filter_map(|rows| rows.nearest(embedding)).chain(indexed);
         let best = found.max_by(|(_, a), (_, b)| a.total_cmp(b));
         Ok(best.map(|(name, similarity)| (name, similarity.clamp(-1.0, 1.0))))
+    }
+}
+
+impl Gallery {
+    /// Returns up to `count` people whose photos are most similar to `embedding` (of unit length), the most similar one
+    /// first, each with the similarity of their nearest photo.
+    ///
+    /// In a large gallery, a person is found with a probability, as by [`Self::nearest`].
+    ///
+    /// # Errors
+    /// The embeddings of the gallery have a different length, because they come from a different model.
+    pub fn candidates(&self, embedding: &[f32], count: usize) -> Result<Vec<Candidate>, Refused> {
+        let Some(dimension) = self.dimension else { return Ok(Vec::new()) };
+        check_dimension(dimension, embedding.len())?;
+        let mut found: Vec<(&str, f32)> = self.rows.iter().flat_map(|rows| rows.nearest_of_each(embedding)).collect();
+        if let Some(Indexed { index, hidden }) = &self.indexed {
+            let mut seen = HashSet::new();
+            while seen.len() < count
+                && let Some(next) = index.search(embedding, |owner| hidden.contains(&owner) || seen.contains(&owner))
+            {
+                seen.insert(next.owner);
+                found.push((index.label(next.owner), next.similarity));
+            }
+        }
+        // A person may have been erased since.
+        found.retain(|(name, _)| !name.starts_with('\0'));
+        found.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        found.truncate(count);
+        let candidate = |(name, similarity): (&str, f32)| Candidate {
+            name: name.to_owned(),
+            similarity: similarity.clamp(-1.0, 1.0),
+        };
+        Ok(found.into_iter().map(candidate).collect())
     }
 }
 

@@ -14,6 +14,7 @@ pub use super::error::GalleryError;
 use super::{
     change::{Change, Limits, Next},
     index_files::{IndexFiles, IndexPlace},
+    kept_photos::KeptPhotos,
     keys::{MANIFEST, NAMED},
     manifest::{Manifest, PartId},
     part::Part,
@@ -55,10 +56,11 @@ pub struct Page {
 /// A gallery in the object store. Cheap to clone.
 #[derive(Clone)]
 pub struct GalleryStore {
-    store: Arc<dyn ObjectStore>,
-    bucket: String,
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) bucket: String,
     /// Prefix of the gallery's keys.
-    prefix: String,
+    pub(super) prefix: String,
+    pub(super) kept: KeptPhotos,
     limits: Limits,
     index_files: IndexFiles,
 }
@@ -75,7 +77,8 @@ impl GalleryStore {
     ) -> Self {
         let prefix = if name.is_default() { "gallery".to_owned() } else { format!("{NAMED}{name}") };
         let limits = Limits { max_people: limits.max_people, max_photos: limits.max_photos, max_part: MAX_PART };
-        Self { store, bucket, prefix, limits, index_files: IndexFiles::new(indexes, name.to_string()) }
+        let kept = KeptPhotos::new(store.clone(), bucket.clone(), name);
+        Self { store, bucket, prefix, kept, limits, index_files: IndexFiles::new(indexes, name.to_string()) }
     }
 
     /// Returns a gallery with parts of at most `numbers` numbers, for tests.
@@ -83,6 +86,11 @@ impl GalleryStore {
     pub(super) fn with_max_part(mut self, numbers: usize) -> Self {
         self.limits.max_part = numbers;
         self
+    }
+
+    /// Returns how many people there may be.
+    pub(super) fn max_people(&self) -> usize {
+        self.limits.max_people
     }
 
     /// Returns the index files of this gallery.
@@ -126,23 +134,6 @@ impl GalleryStore {
         Ok(people)
     }
 
-    /// Adds embeddings of `model` to a person, who is created if new. Returns the version and how many photos the
-    /// person then has.
-    pub async fn add(
-        &self,
-        name: &str,
-        embeddings: Vec<Vec<f32>>,
-        model: ModelId,
-    ) -> Result<(u64, usize), GalleryError> {
-        let people = vec![Person { name: name.to_owned(), embeddings }];
-        let Update { manifest, mut parts, .. } = self.update(Change::Add(people, model)).await?;
-        if parts.is_empty() {
-            parts.extend(self.parts(&manifest, BTreeSet::from([manifest.part_of(name)])).await?.into_values());
-        }
-        let person = parts.iter().flat_map(|part| &part.people).find(|person| person.name == name);
-        Ok((manifest.version, person.map_or(0, |person| person.embeddings.len())))
-    }
-
     /// Adds embeddings of several people, all of `model`, in one version. If one is invalid, none is added. Returns the
     /// new manifest, or the current one if the gallery has all of them already.
     pub async fn add_people(&self, people: Vec<Person>, model: ModelId) -> Result<Manifest, GalleryError> {
@@ -153,41 +144,37 @@ impl GalleryStore {
     /// manifest. Repairs a gallery that is damaged.
     pub async fn replace(&self, people: Vec<Person>, model: ModelId) -> Result<Manifest, GalleryError> {
         let update = self.update(Change::Replace(people, model)).await?;
-        let files = self.index_files.clone();
-        unblocked(move || files.delete()).await??;
+        self.release_all_names().await?;
+        self.forget_files().await?;
         update.deleted?;
         Ok(update.manifest)
     }
 
-    /// Removes a person as [`Self::forget`] does, and returns the new manifest; `None` if nobody has that name.
+    /// Removes a person as [`Self::forget`] does, and returns the new manifest; `None` if nobody has that name, not even
+    /// without photos.
     ///
     /// # Errors
     /// Same as [`Self::forget`].
     pub async fn remove(&self, name: &str) -> Result<Option<Manifest>, GalleryError> {
-        let (manifest, photos) = self.forget(name).await?;
-        Ok((photos > 0).then_some(manifest))
+        let reserved = self.release_name(name).await?;
+        let (manifest, photos) = self.remove_all_of(name).await?;
+        Ok((photos > 0 || reserved).then_some(manifest))
     }
 
-    /// Removes a person with all their embeddings, here and in the indexes of this machine. Returns the newest manifest,
-    /// which does not contain the person, and how many of their photos were removed: none if nobody has that name.
+    /// Removes a person with all their embeddings and kept photos, here and in the indexes of this machine. Returns the
+    /// newest manifest, which does not contain the person, and how many of their photos were removed: none if nobody has
+    /// that name.
     ///
     /// # Errors
     /// The person could not be removed, or could not be erased everywhere: then a repeated call tries again.
     pub async fn forget(&self, name: &str) -> Result<(Manifest, usize), GalleryError> {
-        let update = self.update(Change::Remove(name.to_owned())).await?;
-        let (files, name) = (self.index_files.clone(), name.to_owned());
-        unblocked(move || files.erase(&name)).await??;
-        if !update.written {
-            self.delete_orphans().await?;
-        }
-        update.deleted?;
-        let photos = update.photos_before - update.manifest.photos();
-        Ok((update.manifest, photos))
+        self.release_name(name).await?;
+        self.remove_all_of(name).await
     }
 
     /// Applies `change` to the newest version and writes the result, if there is one, on condition that nobody else has
     /// written since. Otherwise tries again.
-    async fn update(&self, change: Change) -> Result<Update, GalleryError> {
+    pub(super) async fn update(&self, change: Change) -> Result<Update, GalleryError> {
         let change = Arc::new(change);
         let mut pause = MIN_BACKOFF;
         for _ in 0..MAX_ATTEMPTS {
@@ -196,9 +183,19 @@ impl GalleryStore {
             if let Some(parts) = self.unless_newer(&manifest, parts).await? {
                 let (change, limits, current) = (change.clone(), self.limits, manifest.clone());
                 let next = unblocked(move || change.apply(&current, parts, limits)).await??;
-                let photos_before = manifest.photos();
-                let Some(Next { manifest, written, obsolete }) = next else {
-                    return Ok(Update { manifest, photos_before, parts: Vec::new(), written: false, deleted: Ok(()) });
+                let (people_before, photos_before) = (manifest.people(), manifest.photos());
+                let Some(Next { manifest, written, obsolete, removed }) = next else {
+                    let (parts, removed) = (Vec::new(), Vec::new());
+                    let deleted = Ok(());
+                    return Ok(Update {
+                        manifest,
+                        people_before,
+                        photos_before,
+                        removed,
+                        parts,
+                        written: false,
+                        deleted,
+                    });
                 };
                 if self.write(&manifest, &written, etag).await? {
                     let deleted = async {
@@ -209,7 +206,15 @@ impl GalleryStore {
                     if let Err(error) = &deleted {
                         tracing::warn!(%error, "old parts of the gallery could not be deleted yet");
                     }
-                    return Ok(Update { manifest, photos_before, parts, written: true, deleted });
+                    return Ok(Update {
+                        manifest,
+                        people_before,
+                        photos_before,
+                        removed,
+                        parts,
+                        written: true,
+                        deleted,
+                    });
                 }
             }
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
@@ -237,7 +242,7 @@ impl GalleryStore {
     ///
     /// # Errors
     /// `NotFound` if one is gone, because there is a newer version.
-    async fn parts(
+    pub(super) async fn parts(
         &self,
         manifest: &Manifest,
         positions: BTreeSet<usize>,

@@ -15,6 +15,7 @@ use crate::{inference::embeddings::similarity::normalise, recognition::ModelId, 
 mod faults;
 mod indexes;
 mod parts;
+mod photos;
 mod world;
 
 /// A version of a gallery with all its parts.
@@ -47,7 +48,7 @@ impl Whole {
     fn after(&self, change: &Change, limits: Limits) -> Result<Option<Self>, Refused> {
         let concerned = change.concerned(&self.manifest);
         let read = concerned.into_iter().map(|at| (at, self.parts[&self.manifest.parts[at].id].clone())).collect();
-        let Some(Next { manifest, written, obsolete }) = change.apply(&self.manifest, read, limits)? else {
+        let Some(Next { manifest, written, obsolete, .. }) = change.apply(&self.manifest, read, limits)? else {
             return Ok(None);
         };
         let mut parts = self.parts.clone();

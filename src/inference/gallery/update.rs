@@ -1,12 +1,16 @@
 //! What an attempt to change a gallery has led to.
 
-use super::{error::GalleryError, manifest::Manifest, part::Part};
+use super::{error::GalleryError, manifest::Manifest, part::Part, photo_id::PhotoId};
 
 /// The newest version after an update.
 pub(super) struct Update {
     pub manifest: Manifest,
+    /// Number of people in the version before.
+    pub people_before: usize,
     /// Number of photos in the version before.
     pub photos_before: usize,
+    /// The photos that the update has removed, unless it has removed everybody.
+    pub removed: Vec<PhotoId>,
     /// The parts that the update has written.
     pub parts: Vec<Part>,
     /// Whether it has written a version.

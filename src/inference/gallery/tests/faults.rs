@@ -28,6 +28,8 @@ const BUCKET: &str = "rollcall-state";
 /// What precedes the key in the text that a fault is compared with, if the call puts or deletes.
 const PUT: &str = "put ";
 const DELETE: &str = "delete ";
+/// The same, for parts of the default gallery.
+const DELETE_PART: &str = "delete gallery/parts/";
 
 /// What happens instead of the next call on a key that contains some text.
 enum Fault {
@@ -180,7 +182,7 @@ async fn a_removal_that_leaves_bytes_behind_is_an_error() {
     let mut world = World::new();
     world.fill(5).await;
     let faulty = Faulty::new(&world);
-    faulty.next(DELETE, Fault::Fails);
+    faulty.next(DELETE_PART, Fault::Fails);
     let store = faulty.store(&world);
     assert!(matches!(store.remove("person 000").await, Err(GalleryError::Store(CloudError::Unavailable(_)))));
     assert_eq!(names(&store).await.len(), 4, "the person is no longer there");
@@ -195,7 +197,7 @@ async fn a_repeated_removal_deletes_what_a_killed_writer_has_left() {
     // A removal, whose process is killed between the new manifest and the deletion of the part with the person.
     let parts = world.objects.list(BUCKET, "gallery/parts/").await.unwrap();
     let faulty = Faulty::new(&world);
-    faulty.next(DELETE, Fault::Fails);
+    faulty.next(DELETE_PART, Fault::Fails);
     faulty.store(&world).remove("person 000").await.unwrap_err();
     assert!(world.objects.get(BUCKET, &parts[0].key).await.is_ok(), "the fault leaves it");
     // An enrolment, killed before the manifest: its parts contain the others in the part too.
@@ -304,4 +306,18 @@ async fn an_index_of_embeddings_of_another_length_is_not_used() {
     let gallery = cache.refresh().await.unwrap();
     assert_eq!(named(&gallery, &longer(7)), "new 07");
     assert_eq!(world.index_files(), 1, "there is a new one");
+}
+
+#[tokio::test]
+async fn a_person_whose_photo_cannot_be_deleted_is_removed_by_a_repeated_call() {
+    let mut world = World::new();
+    let faulty = Faulty::new(&world);
+    let gallery = faulty.store(&world);
+    let id = gallery.add("Ada", vec![world.embedding()], model()).await.unwrap().ids[0];
+    assert!(gallery.keep_photo("Ada", id, Bytes::from_static(b"photo")).await.unwrap());
+    faulty.next("delete private/photos/", Fault::Fails);
+    assert!(gallery.forget("Ada").await.is_err());
+    assert!(gallery.kept_photo(id).await.unwrap().is_some());
+    assert_eq!(gallery.forget("Ada").await.unwrap().1, 1, "it is found again");
+    assert_eq!(gallery.kept_photo(id).await.unwrap(), None);
 }

@@ -102,6 +102,7 @@ pub fn check(gallery: &Gallery, people: &[Person], world: &mut World) {
     for _ in 0..20 {
         let probe = world.embedding();
         assert_eq!(gallery.nearest(&probe), exact.nearest(&probe));
+        assert_eq!(gallery.candidates(&probe, 5), exact.candidates(&probe, 5));
     }
     for person in people {
         assert_eq!(named(gallery, &person.embeddings[0]), person.name);

@@ -1,0 +1,74 @@
+//! What a job of recognition asks for, encoded in its kind.
+
+use crate::job::JobKind;
+
+/// Most candidates that a job can ask for.
+pub const MAX_CANDIDATES: usize = 100;
+
+/// First of the kinds of [`Task::Identify`]; the number of candidates is added.
+const IDENTIFY: u32 = 100;
+/// First of the kinds of [`Task::Match`]; the number of candidates is added.
+const MATCH: u32 = 300;
+
+/// What a job asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Name the people in an image, and keep the image with its label and result.
+    Recognise,
+    /// Return the embeddings of the faces in an image, and keep nothing.
+    Embed,
+    /// Return the embeddings of the faces in an image and up to this many people who are most similar to each, and keep
+    /// nothing.
+    Identify(usize),
+    /// Return up to this many people who are most similar to each of some embeddings, and keep nothing. The payload is a
+    /// JSON array of embeddings.
+    Match(usize),
+}
+
+impl Task {
+    /// Returns the task of a kind of job. Kinds that are not known are [`Task::Recognise`].
+    pub fn of(kind: JobKind) -> Self {
+        let candidates = |first: u32| {
+            let count = kind.0.checked_sub(first)? as usize;
+            (1..=MAX_CANDIDATES).contains(&count).then_some(count)
+        };
+        match (candidates(IDENTIFY), candidates(MATCH)) {
+            (Some(count), _) => Self::Identify(count),
+            (_, Some(count)) => Self::Match(count),
+            _ if kind == super::EMBED => Self::Embed,
+            _ => Self::Recognise,
+        }
+    }
+
+    /// Returns the kind of the jobs with this task. The number of candidates is limited to [`MAX_CANDIDATES`], and is at
+    /// least 1.
+    pub fn kind(self) -> JobKind {
+        let count = |count: usize| count.clamp(1, MAX_CANDIDATES) as u32;
+        match self {
+            Self::Recognise => super::RECOGNISE,
+            Self::Embed => super::EMBED,
+            Self::Identify(candidates) => JobKind(IDENTIFY + count(candidates)),
+            Self::Match(candidates) => JobKind(MATCH + count(candidates)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_read_from_its_kind() {
+        for task in [Task::Recognise, Task::Embed] {
+            assert_eq!(Task::of(task.kind()), task);
+        }
+        for count in 1..=MAX_CANDIDATES {
+            for task in [Task::Identify(count), Task::Match(count)] {
+                assert_eq!(Task::of(task.kind()), task);
+            }
+        }
+        assert_eq!(Task::of(Task::Identify(0).kind()), Task::Identify(1));
+        assert_eq!(Task::of(Task::Match(1_000).kind()), Task::Match(MAX_CANDIDATES));
+        assert_eq!(Task::of(JobKind(IDENTIFY)), Task::Recognise, "a kind that is not known");
+    }
+}
