@@ -99,7 +99,7 @@ mod unicode;
 mod wire;
 pub mod worker;
 
-pub use http::ROUTES;
+pub use http::{COMPREFACE_ROUTES, ROUTES};
 #[doc(inline)]
 pub use rollcall_fleet as fleet;
 #[doc(inline)]

@@ -5,14 +5,21 @@ use actix_web::{
     http::{Method, StatusCode, header},
 };
 
-use super::error::Problem;
+use super::{code, error::Problem};
 use crate::{
     access::{Record, Role, Token, TokenId, Tokens},
+    recognition::GalleryName,
     settings::{Anonymous, Http},
 };
 
 /// Cookie with the token, by which the page signs in: its event stream cannot send other headers.
 pub(super) const COOKIE: &str = "rollcall-token";
+/// Header with the token, in the API of CompreFace.
+const API_KEY: &str = "x-api-key";
+/// What the paths of the API of CompreFace begin with.
+pub(super) const COMPREFACE: &str = "/api/v1/";
+/// What its paths begin with that contain the token, because browsers request them as images.
+const STATIC: &str = "/api/v1/static/";
 /// Headers by which a proxy says that it has forwarded a request. One that comes from a proxy on this machine is not
 /// local.
 const FORWARDED: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
@@ -34,6 +41,8 @@ pub(super) struct Caller {
     pub role: Option<Role>,
     /// Whether a token would be needed, and `http.anonymous` allows the request without one.
     pub anonymous: bool,
+    /// The gallery to which the token is bound; the default one if it is bound to none.
+    pub gallery: GalleryName,
 }
 
 /// What a route needs.
@@ -60,8 +69,26 @@ fn needed(method: &Method, path: &str) -> Needed {
         "/v1/people" | "/v1/galleries" | "/v1/fleet" | "/v1/fleet/decisions" | "/v1/events" | "/metrics" if reads => {
             Needed::OneOf(READ)
         }
+        _ if reads && path.starts_with(COMPREFACE) => Needed::OneOf(READ),
+        _ if *method == Method::POST && compares(path) => Needed::OneOf(UPLOAD),
         _ => Needed::OneOf(ADMIN),
     }
+}
+
+/// Returns whether POST to a path of the API of CompreFace only compares what is sent with what is known, as an upload
+/// does.
+fn compares(path: &str) -> bool {
+    let segments: Vec<&str> = path.strip_prefix(COMPREFACE).unwrap_or_default().split('/').collect();
+    matches!(
+        segments[..],
+        ["recognition", "recognize"]
+            | ["recognition", "embeddings", "recognize"]
+            | ["recognition", "faces", _, "verify"]
+            | ["recognition", "embeddings", "faces", _, "verify"]
+            | ["detection", "detect"]
+            | ["verification", "verify"]
+            | ["verification", "embeddings", "verify"]
+    )
 }
 
 /// Returns whether only an administrator may send a request.
@@ -100,6 +127,9 @@ impl AccessControl {
     /// Returns whether a request has the role that it needs.
     pub(super) async fn decide(&self, req: &HttpRequest) -> Decision {
         let Needed::OneOf(roles) = needed(req.method(), req.path()) else { return Decision::Pass(Caller::default()) };
+        if req.path().starts_with(COMPREFACE) {
+            return self.decide_by_key(req, roles).await;
+        }
         if !self.is_on(req).await {
             return Decision::Pass(Caller::default());
         }
@@ -118,9 +148,13 @@ impl AccessControl {
             Sent::Nothing | Sent::Other => None,
         };
         match record {
+            Some(Record { gallery: Some(gallery), .. }) => {
+                let why = format!("this token is bound to the gallery {gallery}: it is a key for {COMPREFACE}… only");
+                Decision::Refuse(Problem::new(StatusCode::FORBIDDEN, why))
+            }
             Some(record) if roles.contains(&record.role) => {
                 let (token, role) = (Some(record.id), Some(record.role));
-                Decision::Pass(Caller { token, role, anonymous: false })
+                Decision::Pass(Caller { token, role, ..Caller::default() })
             }
             _ if anybody => Decision::Pass(Caller { anonymous: true, ..Caller::default() }),
             Some(record) => {
@@ -129,6 +163,44 @@ impl AccessControl {
             }
             None => Decision::Refuse(unauthorized(NOT_VALID)),
         }
+    }
+}
+
+impl AccessControl {
+    /// Returns whether a request to the API of CompreFace has a key with the role that it needs. A key is always needed,
+    /// as with CompreFace; without access control, any text is one, and stands for the default gallery.
+    async fn decide_by_key(&self, req: &HttpRequest, roles: &[Role]) -> Decision {
+        let Some(key) = api_key(req) else {
+            let missing = Problem::bad_request(format!("Missing header: {API_KEY}"));
+            return Decision::Refuse(missing.code(code::MISSING_HEADER));
+        };
+        if !self.is_on(req).await {
+            return Decision::Pass(Caller::default());
+        }
+        let Ok(token) = key.parse::<Token>() else {
+            let why = "the API key is not a token of this server; rollcall token create --gallery NAME makes one";
+            return Decision::Refuse(Problem::bad_request(why).code(code::INVALID));
+        };
+        match self.tokens.find(&token).await {
+            None => Decision::Refuse(Problem::not_found("service with this API key not found").code(code::NO_SERVICE)),
+            Some(record) if roles.contains(&record.role) => {
+                let (token, role, gallery) = (Some(record.id), Some(record.role), record.gallery.unwrap_or_default());
+                Decision::Pass(Caller { token, role, anonymous: false, gallery })
+            }
+            Some(record) => {
+                let names = roles.iter().map(Role::to_string).collect::<Vec<_>>().join(" or ");
+                let why = format!("the role of this API key is {}; this needs {names}", record.role);
+                Decision::Refuse(Problem::new(StatusCode::FORBIDDEN, why).code(code::DENIED))
+            }
+        }
+    }
+}
+
+/// Returns the key in the header of a request to the API of CompreFace or, where browsers cannot send one, in its path.
+fn api_key(req: &HttpRequest) -> Option<&str> {
+    match req.path().strip_prefix(STATIC) {
+        Some(rest) => rest.split('/').next(),
+        None => req.headers().get(API_KEY)?.to_str().ok(),
     }
 }
 

@@ -11,7 +11,7 @@ use actix_web::{
 use percent_encoding::percent_decode_str;
 
 use super::{
-    access::{self, caller},
+    access::{self, COMPREFACE, caller},
     client_address::client_address,
     error::{ErrorFormat, Problem},
     gallery_query::gallery,
@@ -40,6 +40,7 @@ fn reason(method: &Method, path: &str) -> Option<Reason> {
     match path {
         _ if access::needs_admin(method, path) => Some(if reads { Reason::Look } else { Reason::Change }),
         "/v1/people" | "/v1/galleries" if reads => Some(Reason::Look),
+        _ if reads && path.starts_with(COMPREFACE) => Some(Reason::Look),
         _ if reads && path.starts_with("/v1/recognitions/") => Some(Reason::Look),
         _ => None,
     }
@@ -104,6 +105,16 @@ fn entry(req: &HttpRequest, state: &State, route: &str) -> Entry {
     let mut entry = Entry::new(now_ms(), by, format!("{} {route}", req.method()), Outcome::Begun);
     entry.from = client_address(req, &state.web.settings().http);
     let last = req.path().rsplit('/').next().unwrap_or_default();
+    if route.starts_with(COMPREFACE) {
+        let gallery = caller.gallery;
+        if route.ends_with("{subject}") {
+            entry.people = vec![state.audit.pseudonym(&gallery, &percent_decode_str(last).decode_utf8_lossy())];
+        }
+        let of_all =
+            route.ends_with("/subjects") || route.ends_with("/faces") && !req.query_string().contains("subject=");
+        entry.everybody = of_all && *req.method() != Method::POST;
+        entry.gallery = Some(gallery);
+    }
     if route.starts_with("/v1/people") {
         entry.gallery = gallery(req).ok(); // one that is not valid is refused
         entry.everybody = route == "/v1/people" && *req.method() == Method::GET;

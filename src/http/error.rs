@@ -1,4 +1,5 @@
-//! Error responses: problem details (RFC 9457) under `/v1`, one line of text elsewhere.
+//! Error responses: problem details (RFC 9457) under `/v1`, what CompreFace responds with under `/api/v1`, one line of
+//! text elsewhere.
 
 use std::{fmt, time::Duration};
 
@@ -8,6 +9,7 @@ use actix_web::{
 };
 use serde_json::{Value, json};
 
+use super::code;
 use crate::{
     client::SubmitError,
     cloud::CloudError,
@@ -26,6 +28,8 @@ pub(super) const ID_HEADER: &str = "Rollcall-Id";
 pub(super) enum ErrorFormat {
     /// `application/problem+json`.
     Problem,
+    /// `{"message": …, "code": …}`, as CompreFace.
+    CompreFace,
     /// One line of text.
     Line,
 }
@@ -33,7 +37,11 @@ pub(super) enum ErrorFormat {
 impl ErrorFormat {
     /// Returns the format of errors at `path`.
     pub(super) fn of(path: &str) -> Self {
-        if path == "/v1" || path.starts_with("/v1/") { Self::Problem } else { Self::Line }
+        match path {
+            _ if path == "/v1" || path.starts_with("/v1/") => Self::Problem,
+            _ if path.starts_with("/api/v1/") => Self::CompreFace,
+            _ => Self::Line,
+        }
     }
 }
 
@@ -52,6 +60,8 @@ pub(super) struct Problem {
     close: bool,
     /// An extension member (RFC 9457, section 3.2).
     extra: Option<Box<(&'static str, Value)>>,
+    /// Its code, in the API of CompreFace.
+    code: Option<u16>,
 }
 
 impl Problem {
@@ -67,6 +77,7 @@ impl Problem {
             allow: None,
             close: false,
             extra: None,
+            code: None,
         }
     }
 
@@ -113,6 +124,22 @@ impl Problem {
     /// Sets the extension member.
     pub(super) fn with_extension(self, member: &'static str, value: Value) -> Self {
         Self { extra: Some(Box::new((member, value))), ..self }
+    }
+
+    /// Sets the code in the API of CompreFace.
+    pub(super) fn code(self, code: u16) -> Self {
+        Self { code: Some(code), ..self }
+    }
+
+    /// Returns the code in the API of CompreFace.
+    fn compreface_code(&self) -> u16 {
+        self.code.unwrap_or(if self.status.is_server_error() { code::FAILED } else { code::UNDEFINED })
+    }
+
+    /// Returns the code in the API of CompreFace, if it has one of its own.
+    #[cfg(test)]
+    pub(super) fn own_code(&self) -> Option<u16> {
+        self.code
     }
 
     /// Returns the problem details object.
@@ -163,6 +190,7 @@ impl Problem {
         }
         match format {
             ErrorFormat::Problem => response.content_type("application/problem+json").body(self.to_json().to_string()),
+            ErrorFormat::CompreFace => response.json(json!({ "message": self.detail, "code": self.compreface_code() })),
             ErrorFormat::Line => response.content_type("text/plain; charset=utf-8").body(self.line() + "\n"),
         }
     }

@@ -7,6 +7,8 @@ mod audit_guard;
 mod backup;
 mod body;
 mod client_address;
+mod code;
+mod compreface;
 mod dead_letters;
 mod error;
 mod fleet;
@@ -40,6 +42,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{Semaphore, watch};
 
 pub use access::AccessControl;
+pub use compreface::COMPREFACE_ROUTES;
 use error::{ErrorFormat, Problem};
 pub use health_checks::HealthChecks;
 #[cfg(feature = "aws")]
@@ -175,6 +178,7 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
     .service(resource("/healthz").route(web::get().to(health::alive)).route(web::head().to(health::alive)))
     .service(resource("/readyz").route(web::get().to(health::ready)).route(web::head().to(health::ready)))
     .service(resource("/metrics").route(web::get().to(health::metrics)))
+    .configure(compreface::configure)
     .default_service(web::to(unknown_route));
 }
 
@@ -189,8 +193,9 @@ fn resource(path: &'static str) -> actix_web::Resource {
 }
 
 async fn unknown_route(req: HttpRequest) -> HttpResponse {
-    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", req.path()))
-        .respond(ErrorFormat::of(req.path()))
+    // The path may contain a key.
+    let path = if req.path().starts_with(access::COMPREFACE) { "this path" } else { req.path() };
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}")).respond(ErrorFormat::of(req.path()))
 }
 
 /// Returns the default headers: the page loads nothing from other origins and cannot be framed; responses are not

@@ -45,6 +45,8 @@ const HOW_TO_SEND: &str = "send the photo as multipart/form-data in the field `m
 
 /// A file in memory, with its place among the waiting uploads.
 pub struct ReceivedFile {
+    /// The field of the form; empty if the body is the file.
+    pub field: String,
     /// Sanitised file name.
     pub name: String,
     pub bytes: Bytes,
@@ -73,19 +75,74 @@ impl ReceivedFile {
 /// The content of a request's body.
 #[derive(Default)]
 pub struct Received {
-    /// In the order of the form; at least one.
+    /// In the order of the form.
     pub files: Vec<ReceivedFile>,
     /// Text fields by name.
     pub texts: Vec<(String, String)>,
 }
 
-/// Reads the body. After an error other than a timeout, drains what the client is still sending, within bounds.
+/// Reads a body that contains files. After an error other than a timeout, drains what the client is still sending, within
+/// bounds.
 pub async fn receive(req: &HttpRequest, payload: web::Payload, web: &WebTier) -> Result<Received, Problem> {
+    let received = receive_with(req, payload, web, async |body, admission| {
+        let content_type = header_text(req, header::CONTENT_TYPE).to_ascii_lowercase();
+        read_files(req, body, web, &content_type, admission).await
+    });
+    received.await
+}
+
+/// The content of a body that is a form or JSON.
+pub(super) enum FormOrJson {
+    /// A form, which may have no file.
+    Form(Received),
+    /// JSON that has not been parsed yet, with its place among the waiting uploads.
+    Json(Bytes, Admission),
+}
+
+/// Reads a body that is a form or JSON, as [`receive`] does.
+pub(super) async fn receive_form_or_json(
+    req: &HttpRequest,
+    payload: web::Payload,
+    web: &WebTier,
+) -> Result<FormOrJson, Problem> {
+    let received = receive_with(req, payload, web, async |body, mut admission| {
+        let http = &web.settings().http;
+        let content_type = header_text(req, header::CONTENT_TYPE).to_ascii_lowercase();
+        if content_type.starts_with("multipart/") {
+            let form = read_form(Multipart::new(req.headers(), body), web, http, admission).await?;
+            return Ok(FormOrJson::Form(form));
+        }
+        if !content_type.starts_with("application/json") {
+            let detail = format!("Content-Type {content_type:?} is not supported; send multipart/form-data or JSON");
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+        }
+        let bytes = collect(body, web, &mut admission, |error| payload_problem(&error, http)).await?;
+        Ok(FormOrJson::Json(bytes, admission))
+    });
+    received.await
+}
+
+/// Reads a body with `read`, which gets a place among the waiting uploads. After an error other than a timeout, drains what
+/// the client is still sending, within bounds.
+async fn receive_with<T>(
+    req: &HttpRequest,
+    payload: web::Payload,
+    web: &WebTier,
+    read: impl AsyncFnOnce(Body, Admission) -> Result<T, Problem>,
+) -> Result<T, Problem> {
     let http = &web.settings().http;
     let body = Body::new(payload, http.max_upload);
     let client = Client::of(req, Some(&caller(req)), http);
     let deadline = ReceiveDeadline { min_rate: http.min_upload_rate, timeout: http.upload_timeout };
-    let read = before_deadline(deadline, &body, read(req, body.clone(), web, &client)).await;
+    let read = async {
+        if content_length(req).is_some_and(|length| length > http.max_upload as u64) {
+            return Err(over_limit(http));
+        }
+        web.limits().upload(&client, content_length(req).unwrap_or(0) as usize)?;
+        let _receiving = web.receiving(client_address(req, http))?;
+        read(body.clone(), web.admit()?).await
+    };
+    let read = before_deadline(deadline, &body, read).await;
     super::metrics::uploaded(body.read());
     match read {
         Ok(Ok(received)) => {
@@ -127,18 +184,23 @@ async fn before_deadline<T>(deadline: ReceiveDeadline, body: &Body, read: impl F
     }
 }
 
-async fn read(req: &HttpRequest, mut body: Body, web: &WebTier, client: &Client) -> Result<Received, Problem> {
+async fn read_files(
+    req: &HttpRequest,
+    mut body: Body,
+    web: &WebTier,
+    content_type: &str,
+    mut admission: Admission,
+) -> Result<Received, Problem> {
     let http = &web.settings().http;
-    if content_length(req).is_some_and(|length| length > http.max_upload as u64) {
-        return Err(over_limit(http));
-    }
-    web.limits().upload(client, content_length(req).unwrap_or(0) as usize)?;
-    let _receiving = web.receiving(client_address(req, http))?;
-    let mut admission = web.admit()?;
-    let content_type = header_text(req, header::CONTENT_TYPE).to_ascii_lowercase();
     if content_type.starts_with("multipart/") {
         let read = read_form(Multipart::new(req.headers(), body.clone()), web, http, admission).await;
-        return read.map_err(|problem| if body.read() == 0 { empty_body() } else { problem });
+        return match read {
+            Ok(received) if received.files.is_empty() => {
+                Err(Problem::bad_request(format!("the form has no file; {HOW_TO_SEND}")))
+            }
+            Err(_) if body.read() == 0 => Err(empty_body()),
+            read => read,
+        };
     }
     if !content_type.starts_with("image/") && !content_type.starts_with("application/octet-stream") {
         return Err(match body.next().await {
@@ -155,7 +217,8 @@ async fn read(req: &HttpRequest, mut body: Body, web: &WebTier, client: &Client)
     }
     let disposition = ContentDisposition::from_raw(&header_value(req, header::CONTENT_DISPOSITION)).ok();
     let name = disposition.as_ref().and_then(file_name).unwrap_or_default();
-    Ok(Received { files: vec![ReceivedFile { name: safe_file_name(&name), bytes, admission }], texts: vec![] })
+    let file = ReceivedFile { field: String::new(), name: safe_file_name(&name), bytes, admission };
+    Ok(Received { files: vec![file], texts: vec![] })
 }
 
 async fn read_form(
@@ -189,10 +252,8 @@ async fn read_form(
             next_admission = Some(admission);
             continue;
         }
-        received.files.push(ReceivedFile { name: safe_file_name(&raw_name), bytes, admission });
-    }
-    if received.files.is_empty() {
-        return Err(Problem::bad_request(format!("the form has no file; {HOW_TO_SEND}")));
+        let field = field.name().unwrap_or_default().to_owned();
+        received.files.push(ReceivedFile { field, name: safe_file_name(&raw_name), bytes, admission });
     }
     Ok(received)
 }

@@ -130,12 +130,34 @@ impl GalleryStore {
         Ok((manifest, removed))
     }
 
+    /// Removes a person as [`Self::forget`] does, and returns the new manifest; `None` if nobody has that name, not even
+    /// without photos.
+    ///
+    /// # Errors
+    /// Same as [`Self::forget`].
+    pub async fn remove(&self, name: &str) -> Result<Option<Manifest>, GalleryError> {
+        let reserved = self.release_name(name).await?;
+        let (manifest, photos) = self.remove_all_of(name).await?;
+        Ok((photos > 0 || reserved).then_some(manifest))
+    }
+
+    /// Removes a person with all their embeddings and kept photos, here and in the indexes of this machine. Returns the
+    /// newest manifest, which does not contain the person, and how many of their photos were removed: none if nobody has
+    /// that name.
+    ///
+    /// # Errors
+    /// The person could not be removed, or could not be erased everywhere: then a repeated call tries again.
+    pub async fn forget(&self, name: &str) -> Result<(Manifest, usize), GalleryError> {
+        self.release_name(name).await?;
+        self.remove_all_of(name).await
+    }
+
     /// Removes all photos of a person, but not their name if that is reserved. Returns the newest manifest, and how many
     /// photos there were.
     ///
     /// # Errors
     /// The photos could not be removed: a repeated call tries again.
-    pub(super) async fn remove_all_of(&self, name: &str) -> Result<(Manifest, usize), GalleryError> {
+    async fn remove_all_of(&self, name: &str) -> Result<(Manifest, usize), GalleryError> {
         let person = self.person(name).await?;
         let known = person.into_iter().flat_map(photos_of).map(|photo| photo.id).collect();
         let update = self.remove_from(name, Change::Remove(name.to_owned()), known).await?;

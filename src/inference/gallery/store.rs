@@ -150,28 +150,6 @@ impl GalleryStore {
         Ok(update.manifest)
     }
 
-    /// Removes a person as [`Self::forget`] does, and returns the new manifest; `None` if nobody has that name, not even
-    /// without photos.
-    ///
-    /// # Errors
-    /// Same as [`Self::forget`].
-    pub async fn remove(&self, name: &str) -> Result<Option<Manifest>, GalleryError> {
-        let reserved = self.release_name(name).await?;
-        let (manifest, photos) = self.remove_all_of(name).await?;
-        Ok((photos > 0 || reserved).then_some(manifest))
-    }
-
-    /// Removes a person with all their embeddings and kept photos, here and in the indexes of this machine. Returns the
-    /// newest manifest, which does not contain the person, and how many of their photos were removed: none if nobody has
-    /// that name.
-    ///
-    /// # Errors
-    /// The person could not be removed, or could not be erased everywhere: then a repeated call tries again.
-    pub async fn forget(&self, name: &str) -> Result<(Manifest, usize), GalleryError> {
-        self.release_name(name).await?;
-        self.remove_all_of(name).await
-    }
-
     /// Applies `change` to the newest version and writes the result, if there is one, on condition that nobody else has
     /// written since. Otherwise tries again.
     pub(super) async fn update(&self, change: Change) -> Result<Update, GalleryError> {

@@ -1,0 +1,163 @@
+//! Examples: the photos by which people are known.
+
+use std::collections::HashSet;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{
+    faces::embedding,
+    images::{FILE, embed, receive_images},
+    json::{parsed, receive_json},
+    params::Params,
+    refusal::Refusal,
+};
+use crate::{
+    http::{access::caller, audit_guard, code, state::State},
+    inference::gallery::{Photo, PhotoId},
+};
+
+/// Most examples in one request to delete some.
+const MAX_DELETED: usize = 10_000;
+/// Largest request to delete some examples, in bytes: as many ids, with room for spaces.
+const MAX_JSON: usize = 1 << 20;
+
+type Response = Result<HttpResponse, Refusal>;
+
+/// Reads the id of an example in a path.
+pub(super) fn parse_id(text: &str) -> Result<PhotoId, Refusal> {
+    text.parse().map_err(|_| Refusal::new(code::BAD_ARGUMENT, format!("{text:?} is not the id of an image")))
+}
+
+/// Finds an example in the gallery of a request's key, and tells the audit log whose it is.
+pub(super) async fn find(req: &HttpRequest, state: &State, id: PhotoId) -> Result<Photo, Refusal> {
+    let gallery = caller(req).gallery;
+    let photo = state.web.gallery(&gallery).photo(id).await?.ok_or_else(|| Refusal::no_example(id))?;
+    audit_guard::seen(req, state, &gallery, [photo.name.as_str()].into_iter());
+    Ok(photo)
+}
+
+/// `POST /recognition/faces`: adds an example of a subject, who is created if new.
+pub(super) async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
+    let params = Params::parse(req.query_string())?;
+    let subject = params.required_subject()?;
+    let [image] = receive_images(&req, payload, &state.web, [FILE]).await?;
+    let gallery = caller(&req).gallery;
+    audit_guard::seen(&req, &state, &gallery, [subject].into_iter());
+    let bytes = image.bytes.clone();
+    let recognition = embed(&state, image).await?;
+    let faces: Vec<_> = recognition.faces.iter().filter(|face| face.score >= params.min_score).collect();
+    let face = match faces[..] {
+        [] => return Err(Refusal::no_face()),
+        [face] => embedding(face)?.to_vec(),
+        _ => return Err(Refusal::too_many_faces()),
+    };
+    let model = recognition.model.clone().ok_or_else(|| Refusal::internal("the embedding has no model"))?;
+    let store = state.web.gallery(&gallery);
+    let added = store.add(subject, vec![face], model).await?;
+    state.web.saw_gallery(&gallery, added.version);
+    let id = *added.ids.first().ok_or_else(|| Refusal::internal("the example was removed at once"))?;
+    if state.web.settings().gallery.keep_photos {
+        store.keep_photo(subject, id, bytes).await?;
+    }
+    Ok(HttpResponse::Created().json(example(id, subject)))
+}
+
+/// `GET /recognition/faces`: lists examples in pages.
+pub(super) async fn list(req: HttpRequest, state: web::Data<State>) -> Response {
+    let params = Params::parse(req.query_string())?;
+    let subject = params.subject.as_deref().filter(|subject| !subject.is_empty());
+    let skip = params.page.saturating_mul(params.size);
+    let listed = state.web.gallery(&caller(&req).gallery).photos(subject, skip, params.size).await?;
+    let faces: Value = listed.photos.iter().map(|photo| example(photo.id, &photo.name)).collect();
+    Ok(HttpResponse::Ok().json(json!({
+        "faces": faces,
+        "page_number": params.page,
+        "page_size": params.size,
+        "total_pages": listed.total.div_ceil(params.size),
+        "total_elements": listed.total,
+    })))
+}
+
+/// `DELETE /recognition/faces`: deletes all examples of a subject or, without one, of everybody.
+pub(super) async fn remove_all(req: HttpRequest, state: web::Data<State>) -> Response {
+    let params = Params::parse(req.query_string())?;
+    let gallery = caller(&req).gallery;
+    let store = state.web.gallery(&gallery);
+    let (manifest, deleted) = if params.subject.is_some() {
+        let subject = params.required_subject()?;
+        audit_guard::seen(&req, &state, &gallery, [subject].into_iter());
+        store.forget(subject).await?
+    } else {
+        let (manifest, _, photos) = store.clear().await?;
+        (manifest, photos)
+    };
+    state.web.saw_gallery(&gallery, manifest.version);
+    Ok(HttpResponse::Ok().json(json!({ "deleted": deleted })))
+}
+
+/// `DELETE /recognition/faces/{id}`: deletes an example.
+pub(super) async fn remove(req: HttpRequest, path: web::Path<String>, state: web::Data<State>) -> Response {
+    let id = parse_id(&path)?;
+    let removed = remove_some(&req, &state, HashSet::from([id])).await?;
+    let photo = removed.first().ok_or_else(|| Refusal::no_example(id))?;
+    Ok(HttpResponse::Ok().json(example(id, &photo.name)))
+}
+
+/// `POST /recognition/faces/delete`: deletes several examples. Ids of which there is none are ignored.
+pub(super) async fn remove_several(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
+    let (json, _) = receive_json(&req, payload, &state, MAX_JSON).await?;
+    let ids: Vec<String> = parsed(&json)?;
+    if ids.len() > MAX_DELETED {
+        return Err(Refusal::new(code::INVALID, format!("at most {MAX_DELETED} ids in one request")));
+    }
+    let ids = ids.iter().map(|id| parse_id(id)).collect::<Result<HashSet<_>, _>>()?;
+    let removed = remove_some(&req, &state, ids).await?;
+    let removed: Value = removed.iter().map(|photo| example(photo.id, &photo.name)).collect();
+    Ok(HttpResponse::Ok().json(removed))
+}
+
+async fn remove_some(req: &HttpRequest, state: &State, ids: HashSet<PhotoId>) -> Result<Vec<Photo>, Refusal> {
+    let gallery = caller(req).gallery;
+    let (manifest, removed) = state.web.gallery(&gallery).remove_photos(&ids).await?;
+    audit_guard::seen(req, state, &gallery, removed.iter().map(|photo| photo.name.as_str()));
+    state.web.saw_gallery(&gallery, manifest.version);
+    Ok(removed)
+}
+
+/// `GET /recognition/faces/{id}/img`: returns the photo of an example.
+pub(super) async fn download(req: HttpRequest, path: web::Path<String>, state: web::Data<State>) -> Response {
+    image(&req, &state, parse_id(&path)?).await
+}
+
+/// `GET /static/{key}/images/{id}`: the same, for browsers, which send no header.
+pub(super) async fn download_static(
+    req: HttpRequest,
+    path: web::Path<(String, String)>,
+    state: web::Data<State>,
+) -> Response {
+    image(&req, &state, parse_id(&path.1)?).await
+}
+
+async fn image(req: &HttpRequest, state: &State, id: PhotoId) -> Response {
+    find(req, state, id).await?;
+    let Some(photo) = state.web.gallery(&caller(req).gallery).kept_photo(id).await? else {
+        let why = "the photo of this example was not kept (gallery.keep_photos)";
+        return Err(Refusal::not_found(code::NO_IMAGE, why));
+    };
+    Ok(HttpResponse::Ok().content_type(content_type(&photo)).body(photo))
+}
+
+/// Returns the type of an image of one of the formats that are enrolled.
+fn content_type(photo: &Bytes) -> &'static str {
+    match &photo[..] {
+        [0xFF, 0xD8, ..] => "image/jpeg",
+        [0x89, b'P', b'N', b'G', ..] => "image/png",
+        _ => "image/webp",
+    }
+}
+
+fn example(id: PhotoId, subject: &str) -> Value {
+    json!({ "image_id": id.to_string(), "subject": subject })
+}

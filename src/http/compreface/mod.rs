@@ -1,0 +1,19 @@
+//! `/api/v1`: the REST API of CompreFace 1.2, over the same queue, workers and galleries. `docs/compreface.md` lists its
+//! endpoints, and what each does here.
+//!
+//! A *subject* is a person, an *example* one of their photos, and an API key a token that may be bound to a gallery.
+
+mod embeddings;
+mod examples;
+mod faces;
+mod images;
+mod json;
+mod params;
+mod refusal;
+mod routes;
+mod services;
+mod similarity;
+mod subjects;
+
+pub use routes::ROUTES as COMPREFACE_ROUTES;
+pub(super) use routes::configure;

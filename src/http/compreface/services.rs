@@ -1,0 +1,108 @@
+//! Recognition, detection and verification of the faces in photos.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::{Value, json};
+
+use super::{
+    examples::{self, parse_id},
+    faces::{add_versions, compared, described, embedding, subjects, wanted},
+    images::{FILE, SOURCE, TARGET, embed, perform, receive_images},
+    params::Params,
+    refusal::Refusal,
+    similarity::similarity,
+};
+use crate::{
+    http::{access::caller, state::State},
+    recognition::{Identification, Recognition, Task},
+};
+
+/// Header with the requested plugins that have no counterpart.
+const IGNORED: &str = "Rollcall-Ignored-Plugins";
+
+type Response = Result<HttpResponse, Refusal>;
+
+/// `POST /recognition/recognize`: who is in a photo.
+pub(super) async fn recognise(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
+    let params = Params::parse(req.query_string())?;
+    let [image] = receive_images(&req, payload, &state.web, [FILE]).await?;
+    let task = Task::Identify(params.prediction_count);
+    let found = perform(&state, task, caller(&req).gallery, image).await?;
+    let Identification { recognition, candidates } =
+        serde_json::from_slice(&found).map_err(|_| Refusal::other_version())?;
+    let faces = wanted(&recognition, &params)?.into_iter().map(|at| {
+        let mut face = described(&recognition, &recognition.faces[at], &params);
+        face.insert("subjects".into(), subjects(candidates.get(at).map_or(&[][..], Vec::as_slice), &params));
+        Value::Object(face)
+    });
+    Ok(respond(json!({ "result": faces.collect::<Value>() }), &recognition, &params))
+}
+
+/// `POST /recognition/faces/{id}/verify`: whether the person of an example is in a photo.
+pub(super) async fn verify_example(
+    req: HttpRequest,
+    path: web::Path<String>,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Response {
+    let params = Params::parse(req.query_string())?;
+    let id = parse_id(&path)?;
+    let [image] = receive_images(&req, payload, &state.web, [FILE]).await?;
+    let example = examples::find(&req, &state, id).await?;
+    let recognition = embed(&state, image).await?;
+    let mut faces = Vec::new();
+    for at in wanted(&recognition, &params)? {
+        let face = &recognition.faces[at];
+        let mut result = described(&recognition, face, &params);
+        result.insert("subject".into(), json!(example.name));
+        result.insert("similarity".into(), json!(similarity(compared(&example.embedding, embedding(face)?)?)));
+        faces.push(Value::Object(result));
+    }
+    Ok(respond(json!({ "result": faces }), &recognition, &params))
+}
+
+/// `POST /detection/detect`: where the faces in a photo are.
+pub(super) async fn detect(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
+    let params = Params::parse(req.query_string())?;
+    let [image] = receive_images(&req, payload, &state.web, [FILE]).await?;
+    let recognition = embed(&state, image).await?;
+    let faces = wanted(&recognition, &params)?.into_iter();
+    let faces = faces.map(|at| Value::Object(described(&recognition, &recognition.faces[at], &params)));
+    Ok(respond(json!({ "result": faces.collect::<Value>() }), &recognition, &params))
+}
+
+/// `POST /verification/verify`: whether the person in one photo is in another.
+pub(super) async fn verify(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
+    let params = Params::parse(req.query_string())?;
+    let [source, target] = receive_images(&req, payload, &state.web, [SOURCE, TARGET]).await?;
+    let (source, target) = futures_util::future::try_join(embed(&state, source), embed(&state, target)).await?;
+    let all = Params { limit: usize::MAX, ..Params::parse(req.query_string())? };
+    let of_source = match wanted(&source, &all)?[..] {
+        [only] => &source.faces[only],
+        _ => return Err(Refusal::too_many_faces()),
+    };
+    let mut matches = Vec::new();
+    for at in wanted(&target, &params)? {
+        let face = &target.faces[at];
+        let mut result = described(&target, face, &params);
+        let cosine = compared(embedding(of_source)?, embedding(face)?)?;
+        result.insert("similarity".into(), json!(similarity(cosine)));
+        matches.push(Value::Object(result));
+    }
+    let mut result = json!({ "source_image_face": described(&source, of_source, &params), "face_matches": matches });
+    add_versions(&mut result, &target, &params);
+    Ok(with_ignored(&params).json(json!({ "result": [result] })))
+}
+
+fn respond(mut response: Value, recognition: &Recognition, params: &Params) -> HttpResponse {
+    add_versions(&mut response, recognition, params);
+    with_ignored(params).json(response)
+}
+
+/// Begins a response, which names the plugins that were ignored.
+fn with_ignored(params: &Params) -> actix_web::HttpResponseBuilder {
+    let mut response = HttpResponse::Ok();
+    if !params.ignored.is_empty() {
+        response.insert_header((IGNORED, params.ignored.join(",")));
+    }
+    response
+}

@@ -1,0 +1,89 @@
+//! Subjects: the names of the people in a gallery.
+
+use std::collections::BTreeSet;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    json::{parsed_object, receive_json},
+    refusal::Refusal,
+};
+use crate::http::{access::caller, audit_guard, code, state::State};
+
+/// Largest body, in bytes.
+const MAX_JSON: usize = 64 << 10;
+
+type Response = Result<HttpResponse, Refusal>;
+
+/// `GET /recognition/subjects`: lists the subjects, also those without an example.
+pub(super) async fn list(req: HttpRequest, state: web::Data<State>) -> Response {
+    let gallery = state.web.gallery(&caller(&req).gallery);
+    let mut subjects: BTreeSet<String> = gallery.reserved_names().await?;
+    let mut reader = gallery.reader(None).await?;
+    while let Some(part) = reader.next().await? {
+        subjects.extend(part.people.into_iter().map(|person| person.name));
+    }
+    Ok(HttpResponse::Ok().json(json!({ "subjects": subjects })))
+}
+
+/// `POST /recognition/subjects`: adds a subject without examples.
+pub(super) async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
+    let subject = receive_subject(&req, payload, &state).await?;
+    let gallery = caller(&req).gallery;
+    audit_guard::seen(&req, &state, &gallery, [subject.as_str()].into_iter());
+    if !state.web.gallery(&gallery).reserve_name(&subject).await? {
+        return Err(Refusal::new(code::SUBJECT_EXISTS, "Subject already exists"));
+    }
+    Ok(HttpResponse::Created().json(json!({ "subject": subject })))
+}
+
+/// `PUT /recognition/subjects/{subject}`: renames a subject, or adds its examples to another one.
+pub(super) async fn rename(
+    req: HttpRequest,
+    path: web::Path<String>,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Response {
+    let new = receive_subject(&req, payload, &state).await?;
+    let (gallery, old) = (caller(&req).gallery, path.into_inner());
+    audit_guard::seen(&req, &state, &gallery, [old.as_str(), new.as_str()].into_iter());
+    if old == new {
+        return Ok(HttpResponse::Ok().json(json!({ "updated": false })));
+    }
+    let manifest = state.web.gallery(&gallery).rename(&old, &new).await?;
+    let manifest = manifest.ok_or_else(|| Refusal::no_subject(&old))?;
+    state.web.saw_gallery(&gallery, manifest.version);
+    Ok(HttpResponse::Ok().json(json!({ "updated": true })))
+}
+
+/// `DELETE /recognition/subjects/{subject}`: deletes a subject with its examples.
+pub(super) async fn remove(req: HttpRequest, path: web::Path<String>, state: web::Data<State>) -> Response {
+    let (gallery, subject) = (caller(&req).gallery, path.into_inner());
+    let manifest = state.web.gallery(&gallery).remove(&subject).await?;
+    let manifest = manifest.ok_or_else(|| Refusal::no_subject(&subject))?;
+    state.web.saw_gallery(&gallery, manifest.version);
+    Ok(HttpResponse::Ok().json(json!({ "subject": subject })))
+}
+
+/// `DELETE /recognition/subjects`: deletes every subject with its examples.
+pub(super) async fn remove_all(req: HttpRequest, state: web::Data<State>) -> Response {
+    let gallery = caller(&req).gallery;
+    let (manifest, people, _) = state.web.gallery(&gallery).clear().await?;
+    state.web.saw_gallery(&gallery, manifest.version);
+    Ok(HttpResponse::Ok().json(json!({ "deleted": people })))
+}
+
+/// Receives `{"subject": "…"}`.
+async fn receive_subject(req: &HttpRequest, payload: web::Payload, state: &State) -> Result<String, Refusal> {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(default)]
+        subject: Option<String>,
+    }
+    let (json, _) = receive_json(req, payload, state, MAX_JSON).await?;
+    let Body { subject } = parsed_object(&json)?;
+    let subject = subject.filter(|subject| !subject.trim().is_empty());
+    subject.ok_or_else(|| Refusal::new(code::INVALID, "Subject name is empty"))
+}
