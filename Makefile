@@ -9,7 +9,7 @@ NEXTEST = $(ASSETS)/bin/cargo-nextest nextest
 PREFORK = $(PYTHON) tests/emulators/prefork.py $(ASSETS)/python/aws
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast call-sites chaos chaos-aws full-disk fuzz fuzz-corpus bad-inputs bench peers lint golden policies judge-policies scale
+.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast call-sites chaos chaos-aws full-disk fuzz fuzz-corpus bad-inputs bench peers dist debian-test lint golden policies judge-policies scale
 # What `make fuzz` runs: targets (all by default), and for how long each.
 FUZZ_TARGETS ?=
 FUZZ_LIMIT ?= --minutes 1
@@ -36,6 +36,19 @@ demo: setup ## Build, enrol the sample photos and serve on this machine
 	$(ROLLCALL) enroll $(ASSETS)/photos/known
 	@echo "photos to try: $(ASSETS)/photos/probes and $(ASSETS)/photos/strangers"
 	exec $(ROLLCALL) up
+
+# Features of the crate, such as aws.
+FEATURES ?=
+DIST = $(PYTHON) tools/dist.py $(if $(FEATURES),--features $(FEATURES))
+
+dist: setup ## Make an archive, and on Debian a package, with everything that is needed to run (FEATURES=aws)
+	@$(PYTHON) tools/setup.py packaging
+	$(DIST)
+
+debian-test: dist ## Install, use, upgrade and remove the package in a bare Debian that is booted (as root)
+	@$(PYTHON) tools/setup.py debian-test
+	$(DIST) --revision 2 --out target/dist/newer
+	$(PYTHON) tools/debian_test.py target/dist/rollcall_*-1_*.deb target/dist/newer/rollcall_*-2_*.deb
 
 # The places that call AWS, written by the tests that reach them.
 CALL_SITES = $(ASSETS)/call-sites.log

@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use nix::unistd::geteuid;
+use nix::unistd::{User, geteuid};
 
 /// Creates a folder, and those above it, unless it exists.
 pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
@@ -24,15 +24,20 @@ pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
 pub(crate) fn check_private_folder(path: &Path) -> io::Result<()> {
     let metadata = std::fs::metadata(path)?;
     let (mode, owner, user) = (metadata.permissions().mode() & 0o777, metadata.uid(), geteuid());
-    let problem = if owner != user.as_raw() && !user.is_root() {
-        format!("belongs to user {owner}")
-    } else if mode & 0o077 == 0 {
+    if owner != user.as_raw() {
+        // Also to root: what root writes there, its owner could not read.
+        let name = User::from_uid(owner.into()).ok().flatten().map_or(owner.to_string(), |user| user.name);
+        let remedy = format!("run this as that user (`sudo -u {name} rollcall …`), or use another folder");
+        let error = format!("{} belongs to user {name}, and contains photos: {remedy}", path.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, error));
+    }
+    if mode & 0o077 == 0 {
         return Ok(());
-    } else if mode & 0o022 == 0 && std::fs::read_dir(path)?.next().is_none() {
+    }
+    if mode & 0o022 == 0 && std::fs::read_dir(path)?.next().is_none() {
         return std::fs::set_permissions(path, Permissions::from_mode(0o700));
-    } else {
-        format!("is open to other users (mode {mode:03o})")
-    };
+    }
+    let problem = format!("is open to other users (mode {mode:03o})");
     let shown = path.display();
     let remedy = format!("make sure that nobody else needs it and run `chmod 700 {shown}`, or use another folder");
     Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{shown} {problem}, and contains photos: {remedy}")))

@@ -89,6 +89,13 @@ INSTALLED_MODELS = {
     INT8_EMBEDDER: "fabc8dec240188ef4e530ee927116b57e226cd843d5e8672d5983fbd4b21f7dd",
 }
 
+# The licences of what is delivered with the program: where they are, and their SHA-256.
+LICENCES = {
+    "onnxruntime/LICENSE": "2f07c72751aed99790b8a4869cf2311df85a860b22ded05fa22803587a48922c",
+    "onnxruntime/ThirdPartyNotices.txt": "0e07b95f3a8d6230037707c5c4a2b554d12c4cb67369669ac255635528ffcee2",
+    "models/NOTICE": "ef58cdd54597c2efb9f1da2512ff17ec9ee8f6ab05b5a11ac8fd0629841b546a",
+}
+
 # The same variant as a graph of standard operators, for other software.
 PLAIN_EMBEDDER_SHA256 = "f8e73751156177fed00001587ff44949f178edb5bb3b79d6642606e204affca5"
 
@@ -183,13 +190,23 @@ def say(line: str) -> None:
 # How each asset is made
 
 
-def make_runtime(out: Path) -> None:
-    wheel = pip_download(
+def runtime_wheel() -> zipfile.ZipFile:
+    return zipfile.ZipFile(pip_download(
         "onnxruntime", "--only-binary=:all:", "--implementation=cp", "--python-version=3.11",
         f"--platform={this_platform().tag}",
-    )  # fmt: skip
+    ))  # fmt: skip
+
+
+def make_runtime(out: Path) -> None:
     # The same name on macOS: the loader ignores the suffix, so the configuration's default is valid everywhere.
-    extract(zipfile.ZipFile(wheel).open(this_platform().runtime_file), out / "libonnxruntime.so")
+    extract(runtime_wheel().open(this_platform().runtime_file), out / "libonnxruntime.so")
+
+
+def make_licences(out: Path) -> None:
+    wheel = runtime_wheel()
+    for name in ("LICENSE", "ThirdPartyNotices.txt"):
+        extract(wheel.open(f"onnxruntime/{name}"), out / "onnxruntime" / name)
+    extract(source_distribution("NOTICE"), out / "models/NOTICE")
 
 
 def make_models(out: Path) -> None:
@@ -362,6 +379,22 @@ def install_browser() -> None:
     packages = [] if shutil.which("curl") else ["curl"]
     if not shutil.which("chromedriver") or not (shutil.which("chromium") or shutil.which("google-chrome")):
         packages += ["chromium", "chromium-driver"]
+    install_packages(packages)
+
+
+def install_packaging() -> None:
+    """Installs what makes a Debian package, where there is Debian."""
+    if shutil.which("apt-get"):
+        install_packages([] if shutil.which("dh") else ["debhelper"])
+
+
+def install_debian_test() -> None:
+    """Installs what makes a bare Debian, boots it, and measures its disk."""
+    programs = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container"}
+    install_packages([package for program, package in programs.items() if not shutil.which(program)])
+
+
+def install_packages(packages: list[str]) -> None:
     if not packages:
         return
     if not shutil.which("apt-get"):
@@ -377,11 +410,11 @@ def install_browser() -> None:
 def apt_get(command: str, *arguments: str) -> None:
     as_root = [] if os.geteuid() == 0 else ["sudo"]
     if as_root and not shutil.which("sudo"):
-        raise SetupError("programs are missing: as root, run `apt-get install chromium chromium-driver curl`")
+        raise SetupError(f"programs are missing: as root, run `apt-get install {' '.join(arguments)}`")
     run(
         [*as_root, "apt-get", command, "--yes", "--quiet", *arguments],
         failure=f"apt-get {command} failed",
-        advice="install chromium, chromium-driver and curl by hand",
+        advice="install its packages by hand",
         DEBIAN_FRONTEND="noninteractive",
     )
 
@@ -437,6 +470,8 @@ STEPS: dict[str, Callable[[], object]] = {
     ),
     "browser": install_browser,
     "compreface-clients": install_compreface_clients,
+    "packaging": lambda: (install_packaging(), ensure("licences", "licences", LICENCES, make_licences)),
+    "debian-test": install_debian_test,
 }
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@
 #[cfg(feature = "aws")]
 pub(crate) mod aws;
 mod cluster;
+mod installation;
 pub(crate) mod logging;
 mod node;
 mod ports;
@@ -20,7 +21,13 @@ pub(crate) mod up;
 mod watchdog;
 mod worker;
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use installation::Installation;
 
 use crate::settings::{Int8, Layers, Machine, Settings, SettingsError};
 
@@ -30,6 +37,15 @@ pub use logging::to_stderr as log_to_stderr;
 pub(crate) use shutdown::asked_to_end;
 pub use system::{block_on, run};
 pub use worker::{WorkerArgs, worker};
+
+/// What was installed with this program; `None` in a checkout.
+static INSTALLATION: LazyLock<Option<Installation>> =
+    LazyLock::new(|| Installation::of(&std::env::current_exe().ok()?));
+
+/// Returns the settings file that is used if no other is specified: that of an installed program, if it exists.
+pub fn installed_settings() -> Option<PathBuf> {
+    INSTALLATION.as_ref().map(|installation| installation.settings.clone()).filter(|path| path.exists())
+}
 
 /// Returns the environment variables that are text.
 pub fn environment() -> HashMap<String, String> {
@@ -41,7 +57,11 @@ pub fn environment() -> HashMap<String, String> {
 
 /// Returns this machine, on which the "auto" of some settings depends.
 pub fn machine() -> Machine {
-    Machine { cores: std::thread::available_parallelism().map_or(1, usize::from), int8: Int8::detect() }
+    Machine {
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        int8: Int8::detect(),
+        installed: INSTALLATION.as_ref().map(|installation| installation.assets.as_path()),
+    }
 }
 
 /// Reads the settings: the defaults, then `file`, then the environment.

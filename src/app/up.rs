@@ -8,6 +8,7 @@ use super::{
     cluster::LocalCluster,
     serving::{listen, serve},
     shutdown::wait_to_end,
+    watchdog,
 };
 use crate::{
     access::TokenStore,
@@ -26,6 +27,7 @@ pub(crate) async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::R
     let (client, objects, fleet) = (cluster.client.clone(), cluster.objects(), cluster.fleet.clone());
     let backups = Some(cluster.backups(&settings));
     let serving = serve(listener, &settings, client, objects, fleet, backups).await?;
+    watchdog::ready();
     actix::spawn(async move {
         wait_to_end().await;
         tracing::info!("shutting down: first uploads, then workers");

@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn each_line_has_key_effective_value_and_origin() {
         let env = [("ROLLCALL__WORKER__IDLE_STOP", "auto"), ("ROLLCALL__FLEET__LEASE", "40s")];
-        let text = shown(&env, Machine { cores: 3, int8: Int8::AvxVnni });
+        let text = shown(&env, Machine { int8: Int8::AvxVnni, ..Machine::with_cores(3) });
         let line = |key: &str| {
             let line = text.lines().find(|line| line.starts_with(&format!("{key} "))).expect("a line");
             line.split("  ").map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" | ")

@@ -78,7 +78,7 @@ fn check_models(settings: &Settings) -> (Option<ModelId>, Finding) {
     let model = built.as_ref().ok().and_then(|recogniser| recogniser.model().cloned());
     let loaded = "ONNX Runtime and the models load";
     let detail = model.as_ref().map_or(loaded.to_owned(), |model| format!("{loaded}; faces are embedded by {model}"));
-    let remedy = "run `make setup`, or set recognition.* to files that exist on every worker";
+    let remedy = "run `make setup`, reinstall Rollcall, or set recognition.* to files that exist on every worker";
     let result = built.map(|_| detail).map_err(|e| (format!("{e:#}"), remedy.to_owned()));
     (model, Finding::new("recognition", result))
 }

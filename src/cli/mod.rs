@@ -5,6 +5,7 @@
 mod audit;
 mod aws;
 mod backup;
+mod completions;
 mod config;
 mod dead;
 mod doctor;
@@ -29,7 +30,7 @@ mod up;
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use exit::EXIT_CONFIG;
 
@@ -46,7 +47,8 @@ use crate::{
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 pub struct Cli {
-    /// Settings file (TOML); `config/default.toml` documents every key. Variables ROLLCALL__SECTION__KEY override it
+    /// Settings file (TOML); `config/default.toml` documents every key. Variables ROLLCALL__SECTION__KEY override it. An
+    /// installed program uses `/etc/rollcall/rollcall.toml` by default
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -101,19 +103,27 @@ enum Command {
     Doctor(doctor::Args),
     /// Show the effective configuration and where each value came from
     Config(config::Args),
+    /// Print the completions of a shell
+    Completions(completions::Completions),
+    /// Write the manual pages to a folder
+    #[command(hide = true)]
+    Manual(completions::Manual),
 }
 
 /// Runs the command and returns its exit code. Errors go to standard error, with what to do about them.
-pub fn run(cli: Cli) -> ExitCode {
-    if let Command::Simulate(args) = cli.command {
-        return simulate::run(args, cli.config, app::environment());
-    }
-    if let Command::Judge(args) = &cli.command {
-        return judge::run(args, cli.config, app::environment());
-    }
-    if let Command::Tune(args) = &cli.command {
-        return tune::run(args, cli.config, app::environment());
-    }
+pub fn run(mut cli: Cli) -> ExitCode {
+    cli.config = cli.config.or_else(app::installed_settings);
+    let cli = match cli.command {
+        Command::Simulate(args) => return simulate::run(args, cli.config, app::environment()),
+        Command::Judge(args) => return judge::run(&args, cli.config, app::environment()),
+        Command::Tune(args) => return tune::run(&args, cli.config, app::environment()),
+        Command::Completions(args) => {
+            completions::completions(args, Cli::command());
+            return ExitCode::SUCCESS;
+        }
+        Command::Manual(args) => return outcome(completions::manual(args, Cli::command()).map(|()| ExitCode::SUCCESS)),
+        _ => cli,
+    };
     let layers = match Layers::load(cli.config.as_deref(), app::environment()) {
         Ok(layers) => layers,
         Err(error) => return config_error(&error),
@@ -125,7 +135,11 @@ pub fn run(cli: Cli) -> ExitCode {
     if let Err(error) = app::log_to_stderr(&settings.log) {
         return config_error(&error);
     }
-    match dispatch(cli, &layers, settings) {
+    outcome(dispatch(cli, &layers, settings))
+}
+
+fn outcome(result: anyhow::Result<ExitCode>) -> ExitCode {
+    match result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("rollcall: {error:#}");
@@ -155,8 +169,8 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
         }
         Command::Evaluate(args) => app::block_on(evaluate::run(args, &settings))?,
         Command::Load(args) => return app::block_on(load::run(args, &settings)),
-        Command::Simulate(_) | Command::Judge(_) | Command::Tune(_) => {
-            unreachable!("run() has handled them, because they have settings of their own")
+        Command::Simulate(_) | Command::Judge(_) | Command::Tune(_) | Command::Completions(_) | Command::Manual(_) => {
+            unreachable!("run() has handled them, because they do not depend on these settings")
         }
         Command::Fleet(args) => app::block_on(fleet::run(args, &settings))?,
         Command::Dead(args) => app::block_on(dead::run(args, &settings))?,

@@ -12,10 +12,7 @@ use super::{
     runtime,
     vision::{align, self_test},
 };
-use crate::{
-    recognition::ModelId,
-    settings::{self, SFACE_FP32},
-};
+use crate::{recognition::ModelId, settings};
 
 /// An embedder's session, and the input that it reuses.
 pub struct Embedder {
@@ -40,7 +37,7 @@ impl Embedder {
         let mut embedder = Self { session, model: id, input: self_test::face() };
         let embedding = embedder.run().with_context(|| format!("{} (recognition.embedder) failed", file.display()))?;
         if let Some(min) = min_agreement {
-            check_agreement(self_test::agreement(&embedding), min, file)?;
+            check_agreement(self_test::agreement(&embedding), min, file, settings.sface_fp32())?;
         }
         Ok(embedder)
     }
@@ -72,7 +69,7 @@ impl Embedder {
 }
 
 /// Checks the cosine similarity to the golden embedding.
-fn check_agreement(agreement: Option<f32>, min: f32, file: &Path) -> anyhow::Result<()> {
+fn check_agreement(agreement: Option<f32>, min: f32, file: &Path, for_any_cpu: &Path) -> anyhow::Result<()> {
     let found = match agreement {
         Some(agreement) if agreement >= min => return Ok(()),
         Some(agreement) => format!("a cosine of {agreement:.4}"),
@@ -80,9 +77,10 @@ fn check_agreement(agreement: Option<f32>, min: f32, file: &Path) -> anyhow::Res
     };
     bail!(
         "{} (recognition.embedder) computes wrongly on this machine: its embedding of the test image has {found}, and \
-         at least {min} to that of SFace is right; if this CPU is the cause, set recognition.embedder to {SFACE_FP32}, \
-         and if the file may be damaged, delete it and run `make setup`",
-        file.display()
+         at least {min} to that of SFace is right; if this CPU is the cause, set recognition.embedder to {}, and \
+         if the file may be damaged, delete it and run `make setup`, or reinstall Rollcall",
+        file.display(),
+        for_any_cpu.display()
     )
 }
 
@@ -105,11 +103,12 @@ mod tests {
 
     #[test]
     fn an_embedder_that_computes_wrongly_is_refused_with_a_remedy() {
-        let check = |agreement| check_agreement(agreement, 0.98, Path::new("models/int8.onnx"));
+        let check = |agreement| check_agreement(agreement, 0.98, Path::new("models/int8.onnx"), Path::new("fp32.onnx"));
         assert!(check(Some(0.98)).is_ok());
         for (agreement, found) in [(Some(0.9799), "0.9799"), (Some(f32::NAN), "NaN"), (None, "a different length")] {
             let error = check(agreement).unwrap_err().to_string();
-            for part in ["models/int8.onnx", found, "set recognition.embedder to ", SFACE_FP32, "make setup"] {
+            for part in ["models/int8.onnx", found, "set recognition.embedder to fp32.onnx", "make setup", "reinstall"]
+            {
                 assert!(error.contains(part), "{part} in {error}");
             }
         }

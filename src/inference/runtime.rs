@@ -29,7 +29,7 @@ fn environment(library: &Path) -> anyhow::Result<Environment> {
     }
     let advice = || {
         format!(
-            "ONNX Runtime cannot be loaded from {}: run `make setup`, or set recognition.runtime to its shared library",
+            "ONNX Runtime cannot be loaded from {}: run `make setup`, reinstall Rollcall, or set recognition.runtime to its shared library",
             library.display()
         )
     };
@@ -68,7 +68,10 @@ pub(super) fn session_with_stages(library: &Path, model: &Path, key: &str) -> an
 fn builder(library: &Path, model: &Path, key: &str) -> anyhow::Result<SessionBuilder> {
     let environment = environment(library)?;
     if !model.is_file() {
-        bail!("the model {} does not exist: run `make setup`, or set {key} to an ONNX file", model.display());
+        bail!(
+            "the model {} does not exist: run `make setup`, reinstall Rollcall, or set {key} to an ONNX file",
+            model.display()
+        );
     }
     let build = || -> ort::Result<SessionBuilder> {
         Ok(SessionBuilder::new(&environment)?

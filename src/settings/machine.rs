@@ -1,5 +1,10 @@
 //! The machine that "auto" depends on. A value, so that settings are a function of their input.
 
+use std::path::Path;
+
+/// Where `make setup` installs ONNX Runtime and the models, below the current folder.
+pub const ASSETS: &str = ".assets";
+
 /// The properties of a machine on which settings depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Machine {
@@ -7,12 +12,14 @@ pub struct Machine {
     pub cores: usize,
     /// Whether its CPU multiplies 8-bit integers fast and exactly.
     pub int8: Int8,
+    /// Folder with the ONNX Runtime and the models of an installed program. `None`: they are below [`ASSETS`].
+    pub installed: Option<&'static Path>,
 }
 
 impl Machine {
-    /// Creates a machine without special instructions.
+    /// Creates a machine without special instructions, on which nothing is installed.
     pub fn with_cores(cores: usize) -> Self {
-        Self { cores, int8: Int8::NoVnni }
+        Self { cores, int8: Int8::NoVnni, installed: None }
     }
 }
 

@@ -130,7 +130,7 @@ impl Settings {
             gallery: Gallery::read(r)?,
             audit: Audit::read(r)?,
             worker: Worker::read(r, place, fleet.policy)?,
-            recognition: Recognition::read(r, place.machine.int8)?,
+            recognition: Recognition::read(r, place.machine)?,
             log: Log::read(r)?,
             simulate: Simulate::read(r)?,
             prices: Prices::read(r)?,

@@ -2,8 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{auto::Auto, layers::SettingsError, machine::Int8, reader::Reader};
+use super::{
+    auto::Auto,
+    layers::SettingsError,
+    machine::{ASSETS, Int8, Machine},
+    reader::Reader,
+};
 
+/// ONNX Runtime, as `make setup` installs it.
+const RUNTIME: &str = ".assets/onnxruntime/libonnxruntime.so";
+/// YuNet, as `make setup` installs it.
+const YUNET: &str = ".assets/models/face_detection_yunet_2023mar.onnx";
 /// SFace in fp32, as `make setup` installs it.
 pub const SFACE_FP32: &str = ".assets/models/face_recognition_sface_2021dec.onnx";
 /// SFace in int8, as `make setup` installs it.
@@ -33,6 +42,8 @@ pub struct Recognition {
     pub embedder: PathBuf,
     /// Whether "auto" has chosen the embedder, so that each machine may have a different one.
     pub embedder_is_auto: bool,
+    /// SFace in fp32 and in int8, as installed.
+    sface: [PathBuf; 2],
     /// Lowest confidence of a face, 0 to 1.
     pub detector_score: f32,
     /// Largest overlap (intersection over union) of two faces, 0 to 1.
@@ -55,27 +66,40 @@ pub struct Recognition {
     pub classifier_top: usize,
 }
 
-/// Returns the embedder for a CPU.
-fn embedder(cpu: Int8) -> Auto<Option<PathBuf>> {
-    let (file, reason) = match cpu {
+/// Returns where a file that set-up installs is on a machine.
+fn installed(machine: Machine, file: &str) -> PathBuf {
+    let Some(folder) = machine.installed else { return file.into() };
+    folder.join(Path::new(file).strip_prefix(ASSETS).expect("a constant below that folder"))
+}
+
+/// Returns a file that set-up installs, as the meaning of "auto".
+fn installed_or(machine: Machine, file: &str) -> Auto<Option<PathBuf>> {
+    let reason = if machine.installed.is_some() { "as installed" } else { "as set up" };
+    Auto::new(Some(installed(machine, file)), reason)
+}
+
+/// Returns the embedder for the CPU of a machine.
+fn embedder(machine: Machine) -> Auto<Option<PathBuf>> {
+    let (file, reason) = match machine.int8 {
         Int8::Avx512Vnni => (SFACE_INT8, "because the CPU has AVX-512 VNNI"),
         Int8::AvxVnni => (SFACE_INT8, "because the CPU has AVX-VNNI"),
         Int8::NoVnni => (SFACE_FP32, "because the CPU has no VNNI"),
         Int8::NotX86 => (SFACE_FP32, "because int8 is measured on x86-64 only"),
     };
-    Auto::new(Some(file.into()), reason)
+    Auto::new(Some(installed(machine, file)), reason)
 }
 
 impl Recognition {
-    pub(super) fn read(r: &Reader<'_>, cpu: Int8) -> Result<Self, SettingsError> {
+    pub(super) fn read(r: &Reader<'_>, machine: Machine) -> Result<Self, SettingsError> {
         let kinds = [("face", RecogniserKind::Face), ("classifier", RecogniserKind::Classifier)];
         let recognition = Self {
             kind: r.choice("recognition.kind", &kinds)?,
             threshold: r.number("recognition.threshold", -1.0..=1.0)? as f32,
-            runtime: r.path("recognition.runtime")?,
-            detector: r.path("recognition.detector")?,
-            embedder: r.path_or_auto("recognition.embedder", embedder(cpu))?.unwrap_or_default(),
+            runtime: r.path_or_auto("recognition.runtime", installed_or(machine, RUNTIME))?.unwrap_or_default(),
+            detector: r.path_or_auto("recognition.detector", installed_or(machine, YUNET))?.unwrap_or_default(),
+            embedder: r.path_or_auto("recognition.embedder", embedder(machine))?.unwrap_or_default(),
             embedder_is_auto: r.is_auto("recognition.embedder"),
+            sface: [SFACE_FP32, SFACE_INT8].map(|file| installed(machine, file)),
             detector_score: r.number("recognition.detector_score", 0.0..=1.0)? as f32,
             detector_nms: r.number("recognition.detector_nms", 0.0..=1.0)? as f32,
             detector_side: r.count("recognition.detector_side", 64..=4096)? as u32,
@@ -98,8 +122,13 @@ impl Recognition {
     /// Returns these settings with the embedder that computes correctly on any CPU; `None` if it is in use already, or
     /// if the embedder is not left to "auto".
     pub fn with_embedder_for_any_cpu(&self) -> Option<Self> {
-        let other = self.embedder_is_auto && self.embedder != Path::new(SFACE_FP32);
-        other.then(|| Self { embedder: SFACE_FP32.into(), ..self.clone() })
+        let other = self.embedder_is_auto && self.embedder != self.sface[0];
+        other.then(|| Self { embedder: self.sface[0].clone(), ..self.clone() })
+    }
+
+    /// Returns SFace in fp32, which computes correctly on any CPU, as installed.
+    pub fn sface_fp32(&self) -> &Path {
+        &self.sface[0]
     }
 
     /// Returns the files that workers load. Which embedder "auto" chooses depends on the worker's CPU, so all that it
@@ -108,7 +137,7 @@ impl Recognition {
         match self.kind {
             RecogniserKind::Classifier => vec![self.runtime.clone(), self.classifier.clone(), self.labels.clone()],
             RecogniserKind::Face if self.embedder_is_auto => {
-                vec![self.runtime.clone(), self.detector.clone(), SFACE_FP32.into(), SFACE_INT8.into()]
+                [self.runtime.clone(), self.detector.clone()].into_iter().chain(self.sface.clone()).collect()
             }
             RecogniserKind::Face => vec![self.runtime.clone(), self.detector.clone(), self.embedder.clone()],
         }

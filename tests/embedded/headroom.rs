@@ -37,9 +37,18 @@ async fn get(server: &Rollcall, path: &str) -> Response {
     reqwest::get(server.url(path)).await.expect("a response")
 }
 
-/// Waits until the server is ready or not.
-async fn wait_until_ready_is(server: &Rollcall, status: u16) {
-    wait_until("readiness follows", TIMEOUT, async || get(server, "/readyz").await.status() == status).await;
+/// Waits until the server is ready.
+async fn wait_until_ready(server: &Rollcall) {
+    wait_until("readiness follows", TIMEOUT, async || get(server, "/readyz").await.status() == 200).await;
+}
+
+/// Waits until the server is not ready because of a setting.
+async fn wait_until_not_ready(server: &Rollcall, setting: &str) {
+    wait_until("readiness follows", TIMEOUT, async || {
+        let response = get(server, "/readyz").await;
+        response.status() == 503 && response.text().await.expect("text").contains(setting)
+    })
+    .await;
 }
 
 /// Checks that everything that adds is refused and that the server lives.
@@ -101,7 +110,7 @@ async fn a_full_queue_refuses_uploads_until_workers_have_taken_jobs_from_it() {
     for &pid in &workers {
         let _ = kill(Pid::from_raw(pid as i32), Signal::SIGCONT); // it may have been replaced
     }
-    wait_until_ready_is(&server, 200).await;
+    wait_until_ready(&server).await;
     let response = upload(&server).await;
     assert_eq!(response.status(), 202);
     accepted.push(id(response).await);
@@ -128,7 +137,7 @@ async fn a_disk_that_fills_refuses_uploads_before_it_is_full_and_deletions_go_on
     while free() >= 15 * MIB {
         file.write_all(&[7; 64 << 10]).expect("the disk has room");
     }
-    wait_until_ready_is(&server, 503).await;
+    wait_until_not_ready(&server, "local.min_free").await;
     assert_nothing_is_accepted(&server, "local.min_free").await;
     assert!(free() > 10 * MIB, "the disk was never full");
     assert!(metric(&server, "rollcall_disk_free_bytes").await.expect("a metric") < 16 * MIB);
@@ -137,7 +146,7 @@ async fn a_disk_that_fills_refuses_uploads_before_it_is_full_and_deletions_go_on
 
     drop(file);
     std::fs::remove_file(filler).expect("removed");
-    wait_until_ready_is(&server, 200).await;
+    wait_until_ready(&server).await;
     let accepted = upload(&server).await;
     assert_eq!(accepted.status(), 202);
     wait_until_done(&server, &[id(accepted).await]).await;
@@ -155,11 +164,11 @@ async fn a_large_data_folder_refuses_uploads_and_the_metrics_show_its_bytes() {
 
     let filler = server.data_dir().join("objects/filler");
     std::fs::write(&filler, vec![7; 65 * MIB as usize]).expect("written");
-    wait_until_ready_is(&server, 503).await;
+    wait_until_not_ready(&server, "local.max_bytes").await;
     assert_nothing_is_accepted(&server, "local.max_bytes").await;
     wait_until("the metric follows", TIMEOUT, async || metric(&server, objects).await > Some(65 * MIB)).await;
 
     std::fs::remove_file(&filler).expect("removed");
-    wait_until_ready_is(&server, 200).await;
+    wait_until_ready(&server).await;
     assert_eq!(upload(&server).await.status(), 202);
 }

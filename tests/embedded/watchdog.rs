@@ -1,4 +1,4 @@
-//! A server that responds tells systemd so, and one that hangs does not.
+//! A server tells systemd when it serves, and then that it responds, unless it hangs.
 
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
@@ -14,7 +14,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const LONG: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_tells_systemd_that_it_responds_until_it_hangs() {
+async fn a_server_tells_systemd_that_it_serves_and_then_that_it_responds_until_it_hangs() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");
@@ -25,9 +25,9 @@ async fn a_server_tells_systemd_that_it_responds_until_it_hangs() {
         socket.recv(&mut text).map(|n| String::from_utf8_lossy(&text[..n]).trim_end().to_owned())
     };
     socket.set_read_timeout(Some(TIMEOUT)).expect("a time limit");
-    for _ in 0..3 {
-        assert_eq!(receive().expect("a sign of life"), "WATCHDOG=1");
-    }
+    let began: Vec<String> = (0..4).map(|_| receive().expect("a sign of life")).collect();
+    assert_eq!(began.iter().filter(|sign| *sign == "READY=1").count(), 1, "{began:?}");
+    assert_eq!(began.iter().filter(|sign| *sign == "WATCHDOG=1").count(), 3, "{began:?}");
     let pid = Pid::from_raw(server.pid() as i32);
     kill(pid, Signal::SIGSTOP).expect("it runs");
     socket.set_read_timeout(Some(LONG)).expect("a time limit");

@@ -82,6 +82,19 @@ fn auto_chooses_the_int8_embedder_where_the_cpu_has_vnni() {
 }
 
 #[test]
+fn an_installed_program_uses_the_models_that_were_installed_with_it() {
+    let machine = Machine { int8: Int8::AvxVnni, installed: Some(Path::new("/opt/lib/rollcall")), ..MACHINE };
+    let recognition = load_on(machine, None, &[]).expect("valid").recognition;
+    assert_eq!(recognition.runtime, Path::new("/opt/lib/rollcall/onnxruntime/libonnxruntime.so"));
+    assert_eq!(recognition.detector, Path::new("/opt/lib/rollcall/models/face_detection_yunet_2023mar.onnx"));
+    let names = [SFACE_INT8, SFACE_FP32].map(|path| path.replace(".assets", "/opt/lib/rollcall"));
+    assert_eq!(recognition.embedder, PathBuf::from(&names[0]));
+    let other = recognition.with_embedder_for_any_cpu().expect("fp32");
+    assert_eq!(other.embedder, PathBuf::from(&names[1]));
+    assert!(recognition.files().iter().all(|file| file.starts_with("/opt/lib/rollcall")), "{:?}", recognition.files());
+}
+
+#[test]
 fn an_embedder_that_is_set_is_used_on_every_cpu() {
     for int8 in CPUS {
         let env = [("ROLLCALL__RECOGNITION__EMBEDDER", SFACE_INT8)];

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::settings::{Entry, Int8, Layers, Machine, Settings, SettingsError};
 
 /// A machine with two cores that runs the fp32 embedder.
-pub(super) const MACHINE: Machine = Machine { cores: 2, int8: Int8::NoVnni };
+pub(super) const MACHINE: Machine = Machine { cores: 2, int8: Int8::NoVnni, installed: None };
 
 pub(super) fn load(file: Option<&str>, env: &[(&str, &str)]) -> Result<Settings, SettingsError> {
     load_on(MACHINE, file, env)
