@@ -42,7 +42,7 @@ mod tests {
         for count in [1, 3, 200] {
             assert_eq!(map(&items, count, |n| n * n), squares);
         }
-        assert_eq!(map(&[] as &[u64], 4, |n| n * n), []);
+        assert_eq!(map(&[] as &[u64], 4, |n| n * n), [0; 0]);
         assert_eq!((threads(Some(3)), threads(Some(0))), (3, 1));
         assert!(threads(None) > 0);
     }
