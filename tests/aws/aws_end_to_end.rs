@@ -99,7 +99,7 @@ async fn each_web_node_has_its_own_reply_queue_which_is_deleted_with_it() {
     cluster.enroll(KNOWN);
     cluster.node_calls.clear();
     let reply_queues = async || {
-        let list = cluster.sqs().await.list_queues().queue_name_prefix("rollcall-speaker-").send().await;
+        let list = cluster.sqs().await.list_queues().queue_name_prefix("rollcall-speaker_").send().await;
         list.expect("a list").queue_urls.unwrap_or_default()
     };
     let _controller = cluster.node("controller").await;

@@ -306,6 +306,8 @@ async fn the_roles_grant_what_a_run_uses_and_nothing_else() {
         (Role::Worker, "sqs:ChangeMessageVisibility", "rollcall-listener.fifo"),
         (Role::Node, "sqs:ChangeMessageVisibility", "rollcall-speaker"),
         (Role::Node, "sqs:SendMessage", "rollcall-speaker"),
+        (Role::Node, "sqs:ChangeMessageVisibility", "rollcall-speaker_2"),
+        (Role::Node, "sqs:SendMessage", "rollcall-speaker_2"),
         (Role::Node, "sqs:ReceiveMessage", "rollcall-dead.fifo"),
         (Role::Node, "sqs:DeleteMessage", "rollcall-dead.fifo"),
         (Role::Node, "sqs:ChangeMessageVisibility", "rollcall-dead.fifo"),

@@ -64,7 +64,8 @@ async fn up_leads_from_nothing_to_a_recognised_upload_and_down_back_to_nothing()
     let running = account.states().await.iter().filter(|state| *state == "running").count();
     assert!(running > machines_before + 1, "web node and workers");
     // A web node that was killed has left its reply queue.
-    account.sqs().await.create_queue().queue_name("rollcall-speaker-killed").send().await.expect("a queue");
+    let left = account.sqs().await.create_queue().queue_name("rollcall-speaker_killed");
+    left.tags("rollcall:cluster", "rollcall").send().await.expect("a queue");
 
     let (image, snapshot) = (image.trim(), account.snapshot_of(image.trim()).await);
     let left = account.run(&["aws", "down"]).done();

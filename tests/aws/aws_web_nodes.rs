@@ -6,7 +6,7 @@ use crate::support::{
     account::{Account, program},
     inventory::Changes,
 };
-use aws_sdk_ec2::types::AttributeBooleanValue;
+use aws_sdk_ec2::types::{AttributeBooleanValue, Filter};
 use rollcall_testing::{
     uploads::{KNOWN, MACRON, form, photo},
     wait_until,
@@ -28,6 +28,7 @@ pub async fn network(account: &Account) -> [String; 3] {
     let vpc = ec2.create_vpc().cidr_block("127.9.0.0/16").send().await.expect("a VPC").vpc.expect("it is described");
     let vpc = vpc.vpc_id.expect("an id");
     let mut ids = vec![vpc.clone()];
+    connect(account, &vpc).await;
     for (range, zone) in [("127.9.1.0/24", "us-east-1a"), ("127.9.2.0/24", "us-east-1b")] {
         let subnet = ec2.create_subnet().vpc_id(&vpc).cidr_block(range).availability_zone(zone).send().await;
         let id = subnet.expect("a subnet").subnet.and_then(|subnet| subnet.subnet_id).expect("an id");
@@ -38,6 +39,19 @@ pub async fn network(account: &Account) -> [String; 3] {
         ids.push(id);
     }
     ids.try_into().expect("three ids")
+}
+
+/// Connects a VPC to the internet: the subnets without a route table of their own route there.
+pub async fn connect(account: &Account, vpc: &str) {
+    let ec2 = account.ec2().await;
+    let gateway = ec2.create_internet_gateway().send().await.expect("a gateway").internet_gateway;
+    let gateway = gateway.and_then(|gateway| gateway.internet_gateway_id).expect("an id");
+    ec2.attach_internet_gateway().vpc_id(vpc).internet_gateway_id(&gateway).send().await.expect("attached");
+    let of_vpc = Filter::builder().name("vpc-id").values(vpc).build();
+    let tables = ec2.describe_route_tables().filters(of_vpc).send().await.expect("a list");
+    let main = tables.route_tables()[0].route_table_id().expect("an id");
+    let route = ec2.create_route().route_table_id(main).destination_cidr_block("0.0.0.0/0").gateway_id(gateway);
+    route.send().await.expect("a route");
 }
 
 /// Copies an image of the cluster, which takes less time than another bake. Returns the folder of the copy.
@@ -256,7 +270,7 @@ async fn reply_queues(account: &Account) -> BTreeSet<String> {
     let held = account.s3().await.list_objects_v2().bucket(STATE).prefix("web-nodes/").send().await;
     let held = held.expect("a list").contents.unwrap_or_default().into_iter().filter_map(|object| object.key);
     let held = held.map(|key| key.trim_start_matches("web-nodes/").to_owned());
-    let queues = account.sqs().await.list_queues().queue_name_prefix("rollcall-speaker-").send().await.expect("a list");
+    let queues = account.sqs().await.list_queues().queue_name_prefix("rollcall-speaker_").send().await.expect("a list");
     let queues =
         queues.queue_urls.unwrap_or_default().into_iter().filter_map(|url| url.rsplit('/').next().map(str::to_owned));
     held.chain(queues).collect()

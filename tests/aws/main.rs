@@ -16,6 +16,7 @@ mod aws_hung_worker;
 mod aws_image_format;
 mod aws_logs;
 mod aws_lost_zone;
+mod aws_names;
 mod aws_no_capacity;
 mod aws_private_workers;
 mod aws_quota;

@@ -19,6 +19,9 @@ use crate::{
 
 /// Prefix of the keys of leases in the state bucket; the queue's name follows.
 const PREFIX: &str = "web-nodes/";
+/// What is between the names of the configured queue and of the node in that of the node's own queue. The name of a cluster cannot
+/// contain it, so that no queue of a cluster whose name begins with this one's has such a name.
+const SEPARATOR: char = '_';
 /// How many times longer a node's lease lasts than a controller's: deleting its queue is not urgent.
 const LEASE_FACTOR: u32 = 10;
 
@@ -50,7 +53,7 @@ impl ReplyQueues {
         if may_share && let Some(held) = self.lease(&self.shared).take_if_free().await? {
             return Ok((self.shared.clone(), held));
         }
-        let own = format!("{}-{}", self.shared, self.node);
+        let own = format!("{}{SEPARATOR}{}", self.shared, self.node);
         let held = self.lease(&own).acquire().await;
         Ok((own, held))
     }

@@ -113,7 +113,7 @@ impl Account {
         let bucket = format!("{OTHER}-input-000000000000");
         s3.create_bucket().bucket(&bucket).send().await.expect("a bucket");
         s3.put_object().bucket(&bucket).key("photo.jpg").send().await.expect("an object");
-        for name in [format!("{OTHER}-speaker"), format!("{OTHER}-speaker-1")] {
+        for name in [format!("{OTHER}-speaker"), format!("{OTHER}-speaker_1")] {
             let queue = self.sqs().await.create_queue().queue_name(name);
             queue.send().await.expect("a queue");
         }

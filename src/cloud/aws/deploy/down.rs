@@ -26,6 +26,8 @@ use crate::cloud::aws::call_sites::CallSite as _;
 const WEB_PROFILE: &str = "WebProfile";
 /// Time between two looks at the machines while a stack is deleted.
 const LOOK: Duration = Duration::from_secs(3);
+/// Queues in a page of a list: the most that SQS returns.
+const QUEUES_PER_PAGE: i32 = 1_000;
 
 /// What to delete in addition to machines and stack.
 #[derive(Clone, Copy, Debug)]
@@ -245,15 +247,28 @@ async fn terminate(account: &Account, ids: Vec<String>, timeout: Duration) -> an
     terminated.await?.with_context(|| format!("not terminated in time, so run the command again: {all}"))
 }
 
-/// Deletes the reply queues of additional web nodes, which are not part of the stack.
+/// Deletes the reply queues of additional web nodes, which are not part of the stack. Their names begin with that of the stack's,
+/// but so do those of a cluster with a longer name: the tag tells whose a queue is.
 async fn delete_reply_queues(account: &Account) -> anyhow::Result<()> {
-    let prefix = format!("{}-speaker-", account.cluster);
-    let output = account.sqs.list_queues().queue_name_prefix(&prefix).recorded().send().await;
-    for url in output.map_err(|e| classify("queues", e))?.queue_urls.unwrap_or_default() {
+    let gone = |code: &str| code.ends_with("NonExistentQueue") || code.ends_with("DoesNotExist");
+    let shared = format!("{}-speaker", account.cluster);
+    let listed = account.sqs.list_queues().queue_name_prefix(&shared).max_results(QUEUES_PER_PAGE);
+    let mut pages = listed.into_paginator().recorded().send();
+    let mut urls = Vec::new();
+    while let Some(page) = pages.next().await {
+        urls.extend(page.map_err(|e| classify("queues", e))?.queue_urls.unwrap_or_default());
+    }
+    urls.retain(|url| url.rsplit('/').next() != Some(shared.as_str()));
+    for url in urls {
+        let tags = match account.sqs.list_queue_tags().queue_url(&url).recorded().send().await {
+            Err(error) if gone(code(&error)) => continue,
+            output => output.map_err(|e| classify(&url, e))?.tags.unwrap_or_default(),
+        };
+        if tags.get(CLUSTER_TAG) != Some(&account.cluster) {
+            continue;
+        }
         match account.sqs.delete_queue().queue_url(&url).recorded().send().await {
-            Err(error) if !code(&error).ends_with("NonExistentQueue") && !code(&error).ends_with("DoesNotExist") => {
-                return Err(classify(&url, error).into());
-            }
+            Err(error) if !gone(code(&error)) => return Err(classify(&url, error).into()),
             _ => eprintln!("deleted the reply queue {url}"),
         }
     }

@@ -10,7 +10,7 @@ use super::{
     account::{Account, filter},
     stack::Stack,
 };
-use crate::cloud::{CloudResult, aws::call_sites::CallSite as _};
+use crate::cloud::{CloudError, CloudResult, aws::call_sites::CallSite as _};
 
 /// Milliseconds of a day.
 const DAY_MS: i64 = 24 * 3600 * 1000;
@@ -117,12 +117,14 @@ fn machine(instance: &Instance, role: &'static str) -> Option<Machine> {
 }
 
 async fn queues(account: &Account) -> CloudResult<Vec<Depth>> {
-    let prefix = format!("{}-", account.cluster);
-    let listed = account.sqs.list_queues().queue_name_prefix(&prefix).recorded().send().await;
-    let urls = listed.map_err(|e| classify("queues", e))?.queue_urls.unwrap_or_default();
     let mut depths = Vec::new();
     for name in QUEUES.map(|name| format!("{}{name}", account.cluster)) {
-        let Some(url) = urls.iter().find(|url| url.rsplit('/').next() == Some(name.as_str())) else { continue };
+        let url =
+            match account.sqs.get_queue_url().queue_name(&name).recorded().send().await.map_err(|e| classify(&name, e))
+            {
+                Err(CloudError::NotFound(_)) => continue,
+                found => found?.queue_url.unwrap_or_default(),
+            };
         let call = account.sqs.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All);
         let attributes = call.recorded().send().await.map_err(|e| classify(&name, e))?.attributes.unwrap_or_default();
         let number = |name| attributes.get(&name).and_then(|number| number.parse().ok()).unwrap_or(0);
