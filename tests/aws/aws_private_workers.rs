@@ -1,13 +1,28 @@
-//! Workers need no public address: with VPC endpoints they reach all that they need.
+//! Workers need no public address: with VPC endpoints, or through a NAT gateway, they reach all that they need.
 
 use std::time::Duration;
 
-use aws_sdk_ec2::types::Instance;
+use aws_sdk_ec2::{
+    Client,
+    types::{AttributeBooleanValue, Instance},
+};
 use rollcall_testing::uploads::{KNOWN, MACRON, form, photo, post, status_and_text};
 use rollcall_testing::wait_until;
 
-use crate::support::account::Account;
+use crate::{
+    aws_web_nodes::connect,
+    support::{account::Account, inventory::Changes},
+};
 
+/// Settings of all machines: as quick as the emulators allow.
+const MACHINES: [(&str, &str); 6] = [
+    ("ROLLCALL__FLEET__POLL_EVERY", "300ms"),
+    ("ROLLCALL__FLEET__DESCRIBE_EVERY", "300ms"),
+    ("ROLLCALL__FLEET__DESCRIBE_LAG", "0s"),
+    ("ROLLCALL__FLEET__MAX_INSTANCES", "1"),
+    ("ROLLCALL__WORKER__THREADS", "1"),
+    ("ROLLCALL__LOG__LEVEL", "info"),
+];
 /// Longest wait for anything here, on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -22,26 +37,13 @@ async fn workers(account: &Account) -> Vec<Instance> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_without_a_public_address_do_their_work_through_vpc_endpoints() {
-    let account = Account::start(&[
-        ("ROLLCALL__FLEET__POLL_EVERY", "300ms"),
-        ("ROLLCALL__FLEET__DESCRIBE_EVERY", "300ms"),
-        ("ROLLCALL__FLEET__DESCRIBE_LAG", "0s"),
-        ("ROLLCALL__FLEET__MAX_INSTANCES", "1"),
-        ("ROLLCALL__WORKER__THREADS", "1"),
-        ("ROLLCALL__LOG__LEVEL", "info"),
-    ])
-    .await;
+    let account = Account::start(&MACHINES).await;
     let before = account.inventory().await;
     account.run(&["aws", "bake", "--base", "ami-12345678"]).done();
     let up = ["aws", "up", "--allow-from", "10.0.0.0/8", "--private-workers", "--endpoints"];
     let outputs = account.run(&up).done();
     let bucket = outputs.lines().find_map(|line| line.strip_prefix("StateBucket ")).expect("its name");
-    let enrolled = account
-        .command(&["enroll", KNOWN])
-        .env("ROLLCALL__CLOUD__KIND", "aws")
-        .env("ROLLCALL__STORE__STATE", bucket)
-        .status();
-    assert!(enrolled.expect("the program starts").success());
+    account.run_on_cluster(bucket, &["enroll", KNOWN]).done();
     let response = post(&account.web("/"), form(&[("a.jpg", &photo(MACRON))])).await;
     assert_eq!(status_and_text(response).await, (200, "Emmanuel_Macron".to_owned()), "{}", account.log());
 
@@ -115,4 +117,94 @@ async fn workers_of_a_stack_become_private_even_if_up_ends_before_the_update() {
     upload().await;
     let workers = alive().await;
     assert!(!workers.is_empty() && workers.iter().all(|worker| worker.public_ip_address().is_none()), "{workers:?}");
+}
+
+/// Creates a subnet with a route table of its own, which leads nowhere. Returns the ids of both.
+async fn subnet(ec2: &Client, vpc: &str, range: &str) -> [String; 2] {
+    let subnet = ec2.create_subnet().vpc_id(vpc).cidr_block(range).send().await.expect("a subnet").subnet;
+    let subnet = subnet.and_then(|subnet| subnet.subnet_id).expect("an id");
+    let table = ec2.create_route_table().vpc_id(vpc).send().await.expect("a route table").route_table;
+    let table = table.and_then(|table| table.route_table_id).expect("an id");
+    ec2.associate_route_table().subnet_id(&subnet).route_table_id(&table).send().await.expect("associated");
+    [subnet, table]
+}
+
+/// Creates a VPC with a subnet that routes to the internet, and assigns public addresses. Returns the ids of both.
+async fn network(account: &Account) -> [String; 2] {
+    let ec2 = account.ec2().await;
+    let vpc = ec2.create_vpc().cidr_block("10.9.0.0/16").send().await.expect("a VPC").vpc.expect("it is described");
+    let vpc = vpc.vpc_id.expect("an id");
+    connect(account, &vpc).await;
+    let public = ec2.create_subnet().vpc_id(&vpc).cidr_block("10.9.0.0/24").send().await.expect("a subnet").subnet;
+    let public = public.and_then(|subnet| subnet.subnet_id).expect("an id");
+    let assigns = AttributeBooleanValue::builder().value(true).build();
+    let changed = ec2.modify_subnet_attribute().subnet_id(&public).map_public_ip_on_launch(assigns).send().await;
+    changed.expect("it assigns public addresses");
+    [vpc, public]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_in_private_subnets_do_their_work_through_a_nat_gateway() {
+    let account = Account::start(&MACHINES).await;
+    let ec2 = account.ec2().await;
+    let [vpc, public] = network(&account).await;
+    let [private, table] = subnet(&ec2, &vpc, "10.9.1.0/24").await;
+    let address = ec2.allocate_address().send().await.expect("an address").allocation_id.expect("an id");
+    let nat = ec2.create_nat_gateway().subnet_id(&public).allocation_id(address).send().await.expect("a NAT gateway");
+    let nat = nat.nat_gateway.and_then(|nat| nat.nat_gateway_id).expect("an id");
+    let route = ec2.create_route().route_table_id(table).destination_cidr_block("0.0.0.0/0").nat_gateway_id(nat);
+    route.send().await.expect("a route");
+    account.run(&["aws", "bake", "--base", "ami-12345678"]).done();
+
+    let up = ["aws", "up", "--allow-from", "10.0.0.0/8", "--vpc", &vpc, "--subnet", &public];
+    let outputs = account.run(&[&up[..], &["--worker-subnets", &private, "--private-workers"]].concat()).done();
+    let bucket = outputs.lines().find_map(|line| line.strip_prefix("StateBucket ")).expect("its name");
+    account.run_on_cluster(bucket, &["enroll", KNOWN]).done();
+    let machines = account.ec2.get_control("/instances").await;
+    let web = machines.as_array().expect("a list").iter().find(|machine| machine["tags"]["Name"] == "rollcall-web");
+    let url = format!("http://127.0.0.1:{}/", web.expect("a web node")["port"]);
+    let response = post(&url, form(&[("a.jpg", &photo(MACRON))])).await;
+    assert_eq!(status_and_text(response).await, (200, "Emmanuel_Macron".to_owned()), "{}", account.log());
+
+    let workers = workers(&account).await;
+    let [worker] = &workers[..] else { panic!("{workers:?}") };
+    assert_eq!((worker.public_ip_address(), worker.subnet_id()), (None, Some(private.as_str())));
+    let endpoints = ec2.describe_vpc_endpoints().send().await.expect("a list");
+    assert_eq!(endpoints.vpc_endpoints().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_would_reach_nothing_are_refused_before_anything_is_created() {
+    let account = Account::start(&[]).await;
+    let ec2 = account.ec2().await;
+    let [vpc, public] = network(&account).await;
+    let [private, table] = subnet(&ec2, &vpc, "10.9.1.0/24").await;
+    let defaults = ec2.describe_subnets().send().await.expect("a list").subnets.unwrap_or_default();
+    let elsewhere = defaults.iter().find(|subnet| subnet.vpc_id() != Some(&vpc)).and_then(|subnet| subnet.subnet_id());
+    let before = account.inventory().await;
+
+    let up = ["aws", "up", "--allow-from", "10.0.0.0/8", "--image", "ami-12345678"];
+    let in_vpc = [&up[..], &["--vpc", &vpc, "--subnet", &public]].concat();
+    let refused = |more: &[&str], of: &[&str]| account.run(&[of, more].concat()).failed();
+    // They share the subnet of the web node, from which only public addresses lead to the internet.
+    let shared = refused(&["--private-workers"], &up);
+    let own = refused(&["--worker-subnets", &private], &in_vpc);
+    let without_address = refused(&["--worker-subnets", &public, "--private-workers"], &in_vpc);
+    for (why, subnet) in [(&shared, "subnet-"), (&own, &private), (&without_address, &public)] {
+        assert!(why.contains("leads nowhere for machines without a public address"), "{why}");
+        assert!(why.contains(subnet) && why.contains("--endpoints"), "{why}");
+    }
+    assert!(own.contains(&table), "{own}");
+    let other = refused(&["--worker-subnets", elsewhere.expect("a default subnet")], &in_vpc);
+    assert!(other.contains(&format!("but the stack is in {vpc}")), "{other}");
+    assert_eq!(account.changes(&before).await, Changes::default());
+
+    // Endpoints lead to AWS. A later change is checked too.
+    account.run(&[&in_vpc[..], &["--worker-subnets", &public]].concat()).done();
+    let why = account.run(&["aws", "up", "--worker-subnets", &private]).failed();
+    assert!(why.contains("leads nowhere"), "{why}");
+    account.run(&["aws", "up", "--worker-subnets", &private, "--private-workers", "--endpoints"]).done();
+    let endpoints = ec2.describe_vpc_endpoints().send().await.expect("a list");
+    let s3 = endpoints.vpc_endpoints().iter().find(|e| e.service_name().is_some_and(|name| name.ends_with(".s3")));
+    assert_eq!(s3.expect("an endpoint of S3").route_table_ids(), [table]);
 }

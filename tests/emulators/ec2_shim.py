@@ -18,6 +18,7 @@ The control port takes JSON:
     POST /notice   {"id": ..., "notice": {"action": "terminate", "time": ...}}: announces a spot interruption; with
                    "rebalance": {"noticeTime": ...}, recommends to replace the instance
     POST /kill     {"id": ...}: ends the machine immediately
+    POST /age      {"id": ..., "seconds": 7200}: lets EC2 say that it was launched that much earlier
     POST /interrupt {"seconds": 120}: announces to every spot instance that it is interrupted then, and does so
     POST /supply   {"vcpus": 8, "spot": false, "capacity": false, "lost": ["us-east-1a"], ...}: see ec2_supply.py; a zone
                    that is lost takes its machines with it
@@ -34,6 +35,7 @@ import base64
 import collections
 import contextlib
 import copy
+import datetime
 import json
 import os
 import re
@@ -63,6 +65,7 @@ from moto.ec2.responses import EC2Response
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ec2_boot import Disk  # noqa: E402
+from ec2_network import SERVICES, add_internet_gateway, reached  # noqa: E402
 from ec2_supply import SUPPLY, entry, missing  # noqa: E402
 
 # The number of an image that this source bakes.
@@ -208,16 +211,9 @@ class Machine:
         return arguments, environment | {"ROLLCALL__HTTP__LISTEN": f"127.0.0.1:{self.http_port}"}, folder
 
     def unreachable(self) -> dict[str, str]:
-        """Returns the endpoints of services that cannot be reached from the machine: it has no public address, and its network
-        no endpoint for them."""
-        if self.instance.public_ip:
-            return {}
-        backend = self.instance.ec2_backend
-        there = [e for e in backend.vpc_end_points.values() if e.state != "deleted"]
-        endpoints = [e for e in there if e.vpc_id == self.instance.vpc_id]
-        reached = {endpoint.service_name.rsplit(".", 1)[-1] for endpoint in endpoints}
-        services = {"sqs": "SQS", "s3": "S3", "ec2": "EC2", "logs": "CLOUDWATCH_LOGS"}
-        return {f"AWS_ENDPOINT_URL_{id}": NOWHERE for name, id in services.items() if name not in reached}
+        """Returns the endpoints of services that the machine's network does not lead to."""
+        there = reached(self.instance)
+        return {f"AWS_ENDPOINT_URL_{id}": NOWHERE for name, id in SERVICES.items() if name not in there}
 
     def tags(self) -> dict[str, str]:
         return {tag["key"]: tag["value"] for tag in self.instance.get_tags()}
@@ -588,6 +584,8 @@ class ControlHandler(JsonHandler):
             elif self.path == "/notice":
                 MACHINES[asked["id"]].notice = asked.get("notice")
                 MACHINES[asked["id"]].rebalance = asked.get("rebalance")
+            elif self.path == "/age":
+                MACHINES[asked["id"]].instance.launch_time -= datetime.timedelta(seconds=asked["seconds"])
             elif self.path == "/kill":
                 MACHINES[asked["id"]].vanish()
             elif self.path == "/interrupt":
@@ -626,6 +624,7 @@ class ControlHandler(JsonHandler):
 
 if __name__ == "__main__":
     port, control_port = sys.argv[1:]
+    add_internet_gateway(ec2_backends["123456789012"]["us-east-1"])
     serve(ThreadingHTTPServer(("127.0.0.1", int(control_port)), ControlHandler))
     if "EC2_SHIM_ADDRESS_PORT" in os.environ:
         serve(AddressServer(("127.0.0.1", int(os.environ["EC2_SHIM_ADDRESS_PORT"])), Address))

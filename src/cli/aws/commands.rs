@@ -87,10 +87,15 @@ struct Up {
     /// Network [default: the region's default VPC]
     #[arg(long, requires = "subnet")]
     vpc: Option<String>,
-    /// Subnet of the web node, and with --vpc also of the workers [default: the first default subnet]
+    /// Subnet of the web node, and with --vpc also of the workers, unless --worker-subnets is given [default: the first default
+    /// subnet]
     #[arg(long)]
     subnet: Option<String>,
-    /// Give workers no public address: they reach AWS through --endpoints
+    /// Subnets of the workers in the same network, separated by commas: they must lead to the internet, by a NAT gateway if
+    /// machines have no public address there, or have --endpoints
+    #[arg(long, value_name = "SUBNETS")]
+    worker_subnets: Option<String>,
+    /// Give workers no public address: they reach AWS through --endpoints, or through the NAT gateway of their --worker-subnets
     #[arg(long)]
     private_workers: bool,
     /// Create VPC endpoints for SQS, S3, EC2 and CloudWatch Logs
@@ -203,6 +208,7 @@ pub async fn run(args: Args, settings: &Settings, config: Option<PathBuf>) -> an
                 worker_image: settings.aws.launch.image.clone(),
                 vpc: args.vpc,
                 subnet: args.subnet,
+                worker_subnets: args.worker_subnets,
                 private_workers: args.private_workers,
                 endpoints: args.endpoints,
                 allow_from: args.allow_from,

@@ -13,6 +13,7 @@ pub(crate) mod facts;
 pub(crate) mod image_format;
 mod leftovers;
 mod log_group;
+mod network;
 mod package;
 pub(crate) mod probe;
 mod stack;

@@ -1,9 +1,6 @@
 //! `rollcall aws up`: creates or updates the cluster's stack.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use aws_sdk_cloudformation::{
@@ -11,12 +8,11 @@ use aws_sdk_cloudformation::{
     types::{Capability, Parameter, Stack as StackDescription},
 };
 
-use aws_sdk_ec2::types::RouteTableAssociation;
-
 use super::{
     super::errors::classify,
     account::{Account, BUCKETS, filter},
     architecture, image_format, leftovers, log_group,
+    network::Network,
     stack::{Deletion, Outcome, Stack, parameter},
     web_nodes::WebNodes,
 };
@@ -37,9 +33,11 @@ pub(crate) struct Options {
     pub(crate) worker_image: Option<String>,
     /// VPC of a new stack; by default the region's default VPC.
     pub(crate) vpc: Option<String>,
-    /// Subnet of the web node, and of the workers if `vpc` is given; for a new stack, by default the first default
-    /// subnet of the VPC.
+    /// Subnet of the web node, and of the workers if `vpc` is given and `worker_subnets` is not; for a new stack, by default the
+    /// first default subnet of the VPC.
     pub(crate) subnet: Option<String>,
+    /// Subnets of the workers, separated by commas.
+    pub(crate) worker_subnets: Option<String>,
     /// Whether workers have no public address.
     pub(crate) private_workers: bool,
     /// Whether the stack has the VPC endpoints that private workers need.
@@ -210,7 +208,8 @@ async fn parameters(
         types(account, image.as_deref(), options.web_type, options.worker_type, existing).await?;
     let (mut vpc, mut subnet) = (options.vpc, options.subnet);
     // Without a subnet, EC2 chooses one of the default VPC, where the workers' security group does not exist.
-    let mut worker_subnets = if vpc.is_some() { subnet.clone() } else { None };
+    let of_their_own = options.worker_subnets.is_some();
+    let mut worker_subnets = options.worker_subnets.or(if vpc.is_some() { subnet.clone() } else { None });
     if existing.is_none() {
         let advice = "create one with `rollcall aws bake`, or specify one with --image";
         anyhow::ensure!(image.is_some(), "the cluster {} has no image: {advice}", account.cluster);
@@ -227,28 +226,16 @@ async fn parameters(
         }
         given.extend(buckets(account).await?);
         if options.private_workers || options.endpoints {
-            worker_subnets = subnet.clone();
+            worker_subnets = worker_subnets.or(subnet.clone());
         }
         let kept = log_group::stored(account).await?.is_some();
         given.push(("MakeLogs".into(), if kept { "no" } else { "yes" }.to_owned()));
     }
-    anyhow::ensure!(
-        !options.private_workers || options.endpoints || existing.is_some_and(has_other_ways),
-        "--private-workers needs --endpoints here: the workers share the subnet of the web node, which leads to the internet by \
-         public addresses alone"
-    );
-    let in_use =
-        worker_subnets.clone().or_else(|| existing.and_then(|stack| parameter(stack, "WorkerSubnets")).map(Into::into));
-    let tables =
-        match (options.endpoints, vpc.as_deref().or_else(|| existing.and_then(|stack| parameter(stack, "Vpc")))) {
-            (true, Some(vpc)) => Some(route_tables(account, vpc, in_use.as_deref().unwrap_or_default()).await?),
-            _ => None,
-        };
-    anyhow::ensure!(
-        !(options.private_workers || options.endpoints) || in_use.is_some_and(|subnets| !subnets.is_empty()),
-        "--private-workers and --endpoints need a stack whose workers have subnets of their own: take this one down, and create \
-         another"
-    );
+    let (private_workers, endpoints) = (options.private_workers, options.endpoints);
+    let network =
+        Network { vpc: vpc.as_deref(), worker_subnets: worker_subnets.as_deref(), private_workers, endpoints };
+    let needed = private_workers || endpoints || of_their_own;
+    let tables = if needed { network.route_tables(account, existing).await? } else { None };
     for (key, value) in [
         ("Image", image),
         ("Vpc", vpc),
@@ -258,7 +245,7 @@ async fn parameters(
         ("WebType", web_type),
         ("WorkerType", worker_type),
         ("WorkerSubnets", worker_subnets),
-        ("PrivateWorkers", options.private_workers.then(|| "yes".to_owned())),
+        ("PrivateWorkers", private_workers.then(|| "yes".to_owned())),
         ("EndpointRouteTables", tables),
         ("RetentionDays", options.retention_days.map(|days| days.to_string())),
         ("AuditDays", options.audit_days.map(|days| days.to_string())),
@@ -331,32 +318,6 @@ async fn types(
     let used: Vec<String> = used.into_iter().flatten().collect();
     architecture::check(account, image, &of_image, &used).await?;
     Ok((web, workers))
-}
-
-/// Returns the route tables of subnets (both separated by commas). A subnet without one of its own has the VPC's main table.
-///
-/// # Errors
-/// EC2 cannot be called.
-async fn route_tables(account: &Account, vpc: &str, subnets: &str) -> anyhow::Result<String> {
-    let output = account.ec2.describe_route_tables().filters(filter("vpc-id", vpc)).recorded().send().await;
-    let tables = output.map_err(|e| classify("route tables", e))?.route_tables.unwrap_or_default();
-    let of = |matches: &dyn Fn(&RouteTableAssociation) -> bool| {
-        tables.iter().find(|table| table.associations().iter().any(matches)).and_then(|table| table.route_table_id())
-    };
-    let mut found = BTreeSet::new();
-    for subnet in subnets.split(',') {
-        let own = of(&|association| association.subnet_id() == Some(subnet));
-        let table = own.or_else(|| of(&|association| association.main() == Some(true)));
-        found.insert(table.with_context(|| format!("{vpc} has no route table"))?);
-    }
-    Ok(found.into_iter().collect::<Vec<_>>().join(","))
-}
-
-/// Returns whether workers without a public address can reach AWS: by endpoints, or from subnets of their own.
-fn has_other_ways(stack: &StackDescription) -> bool {
-    let given = |key: &str| parameter(stack, key).is_some_and(|value| !value.is_empty());
-    let own_subnets = given("WorkerSubnets") && parameter(stack, "WorkerSubnets") != parameter(stack, "Subnet");
-    given("EndpointRouteTables") || own_subnets
 }
 
 async fn default_vpc(account: &Account) -> anyhow::Result<String> {

@@ -19,6 +19,8 @@ pub const WORKER_TEMPLATE: &str = "rollcall-worker";
 pub struct Template {
     document: Yaml,
     parameters: BTreeMap<String, String>,
+    /// The partition of AWS, and the region in it.
+    place: (String, String),
 }
 
 impl Template {
@@ -34,7 +36,18 @@ impl Template {
         for (name, value) in parameters {
             *values.get_mut(*name).unwrap_or_else(|| panic!("no parameter {name}")) = (*value).to_owned();
         }
-        Self { document, parameters: values }
+        Self { document, parameters: values, place: ("aws".into(), REGION.into()) }
+    }
+
+    /// Returns the template in another partition and region.
+    pub fn in_region(self, partition: &str, region: &str) -> Self {
+        Self { place: (partition.to_owned(), region.to_owned()), ..self }
+    }
+
+    /// Returns a property of a resource, which is text.
+    pub fn property(&self, resource: &str, name: &str) -> String {
+        let value = self.value(&self.document["Resources"][resource]["Properties"][name]);
+        value.expect("a property").as_str().expect("text").to_owned()
     }
 
     /// Returns the statements of a role's policies.
@@ -106,9 +119,9 @@ impl Template {
             return value.clone();
         }
         match name {
-            "AWS::Region" => REGION.into(),
+            "AWS::Region" => self.place.1.clone(),
             "AWS::AccountId" => ACCOUNT.into(),
-            "AWS::Partition" => "aws".into(),
+            "AWS::Partition" => self.place.0.clone(),
             "AWS::StackId" => super::request::stack(CLUSTER),
             "AWS::URLSuffix" => "amazonaws.com".into(),
             "WorkerRole.Arn" => WORKER_ROLE.into(),

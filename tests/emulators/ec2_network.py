@@ -1,0 +1,50 @@
+"""Where the network of the emulated EC2 leads: a machine reaches only the services that its subnet and address lead to.
+
+A route to an internet gateway serves machines with a public address. A NAT gateway serves all machines, if its own subnet routes
+to an internet gateway. What a transit gateway leads to is not emulated: everything. An interface endpoint serves its whole
+VPC, and a gateway endpoint the subnets of its route tables.
+"""
+
+from __future__ import annotations
+
+SERVICES = {"sqs": "SQS", "s3": "S3", "ec2": "EC2", "logs": "CLOUDWATCH_LOGS"}
+
+
+def add_internet_gateway(backend) -> None:
+    """Connects the default VPC to the internet, as AWS does and moto does not."""
+    vpc = backend.default_vpc
+    gateway = backend.create_internet_gateway()
+    backend.attach_internet_gateway(gateway.id, vpc.id)
+    main = next(table for table in backend.route_tables.values() if table.vpc_id == vpc.id and table.main_association_id)
+    backend.create_route(main.id, "0.0.0.0/0", gateway_id=gateway.id)
+
+
+def table(backend, subnet):
+    """Returns the route table of a subnet: its own, or the main one of its VPC."""
+    of_vpc = [table for table in backend.route_tables.values() if table.vpc_id == subnet.vpc_id]
+    own = [table for table in of_vpc if subnet.id in table._associations.values()]
+    return (own or [table for table in of_vpc if table.main_association_id])[0]
+
+
+def leads_out(backend, subnet, has_address: bool) -> bool:
+    for route in table(backend, subnet).routes:
+        if route.destination_cidr_block != "0.0.0.0/0":
+            continue
+        if route.transit_gateway is not None:
+            return True
+        if route.nat_gateway is not None and route.nat_gateway.state == "available":
+            return leads_out(backend, backend.get_subnet(route.nat_gateway.subnet_id), True)
+        return has_address and str(route.gateway_id).startswith("igw-")
+    return False
+
+
+def reached(instance) -> set[str]:
+    """Returns the services that a machine reaches, by the names in SERVICES."""
+    backend = instance.ec2_backend
+    subnet = backend.get_subnet(instance.subnet_id)
+    if leads_out(backend, subnet, bool(instance.public_ip)):
+        return set(SERVICES)
+    there = [e for e in backend.vpc_end_points.values() if e.state != "deleted" and e.vpc_id == subnet.vpc_id]
+    own = table(backend, subnet).id
+    served = [e for e in there if e.vpc_endpoint_type == "Interface" or own in (e.route_table_ids or [])]
+    return {endpoint.service_name.rsplit(".", 1)[-1] for endpoint in served}
