@@ -15,7 +15,7 @@ use nix::{
 };
 use rollcall_testing::uploads::{KNOWN, MACRON, form, photo, post};
 use rollcall_testing::wait_until;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Longest wait for anything here, on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -178,6 +178,30 @@ async fn a_forwarder_that_is_killed_goes_on_where_it_was_and_loses_nothing() {
 async fn status_shows_stack_machines_queues_and_costs_and_alarms_are_set_as_asked() {
     let (account, web) = cluster(&["--alarm-email", "ops@example.com", "--daily-cost", "2.5"]).await;
     wait_until("metrics are logged", TIMEOUT, async || !streams(&account, "CloudWatchMetrics").await.is_empty()).await;
+    // Of three jobs for which no worker is up yet, one is being done, as far as the queue knows.
+    account.ec2.post_control("/delays", json!({ "pending": 600 })).await;
+    for _ in 0..3 {
+        let upload = reqwest::Client::new().post(account.web("/v1/recognitions")).header("Prefer", "respond-async");
+        let response = upload.multipart(form(&[("x.jpg", &photo(MACRON))])).send().await.expect("a response");
+        assert_eq!(response.status(), 202);
+    }
+    let sqs = account.sqs().await;
+    let listener = sqs.get_queue_url().queue_name("rollcall-listener.fifo").send().await.expect("the queue");
+    let listener = listener.queue_url.expect("its URL");
+    let received = sqs.receive_message().queue_url(&listener).max_number_of_messages(1).send().await.expect("a job");
+    let receipt = received.messages()[0].receipt_handle().expect("a receipt").to_owned();
+    let status: Value = serde_json::from_str(&account.run(&["aws", "status", "--json"]).done()).expect("JSON");
+    let depth = &status["queues"][0];
+    assert_eq!(
+        (&depth["visible"], &depth["in_flight"], &depth["delayed"]),
+        (&json!(2), &json!(1), &json!(0)),
+        "{status}"
+    );
+    let shown = account.run(&["aws", "status"]).done();
+    assert!(shown.contains("rollcall-listener.fifo: 2 visible, 1 in flight, 0 delayed"), "{shown}");
+    let returned = sqs.change_message_visibility().queue_url(&listener).receipt_handle(receipt).visibility_timeout(0);
+    returned.send().await.expect("returned");
+    account.ec2.post_control("/delays", json!({ "pending": 0.5 })).await;
     assert_eq!(post(&account.web("/"), form(&[("x.jpg", &photo(MACRON))])).await.status(), 200);
     let mut command = account.command(&["aws", "status", "--json"]);
     // The elastic address of the emulated account leads nowhere.

@@ -151,6 +151,9 @@ impl Metrics {
 }
 
 #[cfg(test)]
+mod alarm_tests;
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 

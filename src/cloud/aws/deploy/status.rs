@@ -170,6 +170,7 @@ mod tests {
         let found = fleet(&[sample(1, 1, 0.5), sample(2, 0, 0.25), given_up]).unwrap();
         let (dead_letters, dollars_per_hour, dollars_today) = (Some(2), 15.0, 0.75);
         assert_eq!(found, Fleet { at_ms: 2, degraded: false, dead_letters, dollars_per_hour, dollars_today });
+        assert!(fleet(&[sample(1, 0, 0.5), sample(2, 1, 0.5)]).unwrap().degraded);
         assert_eq!(fleet(&[]), None);
     }
 }
