@@ -120,7 +120,7 @@ pub(super) struct Subject<'a> {
     pub gallery: Option<&'a GalleryName>,
     pub people: Vec<&'a str>,
     pub everybody: bool,
-    /// The id of a token.
+    /// The id of a token or a job.
     pub id: Option<String>,
 }
 

@@ -44,15 +44,19 @@ const MACHINES: [(&str, &str); 9] = [
 ];
 
 /// Returns the command with these arguments for the cluster's web node.
-fn verify(account: &Account, more: &[&str]) -> Command {
+pub fn verify(account: &Account, more: &[&str]) -> Command {
     let url = account.web("");
     account.command(&[&["aws", "verify", "--url", &url], more].concat())
 }
 
 /// Runs the command, and returns its checks.
-fn checks(account: &Account, more: &[&str]) -> Vec<Value> {
-    let CommandOutput { success, out, err, .. } =
-        command_output(verify(account, &[&["--json"], more].concat()).output().expect("the program starts"));
+pub fn checks(account: &Account, more: &[&str]) -> Vec<Value> {
+    checks_of(verify(account, &[&["--json"], more].concat()))
+}
+
+/// Runs a command that prints checks as JSON, and returns them.
+pub fn checks_of(mut command: Command) -> Vec<Value> {
+    let CommandOutput { success, out, err, .. } = command_output(command.output().expect("the program starts"));
     let checks: Vec<Value> = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
     assert_eq!(success, checks.iter().all(|check| check["verdict"] != "failed"), "the exit code agrees: {checks:#?}");
     checks
@@ -60,7 +64,7 @@ fn checks(account: &Account, more: &[&str]) -> Vec<Value> {
 
 /// Starts a cluster whose image is baked, and whose machines have the roles of the template. As the documentation says, it
 /// has a token.
-async fn cluster(more: &[(&str, &str)]) -> Account {
+pub async fn cluster(more: &[(&str, &str)]) -> Account {
     let account = Account::start_with_roles(&[&MACHINES[..], more].concat()).await;
     account.run(&["aws", "bake", "--base", "ami-12345678"]).done();
     account.run(&UP).done();
@@ -74,7 +78,7 @@ async fn cluster(more: &[(&str, &str)]) -> Account {
 }
 
 /// Checks that the check `name` has failed, that what was seen contains `seen`, and that there is a remedy.
-fn assert_fault(checks: &[Value], name: &str, seen: &str) {
+pub fn assert_fault(checks: &[Value], name: &str, seen: &str) {
     let check = checks.iter().find(|check| check["name"] == name);
     let check = check.unwrap_or_else(|| panic!("no check {name}: {checks:#?}"));
     assert_eq!(check["verdict"], "failed", "{check:#}");
@@ -84,7 +88,7 @@ fn assert_fault(checks: &[Value], name: &str, seen: &str) {
 
 /// Lists the objects of all buckets, except for the audit log, from which nothing can be removed, and what a controller
 /// writes again and again.
-async fn objects(account: &Account) -> BTreeSet<String> {
+pub async fn objects(account: &Account) -> BTreeSet<String> {
     let (s3, mut all) = (account.s3().await, BTreeSet::new());
     for bucket in account.buckets().await {
         let list = s3.list_objects_v2().bucket(&bucket).send().await.expect("a list");
@@ -106,6 +110,7 @@ async fn a_cluster_that_is_up_passes_and_nothing_is_left_behind() {
     for check in [
         "budget",
         "stack rollcall",
+        "earlier runs",
         "queue rollcall-listener.fifo",
         "bucket rollcall-state-000000000000-us-east-1",
         "launch template",
@@ -137,7 +142,7 @@ async fn a_cluster_that_is_up_passes_and_nothing_is_left_behind() {
 }
 
 /// Returns whether a worker is booting.
-async fn a_worker_boots(account: &Account) -> bool {
+pub async fn a_worker_boots(account: &Account) -> bool {
     let machines = account.ec2.get_control("/instances").await;
     let boots = |machine: &Value| machine["state"] == "pending" && machine["tags"]["rollcall:cluster"] == "rollcall";
     machines.as_array().expect("a list").iter().any(boots)
@@ -148,19 +153,21 @@ async fn an_interruption_leaves_nothing_behind() {
     let account = cluster(&[]).await;
     let (inventory, before) = (account.inventory().await, objects(&account).await);
     account.ec2.post_control("/delays", json!({ "pending": 2 })).await;
-    let mut command = verify(&account, &["--budget", "0.5"]);
-    let mut command = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
-    wait_until("a worker boots", TIMEOUT, async || {
-        assert!(command.try_wait().expect("our child").is_none(), "it has ended");
-        a_worker_boots(&account).await
-    })
-    .await;
-    kill(Pid::from_raw(command.id() as i32), Signal::SIGINT).expect("the process is our child");
-    let output = command_output(command.wait_with_output().expect("it ends"));
-    assert!(!output.success && output.out.contains("interrupted"), "{}", output.out);
-    assert!(output.out.contains("ok       nothing left"), "{}", output.out);
-    assert_eq!(account.changes(&inventory).await, Changes::default());
-    assert_eq!(objects(&account).await, before);
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut command = verify(&account, &["--budget", "0.5"]);
+        let mut command = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        wait_until("a worker boots", TIMEOUT, async || {
+            assert!(command.try_wait().expect("our child").is_none(), "it has ended");
+            a_worker_boots(&account).await
+        })
+        .await;
+        kill(Pid::from_raw(command.id() as i32), signal).expect("the process is our child");
+        let output = command_output(command.wait_with_output().expect("it ends"));
+        assert!(!output.success && output.out.contains("interrupted"), "{signal}: {}", output.out);
+        assert!(output.out.contains("ok       nothing left"), "{signal}: {}", output.out);
+        assert_eq!(account.changes(&inventory).await, Changes::default(), "{signal}");
+        assert_eq!(objects(&account).await, before, "{signal}");
+    }
 }
 
 /// Makes a version of the workers' launch template that is the first one with a change, and one of the web nodes' that states it.

@@ -28,6 +28,7 @@ mod aws_storm;
 mod aws_up_down;
 mod aws_upgrade;
 mod aws_verify;
+mod aws_verify_runs;
 mod aws_web_node;
 mod aws_web_nodes;
 mod aws_web_outage;

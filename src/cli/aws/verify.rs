@@ -6,6 +6,7 @@ mod api;
 mod check;
 mod clean;
 mod cost;
+mod earlier;
 mod expected;
 mod judge;
 mod live;
@@ -15,7 +16,7 @@ mod roles;
 mod steps;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     process::ExitCode,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -44,6 +45,10 @@ use cost::Spend;
 
 /// Interval at which instances are described, to know what they cost.
 const WATCH: Duration = Duration::from_secs(1);
+/// Longest time for the checks. What a run has made counts as left over some time after it ([`earlier`]).
+const LONGEST: Duration = Duration::from_secs(100 * 60);
+/// What the labels of the tokens begin with. The run follows.
+const LABEL: &str = "rollcall aws verify ";
 
 /// Arguments of `rollcall aws verify`.
 #[derive(clap::Args, Clone, Debug)]
@@ -51,7 +56,8 @@ pub(super) struct Args {
     /// Most that the checks may cost, in US dollars, at the prices of this configuration ([prices])
     #[arg(long, value_name = "DOLLARS", value_parser = dollars)]
     budget: f64,
-    /// Address of the web node [default: that of the stack]
+    /// Address of the web node [default: that of the stack]. Required for several web nodes: the name in the certificate of their
+    /// load balancer
     #[arg(long)]
     url: Option<String>,
     /// File of the authority, in PEM, that has signed the certificate of an https:// address; by default any that this
@@ -75,18 +81,33 @@ fn dollars(text: &str) -> Result<f64, String> {
 /// Runs the checks and prints them. The exit code is 1 if one has failed.
 ///
 /// # Errors
-/// The result cannot be printed.
+/// The address of a load balancer is missing, or the result cannot be printed.
 pub(super) async fn run(args: Args, settings: &Settings, account: Arc<Account>) -> anyhow::Result<ExitCode> {
     let report = Report::new(args.json);
     let first = cost::budget(&settings.prices, args.timeout, args.budget);
     let affordable = first.verdict == Verdict::Ok;
     report.add(first);
     let stack = if affordable { stack(&account, &report).await } else { None };
+    if let Some(stack) = &stack {
+        check_url(args.url.as_deref(), &stack.parameters)?;
+    }
     let report = match stack {
         Some(stack) => Verification::new(args, settings, account, stack, report).run().await,
         None => report,
     };
     Ok(if report.finish()? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Checks that the address of a load balancer is given. That of the stack is not the name that its certificate is for.
+fn check_url(url: Option<&str>, parameters: &BTreeMap<String, String>) -> anyhow::Result<()> {
+    let several = !matches!(parameters.get("WebNodes").map(String::as_str), None | Some("0" | "1"));
+    let certificate = parameters.get("Certificate").map(String::as_str).unwrap_or_default();
+    anyhow::ensure!(
+        !several || url.is_some(),
+        "--url is missing: clients reach several web nodes by the host name of the certificate {certificate}, so specify \
+         https://HOST/"
+    );
+    Ok(())
 }
 
 /// Reads and checks the stack; `None` if there is none.
@@ -124,8 +145,8 @@ struct RunningProbe {
 struct Created {
     api: Option<Api>,
     objects: Option<Arc<dyn ObjectStore>>,
-    /// A token with the role of an administrator.
-    admin: Option<String>,
+    /// A token that may read.
+    reader: Option<String>,
     jobs: Vec<CreatedJob>,
     probes: Vec<RunningProbe>,
     /// The workers that there were before.
@@ -175,6 +196,7 @@ impl Verification {
             result = self.checks() => result,
             () = self.exceeds_budget() => Ok(()), // which the cost says
             () = app::asked_to_end() => Err(anyhow::anyhow!("interrupted")),
+            () = tokio::time::sleep(LONGEST) => Err(anyhow::anyhow!("not made within {}", humantime::format_duration(LONGEST))),
         };
         if let Err(error) = ended {
             let seen = format!("{error:#}");
@@ -202,7 +224,7 @@ impl Verification {
 
     /// Returns the label of the tokens of this run.
     fn label(&self) -> String {
-        format!("rollcall aws verify {}", self.run)
+        format!("{LABEL}{}", self.run)
     }
 
     fn objects(&self) -> Arc<dyn ObjectStore> {
@@ -244,6 +266,22 @@ impl Verification {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_web_nodes_need_the_name_of_their_certificate() {
+        let parameters = |count: &str| {
+            let pairs = [("WebNodes", count), ("Certificate", "arn:aws:acm:x")];
+            BTreeMap::from(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())))
+        };
+        for (count, url, right) in
+            [("1", None, true), ("2", Some("https://a/"), true), ("2", None, false), ("8", None, false)]
+        {
+            let checked = check_url(url, &parameters(count)).map_err(|error| error.to_string());
+            assert_eq!(checked.is_ok(), right, "{count} {url:?}");
+            assert!(checked.err().is_none_or(|why| why.contains("--url") && why.contains("arn:aws:acm:x")));
+        }
+        assert!(check_url(None, &BTreeMap::new()).is_ok(), "a stack of an earlier release");
+    }
 
     #[test]
     fn a_budget_is_an_amount_of_dollars() {

@@ -74,6 +74,10 @@ pub(super) const WORKER_PROFILE: &str = "WorkerProfile";
 pub(super) const WORKER_GROUP: &str = "WorkerGroup";
 pub(super) const WEB_PROFILE: &str = "WebProfile";
 pub(super) const WEB_GROUP: &str = "WebGroup";
+/// The security groups of the load balancer, of the web nodes behind it, and of VPC endpoints, which not every stack has.
+pub(super) const BALANCER_GROUP: &str = "BalancerGroup";
+pub(super) const BALANCED_WEB_GROUP: &str = "BalancedWebGroup";
+pub(super) const ENDPOINT_GROUP: &str = "EndpointGroup";
 
 #[cfg(test)]
 mod tests {
@@ -158,11 +162,15 @@ mod tests {
     #[test]
     fn the_other_resources_have_these_names() {
         let template = template();
-        for name in [WORKER_TEMPLATE, WEB_TEMPLATE, WORKER_PROFILE, WORKER_GROUP, WEB_PROFILE, WEB_GROUP] {
+        let groups = [WORKER_GROUP, WEB_GROUP, BALANCER_GROUP, BALANCED_WEB_GROUP, ENDPOINT_GROUP];
+        for name in [WORKER_TEMPLATE, WEB_TEMPLATE, WORKER_PROFILE, WEB_PROFILE].into_iter().chain(groups) {
             assert!(template["Resources"].get(name).is_some(), "{name}");
         }
-        for parameter in ["RetentionDays", "AuditDays", "KmsKey", "Image", "Subnet", "AllowFrom"] {
+        for parameter in
+            ["RetentionDays", "AuditDays", "KmsKey", "Image", "Subnet", "AllowFrom", "Key", "WebNodes", "Certificate"]
+        {
             assert!(template["Parameters"].get(parameter).is_some(), "{parameter}");
         }
+        assert_eq!(of_type(&template, "AWS::EC2::SecurityGroup").len(), groups.len(), "all are checked");
     }
 }

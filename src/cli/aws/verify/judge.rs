@@ -1,5 +1,7 @@
 //! Judges what AWS says of the resources: pure functions from facts to checks.
 
+pub(super) mod network;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -166,18 +168,6 @@ pub(super) fn template(stack: &StackFacts, facts: &TemplateFacts) -> Check {
                   with another --image";
     let expected = "the version of the web nodes, with the stack's image and role, and tokens for metadata";
     Check::of_faults("launch template", expected, healthy, &faults, remedy)
-}
-
-/// Judges what can reach the machines. `workers` and `web` are the lines of the security groups.
-pub(super) fn network(workers: &[String], web: &[String], allow_from: &str) -> Check {
-    let mut faults: Vec<String> = workers.iter().map(|line| format!("workers can be reached: {line}")).collect();
-    let open = |line: &&String| line.ends_with(" 0.0.0.0/0") || line.ends_with(" ::/0");
-    if allow_from != "0.0.0.0/0" {
-        faults.extend(web.iter().filter(open).map(|line| format!("everybody can reach the web node: {line}")));
-    }
-    let expected = format!("nobody can reach workers, and only {allow_from} the web node");
-    let remedy = "find out who changed the security groups, and revoke these rules";
-    Check::of_faults("network", expected, web.join(", "), &faults, remedy)
 }
 
 /// Judges which versions of the launch template and of the image the workers are of.

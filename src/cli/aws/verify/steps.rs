@@ -11,14 +11,17 @@ use super::{
     api::{Api, POLL, Photo, Response},
     check::Check,
     cost::BURST,
-    expected::{BUCKETS, QUEUES, WEB_GROUP, WEB_TEMPLATE, WORKER_GROUP, WORKER_TEMPLATE},
-    judge, live,
+    expected::{BUCKETS, QUEUES, WEB_TEMPLATE, WORKER_TEMPLATE},
+    judge,
+    judge::network,
+    live,
     live::Burst,
     photos,
 };
 use crate::{
     access::{Role, Token},
     cli::audit::Subject,
+    clock::now_ms,
     cloud::aws::deploy::facts::{InstanceFacts, TemplateFacts},
     fleet::view::FleetView,
     http::derived_id,
@@ -31,7 +34,7 @@ const TOKEN_KNOWN: Duration = Duration::from_secs(10);
 
 /// Who sends the requests.
 struct Tokens {
-    admin: String,
+    read: String,
     upload: Token,
 }
 
@@ -41,6 +44,7 @@ impl Verification {
     /// # Errors
     /// A step without which none of the following can be made has failed.
     pub(super) async fn checks(&self) -> anyhow::Result<()> {
+        self.report.add(self.clean_earlier(now_ms()).await);
         let template = self.resources().await;
         let before = self.account.worker_facts().await.context("the workers")?;
         self.created().workers_before = Some(before.into_iter().map(|worker| worker.id).collect());
@@ -87,11 +91,8 @@ impl Verification {
                 None
             }
         };
-        let (workers, web) =
-            (self.account.inbound(resource(WORKER_GROUP)).await, self.account.inbound(resource(WEB_GROUP)).await);
-        let allow_from = stack.parameters.get("AllowFrom").map(String::as_str).unwrap_or_default();
-        self.report.add(match workers.and_then(|workers| Ok((workers, web?))) {
-            Ok((workers, web)) => judge::network(&workers, &web, allow_from),
+        self.report.add(match self.inbound().await {
+            Ok(groups) => network::network(&groups),
             Err(error) => judge::unreadable("network", "the security groups can be read", &error),
         });
         if let Some(template) = &template {
@@ -102,6 +103,15 @@ impl Verification {
             });
         }
         template
+    }
+
+    /// Reads what may reach the security groups of the stack.
+    async fn inbound(&self) -> anyhow::Result<Vec<network::Inbound>> {
+        let mut groups = network::groups(&self.stack);
+        for group in &mut groups {
+            group.seen = self.account.inbound(&group.id).await?;
+        }
+        Ok(groups)
     }
 
     /// Waits until the web node is ready, and returns it; `None` if it is not.
@@ -137,7 +147,7 @@ impl Verification {
         let tokens = self.make_tokens(api).await?;
         self.access(api, &tokens).await?;
         self.uploads(api, &tokens).await?;
-        let fleet = self.fleet(api, &tokens.admin).await;
+        let fleet = self.fleet(api, &tokens.read).await;
         let most = self.spend().workers.most_at_once();
         self.report.add(live::cap(most, fleet.map(|view| view.max_instances)));
         Ok(())
@@ -148,18 +158,18 @@ impl Verification {
         let objects = self.created().objects.clone().context("no object store")?;
         let (store, log) = self.tokens(objects);
         let (label, mut made) = (self.label(), Vec::new());
-        for role in [Role::Admin, Role::Upload] {
+        for role in [Role::Read, Role::Upload] {
             // As `rollcall token create` does, also in the audit log.
             let create = async { Ok(store.create(role, &label).await?) };
             made.push(log.run("token create", Subject::default(), create).await.context("a temporary token")?);
         }
-        let [admin, upload]: [Token; 2] = made.try_into().map_err(|_| anyhow::anyhow!("two tokens"))?;
-        let tokens = Tokens { admin: admin.reveal(), upload };
-        self.created().admin = Some(tokens.admin.clone());
+        let [read, upload]: [Token; 2] = made.try_into().map_err(|_| anyhow::anyhow!("two tokens"))?;
+        let tokens = Tokens { read: read.reveal(), upload };
+        self.created().reader = Some(tokens.read.clone());
         let until = Instant::now() + TOKEN_KNOWN;
         // A token without the role gets 403. One that is not known gets 401 or, from a node that needed no token until now, what
         // anybody gets: whether that has ended is checked next.
-        for (token, known) in [(&tokens.admin, 200), (&tokens.upload.reveal(), 403)] {
+        for (token, known) in [(&tokens.read, 200), (&tokens.upload.reveal(), 403)] {
             loop {
                 let status = api.send(Method::GET, "/v1/fleet", Some(token)).await.map(|response| response.status);
                 let (is_known, late) = (status.as_ref().is_ok_and(|status| *status == known), Instant::now() >= until);
@@ -281,7 +291,7 @@ impl Verification {
         let took = began.elapsed();
         self.observe().await?;
         let started = self.spend().workers.all_starts() - before;
-        let fleet = self.fleet(api, &tokens.admin).await.map(|view| live::fleet(&view));
+        let fleet = self.fleet(api, &tokens.read).await.map(|view| live::fleet(&view));
         Ok(Burst { uploads, took, started, fleet })
     }
 

@@ -92,6 +92,8 @@ pub(crate) struct InstanceFacts {
     /// The version of the launch template that it was launched from, if any.
     pub(crate) version: Option<i64>,
     pub(crate) image: Option<String>,
+    /// When it was launched, or started again, in milliseconds since the Unix epoch.
+    pub(crate) launched_ms: Option<u64>,
 }
 
 impl InstanceFacts {
@@ -248,6 +250,7 @@ fn instance(instance: &Instance) -> Option<InstanceFacts> {
         state: state.as_str().to_owned(),
         version: tag(VERSION_TAG).and_then(|version| version.parse().ok()),
         image: instance.image_id().map(str::to_owned),
+        launched_ms: instance.launch_time().and_then(|time| time.to_millis().ok()?.try_into().ok()),
     })
 }
 
@@ -264,12 +267,13 @@ fn sources(permission: &IpPermission) -> Vec<String> {
     let v4 = permission.ip_ranges().iter().filter_map(|range| range.cidr_ip());
     let v6 = permission.ipv6_ranges().iter().filter_map(|range| range.cidr_ipv6());
     let groups = permission.user_id_group_pairs().iter().filter_map(|pair| pair.group_id());
-    v4.chain(v6).chain(groups).map(|source| format!("{protocol}{ports} from {source}")).collect()
+    let lists = permission.prefix_list_ids().iter().filter_map(|list| list.prefix_list_id());
+    v4.chain(v6).chain(groups).chain(lists).map(|source| format!("{protocol}{ports} from {source}")).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_ec2::types::IpRange;
+    use aws_sdk_ec2::types::{IpRange, Ipv6Range, PrefixListId, UserIdGroupPair};
     use aws_sdk_s3::types::{LifecycleExpiration, LifecycleRuleFilter};
 
     use super::*;
@@ -291,7 +295,13 @@ mod tests {
         let ssh = IpPermission::builder().ip_protocol("tcp").from_port(22).to_port(22);
         let ssh = ssh.ip_ranges(range("10.0.0.0/8")).ip_ranges(range("0.0.0.0/0")).build();
         assert_eq!(sources(&ssh), ["tcp 22 from 10.0.0.0/8", "tcp 22 from 0.0.0.0/0"]);
-        let all = IpPermission::builder().ip_protocol("-1").ip_ranges(range("0.0.0.0/0")).build();
-        assert_eq!(sources(&all), ["everything from 0.0.0.0/0"]);
+        let group = UserIdGroupPair::builder().group_id("sg-1").build();
+        let all = IpPermission::builder().ip_protocol("-1").ip_ranges(range("0.0.0.0/0")).user_id_group_pairs(group);
+        let all = all.ipv6_ranges(Ipv6Range::builder().cidr_ipv6("::/0").build());
+        let all = all.prefix_list_ids(PrefixListId::builder().prefix_list_id("pl-1").build()).build();
+        assert_eq!(
+            sources(&all),
+            ["0.0.0.0/0", "::/0", "sg-1", "pl-1"].map(|source| format!("everything from {source}"))
+        );
     }
 }

@@ -26,6 +26,8 @@ use crate::cloud::{CloudError, CloudResult, aws::call_sites::CallSite as _};
 /// Tag on a probe: the cluster's name. It is not the cluster's tag, because a controller regards every instance with that as
 /// a worker.
 const PROBE_TAG: &str = "rollcall:verify";
+/// What the keys of reports begin with.
+pub(crate) const REPORTS: &str = "verify/";
 const SCRIPT: &str = include_str!("../../../../deploy/probe.sh");
 /// The line of the workers' user data after which a worker starts; what is before it writes the cluster's settings.
 const START: &str = "systemctl enable --now rollcall-";
@@ -53,7 +55,7 @@ pub(crate) struct Probe {
 impl Probe {
     /// Returns the key of the report.
     pub(crate) fn key(&self) -> String {
-        format!("verify/{}", self.name)
+        format!("{REPORTS}{}", self.name)
     }
 
     /// Returns the script of the machine's first boot, which uploads its report to `report`.

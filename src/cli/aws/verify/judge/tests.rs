@@ -156,17 +156,6 @@ fn a_launch_template_is_that_of_the_stack_or_its_fault_is_named() {
 }
 
 #[test]
-fn workers_cannot_be_reached_and_the_web_node_only_from_its_range() {
-    let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
-    let web = lines(&["tcp 5000 from 10.0.0.0/8"]);
-    assert_ok(&network(&[], &web, "10.0.0.0/8"));
-    assert_fault(&network(&lines(&["tcp 22 from 10.0.0.0/8"]), &web, "10.0.0.0/8"), &["workers", "tcp 22"]);
-    let open = lines(&["tcp 5000 from 0.0.0.0/0"]);
-    assert_fault(&network(&[], &open, "10.0.0.0/8"), &["everybody"]);
-    assert_ok(&network(&[], &open, "0.0.0.0/0"));
-}
-
-#[test]
 fn workers_of_another_version_or_image_are_named() {
     let worker = |id: &str, version: Option<i64>, image: &str| InstanceFacts {
         id: id.into(),
@@ -174,6 +163,7 @@ fn workers_of_another_version_or_image_are_named() {
         state: "running".into(),
         version,
         image: Some(image.into()),
+        launched_ms: None,
     };
     let current = [worker("i-1", Some(3), "ami-1"), worker("i-2", None, "ami-1")];
     assert_ok(&versions(&template_facts(), &current));
