@@ -105,12 +105,14 @@ pub struct CloudState<'a> {
 impl<'a> CloudState<'a> {
     /// Creates the state at virtual time zero, with the stopped instances of the model and all arrivals scheduled.
     pub fn new(model: &'a CloudModel, idle_stop: Option<IdleStop>, trace: &'a Trace, origin: Time, seed: u64) -> Self {
+        let arrivals =
+            trace.arrivals.iter().enumerate().map(|(job, arrival)| (origin + arrival.at, SimEvent::Arrival(job)));
         let mut state = Self {
             model,
             idle_stop,
             trace,
             origin,
-            events: EventQueue::new(),
+            events: EventQueue::new(arrivals),
             queue: SimQueue::new(model.count_lag),
             queue_calls: QueueCalls::new(model.queue_quota, model.web_nodes, model.linger),
             instances: Instances::new(&model.name_prefix),
@@ -130,9 +132,6 @@ impl<'a> CloudState<'a> {
         for _ in 0..model.warm {
             let instance = state.instances.create("warm", Time::ZERO);
             state.set_instance_state(instance, InstanceState::Stopped);
-        }
-        for (job, arrival) in trace.arrivals.iter().enumerate() {
-            state.events.schedule_at(origin + arrival.at, SimEvent::Arrival(job));
         }
         state
     }

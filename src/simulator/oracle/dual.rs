@@ -164,3 +164,36 @@ impl ChargedToWork {
         demands.iter().map(of).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PERIOD: PeriodCost = PeriodCost { instance: 1.0, disk: 0.1, minimum: 10.0, billed_boot: 2.0, boot: 3.0 };
+
+    #[test]
+    fn only_work_whose_every_time_is_charged_counts() {
+        // One job per second for 30 s, then one that may run after the charged time.
+        let jobs: Vec<Job> = (0..30).chain([33]).map(|at| Job { at: f64::from(at), service: 1.0 }).collect();
+        let a = Assumptions { wait: 4.0, threads: 1.0, shortest: 1.0, work_price: f64::INFINITY, period: &PERIOD };
+        let charged = ChargedToWork::new(&jobs, &a, 0.9);
+        assert_eq!(charged.times, [(0.0, 34.0)]);
+        assert_eq!(charged.work(&jobs, 4.0).sum::<f64>(), 30.0, "the last job may run from 33 s to 38 s");
+        assert_eq!([-1.0, 10.0, 40.0].map(|at| charged.unpaid_before(at)), [-1.0, 0.0, 6.0]);
+        assert_eq!(ChargedToWork::new(&jobs, &a, 1.1).times, []);
+        assert_eq!(ChargedToWork::new(&jobs, &a, 0.0).work(&jobs, 4.0).sum::<f64>(), 31.0);
+    }
+
+    #[test]
+    fn many_busy_instances_cost_their_work() {
+        let service = |n: u32| if n % 100 == 0 { 20.0 } else { 1.0 };
+        let jobs: Vec<Job> = (0..5_000).map(|n| Job { at: f64::from(n / 10), service: service(n) }).collect();
+        let work: f64 = jobs.iter().map(|job| job.service).sum();
+        let rate = PERIOD.linear(0.0).rate;
+        let all = bound(&jobs, 3.0, 1.0, 0, &PERIOD);
+        assert!(all > rate * work && all < 1.02 * rate * work, "{all} for {work} s");
+        // The 50 jobs of 20 s may be exempt, and no others.
+        let less = bound(&jobs, 3.0, 1.0, 50, &PERIOD);
+        assert!(less > rate * (work - 1_000.0) * 0.99 && less < rate * (work - 1_000.0) * 1.02, "{less}");
+    }
+}
