@@ -89,7 +89,7 @@ struct Round {
 fn settings(embedder: Option<&str>) -> Settings {
     let variables = env::vars().chain(embedder.map(|file| (EMBEDDER.to_owned(), file.to_owned()))).collect();
     let layers = Layers::load(None, variables).expect("the environment's settings exist");
-    Settings::from_layers(&layers, Machine { cores: 2, int8: Int8::detect() })
+    Settings::from_layers(&layers, Machine { int8: Int8::detect(), ..Machine::with_cores(2) })
         .expect("the environment's settings are allowed")
 }
 

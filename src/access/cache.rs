@@ -113,7 +113,7 @@ mod tests {
         let store = TokenStore::new(Arc::new(LocalObjects::open(folder.path()).expect("a store")), "state".into());
         let tokens = Tokens::open(store.clone()).await.expect("read");
         assert!(!tokens.any().await);
-        let (first, second) = (store.create(Role::Read, "a").await, store.create(Role::Admin, "b").await);
+        let (first, second) = (store.create(None, Role::Read, "a").await, store.create(None, Role::Admin, "b").await);
         let (first, second) = (first.expect("created"), second.expect("created"));
         tokio::time::pause();
         tokio::time::advance(MAX_AGE_OF_UNKNOWN).await;
@@ -142,7 +142,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = TokenStore::new(Arc::new(LocalObjects::open(folder.path()).expect("a store")), "state".into());
         for label in ["a\nb", &"x".repeat(101)] {
-            assert!(matches!(store.create(Role::Read, label).await, Err(AccessError::Refused(_))));
+            assert!(matches!(store.create(None, Role::Read, label).await, Err(AccessError::Refused(_))));
         }
     }
 }

@@ -54,18 +54,8 @@ impl TokenStore {
         Ok(self.read().await?.0)
     }
 
-    /// Creates a token that is bound to no gallery.
-    pub async fn create(&self, role: Role, label: &str) -> Result<Token, AccessError> {
-        self.create_for(None, role, label).await
-    }
-
     /// Creates a token, which may be bound to a gallery.
-    pub async fn create_for(
-        &self,
-        gallery: Option<GalleryName>,
-        role: Role,
-        label: &str,
-    ) -> Result<Token, AccessError> {
+    pub async fn create(&self, gallery: Option<GalleryName>, role: Role, label: &str) -> Result<Token, AccessError> {
         if label.chars().count() > MAX_LABEL || label.chars().any(char::is_control) {
             let why = format!("a label has at most {MAX_LABEL} characters, and no control character");
             return Err(AccessError::Refused(why));

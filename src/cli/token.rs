@@ -57,7 +57,7 @@ pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectSt
         Action::Create { role, gallery, label } => {
             // The id is not known before.
             let subject = Subject { gallery: gallery.as_ref(), ..Subject::default() };
-            let created = async { Ok(tokens.create_for(gallery.clone(), role, &label).await?) };
+            let created = async { Ok(tokens.create(gallery.clone(), role, &label).await?) };
             let token = log.run("token create", subject, created).await?;
             let place = place(settings);
             let bound = gallery.as_ref().map_or_else(String::new, |gallery| format!(" for the gallery {gallery}"));

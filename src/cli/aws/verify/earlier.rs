@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn only_what_is_of_a_run_and_older_than_two_hours_is_left_over() {
-        let record = |label: &str, hours| Token::new().record(Role::Read, label.to_owned(), NOW - hours * HOUR_MS);
+        let record =
+            |label: &str, hours| Token::new().record(Role::Read, None, label.to_owned(), NOW - hours * HOUR_MS);
         let records = [
             record("rollcall aws verify 01", 3),
             record("rollcall aws verify 02", 2),

@@ -160,7 +160,7 @@ impl Verification {
         let (label, mut made) = (self.label(), Vec::new());
         for role in [Role::Read, Role::Upload] {
             // As `rollcall token create` does, also in the audit log.
-            let create = async { Ok(store.create(role, &label).await?) };
+            let create = async { Ok(store.create(None, role, &label).await?) };
             made.push(log.run("token create", Subject::default(), create).await.context("a temporary token")?);
         }
         let [read, upload]: [Token; 2] = made.try_into().map_err(|_| anyhow::anyhow!("two tokens"))?;
