@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// Where `make setup` installs ONNX Runtime and the models, below the current folder.
-pub const ASSETS: &str = ".assets";
+pub(super) const ASSETS: &str = ".assets";
 
 /// The properties of a machine on which settings depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub struct Machine {
     pub cores: usize,
     /// Whether its CPU multiplies 8-bit integers fast and exactly.
     pub int8: Int8,
-    /// Folder with the ONNX Runtime and the models of an installed program. `None`: they are below [`ASSETS`].
+    /// Folder with the ONNX Runtime and the models of an installed program. `None`: they are where set-up installs them.
     pub installed: Option<&'static Path>,
 }
 

@@ -21,8 +21,9 @@ fn after_notice(reclaimed_ms: Option<u64>, now_ms: u64) -> Duration {
     left.filter(|left| *left <= NOTICE).unwrap_or(NOTICE).saturating_sub(MARGIN)
 }
 
-/// Returns until when a drain may last that was to last until `planned`, after a notice that is read at `now`. See
-/// [`after_notice`] for the other arguments. A notice that is read repeatedly never makes a drain longer.
+/// Returns until when a drain may last that was to last until `planned`, after a notice that is read at `now`, while the
+/// system clock shows `now_ms`. `reclaimed_ms` is when the instance is reclaimed, if the notice says so; both are in
+/// milliseconds since the Unix epoch. A notice that is read repeatedly never makes a drain longer.
 pub fn limit(planned: Instant, reclaimed_ms: Option<u64>, now: Instant, now_ms: u64) -> Instant {
     let limit = now + after_notice(reclaimed_ms, now_ms);
     if limit + SAME < planned { limit } else { planned }
