@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn many_busy_instances_cost_their_work() {
-        let service = |n: u32| if n % 100 == 0 { 20.0 } else { 1.0 };
+        let service = |n: u32| if n.is_multiple_of(100) { 20.0 } else { 1.0 };
         let jobs: Vec<Job> = (0..5_000).map(|n| Job { at: f64::from(n / 10), service: service(n) }).collect();
         let work: f64 = jobs.iter().map(|job| job.service).sum();
         let rate = PERIOD.linear(0.0).rate;

@@ -57,8 +57,8 @@ mod tests {
     #[test]
     fn times_on_and_off_have_a_tail_of_their_index() {
         let mut random = Random::new(1, Purpose::Arrivals);
-        let draws: [(fn(&mut Random) -> Time, Time, f64); 2] = [(on, MIN_ON, ON_INDEX), (off, MIN_OFF, OFF_INDEX)];
-        for (draw, min, index) in draws {
+        type Draw = fn(&mut Random) -> Time;
+        for (draw, min, index) in [(on as Draw, MIN_ON, ON_INDEX), (off, MIN_OFF, OFF_INDEX)] {
             let mut all: Vec<f64> = (0..20_000).map(|_| draw(&mut random).as_secs_f64()).collect();
             all.sort_by(|a, b| b.total_cmp(a));
             assert!(all.last().is_some_and(|least| *least >= min.as_secs_f64()));
