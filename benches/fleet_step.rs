@@ -11,7 +11,7 @@ use rollcall::{
 };
 
 const SIZES: [usize; 2] = [1_000, 10_000];
-const POLICIES: [Policy; 3] = [Policy::OnePerJob, Policy::Backlog, Policy::Deadline];
+const POLICIES: [Policy; 4] = [Policy::OnePerJob, Policy::Backlog, Policy::Deadline, Policy::Adaptive];
 
 fn main() {
     divan::main();

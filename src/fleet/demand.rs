@@ -159,11 +159,11 @@ impl Demand {
         self.high.set(now, jobs);
     }
 
-    /// Reads the depth when a reading is due.
-    pub fn decide(&mut self, now: Timestamp, rules: &FleetRules) -> Step {
+    /// Reads the depth when a reading is due. `poll_every` is the time until the next one.
+    pub fn decide(&mut self, now: Timestamp, rules: &FleetRules, poll_every: Duration) -> Step {
         let mut step = Step::default();
         if self.call.ready(now) {
-            self.call.call(now, rules.poll_every);
+            self.call.call(now, poll_every);
             step.actions.push(Action::ReadDepth);
         }
         step.wake(now, self.call.next());

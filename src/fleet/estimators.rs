@@ -113,6 +113,11 @@ impl TimeEstimators {
         }
     }
 
+    /// Returns the time from when an instance begins to stop until it is stopped.
+    pub fn stop(&self) -> Duration {
+        self.stop.median
+    }
+
     /// Returns the remaining time of a boot that has taken `elapsed`.
     pub fn boot_remaining(&self, kind: BootKind, elapsed: Duration) -> Duration {
         match kind {

@@ -29,6 +29,11 @@ pub enum Event {
         /// How long they took in total, each from its receive to its reply.
         busy: Duration,
     },
+    /// What an earlier controller has learned; see [`FleetCore::learned_state`](super::FleetCore::learned_state).
+    Restored {
+        /// As that controller returned it.
+        state: String,
+    },
     /// The cloud reports that an instance has changed.
     Changed,
     /// Answer to [`super::Action::ReadDepth`].

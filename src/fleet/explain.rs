@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{counts::Counts, depth::Depth, learned_times::LearnedTimes, rules::Policy};
+use super::{adaptive::LearnedThresholds, counts::Counts, depth::Depth, learned_times::LearnedTimes, rules::Policy};
 
 /// A kind of decision or change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,13 +66,17 @@ pub struct Inputs {
     pub starting: usize,
     /// The learned times.
     pub learned: LearnedTimes,
+    /// The learned thresholds, with the policy that learns them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<LearnedThresholds>,
 }
 
 impl Inputs {
     /// Returns the most important numbers as text.
     pub(super) fn summary(&self) -> String {
+        let learned = self.adaptive.map_or_else(String::new, |learned| format!("; {}", learned.summary()));
         format!(
-            "demand {}, target {} by {}, cap {}; {} pending, {} running, {} requested, {} stopping, {} stopped",
+            "demand {}, target {} by {}, cap {}; {} pending, {} running, {} requested, {} stopping, {} stopped{learned}",
             self.demand,
             self.target,
             self.policy.name(),

@@ -1,9 +1,13 @@
 //! The core: passes events to the phases and lets them decide, one after the other.
 
+mod adaptive;
+mod ends;
+
 use std::time::Duration;
 
 use super::{
     action::{Action, Cause},
+    adaptive::Adaptive,
     cloud_error::CloudError,
     decision_log::{Change, DecisionLog},
     demand::Demand,
@@ -14,7 +18,7 @@ use super::{
     explain::{Decisions, Inputs, Kind},
     failed_boots::{Degraded, EndedBoots, FailedBoots},
     forecast,
-    instance::{Instance, InstanceState},
+    instance::Instance,
     instances::{Instances, Key},
     launches::{Launches, Shortage},
     policy::{self, PolicyInput},
@@ -45,6 +49,7 @@ pub struct FleetCore {
     failed_boots: FailedBoots,
     refusals: Refusals,
     estimators: TimeEstimators,
+    adaptive: Adaptive,
     decision_log: DecisionLog,
 }
 
@@ -64,6 +69,7 @@ impl FleetCore {
             failed_boots: FailedBoots::default(),
             refusals: Refusals::default(),
             estimators: TimeEstimators::new(rules.boot_cold, rules.boot_warm, rules.service_time),
+            adaptive: Adaptive::new(&rules),
             decision_log: DecisionLog::new(rules.started_at),
             rules,
         }
@@ -150,6 +156,7 @@ impl FleetCore {
             launching: self.launches.outstanding(),
             starting: self.instances.count(Role::Starting),
             learned: self.estimators.learned(),
+            adaptive: self.learned_thresholds(),
         }
     }
 
@@ -169,13 +176,21 @@ impl FleetCore {
         let now = self.now;
         match event {
             Event::Tick => {}
-            Event::Hint { waiting } => self.demand.hinted(now, waiting),
+            Event::Hint { waiting } => {
+                self.demand.hinted(now, waiting);
+                self.learn_hint(waiting);
+            }
             Event::Served { worker, jobs, busy } => {
                 self.estimators.served(jobs, busy);
-                self.instances.served(&worker, now);
+                let boot = self.instances.served(&worker, now);
+                self.learn_served(jobs, busy, boot);
             }
             Event::Changed => self.descriptions.hurry(now),
-            Event::Depth(result) => self.demand.answered(now, result, &mut self.decision_log),
+            Event::Restored { state } => self.adaptive.adopt(&state),
+            Event::Depth(result) => {
+                self.demand.answered(now, result, &mut self.decision_log);
+                self.learn_depth();
+            }
             Event::Described { generation, result } => {
                 if let Some(as_of) = self.descriptions.answered(generation) {
                     match result {
@@ -221,8 +236,10 @@ impl FleetCore {
     }
 
     fn decide(&mut self) -> Step {
-        let mut step = self.demand.decide(self.now, &self.rules);
-        self.target = policy::target(&self.policy_input(), &self.rules);
+        let mut step = self.demand.decide(self.now, &self.rules, self.poll_every());
+        let input = self.policy_input();
+        let adaptive = self.adaptive_target(&input);
+        self.target = policy::target(&PolicyInput { adaptive, ..input }, &self.rules);
         if let Some(left) = next_change(&self.rules.schedule, self.clock()) {
             step.wake(self.now, self.now + left);
         }
@@ -241,6 +258,8 @@ impl FleetCore {
             described_as_of,
             shows_earlier_epochs: self.descriptions.show_earlier_epochs(self.rules.describe_lag),
             target: self.target,
+            idle_stop: self.longest_idle(),
+            keep_stopped: self.keep_stopped(),
             cap: self.cap(),
         };
         let orphaned = self.launches.give_up(described_as_of, self.rules.boot_timeout);
@@ -299,7 +318,7 @@ impl FleetCore {
         let (low_demand, high_demand) = self.demand.extremes();
         let booting = match self.rules.policy {
             Policy::Deadline => forecast::booting(self.now, &self.instances, &self.launches, &self.estimators),
-            Policy::OnePerJob | Policy::Backlog => Vec::new(),
+            Policy::OnePerJob | Policy::Backlog | Policy::Adaptive => Vec::new(),
         };
         PolicyInput {
             demand: self.demand.jobs(),
@@ -310,6 +329,7 @@ impl FleetCore {
             running: self.instances.count(Role::Running),
             booting,
             startable: self.instances.count(Role::Startable),
+            adaptive: 0,
             learned: self.estimators.learned(),
             clock: self.clock(),
         }
@@ -370,23 +390,10 @@ impl FleetCore {
         ended.add(observed.came_up, instance);
         let Some(before) = observed.before else { return };
         self.decision_log.state_change(now, Some(before), instance);
-        if let Some(kind) = unrequested_end(before, instance.state).filter(|_| !observed.terminating) {
+        if let Some(kind) = Self::unrequested_end(before, instance.state).filter(|_| !observed.terminating) {
             let reason = self.end_reason(kind, before, instance);
             let change = Change { kind, instances: vec![instance.id.clone()], count: 1, reason, token: None };
             self.decision_log.explain(now, change, self.inputs());
-        }
-    }
-
-    fn end_reason(&self, kind: Kind, before: InstanceState, instance: &Instance) -> String {
-        let name = &instance.name;
-        let cloud = instance.reason.as_ref().map_or_else(String::new, |r| format!(" ({r})"));
-        if before == InstanceState::Pending {
-            format!("{name} ended before its worker was ready{cloud}")
-        } else if kind == Kind::Stop {
-            let idle = humantime::format_duration(self.rules.idle_stop);
-            format!("{name} stopped{cloud}: a worker stops itself after {idle} without a job (worker.idle_stop)")
-        } else {
-            format!("{name} ended unexpectedly{cloud}")
         }
     }
 
@@ -432,14 +439,4 @@ fn overdue_boots(actions: &[Action], instances: &mut Instances) -> Vec<String> {
         }
     }
     failed
-}
-
-/// Returns the kind of an instance's end that the controller did not request; `None` if it has not ended.
-fn unrequested_end(before: InstanceState, now: InstanceState) -> Option<Kind> {
-    use InstanceState::{Pending, Running, ShuttingDown, Stopped, Stopping, Terminated};
-    match (before, now) {
-        (Pending | Running, Stopping | Stopped) => Some(Kind::Stop),
-        (Pending | Running | Stopping | Stopped, ShuttingDown | Terminated) => Some(Kind::Lost),
-        _ => None,
-    }
 }

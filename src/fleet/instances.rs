@@ -14,7 +14,7 @@ use super::{
     counts::Counts,
     instance::{Instance, InstanceId, InstanceState},
     timestamp::Timestamp,
-    tracked::{Observed, Role, Startup, Termination, Tracked},
+    tracked::{Boot, Observed, Role, Startup, Termination, Tracked},
 };
 
 /// Handle to an instance, valid until the instance is removed.
@@ -28,6 +28,8 @@ pub(super) struct Instances {
     by_role: [BTreeSet<(Timestamp, Key)>; Role::COUNT],
     by_state: [usize; InstanceState::ALL.len()],
     outdated_running: usize,
+    /// Running instances whose worker has not finished a job since its boot.
+    unproven: BTreeSet<Key>,
     /// The keys in the order of the last description. The next description is likely to have the same order.
     described: Vec<Key>,
 }
@@ -103,6 +105,26 @@ impl Instances {
         let key = self.tracked.insert(tracked);
         self.by_role[role as usize].insert((order, key));
         self.by_id.insert(id, key);
+        self.update_unproven(key);
+    }
+
+    fn update_unproven(&mut self, key: Key) {
+        let tracked = &self.tracked[key];
+        if tracked.unproven.is_some() && !tracked.assumed_ready && tracked.role() == Role::Running {
+            self.unproven.insert(key);
+        } else {
+            self.unproven.remove(&key);
+        }
+    }
+
+    /// Iterates over the running instances whose worker has not finished a job since its boot.
+    pub fn unproven(&self) -> impl Iterator<Item = (Boot, Key)> + '_ {
+        self.unproven.iter().filter_map(|key| Some((self.tracked[*key].unproven?, *key)))
+    }
+
+    /// Records that an instance has been booting for so long that its worker must be ready.
+    pub fn assume_ready(&mut self, key: Key) {
+        self.update(key, |tracked| tracked.assumed_ready = true);
     }
 
     pub fn remove(&mut self, key: Key) -> Instance {
@@ -110,20 +132,36 @@ impl Instances {
         self.by_role[tracked.role() as usize].remove(&(tracked.order(), key));
         self.by_state[tracked.instance.state as usize] -= 1;
         self.outdated_running -= usize::from(tracked.is_outdated_running());
+        self.unproven.remove(&key);
         self.by_id.remove(&tracked.instance.id);
         tracked.instance
     }
 
-    /// Records that an instance's worker has finished a job.
-    pub fn served(&mut self, id: &InstanceId, now: Timestamp) {
-        if let Some(key) = self.key(id) {
-            self.update(key, |tracked| tracked.last_served = now);
-        }
+    /// Records that an instance's worker has finished a job. Returns its latest boot if it is the first job after it.
+    pub fn served(&mut self, id: &InstanceId, now: Timestamp) -> Option<Boot> {
+        let key = self.key(id)?;
+        self.update(key, |tracked| {
+            tracked.last_served = now;
+            tracked.unproven.take()
+        })
+    }
+
+    /// Returns how many running instances have been running for longer than this one, which runs.
+    pub fn running_before(&self, key: Key) -> usize {
+        let own = (self.get(key).since, key);
+        self.of(Role::Running).filter(|(_, other)| (self.get(*other).since, *other) < own).count()
     }
 
     /// Changes the part of an instance's state that the starts phase owns.
     pub fn update_startup(&mut self, key: Key, change: impl FnOnce(&mut Startup)) {
-        self.update(key, |tracked| change(&mut tracked.startup));
+        self.update(key, |tracked| {
+            change(&mut tracked.startup);
+            if let Some(boot) = tracked.startup.boot
+                && tracked.unproven.is_none_or(|last| last.requested < boot.requested)
+            {
+                (tracked.unproven, tracked.assumed_ready) = (Some(boot), false);
+            }
+        });
     }
 
     /// Changes the part of an instance's state that the terminations phase owns.
@@ -164,6 +202,7 @@ impl Instances {
             self.by_state[before.2 as usize] -= 1;
             self.by_state[after.2 as usize] += 1;
         }
+        self.update_unproven(key);
         result
     }
 

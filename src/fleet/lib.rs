@@ -19,7 +19,7 @@
 //!   permits; `refusals` counts those that the cloud refuses, for display;
 //! - `descriptions` describes the instances; the result is kept in `instances`.
 //!
-//! `estimators` learns times for the policies, `decision_log` keeps decisions for display, and `event_log` encodes
+//! `adaptive` learns thresholds for the policy of that name, `estimators` learns times for all, `decision_log` keeps decisions for display, and `event_log` encodes
 //! events for replay.
 //!
 //! # Invariants
@@ -44,6 +44,7 @@
 
 mod action;
 mod activity_log;
+mod adaptive;
 pub mod arrivals;
 mod calls;
 mod cloud_error;
@@ -81,6 +82,7 @@ mod unhealthy;
 pub mod view;
 
 pub use action::{Action, Cause};
+pub use adaptive::{LearnedThresholds, SURPLUS_IDLE};
 pub use cloud_error::{CloudError, CloudResult};
 pub use counts::Counts;
 pub use demand::fall_is_hinted;

@@ -17,14 +17,17 @@ pub enum Policy {
     Backlog,
     /// The smallest number of instances that finish the backlog in time.
     Deadline,
+    /// Thresholds learned from the fleet's own traffic.
+    Adaptive,
 }
 
 impl Policy {
     /// The policies by name, as in the configuration; `report` is an alias for older configurations.
-    pub const ALL: [(&str, Self); 4] = [
+    pub const ALL: [(&str, Self); 5] = [
         ("one-per-job", Self::OnePerJob),
         ("backlog", Self::Backlog),
         ("deadline", Self::Deadline),
+        ("adaptive", Self::Adaptive),
         ("report", Self::OnePerJob),
     ];
 
@@ -34,6 +37,7 @@ impl Policy {
             Self::OnePerJob => "one-per-job",
             Self::Backlog => "backlog",
             Self::Deadline => "deadline",
+            Self::Adaptive => "adaptive",
         }
     }
 }
@@ -87,6 +91,18 @@ pub struct FleetRules {
     pub threads: usize,
     /// When an idle worker stops itself (`worker.idle_stop`).
     pub idle_stop: Duration,
+    /// `adaptive`: `fleet.wait_price`, what an hour of a job's waiting is worth.
+    #[serde(default)]
+    pub wait_price: f64,
+    /// `adaptive`: `fleet.target_wait`, the time that at most one job in a hundred may wait for longer.
+    #[serde(default)]
+    pub target_wait: Option<Duration>,
+    /// `adaptive`: the price of an hour of a running instance.
+    #[serde(default)]
+    pub instance_hour: f64,
+    /// `adaptive`: the price of an hour of an instance's disk.
+    #[serde(default)]
+    pub disk_hour: f64,
     /// The controller's start, as time since the Unix epoch.
     pub started_at: Duration,
 }

@@ -1,5 +1,7 @@
 //! The input that all phases share.
 
+use std::time::Duration;
+
 use super::{rules::FleetRules, timestamp::Timestamp};
 
 /// What a step has determined before the phases decide.
@@ -13,6 +15,10 @@ pub(super) struct Situation<'a> {
     pub shows_earlier_epochs: bool,
     /// Instances wanted.
     pub target: usize,
+    /// Longest time that an idle worker waits for a job before it stops.
+    pub idle_stop: Duration,
+    /// Stopped instances that a sweep keeps.
+    pub keep_stopped: usize,
     /// Instances allowed.
     pub cap: usize,
 }

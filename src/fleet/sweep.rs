@@ -45,7 +45,7 @@ impl Sweep {
         }
         self.next = now + rules.sweep_every;
         let needed = situation.target.saturating_sub(serving);
-        let keep = rules.keep_stopped.max(needed);
+        let keep = situation.keep_stopped.max(needed);
         // An instance that an old description shows as stopped may have been started since. Therefore only instances
         // that have been stopped for at least the maximum age of a description are swept.
         let sure = |(since, _): &(Timestamp, Key)| *since + rules.describe_lag <= situation.described_as_of;

@@ -197,6 +197,10 @@ pub(super) struct Tracked {
     /// When its worker last finished a job.
     pub last_served: Timestamp,
     pub startup: Startup,
+    /// The latest boot, if this controller requested it, until its worker has finished a job.
+    pub unproven: Option<Boot>,
+    /// Whether that boot has taken so long that its worker is assumed to be ready.
+    pub assumed_ready: bool,
     pub termination: Option<Termination>,
 }
 
@@ -214,6 +218,8 @@ impl Tracked {
             missed: None,
             last_served: Timestamp::START,
             startup: Startup { boot, awaited, ..Startup::default() },
+            unproven: boot,
+            assumed_ready: false,
             termination: None,
         }
     }

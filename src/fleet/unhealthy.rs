@@ -60,7 +60,7 @@ impl Silence {
             return Some(Self { since, limit, condition: "while jobs waited" });
         }
         let since = demand.empty_since()?;
-        let limit = limit + rules.idle_stop.max(rules.billing_minimum);
+        let limit = limit.saturating_add(situation.idle_stop.max(rules.billing_minimum));
         Some(Self { since, limit, condition: "while the queue was empty" })
     }
 }

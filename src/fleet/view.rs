@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    counts::Counts, depth::Depth, explain::Decisions, fleet_core::FleetCore, instance::InstanceState,
-    learned_times::LearnedTimes, timestamp::Timestamp, tracked::Tracked,
+    adaptive::LearnedThresholds, counts::Counts, depth::Depth, explain::Decisions, fleet_core::FleetCore,
+    instance::InstanceState, learned_times::LearnedTimes, timestamp::Timestamp, tracked::Tracked,
 };
 
 /// The state of the fleet, for display.
@@ -28,6 +28,9 @@ pub struct FleetView {
     pub intents: usize,
     /// The learned times.
     pub learned: LearnedTimes,
+    /// The learned thresholds, with the policy that learns them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<LearnedThresholds>,
     /// Instances by state.
     pub counts: Counts,
     /// Set while the fleet is degraded, because boots fail or the cloud refuses to give it any instance.
@@ -144,6 +147,7 @@ impl FleetView {
             target: inputs.target,
             intents: inputs.launching + inputs.starting,
             learned: inputs.learned,
+            adaptive: inputs.adaptive,
             counts: inputs.counts,
             degraded: failing.or(refused),
             instances,

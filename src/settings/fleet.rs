@@ -6,10 +6,14 @@ use super::{
     auto::{Auto, Place},
     layers::SettingsError,
     local::Local,
+    prices::Prices,
     reader::{HOUR, MILLISECOND, MINUTE, Reader, SECOND},
     worker::Worker,
 };
 use crate::fleet::{FleetRules, Policy, Window};
+
+/// Hours of the month for which disks are priced.
+const HOURS_PER_MONTH: f64 = 30.0 * 24.0;
 
 /// Settings of the fleet.
 #[derive(Clone, Debug)]
@@ -54,6 +58,10 @@ pub struct Fleet {
     pub boot_warm: Duration,
     /// `deadline`: time of one job on one thread, before any has been observed.
     pub service_time: Duration,
+    /// `adaptive`: what an hour of a job's waiting is worth.
+    pub wait_price: f64,
+    /// `adaptive`: the time that at most one job in a hundred may wait for longer. Takes the place of `wait_price`.
+    pub target_wait: Option<Duration>,
     /// Minimum time that the cloud bills per start.
     pub billing_minimum: Duration,
     /// Minimum number of instances by time of day.
@@ -116,6 +124,9 @@ impl Fleet {
             boot_cold: r.duration_or_auto("fleet.boot_cold", 10 * MILLISECOND..=HOUR, boot_cold)?,
             boot_warm: r.duration_or_auto("fleet.boot_warm", 10 * MILLISECOND..=HOUR, boot_warm)?,
             service_time: r.duration("fleet.service_time", MILLISECOND..=HOUR)?,
+            wait_price: r.number("fleet.wait_price", 0.0..=1e6)?,
+            target_wait: Some(r.duration("fleet.target_wait", Duration::ZERO..=24 * HOUR)?)
+                .filter(|wait| !wait.is_zero()),
             billing_minimum: r.duration_or_auto("fleet.billing_minimum", Duration::ZERO..=HOUR, billing_minimum)?,
             schedule: r.list("fleet.schedule")?,
             record: r.path_or_auto("fleet.record", record)?,
@@ -123,7 +134,7 @@ impl Fleet {
     }
 
     /// Returns the rules of the fleet's core, whose time begins at `started_at` (since the Unix epoch).
-    pub(super) fn rules(&self, worker: &Worker, started_at: Duration) -> FleetRules {
+    pub(super) fn rules(&self, worker: &Worker, prices: &Prices, started_at: Duration) -> FleetRules {
         FleetRules {
             policy: self.policy,
             max_instances: self.max_instances,
@@ -147,6 +158,10 @@ impl Fleet {
             schedule: self.schedule.clone(),
             threads: worker.threads,
             idle_stop: worker.idle_stop,
+            wait_price: self.wait_price,
+            target_wait: self.target_wait,
+            instance_hour: prices.instance_hour,
+            disk_hour: prices.disk_gb * prices.disk_gb_month / HOURS_PER_MONTH,
             started_at,
         }
     }

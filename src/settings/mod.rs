@@ -109,7 +109,7 @@ impl Settings {
 
     /// Returns the rules of the fleet's core, whose time begins at `started_at` (since the Unix epoch).
     pub fn fleet_rules(&self, started_at: Duration) -> FleetRules {
-        self.fleet.rules(&self.worker, started_at)
+        self.fleet.rules(&self.worker, &self.prices, started_at)
     }
 
     fn here(r: &Reader<'_>, machine: Machine) -> Result<Self, SettingsError> {

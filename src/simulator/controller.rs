@@ -1,7 +1,9 @@
 //! The interface of a controller. The simulator calls the fleet's core only from here.
 
+use std::time::Duration;
+
 use super::Time;
-use rollcall_fleet::{Action, Event, FleetCore, FleetRules, Step, Timestamp};
+use rollcall_fleet::{Action, Event, FleetCore, FleetRules, InstanceId, Step, Timestamp};
 
 /// A controller's decision on an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,12 +18,21 @@ pub struct Decision {
 pub trait Controller {
     /// Handles an event at `now`, which never decreases.
     fn step(&mut self, event: Event, now: Time) -> Decision;
+
+    /// Returns how long an idle worker waits for a job before it stops, if the controller decides that.
+    fn idle_limit(&self, _worker: &InstanceId) -> Option<Duration> {
+        None
+    }
 }
 
 impl Controller for FleetCore {
     fn step(&mut self, event: Event, now: Time) -> Decision {
         let Step { actions, wake_at } = Self::step(self, event, Timestamp::new(now));
         Decision { actions, wake_at: wake_at.map(Timestamp::since_start) }
+    }
+
+    fn idle_limit(&self, worker: &InstanceId) -> Option<Duration> {
+        Self::idle_limit(self, worker)
     }
 }
 

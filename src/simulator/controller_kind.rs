@@ -6,7 +6,7 @@ use super::{
     cooldown_loop::CooldownLoop,
     parameters::Parameters,
 };
-use rollcall_fleet::IdleStop;
+use rollcall_fleet::{IdleStop, Policy, SURPLUS_IDLE};
 
 /// Which controller steers the simulated fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,10 @@ impl ControllerKind {
     /// Returns the rule by which an idle worker stops its instance. The baseline's workers wait forever.
     pub(super) fn idle_stop(self, parameters: &Parameters) -> Option<IdleStop> {
         match self {
+            // The controller may let it wait longer.
+            Self::Fleet if parameters.rules.policy == Policy::Adaptive => {
+                Some(IdleStop { idle: SURPLUS_IDLE, ..parameters.idle_stop })
+            }
             Self::Fleet => Some(parameters.idle_stop),
             Self::CooldownLoop => None,
         }

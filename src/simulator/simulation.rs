@@ -133,7 +133,10 @@ impl<'a> Simulation<'a> {
             }
             SimEvent::Finished { boot, job } => workers::finished(cloud, boot, job),
             SimEvent::Crashed(boot) => workers::crashed(cloud, boot),
-            SimEvent::IdleCheck { boot, idle_since } => workers::idle_check(cloud, boot, idle_since),
+            SimEvent::IdleCheck { boot, idle_since } => {
+                let limit = self.controller.idle_limit(&cloud.instances.get(boot.instance).id);
+                workers::idle_check(cloud, boot, idle_since, limit);
+            }
             SimEvent::StateChange { boot, to } => lifecycle::state_change(cloud, boot, to),
             SimEvent::Booted(boot) => workers::booted(cloud, boot),
             SimEvent::Ready(boot) => workers::ready(cloud, boot),

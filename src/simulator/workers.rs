@@ -11,6 +11,10 @@ use super::{
     state::{AfterDrain, CloudState, DEFAULT_SIGMA, Worker},
     traces::JobIndex,
 };
+use rollcall_fleet::IdleStop;
+
+/// How often an idle worker asks for its limit, if the controller decides on it.
+const ASKS_EVERY: Duration = Duration::from_secs(20);
 
 /// Starts the worker of an instance whose operating system is up: immediately, or at the next run of cron.
 pub fn booted(cloud: &mut CloudState, boot: BootId) {
@@ -134,26 +138,37 @@ pub fn crashed(cloud: &mut CloudState, boot: BootId) {
 fn schedule_idle_check(cloud: &mut CloudState, instance: InstanceIndex) {
     let Some(worker) = cloud.workers.get(&instance).filter(|w| w.jobs.is_empty()) else { return };
     let (boot, idle_since) = (cloud.instances.current_boot(instance), worker.idle_since);
-    if let Some(wait) = idle_wait(cloud, instance, idle_since) {
+    if let Some(wait) = idle_wait(cloud, instance, idle_since, None) {
         cloud.events.schedule_after(wait, SimEvent::IdleCheck { boot, idle_since });
     }
 }
 
-/// Returns how much longer an idle worker waits for work before it stops; `None`: forever.
-fn idle_wait(cloud: &CloudState, instance: InstanceIndex, idle_since: Time) -> Option<Duration> {
+/// Returns how much longer an idle worker waits for work before it stops or asks for its limit; `None`: forever. `limit`
+/// is the limit that the controller gave it, if it did.
+fn idle_wait(
+    cloud: &CloudState,
+    instance: InstanceIndex,
+    idle_since: Time,
+    limit: Option<Duration>,
+) -> Option<Duration> {
     let (now, up_since) = (cloud.now(), cloud.instances.get(instance).since());
-    Some(cloud.idle_stop?.wait(now.saturating_sub(idle_since), now.saturating_sub(up_since)))
+    let rule = cloud.idle_stop?;
+    let rule = IdleStop { idle: limit.unwrap_or(rule.idle), ..rule };
+    Some(rule.wait(now.saturating_sub(idle_since), now.saturating_sub(up_since)))
 }
 
 /// Stops the instance of a worker that has been idle for long enough, unless it has worked since.
-pub fn idle_check(cloud: &mut CloudState, boot: BootId, idle_since: Time) {
+pub fn idle_check(cloud: &mut CloudState, boot: BootId, idle_since: Time, limit: Option<Duration>) {
     let worker = cloud.workers.get(&boot.instance).filter(|_| cloud.instances.is_current(boot));
     if worker.is_none_or(|w| !w.jobs.is_empty() || w.idle_since != idle_since) {
         return;
     }
-    match idle_wait(cloud, boot.instance, idle_since) {
+    match idle_wait(cloud, boot.instance, idle_since, limit) {
         Some(Duration::ZERO) => drain(cloud, boot.instance, AfterDrain::Stop),
-        Some(wait) => cloud.events.schedule_after(wait, SimEvent::IdleCheck { boot, idle_since }),
+        Some(wait) => {
+            let wait = if limit.is_some() { wait.min(ASKS_EVERY) } else { wait };
+            cloud.events.schedule_after(wait, SimEvent::IdleCheck { boot, idle_since });
+        }
         None => {}
     }
 }

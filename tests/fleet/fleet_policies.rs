@@ -48,7 +48,7 @@ prop_compose! {
         let learned = LearnedTimes { boot_cold, boot_warm, service };
         // The current demand lies between the recent lowest and highest.
         let (low_demand, high_demand) = (low.min(demand), high.max(demand));
-        PolicyInput { demand, low_demand, high_demand, previous, cap, running, booting, startable, learned, clock: Duration::ZERO }
+        PolicyInput { demand, low_demand, high_demand, previous, cap, running, booting, startable, adaptive: 0, learned, clock: Duration::ZERO }
     }
 }
 

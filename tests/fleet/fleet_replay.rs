@@ -80,7 +80,7 @@ fn replaying_with_another_policy_makes_the_decisions_of_that_policy() {
     for seed in 0..HISTORIES {
         let recordings = recordings(seed);
         let log = event_log(&recordings);
-        for policy in [Policy::OnePerJob, Policy::Backlog, Policy::Deadline] {
+        for policy in [Policy::OnePerJob, Policy::Backlog, Policy::Deadline, Policy::Adaptive] {
             for (epoch, recording) in replayed(&log, Some(policy)).iter().zip(&recordings) {
                 let again: Vec<Decision> = epoch.decisions.iter().map(|d| (**d).clone()).collect();
                 assert_eq!(again, decided_by(policy, recording), "history {seed} by {policy:?}");

@@ -24,6 +24,8 @@ pub struct PolicyInput {
     pub booting: Vec<(Duration, usize)>,
     /// Stopped instances that can be started.
     pub startable: usize,
+    /// What the learned thresholds want, with the policy that learns them.
+    pub adaptive: usize,
     /// The learned times.
     pub learned: LearnedTimes,
     /// Time since the Unix epoch.

@@ -20,6 +20,7 @@ pub fn target(input: &PolicyInput, rules: &FleetRules) -> usize {
         Policy::OnePerJob => one_per_job::target(input),
         Policy::Backlog => backlog::target(input, rules),
         Policy::Deadline => deadline::target(input, rules),
+        Policy::Adaptive => input.adaptive,
     };
     wanted.max(scheduled(&rules.schedule, input.clock)).min(input.cap)
 }

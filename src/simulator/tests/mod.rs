@@ -1,5 +1,6 @@
 //! The simulated cloud, driven by a controller that follows a script.
 
+mod adaptive;
 mod calls;
 mod instances;
 mod run;

@@ -103,7 +103,7 @@ impl Plan {
         let cap = 1 + rng.below(large) as usize;
         let second = Duration::from_secs(1);
         let rules = FleetRules {
-            policy: [Policy::OnePerJob, Policy::Backlog, Policy::Deadline][rng.below(3) as usize],
+            policy: [Policy::OnePerJob, Policy::Backlog, Policy::Deadline, Policy::Adaptive][rng.below(4) as usize],
             max_instances: cap,
             launch_cooldown: second * if rng.percent(20) { rng.below(4) as u32 } else { 0 },
             sweep_every: second * (1 + rng.below(8) as u32),
@@ -126,6 +126,10 @@ impl Plan {
             schedule: Vec::new(),
             threads: 1,
             idle_stop: Duration::from_millis(idle),
+            wait_price: 0.1,
+            target_wait: None,
+            instance_hour: 0.01,
+            disk_hour: 0.001,
             started_at: Duration::ZERO,
         };
         let mut rules = rules;

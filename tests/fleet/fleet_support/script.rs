@@ -35,6 +35,10 @@ pub fn rules() -> FleetRules {
         schedule: Vec::new(),
         threads: 1,
         idle_stop: 5 * SECOND,
+        wait_price: 0.1,
+        target_wait: None,
+        instance_hour: 0.01,
+        disk_hour: 0.001,
         started_at: Duration::ZERO,
     }
 }

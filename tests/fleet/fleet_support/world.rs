@@ -126,7 +126,7 @@ impl World {
             && self.env.now >= self.env.plan.faults_end
             && scheduled(&rules.schedule, clock) == 0
             && self.cluster.at_rest(&self.env)
-            && self.cluster.stopped() <= rules.keep_stopped
+            && (rules.policy == Policy::Adaptive || self.cluster.stopped() <= rules.keep_stopped)
             && self.core.as_ref().is_some_and(|core| core.demand() == 0)
     }
 
@@ -138,10 +138,14 @@ impl World {
     }
 
     /// Steps a copy of the controller just before the next event or wake-up, and checks that it takes no action: it
-    /// must have asked to be woken when time alone changes its decision. Sampled every 16 ms. Skipped for the deadline
-    /// policy, whose forecast changes continuously and is used at the next event.
+    /// must have asked to be woken when time alone changes its decision. Sampled every 16 ms. Skipped for the policies deadline
+    /// and adaptive, whose forecasts change continuously and are used at the next event.
     fn probe(&mut self, wake: Option<Ms>) {
-        let Some(core) = self.core.as_ref().filter(|core| core.rules().policy != Policy::Deadline) else { return };
+        let Some(core) =
+            self.core.as_ref().filter(|core| !matches!(core.rules().policy, Policy::Deadline | Policy::Adaptive))
+        else {
+            return;
+        };
         let Some(next) = [self.env.next_at(), wake].into_iter().flatten().min() else { return };
         if next > self.env.now + 1 && self.env.now.is_multiple_of(16) {
             let at = Timestamp::new(Duration::from_millis(next - 1 - self.started));

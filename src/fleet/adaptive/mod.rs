@@ -1,0 +1,256 @@
+//! `adaptive`: thresholds that are learned from the fleet's own traffic.
+//!
+//! `history` remembers the latest arrivals, and `model` computes what they would have cost with other `thresholds`. `tuning`
+//! searches for the cheapest ones, a bounded part of the work with each event. `rule` decides with them how many instances
+//! the jobs are worth, and `need` how many stay. `docs/fleet.md` has the formulas and their sources.
+//!
+//! Times are seconds since the Unix epoch, so that what was learned stays valid when the controller restarts.
+
+mod history;
+mod learned;
+mod model;
+mod need;
+mod rate;
+mod rule;
+mod thresholds;
+mod tuning;
+mod waits;
+
+use std::{collections::VecDeque, time::Duration};
+
+pub use self::learned::LearnedThresholds;
+pub(super) use self::rule::{Supply, Times};
+use self::{
+    history::History,
+    learned::Kept,
+    model::World,
+    need::Need,
+    rate::Rate,
+    rule::Load,
+    thresholds::{Point, Thresholds},
+    tuning::{Tuning, Worth},
+    waits::Waits,
+};
+use super::{
+    rules::{FleetRules, Policy},
+    tracked::BootKind,
+};
+
+/// How long an idle worker waits for a job if its instance need not stay.
+pub const SURPLUS_IDLE: Duration = Duration::from_secs(model::SURPLUS_IDLE as u64);
+/// Jobs modelled per event.
+const EFFORT: u32 = 128;
+/// Jobs modelled before the first event.
+const FIRST_EFFORT: u32 = 15_000;
+/// Half-life of what is remembered, in seconds.
+const HALF_LIFE: f64 = 4.0 * 86_400.0;
+/// Boots remembered of each kind.
+const BOOTS: usize = 15;
+/// After this time without a report of this process, in seconds, the queue's depth counts.
+const TOLD_FOR: f64 = 10.0;
+/// With a target: what a second of one job's waiting is worth at first, in seconds of a running instance.
+const TARGET_VALUE: f64 = 16.0;
+/// The same, when thresholds are compared: little, because only the target matters.
+const TARGET_WAIT: f64 = 1.0;
+
+/// What the fleet has learned from its traffic.
+#[derive(Clone, Debug)]
+pub(super) struct Adaptive {
+    tuning: Tuning,
+    history: History,
+    rate: Rate,
+    need: Need,
+    waits: Waits,
+    /// Jobs in the queue or at work, as far as this process has been told.
+    jobs: u64,
+    /// When it was told last.
+    told: f64,
+    /// Instances at work, as of the last decision.
+    running: usize,
+    cold: VecDeque<f64>,
+    warm: VecDeque<f64>,
+    worth: Worth,
+}
+
+impl Adaptive {
+    /// Creates a learner that knows nothing. It begins with the thresholds that are best for arrivals of every kind.
+    pub fn new(rules: &FleetRules) -> Self {
+        let hour = rules.instance_hour.max(1e-9);
+        let value = if rules.target_wait.is_some() { TARGET_VALUE } else { rules.wait_price / hour };
+        let waits = Waits::new(rules.target_wait);
+        let wait = if rules.target_wait.is_some() { TARGET_WAIT } else { value };
+        let worth = Worth { disk: rules.disk_hour / hour, wait, late: waits.permitted() };
+        let times = Times {
+            cold: rules.boot_cold.as_secs_f64(),
+            warm: rules.boot_warm.as_secs_f64(),
+            unbilled: 0.0,
+            stop: rules.boot_warm.as_secs_f64(),
+            service: rules.service_time.as_secs_f64(),
+            threads: rules.threads as f64,
+            minimum: rules.billing_minimum.as_secs_f64(),
+        };
+        let mut tuning = Tuning::new(Point::prior(value, worth.disk, &times), HALF_LIFE);
+        let history = History::default();
+        if rules.policy == Policy::Adaptive {
+            tuning.step(&history, 0.0, world(times, rules, rules.max_instances), &worth, FIRST_EFFORT);
+        }
+        Self {
+            tuning,
+            history,
+            rate: Rate::default(),
+            need: Need::default(),
+            waits,
+            jobs: 0,
+            told: f64::NEG_INFINITY,
+            running: 0,
+            cold: VecDeque::new(),
+            warm: VecDeque::new(),
+            worth,
+        }
+    }
+
+    /// Processes the number of uploads that wait in this process.
+    pub fn hinted(&mut self, now: f64, waiting: u64) {
+        if waiting > self.jobs {
+            self.arrived(now, waiting - self.jobs);
+        }
+        (self.jobs, self.told) = (waiting, now);
+    }
+
+    /// Processes the end of jobs that took `busy` seconds each.
+    pub fn served(&mut self, now: f64, jobs: u64, busy: f64) {
+        (self.jobs, self.told) = (self.jobs.saturating_sub(jobs), now);
+        self.waits.served(now - busy, jobs);
+    }
+
+    /// Processes the depth of the queue. It counts if this process has not been told about jobs for a while.
+    pub fn counted(&mut self, now: f64, jobs: u64) {
+        if now - self.told < TOLD_FOR {
+            return;
+        }
+        if jobs > self.jobs {
+            self.arrived(now, jobs - self.jobs);
+        }
+        if jobs == 0 {
+            self.waits.forget();
+        }
+        self.jobs = jobs;
+    }
+
+    fn arrived(&mut self, now: f64, jobs: u64) {
+        let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
+        self.history.add(now, jobs, u32::try_from(self.running).unwrap_or(u32::MAX));
+        self.rate.add(now, jobs);
+        self.waits.arrived(now, jobs);
+    }
+
+    /// Processes the first job of an instance that booted: `took` seconds from the request until its worker took a job.
+    pub fn came_up(&mut self, kind: BootKind, took: f64) {
+        let all = match kind {
+            BootKind::Cold => &mut self.cold,
+            BootKind::Warm => &mut self.warm,
+        };
+        if all.len() == BOOTS {
+            all.pop_front();
+        }
+        all.push_back(took);
+    }
+
+    /// Returns the number of jobs to plan for.
+    pub fn jobs(&self, now: f64, demand: u64) -> u64 {
+        if now - self.told < TOLD_FOR { self.jobs } else { demand }
+    }
+
+    /// Returns whether this process is told about every upload, so that the queue need not be read often.
+    pub fn is_told(&self) -> bool {
+        self.told > f64::NEG_INFINITY
+    }
+
+    /// Decides how many instances there should be for so many jobs, and learns with a bounded effort.
+    pub fn decide(&mut self, now: f64, jobs: u64, supply: Supply, times: &Times, rules: &FleetRules) -> usize {
+        let needed = self.tuning.thresholds().needed(jobs as f64, times);
+        self.need.set(now, needed.min(supply.running + supply.booting));
+        self.worth.late = self.waits.permitted();
+        self.tuning.step(&self.history, now, world(*times, rules, supply.cap), &self.worth, EFFORT);
+        self.running = supply.running;
+        let thresholds = self.tuning.thresholds();
+        let load = Load { jobs: jobs as f64, rate: self.rate.at(now, thresholds.caution) };
+        rule::wanted(load, supply, times, thresholds.value)
+    }
+
+    fn thresholds(&self) -> Thresholds {
+        self.tuning.thresholds()
+    }
+
+    /// Returns how many instances stay, whether they have a job or not.
+    pub fn staying(&self, now: f64) -> usize {
+        self.thresholds().staying(now, &self.need)
+    }
+
+    /// Returns the longest time that an idle worker waits for a job.
+    pub fn longest_idle(&self) -> Duration {
+        Duration::try_from_secs_f64(self.thresholds().stays(1)).unwrap_or(Duration::MAX).saturating_add(SURPLUS_IDLE)
+    }
+
+    /// Returns how many stopped instances are worth their disks, besides `present` ones that are not stopped.
+    pub fn keep_stopped(&self, now: f64, present: usize) -> usize {
+        self.need.within(now, self.thresholds().keep).saturating_sub(present)
+    }
+
+    /// Returns the learned seconds until a worker takes jobs, if any boot has been observed.
+    pub fn boot(&self, kind: BootKind) -> Option<f64> {
+        let all = match kind {
+            BootKind::Cold => &self.cold,
+            BootKind::Warm => &self.warm,
+        };
+        let mut sorted: Vec<f64> = all.iter().copied().collect();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied()
+    }
+
+    /// Returns what has been learned, for display. `present` instances are not stopped.
+    pub fn learned(&self, now: f64, present: usize) -> LearnedThresholds {
+        let thresholds = self.thresholds();
+        LearnedThresholds {
+            wait_value: thresholds.value,
+            caution: thresholds.caution,
+            stay_s: thresholds.stay,
+            base: thresholds.base,
+            base_stay_s: thresholds.base_stay,
+            keep_s: thresholds.keep,
+            staying: self.staying(now),
+            kept: self.keep_stopped(now, present),
+            arrivals: self.history.jobs(),
+            comparisons: self.tuning.rounds(),
+            late_share: self.waits.late_share(),
+        }
+    }
+
+    /// Returns what has been learned, to be kept. Its size is bounded.
+    pub fn kept(&self) -> String {
+        let batches = self.history.iter().map(|batch| (batch.at, batch.jobs, batch.running));
+        Kept::new([self.tuning.prior(), self.tuning.point()], [&self.cold, &self.warm], batches).encode()
+    }
+
+    /// Returns a number that changes whenever there is something new to keep.
+    pub fn revision(&self) -> u64 {
+        self.history.range().end + self.tuning.rounds()
+    }
+
+    /// Takes over what a predecessor has kept. Text that cannot be read is ignored.
+    pub fn adopt(&mut self, kept: &str) {
+        let Some(kept) = Kept::decode(kept) else { return };
+        [self.cold, self.warm] = kept.boots(BOOTS);
+        for (at, jobs, running) in kept.batches() {
+            self.history.add(at, jobs, running);
+        }
+        if kept.prior == self.tuning.prior() {
+            self.tuning.set_point(kept.point);
+        }
+    }
+}
+
+fn world(times: Times, rules: &FleetRules, cap: usize) -> World {
+    let target_wait = rules.target_wait.map_or(f64::INFINITY, |target| target.as_secs_f64());
+    World { times, cap, sweep_every: rules.sweep_every.as_secs_f64(), target_wait }
+}

@@ -1,0 +1,53 @@
+//! The policy `adaptive` on the simulated cloud.
+
+use std::time::Duration;
+
+use super::{model, s, trace};
+use crate::{ControllerKind, Parameters, Prices, Report, simulate};
+use rollcall_fleet::{FleetRules, IdleStop, Policy};
+
+/// Runs six hours of single jobs, 100 s apart.
+fn run(wait_price: f64) -> Report {
+    let rules = FleetRules {
+        policy: Policy::Adaptive,
+        max_instances: 19,
+        launch_cooldown: s(0),
+        sweep_every: s(180),
+        keep_stopped: 5,
+        sweep_cooldown: s(0),
+        boot_timeout: s(300),
+        poll_every: s(5),
+        describe_every: s(15),
+        describe_lag: s(15),
+        silent_timeout: Some(s(300)),
+        jobs_per_instance: 10,
+        up_delay: s(0),
+        down_delay: s(60),
+        target_latency: s(5),
+        boot_cold: s(25),
+        boot_warm: s(15),
+        service_time: s(1),
+        billing_minimum: s(60),
+        schedule: Vec::new(),
+        threads: 1,
+        idle_stop: s(90),
+        wait_price,
+        target_wait: None,
+        instance_hour: 0.01,
+        disk_hour: 0.001,
+        started_at: Duration::ZERO,
+    };
+    let prices = Prices { instance_hour: 0.01, disk_gb_month: 0.09, disk_gb: 8.0, queue_million_calls: 0.5 };
+    let idle_stop = IdleStop { idle: s(90), billing_minimum: s(60) };
+    let cloud = crate::CloudModel { hints: true, ..model() };
+    let arrivals: Vec<Duration> = (1..216).map(|n| s(100 * n)).collect();
+    let parameters = Parameters { cloud, prices, rules, idle_stop };
+    simulate(&parameters, ControllerKind::Fleet, &trace(21_600, &arrivals), 1).report
+}
+
+#[test]
+fn an_instance_stays_between_jobs_if_waiting_is_dear_and_stops_if_it_is_cheap() {
+    let (dear, cheap) = (run(1.0), run(0.001));
+    assert!(dear.launches + dear.starts <= 3 && dear.wait_s.p90 < 1.0, "{dear:?}");
+    assert!(cheap.launches + cheap.starts > 100 && cheap.billed_instance_s < 0.8 * dear.billed_instance_s, "{cheap:?}");
+}
