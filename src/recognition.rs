@@ -4,7 +4,7 @@ mod task;
 
 use serde::{Deserialize, Serialize};
 
-pub use task::{MAX_CANDIDATES, Task};
+pub use task::{MAX_CANDIDATES, MAX_CANDIDATES_IN_ALL, Task};
 
 use crate::job::JobKind;
 

@@ -24,7 +24,7 @@ pub mod lease;
 pub mod local;
 pub(crate) mod object_key;
 pub(crate) mod polling;
-mod queue_limits;
+pub(crate) mod queue_limits;
 
 // ---------------------------------------------------------------- queues
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     job::{Failure, FailureKind, Job, JobKind, Output, Retention},
-    recognition::{Candidate, GalleryName, Identification, Recognition, Task},
+    recognition::{Candidate, GalleryName, Identification, MAX_CANDIDATES_IN_ALL, Recognition, Task},
     worker::{Executor, JobHandler},
 };
 
@@ -24,6 +24,9 @@ pub fn retention(kind: JobKind) -> Retention {
 fn match_embeddings(payload: &[u8], gallery: &Gallery, count: usize) -> Result<Vec<Vec<Candidate>>, Failure> {
     let damaged = |why: String| Failure::new(FailureKind::Damaged, why);
     let embeddings: Vec<Vec<f32>> = serde_json::from_slice(payload).map_err(|error| damaged(error.to_string()))?;
+    if embeddings.len().saturating_mul(count) > MAX_CANDIDATES_IN_ALL {
+        return Err(damaged(format!("{count} candidates for each of {} embeddings are too many", embeddings.len())));
+    }
     let candidates = embeddings.into_iter().map(|mut embedding| {
         if !normalise(&mut embedding) {
             return Err(damaged("an embedding is zero or not finite".into()));
@@ -33,9 +36,10 @@ fn match_embeddings(payload: &[u8], gallery: &Gallery, count: usize) -> Result<V
     candidates.collect()
 }
 
-/// Finds the people who are most similar to each face, which has its embedding.
+/// Finds the people who are most similar to each face, which has its embedding. If the candidates of all faces would be
+/// more than [`MAX_CANDIDATES_IN_ALL`], only the first faces, which are the largest, have some.
 fn identify(recognition: Recognition, gallery: &Gallery, count: usize) -> Result<Identification, Failure> {
-    let faces = recognition.faces.iter();
+    let faces = recognition.faces.iter().take(MAX_CANDIDATES_IN_ALL / count.max(1));
     let candidates = faces.map(|face| gallery.candidates(face.embedding.as_deref().unwrap_or_default(), count));
     let candidates = candidates.collect::<Result<Vec<_>, _>>();
     let candidates = candidates.map_err(|refused| Failure::new(FailureKind::Internal, refused.to_string()))?;
@@ -128,26 +132,31 @@ mod tests {
     use super::*;
     use crate::{
         inference::{Recogniser, gallery::Person},
-        recognition::{EMBED, NO_FACE, RECOGNISE, Timings},
+        recognition::{EMBED, Face, MAX_CANDIDATES, NO_FACE, RECOGNISE, Timings},
         testing::World,
     };
+
+    /// Returns the recognition of an image without a face.
+    fn nothing(gallery_version: u64) -> Recognition {
+        Recognition {
+            label: NO_FACE.into(),
+            faces: Vec::new(),
+            classes: Vec::new(),
+            width: 1,
+            height: 1,
+            gallery: GalleryName::default(),
+            gallery_version,
+            model: None,
+            timings: Timings::default(),
+        }
+    }
 
     /// Sees no face.
     struct Blind;
 
     impl Recogniser for Blind {
         fn recognise(&mut self, _: &[u8], gallery: &Gallery, _: bool) -> Result<Recognition, Failure> {
-            Ok(Recognition {
-                label: NO_FACE.into(),
-                faces: Vec::new(),
-                classes: Vec::new(),
-                width: 1,
-                height: 1,
-                gallery: GalleryName::default(),
-                gallery_version: gallery.version,
-                model: None,
-                timings: Timings::default(),
-            })
+            Ok(nothing(gallery.version))
         }
     }
 
@@ -205,6 +214,34 @@ mod tests {
             let failure = matched(payload, 1).expect_err(payload);
             assert!(failure.kind == FailureKind::Damaged && failure.message.contains(part), "{payload}: {failure}");
         }
+    }
+
+    #[test]
+    fn no_result_has_more_candidates_than_a_reply_can_hold() {
+        let people: Vec<_> = (0..MAX_CANDIDATES)
+            .map(|n| Person { name: format!("{n:03}{}", "\u{10348}".repeat(97)), embeddings: vec![vec![1.0, 0.0]] })
+            .collect();
+        let gallery = Gallery::new(1, &people, None);
+        let payload = |count: usize| serde_json::to_vec(&vec![[1.0, 0.0]; count]).expect("JSON");
+        let failure = match_embeddings(&payload(11), &gallery, MAX_CANDIDATES).expect_err("too many");
+        assert!(failure.kind == FailureKind::Damaged && failure.message.contains("too many"), "{failure}");
+        let largest = match_embeddings(&payload(10), &gallery, MAX_CANDIDATES).expect("matched");
+        assert_eq!(largest.iter().map(Vec::len).sum::<usize>(), MAX_CANDIDATES_IN_ALL);
+        let bytes = serde_json::to_vec(&largest).expect("JSON").len();
+        assert!(bytes < crate::cloud::queue_limits::MAX_BODY * 3 / 5, "{bytes} bytes");
+
+        let face = Face {
+            bbox: Default::default(),
+            landmarks: Default::default(),
+            score: 1.0,
+            name: "x".into(),
+            similarity: None,
+            embedding: Some(vec![1.0, 0.0]),
+        };
+        let recognition = Recognition { faces: vec![face; 50], ..nothing(1) };
+        let of = |count| identify(recognition.clone(), &gallery, count).expect("identified").candidates;
+        assert_eq!(of(20).iter().map(Vec::len).collect::<Vec<_>>(), [20; 50]);
+        assert_eq!(of(MAX_CANDIDATES).iter().map(Vec::len).collect::<Vec<_>>(), [MAX_CANDIDATES; 10]);
     }
 
     #[test]

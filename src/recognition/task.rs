@@ -5,6 +5,10 @@ use crate::job::JobKind;
 /// Most candidates that a job can ask for.
 pub const MAX_CANDIDATES: usize = 100;
 
+/// Most candidates in the result of one job, for all of its faces or embeddings together. With names of 100 characters of
+/// four bytes, they take half of the largest reply (768 KiB).
+pub const MAX_CANDIDATES_IN_ALL: usize = 1_000;
+
 /// First of the kinds of [`Task::Identify`]; the number of candidates is added.
 const IDENTIFY: u32 = 100;
 /// First of the kinds of [`Task::Match`]; the number of candidates is added.

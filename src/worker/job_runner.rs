@@ -13,7 +13,7 @@ use super::{
     service_time::ServiceTimeEstimator,
 };
 use crate::{
-    cloud::{CloudError, CloudResult, Delivery},
+    cloud::{CloudError, CloudResult, Delivery, queue_limits::MAX_BODY},
     job::{Failure, FailureKind, Job, Output, Reply, Retention},
     results::ResultStore,
     wire,
@@ -72,12 +72,25 @@ pub struct NotRun {
 const UNREADABLE_DELAY: Duration = Duration::from_secs(20);
 /// How long a job is hidden after the first receive if a cloud service has failed.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
+/// Largest result in bytes: that of a message, without what else is in a reply, which takes some hundred bytes.
+const MAX_RESULT: usize = MAX_BODY - (4 << 10);
 /// Longest delay.
 const MAX_DELAY: Duration = Duration::from_secs(600);
 
 /// Returns the delay after so many receives, which doubles each time.
 fn doubled(first: Duration, receives: u32) -> Duration {
     first.saturating_mul(1 << receives.saturating_sub(1).min(16)).min(MAX_DELAY)
+}
+
+/// Returns an output whose result fits into a reply. Repeating a job would not make its result smaller.
+fn fitting(output: Output) -> Result<Output, Failure> {
+    let size = output.result.len();
+    if size <= MAX_RESULT {
+        return Ok(output);
+    }
+    tracing::error!(size, max = MAX_RESULT, "the job has failed: its result is too large for a reply");
+    let why = format!("the result has {size} bytes, and a reply holds at most {MAX_RESULT}: ask for less at once");
+    Err(Failure::new(FailureKind::Internal, why))
 }
 
 /// Returns the pauses between attempts of one call, some seconds in all.
@@ -148,7 +161,7 @@ impl JobRunner {
         if finished.outcome.is_ok() {
             self.service_time.add(finished.took);
         }
-        finished.outcome
+        finished.outcome.and_then(fitting)
     }
 
     /// Makes persisted outcomes durable, so that their jobs can be deleted.

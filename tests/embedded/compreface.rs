@@ -280,6 +280,10 @@ async fn embeddings_are_compared_and_those_of_other_models_are_refused() {
     }
     let many = json!({ "embeddings": vec![vec![0; 0]; 2 << 20] });
     refused(0, 413)("many", post(&server, "any", "/recognition/embeddings/recognize", many).await);
+    let eleven = json!({ "embeddings": vec![&own; 11] });
+    let at_most = |count: usize| format!("/recognition/embeddings/recognize?prediction_count={count}");
+    refused(26, 400)("candidates", post(&server, "any", &at_most(100), eleven.clone()).await);
+    assert_eq!(post(&server, "any", &at_most(90), eleven).await.0, 200);
     for zero in [vec![0.0; 128], vec![]] {
         refused(36, 400)("zero", post(&server, "any", &verify, json!({ "embeddings": [zero] })).await);
     }

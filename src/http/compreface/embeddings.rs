@@ -10,7 +10,7 @@ use super::{
     faces::subjects,
     images::perform,
     json::{parsed_object, receive_json},
-    params::Params,
+    params::{Params, check_candidates},
     refusal::Refusal,
     similarity::similarity,
 };
@@ -33,6 +33,7 @@ pub(super) async fn recognise(req: HttpRequest, payload: web::Payload, state: we
     let gallery = caller(&req).gallery;
     let (json, admission) = receive_json(&req, payload, &state, MAX_JSON).await?;
     let embeddings = required(parsed_object::<Embeddings>(&json)?.embeddings, "embeddings")?;
+    check_candidates(embeddings.len(), &params, "embeddings")?;
     check_length(&state, &gallery, &embeddings).await?;
     let payload = serde_json::to_vec(&embeddings).map_err(|error| Problem::bad_request(error.to_string()))?;
     let (field, name) = (String::new(), "embeddings.json".to_owned());

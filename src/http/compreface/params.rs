@@ -3,7 +3,10 @@
 use percent_encoding::percent_decode_str;
 
 use super::refusal::Refusal;
-use crate::http::code;
+use crate::{
+    http::code,
+    recognition::{MAX_CANDIDATES, MAX_CANDIDATES_IN_ALL},
+};
 
 /// The parameters that [`Params`] understands.
 const KNOWN: [&str; 8] =
@@ -110,6 +113,22 @@ impl Params {
             other => self.ignored.push(other.chars().filter(char::is_ascii_graphic).take(32).collect()),
         }
     }
+}
+
+/// Checks that the candidates for so many probes are not too many for one request.
+///
+/// # Errors
+/// They are.
+pub(super) fn check_candidates(probes: usize, params: &Params, what: &str) -> Result<(), Refusal> {
+    let count = params.prediction_count.min(MAX_CANDIDATES);
+    if probes.saturating_mul(count) <= MAX_CANDIDATES_IN_ALL {
+        return Ok(());
+    }
+    let most = MAX_CANDIDATES_IN_ALL / count;
+    let why = format!(
+        "with prediction_count={count}, a request can have {most} {what}, and this one has {probes}: ask for fewer at once"
+    );
+    Err(Refusal::new(code::INVALID, why))
 }
 
 /// Splits a query into names and values.
@@ -224,6 +243,17 @@ mod tests {
         assert_eq!(subject("subject=Ada"), Ok("Ada".into()));
         assert_eq!(subject("subject=%20"), Err(Some(code::INVALID)));
         assert_eq!(subject(""), Err(Some(code::MISSING_PARAMETER)));
+    }
+
+    #[test]
+    fn candidates_are_limited_in_all() {
+        let check =
+            |probes, query: &str| check_candidates(probes, &parsed(query), "faces").map_err(|r| r.code_for_tests());
+        assert_eq!(check(1_000, ""), Ok(()));
+        assert_eq!(check(1_001, ""), Err((400, Some(code::INVALID))));
+        assert_eq!(check(10, "prediction_count=100"), Ok(()));
+        assert_eq!(check(11, "prediction_count=100"), Err((400, Some(code::INVALID))));
+        assert_eq!(check(10, "prediction_count=999999"), Ok(()), "there are never more than 100");
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use super::{
     examples::{self, parse_id},
     faces::{add_versions, compared, described, embedding, subjects, wanted},
     images::{FILE, SOURCE, TARGET, embed, perform, receive_images},
-    params::Params,
+    params::{Params, check_candidates},
     refusal::Refusal,
     similarity::similarity,
 };
@@ -29,7 +29,11 @@ pub(super) async fn recognise(req: HttpRequest, payload: web::Payload, state: we
     let found = perform(&state, task, caller(&req).gallery, image).await?;
     let Identification { recognition, candidates } =
         serde_json::from_slice(&found).map_err(|_| Refusal::other_version())?;
-    let faces = wanted(&recognition, &params)?.into_iter().map(|at| {
+    let wanted = wanted(&recognition, &params)?;
+    if wanted.last().is_some_and(|last| *last >= candidates.len()) {
+        check_candidates(wanted.last().map_or(0, |last| last + 1), &params, "faces (limit)")?;
+    }
+    let faces = wanted.into_iter().map(|at| {
         let mut face = described(&recognition, &recognition.faces[at], &params);
         face.insert("subjects".into(), subjects(candidates.get(at).map_or(&[][..], Vec::as_slice), &params));
         Value::Object(face)

@@ -146,13 +146,8 @@ impl Gallery {
         check_dimension(dimension, embedding.len())?;
         let mut found: Vec<(&str, f32)> = self.rows.iter().flat_map(|rows| rows.nearest_of_each(embedding)).collect();
         if let Some(Indexed { index, hidden }) = &self.indexed {
-            let mut seen = HashSet::new();
-            while seen.len() < count
-                && let Some(next) = index.search(embedding, |owner| hidden.contains(&owner) || seen.contains(&owner))
-            {
-                seen.insert(next.owner);
-                found.push((index.label(next.owner), next.similarity));
-            }
+            let nearest = index.search_several(embedding, count, |owner| hidden.contains(&owner));
+            found.extend(nearest.into_iter().map(|next| (index.label(next.owner), next.similarity)));
         }
         // A person may have been erased since.
         found.retain(|(name, _)| !name.starts_with('\0'));

@@ -5,13 +5,15 @@ use async_trait::async_trait;
 
 use crate::{
     cloud::{ETag, Message, Object, ObjectInfo, ObjectStore, Precondition},
-    job::{JobId, Payload},
+    job::{JobId, JobKind, Payload},
     results::Status,
     testing::{DISCARDED, Handler, World},
 };
 
 fn upper(text: &str) -> Result<Output, Failure> {
     match text {
+        "largest" => Ok(Output { result: vec![b'1'; MAX_RESULT].into(), summary: String::new() }),
+        "too large" => Ok(Output { result: vec![b'1'; MAX_RESULT + 1].into(), summary: String::new() }),
         "bad" => Err(Failure::new(FailureKind::Damaged, "it is bad")),
         "panic" => panic!("a fault in the handler"),
         text => Output::json(&text.to_uppercase(), text.to_uppercase()),
@@ -83,6 +85,23 @@ async fn a_panic_of_the_handler_fails_only_its_own_job() {
     for (id, status) in [(1, Status::Failed), (2, Status::Done)] {
         assert_eq!(world.results.get(JobId(id)).await.expect("read").expect("a result").status, status);
     }
+}
+
+#[tokio::test]
+async fn a_result_that_no_reply_can_hold_fails_its_job_at_once() {
+    let world = World::new().await;
+    let runner = runner(&world).await;
+    for (id, payload, kind) in
+        [(1, "too large", JobKind(1_000)), (2, "too large", DISCARDED), (3, "largest", DISCARDED)]
+    {
+        world.send(&Job { kind, ..world.job(id, payload) }).await;
+        do_next(&world, &runner).await.expect("replied to and persisted");
+    }
+    let replies: Vec<_> =
+        world.replies().await.into_iter().map(|reply| reply.outcome.map(|bytes| bytes.len())).collect();
+    let [Err(first), Err(second), Ok(MAX_RESULT)] = &replies[..] else { panic!("{replies:?}") };
+    assert!(first == second && first.kind == FailureKind::Internal && first.message.contains("at most"), "{first}");
+    assert_eq!(world.results.get(JobId(1)).await.expect("read").expect("a result").status, Status::Failed);
 }
 
 #[tokio::test]

@@ -14,8 +14,7 @@ use crate::similarity::{dot, dots, nearest};
 const SCANNED: usize = 131_072;
 /// Rows with the highest estimates, which are compared exactly.
 const COMPARED: usize = 256;
-/// Of these, the nearest: all rows of their owners are compared. An owner with one row among them is found by its
-/// nearest.
+/// Of these, the nearest, after those of as many owners as are asked for but one: all rows of their owners are compared. An owner with one row among them is found by its nearest.
 const EXPANDED: usize = 16;
 
 /// The owner of the nearest embedding found.
@@ -34,8 +33,17 @@ impl Index {
     /// `None` also if the query has another length than the embeddings. The similarity is exact. The embedding is the nearest of all with a probability that grows with its similarity:
     /// see the module's description.
     pub fn search(&self, query: &[f32], hidden: impl Fn(u32) -> bool) -> Option<Match> {
-        if query.len() != self.dimension() {
-            return None;
+        self.search_several(query, 1, hidden).into_iter().next()
+    }
+
+    /// Returns up to `count` owners of the embeddings nearest to `query` (of unit length), among owners that are not
+    /// `hidden`, the nearest first. The index is scanned once.
+    ///
+    /// None if the query has another length than the embeddings. There are fewer if the [`COMPARED`] embeddings that are
+    /// compared belong to fewer owners.
+    pub fn search_several(&self, query: &[f32], count: usize, hidden: impl Fn(u32) -> bool) -> Vec<Match> {
+        if query.len() != self.dimension() || count == 0 {
+            return Vec::new();
         }
         let (slots, owners) = (self.integers(Section::Slots), self.integers(Section::RowOwners));
         let mut rows: Vec<(f32, u32)> = self
@@ -46,17 +54,24 @@ impl Index {
             .map(|row| (dot(self.row(row), query), owners[row as usize]))
             .filter(|(_, owner)| !hidden(*owner))
             .collect();
-        if rows.len() > EXPANDED {
-            rows.select_nth_unstable_by(EXPANDED - 1, |a, b| b.0.total_cmp(&a.0));
-            rows.truncate(EXPANDED);
+        rows.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+        let (mut owners, mut expanded) = (BTreeSet::new(), 0);
+        for (_, owner) in rows {
+            if expanded == EXPANDED {
+                break;
+            }
+            expanded += usize::from(owners.len() + 1 >= count);
+            owners.insert(owner);
         }
-        let owners: BTreeSet<u32> = rows.into_iter().map(|(_, owner)| owner).collect();
         // Rows that are being erased are not promising for long, so few labels need to be read.
         let matches = owners.into_iter().filter(|owner| !self.is_erased(*owner)).filter_map(|owner| {
             let (_, similarity) = nearest(self.embeddings(owner), query)?;
             Some(Match { owner, similarity })
         });
-        matches.max_by(|a, b| a.similarity.total_cmp(&b.similarity))
+        let mut matches: Vec<Match> = matches.collect();
+        matches.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
+        matches.truncate(count);
+        matches
     }
 
     fn row(&self, row: u32) -> &[f32] {

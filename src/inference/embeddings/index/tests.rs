@@ -79,6 +79,36 @@ fn the_nearest_person_is_found_with_the_similarity_of_the_exact_scan() {
 }
 
 #[test]
+fn one_scan_finds_people_as_near_as_one_scan_for_each() {
+    let mut rng = rng(8);
+    let people = People::new(2000, 6, 128, &mut rng);
+    let index = people.index(file(), &mut rng);
+    let mut similarities = (0.0, 0.0);
+    for person in &people.directions[..50] {
+        let query = photo(person, 0.7, &mut rng);
+        let mut seen = HashSet::from([3]);
+        let one_by_one: Vec<Match> = std::iter::from_fn(|| {
+            let next = index.search(&query, |owner| seen.contains(&owner))?;
+            seen.insert(next.owner);
+            Some(next)
+        })
+        .take(20)
+        .collect();
+        assert_eq!(one_by_one.len(), 20);
+        let found = index.search_several(&query, 20, |owner| owner == 3);
+        assert_eq!((found.len(), found[0]), (20, one_by_one[0]));
+        let sum = |found: &[Match]| found.iter().map(|one| one.similarity).sum::<f32>();
+        similarities = (similarities.0 + sum(&found), similarities.1 + sum(&one_by_one));
+        assert!(found.is_sorted_by(|a, b| a.similarity >= b.similarity), "{found:?}");
+        let owners: HashSet<u32> = found.iter().map(|one| one.owner).collect();
+        assert!(owners.len() == 20 && !owners.contains(&3), "{found:?}");
+        assert_eq!(index.search_several(&query, 20, |_| true), []);
+    }
+    assert!(similarities.0 >= similarities.1, "{similarities:?}");
+    assert_eq!(index.search_several(&people.directions[0], 0, |_| false), []);
+}
+
+#[test]
 fn an_erased_person_is_not_found_and_leaves_no_bytes_in_the_file() {
     let mut rng = rng(3);
     let people = People::new(60, 5, 128, &mut rng);
