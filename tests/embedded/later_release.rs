@@ -12,19 +12,32 @@ use serde_json::Value;
 const TIMEOUT: Duration = Duration::from_secs(90);
 const DETECTOR: &str = "ROLLCALL__RECOGNITION__DETECTOR";
 
-/// Replaces the only message of the request queue by one whose format is `version`.
-async fn set_version(server: &Rollcall, version: u8) {
-    let broker = Broker::open(server.data_dir()).expect("the queues");
-    // As the server has created it; only the name counts for a queue that exists.
-    let spec = QueueSpec {
-        name: "rollcall-listener.fifo".into(),
+/// Returns a queue as the server has created it; only the name counts for a queue that exists.
+fn spec(name: &str) -> QueueSpec {
+    QueueSpec {
+        name: name.into(),
         fifo: true,
         visibility: Duration::from_secs(30),
         max_receives: 1,
         dead_letter: None,
         durable: true,
-    };
-    let queue = broker.create(spec).await.expect("a queue");
+    }
+}
+
+/// Deletes what a server that has ended left in its dead-letter queue: a letter that it has stored, but whose message it has
+/// not deleted yet. It would be stored once more, as it was.
+async fn empty_dead_letter_queue(server: &Rollcall) {
+    let broker = Broker::open(server.data_dir()).expect("the queues");
+    let queue = broker.create(spec("rollcall-dead.fifo")).await.expect("a queue");
+    for delivery in queue.receive(10, Duration::ZERO).await.expect("received") {
+        queue.delete(vec![delivery.receipt]).await.remove(0).expect("deleted");
+    }
+}
+
+/// Replaces the only message of the request queue by one whose format is `version`.
+async fn set_version(server: &Rollcall, version: u8) {
+    let broker = Broker::open(server.data_dir()).expect("the queues");
+    let queue = broker.create(spec("rollcall-listener.fifo")).await.expect("a queue");
     let delivery = queue.receive(1, Duration::ZERO).await.expect("received").pop().expect("a job");
     let mut body = delivery.body.to_vec();
     body[0] = version;
@@ -61,9 +74,9 @@ async fn a_job_of_a_later_release_is_a_dead_letter_and_is_done_by_workers_that_c
     let listed = String::from_utf8(server.run(&["dead", "list"]).stdout).expect("text");
     assert!(listed.starts_with(&id) && listed.contains("a.jpg"), "{listed}");
 
-    // The workers are upgraded: here, the message is given the format that they read. A server that is killed would find
-    // the dead letter in its queue once more, and store it again as it was.
+    // The workers are upgraded: here, the message is given the format that they read.
     server.stop().await;
+    empty_dead_letter_queue(&server).await;
     let retried = server.data_dir().join("objects/rollcall-state/dead-letters").join(&id);
     let [letter] = &std::fs::read_dir(&retried).expect("a folder").collect::<Vec<_>>()[..] else {
         panic!("one letter")
