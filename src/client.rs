@@ -207,7 +207,7 @@ impl JobClient {
     /// `Full` if nothing is accepted, or any error of the queue or the store; the dead letter is then still there.
     pub async fn send_dead_letter_again(&self, id: JobId) -> Result<bool, SubmitError> {
         self.0.headroom.check()?;
-        Ok(self.results().send_again(&*self.0.ports.requests, id).await?)
+        Ok(self.results().send_again(&*self.0.ports.requests, id, &self.0.options.reply_to).await?)
     }
 
     /// Creates the message of a job. A payload over the limit is stored first (claim check), and returned as well.

@@ -240,7 +240,7 @@ async fn what_changes_while_a_backup_is_made_is_not_lost() {
                 world.requests.delete(vec![received[0].receipt.clone()]).await;
                 world.send(&world.job(4, "x")).await;
                 world.results.store_pending(JobId(4), "a.txt".into()).await.expect("stored");
-                assert!(world.results.send_again(&*world.requests, JobId(3)).await.expect("sent"));
+                assert!(world.results.send_again(&*world.requests, JobId(3), "here").await.expect("sent"));
             });
         };
         let archive = backup_while(&world, [(QUEUES, Box::new(change) as _)]);

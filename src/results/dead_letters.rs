@@ -19,6 +19,7 @@ use crate::{
     clock::now_ms,
     cloud::{CloudError, CloudResult, Message, Precondition, Queue},
     job::{Failure, Job, JobId},
+    wire,
 };
 
 /// A job that was given up.
@@ -123,17 +124,23 @@ impl ResultStore {
     }
 
     /// Sends a dead letter again, as a new message. Its result stays failed unless the job is done. Returns `false` if
-    /// there is none.
+    /// there is none. The reply will go to the queue `reply_to`, because the node that submitted the job may be gone; only
+    /// that of a job that this program cannot read goes where it would have gone.
     ///
     /// # Errors
     /// Any error of the store or the queue; the dead letter is then still there.
-    pub async fn send_again(&self, requests: &dyn Queue, id: JobId) -> CloudResult<bool> {
+    pub async fn send_again(&self, requests: &dyn Queue, id: JobId, reply_to: &str) -> CloudResult<bool> {
         let keys = self.dead_letter_keys(id).await?;
         let Some(newest) = keys.last() else { return Ok(false) };
         let body = match self.store.get(&self.buckets.state, newest).await {
             Ok(object) => object.bytes,
             Err(CloudError::NotFound(_)) => return Ok(false), // it has just been purged
             Err(error) => return Err(error),
+        };
+        let body = match wire::from_bytes::<Job>(&body) {
+            Ok(job) => wire::to_bytes(&Job { reply_to: reply_to.to_owned(), ..job })
+                .map_err(|e| CloudError::Invalid(e.to_string()))?,
+            Err(_) => body, // for workers of a newer release
         };
         // The queue may still drop the job's own id as a duplicate; a repetition of this call is one.
         let dedup = newest.rsplit('/').next().map(str::to_owned);

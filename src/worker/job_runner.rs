@@ -172,7 +172,7 @@ impl JobRunner {
         self.options.results.flush().await
     }
 
-    /// Replies, then persists the outcome.
+    /// Replies, then persists the outcome. A reply to a queue that is gone, or that may not be used, is given up.
     ///
     /// # Errors
     /// The reply was not sent or the outcome was not stored, and the job must be done again. Calls are retried for some

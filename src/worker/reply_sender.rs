@@ -26,7 +26,8 @@ impl ReplySender {
     }
 
     /// Sends a reply to the queue `to`. If there is no such queue any more, its web node is gone, and with it every
-    /// request that waited for the reply: that is `Ok`.
+    /// request that waited for the reply: that is `Ok`. So is a reply that may not be sent there, because it may not be
+    /// after a repetition of the job either, and the result of a job must not depend on the reply.
     ///
     /// # Errors
     /// `Invalid` for a queue that is not one for replies. Any other error of the queue.
@@ -38,6 +39,10 @@ impl ReplySender {
             Err(CloudError::NotFound(_)) => {
                 tracing::info!(id = %reply.id, queue = to, "nobody waits for the reply: its queue is gone");
                 self.open.lock().await.remove(to);
+                Ok(())
+            }
+            Err(error @ CloudError::Denied(_)) => {
+                tracing::error!(%error, id = %reply.id, queue = to, "the reply may not be sent: only the result is stored");
                 Ok(())
             }
             sent => sent,

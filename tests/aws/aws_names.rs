@@ -8,14 +8,39 @@ use crate::support::{
 };
 
 const CLUSTER: &str = "rollcall";
+/// Characters that a cluster's name may have.
+const LONGEST_NAME: usize = 32;
 /// Names that begin with the other's, and with those of its queues and buckets.
 const LONGER: [&str; 6] =
     ["rollcall-speaker", "rollcall-speakers", "rollcall-speaker-2", "rollcall-2", "rollcall-state", "rollcalls"];
 
+/// What web nodes of the release before have called themselves: a ULID.
+const NODE: &str = "01kb8w3t5n6q7r8s9v0x1y2z3a";
+/// Ends of the names of a cluster's queues, the last two being the queues of nodes of this release and the one before.
+const QUEUES: [&str; 6] = [
+    "-dead.fifo",
+    "-listener.fifo",
+    "-speaker",
+    "-status",
+    "-speaker_01kb8w3t5n6q7r8s9v0x1y2z3a",
+    "-speaker-01kb8w3t5n6q7r8s9v0x1y2z3a",
+];
+
+/// Returns the names of all clusters of which some queue is named like `cluster`'s reply queue, a hyphen, and as many characters as
+/// the name of a node has.
+fn lookalikes(cluster: &str) -> Vec<String> {
+    let start = format!("{cluster}-speaker-");
+    let names = QUEUES.iter().filter_map(|end| {
+        let left = NODE.len().checked_sub(end.len())?;
+        Some(format!("{start}{}", &NODE[..left])).filter(|name| name.len() <= LONGEST_NAME)
+    });
+    names.collect()
+}
+
 /// Returns the queues, buckets and objects, and log streams of a cluster, by service.
 fn resources(cluster: &str) -> Vec<(&'static str, String)> {
     let mut all = Vec::new();
-    for name in ["-dead.fifo", "-listener.fifo", "-speaker", "-speaker_i-1", "-status"] {
+    for name in QUEUES {
         all.push(("sqs", format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{cluster}{name}")));
     }
     for purpose in ["input", "output", "state"] {
@@ -32,7 +57,12 @@ fn resources(cluster: &str) -> Vec<(&'static str, String)> {
 #[test]
 fn no_right_of_a_cluster_concerns_one_whose_name_begins_with_its_name() {
     let mut allowed = 0;
-    for (of, other) in LONGER.iter().flat_map(|longer| [(CLUSTER, *longer), (*longer, CLUSTER), (CLUSTER, CLUSTER)]) {
+    let longer = LONGER.iter().map(|longer| (CLUSTER, (*longer).to_owned()));
+    // The shorter the name, the more of them are possible.
+    let lookalikes = [CLUSTER, "a"].map(|of| lookalikes(of).into_iter().map(move |other| (of, other)));
+    assert_eq!(lookalikes.clone().map(Iterator::count), [1, 4]);
+    let pairs: Vec<_> = longer.chain(lookalikes.into_iter().flatten()).collect();
+    for (of, other) in pairs.iter().flat_map(|(of, other)| [(*of, other.as_str()), (other, *of), (of, *of)]) {
         let template = Template::read(&[("Cluster", of), ("BucketSuffix", &format!("-{REGION}"))]);
         for role in ["WorkerRole", "WebRole"] {
             let statements = template.role(role);

@@ -314,6 +314,22 @@ async fn the_roles_grant_what_a_run_uses_and_nothing_else() {
     ] {
         used.insert((role, right(action, &queue(name), Context::new())));
     }
+    // Web nodes of the release before have queues with such names, and use them while they are replaced (`aws_upgrade.rs`).
+    let of_earlier_node = queue("rollcall-speaker-01kb8w3t5n6q7r8s9v0x1y2z3a");
+    let by_node = [
+        "GetQueueUrl",
+        "CreateQueue",
+        "TagQueue",
+        "DeleteQueue",
+        "ReceiveMessage",
+        "DeleteMessage",
+        "ChangeMessageVisibility",
+        "SendMessage",
+    ];
+    let by_node = by_node.map(|action| (Role::Node, action));
+    for (role, action) in by_node.into_iter().chain(["GetQueueUrl", "SendMessage"].map(|a| (Role::Worker, a))) {
+        used.insert((role, right(&format!("sqs:{action}"), &of_earlier_node, Context::new())));
+    }
     // The SSM Agent of the image makes these calls: "Add Session Manager permissions to an existing IAM role" in the user guide
     // of AWS Systems Manager.
     for role in [Role::Node, Role::Worker] {

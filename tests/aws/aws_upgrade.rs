@@ -3,8 +3,15 @@
 
 use std::time::Duration;
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use rollcall::cloud::{Queues as _, aws::SqsQueues};
 use rollcall_testing::uploads::{self, KNOWN, MACRON, form, photo, post};
 use rollcall_testing::wait_until;
+use serde_json::Value;
+use tokio::task::JoinHandle;
 
 use crate::support::{
     aws_cluster::{Cluster, Node, TEMPLATE},
@@ -201,4 +208,152 @@ async fn a_stopped_instance_of_an_earlier_version_is_terminated_instead_of_start
     let node = cluster.node_with("serve", &second.settings()).await;
     upload(&node).await;
     wait_until("the earlier one is gone", TIMEOUT, async || !alive(&cluster).await.contains(&before[0])).await;
+}
+
+/// Name of the reply queue of a web node of the release before, if it has one of its own.
+const EARLIER_QUEUE: &str = "rollcall-speaker-01kb8w3t5n6q7r8s9v0x1y2z3a";
+
+/// Gives a role the rights of the release before: those to queues whose names begin with the reply queue's and a hyphen.
+fn as_of_earlier_release(statements: &mut Vec<Statement>) {
+    statements.retain(|statement| statement.allows || statement.actions.iter().all(|a| !a.starts_with("sqs:")));
+    for resource in statements.iter_mut().flat_map(|statement| &mut statement.resources) {
+        if resource.ends_with("-speaker_*") {
+            *resource = resource.replace("-speaker_*", "-speaker-*");
+        }
+    }
+}
+
+/// Sends a signal to the processes of all workers.
+async fn signal_workers(cluster: &Cluster, signal: Signal) {
+    let instances = cluster.ec2.get_control("/instances").await;
+    let workers = instances.as_array().expect("a list").iter().filter_map(|instance| instance["pid"].as_i64());
+    let workers: Vec<_> = workers.map(|pid| kill(Pid::from_raw(pid as i32), signal)).collect();
+    assert!(!workers.is_empty() && workers.iter().all(Result::is_ok), "{workers:?}");
+}
+
+/// Jobs that no worker has begun: those whose response is waited for, and those whose is not.
+struct WaitingJobs {
+    responses: Vec<JoinHandle<(u16, String)>>,
+    paths: Vec<String>,
+}
+
+impl WaitingJobs {
+    /// Stops the processes of the workers and uploads photos to the node.
+    async fn start(cluster: &Cluster, node: &Node) -> Self {
+        const JOBS: usize = 4;
+        let queues = SqsQueues::new(cluster.sqs().await, Duration::ZERO, "rollcall");
+        let requests = queues.open("rollcall-listener.fifo").await.expect("the queue");
+        let queued = async || requests.depth().await.expect("a depth").total();
+        wait_until("the jobs before are done", TIMEOUT, async || queued().await == 0).await;
+        signal_workers(cluster, Signal::SIGSTOP).await;
+        let paths = send(node.url("/"), JOBS).await;
+        let responses = (0..JOBS).map(|_| {
+            let url = node.url("/");
+            let photo = form(&[("a.jpg", &photo(MACRON))]);
+            tokio::spawn(async move { uploads::status_and_text(post(&url, photo).await).await })
+        });
+        let responses = responses.collect();
+        wait_until("all wait", TIMEOUT, async || queued().await == 2 * JOBS as u64).await;
+        Self { responses, paths }
+    }
+
+    async fn assert_done(self, node: &Node) {
+        for response in self.responses {
+            assert_eq!(response.await.expect("no panic"), (200, "Emmanuel_Macron".to_owned()));
+        }
+        for path in &self.paths {
+            wait_until_done(node, path).await;
+        }
+    }
+}
+
+/// Waits until a job is done.
+async fn wait_until_done(node: &Node, path: &str) {
+    wait_until("the job is done", TIMEOUT, async || {
+        let result = reqwest::get(node.url(&format!("/{path}"))).await.expect("a response");
+        let result: Value = result.json().await.expect("JSON");
+        assert_ne!(result["status"], "failed", "{result}");
+        result["status"] == "done"
+    })
+    .await;
+}
+
+async fn assert_no_dead_letter(cluster: &Cluster, node: &Node) {
+    let letters: Value =
+        reqwest::get(node.url("/v1/dead-letters")).await.expect("a response").json().await.expect("JSON");
+    assert_eq!(letters["dead_letters"], serde_json::json!([]));
+    let queues = SqsQueues::new(cluster.sqs().await, Duration::ZERO, "rollcall");
+    let queue = queues.open("rollcall-dead.fifo").await.expect("the queue");
+    assert_eq!(queue.depth().await.expect("a depth").total(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_a_node_of_the_release_before_are_answered_while_the_roles_change_and_are_done_after_it() {
+    let cluster = Cluster::start(&[
+        ("ROLLCALL__FLEET__MAX_INSTANCES", "1"),
+        ("ROLLCALL__FLEET__LEASE", "3s"),
+        ("ROLLCALL__QUEUE__VISIBILITY", "5s"),
+        ("ROLLCALL__WORKER__IDLE_STOP", "10m"),
+    ])
+    .await;
+    let (mut node_role, mut worker_role) = (Vec::new(), Vec::new());
+    cluster.iam.change_node(|role| node_role.clone_from(role));
+    cluster.iam.change_worker(|role| worker_role.clone_from(role));
+    cluster.iam.change_node(as_of_earlier_release);
+    cluster.iam.change_worker(as_of_earlier_release);
+    let first = cluster.add_template_version().await;
+    cluster.enroll(KNOWN);
+    let queue = ("ROLLCALL__QUEUE__SPEAKER", EARLIER_QUEUE);
+    let old = cluster.node_with("serve", &[&first.settings()[..], &[queue]].concat()).await;
+    upload(&old).await;
+
+    // Jobs of both kinds wait for a worker that knows the queue when CloudFormation changes the roles.
+    let jobs = WaitingJobs::start(&cluster, &old).await;
+    cluster.iam.change_node(|role| *role = node_role);
+    cluster.iam.change_worker(|role| *role = worker_role);
+    signal_workers(&cluster, Signal::SIGCONT).await;
+    jobs.assert_done(&old).await;
+
+    // Others wait for a worker that does not know it yet.
+    let jobs = WaitingJobs::start(&cluster, &old).await;
+    signal_workers(&cluster, Signal::SIGKILL).await;
+    let second = cluster.add_template_version().await;
+    let next = cluster.node_with("serve", &second.settings()).await;
+    jobs.assert_done(&next).await;
+
+    // The node goes with jobs that it has accepted, and its successor deletes its queue.
+    let paths = send(old.url("/"), 4).await;
+    old.kill9();
+    for path in &paths {
+        wait_until_done(&next, path).await;
+    }
+    upload(&next).await;
+    wait_until("the queue of the node is gone", TIMEOUT, async || {
+        let queues = cluster.sqs().await.list_queues().queue_name_prefix(EARLIER_QUEUE).send().await.expect("a list");
+        queues.queue_urls.is_none_or(|urls| urls.is_empty())
+    })
+    .await;
+    assert_no_dead_letter(&cluster, &next).await;
+    assert_eq!(cluster.iam.denied(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_done_although_its_worker_may_not_reply() {
+    let cluster = Cluster::start(&[
+        ("ROLLCALL__FLEET__MAX_INSTANCES", "1"),
+        ("ROLLCALL__HTTP__DEADLINE", "10s"),
+        ("ROLLCALL__WORKER__IDLE_STOP", "10m"),
+    ])
+    .await;
+    cluster.enroll(KNOWN);
+    let node = cluster.node("serve").await;
+    upload(&node).await;
+    cluster.iam.change_worker(|role| role.retain(|statement| statement.sid != "SendReplies"));
+    let paths = send(node.url("/"), 2).await;
+    upload(&node).await; // at its deadline, the node looks for the result
+    for path in &paths {
+        wait_until_done(&node, path).await;
+    }
+    assert!(cluster.iam.denied().len() >= 3, "no reply was sent");
+    assert_no_dead_letter(&cluster, &node).await;
 }

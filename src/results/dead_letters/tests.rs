@@ -51,7 +51,7 @@ async fn a_job_that_no_worker_could_read_has_failed_and_can_be_sent_again() {
     assert!(bury(1).await && bury(1).await, "even if repeated");
     let [letter] = &world.results.dead_letters().await.expect("listed")[..] else { panic!("one") };
     assert_eq!((&letter.id, &*letter.file, &*letter.reason), (&JobId(1).to_string(), "a.txt", "it kills workers"));
-    assert_eq!(world.results.send_again(&*world.requests, JobId(1)).await, Ok(true));
+    assert_eq!(world.results.send_again(&*world.requests, JobId(1), "here").await, Ok(true));
     let again = world.receive().await;
     assert_eq!((again.body, again.group), (newer.clone(), Some(JobId(1).to_string())));
 
@@ -78,16 +78,17 @@ async fn a_dead_letter_that_is_sent_again_is_the_same_job_and_is_listed_no_more(
     world.requests.delete(vec![delivery.receipt]).await.remove(0).expect("deleted");
     world.results.bury(&job, message.clone(), &failure()).await.expect("buried");
 
-    assert_eq!(world.results.send_again(&*world.requests, job.id).await, Ok(true));
+    assert_eq!(world.results.send_again(&*world.requests, job.id, "here").await, Ok(true));
     assert_eq!(listed(&world).await, [""; 0]);
     assert_eq!(status(&world, job.id).await, Some(Status::Failed), "until it is done");
     let again = world.receive().await;
-    assert_eq!(wire::from_bytes::<Job>(&again.body).expect("a job"), job);
+    let here = Job { reply_to: "here".into(), ..job.clone() };
+    assert_eq!(wire::from_bytes::<Job>(&again.body).expect("a job"), here, "its sender may be gone, with its queue");
     assert_eq!(again.receives, 1);
     let output = Output::json(&"x", "x").expect("JSON");
     world.results.store_output(&job, "large".into(), &output, "i-1").await.expect("stored");
     assert_eq!(status(&world, job.id).await, Some(Status::Done));
-    assert_eq!(world.results.send_again(&*world.requests, job.id).await, Ok(false));
+    assert_eq!(world.results.send_again(&*world.requests, job.id, "here").await, Ok(false));
 }
 
 #[tokio::test]
@@ -97,9 +98,9 @@ async fn a_job_that_is_given_up_again_is_a_dead_letter_again() {
     for _ in 0..2 {
         world.results.bury(&job, message.clone(), &failure()).await.expect("buried");
         assert_eq!(listed(&world).await, [job.id.to_string()]);
-        assert_eq!(world.results.send_again(&*world.requests, job.id).await, Ok(true));
+        assert_eq!(world.results.send_again(&*world.requests, job.id, "here").await, Ok(true));
         let delivery = world.receive().await;
-        assert_eq!(delivery.body, message);
+        assert_eq!(delivery.group, Some(job.id.to_string()));
         world.requests.delete(vec![delivery.receipt]).await.remove(0).expect("deleted");
     }
 }

@@ -226,7 +226,7 @@ impl Shared {
     }
 
     pub async fn send_again(&self, id: JobId) {
-        if self.results.send_again(&*self.requests, id).await.expect("sent") {
+        if self.results.send_again(&*self.requests, id, &self.settings.queue.speaker).await.expect("sent") {
             self.note("sent again", id);
         }
     }

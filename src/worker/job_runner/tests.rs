@@ -4,7 +4,7 @@ use super::*;
 use async_trait::async_trait;
 
 use crate::{
-    cloud::{ETag, Message, Object, ObjectInfo, ObjectStore, Precondition},
+    cloud::{ETag, Message, Object, ObjectInfo, ObjectStore, Polling, Precondition, Queue, QueueSpec, Queues},
     job::{JobId, JobKind, Payload},
     results::Status,
     testing::{DISCARDED, Handler, World},
@@ -203,4 +203,40 @@ async fn the_result_of_a_job_is_kept_although_the_web_node_that_sent_it_is_gone(
     world.send(&Job { reply_to, ..world.job(1, "x") }).await;
     do_next(&world, &runner).await.expect("persisted");
     assert_eq!(world.results.get(JobId(1)).await.expect("read").expect("a result").status, Status::Done);
+}
+
+/// Queues of which none can be used.
+struct Refusing(CloudError);
+
+#[async_trait]
+impl Queues for Refusing {
+    fn polling(&self) -> Polling {
+        unreachable!("nobody polls a reply queue here")
+    }
+    async fn open(&self, _: &str) -> CloudResult<Arc<dyn Queue>> {
+        Err(self.0.clone())
+    }
+    async fn create(&self, _: QueueSpec) -> CloudResult<Arc<dyn Queue>> {
+        Err(self.0.clone())
+    }
+}
+
+#[tokio::test]
+async fn the_result_of_a_job_is_kept_although_its_reply_may_not_be_sent() {
+    let world = World::new().await;
+    let mut runner = runner(&world).await;
+    let refusing = |error| ReplySender::new(Arc::new(Refusing(error)), world.settings.queue.speaker.clone());
+    runner.options.replies = refusing(CloudError::Denied("no right".into()));
+    world.send(&world.job(1, "x")).await;
+    do_next(&world, &runner).await.expect("persisted");
+    assert_eq!(world.results.get(JobId(1)).await.expect("read").expect("a result").status, Status::Done);
+
+    // Any other error may be over when the job is done again.
+    for error in [CloudError::Invalid("x".into()), CloudError::Conflict("x".into())] {
+        runner.options.replies = refusing(error.clone());
+        world.send(&world.job(2, "x")).await;
+        let finished = runner.run(world.receive().await, nobody()).await.expect("a job");
+        assert_eq!(runner.persist(&finished).await, Err(error));
+        assert!(world.results.get(JobId(2)).await.expect("read").is_none());
+    }
 }

@@ -109,17 +109,41 @@ fn filled(pattern: &str, context: &Context) -> Option<String> {
     Some(text + rest)
 }
 
-/// Returns whether text matches a pattern in which `*` stands for any characters.
+/// Returns whether text matches a pattern in which `*` stands for any characters, also none, and `?` for exactly one.
 pub fn like(pattern: &str, text: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(mut text) = text.strip_prefix(first) else { return false };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let last = parts.pop().expect("split returns a part");
-    for part in parts {
-        let Some(at) = text.find(part) else { return false };
-        text = &text[at + part.len()..];
+    let mut pattern_left = pattern.chars();
+    match pattern_left.next() {
+        None => text.is_empty(),
+        Some('*') => {
+            let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+            ends.into_iter().any(|at| like(pattern_left.as_str(), &text[at..]))
+        }
+        Some(wanted) => {
+            let mut text_left = text.chars();
+            let found = text_left.next().is_some_and(|found| wanted == '?' || wanted == found);
+            found && like(pattern_left.as_str(), text_left.as_str())
+        }
     }
-    text.len() >= last.len() && text.ends_with(last)
+}
+
+#[test]
+fn wildcards_stand_for_what_iam_documents() {
+    for (pattern, text, matches) in [
+        ("a-???", "a-123", true),
+        ("a-???", "a-12", false),
+        ("a-???", "a-1234", false),
+        ("a-???", "a-1*?", true),
+        ("a-?*", "a-", false),
+        ("a-?*", "a-12", true),
+        ("a*", "a", true),
+        ("a*b*c", "abbc", true),
+        ("a*b*c", "acb", false),
+        ("a-*-*", "a-1", false),
+        ("a-*-*", "a-1-2", true),
+        ("A", "a", false),
+    ] {
+        assert_eq!(like(pattern, text), matches, "{pattern} {text}");
+    }
 }
 
 /// Decides about a right.
