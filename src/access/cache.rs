@@ -8,10 +8,9 @@ use tokio::{
 };
 
 use super::{
-    store::{AccessError, TokenStore},
+    store::{AccessError, Snapshot, TokenStore},
     token::{Record, Token},
 };
-use crate::cloud::ETag;
 
 /// Age from which the records are read again before a request is decided, so that a revoked token is refused after this
 /// time at the latest.
@@ -30,7 +29,7 @@ struct Shared {
     store: TokenStore,
     known: watch::Sender<Known>,
     /// Held while the store is read: one read at a time.
-    reading: Mutex<Option<ETag>>,
+    reading: Mutex<Snapshot>,
 }
 
 #[derive(Clone)]
@@ -47,9 +46,10 @@ impl Tokens {
     /// # Errors
     /// They cannot be read, so it is not known whether there are tokens.
     pub async fn open(store: TokenStore) -> Result<Self, AccessError> {
-        let (records, etag) = store.read_if_changed(None).await?.unwrap_or_default();
-        let known = Known { records: Arc::new(records), ever: etag.is_some(), read_at: Instant::now() };
-        Ok(Self(Arc::new(Shared { store, known: watch::Sender::new(known), reading: Mutex::new(etag) })))
+        let mut read = Snapshot::default();
+        store.renew(&mut read).await?;
+        let known = Known { records: Arc::new(read.records()), ever: read.any(), read_at: Instant::now() };
+        Ok(Self(Arc::new(Shared { store, known: watch::Sender::new(known), reading: Mutex::new(read) })))
     }
 
     /// Creates a cache that knows of no token yet.
@@ -81,17 +81,16 @@ impl Tokens {
         if fresh(&known) {
             return known;
         }
-        let mut etag = self.0.reading.lock().await;
+        let mut read = self.0.reading.lock().await;
         let mut known = self.0.known.borrow().clone();
         if fresh(&known) {
             return known;
         }
-        match tokio::time::timeout(PATIENCE, self.0.store.read_if_changed(etag.as_ref())).await {
-            Ok(Ok(None)) => {}
-            Ok(Ok(Some((records, new)))) => {
-                known.ever |= new.is_some();
-                known.records = Arc::new(records);
-                *etag = new;
+        match tokio::time::timeout(PATIENCE, self.0.store.renew(&mut read)).await {
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => {
+                known.ever |= read.any();
+                known.records = Arc::new(read.records());
             }
             Ok(Err(error)) => tracing::warn!(%error, "the tokens could not be read: using those read before"),
             Err(_) => tracing::warn!("the tokens could not be read in time: using those read before"),
@@ -105,7 +104,11 @@ impl Tokens {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{access::token::Role, cloud::local::LocalObjects};
+    use crate::{
+        access::token::{Role, TokenId},
+        cloud::{CloudError, ObjectStore as _, Precondition, local::LocalObjects},
+        recognition::GalleryName,
+    };
 
     #[tokio::test]
     async fn a_token_is_accepted_at_once_and_refused_soon_after_it_was_revoked() {
@@ -135,6 +138,46 @@ mod tests {
         assert!(tokens.find(&second).await.is_none());
         assert!(tokens.any().await, "there was one");
         assert!(Tokens::open(store).await.expect("read").any().await, "also after a restart");
+    }
+
+    #[tokio::test]
+    async fn keys_are_in_an_object_of_their_own_that_earlier_releases_do_not_read() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let objects = Arc::new(LocalObjects::open(folder.path()).expect("a store"));
+        let store = TokenStore::new(objects.clone(), "state".into());
+        let tokens = Tokens::open(store.clone()).await.expect("read");
+        let staff = GalleryName::try_from("staff".to_owned()).expect("a name");
+        let key = store.create(Some(staff.clone()), Role::Admin, "key").await.expect("created");
+        assert!(store.any().await.expect("read"), "a key is a token");
+        assert!(matches!(objects.get("state", "access/tokens.json").await, Err(CloudError::NotFound(_))));
+        let token = store.create(None, Role::Read, "token").await.expect("created");
+        let object = async |name: &str| {
+            let object = objects.get("state", &format!("access/{name}.json")).await.expect("an object");
+            String::from_utf8(object.bytes.to_vec()).expect("text")
+        };
+        let (of_tokens, of_keys) = (object("tokens").await, object("keys").await);
+        assert!(of_tokens.contains(&token.id().0) && !of_tokens.contains(&key.id().0), "{of_tokens}");
+        assert!(of_keys.contains(&key.id().0) && !of_keys.contains(&token.id().0), "{of_keys}");
+        let listed = store.list().await.expect("listed");
+        assert_eq!(listed.iter().map(|record| record.label.as_str()).collect::<Vec<_>>(), ["key", "token"]);
+
+        tokio::time::pause();
+        tokio::time::advance(MAX_AGE).await;
+        assert_eq!(tokens.find(&key).await.and_then(|record| record.gallery), Some(staff));
+        assert_eq!(tokens.find(&token).await.map(|record| record.gallery), Some(None));
+        assert!(tokens.any().await);
+        let unknown = TokenId("unknown".into());
+        let revoked = store.revoke(&[key.id().clone(), unknown.clone()]).await.expect("revoked");
+        assert_eq!(revoked, [unknown]);
+        tokio::time::advance(MAX_AGE).await;
+        assert!(tokens.find(&key).await.is_none() && tokens.find(&token).await.is_some());
+        assert_eq!(object("keys").await, "[]");
+
+        // Without its gallery, a key would be a token without limits.
+        objects.put("state", "access/keys.json", of_tokens.into(), Precondition::Always).await.expect("put");
+        assert!(store.list().await.is_err());
+        tokio::time::advance(MAX_AGE).await;
+        assert!(tokens.find(&key).await.is_none());
     }
 
     #[tokio::test]
