@@ -40,6 +40,17 @@ impl std::str::FromStr for JobId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct JobKind(pub u32);
 
+impl JobKind {
+    /// First kind of the handlers of other crates.
+    const FIRST_OF_OTHERS: u32 = 1_000;
+
+    /// Returns whether every release does with jobs of this kind what is meant. Of the kinds of this crate, the first
+    /// release has 0 and 1, and takes all others for 0.
+    pub(crate) fn is_understood_by_all(self) -> bool {
+        !(2..Self::FIRST_OF_OTHERS).contains(&self.0)
+    }
+}
+
 /// Determines what is kept of a job when it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retention {

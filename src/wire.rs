@@ -8,8 +8,14 @@ use crate::job::{Job, JobId, JobKind, Payload, Reply};
 
 /// A value that is sent through a queue or stored in binary.
 pub trait Wire: Serialize + DeserializeOwned {
-    /// First byte of the encoded value. Incremented when the type changes shape.
+    /// Highest first byte of an encoded value. Incremented when the type changes shape.
     const VERSION: u8 = 1;
+
+    /// First byte of this value: an earlier version than [`Self::VERSION`] if programs that read only that one understand
+    /// the value nevertheless.
+    fn version(&self) -> u8 {
+        Self::VERSION
+    }
 
     /// Reads the value from the body of an earlier version; `None` if that version is no longer supported.
     fn from_earlier(_version: u8, _body: Body<'_>) -> Option<Result<Self, WireError>> {
@@ -40,11 +46,18 @@ impl Body<'_> {
 }
 
 impl Wire for Job {
-    const VERSION: u8 = 2; // 1 had no dataset
+    const VERSION: u8 = 3; // 1 had no dataset; programs that write 2 take every kind but two for one to keep
+
+    fn version(&self) -> u8 {
+        if self.kind.is_understood_by_all() { 2 } else { 3 }
+    }
 
     fn from_earlier(version: u8, body: Body<'_>) -> Option<Result<Self, WireError>> {
         #[derive(serde::Deserialize)]
         struct First(JobId, JobKind, String, String, Payload, u64, u64);
+        if version == 2 {
+            return Some(body.decode());
+        }
         (version == 1).then(|| {
             body.decode().map(|First(id, kind, reply_to, file, payload, min_version, submitted_ms)| Self {
                 id,
@@ -97,7 +110,7 @@ fn format<const LIMIT: usize>() -> Configuration<LittleEndian, Fixint, Limit<LIM
 /// # Errors
 /// The value takes more than 64 MiB.
 pub fn to_bytes<T: Wire>(value: &T) -> Result<Bytes, WireError> {
-    let mut out = vec![T::VERSION];
+    let mut out = vec![value.version()];
     bincode::serde::encode_into_std_write(value, &mut out, format::<MAX_BYTES>())
         .map_err(|e| WireError::Malformed(e.to_string()))?;
     Ok(out.into())
@@ -149,6 +162,12 @@ mod tests {
         let current = encoded(2, &[&1_u64.to_le_bytes()[..], b"d"].concat());
         assert_eq!(to_bytes(&job()).expect("encoded"), current);
         assert_eq!(from_bytes::<Job>(&current).expect("decoded"), job());
+        for (kind, version) in [(0, 2), (1, 2), (2, 3), (101, 3), (999, 3), (1_000, 2), (u32::MAX, 2)] {
+            let job = Job { kind: JobKind(kind), ..job() };
+            let bytes = to_bytes(&job).expect("encoded");
+            assert_eq!(bytes[0], version, "kind {kind}");
+            assert_eq!(from_bytes(&bytes), Ok(job));
+        }
         let first = from_bytes::<Job>(&encoded(1, b"")).expect("decoded");
         assert_eq!(first, Job { dataset: String::new(), ..job() }, "queued by an earlier release");
     }
@@ -158,7 +177,7 @@ mod tests {
         let good = to_bytes(&job()).expect("encoded");
         let mut newer = good.to_vec();
         newer[0] = 9;
-        assert_eq!(from_bytes::<Job>(&newer), Err(WireError::Version { found: 9, expected: 2 }));
+        assert_eq!(from_bytes::<Job>(&newer), Err(WireError::Version { found: 9, expected: 3 }));
         assert!(from_bytes::<Job>(&good[..good.len() - 1]).is_err(), "cut off");
         assert!(from_bytes::<Job>(&[&good[..], &[0]].concat()).is_err(), "one byte too many");
         assert!(from_bytes::<Job>(&[]).is_err());

@@ -17,7 +17,7 @@ use crate::{
 
 /// Returns what is stored of a job: everything if it is to recognise an image, otherwise nothing.
 pub fn retention(kind: JobKind) -> Retention {
-    if Task::of(kind) == Task::Recognise { Retention::Keep } else { Retention::Discard }
+    if Task::of(kind) == Some(Task::Recognise) { Retention::Keep } else { Retention::Discard }
 }
 
 /// Finds the people who are most similar to each of the embeddings in a payload, which is a JSON array.
@@ -94,7 +94,10 @@ impl JobHandler for RecognitionHandler {
         let mut recogniser = self.recognisers.build()?;
         let galleries = self.galleries.clone();
         Ok(Box::new(move |job, image| {
-            let task = Task::of(job.kind);
+            let task = Task::of(job.kind).ok_or_else(|| {
+                let why = format!("this worker does not know jobs of the kind {}: upgrade it", job.kind.0);
+                Failure::new(FailureKind::Internal, why)
+            })?;
             let embed = task == Task::Embed;
             let name = gallery_of(job)?;
             // A photo that is enrolled needs no name, so a gallery that its embedding does not fit is no failure here.
@@ -185,6 +188,9 @@ mod tests {
         let output = execute(&job, b"").expect("done");
         let recognition: Recognition = serde_json::from_slice(&output.result).expect("JSON");
         assert_eq!((recognition.gallery, recognition.gallery_version), (staff, 1));
+        let unknown = Job { kind: JobKind(999), ..job.clone() };
+        let failure = execute(&unknown, b"").expect_err("of an unknown kind");
+        assert!(failure.kind == FailureKind::Internal && failure.message.contains("999"), "{failure}");
         job.dataset = "../x".into();
         assert!(execute(&job, b"").is_err(), "not a name");
     }
@@ -245,8 +251,8 @@ mod tests {
     }
 
     #[test]
-    fn embeddings_are_not_stored() {
-        for kind in [EMBED, Task::Identify(1).kind(), Task::Match(9).kind()] {
+    fn only_what_is_recognised_is_stored() {
+        for kind in [EMBED, Task::Identify(1).kind(), Task::Match(9).kind(), JobKind(2), JobKind(999)] {
             assert_eq!(retention(kind), Retention::Discard);
         }
         assert_eq!(retention(RECOGNISE), Retention::Keep);

@@ -30,17 +30,18 @@ pub enum Task {
 }
 
 impl Task {
-    /// Returns the task of a kind of job. Kinds that are not known are [`Task::Recognise`].
-    pub fn of(kind: JobKind) -> Self {
+    /// Returns the task of a kind of job; `None` if the kind is not known.
+    pub fn of(kind: JobKind) -> Option<Self> {
         let candidates = |first: u32| {
             let count = kind.0.checked_sub(first)? as usize;
             (1..=MAX_CANDIDATES).contains(&count).then_some(count)
         };
         match (candidates(IDENTIFY), candidates(MATCH)) {
-            (Some(count), _) => Self::Identify(count),
-            (_, Some(count)) => Self::Match(count),
-            _ if kind == super::EMBED => Self::Embed,
-            _ => Self::Recognise,
+            (Some(count), _) => Some(Self::Identify(count)),
+            (_, Some(count)) => Some(Self::Match(count)),
+            _ if kind == super::EMBED => Some(Self::Embed),
+            _ if kind == super::RECOGNISE => Some(Self::Recognise),
+            _ => None,
         }
     }
 
@@ -64,15 +65,17 @@ mod tests {
     #[test]
     fn a_task_is_read_from_its_kind() {
         for task in [Task::Recognise, Task::Embed] {
-            assert_eq!(Task::of(task.kind()), task);
+            assert_eq!(Task::of(task.kind()), Some(task));
         }
         for count in 1..=MAX_CANDIDATES {
             for task in [Task::Identify(count), Task::Match(count)] {
-                assert_eq!(Task::of(task.kind()), task);
+                assert_eq!(Task::of(task.kind()), Some(task));
             }
         }
-        assert_eq!(Task::of(Task::Identify(0).kind()), Task::Identify(1));
-        assert_eq!(Task::of(Task::Match(1_000).kind()), Task::Match(MAX_CANDIDATES));
-        assert_eq!(Task::of(JobKind(IDENTIFY)), Task::Recognise, "a kind that is not known");
+        assert_eq!(Task::of(Task::Identify(0).kind()), Some(Task::Identify(1)));
+        assert_eq!(Task::of(Task::Match(1_000).kind()), Some(Task::Match(MAX_CANDIDATES)));
+        for unknown in [2, IDENTIFY, MATCH, 999, 1_000, u32::MAX] {
+            assert_eq!(Task::of(JobKind(unknown)), None, "{unknown}");
+        }
     }
 }
