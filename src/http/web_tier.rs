@@ -22,7 +22,7 @@ use crate::{
     fleet::view::FleetView,
     inference::{
         gallery::{
-            GalleryStores,
+            GalleryStores, Spellings,
             store::{GalleryError, GalleryStore},
         },
         handler::{dataset, retention},
@@ -37,6 +37,7 @@ struct Shared {
     settings: Settings,
     client: JobClient,
     galleries: GalleryStores,
+    spellings: Spellings,
     erasures: Erasures,
     /// The highest version seen of each gallery that is known to exist.
     gallery_versions: Mutex<HashMap<GalleryName, u64>>,
@@ -80,6 +81,7 @@ impl WebTier {
             client,
             galleries,
             erasures,
+            spellings: Spellings::default(),
             gallery_versions,
             receivers,
             limits,
@@ -190,6 +192,11 @@ impl WebTier {
     /// Returns the names of all galleries.
     pub async fn gallery_names(&self) -> Result<Vec<GalleryName>, CloudError> {
         self.0.galleries.names().await
+    }
+
+    /// Returns the name of whoever is meant by a name in any case; `None` if there is nobody.
+    pub async fn resolve(&self, gallery: &GalleryName, name: &str) -> Result<Option<String>, GalleryError> {
+        self.0.spellings.resolve(&self.gallery(gallery), name).await
     }
 
     /// Returns whether a gallery exists: the default one always does, another one once a person was added to it.

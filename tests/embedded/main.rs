@@ -8,6 +8,7 @@ mod browser;
 mod compreface;
 mod compreface_clients;
 mod compreface_keys;
+mod compreface_names;
 mod damaged_queue;
 mod deletion;
 mod earlier_release;

@@ -1,6 +1,6 @@
 //! Examples: the photos by which people are known.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
@@ -8,22 +8,30 @@ use serde_json::{Value, json};
 
 use super::{
     faces::embedding,
-    images::{FILE, embed, receive_images},
+    images::{FILE, identify, receive_images},
     json::{parsed, receive_json},
     params::Params,
     refusal::Refusal,
 };
 use crate::{
     http::{access::caller, audit_guard, code, state::State},
-    inference::gallery::{Photo, PhotoId},
+    inference::gallery::{Photo, PhotoId, SAME_PHOTO},
+    recognition::{Candidate, GalleryName, Identification},
 };
 
+/// People among whom another one with the same photo is looked for: the subject, and that one.
+const NEAREST: usize = 2;
 /// Most examples in one request to delete some.
 const MAX_DELETED: usize = 10_000;
 /// Largest request to delete some examples, in bytes: as many ids, with room for spaces.
 const MAX_JSON: usize = 1 << 20;
 
 type Response = Result<HttpResponse, Refusal>;
+
+/// Returns the subject as its gallery spells it, without regard to case; as it was given if there is none.
+pub(super) async fn as_known(state: &State, gallery: &GalleryName, subject: &str) -> Result<String, Refusal> {
+    Ok(state.web.resolve(gallery, subject).await?.unwrap_or_else(|| subject.to_owned()))
+}
 
 /// Reads the id of an example in a path.
 pub(super) fn parse_id(text: &str) -> Result<PhotoId, Refusal> {
@@ -44,15 +52,24 @@ pub(super) async fn add(req: HttpRequest, payload: web::Payload, state: web::Dat
     let subject = params.required_subject()?;
     let [image] = receive_images(&req, payload, &state.web, [FILE]).await?;
     let gallery = caller(&req).gallery;
-    audit_guard::seen(&req, &state, &gallery, [subject].into_iter());
+    let subject = &as_known(&state, &gallery, subject).await?;
+    audit_guard::seen(&req, &state, &gallery, [subject.as_str()].into_iter());
     let bytes = image.bytes.clone();
-    let recognition = embed(&state, image).await?;
-    let faces: Vec<_> = recognition.faces.iter().filter(|face| face.score >= params.min_score).collect();
-    let face = match faces[..] {
+    let Identification { recognition, candidates } = identify(&state, gallery.clone(), NEAREST, image).await?;
+    let faces: Vec<_> =
+        recognition.faces.iter().enumerate().filter(|(_, face)| face.score >= params.min_score).collect();
+    let (face, nearest) = match faces[..] {
         [] => return Err(Refusal::no_face()),
-        [face] => embedding(face)?.to_vec(),
+        [(at, face)] => (embedding(face)?.to_vec(), candidates.get(at)),
         _ => return Err(Refusal::too_many_faces()),
     };
+    // The id of an example is derived from its embedding, so an example of two subjects would be deleted for both.
+    let other = |one: &&Candidate| one.similarity > SAME_PHOTO && one.name != *subject;
+    if let Some(other) = nearest.into_iter().flatten().find(other) {
+        audit_guard::seen(&req, &state, &gallery, [subject.as_str(), other.name.as_str()].into_iter());
+        let why = format!("this photo is an example of the subject {:?}: delete that example first", other.name);
+        return Err(Refusal::new(code::INVALID, why));
+    }
     let model = recognition.model.clone().ok_or_else(|| Refusal::internal("the embedding has no model"))?;
     let store = state.web.gallery(&gallery);
     let added = store.add(subject, vec![face], model).await?;
@@ -67,9 +84,13 @@ pub(super) async fn add(req: HttpRequest, payload: web::Payload, state: web::Dat
 /// `GET /recognition/faces`: lists examples in pages.
 pub(super) async fn list(req: HttpRequest, state: web::Data<State>) -> Response {
     let params = Params::parse(req.query_string())?;
-    let subject = params.subject.as_deref().filter(|subject| !subject.is_empty());
+    let gallery = caller(&req).gallery;
+    let subject = match params.subject.as_deref().filter(|subject| !subject.is_empty()) {
+        Some(subject) => Some(as_known(&state, &gallery, subject).await?),
+        None => None,
+    };
     let skip = params.page.saturating_mul(params.size);
-    let listed = state.web.gallery(&caller(&req).gallery).photos(subject, skip, params.size).await?;
+    let listed = state.web.gallery(&gallery).photos(subject.as_deref(), skip, params.size).await?;
     let faces: Value = listed.photos.iter().map(|photo| example(photo.id, &photo.name)).collect();
     Ok(HttpResponse::Ok().json(json!({
         "faces": faces,
@@ -86,8 +107,8 @@ pub(super) async fn remove_all(req: HttpRequest, state: web::Data<State>) -> Res
     let gallery = caller(&req).gallery;
     let store = state.web.gallery(&gallery);
     let (manifest, deleted) = if params.subject.is_some() {
-        let subject = params.required_subject()?;
-        audit_guard::seen(&req, &state, &gallery, [subject].into_iter());
+        let subject = &as_known(&state, &gallery, params.required_subject()?).await?;
+        audit_guard::seen(&req, &state, &gallery, [subject.as_str()].into_iter());
         store.forget(subject).await?
     } else {
         let (manifest, _, photos) = store.clear().await?;
@@ -120,9 +141,16 @@ pub(super) async fn remove_several(req: HttpRequest, payload: web::Payload, stat
 
 async fn remove_some(req: &HttpRequest, state: &State, ids: HashSet<PhotoId>) -> Result<Vec<Photo>, Refusal> {
     let gallery = caller(req).gallery;
-    let (manifest, removed) = state.web.gallery(&gallery).remove_photos(&ids).await?;
+    let store = state.web.gallery(&gallery);
+    let (manifest, removed) = store.remove_photos(&ids).await?;
     audit_guard::seen(req, state, &gallery, removed.iter().map(|photo| photo.name.as_str()));
     state.web.saw_gallery(&gallery, manifest.version);
+    // As in CompreFace, a subject outlives its last example.
+    for name in removed.iter().map(|photo| photo.name.as_str()).collect::<BTreeSet<_>>() {
+        if store.person(name).await?.is_none() {
+            store.reserve_name(name).await?;
+        }
+    }
     Ok(removed)
 }
 

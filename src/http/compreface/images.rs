@@ -19,7 +19,7 @@ use crate::{
         web_tier::{Upload, WebTier},
     },
     job::JobId,
-    recognition::{GalleryName, Recognition, Task},
+    recognition::{GalleryName, Identification, Recognition, Task},
     settings::RecogniserKind,
 };
 
@@ -125,9 +125,22 @@ pub(super) async fn perform(
     gallery: GalleryName,
     file: ReceivedFile,
 ) -> Result<Bytes, Refusal> {
+    // From the version that this sees, workers know that a gallery which they have not read is not empty.
+    state.web.gallery_exists(&gallery).await?;
     let upload = Upload { id: JobId::new(), kind: task.kind(), gallery, file: file.name, image: file.bytes };
     let reply = state.web.submit(file.admission, upload, false).await?;
     reply.outcome.map_err(|failure| Refusal::bad_image(failure.into()))
+}
+
+/// Finds and embeds the faces of an image, and finds up to `count` people of a gallery for each.
+pub(super) async fn identify(
+    state: &State,
+    gallery: GalleryName,
+    count: usize,
+    file: ReceivedFile,
+) -> Result<Identification, Refusal> {
+    let found = perform(state, Task::Identify(count), gallery, file).await?;
+    serde_json::from_slice(&found).map_err(|_| Refusal::other_version())
 }
 
 /// Finds and embeds the faces of an image.

@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 use super::{
     examples::{self, parse_id},
     faces::{add_versions, compared, described, embedding, subjects, wanted},
-    images::{FILE, SOURCE, TARGET, embed, perform, receive_images},
+    images::{FILE, SOURCE, TARGET, embed, identify, receive_images},
     params::{Params, check_candidates},
     refusal::Refusal,
     similarity::similarity,
 };
 use crate::{
     http::{access::caller, state::State},
-    recognition::{Identification, Recognition, Task},
+    recognition::{Identification, Recognition},
 };
 
 /// Header with the requested plugins that have no counterpart.
@@ -25,10 +25,8 @@ type Response = Result<HttpResponse, Refusal>;
 pub(super) async fn recognise(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
     let params = Params::parse(req.query_string())?;
     let [image] = receive_images(&req, payload, &state.web, [FILE]).await?;
-    let task = Task::Identify(params.prediction_count);
-    let found = perform(&state, task, caller(&req).gallery, image).await?;
     let Identification { recognition, candidates } =
-        serde_json::from_slice(&found).map_err(|_| Refusal::other_version())?;
+        identify(&state, caller(&req).gallery, params.prediction_count, image).await?;
     let wanted = wanted(&recognition, &params)?;
     if wanted.last().is_some_and(|last| *last >= candidates.len()) {
         check_candidates(wanted.last().map_or(0, |last| last + 1), &params, "faces (limit)")?;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
+    examples::as_known,
     json::{parsed_object, receive_json},
     refusal::Refusal,
 };
@@ -33,7 +34,8 @@ pub(super) async fn add(req: HttpRequest, payload: web::Payload, state: web::Dat
     let subject = receive_subject(&req, payload, &state).await?;
     let gallery = caller(&req).gallery;
     audit_guard::seen(&req, &state, &gallery, [subject.as_str()].into_iter());
-    if !state.web.gallery(&gallery).reserve_name(&subject).await? {
+    let store = state.web.gallery(&gallery);
+    if state.web.resolve(&gallery, &subject).await?.is_some() || !store.reserve_name(&subject).await? {
         return Err(Refusal::new(code::SUBJECT_EXISTS, "Subject already exists"));
     }
     Ok(HttpResponse::Created().json(json!({ "subject": subject })))
@@ -48,6 +50,12 @@ pub(super) async fn rename(
 ) -> Response {
     let new = receive_subject(&req, payload, &state).await?;
     let (gallery, old) = (caller(&req).gallery, path.into_inner());
+    let old = as_known(&state, &gallery, &old).await?;
+    // Another spelling of the same name is none to merge with.
+    let new = match state.web.resolve(&gallery, &new).await? {
+        Some(known) if known != old => known,
+        _ => new,
+    };
     audit_guard::seen(&req, &state, &gallery, [old.as_str(), new.as_str()].into_iter());
     if old == new {
         return Ok(HttpResponse::Ok().json(json!({ "updated": false })));
@@ -61,6 +69,8 @@ pub(super) async fn rename(
 /// `DELETE /recognition/subjects/{subject}`: deletes a subject with its examples.
 pub(super) async fn remove(req: HttpRequest, path: web::Path<String>, state: web::Data<State>) -> Response {
     let (gallery, subject) = (caller(&req).gallery, path.into_inner());
+    let subject = as_known(&state, &gallery, &subject).await?;
+    audit_guard::seen(&req, &state, &gallery, [subject.as_str()].into_iter());
     let manifest = state.web.gallery(&gallery).remove(&subject).await?;
     let manifest = manifest.ok_or_else(|| Refusal::no_subject(&subject))?;
     state.web.saw_gallery(&gallery, manifest.version);

@@ -14,7 +14,7 @@ use crate::recognition::ModelId;
 
 /// Cosine similarity above which two embeddings are of the same photo: they differ by rounding only. The similarity of
 /// different photos of a person is far below.
-const SAME_PHOTO: f32 = 0.9999;
+pub const SAME_PHOTO: f32 = 0.9999;
 /// The same, if the embeddings are of two variants of a model. Measured with SFace in fp32 and int8 on the largest
 /// faces of 440 photos of LFW: at least 0.986 for the same photo, at most 0.925 for different ones.
 const SAME_PHOTO_OF_VARIANTS: f32 = 0.97;

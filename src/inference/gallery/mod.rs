@@ -21,10 +21,11 @@ mod photo_id;
 mod photos;
 mod refused;
 mod search;
+mod spellings;
 pub mod store;
 mod update;
 
-pub use change::in_memory;
+pub use change::{SAME_PHOTO, in_memory};
 pub use galleries::{Galleries, GalleryStores};
 pub use index_files::IndexPlace;
 pub use manifest::Manifest;
@@ -33,6 +34,7 @@ pub use photo_id::PhotoId;
 pub use photos::{Added, Photo, Photos};
 pub use refused::Refused;
 pub use search::Gallery;
+pub use spellings::Spellings;
 
 #[cfg(test)]
 mod tests;
