@@ -46,6 +46,9 @@ const LOOK_FOR_OTHERS_EVERY: [Duration; 2] = [Duration::from_secs(5), Duration::
 pub struct Erasure {
     /// Photos (embeddings) in the gallery.
     pub photos: usize,
+    /// Whether the name was reserved for somebody without photos.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub reserved_name: bool,
     /// Objects.
     #[serde(flatten)]
     pub erased: Erased,
@@ -176,7 +179,9 @@ impl Erasures {
     pub async fn erase(&self, gallery: &GalleryName, name: &str) -> Result<(Erasure, u64), GalleryError> {
         check_name(name)?;
         let pseudonyms = self.pseudonyms().await?;
-        let (manifest, photos) = self.0.galleries.gallery(gallery).forget(name).await?;
+        let store = self.0.galleries.gallery(gallery);
+        let reserved_name = store.release_name(name).await?;
+        let (manifest, photos) = store.forget(name).await?;
         let mut record = Record {
             gallery: gallery.clone(),
             person: pseudonyms.of(gallery, name),
@@ -202,7 +207,7 @@ impl Erasures {
         ScopeGuard::into_inner(unfinished);
         self.note_search(&key, None);
         self.0.begun.notify_one();
-        Ok((Erasure { photos, erased }, manifest.version))
+        Ok((Erasure { photos, reserved_name, erased }, manifest.version))
     }
 
     /// Looks again whenever that is due, until the process ends.

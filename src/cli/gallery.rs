@@ -167,10 +167,11 @@ async fn perform(
 }
 
 /// Describes what was erased.
-fn described(name: &str, Erasure { photos, erased }: &Erasure) -> String {
+fn described(name: &str, Erasure { photos, reserved_name, erased }: &Erasure) -> String {
     let Erased { results, images, labels, dead_letters } = erased;
+    let reserved = if *reserved_name { "a name without photos, " } else { "" };
     format!(
-        "{name} erased (photos in the gallery: {photos}, results: {results}, images: {images}, labels: {labels}, dead \
+        "{name} erased ({reserved}photos in the gallery: {photos}, results: {results}, images: {images}, labels: {labels}, dead \
          letters: {dead_letters})"
     )
 }

@@ -49,7 +49,7 @@ async fn results_stored_after_the_erasure_are_found_by_the_next_look() {
     store(&world, 2, "Bob", 2).await;
     let (erasure, version) = erasures.erase(&gallery, "Ada").await.expect("erased");
     let erased = Erased { results: 1, images: 1, labels: 1, dead_letters: 0 };
-    assert_eq!((erasure, version), (Erasure { photos: 1, erased }, 3));
+    assert_eq!((erasure, version), (Erasure { photos: 1, reserved_name: false, erased }, 3));
     assert!(!exists(&world, 1).await);
 
     store(&world, 3, "Ada", 2).await; // by a worker that had read the gallery before
@@ -199,4 +199,19 @@ fn the_looks_after_an_erasure_become_rarer_and_the_final_one_is_when_it_is_over(
         looks.push(age.as_secs());
     }
     assert_eq!(looks, [5, 10, 15, 22, 33, 50, 75, 113, 170, 256, 384, 576, 602]);
+}
+
+#[tokio::test]
+async fn a_name_without_photos_is_something_to_erase() {
+    let Enrolled { world, erasures, gallery } = enrolled().await;
+    let store = GalleryStores::new(world.objects.clone(), &world.settings).gallery(&gallery);
+    assert!(store.reserve_name("Cleo").await.expect("reserved"));
+    let (erasure, _) = erasures.erase(&gallery, "Cleo").await.expect("erased");
+    assert!(erasure.reserved_name && !erasure.is_empty(), "{erasure:?}");
+    let json = serde_json::to_value(erasure).expect("JSON");
+    assert_eq!((&json["reserved_name"], &json["photos"]), (&true.into(), &0.into()));
+    assert!(store.reserved_names().await.expect("read").is_empty());
+    let (again, _) = erasures.erase(&gallery, "Cleo").await.expect("erased");
+    assert!(again.is_empty(), "{again:?}");
+    assert_eq!(serde_json::to_value(again).expect("JSON").get("reserved_name"), None);
 }
