@@ -35,6 +35,16 @@ async fn workers(account: &Account) -> Vec<Instance> {
     machines.filter(is_worker).collect()
 }
 
+/// Returns the workers that have not ended.
+pub async fn alive(account: &Account) -> Vec<Instance> {
+    let mut workers = workers(account).await;
+    workers.retain(|worker| {
+        let state = worker.state().and_then(|state| state.name()).map(|name| name.as_str());
+        !matches!(state, Some("shutting-down" | "terminated"))
+    });
+    workers
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_without_a_public_address_do_their_work_through_vpc_endpoints() {
     let account = Account::start(&MACHINES).await;
@@ -96,15 +106,7 @@ async fn workers_of_a_stack_become_private_even_if_up_ends_before_the_update() {
         assert_eq!(status_and_text(response).await, (200, "Emmanuel_Macron".to_owned()), "{}", account.log());
     };
     upload().await;
-    let alive = async || {
-        let ended = |worker: &Instance| {
-            let state = worker.state().and_then(|state| state.name()).map(|name| name.as_str());
-            matches!(state, Some("shutting-down" | "terminated"))
-        };
-        let mut workers = workers(&account).await;
-        workers.retain(|worker| !ended(worker));
-        workers
-    };
+    let alive = async || alive(&account).await;
     assert!(alive().await.iter().all(|worker| worker.public_ip_address().is_some()));
 
     // The command does not wait for the end. What it has begun goes on.
@@ -119,9 +121,17 @@ async fn workers_of_a_stack_become_private_even_if_up_ends_before_the_update() {
     assert!(!workers.is_empty() && workers.iter().all(|worker| worker.public_ip_address().is_none()), "{workers:?}");
 }
 
-/// Creates a subnet with a route table of its own, which leads nowhere. Returns the ids of both.
-async fn subnet(ec2: &Client, vpc: &str, range: &str) -> [String; 2] {
-    let subnet = ec2.create_subnet().vpc_id(vpc).cidr_block(range).send().await.expect("a subnet").subnet;
+/// Creates a subnet in a zone with a route table of its own, which leads nowhere. Returns the ids of both.
+pub async fn subnet_in(ec2: &Client, vpc: &str, range: &str, zone: &str) -> [String; 2] {
+    let subnet = ec2
+        .create_subnet()
+        .vpc_id(vpc)
+        .cidr_block(range)
+        .availability_zone(zone)
+        .send()
+        .await
+        .expect("a subnet")
+        .subnet;
     let subnet = subnet.and_then(|subnet| subnet.subnet_id).expect("an id");
     let table = ec2.create_route_table().vpc_id(vpc).send().await.expect("a route table").route_table;
     let table = table.and_then(|table| table.route_table_id).expect("an id");
@@ -129,8 +139,12 @@ async fn subnet(ec2: &Client, vpc: &str, range: &str) -> [String; 2] {
     [subnet, table]
 }
 
+async fn subnet(ec2: &Client, vpc: &str, range: &str) -> [String; 2] {
+    subnet_in(ec2, vpc, range, "us-east-1a").await
+}
+
 /// Creates a VPC with a subnet that routes to the internet, and assigns public addresses. Returns the ids of both.
-async fn network(account: &Account) -> [String; 2] {
+pub async fn network(account: &Account) -> [String; 2] {
     let ec2 = account.ec2().await;
     let vpc = ec2.create_vpc().cidr_block("10.9.0.0/16").send().await.expect("a VPC").vpc.expect("it is described");
     let vpc = vpc.vpc_id.expect("an id");

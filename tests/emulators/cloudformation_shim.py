@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -81,6 +82,20 @@ def make_endpoint(name, properties, stack):
     return made["VpcEndpoint"]["VpcEndpointId"], {}
 
 
+def update_endpoint(id, old, new, stack):
+    """Adds and removes subnets and route tables. Other changes are not emulated."""
+    given = {}
+    for key in ("SubnetIds", "RouteTableIds"):
+        before, after = old.get(key, []), new.get(key, [])
+        given[f"Add{key}"] = [one for one in after if one not in before]
+        given[f"Remove{key}"] = [one for one in before if one not in after]
+    others = {key for key in old | new if old.get(key) != new.get(key)} - {"SubnetIds", "RouteTableIds"}
+    if others:
+        raise ValueError(f"not emulated: an update of {others}")
+    ec2.modify_vpc_endpoint(VpcEndpointId=id, **{key: ids for key, ids in given.items() if ids})
+    return id, {}
+
+
 def profile(reference):
     """Creates an instance profile on the EC2 emulator, and returns its name."""
     name = reference.rsplit("/", 1)[-1]
@@ -112,9 +127,23 @@ def make_template(name, properties, stack):
 
 
 def update_template(id, old, new, stack):
-    """Adds a version. The default version stays the same, as with CloudFormation."""
-    ec2.create_launch_template_version(LaunchTemplateId=id, LaunchTemplateData=template_data(new))
+    """Adds a version. The default version stays the same, as with CloudFormation. So does a rollback, which deletes no version; what
+    refers to the attributes of a launch template is evaluated again."""
+    data = template_data(new)
+    if stacks_by_name[stack]["StackStatus"].startswith("UPDATE_ROLLBACK"):
+        data["UserData"] = evaluated_again(data["UserData"])
+    ec2.create_launch_template_version(LaunchTemplateId=id, LaunchTemplateData=data)
     return template_answer(id)
+
+
+def evaluated_again(user_data):
+    """Lets user data that state the latest version of a launch template state the one that is the latest now."""
+    text = base64.b64decode(user_data).decode()
+    if (found := re.search("LAUNCH_TEMPLATE=(lt-[0-9a-f]+)$", text, re.MULTILINE)) is None:
+        return user_data
+    _, attributes = template_answer(found[1])
+    text = re.sub("LAUNCH_TEMPLATE_VERSION=[0-9]+", f"LAUNCH_TEMPLATE_VERSION={attributes['LatestVersionNumber']}", text)
+    return base64.b64encode(text.encode()).decode()
 
 
 def make_instance(name, properties, stack):
@@ -130,8 +159,9 @@ def make_instance(name, properties, stack):
         }
         for interface in properties["NetworkInterfaces"]
     ]
-    template, version = (properties["LaunchTemplate"][key] for key in ("LaunchTemplateId", "Version"))
-    versions = ec2.describe_launch_template_versions(LaunchTemplateId=template, Versions=[str(version)])
+    template, version = (str(properties["LaunchTemplate"][key]) for key in ("LaunchTemplateId", "Version"))
+    versions = ec2.describe_launch_template_versions(LaunchTemplateId=template, Versions=[version])
+    given["LaunchTemplate"] = {"LaunchTemplateId": template, "Version": version}
     # boto3 encodes the user data again.
     user_data = base64.b64decode(versions["LaunchTemplateVersions"][0]["LaunchTemplateData"]["UserData"]).decode()
     tags = [{"ResourceType": "instance", "Tags": properties.get("Tags", [])}]
@@ -308,6 +338,7 @@ HANDLERS["AWS::EC2::SecurityGroup"] = {
 }
 HANDLERS["AWS::EC2::VPCEndpoint"] = {
     "create": make_endpoint,
+    "update": update_endpoint,
     "delete": lambda id, properties: ec2.delete_vpc_endpoints(VpcEndpointIds=[id]),
 }
 HANDLERS["AWS::EC2::LaunchTemplate"] = {

@@ -2,12 +2,55 @@
 
 A route to an internet gateway serves machines with a public address. A NAT gateway serves all machines, if its own subnet routes
 to an internet gateway. What a transit gateway leads to is not emulated: everything. An interface endpoint serves its whole
-VPC, and a gateway endpoint the subnets of its route tables.
+VPC, and a gateway endpoint the subnets of its route tables. As EC2 does, an interface endpoint takes one subnet of each zone, also
+while a change replaces one: what it removes counts until the change is done.
 """
 
 from __future__ import annotations
 
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models.vpcs import VPCBackend
+
 SERVICES = {"sqs": "SQS", "s3": "S3", "ec2": "EC2", "logs": "CLOUDWATCH_LOGS"}
+
+
+moto_create, moto_modify = VPCBackend.create_vpc_endpoint, VPCBackend.modify_vpc_endpoint
+
+
+def check_zones(backend, subnets: list[str]) -> None:
+    """Refuses two subnets of one zone."""
+    zones = set()
+    for id in subnets:
+        zone = backend.get_subnet(id).availability_zone
+        if zone in zones:
+            # The text is EC2's.
+            raise EC2ClientError(
+                "DuplicateSubnetsInSameZone",
+                f"Found another VPC endpoint subnet in the availability zone of {id}. VPC endpoint subnets should be in different "
+                "availability zones supported by the VPC endpoint service.",
+            )
+        zones.add(zone)
+
+
+def create_vpc_endpoint(self, *arguments, **named):
+    check_zones(self, named.get("subnet_ids") or [])
+    return moto_create(self, *arguments, **named)
+
+
+def modify_vpc_endpoint(self, vpc_id, **named):
+    """Changes an endpoint, and the routes to it, which moto forgets."""
+    endpoint = self.describe_vpc_endpoints(vpc_end_point_ids=[vpc_id])[0]
+    added, removed = named.get("add_route_tables") or [], named.get("remove_route_tables") or []
+    check_zones(self, list(dict.fromkeys([*(endpoint.subnet_ids or []), *(named.get("add_subnets") or [])])))
+    moto_modify(self, vpc_id=vpc_id, **named)
+    if (list_id := endpoint.destination_prefix_list_id) is not None:
+        for id in added:
+            self.create_route(id, None, gateway_id=vpc_id, destination_prefix_list_id=list_id)
+        for id in removed:
+            self.delete_route(id, list_id)
+
+
+VPCBackend.create_vpc_endpoint, VPCBackend.modify_vpc_endpoint = create_vpc_endpoint, modify_vpc_endpoint
 
 
 def add_internet_gateway(backend) -> None:

@@ -92,6 +92,8 @@ pub(crate) struct InstanceFacts {
     /// The version of the launch template that it was launched from, if any.
     pub(crate) version: Option<i64>,
     pub(crate) image: Option<String>,
+    /// The id of its subnet.
+    pub(crate) subnet: Option<String>,
     /// When it was launched, or started again, in milliseconds since the Unix epoch.
     pub(crate) launched_ms: Option<u64>,
 }
@@ -250,6 +252,7 @@ fn instance(instance: &Instance) -> Option<InstanceFacts> {
         state: state.as_str().to_owned(),
         version: tag(VERSION_TAG).and_then(|version| version.parse().ok()),
         image: instance.image_id().map(str::to_owned),
+        subnet: instance.subnet_id().map(str::to_owned),
         launched_ms: instance.launch_time().and_then(|time| time.to_millis().ok()?.try_into().ok()),
     })
 }

@@ -1,6 +1,6 @@
 //! The network of the workers: whether their subnets lead to AWS, and where endpoints are added.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use aws_sdk_cloudformation::types::Stack as StackDescription;
@@ -27,18 +27,18 @@ pub(super) struct Network<'a> {
 }
 
 impl Network<'_> {
-    /// Checks that workers reach AWS from their subnets. Returns the route tables to which the endpoint of S3 is added, separated
-    /// by commas; `None` if the stack has no endpoints.
+    /// Checks that workers reach AWS from their subnets. Returns the parameters of the template about the VPC endpoints, if the stack
+    /// has them. Workers may still be in subnets that the change leaves, so the endpoint of S3 keeps serving these.
     ///
     /// # Errors
     /// The subnets are not known or not in the VPC, or lead nowhere; or EC2 cannot be called.
-    pub(super) async fn route_tables(
+    pub(super) async fn parameters(
         self,
         account: &Account,
         existing: Option<&StackDescription>,
-    ) -> anyhow::Result<Option<String>> {
+    ) -> anyhow::Result<Vec<(String, String)>> {
         let current = |key: &str| existing.and_then(|stack| parameter(stack, key)).filter(|value| !value.is_empty());
-        let endpoints = self.endpoints || current("EndpointRouteTables").is_some();
+        let endpoints = self.endpoints || has_endpoints(existing);
         let private = self.private_workers || current("PrivateWorkers") == Some("yes");
         anyhow::ensure!(
             !self.endpoints || !UNKNOWN_NAMES.iter().any(|beginning| account.region.starts_with(beginning)),
@@ -52,7 +52,8 @@ impl Network<'_> {
         let output = account.ec2.describe_route_tables().filters(filter("vpc-id", vpc)).recorded().send().await;
         let tables = output.map_err(|e| classify("route tables", e))?.route_tables.unwrap_or_default();
         let mut used = BTreeSet::new();
-        for subnet in described(account, vpc, subnets).await? {
+        let workers = described(account, vpc, subnets).await?;
+        for subnet in &workers {
             let id = subnet.subnet_id().unwrap_or_default();
             let table = table_of(&tables, id).with_context(|| format!("{vpc} has no route table"))?;
             let table_id = table.route_table_id().unwrap_or_default();
@@ -66,18 +67,52 @@ impl Network<'_> {
             );
             used.insert(table_id);
         }
-        Ok(endpoints.then(|| used.into_iter().collect::<Vec<_>>().join(",")))
+        if !endpoints {
+            return Ok(Vec::new());
+        }
+        let left = current("WorkerSubnets").unwrap_or_default().split(',').map(str::to_owned);
+        let left = left.chain(account.worker_facts().await?.into_iter().filter_map(|worker| worker.subnet));
+        if left.filter(|id| !id.is_empty()).any(|id| !subnets.split(',').any(|subnet| subnet == id)) {
+            used.extend(current("EndpointRouteTables").into_iter().flat_map(|tables| tables.split(',')));
+        }
+        let kept = match current("EndpointSubnets") {
+            Some(ids) => described(account, vpc, ids).await?,
+            None => Vec::new(),
+        };
+        Ok(vec![
+            ("EndpointRouteTables".to_owned(), used.into_iter().collect::<Vec<_>>().join(",")),
+            ("EndpointSubnets".to_owned(), one_of_each_zone(&kept, &workers).join(",")),
+        ])
     }
 }
 
-/// Describes the subnets with these ids, separated by commas.
+/// Returns whether the stack has VPC endpoints.
+pub(super) fn has_endpoints(existing: Option<&StackDescription>) -> bool {
+    existing.and_then(|stack| parameter(stack, "EndpointRouteTables")).is_some_and(|tables| !tables.is_empty())
+}
+
+/// Returns the ids of the subnets of interface endpoints: one of each zone of the workers' subnets, since EC2 refuses two
+/// (`DuplicateSubnetsInSameZone`). That is the one that is used already, which could not be exchanged in one change, or the first.
+/// The endpoints serve the whole VPC.
+fn one_of_each_zone<'a>(used: &'a [Subnet], workers: &'a [Subnet]) -> Vec<&'a str> {
+    let zone = |subnet: &'a Subnet| subnet.availability_zone().unwrap_or_default();
+    let zones: BTreeSet<&str> = workers.iter().map(zone).collect();
+    let mut chosen = BTreeMap::new();
+    for subnet in used.iter().filter(|subnet| zones.contains(zone(subnet))).chain(workers) {
+        chosen.entry(zone(subnet)).or_insert_with(|| subnet.subnet_id().unwrap_or_default());
+    }
+    chosen.into_values().collect()
+}
+
+/// Describes the subnets with these ids, separated by commas, in this order.
 ///
 /// # Errors
 /// One of them does not exist, or is in another VPC, where the security groups of the stack do not exist.
 async fn described(account: &Account, vpc: &str, ids: &str) -> anyhow::Result<Vec<Subnet>> {
     let call = account.ec2.describe_subnets().set_subnet_ids(Some(ids.split(',').map(str::to_owned).collect()));
     let output = call.recorded().send().await.map_err(|e| classify("the workers' subnets", e))?;
-    let subnets = output.subnets.unwrap_or_default();
+    let mut subnets = output.subnets.unwrap_or_default();
+    subnets.sort_by_key(|subnet| ids.split(',').position(|id| Some(id) == subnet.subnet_id()));
     for subnet in &subnets {
         let of = subnet.vpc_id().unwrap_or_default();
         let id = subnet.subnet_id().unwrap_or_default();
@@ -141,6 +176,18 @@ mod tests {
         ] {
             assert_eq!((leads_out(&route, true), leads_out(&route, false)), (with, without), "{route:?}");
         }
+    }
+
+    #[test]
+    fn an_endpoint_has_one_subnet_of_each_zone_and_keeps_it() {
+        let subnet = |id: &str, zone: &str| Subnet::builder().subnet_id(id).availability_zone(zone).build();
+        let workers = [subnet("b", "2"), subnet("a", "1"), subnet("c", "2")];
+        assert_eq!(one_of_each_zone(&[], &workers), ["a", "b"], "the first");
+        assert_eq!(
+            one_of_each_zone(&[subnet("x", "2"), subnet("y", "3")], &workers),
+            ["a", "x"],
+            "the one that is used"
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
     super::errors::classify,
     account::{Account, BUCKETS, filter},
     architecture, image_format, leftovers, log_group,
-    network::Network,
+    network::{Network, has_endpoints},
     stack::{Deletion, Outcome, Stack, parameter},
     web_nodes::WebNodes,
 };
@@ -234,8 +234,9 @@ async fn parameters(
     let (private_workers, endpoints) = (options.private_workers, options.endpoints);
     let network =
         Network { vpc: vpc.as_deref(), worker_subnets: worker_subnets.as_deref(), private_workers, endpoints };
-    let needed = private_workers || endpoints || of_their_own;
-    let tables = if needed { network.route_tables(account, existing).await? } else { None };
+    if private_workers || endpoints || of_their_own || has_endpoints(existing) {
+        given.extend(network.parameters(account, existing).await?);
+    }
     for (key, value) in [
         ("Image", image),
         ("Vpc", vpc),
@@ -246,7 +247,6 @@ async fn parameters(
         ("WorkerType", worker_type),
         ("WorkerSubnets", worker_subnets),
         ("PrivateWorkers", private_workers.then(|| "yes".to_owned())),
-        ("EndpointRouteTables", tables),
         ("RetentionDays", options.retention_days.map(|days| days.to_string())),
         ("AuditDays", options.audit_days.map(|days| days.to_string())),
         ("LogDays", options.log_days.map(|days| days.to_string())),

@@ -163,6 +163,7 @@ fn workers_of_another_version_or_image_are_named() {
         state: "running".into(),
         version,
         image: Some(image.into()),
+        subnet: None,
         launched_ms: None,
     };
     let current = [worker("i-1", Some(3), "ami-1"), worker("i-2", None, "ami-1")];
