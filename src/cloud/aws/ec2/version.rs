@@ -44,21 +44,17 @@ impl Version {
     /// whose origin is not known is not.
     ///
     /// An instance of a later version than the settings state is outdated only if later ones are replaced: before, a controller of
-    /// that version may be about to act again.
+    /// that version may be about to act again. Settings of that version may name another image, so the image decides only between
+    /// instances of the same version.
     pub(super) fn is_outdated(&self, instance: &Ec2Instance) -> bool {
         let tag = |key: &str| instance.tags().iter().find(|t| t.key() == Some(key)).and_then(|t| t.value());
-        let other_version = self.template.as_ref().is_some_and(|current| {
-            let number = tag(VERSION_TAG).and_then(|number| number.parse::<u64>().ok());
-            tag(TEMPLATE_TAG) == Some(&current.id)
-                && number.is_some_and(|number| {
-                    number < current.number || (number > current.number && (self.replaces_later || !current.is_stated))
-                })
-        });
-        let other_image = match (&self.image, instance.image_id()) {
-            (Some(current), Some(image)) => image != current,
-            _ => false,
-        };
-        other_version || other_image
+        let current = self.template.as_ref().filter(|current| tag(TEMPLATE_TAG) == Some(&current.id));
+        let number = tag(VERSION_TAG).and_then(|number| number.parse::<u64>().ok());
+        match current.zip(number) {
+            Some((current, number)) if number < current.number => true,
+            Some((current, number)) if number > current.number => self.replaces_later || !current.is_stated,
+            _ => self.image.as_deref().zip(instance.image_id()).is_some_and(|(current, image)| image != current),
+        }
     }
 }
 
@@ -150,6 +146,17 @@ mod tests {
             assert!(!image.is_outdated(&instance("lt-1", "3", "ami-2")));
             let nothing = Version::default();
             assert!(!nothing.is_outdated(&instance("lt-1", "2", "ami-1")), "nothing could be read yet");
+        }
+    }
+
+    #[test]
+    fn an_instance_of_a_later_version_may_have_another_image() {
+        let of_image = |replaces_later| Version { image: Some("ami-1".into()), ..version(true, replaces_later) };
+        assert!(!of_image(false).is_outdated(&instance("lt-1", "4", "ami-2")));
+        assert!(of_image(true).is_outdated(&instance("lt-1", "4", "ami-2")));
+        assert!(of_image(false).is_outdated(&instance("lt-1", "2", "ami-1")), "the image is the same");
+        for other in [instance("lt-1", "3", "ami-2"), instance("lt-2", "4", "ami-2"), instance("lt-1", "", "ami-2")] {
+            assert!(of_image(false).is_outdated(&other), "which version is later is not known: {other:?}");
         }
     }
 
