@@ -68,6 +68,15 @@ async fn copy_image(account: &Account, from: &str) -> PathBuf {
     account.disk(&id)
 }
 
+/// Copies an image of the cluster, and lets the web nodes of the copy fail.
+pub async fn break_image(account: &Account, from: &str) {
+    let broken = copy_image(account, from).await;
+    let real = std::path::absolute(rollcall_testing::program()).expect("a path");
+    let script = format!("case \"$*\" in *serve*) exit 1 ;; esac\nexec {} \"$@\"", real.display());
+    std::fs::remove_file(broken.join("opt/rollcall/rollcall")).expect("it was there");
+    std::fs::rename(program(&broken, &script), broken.join("opt/rollcall/rollcall")).expect("renamed");
+}
+
 /// Returns the ids of the web nodes that run.
 pub async fn web_nodes(account: &Account) -> BTreeSet<String> {
     let machines = account.ec2.get_control("/instances").await;
@@ -245,11 +254,7 @@ async fn several_web_nodes_are_replaced_one_by_one_while_the_balancer_serves() {
     assert!(third.len() == 2 && third.is_disjoint(&second), "{second:?} were replaced by {third:?}");
 
     // An image whose web nodes do not serve: `up` says so, and the nodes that do stay.
-    let broken = copy_image(&account, image.trim()).await;
-    let real = std::path::absolute(rollcall_testing::program()).expect("a path");
-    let script = format!("case \"$*\" in *serve*) exit 1 ;; esac\nexec {} \"$@\"", real.display());
-    std::fs::remove_file(broken.join("opt/rollcall/rollcall")).expect("it was there");
-    std::fs::rename(program(&broken, &script), broken.join("opt/rollcall/rollcall")).expect("renamed");
+    break_image(&account, image.trim()).await;
     let (done, err, failed) = run_watched(&account, &client, &["aws", "up"]).await;
     assert!(!done && err.contains("WebScaling:"), "{err}");
     assert_eq!(failed, Vec::<String>::new());

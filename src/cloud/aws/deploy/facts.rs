@@ -1,6 +1,6 @@
 //! What AWS says of a cluster's resources now, as plain values: what `rollcall aws verify` compares with the template.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use aws_sdk_ec2::types::{Instance, InstanceStateName, IpPermission, ResponseLaunchTemplateData};
@@ -18,7 +18,8 @@ use super::{
 };
 use crate::cloud::{CloudResult, aws::call_sites::CallSite as _};
 
-/// Tag of EC2 on an instance that was launched from a template: the number of the template's version.
+/// Tags of EC2 on an instance that was launched from a template: the template's id, and the number of its version.
+const TEMPLATE_TAG: &str = "aws:ec2launchtemplate:id";
 const VERSION_TAG: &str = "aws:ec2launchtemplate:version";
 
 /// What precedes the number of the version in the user data of web nodes.
@@ -173,13 +174,16 @@ impl Account {
         })
     }
 
-    /// Reads the launch template of the workers, in the version that the launch template of the web nodes states or, as those of
-    /// earlier releases, in the default version.
+    /// Reads the launch template of the workers, in the latest version that a web node states or, if those of earlier releases
+    /// state none, in the default version. `web` is the launch template of the web nodes.
     pub(crate) async fn template_facts(&self, workers: &str, web: &str) -> anyhow::Result<TemplateFacts> {
-        let (_, web) = self.template_version(web, "$Latest").await?;
-        let web = script(&web);
-        let stated = web.lines().find_map(|line| line.strip_prefix(STATED_VERSION)).unwrap_or("$Default");
-        let (version, data) = self.template_version(workers, stated).await?;
+        let mut stated = None;
+        for version in self.web_versions(web).await? {
+            let (_, data) = self.template_version(web, &version).await?;
+            stated = stated.max(stated_version(&script(&data)));
+        }
+        let stated = stated.map_or_else(|| "$Default".to_owned(), |number| number.to_string());
+        let (version, data) = self.template_version(workers, &stated).await?;
         let user_data = script(&data);
         let tokens = data.metadata_options.and_then(|options| options.http_tokens);
         Ok(TemplateFacts {
@@ -191,6 +195,25 @@ impl Account {
             groups: data.security_group_ids.unwrap_or_default(),
             user_data,
         })
+    }
+
+    /// Returns the versions of the web nodes' launch template that running nodes were launched from; the latest one if none runs.
+    ///
+    /// The latest one may be of no node: a rollback makes further versions.
+    async fn web_versions(&self, template: &str) -> CloudResult<BTreeSet<String>> {
+        let ours = filter(format!("tag:{TEMPLATE_TAG}"), template);
+        let running = filter("instance-state-name", "running");
+        let mut pages = self.ec2.describe_instances().filters(ours).filters(running).into_paginator().recorded().send();
+        let mut versions = BTreeSet::new();
+        while let Some(page) = pages.next().await {
+            let reservations = page.map_err(|e| classify("web nodes", e))?.reservations.unwrap_or_default();
+            let nodes = reservations.iter().flat_map(|r| r.instances()).filter_map(instance);
+            versions.extend(nodes.filter_map(|node| node.version).map(|version| version.to_string()));
+        }
+        if versions.is_empty() {
+            versions.insert("$Latest".to_owned());
+        }
+        Ok(versions)
     }
 
     /// Returns a version of a launch template and its number.
@@ -226,6 +249,11 @@ impl Account {
         let found = found.with_context(|| format!("the security group {group} does not exist"))?;
         Ok(found.ip_permissions().iter().flat_map(sources).collect())
     }
+}
+
+/// Returns the version of the workers' launch template that the script of a web node states.
+fn stated_version(script: &str) -> Option<u64> {
+    script.lines().find_map(|line| line.strip_prefix(STATED_VERSION)?.parse().ok())
 }
 
 /// Returns the script of the first boot.
