@@ -95,6 +95,34 @@ mod tests {
         assert!(fit(Image::builder().build()).is_err());
     }
 
+    /// An image that does not know a setting refuses to start with it.
+    #[test]
+    fn the_settings_in_user_data_are_those_of_the_image_format() {
+        const OF_FORMAT: (u32, &str, &str) = (
+            1,
+            "AWS__KMS_KEY CLOUD__CLUSTER QUEUE__DEAD_LETTER QUEUE__LISTENER QUEUE__SPEAKER QUEUE__STATUS STORE__INPUT \
+             STORE__OUTPUT STORE__STATE",
+            "AWS__HEALTH_CHECKS AWS__INSTANCE_TYPES AWS__KMS_KEY AWS__LAUNCH_TEMPLATE AWS__LAUNCH_TEMPLATE_VERSION AWS__METRICS \
+             AWS__PUBLIC_ADDRESS AWS__SECURITY_GROUPS AWS__STACK_RESOURCE AWS__SUBNETS CLOUD__CLUSTER HTTP__KEEP_ALIVE \
+             HTTP__PROXIES QUEUE__DEAD_LETTER QUEUE__LISTENER QUEUE__SPEAKER QUEUE__STATUS STORE__INPUT STORE__OUTPUT STORE__STATE",
+        );
+        let template = include_str!("../../../../deploy/cloudformation.yaml");
+        let settings = |resource: &str| {
+            let (_, definition) = template.split_once(&format!("\n  {resource}:\n")).expect("it is in the template");
+            // The next resource is indented as much.
+            let lines = definition.lines().take_while(|line| line.starts_with("   ") || line.trim().is_empty());
+            let keys = lines.flat_map(|line| line.split("ROLLCALL__").skip(1)).filter_map(|rest| rest.split_once('='));
+            let keys: std::collections::BTreeSet<&str> = keys.map(|(key, _)| key).collect();
+            keys.into_iter().collect::<Vec<_>>().join(" ")
+        };
+        let (workers, web) = (settings("WorkerTemplate"), settings("WebTemplate"));
+        assert_eq!(
+            (IMAGE_FORMAT, workers.as_str(), web.as_str()),
+            OF_FORMAT,
+            "images of format {IMAGE_FORMAT} do not know other settings: raise IMAGE_FORMAT, and state the number with its settings here"
+        );
+    }
+
     #[test]
     fn what_bake_writes_fits() {
         let [format, release] = tags().map(|(key, value)| Tag::builder().key(key).value(value).build());
