@@ -1,6 +1,9 @@
 //! `rollcall aws up` refuses images whose machines would not boot with the user data of the stack, before anything is changed.
 
+use std::time::Duration;
+
 use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
+use rollcall_testing::wait_until;
 
 use crate::support::{account::Account, inventory::Changes};
 
@@ -9,6 +12,8 @@ const UP: [&str; 4] = ["aws", "up", "--allow-from", "10.0.0.0/8"];
 const SHARED: &str = "ami-12345678";
 const PLAIN: &str = "ami-11111111";
 const FORMAT: &str = "rollcall:image-format";
+/// Longest wait for anything here, on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// The exit code for an invalid configuration (`EX_CONFIG` of sysexits.h).
 const EX_CONFIG: Option<i32> = Some(78);
 
@@ -20,6 +25,13 @@ async fn create_image(account: &Account, name: &str, tags: &[(&str, &str)]) -> S
     let tags = TagSpecification::builder().resource_type(ResourceType::Image).set_tags(Some(tags)).build();
     let made = account.ec2().await.create_image().instance_id(machine).name(name).tag_specifications(tags).send().await;
     made.expect("an image").image_id.expect("an id")
+}
+
+/// Returns the image format of this release.
+async fn format_of(account: &Account) -> String {
+    let described = account.ec2().await.describe_images().image_ids(SHARED).send().await.expect("the image");
+    let number = described.images()[0].description().and_then(|text| text.rsplit_once(' '));
+    number.expect("a number").1.to_owned()
 }
 
 /// Checks that `up` refuses that image, says what to do, and changes nothing.
@@ -61,11 +73,34 @@ async fn up_refuses_an_image_of_another_format_before_anything_is_changed() {
     assert!(refused.err.contains(&earlier), "{}", refused.err);
 
     // An account may tag what others share with it.
-    let ec2 = account.ec2().await;
-    let described = ec2.describe_images().image_ids(SHARED).send().await.expect("the image");
-    let (_, number) = described.images()[0].description().and_then(|text| text.rsplit_once(' ')).expect("a number");
-    let tag = Tag::builder().key(FORMAT).value(number).build();
-    ec2.create_tags().resources(PLAIN).tags(tag).send().await.expect("tagged");
+    let tag = Tag::builder().key(FORMAT).value(format_of(&account).await).build();
+    account.ec2().await.create_tags().resources(PLAIN).tags(tag).send().await.expect("tagged");
     let changed = account.run(&["aws", "up", "--image", PLAIN]);
     assert!(changed.success && changed.err.contains("updating"), "{}", changed.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn up_uses_images_that_are_available() {
+    let account = Account::start(&[]).await;
+    let number = format_of(&account).await;
+    let good = create_image(&account, "good", &[(FORMAT, &number)]).await;
+    let newest = create_image(&account, "newest", &[(FORMAT, &number)]).await;
+    wait_until("both are available", TIMEOUT, async || {
+        let images = account.ec2().await.describe_images().image_ids(&good).image_ids(&newest).send().await;
+        images.expect("a list").images().iter().all(|image| image.state().is_some_and(|s| s.as_str() == "available"))
+    })
+    .await;
+    for state in ["pending", "failed"] {
+        account.ec2.post_control("/image", serde_json::json!({ "id": newest, "state": state })).await;
+        let before = account.inventory().await;
+        let why = account.run(&[&UP[..], &["--image", &newest]].concat()).failed();
+        assert!(why.contains(&format!("the image {newest} is {state}")), "{why}");
+        assert_eq!(account.changes(&before).await, Changes::default());
+        let up = account.run(&UP);
+        assert!(up.success && up.err.contains(&format!("the image {newest} is not used: it is {state}")), "{}", up.err);
+        let call = account.ec2().await.describe_launch_template_versions().launch_template_name("rollcall-worker");
+        let versions = call.versions("$Latest").send().await.expect("a version");
+        let data = versions.launch_template_versions()[0].launch_template_data().expect("its data");
+        assert_eq!(data.image_id(), Some(good.as_str()));
+    }
 }

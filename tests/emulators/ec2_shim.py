@@ -18,6 +18,7 @@ The control port takes JSON:
     POST /notice   {"id": ..., "notice": {"action": "terminate", "time": ...}}: announces a spot interruption; with
                    "rebalance": {"noticeTime": ...}, recommends to replace the instance
     POST /kill     {"id": ...}: ends the machine immediately
+    POST /image    {"id": ..., "state": "failed"}: sets the state of an image
     POST /age      {"id": ..., "seconds": 7200}: lets EC2 say that it was launched that much earlier
     POST /interrupt {"seconds": 120}: announces to every spot instance that it is interrupted then, and does so
     POST /supply   {"vcpus": 8, "spot": false, "capacity": false, "lost": ["us-east-1a"], ...}: see ec2_supply.py; a zone
@@ -457,10 +458,16 @@ def copy_image(self, source_image_id, source_region, name=None, description=None
 
 IMAGES: dict[str, float] = {}
 AmiBackend.create_image, AmiBackend.copy_image = create_image, copy_image
-Ami.state = property(
-    lambda ami: "pending" if time.monotonic() - IMAGES.get(ami.id, -1e9) < DELAYS["image"] else "available",
-    lambda ami, state: None,
-)
+# The states of images that a test has set, by their ids.
+IMAGE_STATES: dict[str, str] = {}
+
+
+def image_state(ami) -> str:
+    is_new = time.monotonic() - IMAGES.get(ami.id, -1e9) < DELAYS["image"]
+    return IMAGE_STATES.get(ami.id) or ("pending" if is_new else "available")
+
+
+Ami.state = property(image_state, lambda ami, state: None)
 
 
 def get_console_output(self) -> ActionResult:
@@ -584,6 +591,8 @@ class ControlHandler(JsonHandler):
             elif self.path == "/notice":
                 MACHINES[asked["id"]].notice = asked.get("notice")
                 MACHINES[asked["id"]].rebalance = asked.get("rebalance")
+            elif self.path == "/image":
+                IMAGE_STATES[asked["id"]] = asked["state"]
             elif self.path == "/age":
                 MACHINES[asked["id"]].instance.launch_time -= datetime.timedelta(seconds=asked["seconds"])
             elif self.path == "/kill":

@@ -21,6 +21,8 @@ const IMAGE_FORMAT: u32 = 1;
 pub(super) const FORMAT_TAG: &str = "rollcall:image-format";
 /// Tag on an image and its snapshot: the release that baked it.
 pub(super) const RELEASE_TAG: &str = "rollcall:release";
+/// State of an image from which machines can be launched.
+pub(super) const AVAILABLE: &str = "available";
 /// What precedes the number in the description of an image.
 const IN_DESCRIPTION: &str = ", image format ";
 
@@ -50,11 +52,18 @@ pub(super) fn description() -> String {
 /// Checks that machines of a stack of this program boot with an image.
 ///
 /// # Errors
-/// [`UnfitImage`]; or there is no such image, or EC2 cannot be called.
+/// [`UnfitImage`]; or there is no such image, or it is not available, or EC2 cannot be called.
 pub(super) async fn check(account: &Account, id: &str) -> anyhow::Result<()> {
     let found = account.ec2.describe_images().image_ids(id).recorded().send().await;
     let found = found.map_err(|e| classify(id, e))?.images.unwrap_or_default().pop();
-    fits(id, &found.with_context(|| format!("there is no image {id}"))?)?;
+    let found = found.with_context(|| format!("there is no image {id}"))?;
+    let state = found.state().map_or("unknown", |state| state.as_str());
+    anyhow::ensure!(
+        state == AVAILABLE,
+        "the image {id} is {state}, and machines can be launched from it only when it is {AVAILABLE}: {}",
+        if state == "pending" { "wait until it is, and run `up` again" } else { "specify another with --image" }
+    );
+    fits(id, &found)?;
     Ok(())
 }
 

@@ -34,6 +34,8 @@ pub(super) struct Image {
     name: String,
     /// Creation time as EC2 formats it: text that sorts by time.
     created: String,
+    /// State as EC2 names it.
+    pub(super) state: String,
     snapshots: Vec<String>,
     /// Size of its disks. A snapshot is billed for the used part, which is at most this.
     gb: i32,
@@ -48,6 +50,7 @@ impl Image {
             id: image.image_id.clone()?,
             name: image.name.clone().unwrap_or_default(),
             created: image.creation_date.clone().unwrap_or_default(),
+            state: image.state.as_ref().map_or_else(String::new, |state| state.as_str().to_owned()),
         })
     }
 }
@@ -225,6 +228,7 @@ mod tests {
             id: "ami-1".into(),
             name: "rollcall-x".into(),
             created: String::new(),
+            state: "available".into(),
             snapshots: vec!["snap-1".into()],
             gb: 8,
         };

@@ -143,15 +143,18 @@ pub(crate) async fn up(account: &Account, mut options: Options) -> anyhow::Resul
     Ok(Up { changed, outputs })
 }
 
-/// Returns the image of the stack after the change: the one that was asked for, or else the cluster's newest, or else the one that
-/// the stack has.
+/// Returns the image of the stack after the change: the one that was asked for, or else the cluster's newest that is available, or
+/// else the one that the stack has.
 async fn choose_image(account: &Account, stack: &Stack<'_>, asked: Option<String>) -> anyhow::Result<Option<String>> {
     if asked.is_some() {
         return Ok(asked);
     }
-    let newest = leftovers::images(account).await?.pop().map(|image| image.id);
-    Ok(match newest {
-        Some(newest) => Some(newest),
+    let mut images = leftovers::images(account).await?;
+    while let Some(image) = images.pop_if(|image| image.state != image_format::AVAILABLE) {
+        eprintln!("the image {} is not used: it is {}", image.id, image.state);
+    }
+    Ok(match images.pop() {
+        Some(newest) => Some(newest.id),
         None => stack.describe().await?.and_then(|stack| parameter(&stack, "Image").map(str::to_owned)),
     })
 }
