@@ -104,7 +104,8 @@ fn one_scan_finds_people_as_near_as_one_scan_for_each() {
         assert!(owners.len() == 20 && !owners.contains(&3), "{found:?}");
         assert_eq!(index.search_several(&query, 20, |_| true), []);
     }
-    assert!(similarities.0 >= similarities.1, "{similarities:?}");
+    // Of the last few, each finds some that the other does not.
+    assert!(similarities.0 >= 0.999 * similarities.1, "{similarities:?}");
     assert_eq!(index.search_several(&people.directions[0], 0, |_| false), []);
 }
 
