@@ -125,10 +125,10 @@ async fn a_key_knows_only_the_people_of_its_gallery() {
 async fn changes_and_looks_through_the_api_of_compreface_are_audited_without_a_name() {
     let server = Rollcall::start(RollcallOptions::default()).await;
     let key = key(&server, "admin", "staff").await;
+    post(&server, &key, SUBJECTS, json!({ "subject": "Emmanuel Zebulon" })).await;
     let id = add(&server, &key, "Emmanuel Zebulon", MACRON).await;
     get(&server, &key, FACES).await;
     delete(&server, &key, &format!("{FACES}/{id}")).await;
-    post(&server, &key, SUBJECTS, json!({ "subject": "Emmanuel Zebulon" })).await;
     delete(&server, &key, "/recognition/subjects/Emmanuel%20Zebulon").await;
     let audit = || {
         let log = server.run(&["audit", "--json", "--person", "Emmanuel Zebulon", "--gallery", "staff"]);
