@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle,
+    WrapFuture,
+};
 use tokio::{sync::watch, time::Instant};
 
 use super::guardian::DeathNotice;
@@ -12,6 +15,7 @@ use crate::{
     cloud::{Compute, InstanceId, Queue},
     fleet::{Action, Degraded, Event, FleetCore, Refused, Timestamp, view::FleetView},
     fleet_log::EventRecorder,
+    fleet_memory::{self, Found, Memory},
 };
 
 /// Tells the fleet how many uploads wait in this process. Sent with each upload, so that the fleet grows without
@@ -36,10 +40,14 @@ pub struct Served {
     pub busy: Duration,
 }
 
-/// Asks the fleet to launch and start no more instances, because the process is ending.
+/// Asks the fleet to launch and start no more instances, because the process is ending or leads no longer. The answer comes
+/// when what was learned has been kept.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Retire;
+pub struct Retire {
+    /// Whether this process still leads: otherwise another one has taken over and keeps what it learns.
+    pub leads: bool,
+}
 
 /// Shortest time between two publications of the view.
 const MIN_PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
@@ -57,6 +65,9 @@ pub struct InstanceFleet {
     published: Option<Instant>,
     /// Whether a delayed publication is scheduled.
     publish_due: bool,
+    memory: Option<Memory>,
+    /// The revision of what was learned that is in the store.
+    kept: Option<u64>,
     _notice: DeathNotice,
 }
 
@@ -81,8 +92,52 @@ impl InstanceFleet {
             wake: None,
             published: None,
             publish_due: false,
+            memory: None,
+            kept: None,
             _notice: notice,
         }
+    }
+
+    /// Begins with what an earlier controller has kept in `memory`, and keeps there what is learned, if the policy learns.
+    pub fn with_memory(self, memory: Memory) -> Self {
+        let memory = self.core.learned_state().map(|_| memory);
+        Self { memory, ..self }
+    }
+
+    /// Restores what was learned. No message is processed until then.
+    fn remember(&mut self, memory: Memory, ctx: &mut Context<Self>) {
+        let read = async move { memory.read().await }.into_actor(self);
+        ctx.wait(read.map(|found, act, ctx| {
+            match found {
+                Found::State(state) => {
+                    act.step(Event::Restored { state }, ctx);
+                    act.kept = act.core.learned_state().map(|(revision, _)| revision);
+                }
+                Found::Nothing => act.step(Event::Tick, ctx),
+                Found::Unknown => {
+                    act.memory = None;
+                    act.step(Event::Tick, ctx);
+                }
+            }
+            ctx.run_interval(fleet_memory::EVERY, |act, ctx| act.keep_learned(ctx));
+        }));
+    }
+
+    /// Returns what has been learned since it was last kept, with its revision.
+    fn to_keep(&self) -> Option<(Memory, u64, String)> {
+        let memory = self.memory.clone()?;
+        let (revision, state) = self.core.learned_state().filter(|(revision, _)| self.kept != Some(*revision))?;
+        Some((memory, revision, state))
+    }
+
+    fn keep_learned(&mut self, ctx: &mut Context<Self>) {
+        let Some((memory, revision, state)) = self.to_keep() else { return };
+        let write = async move { memory.write(state).await }.into_actor(self);
+        ctx.spawn(write.map(move |written, act, _| {
+            if written {
+                act.kept = Some(revision);
+            }
+        }));
     }
 
     fn now(&self) -> Timestamp {
@@ -126,7 +181,7 @@ impl InstanceFleet {
         }
     }
 
-    /// Publishes the view of the fleet, at most once per [`MIN_PUBLISH_INTERVAL`]: with thousands of jobs per second it
+    /// Publishes the view of the fleet at most once per [`MIN_PUBLISH_INTERVAL`]: with thousands of jobs per second it
     /// changes far more often than a client can display it.
     fn publish_throttled(&mut self, ctx: &mut Context<Self>) {
         let wait = self.published.map_or(Duration::ZERO, |at| MIN_PUBLISH_INTERVAL.saturating_sub(at.elapsed()));
@@ -183,7 +238,10 @@ impl Actor for InstanceFleet {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.follow_changes(ctx);
-        self.step(Event::Tick, ctx);
+        match self.memory.clone() {
+            Some(memory) => self.remember(memory, ctx),
+            None => self.step(Event::Tick, ctx),
+        }
     }
 }
 
@@ -202,9 +260,15 @@ impl Handler<Served> for InstanceFleet {
 }
 
 impl Handler<Retire> for InstanceFleet {
-    type Result = ();
-    fn handle(&mut self, _: Retire, ctx: &mut Self::Context) {
+    type Result = ResponseFuture<()>;
+    fn handle(&mut self, Retire { leads }: Retire, ctx: &mut Self::Context) -> Self::Result {
         ctx.stop();
+        let last = self.to_keep().filter(|_| leads);
+        Box::pin(async move {
+            if let Some((memory, _, state)) = last {
+                memory.write(state).await;
+            }
+        })
     }
 }
 

@@ -121,7 +121,7 @@ impl LocalCluster {
         let headroom = LocalCloud::headroom(settings, queues.requests.clone()).await;
         let client = add_client(&mut guardian, settings, &queues, cloud.objects.clone(), Some(&controller), headroom);
         let (compute, requests) = (cloud.compute.clone(), queues.requests.clone());
-        let ports = ControllerPorts { compute, requests, view: Arc::new(view) };
+        let ports = ControllerPorts { compute, requests, objects: cloud.objects.clone(), view: Arc::new(view) };
         // The timestamp makes the launch tokens differ from those of earlier epochs.
         add_controller(&mut guardian, &controller, settings, ports, now_ms, SeesReplies::All);
         let dead_letters = DeadLetterPorts {
@@ -146,7 +146,7 @@ impl LocalCluster {
 
     pub async fn stop(self) {
         self.guardian.do_send(StandDown);
-        if self.retire.ask(Retire).await.is_err() {
+        if self.retire.ask(Retire { leads: true }).await.is_err() {
             tracing::warn!("the fleet actor had died before it was retired");
         }
         terminate_all(&*self.cloud.compute).await;

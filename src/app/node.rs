@@ -20,6 +20,7 @@ use crate::{
     cloud::{Compute, ObjectStore, Queue, Queues, headroom::Headroom, polling::PollerOptions},
     fleet::{FleetCore, view::FleetView},
     fleet_log::EventRecorder,
+    fleet_memory::Memory,
     inference::handler::retention,
     results::ResultStore,
     settings::Settings,
@@ -119,6 +120,8 @@ pub(super) enum SeesReplies {
 pub(super) struct ControllerPorts {
     pub compute: Arc<dyn Compute>,
     pub requests: Arc<dyn Queue>,
+    /// Where it keeps what it learns.
+    pub objects: Arc<dyn ObjectStore>,
     /// Receives the fleet's view.
     pub view: Arc<watch::Sender<Arc<FleetView>>>,
 }
@@ -143,7 +146,8 @@ pub(super) fn add_controller(
             let opened = EventRecorder::open(path, &core);
             opened.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "event log not opened")).ok()
         });
-        let ControllerPorts { compute, requests, view } = ports.clone();
-        InstanceFleet::new(core, log, compute, requests, view, notice)
+        let ControllerPorts { compute, requests, objects, view } = ports.clone();
+        let memory = Memory::new(objects, &settings.store.state);
+        InstanceFleet::new(core, log, compute, requests, view, notice).with_memory(memory)
     });
 }

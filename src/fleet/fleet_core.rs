@@ -186,7 +186,7 @@ impl FleetCore {
                 self.learn_served(jobs, busy, boot);
             }
             Event::Changed => self.descriptions.hurry(now),
-            Event::Restored { state } => self.adaptive.adopt(&state),
+            Event::Restored { state } => self.restore(&state),
             Event::Depth(result) => {
                 self.demand.answered(now, result, &mut self.decision_log);
                 self.learn_depth();

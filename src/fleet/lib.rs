@@ -82,7 +82,7 @@ mod unhealthy;
 pub mod view;
 
 pub use action::{Action, Cause};
-pub use adaptive::{LearnedThresholds, SURPLUS_IDLE};
+pub use adaptive::{LearnedThresholds, SURPLUS_IDLE, is_learned_state};
 pub use cloud_error::{CloudError, CloudResult};
 pub use counts::Counts;
 pub use demand::fall_is_hinted;

@@ -1,13 +1,20 @@
 //! The actor on a cloud that accepts every launch and shows none.
 
+mod memory;
+
 use std::sync::Mutex;
 
+use actix::Addr;
 use async_trait::async_trait;
 
 use super::*;
 use crate::{
-    actors::{actor_ref::ActorRef, guardian::Guardian},
+    actors::{
+        actor_ref::ActorRef,
+        guardian::{Guardian, StandDown},
+    },
     cloud::{CloudResult, Delivery, Depth, Instance, Message as QueueMessage, Receipt},
+    fleet::FleetRules,
     testing::settings,
 };
 
@@ -70,23 +77,33 @@ struct World {
     cloud: Arc<Cloud>,
     fleet: ActorRef<InstanceFleet>,
     shown: watch::Receiver<Arc<FleetView>>,
+    guardian: Addr<Guardian>,
 }
 
 /// Starts a fleet on the paused clock.
 async fn world() -> World {
     tokio::time::pause();
+    world_with(settings().fleet_rules(Duration::ZERO), None).await
+}
+
+/// Starts a fleet with these rules. The clock is paused.
+async fn world_with(rules: FleetRules, memory: Option<Memory>) -> World {
     let cloud = Arc::new(Cloud::default());
     let (show, shown) = watch::channel(Arc::new(FleetView::default()));
     let mut guardian = Guardian::builder();
     let fleet = guardian.actor_ref::<InstanceFleet>("fleet");
     let (compute, show) = (cloud.clone(), Arc::new(show));
     guardian.supervise(&fleet, move |notice| {
-        let core = FleetCore::new(settings().fleet_rules(Duration::ZERO), 1);
-        InstanceFleet::new(core, None, compute.clone(), compute.clone(), show.clone(), notice)
+        let core = FleetCore::new(rules.clone(), 1);
+        let fleet = InstanceFleet::new(core, None, compute.clone(), compute.clone(), show.clone(), notice);
+        match memory.clone() {
+            Some(memory) => fleet.with_memory(memory),
+            None => fleet,
+        }
     });
-    guardian.start().expect("every actor was added");
+    let guardian = guardian.start().expect("every actor was added");
     tokio::time::sleep(Duration::from_secs(10)).await;
-    World { cloud, fleet, shown }
+    World { cloud, fleet, shown, guardian }
 }
 
 #[actix::test]
@@ -121,7 +138,7 @@ async fn a_fleet_that_is_retired_launches_nothing_more() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let launched = world.cloud.launched();
     assert!(launched > 0);
-    assert!(world.fleet.sender().tell(Retire));
+    assert!(world.fleet.sender().tell(Retire { leads: true }));
     world.fleet.sender().tell(DemandHint { waiting: 100 });
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(world.cloud.launched(), launched);

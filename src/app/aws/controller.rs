@@ -72,7 +72,8 @@ impl ControllerNode {
             };
             guardian.do_send(StandDown);
             drain.tell(Drain);
-            if self.actor.sender().ask(Retire).await.is_err() {
+            let leads = ending != Some(Ending::Lost);
+            if self.actor.sender().ask(Retire { leads }).await.is_err() {
                 tracing::warn!("the fleet actor had died before it was retired");
             }
             match ending {

@@ -97,7 +97,8 @@ impl AwsNode {
         let (ready, is_ready) = watch::channel(!tiers.web);
         let views = fleet_view::Views::new(&cloud, &settings, view.clone(), fleet.clone());
         let controller = if tiers.controller {
-            let ports = ControllerPorts { compute: cloud.compute.clone(), requests: queues.requests, view };
+            let (compute, objects) = (cloud.compute.clone(), cloud.objects.clone());
+            let ports = ControllerPorts { compute, requests: queues.requests, objects, view };
             let metrics = metrics::Metrics::new(&cloud, &settings, fleet.clone());
             let dead_letters = DeadLetterPorts {
                 queue: queues.dead_letters,

@@ -119,6 +119,11 @@ impl Kept {
     }
 }
 
+/// Returns whether a controller of this version can take over that state ([`Event::Restored`](crate::Event::Restored)).
+pub fn is_learned_state(text: &str) -> bool {
+    Kept::decode(text).is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

@@ -18,7 +18,7 @@ mod waits;
 
 use std::{collections::VecDeque, time::Duration};
 
-pub use self::learned::LearnedThresholds;
+pub use self::learned::{LearnedThresholds, is_learned_state};
 pub(super) use self::rule::{Supply, Times};
 use self::{
     history::History,
@@ -237,11 +237,12 @@ impl Adaptive {
         self.history.range().end + self.tuning.rounds()
     }
 
-    /// Takes over what a predecessor has kept. Text that cannot be read is ignored.
-    pub fn adopt(&mut self, kept: &str) {
+    /// Takes over what a predecessor has kept. Text that cannot be read is ignored, and so are arrivals of the future: the
+    /// clock of the machine has been set.
+    pub fn adopt(&mut self, now: f64, kept: &str) {
         let Some(kept) = Kept::decode(kept) else { return };
         [self.cold, self.warm] = kept.boots(BOOTS);
-        for (at, jobs, running) in kept.batches() {
+        for (at, jobs, running) in kept.batches().filter(|(at, ..)| *at <= now) {
             self.history.add(at, jobs, running);
         }
         if kept.prior == self.tuning.prior() {

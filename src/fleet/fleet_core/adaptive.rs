@@ -25,6 +25,13 @@ impl FleetCore {
         self.clock().as_secs_f64()
     }
 
+    /// Takes over what an earlier controller has learned.
+    pub(super) fn restore(&mut self, state: &str) {
+        if self.is_adaptive() {
+            self.adaptive.adopt(self.seconds(), state);
+        }
+    }
+
     pub(super) fn learn_hint(&mut self, waiting: u64) {
         if self.is_adaptive() {
             self.adaptive.hinted(self.seconds(), waiting);
