@@ -11,6 +11,9 @@ const MAX_ENTRIES = 12;
 /** Number of terminated instances that are shown. */
 const MAX_TERMINATED = 4;
 
+/** From so many seconds on, a time is without end. */
+const ENDLESS = 1e8;
+
 const link = document.getElementById('fleet-link');
 let timer = null;
 
@@ -69,11 +72,49 @@ function show(view) {
       : `${degraded.failed_boots} boots in a row failed`;
     text('degraded', `${what}, the last because ${degraded.reason}. ${when}`);
   }
+  const rows = view.adaptive ? learned(view) : [];
+  document.getElementById('learned').hidden = rows.length === 0;
+  document.querySelector('#learned tbody').replaceChildren(...rows.map(row));
   const terminated = view.instances.filter((i) => i.state === 'terminated').slice(-MAX_TERMINATED);
   const others = view.instances.filter((i) => i.state !== 'terminated');
   document.getElementById('instances').replaceChildren(...[...others, ...terminated].map(tile));
   document.getElementById('no-instances').hidden = others.length > 0;
   document.getElementById('events').replaceChildren(...view.events.slice(-MAX_ENTRIES).reverse().map(line));
+}
+
+/** Returns what has been learned, and what follows from it for the size of the fleet: pairs of a name and a text. */
+function learned(view) {
+  const now = view.adaptive;
+  const first = now.base === 1 ? 'the first one' : `the first ${now.base}`;
+  const longer = now.base > 0 && now.base_stay_s > now.stay_s ? `, ${first} for ${time(now.base_stay_s)}` : '';
+  const rows = [
+    ['wanted now', `${view.target} for ${view.demand === 1 ? '1 job' : `${view.demand} jobs`}`],
+    ['stay now without a job', `${now.staying}`],
+    ['stay after they were needed', `for ${time(now.stay_s)}${longer}`],
+    ['stopped ones kept now', `${now.kept}, for ${time(now.keep_s)} after they were needed`],
+    ['a second of waiting is worth', `${now.wait_value} s of an instance`],
+    ['learned from', `${now.arrivals} arrivals, ${now.comparisons} comparisons`],
+  ];
+  if (now.late_share !== undefined) rows.push(['waited for too long', `${(100 * now.late_share).toFixed(1)} % of the jobs`]);
+  return rows;
+}
+
+/** Returns a duration in seconds as text. */
+function time(seconds) {
+  if (seconds >= ENDLESS) return 'ever';
+  if (seconds >= 7200) return `${(seconds / 3600).toFixed(1)} h`;
+  return seconds >= 120 ? `${(seconds / 60).toFixed(1)} min` : `${seconds.toFixed(0)} s`;
+}
+
+function row([name, value]) {
+  const item = document.createElement('tr');
+  const head = document.createElement('th');
+  head.scope = 'row';
+  head.textContent = name;
+  const cell = document.createElement('td');
+  cell.textContent = value;
+  item.append(head, cell);
+  return item;
 }
 
 function tile(instance) {

@@ -326,8 +326,9 @@ async fn the_page_explains_an_empty_gallery_and_adds_and_removes_people() {
 }
 
 #[tokio::test]
-async fn the_page_fits_a_phone_and_shows_readable_errors() {
-    let server = Rollcall::start(RollcallOptions::default().enroll(KNOWN)).await;
+async fn the_page_fits_a_phone_and_shows_readable_errors_and_what_was_learned() {
+    let server =
+        Rollcall::start(RollcallOptions::default().env("ROLLCALL__FLEET__POLICY", "adaptive").enroll(KNOWN)).await;
     let browser = Browser::start(500, 900).await;
     browser.client.goto(&server.url("/")).await.expect("the page opens");
     let text = server.data_dir().join("letter.jpg");
@@ -338,6 +339,12 @@ async fn the_page_fits_a_phone_and_shows_readable_errors() {
         errors.len() == 1
             && errors[0].contains("JPEG, PNG or WebP")
             && browser.texts(".card .label.known").await == ["Emmanuel_Macron"]
+    })
+    .await;
+    wait_until("the page shows what was learned, and what follows", TIMEOUT, async || {
+        let rows = browser.texts("#learned:not([hidden]) tr").await;
+        let has = |name: &str, value: &str| rows.iter().any(|row| row.starts_with(name) && row.contains(value));
+        has("learned from", "1 arrivals") && has("wanted now", "for 0 jobs") && has("stay now without a job", "")
     })
     .await;
     // Without DevTools, no Chromium window is narrower than 500 px, so the page itself is made narrower.
