@@ -181,13 +181,16 @@ impl InstanceFleet {
         }
     }
 
-    /// Publishes the view of the fleet at most once per [`MIN_PUBLISH_INTERVAL`]: with thousands of jobs per second it
+    /// Publishes the view of the fleet and the idle limits of its workers, at most once per [`MIN_PUBLISH_INTERVAL`]: with thousands of jobs per second it
     /// changes far more often than a client can display it.
     fn publish_throttled(&mut self, ctx: &mut Context<Self>) {
         let wait = self.published.map_or(Duration::ZERO, |at| MIN_PUBLISH_INTERVAL.saturating_sub(at.elapsed()));
         if wait.is_zero() {
             self.published = Some(Instant::now());
             self.view.send_replace(Arc::new(FleetView::new(&self.core, self.now(), now_ms())));
+            if let Some(limits) = self.core.idle_limits() {
+                self.compute.limit_idle(&limits);
+            }
         } else if !self.publish_due {
             self.publish_due = true;
             ctx.run_later(wait, |act, ctx| {

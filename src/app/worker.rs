@@ -136,8 +136,9 @@ fn start_actors(
     let timer = guardian.actor_ref::<IdleTimer>("idle timer");
 
     let rule = idle_stop(settings);
-    let expired = supervisor.sender();
-    guardian.supervise(&timer, move |notice| IdleTimer::new(rule, born, expired.clone(), notice));
+    let (expired, limits) = (supervisor.sender(), metadata.idle_limit());
+    guardian
+        .supervise(&timer, move |notice| IdleTimer::new(rule, born, expired.clone(), notice).following(limits.clone()));
 
     let limits = Limits {
         threads: settings.worker.threads,

@@ -341,6 +341,10 @@ pub trait Compute: Send + Sync + 'static {
     /// instance that is missing right after its launch may still exist.
     async fn describe(&self) -> CloudResult<Vec<Instance>>;
 
+    /// Tells workers how long they wait for a job before they stop, instead of `worker.idle_stop`. Does nothing in a cloud that
+    /// cannot tell them.
+    fn limit_idle(&self, _limits: &[(InstanceId, Duration)]) {}
+
     /// Returns a counter that changes whenever an instance has changed, or `None` if callers must poll.
     fn changes(&self) -> Option<watch::Receiver<u64>>;
 }
@@ -371,6 +375,12 @@ pub trait Metadata: Send + Sync + 'static {
     /// # Errors
     /// `Conflict` if the instance cannot be stopped in its current state.
     async fn stop_self(&self) -> CloudResult<()>;
+
+    /// Returns how long this worker waits for a job before it stops, as it is told over time (`None`: as it is configured);
+    /// `None` if this cloud does not tell it.
+    fn idle_limit(&self) -> Option<watch::Receiver<Option<Duration>>> {
+        None
+    }
 
     /// Resolves when the cloud is gone for good and the worker must end; never resolves for a cloud that cannot
     /// disappear.

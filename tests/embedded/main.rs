@@ -24,6 +24,7 @@ mod http_limits;
 mod http_refusals;
 mod hung_workers;
 mod later_release;
+mod learned_idle_limit;
 mod poison_jobs;
 mod queue_memory;
 mod rate_limits;

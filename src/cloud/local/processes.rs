@@ -55,6 +55,8 @@ struct Entry {
     changed: Instant,
     /// Heartbeats that its worker has missed since the last one.
     missed: u32,
+    /// How long its worker waits for a job before it stops, if the controller decides on it.
+    idle_limit: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -106,6 +108,7 @@ impl LocalCompute {
         entry.instance.pid = child.id();
         entry.instance.came_up = None;
         entry.missed = 0;
+        entry.idle_limit = None; // of the run before
         self.set(entry, InstanceState::Pending, None);
         let this = self.clone();
         tokio::spawn(async move {
@@ -143,14 +146,16 @@ impl LocalCompute {
         }
     }
 
-    /// Records that the worker of an instance responds.
-    pub(super) fn heartbeat(&self, id: &InstanceId) {
-        if let Some(entry) = self.fleet().instances.get_mut(id) {
-            entry.missed = 0;
-            if entry.instance.unresponsive {
-                self.set_unresponsive(entry, false);
-            }
+    /// Records that the worker of an instance responds. Returns how long it waits for a job before it stops, if the
+    /// controller decides on it.
+    pub(super) fn heartbeat(&self, id: &InstanceId) -> Option<Duration> {
+        let mut fleet = self.fleet();
+        let entry = fleet.instances.get_mut(id)?;
+        entry.missed = 0;
+        if entry.instance.unresponsive {
+            self.set_unresponsive(entry, false);
         }
+        entry.idle_limit
     }
 
     /// Counts the heartbeats that workers miss, until it is dropped. Ticks are counted, not time, so that workers have
@@ -293,7 +298,7 @@ impl Compute for Arc<LocalCompute> {
             };
             let id = instance.id.clone();
             let secret = format!("{:032x}", rand::random::<u128>());
-            let mut entry = Entry { instance, secret, changed: Instant::now(), missed: 0 };
+            let mut entry = Entry { instance, secret, changed: Instant::now(), missed: 0, idle_limit: None };
             match self.spawn(&mut entry) {
                 Ok(()) => launched.push(id.clone()),
                 Err(error) => failure = Some(error),
@@ -325,6 +330,15 @@ impl Compute for Arc<LocalCompute> {
             !ended(e) || (e.changed.elapsed() < max_age && oldest.is_none_or(|oldest| e.changed > oldest))
         });
         Ok(fleet.instances.values().map(|e| e.instance.clone()).collect())
+    }
+
+    fn limit_idle(&self, limits: &[(InstanceId, Duration)]) {
+        let mut fleet = self.fleet();
+        for (id, limit) in limits {
+            if let Some(entry) = fleet.instances.get_mut(id) {
+                entry.idle_limit = Some(*limit);
+            }
+        }
     }
 
     fn changes(&self) -> Option<watch::Receiver<u64>> {

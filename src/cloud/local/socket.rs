@@ -47,7 +47,8 @@ trait Parent {
     /// Identifies the caller. Until then, all other calls are `Denied`.
     async fn hello(instance: InstanceId, secret: String) -> CloudResult<()>;
     async fn ready() -> CloudResult<()>;
-    async fn heartbeat() -> CloudResult<()>;
+    /// Returns how long the worker waits for a job before it stops, if the controller decides on it.
+    async fn heartbeat() -> CloudResult<Option<Duration>>;
     async fn stopping() -> CloudResult<()>;
     async fn open(queue: String) -> CloudResult<()>;
     async fn send(queue: String, batch: Vec<Message>) -> CloudResult<Vec<CloudResult<()>>>;
@@ -142,9 +143,8 @@ impl Parent for Connection {
         Ok(())
     }
 
-    async fn heartbeat(self, _: context::Context) -> CloudResult<()> {
-        self.compute.heartbeat(self.instance()?);
-        Ok(())
+    async fn heartbeat(self, _: context::Context) -> CloudResult<Option<Duration>> {
+        Ok(self.compute.heartbeat(self.instance()?))
     }
 
     async fn stopping(self, _: context::Context) -> CloudResult<()> {
@@ -271,11 +271,12 @@ impl SocketCloud {
         });
         flatten(client.hello(within(Duration::ZERO), instance.clone(), secret).await)?;
         let mut heartbeats = JoinSet::new();
-        heartbeats.spawn(send_heartbeats(client.clone()));
+        let (limits, idle_limit) = watch::channel(None);
+        heartbeats.spawn(send_heartbeats(client.clone(), limits));
         let parent = Arc::new(ParentHandle { client, _heartbeats: heartbeats });
         Ok(Self {
             queues: Arc::new(SocketQueues { parent: parent.clone() }),
-            metadata: Arc::new(SocketMetadata { parent, instance, lost }),
+            metadata: Arc::new(SocketMetadata { parent, instance, lost, idle_limit }),
         })
     }
 }
@@ -286,12 +287,17 @@ struct ParentHandle {
     _heartbeats: JoinSet<()>,
 }
 
-async fn send_heartbeats(client: ParentClient) {
+/// Sends heartbeats. Their answers tell the idle limit; the last one holds until there is another.
+async fn send_heartbeats(client: ParentClient, limits: watch::Sender<Option<Duration>>) {
     let mut ticks = tokio::time::interval(HEARTBEAT);
     loop {
         ticks.tick().await;
-        if let Err(RpcError::Shutdown) = client.heartbeat(within(Duration::ZERO)).await {
-            return;
+        match client.heartbeat(within(Duration::ZERO)).await {
+            Err(RpcError::Shutdown) => return,
+            Ok(Ok(Some(limit))) => {
+                limits.send_if_modified(|known| known.replace(limit) != Some(limit));
+            }
+            _ => {}
         }
     }
 }
@@ -368,6 +374,7 @@ struct SocketMetadata {
     parent: Arc<ParentHandle>,
     instance: InstanceId,
     lost: watch::Receiver<()>,
+    idle_limit: watch::Receiver<Option<Duration>>,
 }
 
 #[async_trait]
@@ -386,6 +393,10 @@ impl Metadata for SocketMetadata {
 
     async fn stop_self(&self) -> CloudResult<()> {
         flatten(self.parent.client.stopping(within(Duration::ZERO)).await)
+    }
+
+    fn idle_limit(&self) -> Option<watch::Receiver<Option<Duration>>> {
+        Some(self.idle_limit.clone())
     }
 
     async fn lost(&self) {

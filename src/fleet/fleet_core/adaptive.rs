@@ -160,6 +160,19 @@ impl FleetCore {
         Some(if stays { Duration::MAX } else { SURPLUS_IDLE })
     }
 
+    /// Returns the [idle limit](Self::idle_limit) of every instance that runs, if it is learned.
+    pub fn idle_limits(&self) -> Option<Vec<(InstanceId, Duration)>> {
+        self.is_adaptive().then(|| {
+            let staying = self.adaptive.staying(self.seconds());
+            let running = self.instances.of(Role::Running).map(|(_, key)| (self.instances.get(key).since, key));
+            let mut running: Vec<_> = running.collect();
+            running.sort_unstable();
+            let limit = |number| if number < staying { Duration::MAX } else { SURPLUS_IDLE };
+            let ids = running.into_iter().map(|(_, key)| self.instances.get(key).instance.id.clone());
+            ids.enumerate().map(|(number, id)| (id, limit(number))).collect()
+        })
+    }
+
     /// Returns the learned thresholds, if the policy learns them.
     pub fn learned_thresholds(&self) -> Option<LearnedThresholds> {
         self.is_adaptive().then(|| self.adaptive.learned(self.seconds(), self.serving()))

@@ -15,7 +15,11 @@ impl FleetCore {
             format!("{name} ended before its worker was ready{cloud}")
         } else if kind == Kind::Stop {
             let idle = humantime::format_duration(self.rules.idle_stop);
-            format!("{name} stopped{cloud}: a worker stops itself after {idle} without a job (worker.idle_stop)")
+            let learned =
+                if self.is_adaptive() { ", or when it need not stay, if it follows what was learned" } else { "" };
+            format!(
+                "{name} stopped{cloud}: a worker stops itself after {idle} without a job (worker.idle_stop){learned}"
+            )
         } else {
             format!("{name} ended unexpectedly{cloud}")
         }
