@@ -14,12 +14,12 @@ use crate::{
     erasure::Erasures,
     fleet::view::FleetView,
     http::{self, AccessControl, WebTier},
-    inference::gallery::{GalleryStores, store::GalleryError},
+    inference::gallery::{GalleryStores, OrphanSweep},
     pseudonyms::Pseudonyms,
     settings::Settings,
 };
 
-/// How often parts of galleries are looked for that killed writers have left.
+/// How often parts and photos of galleries are looked for that killed processes have left.
 const ORPHAN_SWEEP: Duration = Duration::from_secs(600);
 /// The same, after this has failed for the first time. The pause doubles with each further failure.
 const ORPHAN_SWEEP_RETRY: Duration = Duration::from_secs(5);
@@ -82,24 +82,18 @@ pub(super) async fn serve(
     Ok(RunningServer { handle, end_streams, audit, health_checks })
 }
 
-/// Deletes parts of galleries that killed writers have left.
+/// Deletes what killed processes have left of galleries, at once and again and again.
 async fn delete_orphans(galleries: GalleryStores) {
-    let delete = async || {
-        let mut all: Result<(), GalleryError> = Ok(());
-        for name in galleries.names().await? {
-            all = all.and(galleries.gallery(&name).delete_orphans().await);
-        }
-        all
-    };
+    let mut sweep = OrphanSweep::new(galleries);
     let mut retry = ORPHAN_SWEEP_RETRY;
     loop {
-        let pause = match delete().await {
+        let pause = match sweep.run().await {
             Ok(()) => {
                 retry = ORPHAN_SWEEP_RETRY;
                 ORPHAN_SWEEP
             }
             Err(error) => {
-                tracing::warn!(%error, "failed to look for parts of galleries that killed processes have left");
+                tracing::warn!(%error, "failed to look for what killed processes have left of galleries");
                 let pause = retry;
                 retry = (retry * 2).min(ORPHAN_SWEEP);
                 pause

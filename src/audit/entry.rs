@@ -66,7 +66,7 @@ pub struct Entry {
     /// Whether everybody in the gallery is concerned.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub everybody: bool,
-    /// The id of the job whose result is concerned, or of the token that was created or revoked.
+    /// The id of the job whose result is concerned, of the example, or of the token that was created or revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
 }

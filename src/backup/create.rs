@@ -7,11 +7,12 @@
 //!    again, and its result stays. A job that is accepted after that may have a pending result and be in no queue: a
 //!    restore stores it as failed.
 //! 3. Parts of galleries, and then the manifest if it is still the one from before: else more parts are read.
-//! 4. The rest of the state bucket, and then the others: a result is stored after the image that belongs to it.
+//! 4. The rest of the state bucket, and then the others: a result is stored after the image that belongs to it. Of the kept
+//!    photos, only those of people in the galleries as they were copied: no removal would find another one.
 
 use std::{
     fs::{self, File},
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind, Read as _, Seek as _, Write},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
@@ -28,7 +29,7 @@ use crate::{
         CloudError,
         local::{Broker, UNFINISHED, format},
     },
-    inference::gallery::keys::is_manifest,
+    inference::gallery::{CopiedGalleries, keys::is_manifest},
     results::keys::DEAD_LETTERS,
     settings::Settings,
 };
@@ -85,8 +86,9 @@ impl Backups {
         let manifest =
             Manifest { format: format::FORMAT, program: env!("CARGO_PKG_VERSION").into(), created_ms: now_ms() };
         let archive = ArchiveWriter::new(out, &manifest).map_err(|error| not_written(&error))?;
-        let mut backup = Backup { archive, folder: &self.folder };
         let state = format!("{OBJECTS}{}/", self.state);
+        let mut backup =
+            Backup { archive, folder: &self.folder, state: state.clone(), galleries: CopiedGalleries::default() };
 
         backup.add_below(&format!("{state}{DEAD_LETTERS}"), &|_| true)?;
         self.add_queues(&mut backup)?;
@@ -95,7 +97,11 @@ impl Backups {
             backup.add_gallery(&manifest)?;
         }
         // A gallery that is new since is not part of it, so its parts alone are of no use.
-        backup.add_below(&state, &|name| !is_manifest(&name[state.len()..]))?;
+        let galleries = std::mem::take(&mut backup.galleries);
+        backup.add_below(&state, &|name| {
+            let key = &name[state.len()..];
+            !is_manifest(key) && galleries.includes(key)
+        })?;
         backup.add_below(OBJECTS, &|name| !name.starts_with(&state))?;
         let length = backup.archive.length();
         backup.archive.finish().and_then(|mut out| out.flush()).map_err(|error| not_written(&error))?;
@@ -120,6 +126,10 @@ struct Backup<'a, W: Write> {
     archive: ArchiveWriter<W>,
     /// The data folder.
     folder: &'a Path,
+    /// Prefix of the names of the files in the state bucket.
+    state: String,
+    /// The galleries that were added.
+    galleries: CopiedGalleries,
 }
 
 impl<W: Write> Backup<'_, W> {
@@ -163,6 +173,13 @@ impl<W: Write> Backup<'_, W> {
     /// Adds a file, unless it has been deleted. A file that is replaced meanwhile is either the old or the new one.
     fn add(&mut self, name: &str) -> Result<(), BackupError> {
         match File::open(self.folder.join(name)) {
+            Ok(mut file) if name.strip_prefix(&self.state).is_some_and(CopiedGalleries::is_part) => {
+                let fail = |error| BackupError::File(name.to_owned(), error);
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes).and_then(|_| file.rewind()).map_err(fail)?;
+                self.galleries.add_part(&name[self.state.len()..], &bytes);
+                self.add_open(name, &mut file)
+            }
             Ok(mut file) => self.add_open(name, &mut file),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(BackupError::File(name.to_owned(), error)),
@@ -192,6 +209,7 @@ impl<W: Write> Backup<'_, W> {
             self.add_below(folder, &|name| name != manifest)?;
             let after = read()?;
             if let Some(bytes) = after.as_ref().filter(|_| after == before) {
+                self.galleries.add_manifest(&manifest[self.state.len()..], bytes);
                 let added = self.archive.add(manifest, &**bytes, bytes.len() as u64, now_ms() / 1000);
                 return added.map_err(|error| BackupError::File(manifest.to_owned(), error));
             }

@@ -24,6 +24,8 @@ use crate::{
     testing::World,
 };
 
+mod kept_photos;
+
 fn manifest() -> Manifest {
     Manifest { format: FORMAT, program: "1.2.3".into(), created_ms: 7 }
 }

@@ -1,5 +1,7 @@
 //! Writes the audit log: each change before it begins and when it has ended, each look when it has ended.
 
+use std::str::FromStr;
+
 use actix_web::{
     Error, HttpMessage as _, HttpRequest,
     body::{BoxBody, EitherBody, MessageBody},
@@ -13,6 +15,7 @@ use percent_encoding::percent_decode_str;
 use super::{
     access::{self, COMPREFACE, caller},
     client_address::client_address,
+    compreface::{Concerned, concerned},
     error::{ErrorFormat, Problem},
     gallery_query::gallery,
     state::State,
@@ -20,6 +23,7 @@ use super::{
 use crate::{
     audit::{Actor, Entry, NotAudited, Outcome},
     clock::now_ms,
+    inference::gallery::PhotoId,
     job::JobId,
     pseudonyms::Pseudonym,
     recognition::{GalleryName, UNKNOWN},
@@ -52,11 +56,37 @@ const RESULT: &str = "/v1/recognitions/{id}";
 /// The people whom a response is about, as its handler has found out.
 struct Seen(Vec<Pseudonym>);
 
-/// Tells the audit log whom the response to a request is about.
+/// The entry of a change that has begun.
+struct Begun(Entry);
+
+/// Tells the audit log whom the response to a request is about, in addition to whom it was told before.
 pub(super) fn seen<'a>(req: &HttpRequest, state: &State, gallery: &GalleryName, names: impl Iterator<Item = &'a str>) {
     let known = names.filter(|name| *name != UNKNOWN);
-    let people = known.map(|name| state.audit.pseudonym(gallery, name)).collect();
+    let mut people = req.extensions_mut().remove::<Seen>().map_or_else(Vec::new, |Seen(people)| people);
+    for name in known.map(|name| state.audit.pseudonym(gallery, name)) {
+        if !people.contains(&name) {
+            people.push(name);
+        }
+    }
     req.extensions_mut().insert(Seen(people));
+}
+
+/// Writes down that a change, which has begun, is about to concern these people, whom its handler has found out.
+///
+/// # Errors
+/// It cannot be written down, so nobody may be changed.
+pub(super) async fn begins(
+    req: &HttpRequest,
+    state: &State,
+    gallery: &GalleryName,
+    names: &[String],
+) -> Result<(), NotAudited> {
+    seen(req, state, gallery, names.iter().map(String::as_str));
+    let begun = req.extensions().get::<Begun>().map(|Begun(entry)| entry.clone());
+    let Some(mut entry) = begun else { return Ok(()) }; // what is no change has nothing to write down
+    entry.people = names.iter().map(|name| state.audit.pseudonym(gallery, name)).collect();
+    entry.at = crate::audit::time(now_ms());
+    state.audit.written(entry).await
 }
 
 /// Writes the audit log; used as middleware, after access was granted.
@@ -77,6 +107,7 @@ pub(super) async fn check<B: MessageBody>(
         let response = Problem::from(error).close_connection(true).respond(ErrorFormat::of(req.path()));
         return Ok(req.into_response(response).map_into_right_body());
     }
+    req.extensions_mut().insert(Begun(entry.clone()));
     let response = next.call(req).await;
     let status = match &response {
         Ok(response) => response.status(),
@@ -104,28 +135,37 @@ fn entry(req: &HttpRequest, state: &State, route: &str) -> Entry {
     };
     let mut entry = Entry::new(now_ms(), by, format!("{} {route}", req.method()), Outcome::Begun);
     entry.from = client_address(req, &state.web.settings().http);
-    let last = req.path().rsplit('/').next().unwrap_or_default();
+    let in_path = |name| segment(route, req.path(), name);
     if route.starts_with(COMPREFACE) {
         let gallery = caller.gallery;
-        if route.ends_with("{subject}") {
-            entry.people = vec![state.audit.pseudonym(&gallery, &percent_decode_str(last).decode_utf8_lossy())];
+        match concerned(req.method(), route, in_path("{subject}"), req.query_string()) {
+            Concerned::Person(name) => entry.people = vec![state.audit.pseudonym(&gallery, &name)],
+            Concerned::Everybody => entry.everybody = true,
+            Concerned::Unknown => {}
         }
-        let of_all =
-            route.ends_with("/subjects") || route.ends_with("/faces") && !req.query_string().contains("subject=");
-        entry.everybody = of_all && *req.method() != Method::POST;
         entry.gallery = Some(gallery);
-    }
-    if route.starts_with("/v1/people") {
+        entry.id = id::<PhotoId>(in_path("{id}"));
+    } else if route.starts_with("/v1/people") {
         entry.gallery = gallery(req).ok(); // one that is not valid is refused
         entry.everybody = route == "/v1/people" && *req.method() == Method::GET;
-        if let (Some(gallery), true) = (&entry.gallery, route.ends_with("{name}")) {
-            let name = percent_decode_str(last).decode_utf8_lossy();
+        if let (Some(gallery), Some(name)) = (&entry.gallery, in_path("{name}")) {
             entry.people = vec![state.audit.pseudonym(gallery, &name)];
         }
-    } else if route.ends_with("{id}") {
-        entry.id = last.parse::<JobId>().ok().map(|id| id.to_string()); // never what is no id
+    } else {
+        entry.id = id::<JobId>(in_path("{id}"));
     }
     entry
+}
+
+/// Returns what a path has in the place of a parameter of its route, such as `{id}`.
+fn segment(route: &str, path: &str, parameter: &str) -> Option<String> {
+    let (_, given) = route.split('/').zip(path.split('/')).find(|(part, _)| *part == parameter)?;
+    Some(percent_decode_str(given).decode_utf8_lossy().into_owned())
+}
+
+/// Returns an id of some kind as text; never what is no id.
+fn id<T: FromStr + ToString>(given: Option<String>) -> Option<String> {
+    given?.parse::<T>().ok().map(|id| id.to_string())
 }
 
 impl From<NotAudited> for Problem {

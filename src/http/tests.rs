@@ -105,6 +105,7 @@ macro_rules! server {
     };
 }
 
+mod audit;
 mod headroom;
 mod metric_names;
 mod outages;

@@ -14,7 +14,7 @@ use super::{
     refusal::Refusal,
 };
 use crate::{
-    http::{access::caller, audit_guard, code, state::State},
+    http::{access::caller, audit_guard, code, error::Problem, state::State},
     inference::gallery::{Photo, PhotoId, SAME_PHOTO},
     recognition::{Candidate, GalleryName, Identification},
 };
@@ -142,8 +142,11 @@ pub(super) async fn remove_several(req: HttpRequest, payload: web::Payload, stat
 async fn remove_some(req: &HttpRequest, state: &State, ids: HashSet<PhotoId>) -> Result<Vec<Photo>, Refusal> {
     let gallery = caller(req).gallery;
     let store = state.web.gallery(&gallery);
-    let (manifest, removed) = store.remove_photos(&ids).await?;
-    audit_guard::seen(req, state, &gallery, removed.iter().map(|photo| photo.name.as_str()));
+    let announce = async |names: Vec<String>| {
+        let announced = audit_guard::begins(req, state, &gallery, &names).await;
+        announced.map_err(|error| Refusal::from(Problem::from(error)))
+    };
+    let (manifest, removed) = store.remove_photos(&ids, announce).await?;
     state.web.saw_gallery(&gallery, manifest.version);
     // As in CompreFace, a subject outlives its last example.
     for name in removed.iter().map(|photo| photo.name.as_str()).collect::<BTreeSet<_>>() {

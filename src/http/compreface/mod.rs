@@ -3,6 +3,7 @@
 //!
 //! A *subject* is a person, an *example* one of their photos, and an API key a token that may be bound to a gallery.
 
+mod concerned;
 mod embeddings;
 mod examples;
 mod faces;
@@ -15,5 +16,6 @@ mod services;
 mod similarity;
 mod subjects;
 
+pub(super) use concerned::{Concerned, concerned};
 pub use routes::ROUTES as COMPREFACE_ROUTES;
 pub(super) use routes::configure;

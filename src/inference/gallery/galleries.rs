@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     cache::GalleryCache,
     index_files::IndexPlace,
+    kept_photos::{self, KeptPhoto},
     keys::{MANIFEST, NAMED},
     search::Gallery,
     store::GalleryStore,
@@ -64,6 +65,11 @@ impl GalleryStores {
         named.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         named.insert(0, GalleryName::default());
         Ok(named)
+    }
+
+    /// Returns where the kept photos of every gallery are.
+    pub(super) async fn kept_photos(&self) -> Result<Vec<KeptPhoto>, CloudError> {
+        kept_photos::list(&*self.store, &self.bucket).await
     }
 }
 

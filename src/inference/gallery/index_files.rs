@@ -161,6 +161,15 @@ impl IndexFiles {
         self.files()?.iter().try_for_each(|(_, path)| Ok(remove(path)?))
     }
 
+    /// Deletes the indexes of versions before this one.
+    ///
+    /// # Errors
+    /// A file cannot be deleted.
+    pub fn delete_older(&self, version: u64) -> Result<(), IndexError> {
+        let mut older = self.files()?.into_iter().filter(|(other, _)| *other < version);
+        older.try_for_each(|(_, path)| Ok(remove(&path)?))
+    }
+
     /// Deletes the indexes of versions after this one.
     ///
     /// # Errors

@@ -17,6 +17,30 @@ const PREFIX: &str = "private/photos/";
 /// Photos that are deleted at the same time.
 const CONCURRENT: usize = 16;
 
+/// Where a kept photo is.
+pub(super) struct KeptPhoto {
+    pub gallery: GalleryName,
+    pub id: PhotoId,
+    /// When it was last put, in milliseconds since the Unix epoch.
+    pub modified_ms: u64,
+}
+
+/// Lists the kept photos of every gallery.
+pub(super) async fn list(store: &dyn ObjectStore, bucket: &str) -> CloudResult<Vec<KeptPhoto>> {
+    let listed = store.list(bucket, PREFIX).await?;
+    let photos = listed.into_iter().filter_map(|object| {
+        let (gallery, id) = parse_key(&object.key)?;
+        Some(KeptPhoto { gallery, id, modified_ms: object.modified_ms })
+    });
+    Ok(photos.collect())
+}
+
+/// Returns the gallery and the id of the photo with this key; `None` if it is not the key of a photo.
+pub(super) fn parse_key(key: &str) -> Option<(GalleryName, PhotoId)> {
+    let (gallery, id) = key.strip_prefix(PREFIX)?.split_once('/')?;
+    Some((gallery.parse().ok()?, id.parse().ok()?))
+}
+
 /// The kept photos of one gallery. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct KeptPhotos {

@@ -6,6 +6,7 @@
 
 pub mod cache;
 mod change;
+mod copied;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -15,17 +16,21 @@ mod kept_photos;
 pub mod keys;
 mod manifest;
 mod names;
+mod orphans;
 mod part;
 mod person;
 mod photo_id;
 mod photos;
 mod refused;
+mod scan;
 mod search;
 mod spellings;
 pub mod store;
+mod sweep;
 mod update;
 
 pub use change::{SAME_PHOTO, in_memory};
+pub use copied::CopiedGalleries;
 pub use galleries::{Galleries, GalleryStores};
 pub use index_files::IndexPlace;
 pub use manifest::Manifest;
@@ -35,6 +40,7 @@ pub use photos::{Added, Photo, Photos};
 pub use refused::Refused;
 pub use search::Gallery;
 pub use spellings::Spellings;
+pub use sweep::OrphanSweep;
 
 #[cfg(test)]
 mod tests;

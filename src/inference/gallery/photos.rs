@@ -1,6 +1,9 @@
 //! The enrolled photos of a gallery one by one: added, found by their ids, listed in pages, moved and removed.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -11,6 +14,7 @@ use super::{
     part::Part,
     person::Person,
     photo_id::PhotoId,
+    scan::{MAX_READS, Scan},
     store::{GalleryStore, unblocked},
     update::Update,
 };
@@ -89,45 +93,60 @@ impl GalleryStore {
         Ok(Photos { total: manifest.photos(), photos: photos.skip(skip - before).take(limit).collect() })
     }
 
-    /// Finds a photo. Reads the whole gallery, if need be.
+    /// Finds a photo. Reads the whole gallery.
     pub async fn photo(&self, id: PhotoId) -> Result<Option<Photo>, GalleryError> {
-        let mut reader = self.reader(None).await?;
-        while let Some(part) = reader.next().await? {
-            let found = unblocked(move || part.people.into_iter().flat_map(photos_of).find(|photo| photo.id == id));
-            if let Some(photo) = found.await? {
-                return Ok(Some(photo));
-            }
-        }
-        Ok(None)
+        let mut scan = Scan::default();
+        scan.read(self, photos_with(HashSet::from([id]))).await?;
+        Ok(scan.found().next().cloned())
     }
 
     /// Removes photos, and people of whom none is left, here and in the indexes of this machine. Reads the whole gallery.
-    /// Returns the newest manifest, and the photos that were there.
+    /// Returns the newest manifest, and the photos that were there. Before any is removed, `announce` is told whose they
+    /// are: once more if others rename these people meanwhile.
     ///
     /// # Errors
-    /// Some photos could not be removed: a repeated call tries again.
-    pub async fn remove_photos(&self, ids: &HashSet<PhotoId>) -> Result<(Manifest, Vec<Photo>), GalleryError> {
-        let mut found: BTreeMap<String, Vec<Photo>> = BTreeMap::new();
-        let mut reader = self.reader(None).await?;
-        while let Some(part) = reader.next().await? {
-            let ids = ids.clone();
-            let of_part = unblocked(move || {
-                let photos = part.people.into_iter().flat_map(photos_of);
-                photos.filter(|photo| ids.contains(&photo.id)).collect::<Vec<_>>()
-            });
-            for photo in of_part.await? {
-                found.entry(photo.name.clone()).or_default().push(photo);
+    /// Some photos could not be removed: a repeated call tries again. Or `announce` has failed.
+    pub async fn remove_photos<E: From<GalleryError>>(
+        &self,
+        ids: &HashSet<PhotoId>,
+        announce: impl AsyncFn(Vec<String>) -> Result<(), E>,
+    ) -> Result<(Manifest, Vec<Photo>), E> {
+        let mut scan = Scan::default();
+        let mut removed: Vec<Photo> = Vec::new();
+        for _ in 0..MAX_READS {
+            let mut manifest = scan.read(self, photos_with(ids.clone())).await?;
+            let mut found: BTreeMap<String, Vec<Photo>> = BTreeMap::new();
+            for photo in scan.found() {
+                found.entry(photo.name.clone()).or_default().push(photo.clone());
+            }
+            if found.is_empty() && removed.is_empty() {
+                self.finish_earlier_removal(&manifest).await?;
+            }
+            if !found.is_empty() {
+                announce(found.keys().cloned().collect()).await?;
+            }
+            // Whose photos others have given to somebody else since they were read has them under another name.
+            let mut all = true;
+            for (name, photos) in found {
+                let gone: HashSet<PhotoId> = photos.iter().map(|photo| photo.id).collect();
+                let update = self.remove_from(&name, Change::RemovePhotos(name.clone(), gone.clone()), gone).await?;
+                all &= photos.iter().all(|photo| update.removed.contains(&photo.id));
+                removed.extend(photos.into_iter().filter(|photo| update.removed.contains(&photo.id)));
+                manifest = update.manifest;
+            }
+            if all {
+                return Ok((manifest, removed));
             }
         }
-        let mut manifest = reader.manifest().clone();
-        let mut removed = Vec::new();
-        for (name, photos) in found {
-            let gone: HashSet<PhotoId> = photos.iter().map(|photo| photo.id).collect();
-            let update = self.remove_from(&name, Change::RemovePhotos(name.clone(), gone.clone()), gone).await?;
-            removed.extend(photos.into_iter().filter(|photo| update.removed.contains(&photo.id)));
-            manifest = update.manifest;
-        }
-        Ok((manifest, removed))
+        Err(GalleryError::from(CloudError::Conflict("others keep changing the gallery; try again".into())).into())
+    }
+
+    /// Deletes what a removal has left that failed after its change was applied. Nothing tells any more whom it was
+    /// about, so every index is deleted that may contain the person.
+    async fn finish_earlier_removal(&self, manifest: &Manifest) -> Result<(), GalleryError> {
+        let (files, version) = (self.index_files().clone(), manifest.version);
+        unblocked(move || files.delete_older(version)).await??;
+        self.delete_orphans().await
     }
 
     /// Removes a person as [`Self::forget`] does, and returns the new manifest; `None` if nobody has that name, not even
@@ -171,10 +190,10 @@ impl GalleryStore {
     /// `Refused` for a name that nobody can have, or if the other person would have too many photos.
     pub async fn rename(&self, name: &str, to: &str) -> Result<Option<Manifest>, GalleryError> {
         let reserved = self.replace_reserved_name(name, to).await?;
-        let update = self.update(Change::Rename { from: name.to_owned(), to: to.to_owned() }).await?;
+        let mut update = self.update(Change::Rename { from: name.to_owned(), to: to.to_owned() }).await?;
         let (files, name) = (self.index_files().clone(), name.to_owned());
         unblocked(move || files.erase(&name)).await??;
-        update.deleted?;
+        self.finish(&mut update).await?;
         if update.written {
             self.release_name(to).await?;
         }
@@ -187,10 +206,12 @@ impl GalleryStore {
     /// # Errors
     /// Something could not be removed: a repeated call tries again.
     pub async fn clear(&self) -> Result<(Manifest, usize, usize), GalleryError> {
-        let update = self.update(Change::Clear).await?;
+        // Afterwards, nothing tells the ids of photos whose deletion was interrupted.
+        self.kept.delete_all().await?;
+        let mut update = self.update(Change::Clear).await?;
         let names = self.release_all_names().await?;
         self.forget_files().await?;
-        update.deleted?;
+        self.finish(&mut update).await?;
         Ok((update.manifest, update.people_before + names, update.photos_before))
     }
 
@@ -210,7 +231,9 @@ impl GalleryStore {
     pub async fn keep_photo(&self, name: &str, id: PhotoId, photo: Bytes) -> Result<bool, GalleryError> {
         self.kept.put(id, photo).await?;
         // Whoever removes the photo deletes it after the gallery has changed, or this sees the change.
-        let still = self.person(name).await?.is_some_and(|person| photos_of(person).any(|photo| photo.id == id));
+        let of_person = self.person(name).await?.is_some_and(|person| photos_of(person).any(|photo| photo.id == id));
+        // Others may have renamed the person since.
+        let still = of_person || self.photo(id).await?.is_some();
         if !still {
             self.kept.delete([id]).await?;
         }
@@ -224,12 +247,18 @@ impl GalleryStore {
         let mut update = self.update(change).await?;
         let (files, name) = (self.index_files().clone(), name.to_owned());
         unblocked(move || files.erase(&name)).await??;
-        if !update.written {
-            self.delete_orphans().await?;
-        }
         self.kept.delete(update.removed.clone()).await?;
-        std::mem::replace(&mut update.deleted, Ok(()))?;
+        self.finish(&mut update).await?;
         Ok(update)
+    }
+
+    /// Makes sure that the parts are deleted which an update has replaced. If it has written nothing, that may be because
+    /// it repeats one that has failed after its manifest was written.
+    ///
+    /// # Errors
+    /// Some are left: a repeated call tries again.
+    pub(super) async fn finish(&self, update: &mut Update) -> Result<(), GalleryError> {
+        if update.written { std::mem::replace(&mut update.deleted, Ok(())) } else { self.delete_orphans().await }
     }
 
     /// Reads the parts at some positions of the current version, again if there is a newer one meanwhile.
@@ -248,13 +277,16 @@ impl GalleryStore {
     }
 }
 
-/// Attempts to read a version all of whose parts are there.
-const MAX_READS: usize = 10;
-
 /// Returns the photos of a person in the order of the gallery.
 fn photos_of(person: Person) -> impl Iterator<Item = Photo> {
     let Person { name, embeddings } = person;
     embeddings.into_iter().map(move |embedding| Photo { id: PhotoId::of(&embedding), name: name.clone(), embedding })
+}
+
+/// Returns a function that returns those photos of a part that have one of these ids.
+fn photos_with(ids: HashSet<PhotoId>) -> impl Fn(Part) -> Vec<Photo> + Clone + Send + 'static {
+    let ids = Arc::new(ids);
+    move |part| part.people.into_iter().flat_map(photos_of).filter(|photo| ids.contains(&photo.id)).collect()
 }
 
 /// Returns the positions of the parts that contain some of the photos, and how many photos come before these parts.

@@ -22,7 +22,6 @@ use super::{
     update::Update,
 };
 use crate::{
-    clock::now_ms,
     cloud::{CloudError, ETag, Object, ObjectStore, Precondition},
     recognition::{GalleryName, ModelId},
     settings, wire,
@@ -31,14 +30,11 @@ use crate::{
 /// Numbers (f32) in the embeddings of one part: 256 KiB, so that few bytes move when a person is added.
 const MAX_PART: usize = 64 << 10;
 /// Parts that are read or written at the same time.
-const CONCURRENT: usize = 16;
+pub(super) const CONCURRENT: usize = 16;
 /// Attempts to write while others write at the same time. With the pauses below, they take some seconds.
 const MAX_ATTEMPTS: u32 = 20;
 const MIN_BACKOFF: Duration = Duration::from_millis(5);
 const MAX_BACKOFF: Duration = Duration::from_millis(500);
-/// Age from which a part of the next version is deleted, if that does not come: its writer was killed. A writer that is
-/// alive takes less time to replace the manifest.
-const ORPHAN_AGE: Duration = Duration::from_secs(600);
 
 /// Some of the people in a gallery.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,10 +139,11 @@ impl GalleryStore {
     /// Replaces everybody with `people`, embedded by `model`, whatever the gallery's model was, and returns the new
     /// manifest. Repairs a gallery that is damaged.
     pub async fn replace(&self, people: Vec<Person>, model: ModelId) -> Result<Manifest, GalleryError> {
-        let update = self.update(Change::Replace(people, model)).await?;
+        // The photos are deleted only when nothing can refuse the change any more.
+        let mut update = self.update(Change::Replace(people, model)).await?;
         self.release_all_names().await?;
         self.forget_files().await?;
-        update.deleted?;
+        self.finish(&mut update).await?;
         Ok(update.manifest)
     }
 
@@ -163,17 +160,7 @@ impl GalleryStore {
                 let next = unblocked(move || change.apply(&current, parts, limits)).await??;
                 let (people_before, photos_before) = (manifest.people(), manifest.photos());
                 let Some(Next { manifest, written, obsolete, removed }) = next else {
-                    let (parts, removed) = (Vec::new(), Vec::new());
-                    let deleted = Ok(());
-                    return Ok(Update {
-                        manifest,
-                        people_before,
-                        photos_before,
-                        removed,
-                        parts,
-                        written: false,
-                        deleted,
-                    });
+                    return Ok(Update::none(manifest));
                 };
                 if self.write(&manifest, &written, etag).await? {
                     let deleted = async {
@@ -257,34 +244,18 @@ impl GalleryStore {
             Ok(_) => Ok(true),
             Err(CloudError::Conflict(_) | CloudError::NotFound(_)) => {
                 // A repeated put conflicts with its own first attempt. If others have built on that since, the newest
-                // manifest contains these parts.
+                // manifest contains these parts. Of a manifest without new parts, an equal one of another writer is as
+                // good.
                 let newest = self.manifest().await?;
                 let used: HashSet<PartId> = newest.parts.iter().map(|part| part.id).collect();
                 let unused: Vec<PartId> = ids.into_iter().filter(|id| !used.contains(id)).collect();
-                let applied = !parts.is_empty() && unused.is_empty();
+                let applied = newest == *manifest || !parts.is_empty() && unused.is_empty();
                 let _ = self.delete_parts(unused).await; // otherwise they are orphans
                 Ok(applied)
             }
             // The manifest may have been written nevertheless, so the parts stay. If not, they are orphans.
             Err(other) => Err(other.into()),
         }
-    }
-
-    /// Deletes the parts of writers that were killed, and those whose deletion has failed: at once if the current manifest
-    /// shows that no writer still needs them, otherwise when they are old.
-    pub async fn delete_orphans(&self) -> Result<(), GalleryError> {
-        let prefix = self.part_key_prefix();
-        let listed = self.store.list(&self.bucket, &prefix).await?;
-        // Read after the listing, so that it contains every part that was listed and is in use.
-        let manifest = self.manifest().await?;
-        let used: HashSet<PartId> = manifest.parts.iter().map(|part| part.id).collect();
-        let now = now_ms();
-        let orphans = listed.into_iter().filter_map(|object| {
-            let id = PartId(object.key.strip_prefix(&prefix)?.parse::<ulid::Ulid>().ok()?.0);
-            let old = now.saturating_sub(id.created_ms()) > ORPHAN_AGE.as_millis() as u64;
-            (!used.contains(&id) && (old || id.is_too_late(&manifest))).then_some(id)
-        });
-        self.delete_parts(orphans.collect()).await
     }
 
     /// Checks that every part of the manifest is there.
@@ -310,7 +281,7 @@ impl GalleryStore {
     }
 
     /// Deletes parts.
-    async fn delete_parts(&self, ids: Vec<PartId>) -> Result<(), GalleryError> {
+    pub(super) async fn delete_parts(&self, ids: Vec<PartId>) -> Result<(), GalleryError> {
         let deleted = stream::iter(ids).map(|id| async move {
             self.store.delete(&self.bucket, &self.part_key(id)).await?;
             Ok::<_, GalleryError>(())
@@ -368,7 +339,7 @@ impl GalleryStore {
         format!("{}{MANIFEST}", self.prefix)
     }
 
-    fn part_key_prefix(&self) -> String {
+    pub(super) fn part_key_prefix(&self) -> String {
         format!("{}/parts/", self.prefix)
     }
 

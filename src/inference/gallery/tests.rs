@@ -16,6 +16,8 @@ mod faults;
 mod indexes;
 mod parts;
 mod photos;
+mod races;
+mod sweep;
 mod world;
 
 /// A version of a gallery with all its parts.

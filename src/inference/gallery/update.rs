@@ -18,3 +18,12 @@ pub(super) struct Update {
     /// Whether the parts that it has replaced are deleted. Otherwise they are orphans.
     pub deleted: Result<(), GalleryError>,
 }
+
+impl Update {
+    /// Returns that nothing is to be changed in this version.
+    pub fn none(manifest: Manifest) -> Self {
+        let (people_before, photos_before) = (manifest.people(), manifest.photos());
+        let (removed, parts) = (Vec::new(), Vec::new());
+        Self { manifest, people_before, photos_before, removed, parts, written: false, deleted: Ok(()) }
+    }
+}

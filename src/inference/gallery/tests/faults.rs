@@ -24,15 +24,15 @@ use crate::{
     recognition::GalleryName,
 };
 
-const BUCKET: &str = "rollcall-state";
+pub const BUCKET: &str = "rollcall-state";
 /// What precedes the key in the text that a fault is compared with, if the call puts or deletes.
 const PUT: &str = "put ";
 const DELETE: &str = "delete ";
 /// The same, for parts of the default gallery.
-const DELETE_PART: &str = "delete gallery/parts/";
+pub const DELETE_PART: &str = "delete gallery/parts/";
 
 /// What happens instead of the next call on a key that contains some text.
-enum Fault {
+pub enum Fault {
     /// It fails, and nothing is done.
     Fails,
     /// Somebody is added by another writer first.
@@ -40,10 +40,15 @@ enum Fault {
     /// It is done, somebody is added by another writer, and the caller sees a conflict: as when S3 applies a put, the
     /// response is lost, and the repetition comes too late.
     After(Person),
+    /// It is done, and the caller sees a conflict: as when S3 applies a put, the response is lost, and the repetition
+    /// conflicts with it.
+    Twice,
+    /// Another writer renames this person to the other name first.
+    Renamed(&'static str, &'static str),
 }
 
 /// A store with one fault.
-struct Faulty {
+pub struct Faulty {
     objects: Arc<LocalObjects>,
     other_writer: GalleryStore,
     fault: Mutex<Option<(&'static str, Fault)>>,
@@ -51,17 +56,17 @@ struct Faulty {
 }
 
 impl Faulty {
-    fn new(world: &World) -> Arc<Self> {
+    pub fn new(world: &World) -> Arc<Self> {
         let (objects, other_writer) = (world.objects.clone(), world.store());
         Arc::new(Self { objects, other_writer, fault: Mutex::default(), reads: AtomicUsize::new(0) })
     }
 
-    fn store(self: &Arc<Self>, world: &World) -> GalleryStore {
+    pub fn store(self: &Arc<Self>, world: &World) -> GalleryStore {
         let stores = GalleryStores::new(self.clone(), &world.settings);
         stores.gallery(&GalleryName::default()).with_max_part(8 * DIMENSION)
     }
 
-    fn next(&self, key: &'static str, fault: Fault) {
+    pub fn next(&self, key: &'static str, fault: Fault) {
         *self.fault.lock().unwrap() = Some((key, fault));
     }
 
@@ -78,6 +83,9 @@ impl Faulty {
         match self.take(key) {
             Some(Fault::Fails) => return Err(CloudError::Unavailable("as asked".into())),
             Some(Fault::Before(person)) => self.add(person).await,
+            Some(Fault::Renamed(name, to)) => {
+                self.other_writer.rename(name, to).await.unwrap().expect("renamed");
+            }
             other => return Ok(other),
         }
         Ok(None)
@@ -89,8 +97,11 @@ impl ObjectStore for Faulty {
     async fn put(&self, bucket: &str, key: &str, bytes: Bytes, when: Precondition) -> CloudResult<ETag> {
         let fault = self.before(&format!("{PUT}{key}")).await?;
         let put = self.objects.put(bucket, key, bytes, when).await?;
-        let Some(Fault::After(person)) = fault else { return Ok(put) };
-        self.add(person).await;
+        match fault {
+            Some(Fault::After(person)) => self.add(person).await,
+            Some(Fault::Twice) => {}
+            _ => return Ok(put),
+        }
         Err(CloudError::Conflict(key.to_owned()))
     }
     async fn get(&self, bucket: &str, key: &str) -> CloudResult<Object> {
@@ -210,7 +221,7 @@ async fn a_repeated_removal_deletes_what_a_killed_writer_has_left() {
 }
 
 /// Checks that of the gallery nothing is stored but the current version.
-async fn assert_only_current_parts(world: &World) {
+pub async fn assert_only_current_parts(world: &World) {
     let listed = world.objects.list(BUCKET, "gallery/parts/").await.unwrap();
     let listed: HashSet<String> = listed.into_iter().map(|object| object.key).collect();
     let manifest = world.store().manifest().await.unwrap();

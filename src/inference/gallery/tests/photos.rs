@@ -96,7 +96,7 @@ async fn of_a_photo_that_was_removed_nothing_is_left_and_who_has_no_other_is_gon
     }
     assert_eq!(kept(&world).await.len(), 3);
 
-    let (manifest, removed) = world.store().remove_photos(&gone).await.unwrap();
+    let (manifest, removed) = world.store().remove_photos(&gone, silently).await.unwrap();
     assert_eq!((removed.len(), manifest.people(), manifest.photos()), (3, 49, 97));
     assert_eq!(kept(&world).await, [""; 0]);
     for embedding in ada.embeddings.iter().chain(&bob.embeddings[..1]) {
@@ -105,7 +105,7 @@ async fn of_a_photo_that_was_removed_nothing_is_left_and_who_has_no_other_is_gon
     let left = cache.refresh().await.unwrap();
     assert_eq!(named(&left, &bob.embeddings[1]), bob.name);
     assert_ne!(named(&left, &ada.embeddings[0]), ada.name);
-    assert_eq!(world.store().remove_photos(&gone).await.unwrap().1, [], "they are gone");
+    assert_eq!(world.store().remove_photos(&gone, silently).await.unwrap().1, [], "they are gone");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::{
     inference::gallery::{
         GalleryStores,
         cache::{GalleryCache, IndexRules},
-        store::GalleryStore,
+        store::{GalleryError, GalleryStore},
     },
     recognition::GalleryName,
     settings::Settings,
@@ -86,6 +86,11 @@ impl World {
         let Ok(folder) = self.folder.path().join("index").read_dir() else { return 0 };
         folder.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "index")).count()
     }
+}
+
+/// Announces nothing before photos are removed.
+pub async fn silently(_: Vec<String>) -> Result<(), GalleryError> {
+    Ok(())
 }
 
 pub fn bytes_of(embedding: &[f32]) -> Vec<u8> {
