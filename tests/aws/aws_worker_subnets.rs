@@ -83,7 +83,7 @@ async fn the_endpoint_of_s3_serves_the_earlier_subnets_until_no_worker_is_left_i
     account.run_on_cluster(STATE, &["enroll", KNOWN]).done();
     upload(&account).await;
     assert!(alive(&account).await.iter().all(|worker| worker.subnet_id() == Some(&a)));
-    assert_eq!(endpoints(&account).await.0, [table_a.clone()]);
+    assert_eq!(endpoints(&account).await.0, std::slice::from_ref(&table_a));
 
     account.run(&["aws", "up", "--worker-subnets", &b]).done();
     assert_eq!(endpoints(&account).await.0, sorted([&table_a, &table_b]));
