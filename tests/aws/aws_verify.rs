@@ -21,6 +21,7 @@ use nix::{
 use rollcall_testing::wait_until;
 use serde_json::{Value, json};
 
+use crate::aws_web_nodes::web_nodes;
 use crate::support::{
     account::{Account, CommandOutput, command_output},
     iam::Statement,
@@ -203,6 +204,16 @@ async fn change_template(
     let data = RequestLaunchTemplateData::builder().user_data(BASE64_STANDARD.encode(script)).build();
     let version = ec2.create_launch_template_version().launch_template_name("rollcall-web");
     version.launch_template_data(data).send().await.expect("a version");
+    // The version of a web node that runs would count.
+    for node in web_nodes(account).await {
+        ec2.terminate_instances().instance_ids(node).send().await.expect("terminated");
+    }
+    wait_until("no web node is left", TIMEOUT, async || {
+        let machines = account.ec2.get_control("/instances").await;
+        let mut machines = machines.as_array().expect("a list").iter();
+        machines.all(|machine| machine["tags"]["Name"] != "rollcall-web" || machine["state"] == "terminated")
+    })
+    .await;
 }
 
 /// Sets an attribute of a queue of the stack.
