@@ -232,11 +232,11 @@ async fn the_result_of_a_job_is_kept_although_its_reply_may_not_be_sent() {
     assert_eq!(world.results.get(JobId(1)).await.expect("read").expect("a result").status, Status::Done);
 
     // Any other error may be over when the job is done again.
-    for error in [CloudError::Invalid("x".into()), CloudError::Conflict("x".into())] {
+    for (id, error) in [(2, CloudError::Invalid("x".into())), (3, CloudError::Conflict("x".into()))] {
         runner.options.replies = refusing(error.clone());
-        world.send(&world.job(2, "x")).await;
+        world.send(&world.job(id, "x")).await;
         let finished = runner.run(world.receive().await, nobody()).await.expect("a job");
         assert_eq!(runner.persist(&finished).await, Err(error));
-        assert!(world.results.get(JobId(2)).await.expect("read").is_none());
+        assert!(world.results.get(JobId(id)).await.expect("read").is_none());
     }
 }
