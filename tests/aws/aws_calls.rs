@@ -217,7 +217,8 @@ async fn a_hundred_health_checks_at_once_make_one_call_to_the_queue_and_one_to_t
         let n = calls.get(call).copied().unwrap_or(0);
         assert!(n <= most, "{call}: {n} for 100 requests: {calls:?}");
     }
-    assert_eq!(calls.get("ListObjectsV2").copied().unwrap_or(0), 0, "{calls:?}");
+    // The node looks for orphans when it starts, whoever asks.
+    assert!(calls.get("ListObjectsV2").copied().unwrap_or(0) <= 2, "{calls:?}");
     assert!(cluster.node_calls.counts().contains_key("HeadBucket state"), "{calls:?}");
     node.end();
     assert_eq!(cluster.iam.denied(), Vec::<String>::new());

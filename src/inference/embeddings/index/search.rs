@@ -39,7 +39,7 @@ impl Index {
     /// Returns up to `count` owners of the embeddings nearest to `query` (of unit length), among owners that are not
     /// `hidden`, the nearest first. The index is scanned once.
     ///
-    /// None if the query has another length than the embeddings. There are fewer if the [`COMPARED`] embeddings that are
+    /// None if the query has another length than the embeddings. There are fewer if the embeddings that are
     /// compared belong to fewer owners.
     pub fn search_several(&self, query: &[f32], count: usize, hidden: impl Fn(u32) -> bool) -> Vec<Match> {
         if query.len() != self.dimension() || count == 0 {
