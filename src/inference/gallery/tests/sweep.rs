@@ -24,7 +24,8 @@ async fn put(world: &World, gallery: &str, id: PhotoId, age: Duration) -> String
     world.objects.put(BUCKET, &key, PHOTO, Precondition::Always).await.unwrap();
     let file = world.folder.path().join("objects").join(BUCKET).join(&key);
     let file = File::options().write(true).open(file).unwrap();
-    file.set_modified(std::time::SystemTime::now() - age).unwrap();
+    let written = file.metadata().unwrap().modified().unwrap();
+    file.set_modified(written - age).unwrap();
     key
 }
 
