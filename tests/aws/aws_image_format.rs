@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
+use aws_sdk_ec2::types::{ImageState, ResourceType, Tag, TagSpecification};
 use rollcall_testing::wait_until;
 
 use crate::support::{account::Account, inventory::Changes};
@@ -17,14 +17,21 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// The exit code for an invalid configuration (`EX_CONFIG` of sysexits.h).
 const EX_CONFIG: Option<i32> = Some(78);
 
-/// Creates an image of the cluster with further tags.
+/// Creates an image of the cluster with further tags, and waits until it is available.
 async fn create_image(account: &Account, name: &str, tags: &[(&str, &str)]) -> String {
     let machine = account.launch("rollcall:bake", "another").await;
     let ours = [("rollcall:cluster", "rollcall")];
     let tags = ours.iter().chain(tags).map(|(key, value)| Tag::builder().key(*key).value(*value).build()).collect();
     let tags = TagSpecification::builder().resource_type(ResourceType::Image).set_tags(Some(tags)).build();
-    let made = account.ec2().await.create_image().instance_id(machine).name(name).tag_specifications(tags).send().await;
-    made.expect("an image").image_id.expect("an id")
+    let ec2 = account.ec2().await;
+    let made = ec2.create_image().instance_id(machine).name(name).tag_specifications(tags).send().await;
+    let id = made.expect("an image").image_id.expect("an id");
+    wait_until("the image is available", TIMEOUT, async || {
+        let images = ec2.describe_images().image_ids(&id).send().await.expect("a list");
+        images.images().iter().all(|image| image.state() == Some(&ImageState::Available))
+    })
+    .await;
+    id
 }
 
 /// Returns the image format of this release.
@@ -85,11 +92,6 @@ async fn up_uses_images_that_are_available() {
     let number = format_of(&account).await;
     let good = create_image(&account, "good", &[(FORMAT, &number)]).await;
     let newest = create_image(&account, "newest", &[(FORMAT, &number)]).await;
-    wait_until("both are available", TIMEOUT, async || {
-        let images = account.ec2().await.describe_images().image_ids(&good).image_ids(&newest).send().await;
-        images.expect("a list").images().iter().all(|image| image.state().is_some_and(|s| s.as_str() == "available"))
-    })
-    .await;
     for state in ["pending", "failed"] {
         account.ec2.post_control("/image", serde_json::json!({ "id": newest, "state": state })).await;
         let before = account.inventory().await;
