@@ -14,7 +14,10 @@ use std::{
     process::abort,
 };
 
-use crate::{cloud::local::fuzzing as local, http::fuzzing as http};
+use crate::{
+    cloud::local::fuzzing as local,
+    http::{compreface_fuzzing as compreface, fuzzing as http},
+};
 
 /// A function that takes bytes from outside, and its limit of memory.
 pub struct Target {
@@ -35,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "webp", check: images::webp, memory: images::MEMORY, seeds: Vec::new },
     Target { name: "image", check: images::any, memory: images::MEMORY, seeds: Vec::new },
     Target { name: "upload", check: http::upload, memory: http::MEMORY, seeds: http::seeds },
+    Target { name: "compreface", check: compreface::request, memory: http::MEMORY, seeds: compreface::seeds },
     Target { name: "wire", check: values::wire, memory: 4 << 20, seeds: values::seeds },
     Target { name: "journal", check: local::damaged_file, memory: 16 << 20, seeds: local::damaged_file_seeds },
     Target { name: "settings", check: settings::settings, memory: 4 << 20, seeds: settings::seeds },

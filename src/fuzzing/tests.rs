@@ -109,6 +109,11 @@ fn an_upload_is_received_or_refused_within_its_limits() {
 }
 
 #[test]
+fn a_request_of_a_client_of_compreface_is_received_or_refused_within_its_limits() {
+    run("compreface", 4_000);
+}
+
+#[test]
 fn a_binary_value_has_one_encoding() {
     run("wire", 20_000);
 }

@@ -1,4 +1,4 @@
-//! The body of an upload: a fuzz target.
+//! The body of an upload: a fuzz target, and the web tier for this one and that of CompreFace's API.
 
 use std::{cell::LazyCell, sync::Arc};
 
@@ -34,7 +34,7 @@ use crate::{
 /// Memory for one upload, in bytes.
 pub(crate) const MEMORY: usize = 2 << 20;
 /// Largest upload, in bytes, so that an input can be larger.
-const MAX_UPLOAD: usize = 8 << 10;
+pub(super) const MAX_UPLOAD: usize = 8 << 10;
 /// Memory for uploads, in bytes.
 const MAX_MEMORY: usize = 64 << 10;
 /// Most files in an upload, so that an input can have more.
@@ -96,21 +96,27 @@ pub(crate) fn upload(input: &[u8]) {
     let Some((division, rest)) = input.split_first() else { return };
     let mut lines = rest.splitn(3, |byte| *byte == b'\n');
     let [content_type, disposition, body] = std::array::from_fn(|_| lines.next().unwrap_or_default());
+    with_web_tier(async |web| {
+        let (req, payload) = request(content_type, disposition, body, *division).await;
+        match receive(&req, payload, web).await {
+            Ok(received) => check(&received).await,
+            Err(problem) => refused(&problem),
+        }
+    });
+}
+
+/// Runs `check` with a web tier, and checks that it keeps nothing of it.
+pub(super) fn with_web_tier(check: impl AsyncFnOnce(&WebTier)) {
     NODE.with(|node| {
-        node.runtime.block_on(async {
-            let (req, payload) = request(content_type, disposition, body, *division).await;
-            match receive(&req, payload, &node.web).await {
-                Ok(received) => check(&received).await,
-                Err(problem) => refused(&problem),
-            }
-        });
+        node.runtime.block_on(check(&node.web));
         assert_eq!(node.web.waiting(), 0, "every place is free again");
         let Ok(mut admission) = node.web.admit() else { panic!("no place is free") };
         assert!(node.web.reserve(&mut admission, MAX_MEMORY).is_ok(), "all memory is free again");
     });
 }
 
-async fn request(
+/// Makes a request. `division` is the length of the pieces in which the body arrives, in bytes; 0 stands for all at once.
+pub(super) async fn request(
     content_type: &[u8],
     disposition: &[u8],
     body: &[u8],
@@ -145,10 +151,11 @@ async fn check(received: &Received) {
     }
 }
 
-fn refused(problem: &Problem) {
+/// Checks that a problem is one of a body, which it explains in one line.
+pub(super) fn refused(problem: &Problem) {
     assert!(REFUSED.contains(&problem.status.as_u16()), "{problem}");
     assert!(!problem.detail.is_empty() && problem.line().lines().count() == 1, "{problem}");
-    for format in [ErrorFormat::Line, ErrorFormat::Problem] {
+    for format in [ErrorFormat::Line, ErrorFormat::Problem, ErrorFormat::CompreFace] {
         assert_eq!(problem.respond(format).status(), problem.status);
     }
 }

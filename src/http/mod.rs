@@ -43,6 +43,8 @@ use tokio::sync::{Semaphore, watch};
 
 pub use access::AccessControl;
 pub use compreface::COMPREFACE_ROUTES;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use compreface::fuzzing as compreface_fuzzing;
 use error::{ErrorFormat, Problem};
 pub use health_checks::HealthChecks;
 #[cfg(feature = "aws")]

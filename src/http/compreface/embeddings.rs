@@ -1,8 +1,13 @@
 //! Recognition and verification by embeddings that clients have computed with the plugin `calculator`.
 
+use std::fmt;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _, SeqAccess, Visitor},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -15,15 +20,18 @@ use super::{
     similarity::similarity,
 };
 use crate::{
-    http::{access::caller, code, error::Problem, state::State, upload::ReceivedFile},
+    client::Admission,
+    http::{access::caller, code, error::Problem, state::State, upload::ReceivedFile, web_tier::WebTier},
     inference::embeddings::similarity::{dot, normalise},
     recognition::{Candidate, GalleryName, Task},
 };
 
 /// Length of the embeddings of SFace, which a gallery without embeddings is taken to expect.
 const SFACE: usize = 128;
-/// Largest body, in bytes: some 1,500 embeddings, which take less memory than their text.
+/// Largest body, in bytes: some 1,500 embeddings.
 const MAX_JSON: usize = 4 << 20;
+/// Most embeddings in a body, which bounds the memory for lists that are empty.
+const MAX_EMBEDDINGS: usize = 2_000;
 
 type Response = Result<HttpResponse, Refusal>;
 
@@ -31,8 +39,7 @@ type Response = Result<HttpResponse, Refusal>;
 pub(super) async fn recognise(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
     let params = Params::parse(req.query_string())?;
     let gallery = caller(&req).gallery;
-    let (json, admission) = receive_json(&req, payload, &state, MAX_JSON).await?;
-    let embeddings = required(parsed_object::<Embeddings>(&json)?.embeddings, "embeddings")?;
+    let (embeddings, admission) = receive_embeddings(&req, payload, &state.web).await?;
     check_candidates(embeddings.len(), &params, "embeddings")?;
     check_length(&state, &gallery, &embeddings).await?;
     let payload = serde_json::to_vec(&embeddings).map_err(|error| Problem::bad_request(error.to_string()))?;
@@ -54,8 +61,7 @@ pub(super) async fn verify_example(
     state: web::Data<State>,
 ) -> Response {
     let id = parse_id(&path)?;
-    let (json, _) = receive_json(&req, payload, &state, MAX_JSON).await?;
-    let embeddings = required(parsed_object::<Embeddings>(&json)?.embeddings, "embeddings")?;
+    let (embeddings, _admission) = receive_embeddings(&req, payload, &state.web).await?;
     check_length(&state, &caller(&req).gallery, &embeddings).await?;
     let example = examples::find(&req, &state, id).await?;
     Ok(HttpResponse::Ok().json(compared(&example.embedding, &embeddings)?))
@@ -63,19 +69,15 @@ pub(super) async fn verify_example(
 
 /// `POST /verification/embeddings/verify`: how similar each embedding is to another.
 pub(super) async fn verify(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
-    let (json, _) = receive_json(&req, payload, &state, MAX_JSON).await?;
-    let Verification { source, targets } = parsed_object(&json)?;
-    let (mut source, targets) = (required(source, "source")?, required(targets, "targets")?);
+    let (mut source, targets, _admission) = receive_verification(&req, payload, &state.web).await?;
     check_length(&state, &caller(&req).gallery, std::slice::from_ref(&source)).await?;
     check_length(&state, &caller(&req).gallery, &targets).await?;
-    if !normalise(&mut source) {
-        return Err(not_an_embedding());
-    }
+    normalise(&mut source);
     Ok(HttpResponse::Ok().json(compared(&source, &targets)?))
 }
 
 /// Compares embeddings with one of unit length and of the same number of numbers.
-fn compared(source: &[f32], embeddings: &[Vec<f32>]) -> Result<Value, Refusal> {
+pub(super) fn compared(source: &[f32], embeddings: &[Vec<f32>]) -> Result<Value, Refusal> {
     let mut result = Vec::new();
     for embedding in embeddings {
         let mut unit = embedding.clone();
@@ -107,26 +109,136 @@ async fn check_length(state: &State, gallery: &GalleryName, embeddings: &[Vec<f3
     }
 }
 
-/// The field `embeddings`.
-#[derive(Deserialize)]
-struct Embeddings {
-    #[serde(default)]
-    embeddings: Vec<Vec<f32>>,
+/// Receives `{"embeddings": [[…], …]}`, with the place of the request among those in memory.
+pub(super) async fn receive_embeddings(
+    req: &HttpRequest,
+    payload: web::Payload,
+    web: &WebTier,
+) -> Result<(Vec<Vec<f32>>, Admission), Refusal> {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(default)]
+        embeddings: Embeddings,
+    }
+    let (Body { embeddings }, admission) = receive_numbers(req, payload, web).await?;
+    Ok((embeddings.checked("embeddings")?, admission))
 }
 
-/// The fields of a verification.
-#[derive(Deserialize)]
-struct Verification {
-    #[serde(default)]
-    source: Vec<f32>,
-    #[serde(default)]
-    targets: Vec<Vec<f32>>,
+/// Receives `{"source": […], "targets": [[…], …]}`, with the place of the request among those in memory.
+pub(super) async fn receive_verification(
+    req: &HttpRequest,
+    payload: web::Payload,
+    web: &WebTier,
+) -> Result<(Vec<f32>, Vec<Vec<f32>>, Admission), Refusal> {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(default)]
+        source: Vec<f32>,
+        #[serde(default)]
+        targets: Embeddings,
+    }
+    let (Body { source, targets }, admission) = receive_numbers(req, payload, web).await?;
+    if source.is_empty() {
+        return Err(Refusal::empty_field("source"));
+    }
+    let targets = targets.checked("targets")?;
+    if !normalise(&mut source.clone()) {
+        return Err(not_an_embedding());
+    }
+    Ok((source, targets, admission))
 }
 
-fn required<T>(values: Vec<T>, field: &str) -> Result<Vec<T>, Refusal> {
-    if values.is_empty() { Err(Refusal::empty_field(field)) } else { Ok(values) }
+/// Receives an object with embeddings.
+async fn receive_numbers<T: DeserializeOwned>(
+    req: &HttpRequest,
+    payload: web::Payload,
+    web: &WebTier,
+) -> Result<(T, Admission), Refusal> {
+    let (json, mut admission) = receive_json(req, payload, web, MAX_JSON).await?;
+    web.reserve(&mut admission, json.len() * 2)?; // a number takes four bytes, and its text two or more
+    Ok((parsed_object(&json)?, admission))
+}
+
+/// A list of at most [`MAX_EMBEDDINGS`] embeddings.
+#[derive(Default)]
+struct Embeddings(Vec<Vec<f32>>);
+
+impl Embeddings {
+    /// Returns the embeddings.
+    ///
+    /// # Errors
+    /// There is none, or one is zero or not finite.
+    fn checked(self, field: &str) -> Result<Vec<Vec<f32>>, Refusal> {
+        if self.0.is_empty() {
+            return Err(Refusal::empty_field(field));
+        }
+        if self.0.iter().any(|embedding| !normalise(&mut embedding.clone())) {
+            return Err(not_an_embedding());
+        }
+        Ok(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Embeddings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Embeddings;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a list of at most {MAX_EMBEDDINGS} embeddings")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Embeddings, A::Error> {
+                let mut embeddings = Vec::new();
+                while let Some(embedding) = list.next_element()? {
+                    if embeddings.len() == MAX_EMBEDDINGS {
+                        return Err(A::Error::invalid_length(MAX_EMBEDDINGS + 1, &self));
+                    }
+                    embeddings.push(embedding);
+                }
+                Ok(Embeddings(embeddings))
+            }
+        }
+        deserializer.deserialize_seq(List)
+    }
 }
 
 fn not_an_embedding() -> Refusal {
     Refusal::new(code::BAD_ARGUMENT, "an embedding is zero or not finite")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::json::parsed, *};
+
+    fn read(json: &str) -> Result<Vec<Vec<f32>>, (u16, Option<u16>)> {
+        let list: Result<Embeddings, Refusal> = parsed(json.as_bytes());
+        list.and_then(|list| list.checked("embeddings")).map_err(|refusal| refusal.code_for_tests())
+    }
+
+    #[test]
+    fn embeddings_have_a_direction() {
+        assert_eq!(read("[[0.5, -2e1]]"), Ok(vec![vec![0.5, -20.0]]));
+        for (json, code) in [
+            ("[]", code::EMPTY_FIELD),
+            ("[[]]", code::BAD_ARGUMENT),
+            ("[[1.0], [0.0, -0.0]]", code::BAD_ARGUMENT),
+            ("[[1e39]]", code::BAD_ARGUMENT),
+            ("[[null]]", code::UNDEFINED),
+            ("[1.0]", code::UNDEFINED),
+        ] {
+            assert_eq!(read(json), Err((400, Some(code))), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_embeddings_is_bounded() {
+        let list = |count: usize| format!("[{}[1]]", "[1],".repeat(count - 1));
+        assert_eq!(read(&list(MAX_EMBEDDINGS)).map(|list| list.len()), Ok(MAX_EMBEDDINGS));
+        assert_eq!(read(&list(MAX_EMBEDDINGS + 1)), Err((400, Some(code::UNDEFINED))));
+        let empty = format!("[{}[]]", "[],".repeat(1 << 20));
+        let (refused, bytes) = crate::fuzzing::memory::peak(|| read(&empty).is_err());
+        assert!(refused && bytes < empty.len(), "{bytes}");
+    }
 }

@@ -14,7 +14,7 @@ use super::{
     refusal::Refusal,
 };
 use crate::{
-    http::{access::caller, audit_guard, code, error::Problem, state::State},
+    http::{access::caller, audit_guard, code, error::Problem, state::State, web_tier::WebTier},
     inference::gallery::{Photo, PhotoId, SAME_PHOTO},
     recognition::{Candidate, GalleryName, Identification},
 };
@@ -128,15 +128,24 @@ pub(super) async fn remove(req: HttpRequest, path: web::Path<String>, state: web
 
 /// `POST /recognition/faces/delete`: deletes several examples. Ids of which there is none are ignored.
 pub(super) async fn remove_several(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
-    let (json, _) = receive_json(&req, payload, &state, MAX_JSON).await?;
+    let ids = receive_ids(&req, payload, &state.web).await?;
+    let removed = remove_some(&req, &state, ids).await?;
+    let removed: Value = removed.iter().map(|photo| example(photo.id, &photo.name)).collect();
+    Ok(HttpResponse::Ok().json(removed))
+}
+
+/// Receives a list of ids.
+pub(super) async fn receive_ids(
+    req: &HttpRequest,
+    payload: web::Payload,
+    web: &WebTier,
+) -> Result<HashSet<PhotoId>, Refusal> {
+    let (json, _) = receive_json(req, payload, web, MAX_JSON).await?;
     let ids: Vec<String> = parsed(&json)?;
     if ids.len() > MAX_DELETED {
         return Err(Refusal::new(code::INVALID, format!("at most {MAX_DELETED} ids in one request")));
     }
-    let ids = ids.iter().map(|id| parse_id(id)).collect::<Result<HashSet<_>, _>>()?;
-    let removed = remove_some(&req, &state, ids).await?;
-    let removed: Value = removed.iter().map(|photo| example(photo.id, &photo.name)).collect();
-    Ok(HttpResponse::Ok().json(removed))
+    ids.iter().map(|id| parse_id(id)).collect()
 }
 
 async fn remove_some(req: &HttpRequest, state: &State, ids: HashSet<PhotoId>) -> Result<Vec<Photo>, Refusal> {

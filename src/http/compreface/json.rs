@@ -9,8 +9,8 @@ use crate::{
     client::Admission,
     http::{
         code,
-        state::State,
         upload::{FormOrJson, receive_form_or_json},
+        web_tier::WebTier,
     },
 };
 
@@ -21,10 +21,10 @@ use crate::{
 pub(super) async fn receive_json(
     req: &HttpRequest,
     payload: web::Payload,
-    state: &State,
+    web: &WebTier,
     max: usize,
 ) -> Result<(Bytes, Admission), Refusal> {
-    match receive_form_or_json(req, payload, &state.web).await? {
+    match receive_form_or_json(req, payload, web).await? {
         FormOrJson::Json(json, _) if json.len() > max => {
             let why = format!("the JSON is larger than {max} bytes");
             Err(Refusal::with_status(StatusCode::PAYLOAD_TOO_LARGE, code::UNDEFINED, why))

@@ -7,6 +7,8 @@ mod concerned;
 mod embeddings;
 mod examples;
 mod faces;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod images;
 mod json;
 mod params;

@@ -84,6 +84,14 @@ impl<T: Into<Problem>> From<T> for Refusal {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+impl Refusal {
+    /// Returns what is wrong.
+    pub fn problem(&self) -> &Problem {
+        &self.0
+    }
+}
+
 #[cfg(test)]
 impl Refusal {
     /// Returns the status and the code.

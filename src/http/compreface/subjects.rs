@@ -11,7 +11,7 @@ use super::{
     json::{parsed_object, receive_json},
     refusal::Refusal,
 };
-use crate::http::{access::caller, audit_guard, code, state::State};
+use crate::http::{access::caller, audit_guard, code, state::State, web_tier::WebTier};
 
 /// Largest body, in bytes.
 const MAX_JSON: usize = 64 << 10;
@@ -31,7 +31,7 @@ pub(super) async fn list(req: HttpRequest, state: web::Data<State>) -> Response 
 
 /// `POST /recognition/subjects`: adds a subject without examples.
 pub(super) async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
-    let subject = receive_subject(&req, payload, &state).await?;
+    let subject = receive_subject(&req, payload, &state.web).await?;
     let gallery = caller(&req).gallery;
     audit_guard::seen(&req, &state, &gallery, [subject.as_str()].into_iter());
     let store = state.web.gallery(&gallery);
@@ -48,7 +48,7 @@ pub(super) async fn rename(
     payload: web::Payload,
     state: web::Data<State>,
 ) -> Response {
-    let new = receive_subject(&req, payload, &state).await?;
+    let new = receive_subject(&req, payload, &state.web).await?;
     let (gallery, old) = (caller(&req).gallery, path.into_inner());
     let old = as_known(&state, &gallery, &old).await?;
     // Another spelling of the same name is none to merge with.
@@ -86,13 +86,17 @@ pub(super) async fn remove_all(req: HttpRequest, state: web::Data<State>) -> Res
 }
 
 /// Receives `{"subject": "…"}`.
-async fn receive_subject(req: &HttpRequest, payload: web::Payload, state: &State) -> Result<String, Refusal> {
+pub(super) async fn receive_subject(
+    req: &HttpRequest,
+    payload: web::Payload,
+    web: &WebTier,
+) -> Result<String, Refusal> {
     #[derive(Deserialize)]
     struct Body {
         #[serde(default)]
         subject: Option<String>,
     }
-    let (json, _) = receive_json(req, payload, state, MAX_JSON).await?;
+    let (json, _) = receive_json(req, payload, web, MAX_JSON).await?;
     let Body { subject } = parsed_object(&json)?;
     let subject = subject.filter(|subject| !subject.trim().is_empty());
     subject.ok_or_else(|| Refusal::new(code::INVALID, "Subject name is empty"))
