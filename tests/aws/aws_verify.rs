@@ -18,18 +18,23 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use rollcall::cloud::{Queues as _, aws::SqsQueues};
+use rollcall_testing::uploads::{MACRON, form, photo};
 use rollcall_testing::wait_until;
 use serde_json::{Value, json};
 
 use crate::aws_web_nodes::web_nodes;
 use crate::support::{
-    account::{Account, CommandOutput, command_output},
+    account::{Account, CommandOutput, command_output, program},
     iam::Statement,
     inventory::Changes,
 };
 
 /// Longest wait for anything here, on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(120);
+const STATE: &str = "rollcall-state-000000000000-us-east-1";
+/// Uploads that `verify` sends at once.
+const BURST: u64 = 4;
 const UP: [&str; 4] = ["aws", "up", "--allow-from", "10.0.0.0/8"];
 /// Settings of all machines: as quick as the emulators allow.
 const MACHINES: [(&str, &str); 9] = [
@@ -72,7 +77,7 @@ pub async fn cluster(more: &[(&str, &str)]) -> Account {
     let token = account
         .command(&["token", "create", "--role", "admin"])
         .env("ROLLCALL__CLOUD__KIND", "aws")
-        .env("ROLLCALL__STORE__STATE", "rollcall-state-000000000000-us-east-1")
+        .env("ROLLCALL__STORE__STATE", STATE)
         .output();
     command_output(token.expect("the program starts")).done();
     account
@@ -142,6 +147,21 @@ async fn a_cluster_that_is_up_passes_and_nothing_is_left_behind() {
     assert!(denied > 20, "the probes were denied their calls: {denied}");
 }
 
+/// Returns the number of jobs in the queue.
+async fn queued(account: &Account) -> u64 {
+    let queues = SqsQueues::new(account.sqs().await, Duration::ZERO, "rollcall");
+    let requests = queues.open("rollcall-listener.fifo").await.expect("the queue");
+    requests.depth().await.expect("a depth").total()
+}
+
+/// Returns the states of the probes.
+pub async fn probes(account: &Account) -> Vec<String> {
+    let machines = account.ec2.get_control("/instances").await;
+    let machines = machines.as_array().expect("a list").iter();
+    let probes = machines.filter(|machine| machine["tags"]["rollcall:verify"] == "rollcall");
+    probes.map(|probe| probe["state"].as_str().expect("text").to_owned()).collect()
+}
+
 /// Returns whether a worker is booting.
 pub async fn a_worker_boots(account: &Account) -> bool {
     let machines = account.ec2.get_control("/instances").await;
@@ -153,22 +173,42 @@ pub async fn a_worker_boots(account: &Account) -> bool {
 async fn an_interruption_leaves_nothing_behind() {
     let account = cluster(&[]).await;
     let (inventory, before) = (account.inventory().await, objects(&account).await);
-    account.ec2.post_control("/delays", json!({ "pending": 2 })).await;
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut command = verify(&account, &["--budget", "0.5"]);
         let mut command = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
-        wait_until("a worker boots", TIMEOUT, async || {
+        // Once all uploads are accepted: of one that is not, the command waits for a result that never comes.
+        account.ec2.post_control("/delays", json!({ "pending": 1000 })).await;
+        wait_until("a worker boots, and all jobs wait for it", TIMEOUT, async || {
             assert!(command.try_wait().expect("our child").is_none(), "it has ended");
-            a_worker_boots(&account).await
+            a_worker_boots(&account).await && queued(&account).await == BURST
         })
         .await;
         kill(Pid::from_raw(command.id() as i32), signal).expect("the process is our child");
+        account.ec2.post_control("/delays", json!({ "pending": 0.3 })).await;
         let output = command_output(command.wait_with_output().expect("it ends"));
         assert!(!output.success && output.out.contains("interrupted"), "{signal}: {}", output.out);
         assert!(output.out.contains("ok       nothing left"), "{signal}: {}", output.out);
         assert_eq!(account.changes(&inventory).await, Changes::default(), "{signal}");
         assert_eq!(objects(&account).await, before, "{signal}");
     }
+
+    // The same while probes make their calls, who report while they shut down.
+    let images = account.ec2().await.describe_images().owners("self").send().await.expect("a list");
+    let installed = account.disk(images.images()[0].image_id().expect("an id")).join("opt/rollcall");
+    let real = std::path::absolute(rollcall_testing::program()).expect("a path");
+    let slow = format!("case \"$*\" in *attempt*) sleep 3 ;; esac\nexec {} \"$@\"", real.display());
+    std::fs::remove_file(installed.join("rollcall")).expect("it may be the file of other machines too");
+    std::fs::rename(program(&installed, &slow), installed.join("rollcall")).expect("renamed");
+    account.ec2.post_control("/delays", json!({ "shutting-down": 6 })).await;
+    let mut command = verify(&account, &["--budget", "0.5"]);
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let run = |states: &[String]| states.iter().filter(|state| *state == "running").count() == 2;
+    wait_until("both probes run", TIMEOUT, async || run(&probes(&account).await)).await;
+    kill(Pid::from_raw(command.id() as i32), Signal::SIGINT).expect("the process is our child");
+    let output = command_output(command.wait_with_output().expect("it ends"));
+    assert!(output.out.contains("ok       nothing left"), "{}", output.out);
+    assert_eq!(account.changes(&inventory).await, Changes::default());
+    assert_eq!(objects(&account).await, before);
 }
 
 /// Makes a version of the workers' launch template that is the first one with a change, and one of the web nodes' that states it.
@@ -302,7 +342,8 @@ async fn each_change_of_the_stack_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_may_too_much_or_too_little_is_named() {
-    let account = cluster(&[]).await;
+    // The workers boot, and answer, before the command gives up.
+    let account = cluster(&[("ROLLCALL__HTTP__DEADLINE", "60s")]).await;
     let inventory = account.inventory().await;
     let iam = account.iam.as_ref().expect("roles are enforced");
     let wide = json!({ "Sid": "Wide", "Effect": "Allow", "Action": "s3:DeleteObject", "Resource": "*" });
@@ -310,7 +351,7 @@ async fn a_role_that_may_too_much_or_too_little_is_named() {
         statements.iter_mut().for_each(|statement| statement.actions.retain(|action| action != "s3:PutObject"));
         statements.push(Statement::of(&wide));
     });
-    let all = checks(&account, &["--budget", "0.5", "--timeout", "10s"]);
+    let all = checks(&account, &["--budget", "0.5", "--timeout", "20s"]);
     for call in ["gallery/", "recognitions/"] {
         assert_fault(&all, "worker role", &format!("it may delete rollcall-state-000000000000-us-east-1/{call}"));
     }
@@ -328,6 +369,16 @@ async fn workers_that_do_not_start_and_uploads_without_a_token_are_named() {
     let wrong = std::fs::read_to_string(&settings).expect("settings") + "\n[worker]\nthreadz = 1\n";
     std::fs::remove_file(&settings).expect("it may be the file of other machines too");
     std::fs::write(settings, wrong).expect("written");
+    let upload = reqwest::Client::new().post(account.web("/v1/recognitions")).header("Prefer", "respond-async");
+    let accepted = upload.multipart(form(&[("a.jpg", &photo(MACRON))])).send().await.expect("a response");
+    assert_eq!(accepted.status(), 202);
+    let reader = account.run_on_cluster(STATE, &["token", "create", "--role", "read"]).done();
+    let fleet = reqwest::Client::new().get(account.web("/v1/fleet")).bearer_auth(reader.trim());
+    wait_until("boots have failed", TIMEOUT, async || {
+        let fleet = fleet.try_clone().expect("no body").send().await.expect("a response");
+        fleet.text().await.expect("text").contains("boots in a row failed")
+    })
+    .await;
     let all = checks(&account, &["--budget", "0.5", "--timeout", "10s"]);
     assert_fault(&all, "without a token", "POST /v1/recognitions: HTTP 202");
     assert_fault(&all, "worker role", "worker.threadz");

@@ -25,16 +25,19 @@ impl Verification {
         left.extend(self.clean_jobs(&created, &objects).await);
         let before = created.workers_before.unwrap_or_default();
         let state = &self.settings.store.state;
+        let mut reports = Vec::new();
         for probe in created.probes {
             // EC2 may list the machine only some time after its launch has returned.
             if let Ok(Some(id)) = probe.call.await {
                 left.extend(self.account.terminate(&[id]).await.err().map(|error| format!("probe: {error}")));
             }
-            left.extend(
-                objects.delete(state, &probe.key).await.err().map(|error| format!("{state}/{}: {error}", probe.key)),
-            );
+            reports.push(probe.key);
         }
         left.extend(self.clean_instances(&before).await);
+        // Only now: until it has ended, a probe may upload its report.
+        for key in reports {
+            left.extend(objects.delete(state, &key).await.err().map(|error| format!("{state}/{key}: {error}")));
+        }
         left.extend(self.clean_tokens(objects).await);
         left
     }
