@@ -49,7 +49,8 @@ fn client_and_hints(world: &World) -> (JobClient, Arc<Mutex<Vec<u64>>>) {
     let options = Options {
         max_waiting: 2,
         max_memory: 4 * PAGE,
-        deadline: Duration::from_millis(50),
+        // Far longer than it takes to send a job, also on a slow disk.
+        deadline: Duration::from_secs(2),
         inline_limit: INLINE_LIMIT,
         reply_to: "replies".into(),
     };

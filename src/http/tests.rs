@@ -58,7 +58,7 @@ fn state_with(
     let options = Options {
         max_waiting: settings.http.max_waiting,
         max_memory: settings.http.max_upload_memory,
-        deadline: Duration::from_millis(50),
+        deadline: Duration::from_secs(2), // far longer than it takes to send a job, also on a slow disk
         inline_limit: settings.queue.inline_limit,
         reply_to: settings.queue.speaker.clone(),
     };

@@ -171,13 +171,16 @@ async fn the_cluster_goes_whatever_state_its_stack_is_in() {
 async fn down_ends_in_time_if_something_launches_workers_again_and_again() {
     let account = Arc::new(Account::start(&[]).await);
     run(&account, &UP).await.done();
+    // So that the next worker is launched before the one before is terminated.
+    account.ec2.post_control("/delays", json!({ "shutting-down": 3 })).await;
     let controller = control(&account, None).await;
-    let why = run(&account, &["aws", "down", "--timeout", "3s"]).await.failed();
+    let why = run(&account, &["aws", "down", "--timeout", "8s"]).await.failed();
     assert!(
         why.contains("launched again") && why.contains("i-") && why.contains("controller of the cluster rollcall"),
         "{why}"
     );
     controller.abort();
     let _ = controller.await;
+    account.ec2.post_control("/delays", json!({ "shutting-down": 0.3 })).await;
     run(&account, &DOWN).await.done();
 }

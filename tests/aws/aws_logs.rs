@@ -46,6 +46,27 @@ fn pid(value: &Value) -> Pid {
     Pid::from_raw(value.as_i64().expect("a process").try_into().expect("a process id"))
 }
 
+/// Returns the entries of Rollcall's units in the journal of a machine.
+fn journal(account: &Account, id: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(account.disk(id).join("journal")).expect("a journal");
+    let (whole, _) = text.rsplit_once('\n').expect("an entry");
+    let is_ours = |entry: &Value| {
+        let units = ["UNIT", "_SYSTEMD_UNIT"].map(|key| entry[key].as_str().unwrap_or_default());
+        units.iter().any(|unit| unit.starts_with("rollcall-"))
+    };
+    whole.lines().map(|line| serde_json::from_str(line).expect("JSON")).filter(is_ours).collect()
+}
+
+/// Waits until a machine's forwarder has sent all entries, and has written its position.
+async fn wait_until_forwarded(account: &Account, id: &str) {
+    let position = account.disk(id).join("var/lib/rollcall-logs/cursor");
+    wait_until("all entries are sent and the position is written", TIMEOUT, async || {
+        let written = std::fs::read_to_string(&position).unwrap_or_default();
+        journal(account, id).last().is_some_and(|entry| entry["__CURSOR"] == written.trim())
+    })
+    .await;
+}
+
 /// Sets up a cluster, and returns it with the id of its web node.
 async fn cluster(up: &[&str]) -> (Account, String) {
     let account = Account::start(&[
@@ -130,6 +151,8 @@ async fn a_forwarder_that_is_killed_goes_on_where_it_was_and_loses_nothing() {
     let (account, web) = cluster(&[]).await;
     let forwarder = async || machine(&account, &web).await["others"]["rollcall-logs"].clone();
     for _ in 0..2 {
+        // If it were killed between sending and writing its position, it would send again what it has sent.
+        wait_until_forwarded(&account, &web).await;
         let killed = forwarder().await;
         kill(pid(&killed), Signal::SIGKILL).expect("it is ours");
         wait_until("it is started again", TIMEOUT, async || {
@@ -138,17 +161,9 @@ async fn a_forwarder_that_is_killed_goes_on_where_it_was_and_loses_nothing() {
         })
         .await;
     }
-    // Of the entries of the machine's journal, each that is Rollcall's is there: once, if it was sent before the forwarder was
-    // killed, because its position is written before anything else is sent.
-    let journal = std::fs::read_to_string(account.disk(&web).join("journal")).expect("a journal");
-    let entries = journal.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let ours = |entry: &Value| {
-        ["UNIT", "_SYSTEMD_UNIT"]
-            .iter()
-            .any(|key| entry[*key].as_str().is_some_and(|unit| unit.starts_with("rollcall-")))
-    };
-    let logged: Vec<String> =
-        entries.filter(ours).map(|entry| entry["MESSAGE"].as_str().expect("text").to_owned()).collect();
+    // Of the entries of the machine's journal, each that is Rollcall's is there, once.
+    let entries = journal(&account, &web);
+    let logged: Vec<String> = entries.iter().map(|entry| entry["MESSAGE"].as_str().expect("text").to_owned()).collect();
     assert!(logged.iter().filter(|message| *message == "Started rollcall-logs.service.").count() == 3, "{logged:?}");
     let sent = async || -> Vec<String> {
         let events = events(&account).await.into_iter();

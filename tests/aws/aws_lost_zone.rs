@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use rollcall_testing::wait_until;
 use serde_json::{Value, json};
 
 use crate::support::{
     account::Account,
     aws_cluster::{Cluster, Node},
-    jobs::{QUICK_JOBS, TIMEOUT, all_done, all_terminated, bill_of, boot_calls, submit, view},
+    jobs::{QUICK_JOBS, all_done, all_terminated, bill_of, boot_calls, submit, submit_until_all_work, view},
 };
 
 const JOBS: usize = 12;
@@ -44,20 +43,19 @@ async fn start() -> (Cluster, Node, Vec<String>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_are_done_in_other_zones_when_one_has_gone_and_each_instance_is_paid_twice_at_most() {
     let (cluster, node, zones) = start().await;
-    let usual = bill_of(&cluster, &node, JOBS, SIZE).await;
     let (before, calls) = (cluster.bill().await, boot_calls(&cluster).await);
-    let results = submit(&node, JOBS, SIZE).await;
-    wait_until("every instance works", TIMEOUT, async || {
-        view(&node).await["counts"]["running"] == CAP && view(&node).await["depth"]["in_flight"].as_u64() > Some(0)
-    })
-    .await;
+    let mut results = submit_until_all_work(&node, CAP, JOBS, SIZE).await;
     cluster.ec2.post_control("/supply", json!({ "lost": [&zones[0]] })).await;
+    results.extend(submit(&node, JOBS, SIZE).await);
     all_done(&node, &results).await;
     all_terminated(&cluster).await;
     let (bill, launches) = (cluster.bill().await - before, boot_calls(&cluster).await - calls);
-    println!("all zones: {usual}\na zone goes away: {bill}; {launches} launches");
-
     let ledger = cluster.ledger().await;
+    // The same jobs while all zones are there.
+    cluster.ec2.post_control("/supply", json!({ "lost": [] })).await;
+    let usual = bill_of(&cluster, &node, results.len(), SIZE).await;
+    println!("{} jobs in all zones: {usual}\na zone goes away: {bill}; {launches} launches", results.len());
+
     assert!(ledger.instances.iter().any(|i| i.zone == zones[0] && i.ended_by_ec2), "it was in use");
     assert!(ledger.instances.iter().any(|i| i.zone == zones[1]), "{ledger:?}");
     // Each instance is replaced once.

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::{
     aws_cluster::Cluster,
-    jobs::{QUICK_JOBS, TIMEOUT, all_done, all_terminated, bill_of, submit, view},
+    jobs::{QUICK_JOBS, TIMEOUT, all_done, all_terminated, bill_of, submit, submit_until_all_work},
 };
 
 const JOBS: usize = 12;
@@ -29,11 +29,7 @@ async fn jobs_are_done_on_demand_when_every_spot_instance_is_interrupted_and_non
     ];
     let cluster = Cluster::start(&[&QUICK_JOBS[..], &settings].concat()).await;
     let node = cluster.node("serve").await;
-    let mut results = submit(&node, JOBS, SIZE).await;
-    wait_until("every instance works", TIMEOUT, async || {
-        view(&node).await["counts"]["running"] == CAP && view(&node).await["depth"]["in_flight"].as_u64() > Some(0)
-    })
-    .await;
+    let mut results = submit_until_all_work(&node, CAP, JOBS, SIZE).await;
     cluster.ec2.post_control("/supply", json!({ "spot": false })).await;
     cluster.ec2.post_control("/interrupt", json!({ "seconds": 30 })).await;
     // There is work until the last of them has ended, and afterwards.

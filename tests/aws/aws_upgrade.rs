@@ -103,11 +103,12 @@ async fn upgrade(is_of_earlier_release: bool) {
         paths.extend(client.await.expect("every upload was accepted"));
     }
     wait_until("no instance of the earlier version is left", TIMEOUT, async || {
-        let now = alive(&cluster).await;
-        !now.is_empty() && before.iter().all(|id| !now.contains(id))
+        let now = cluster.versions().await;
+        !now.is_empty() && now.values().all(|version| *version == second.number)
     })
     .await;
-    assert!(cluster.versions().await.values().all(|version| *version == second.number));
+    let now = alive(&cluster).await;
+    assert!(before.iter().all(|id| !now.contains(id)), "{before:?} were replaced by {now:?}");
     // Each is done, in the end by the new ones alone.
     for path in &paths {
         wait_until("the job is done", TIMEOUT, async || {
@@ -347,10 +348,15 @@ async fn a_job_is_done_although_its_worker_may_not_reply() {
     .await;
     cluster.enroll(KNOWN);
     let node = cluster.node("serve").await;
-    upload(&node).await;
+    // It takes longer than the deadline, maybe, until the worker has started.
+    wait_until_done(&node, &send(node.url("/"), 1).await[0]).await;
     cluster.iam.change_worker(|role| role.retain(|statement| statement.sid != "SendReplies"));
     let paths = send(node.url("/"), 2).await;
-    upload(&node).await; // at its deadline, the node looks for the result
+    // At its deadline, the node looks for the result. It finds it if the job is done by then.
+    let url = node.url("/");
+    let found = async || uploads::status_and_text(post(&url, form(&[("a.jpg", &photo(MACRON))])).await).await;
+    let expected = (200, "Emmanuel_Macron".to_owned());
+    wait_until("the result is found at the deadline", TIMEOUT, async || found().await == expected).await;
     for path in &paths {
         wait_until_done(&node, path).await;
     }

@@ -7,7 +7,6 @@ use crate::{aws_verify::checks, aws_web_nodes::break_image, support::account::Ac
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_names_no_version_that_a_rollback_has_made() {
     let account = Account::start(&[
-        ("CLOUDFORMATION_SHIM_LONGEST_WAIT", "12"),
         ("ROLLCALL__FLEET__POLL_EVERY", "300ms"),
         ("ROLLCALL__FLEET__DESCRIBE_EVERY", "300ms"),
         ("ROLLCALL__FLEET__DESCRIBE_LAG", "0s"),

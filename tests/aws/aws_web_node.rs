@@ -46,7 +46,7 @@ async fn running(account: &Account) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_web_node_is_replaced_only_by_one_that_serves() {
-    let account = Arc::new(Account::start(&[("CLOUDFORMATION_SHIM_LONGEST_WAIT", "8")]).await);
+    let account = Arc::new(Account::start(&[]).await);
     let bake = ["aws", "bake", "--base", "ami-12345678"];
     account.run(&bake).done();
     account.run(&["aws", "up", "--allow-from", "10.0.0.0/8"]).done();
@@ -67,6 +67,7 @@ async fn the_web_node_is_replaced_only_by_one_that_serves() {
     let real = std::path::absolute(rollcall_testing::program()).expect("a path");
     let script = format!("case \"$*\" in *serve*) exit 1 ;; esac\nexec {} \"$@\"", real.display());
     account.run(&[&bake[..], &["--program", &program(folder.path(), &script)]].concat()).done();
+    account.expect_no_signal();
     let (done, err, failed) = run_watched(&account, &["aws", "up"]).await;
     assert!(!done && err.contains("Web:"), "{err}");
     assert_eq!(failed, Vec::<String>::new());

@@ -7,7 +7,7 @@ use crate::contract::queue::World;
 use rollcall::cloud::local::Broker;
 
 /// Timers are exact to the millisecond; this leaves a busy machine time between two calls.
-const TICK: Duration = Duration::from_millis(500);
+const TICK: Duration = Duration::from_millis(1_500);
 
 async fn broker() -> World {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -32,7 +32,8 @@ async fn sqs() -> World {
     World {
         queues: queues.clone(),
         creator: queues,
-        tick: Duration::from_secs(1),
+        // All cases share one emulator.
+        tick: Duration::from_secs(3),
         reports_late_receipts,
         _keep: Box::new(()),
     }

@@ -124,7 +124,10 @@ async fn the_page_shows_names_boxes_and_the_fleet() {
     browser.client.goto(&server.url("/")).await.expect("the page opens");
     wait_until("the fleet is followed live", TIMEOUT, async || browser.texts("#fleet-link").await == ["live"]).await;
     assert_eq!(browser.texts("#instances .instance").await.len(), 0, "nothing runs before the first photo");
-    assert_eq!(browser.texts("#people-list .name").await, ["Emmanuel_Macron", "Jacinda_Ardern"]);
+    wait_until("people are listed", TIMEOUT, async || {
+        browser.texts("#people-list .name").await == ["Emmanuel_Macron", "Jacinda_Ardern"]
+    })
+    .await;
 
     browser.choose("#file", &[MACRON, ARDERN, STRANGER]).await;
     browser.wait_for_labels(vec!["Emmanuel_Macron", "Jacinda_Ardern", "unknown"]).await;
@@ -273,8 +276,13 @@ async fn the_page_works_over_https() {
     browser.choose("#file", &[MACRON]).await;
     browser.wait_for_labels(vec!["Emmanuel_Macron"]).await;
     let token = String::from_utf8(server.run(&["token", "create", "--role", "admin"]).stdout).expect("text");
+    wait_until("the server needs a token", TIMEOUT, async || {
+        let people = server.client().get(server.url("/v1/people")).send().await.expect("a response");
+        people.status() == 401
+    })
+    .await;
+    browser.client.refresh().await.expect("the page opens");
     wait_until("the page asks for a token", TIMEOUT, async || {
-        browser.client.refresh().await.expect("the page opens");
         browser.js("return !document.getElementById('sign-in').hidden").await == true
     })
     .await;

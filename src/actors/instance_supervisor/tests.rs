@@ -6,6 +6,7 @@ use std::sync::{Condvar, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rollcall_testing::wait_until;
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -22,6 +23,9 @@ use crate::{
     worker::{job_runner::Options, reply_sender::ReplySender},
 };
 
+/// Longest wait for anything here, on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How the cloud treats the instance.
 #[derive(Default)]
 struct Cloud {
@@ -29,6 +33,8 @@ struct Cloud {
     refuses: bool,
     /// It reclaims the instance.
     notice: Mutex<Option<Interruption>>,
+    /// How often the notice has been read.
+    noticed: Mutex<usize>,
     /// How long it takes to stop the instance, by a clock that is paused then.
     stop_takes: Option<Duration>,
     stops: Mutex<usize>,
@@ -41,7 +47,9 @@ impl Metadata for Cloud {
         Ok(InstanceId("i-1".into()))
     }
     async fn interruption(&self) -> CloudResult<Option<Interruption>> {
-        Ok(self.notice.lock().expect("no panic").clone())
+        let notice = self.notice.lock().expect("no panic").clone();
+        *self.noticed.lock().expect("no panic") += usize::from(notice.is_some());
+        Ok(notice)
     }
     async fn ready(&self) -> CloudResult<()> {
         Ok(())
@@ -177,14 +185,11 @@ async fn start_draining(
 
 /// Waits until the queue has these numbers of visible and in-flight jobs.
 async fn depth(queue: &dyn Queue, visible: u64, in_flight: u64) {
-    for _ in 0..1_000 {
+    wait_until(&format!("{visible} visible and {in_flight} in flight"), TIMEOUT, async || {
         let depth = queue.depth().await.expect("a depth");
-        if (depth.visible, depth.in_flight) == (visible, in_flight) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("not {visible} visible and {in_flight} in flight: {:?}", queue.depth().await);
+        (depth.visible, depth.in_flight) == (visible, in_flight)
+    })
+    .await;
 }
 
 /// Runs a system with `scenario` and returns its exit code.
@@ -285,13 +290,10 @@ fn a_job_whose_reply_cannot_be_sent_returns_to_the_queue() {
         worker.gate.open();
         world.send(&crate::job::Job { reply_to: "elsewhere".into(), ..world.job(1, "x") }).await;
         // It is received again and again, up to the limit of the queue, and never deleted as done.
-        for _ in 0..1_000 {
-            if world.requests.depth().await.expect("a depth").total() == 0 {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        assert_eq!(world.requests.depth().await.expect("a depth").total(), 0, "given up by the queue");
+        wait_until("it is given up by the queue", TIMEOUT, async || {
+            world.requests.depth().await.expect("a depth").total() == 0
+        })
+        .await;
         assert!(world.results.get(JobId(1)).await.expect("read").is_none(), "it is not done");
         worker.end.tell(End(EndReason::Signal));
         Box::leak(Box::new(world));

@@ -142,6 +142,12 @@ impl Account {
         command_output(command.output().expect("the program starts"))
     }
 
+    /// Lets CloudFormation wait for no more than a few seconds, from now on, for the signals that a stack demands: for tests in
+    /// which they never come.
+    pub fn expect_no_signal(&self) {
+        std::fs::write(self.disk("longest-wait"), "4").expect("written");
+    }
+
     /// Returns the log of the machines' services.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.disks.path().join("log")).unwrap_or_default()

@@ -53,6 +53,21 @@ pub async fn all_done(node: &Node, results: &[String]) {
     }
 }
 
+/// Submits jobs until that many instances run and at least one of them works. Returns the paths of the results.
+pub async fn submit_until_all_work(node: &Node, instances: usize, count: usize, size: u32) -> Vec<String> {
+    let mut results = Vec::new();
+    wait_until("every instance works", TIMEOUT, async || {
+        let view = view(node).await;
+        if view["depth"]["in_flight"].as_u64() == Some(0) || results.is_empty() {
+            results.extend(submit(node, count, size).await);
+            return false;
+        }
+        view["counts"]["running"] == instances
+    })
+    .await;
+    results
+}
+
 /// Waits until no instance is left, not even a stopped one.
 pub async fn all_terminated(cluster: &Cluster) {
     wait_until("every instance is terminated", TIMEOUT, async || {

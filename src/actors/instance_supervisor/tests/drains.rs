@@ -1,7 +1,5 @@
 //! How a worker ends: idle, by a signal, or because the cloud reclaims its instance.
 
-use rollcall_testing::wait_until;
-
 use super::*;
 
 fn spot(at_ms: Option<u64>) -> Interruption {
@@ -50,7 +48,8 @@ fn an_interruption_notice_lets_the_job_in_flight_finish() {
         depth(&*world.requests, 0, 1).await;
         world.send(&world.job(2, "y")).await;
         asked.announce(None);
-        tokio::time::sleep(INTERRUPTION_EVERY + Duration::from_millis(500)).await;
+        wait_until("the notice is read", TIMEOUT, async || *asked.noticed.lock().expect("no panic") > 0).await;
+        tokio::task::yield_now().await; // the worker hears of it before its job ends
         depth(&*world.requests, 1, 1).await;
         worker.gate.open();
         depth(&*world.requests, 1, 0).await;
@@ -105,8 +104,8 @@ fn returned_after_a_notice(reason: Option<EndReason>) -> (i32, usize) {
             worker.end.tell(End(reason));
         }
         asked.announce(Some(now_ms() + 15_000));
-        let limit = Duration::from_secs(60); // without the time of the notice, it would be 100 seconds
-        wait_until("the job is in the queue again", limit, async || {
+        // Without the time of the notice, it would be 100 seconds.
+        wait_until("the job is in the queue again", TIMEOUT, async || {
             world.requests.depth().await.expect("a depth").visible == 1
         })
         .await;
