@@ -16,7 +16,7 @@ use rollcall_testing::wait_until;
 
 const BAKE_ARGS: [&str; 4] = ["aws", "bake", "--base", "ami-12345678"];
 /// Longest wait for anything that is expected to happen.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The tags of machines that a bake must leave alone: a worker of the cluster, a builder of another bake, and one of
 /// another cluster.

@@ -13,7 +13,7 @@ use rollcall_testing::{Emulator, wait_until};
 use serde_json::json;
 
 /// Longest wait for anything that is expected to happen.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn launching() -> Launching {
     Launching {

@@ -50,12 +50,9 @@ async fn give_up(cluster: &Cluster, node: &Node) -> (u16, String) {
         let worker = Pid::from_raw(worker["pid"].as_i64().expect("a process") as i32);
         kill(worker, Signal::SIGSTOP).expect("it runs");
         let waiting = tokio::spawn(upload(node.url("/")));
-        let is_received = async || {
-            while requests.depth().await.expect("a depth").in_flight == 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        if tokio::time::timeout(RECEIVED, is_received()).await.is_ok() {
+        let is_in_flight = async || requests.depth().await.expect("a depth").in_flight == 1;
+        let received = wait_until("the worker has received it", TIMEOUT, is_in_flight);
+        if tokio::time::timeout(RECEIVED, received).await.is_ok() {
             kill(worker, Signal::SIGKILL).expect("it runs");
             return waiting.await.expect("a response");
         }

@@ -18,7 +18,7 @@ use rollcall_testing::wait_until;
 use serde_json::{Value, json};
 
 /// Longest wait for anything here, on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(120);
 const GROUP: &str = "/rollcall/rollcall";
 const STATE: &str = "rollcall-state-000000000000-us-east-1";
 

@@ -17,7 +17,7 @@ use rollcall_testing::uploads::{KNOWN, MACRON, form, photo, post, status_and_tex
 use serde_json::json;
 
 /// Longest wait for anything here, on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 const UP: [&str; 4] = ["aws", "up", "--allow-from", "10.0.0.0/8"];
 

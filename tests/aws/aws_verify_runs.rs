@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Longest wait for anything here, on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(120);
 const STATE: &str = "rollcall-state-000000000000-us-east-1";
 const TOKENS: &str = "access/tokens.json";
 const CERTIFICATE: &str = "arn:aws:acm:us-east-1:000000000000:certificate/12345678";

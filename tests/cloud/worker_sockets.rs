@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::worker_socket::Parent;
 
 /// Timeout of every expected event; far shorter than the visibility timeout in [`queue`].
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const QUEUE: &str = "jobs";
 
 async fn queue(broker: &Arc<Broker>) -> Arc<dyn Queue> {

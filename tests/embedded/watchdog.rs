@@ -9,7 +9,7 @@ use nix::{
 use rollcall_testing::{Rollcall, RollcallOptions};
 
 /// Longest wait for a sign of life, on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Three times as long as the unit here allows.
 const LONG: Duration = Duration::from_secs(3);
 

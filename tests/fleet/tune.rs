@@ -81,6 +81,7 @@ fn a_p99_picks_the_cheapest_configuration_that_holds_it() {
 fn the_choice_of_one_day_is_better_on_the_next() {
     const PRICE: f64 = 0.1;
     let mut better = Vec::new();
+    let count = |better: &[bool]| better.iter().filter(|better| **better).count();
     for day in 1..=10 {
         let tuned = json(&["tune", "poisson", "--tries", "60", "--wait-price", "0.1", "--seed", &day.to_string()]);
         let chosen = tuned["chosen"]["settings"].as_object().expect("settings");
@@ -96,8 +97,12 @@ fn the_choice_of_one_day_is_better_on_the_next() {
             report.cost + PRICE * report.waiting_hours
         };
         better.push(next(&keys) < next(&[]));
+        // Eight of ten: the rest decides nothing any more.
+        if count(&better) == 8 {
+            break;
+        }
     }
-    assert!(better.iter().filter(|better| **better).count() >= 8, "{better:?}");
+    assert!(count(&better) >= 8, "{better:?}");
 }
 
 #[test]

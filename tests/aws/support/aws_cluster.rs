@@ -35,7 +35,7 @@ const BUCKETS: [&str; 3] = ["input", "output", "state"];
 /// The states of instances that have not ended.
 const ALIVE: [&str; 4] = ["pending", "running", "stopping", "stopped"];
 /// Longest time until a started node is ready, on a busy machine.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(120);
 
 pub struct Cluster {
     pub ministack: Emulator,

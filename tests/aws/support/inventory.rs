@@ -8,7 +8,7 @@ use rollcall_testing::{emulators, wait_until};
 use super::account::Account;
 
 /// Longest wait for an instance to shut down, on a busy host.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// The account of the emulated EC2, which lists the snapshots of public images too.
 const OWNER: &str = "123456789012";
 /// A cluster whose name begins with that of the cluster under test.

@@ -10,7 +10,7 @@ use ulid::Ulid;
 use rollcall_testing::wait_until;
 
 /// How long to wait for an expected change.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Stops an instance the way its cloud does.
 pub type Stop = Box<dyn Fn(&InstanceId) -> BoxFuture<'static, ()> + Send + Sync>;
