@@ -68,6 +68,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from ec2_boot import Disk  # noqa: E402
 from ec2_network import SERVICES, add_internet_gateway, reached  # noqa: E402
 from ec2_supply import SUPPLY, entry, missing  # noqa: E402
+from ports import free_port  # noqa: E402
 
 # The number of an image that this source bakes.
 FORMAT = re.search(
@@ -231,12 +232,6 @@ class Machine:
         self.enter("terminated")
         self.instance._reason = code
         self.instance.state_reason = StateReason(f"{code}: Instance terminated by EC2", code)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Address(socketserver.StreamRequestHandler):
