@@ -244,15 +244,16 @@ async fn calls_at_rest(web_nodes: usize) -> (BTreeMap<String, usize>, f64) {
         nodes.push(cluster.node_with("serve", &version.settings()).await);
     }
     let counts = async || [cluster.node_calls.counts(), cluster.worker_calls.counts(), ec2_calls(&cluster).await];
-    // The calls at the start do not count.
-    let mut before = counts().await;
-    let began = loop {
+    // The calls at the start do not count. Should others go on for a minute, they do.
+    let (mut before, mut began) = (counts().await, Instant::now());
+    for _ in 0..12 {
         tokio::time::sleep(Duration::from_secs(5)).await;
-        let (earlier, began) = (std::mem::replace(&mut before, counts().await), Instant::now());
+        let earlier = std::mem::replace(&mut before, counts().await);
+        began = Instant::now();
         if by_kind(&earlier, &before).iter().all(|(call, n)| *n == 0 || stated_at_rest(call) > 0) {
-            break began;
+            break;
         }
-    };
+    }
     tokio::time::sleep(REST).await;
     let (after, minutes) = (counts().await, began.elapsed().as_secs_f64() / 60.0);
     nodes.into_iter().for_each(Node::end);

@@ -147,7 +147,7 @@ async fn two_nodes_that_serve_do_not_take_each_others_replies() {
     let nodes = [cluster.node("serve").await, cluster.node("serve").await];
     // A reply to the wrong node would be found in the store, but only after the deadline of two minutes.
     let uploads = async { tokio::join!(upload(&nodes[0], 20), upload(&nodes[1], 20)) };
-    tokio::time::timeout(TIMEOUT / 2, uploads).await.expect("no upload waits for its deadline");
+    tokio::time::timeout(TIMEOUT * 3 / 4, uploads).await.expect("no upload waits for its deadline");
 }
 
 /// A controller with proxies of its own, which record what it calls.
