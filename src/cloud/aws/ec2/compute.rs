@@ -9,15 +9,10 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use async_trait::async_trait;
-use aws_sdk_ec2::{
-    Client,
-    types::{Filter, Tag},
-};
-use futures_util::future::join_all;
+use aws_sdk_ec2::{Client, types::Filter};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -29,6 +24,7 @@ use super::{
     cores::cores,
     division::Division,
     instance::{convert, ended_by_fault, heartbeat},
+    names::set_names,
     pools::{Pool, Pools},
     request::{Ec2Options, Request},
     version::CurrentVersion,
@@ -43,19 +39,6 @@ use crate::{
 const REMEMBERED: usize = 1_000;
 /// Instances per page of a description.
 const PAGE: i32 = 500;
-
-/// Instances of a launch that are named before it returns, and the pause before each other one. An account has 100 calls of
-/// CreateTags, and 10 more per second; workers that become ready need one each.
-const NAMED_AT_ONCE: usize = 20;
-const NAME_EVERY: Duration = Duration::from_millis(500);
-
-/// Names an instance.
-async fn set_name(client: &Client, id: String, name: String) {
-    let tag = Tag::builder().key("Name").value(name).build();
-    if let Err(error) = client.create_tags().resources(id).tags(tag).recorded().send().await {
-        tracing::warn!(error = %classify("name", error), "an instance keeps the name of another");
-    }
-}
 
 /// One call of a launch, at most one per pool. Its parameters never change, as its `ClientToken` requires.
 struct Step {
@@ -278,19 +261,10 @@ impl Ec2Compute {
         format!("{}{number}", self.options.name_prefix)
     }
 
-    /// Names all instances but the first: RunInstances gives all of them the same name. Names are only for display, so most of
-    /// those of a large launch come later, at a rate that leaves calls to others.
+    /// Names all instances but the first: RunInstances gives all of them the same name.
     async fn name_others(&self, ids: &[InstanceId], number: usize) {
         let names = ids.iter().enumerate().skip(1).map(|(at, id)| (id.0.clone(), self.name(number + at)));
-        let (mut now, client) = (names.collect::<Vec<_>>(), self.client.clone());
-        let later = now.split_off(now.len().min(NAMED_AT_ONCE));
-        join_all(now.into_iter().map(|(id, name)| set_name(&client, id, name))).await;
-        tokio::spawn(async move {
-            for (id, name) in later {
-                tokio::time::sleep(NAME_EVERY).await;
-                set_name(&client, id, name).await;
-            }
-        });
+        set_names(&self.client, names.collect()).await;
     }
 
     /// Changes all instances with as few calls as possible: see [`Division`].

@@ -4,6 +4,7 @@ mod compute;
 mod cores;
 mod division;
 mod instance;
+mod names;
 mod pools;
 mod request;
 mod version;
