@@ -235,9 +235,17 @@ impl Held {
     }
 
     async fn renew(&mut self) -> CloudResult<()> {
-        let (began, deadline) = (Instant::now(), self.deadline());
         let late = || CloudError::Unavailable("the store did not respond in time".into());
-        tokio::time::timeout_at(deadline, self.replace(false)).await.map_err(|_| late())??;
+        tokio::time::timeout_at(self.deadline(), self.regain()).await.map_err(|_| late())?
+    }
+
+    /// Renews the lease, also after it was lost, unless another process has taken it meanwhile.
+    ///
+    /// # Errors
+    /// `Conflict` if another process has taken or deleted it. Any other error of the store.
+    pub async fn regain(&mut self) -> CloudResult<()> {
+        let began = Instant::now();
+        self.replace(false).await?;
         self.renewed_at = began;
         Ok(())
     }

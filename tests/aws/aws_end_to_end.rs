@@ -136,6 +136,14 @@ async fn each_web_node_has_its_own_reply_queue_which_is_deleted_with_it() {
     assert_eq!(reply_queues().await, [of_living.as_str()], "a node that lives keeps its queue");
     upload(&living, 2).await;
     assert_eq!(reply_queues().await, [of_living.as_str()], "it still has its queue");
+
+    // A controller takes it for gone, because S3 has not seen it for longer than its lease, and deletes both.
+    cluster.sqs().await.delete_queue().queue_url(&of_living).send().await.expect("deleted");
+    let lease = format!("web-nodes/{}", of_living.rsplit('/').next().expect("a name"));
+    let deleted = cluster.s3().await.delete_object().bucket(cluster.bucket("state")).key(lease).send().await;
+    deleted.expect("deleted");
+    wait_until("its queue is there again", TIMEOUT, async || reply_queues().await == [of_living.as_str()]).await;
+    upload(&living, 2).await;
     living.end();
     assert!(reply_queues().await.is_empty());
 }

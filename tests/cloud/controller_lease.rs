@@ -194,6 +194,30 @@ async fn a_holder_that_cannot_reach_the_store_gives_up_before_another_may_act() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_was_lost_is_regained_unless_another_has_taken_it() {
+    let (_folder, store, leases) = leases(1);
+    let faulty = FaultyStore::new(store);
+    let mut held = Lease::new(faulty.clone(), "state", "controller", "cut off", LEASE_DURATION).acquire().await;
+    let epoch = held.epoch();
+    for lost in [Behaviour::Fail, Behaviour::LoseResponses] {
+        faulty.set(lost);
+        timeout(2 * LEASE_DURATION, held.ended()).await.expect("it is lost");
+        sleep(5 * LEASE_DURATION).await;
+        assert!(matches!(held.regain().await, Err(CloudError::Unavailable(_))));
+        faulty.set(Behaviour::Succeed);
+        assert_eq!(held.regain().await, Ok(()));
+        assert!(timeout(5 * LEASE_DURATION, held.ended()).await.is_err(), "it is renewed again");
+        assert_eq!(held.epoch(), epoch);
+    }
+    faulty.set(Behaviour::Fail);
+    timeout(2 * LEASE_DURATION, held.ended()).await.expect("it is lost");
+    let mut other = leases[0].acquire().await;
+    faulty.set(Behaviour::Succeed);
+    assert!(matches!(held.regain().await, Err(CloudError::Conflict(_))));
+    assert!(timeout(5 * LEASE_DURATION, other.ended()).await.is_err(), "the other one keeps it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_holder_keeps_the_lease_through_a_short_outage() {
     let (_folder, store, leases) = leases(1);
     let faulty = FaultyStore::new(store);

@@ -74,8 +74,8 @@ impl AwsNode {
         if tiers.web {
             // A node without a controller is one of several.
             let (queue, held) = reply_queues.choose(tiers.controller).await.context("reply queue")?;
-            settings.queue.speaker = queue.clone();
-            let reply_queues = reply_queues.clone();
+            settings.queue.speaker = queue;
+            let (reply_queues, [_, _, queue]) = (reply_queues.clone(), queues::specs(&settings));
             actix::spawn(async move { reply_queues.keep(&queue, held).await });
         }
         let queues = queues::create(&settings, &*cloud.queues).await?;

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 
 use crate::{
     cloud::{
-        CloudResult, ObjectStore,
+        CloudError, CloudResult, ObjectStore, QueueSpec,
         aws::AwsCloud,
         lease::{Held, Lease},
     },
@@ -24,6 +24,8 @@ const PREFIX: &str = "web-nodes/";
 const SEPARATOR: char = '_';
 /// How many times longer a node's lease lasts than a controller's: deleting its queue is not urgent.
 const LEASE_FACTOR: u32 = 10;
+/// Pause between attempts to get back a lease or a queue.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// The reply queues of a cluster.
 pub struct ReplyQueues {
@@ -58,12 +60,36 @@ impl ReplyQueues {
         Ok((own, held))
     }
 
-    /// Keeps the lease of the queue for as long as this future is polled.
-    pub async fn keep(&self, queue: &str, mut held: Held) {
+    /// Keeps the queue of this node and its lease for as long as this future is polled.
+    pub async fn keep(&self, queue: &QueueSpec, mut held: Held) {
         loop {
             held.ended().await;
-            tracing::warn!(queue, "the lease of the reply queue was lost");
-            held = self.lease(queue).acquire().await;
+            tracing::warn!(queue = queue.name, "the lease of the reply queue was not renewed in time");
+            held = self.hold_again(queue, held).await;
+        }
+    }
+
+    /// Waits until this node holds the lease again: after an outage of the store, nobody need have taken it. If a controller has,
+    /// because it took this node for gone, it has deleted the queue, which is then created again.
+    async fn hold_again(&self, queue: &QueueSpec, mut held: Held) -> Held {
+        while let Err(error) = held.regain().await {
+            if let CloudError::Conflict(_) = error {
+                let held = self.lease(&queue.name).acquire().await;
+                self.restore(queue).await;
+                return held;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        held
+    }
+
+    /// Creates the queue again, unless it is the configured one, which no controller deletes.
+    async fn restore(&self, queue: &QueueSpec) {
+        while queue.name != self.shared
+            && let Err(error) = self.cloud.queues.restore(queue).await
+        {
+            tracing::warn!(%error, queue = queue.name, "the reply queue of this node was not created again yet");
+            tokio::time::sleep(RETRY).await;
         }
     }
 

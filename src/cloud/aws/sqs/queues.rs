@@ -121,6 +121,23 @@ impl SqsQueues {
         if mismatches.is_empty() { Ok(()) } else { Err(refusal(&spec.name, &mismatches)) }
     }
 
+    /// Creates a queue that may have been deleted. `Ok` if it exists with the attributes that the spec requires.
+    ///
+    /// # Errors
+    /// Any error of SQS: for a minute after its deletion, a queue cannot be created.
+    pub async fn restore(&self, spec: &QueueSpec) -> CloudResult<()> {
+        let wanted = self.wanted(spec).await?;
+        self.make(&spec.name, wanted).await.map(drop)
+    }
+
+    /// Creates a queue, or finds it if it exists with equal attributes, and returns its URL.
+    async fn make(&self, name: &str, wanted: Attributes) -> CloudResult<String> {
+        let call = self.client.create_queue().queue_name(name).set_attributes(Some(wanted));
+        let made = call.set_tags(Some(self.tags.clone())).recorded().send().await;
+        let url = made.map_err(|e| classify(&format!("queue {name}"), e))?.queue_url;
+        url.ok_or_else(|| CloudError::Unavailable(format!("queue {name}: no URL in the response")))
+    }
+
     /// Deletes a queue and its messages. `Ok` if it does not exist.
     pub async fn delete(&self, name: &str) -> CloudResult<()> {
         let deleted = async {
@@ -159,13 +176,8 @@ impl Queues for SqsQueues {
                 self.check(&spec, &url, wanted).await?;
                 url
             }
-            Err(CloudError::NotFound(_)) => {
-                let call = self.client.create_queue().queue_name(&spec.name).set_attributes(Some(wanted));
-                let made = call.set_tags(Some(self.tags.clone())).recorded().send().await;
-                // Another node may have created it in the meantime: SQS accepts equal attributes and rejects others.
-                let url = made.map_err(|e| classify(&format!("queue {}", spec.name), e))?.queue_url;
-                url.ok_or_else(|| CloudError::Unavailable(format!("queue {}: no URL in the response", spec.name)))?
-            }
+            // Another node may create it in the meantime: SQS accepts equal attributes and rejects others.
+            Err(CloudError::NotFound(_)) => self.make(&spec.name, wanted).await?,
             Err(error) => return Err(error),
         };
         Ok(self.queue(&spec.name, url))
