@@ -48,6 +48,7 @@ pub async fn alive(account: &Account) -> Vec<Instance> {
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_without_a_public_address_do_their_work_through_vpc_endpoints() {
     let account = Account::start(&MACHINES).await;
+    let neighbour = account.launch("Name", "a machine of others in the same network").await;
     let before = account.inventory().await;
     account.run(&["aws", "bake", "--base", "ami-12345678"]).done();
     let up = ["aws", "up", "--allow-from", "10.0.0.0/8", "--private-workers", "--endpoints"];
@@ -69,6 +70,11 @@ async fn workers_without_a_public_address_do_their_work_through_vpc_endpoints() 
         account.run(&["aws", "logs", "--instance", id]).done().contains("rollcall-worker")
     })
     .await;
+
+    // Names of AWS's services lead to the endpoints in the whole network: they serve what else is there.
+    let machines = account.ec2.get_control("/instances").await;
+    let machine = machines.as_array().expect("a list").iter().find(|machine| machine["id"] == neighbour.as_str());
+    assert_eq!(machine.expect("it")["reached"], serde_json::json!(["ec2", "logs", "s3", "sqs"]));
 
     // The endpoints are gone with the stack.
     account.run(&["aws", "down", "--delete-data", "--delete-images"]).done();

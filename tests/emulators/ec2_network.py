@@ -2,11 +2,14 @@
 
 A route to an internet gateway serves machines with a public address. A NAT gateway serves all machines, if its own subnet routes
 to an internet gateway. What a transit gateway leads to is not emulated: everything. An interface endpoint serves its whole
-VPC, and a gateway endpoint the subnets of its route tables. As EC2 does, an interface endpoint takes one subnet of each zone, also
+VPC, in which the name of its service leads to it, so a machine that its security groups do not admit reaches the service in no other
+way. A gateway endpoint serves the subnets of its route tables. As EC2 does, an interface endpoint takes one subnet of each zone, also
 while a change replaces one: what it removes counts until the change is done.
 """
 
 from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
 
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.vpcs import VPCBackend
@@ -81,13 +84,30 @@ def leads_out(backend, subnet, has_address: bool) -> bool:
     return False
 
 
+def is_admitted(backend, endpoint, instance) -> bool:
+    """Returns whether the security groups of an interface endpoint admit HTTPS from a machine."""
+    own = {group.id for nic in instance.nics.values() for group in nic.group_set}
+    address = ip_address(instance.private_ip)
+    rules = [rule for id in endpoint.security_group_ids for rule in backend.get_security_group_from_id(id).ingress_rules]
+    return any(
+        rule.source_group.get("GroupId") in own or address in ip_network(rule.ip_range.get("CidrIp", "0.0.0.0/32"))
+        for rule in rules
+        if rule.ip_protocol == "-1" or int(rule.from_port) <= 443 <= int(rule.to_port)
+    )
+
+
 def reached(instance) -> set[str]:
     """Returns the services that a machine reaches, by the names in SERVICES."""
     backend = instance.ec2_backend
     subnet = backend.get_subnet(instance.subnet_id)
-    if leads_out(backend, subnet, bool(instance.public_ip)):
-        return set(SERVICES)
-    there = [e for e in backend.vpc_end_points.values() if e.state != "deleted" and e.vpc_id == subnet.vpc_id]
+    services = set(SERVICES) if leads_out(backend, subnet, bool(instance.public_ip)) else set()
     own = table(backend, subnet).id
-    served = [e for e in there if e.vpc_endpoint_type == "Interface" or own in (e.route_table_ids or [])]
-    return {endpoint.service_name.rsplit(".", 1)[-1] for endpoint in served}
+    for endpoint in backend.vpc_end_points.values():
+        if endpoint.state == "deleted" or endpoint.vpc_id != subnet.vpc_id:
+            continue
+        service = endpoint.service_name.rsplit(".", 1)[-1]
+        if endpoint.vpc_endpoint_type == "Interface" and not is_admitted(backend, endpoint, instance):
+            services.discard(service)
+        elif endpoint.vpc_endpoint_type == "Interface" or own in (endpoint.route_table_ids or []):
+            services.add(service)
+    return services

@@ -619,7 +619,7 @@ class ControlHandler(JsonHandler):
             machines = [
                 {
                     "id": id, "state": m.state, "pid": m.process and m.process.pid, "metadata": m.endpoint,
-                    "profile": m.profile, "tags": m.tags(), "port": m.http_port,
+                    "profile": m.profile, "tags": m.tags(), "port": m.http_port, "reached": sorted(reached(m.instance)),
                 } | ({"others": m.disk.others.pids()} if m.disk else {})  # fmt: skip
                 for id, m in MACHINES.items()
             ]

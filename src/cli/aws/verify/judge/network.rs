@@ -34,7 +34,7 @@ pub(in super::super) fn groups(stack: &StackFacts) -> Vec<Inbound> {
         ("the web node", WEB_GROUP, and_ssh(rule(5000, &from))),
         ("the load balancer", BALANCER_GROUP, vec![rule(443, &from)]),
         ("web nodes behind the load balancer", BALANCED_WEB_GROUP, and_ssh(rule(5000, &balancer))),
-        ("VPC endpoints", ENDPOINT_GROUP, vec![rule(443, &id(WORKER_GROUP)), rule(443, &id(WEB_GROUP))]),
+        ("VPC endpoints", ENDPOINT_GROUP, vec![rule(443, "0.0.0.0/0")]),
     ];
     // A stack has those of a load balancer and of endpoints only if it has these.
     let there = all.into_iter().filter(|(_, name, _)| [WORKER_GROUP, WEB_GROUP].contains(name) || !id(name).is_empty());
@@ -104,7 +104,7 @@ mod tests {
         for part in [
             "the load balancer: tcp 443 from 10.0.0.0/8;",
             "web nodes behind the load balancer: tcp 5000 from sg-balancer, tcp 22 from 10.0.0.0/8;",
-            "VPC endpoints: tcp 443 from sg-workers, tcp 443 from sg-web",
+            "VPC endpoints: tcp 443 from 0.0.0.0/0",
         ] {
             assert!(check.expected.contains(part), "{part}: {}", check.expected);
         }
