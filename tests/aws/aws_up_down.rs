@@ -5,6 +5,7 @@
 use std::{io::Write as _, process::Stdio, time::Duration};
 
 use crate::{
+    deployment::alive,
     support::{
         account::{self, Account},
         inventory::Changes,
@@ -184,10 +185,17 @@ async fn up_and_down_can_be_repeated() {
     let again = account.run(&["aws", "up"]);
     assert!(again.success && again.err.contains("nothing to change"), "{}", again.err);
 
+    // The type of a single web node cannot be changed while it serves, so another one replaces it.
+    let ec2 = account.ec2().await;
+    let first = alive(&ec2).await;
+    account.run(&["aws", "up", "--web-type", "t3.medium"]).done();
+    let [node] = &alive(&ec2).await[..] else { panic!("one web node") };
+    assert_eq!(node.instance_type().map(|kind| kind.as_str()), Some("t3.medium"));
+    assert!(first.len() == 1 && first[0].instance_id() != node.instance_id(), "{first:?} was stopped");
+
     // A change reaches the workers: the web nodes launch the version of the launch template that they were made with. Which one
     // is the default does not matter.
     account.run(&["aws", "up", "--worker-type", "c7i.xlarge"]).done();
-    let ec2 = account.ec2().await;
     let templates = ec2.describe_launch_templates().send().await.expect("a list");
     let mut templates = templates.launch_templates().iter();
     let template = templates.find(|template| template.launch_template_name() == Some("rollcall-worker")).expect("it");
