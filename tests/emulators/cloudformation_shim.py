@@ -356,7 +356,7 @@ HANDLERS["AWS::EC2::Instance"] = {
 }
 HANDLERS["AWS::EC2::EIP"] = {"create": make_address, "update": update_address, "delete": delete_address}
 
-# ministack deletes a stack in any state, and creates one again whose creation was rolled back.
+# ministack deletes a stack in any state, creates one again whose creation was rolled back, and ignores unknown parameters.
 ACTIONS = handlers._ACTION_HANDLERS
 own_actions = dict(ACTIONS)
 UNDELETABLE = {
@@ -383,7 +383,15 @@ def create_stack(parameters):
     return own_actions["CreateStack"](parameters)
 
 
-ACTIONS |= {"DeleteStack": delete_stack, "CreateStack": create_stack}
+def update_stack(parameters):
+    if body := handlers._p(parameters, "TemplateBody"):
+        known, given = handlers._parse_template(body)["Parameters"], handlers._extract_members(parameters, "Parameters")
+        if unknown := [pair["Key"] for pair in given if pair["Key"] not in known]:
+            return handlers._error("ValidationError", f"Parameters: [{', '.join(unknown)}] do not exist in the template")
+    return own_actions["UpdateStack"](parameters)
+
+
+ACTIONS |= {"DeleteStack": delete_stack, "CreateStack": create_stack, "UpdateStack": update_stack}
 
 on_worker_thread = stacks._runs_on_worker_thread
 stacks._runs_on_worker_thread = lambda type: type in ("AWS::EC2::Instance", AUTO_SCALING) or on_worker_thread(type)

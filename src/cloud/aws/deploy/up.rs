@@ -262,12 +262,19 @@ async fn parameters(
     let vpc = given.iter().find(|(key, _)| key == "Vpc").map(|(_, id)| id.clone());
     given.extend(options.web_nodes.parameters(account, vpc.as_deref(), existing).await?);
     let kept = existing.map_or(&[][..], |stack| stack.parameters()).iter().filter_map(|p| p.parameter_key());
-    let kept = kept.filter(|key| !given.iter().any(|(name, _)| name == key));
+    let kept = kept.filter(|key| !given.iter().any(|(name, _)| name == key) && has_parameter(key));
     let kept: Vec<Parameter> =
         kept.map(|key| Parameter::builder().parameter_key(key).use_previous_value(true).build()).collect();
     let given = given.iter().map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build());
     Ok(given.chain(kept).collect())
 }
+/// Returns whether the template has this parameter. The stack of a later release may have others, which CloudFormation would refuse.
+fn has_parameter(key: &str) -> bool {
+    let (_, section) = TEMPLATE.split_once("\nParameters:\n").unwrap_or_default();
+    let mut section = section.lines().take_while(|line| line.starts_with(' '));
+    section.any(|line| line.strip_prefix("  ").and_then(|line| line.strip_suffix(':')) == Some(key))
+}
+
 
 /// Returns the parameters about the buckets of a new stack: those that an earlier stack has left are used again with their
 /// data.
