@@ -210,7 +210,10 @@ async fn workers_that_would_reach_nothing_are_refused_before_anything_is_created
     let shared = refused(&["--private-workers"], &up);
     let own = refused(&["--worker-subnets", &private], &in_vpc);
     let without_address = refused(&["--worker-subnets", &public, "--private-workers"], &in_vpc);
-    for (why, subnet) in [(&shared, "subnet-"), (&own, &private), (&without_address, &public)] {
+    let with_web_node = refused(&["--vpc", &vpc, "--subnet", &private], &up);
+    let refusals =
+        [(&shared, "subnet-"), (&own, &private), (&without_address, public.as_str()), (&with_web_node, &private)];
+    for (why, subnet) in refusals {
         assert!(why.contains("leads nowhere for machines without a public address"), "{why}");
         assert!(why.contains(subnet) && why.contains("--endpoints"), "{why}");
     }

@@ -211,7 +211,6 @@ async fn parameters(
         types(account, image.as_deref(), options.web_type, options.worker_type, existing).await?;
     let (mut vpc, mut subnet) = (options.vpc, options.subnet);
     // Without a subnet, EC2 chooses one of the default VPC, where the workers' security group does not exist.
-    let of_their_own = options.worker_subnets.is_some();
     let mut worker_subnets = options.worker_subnets.or(if vpc.is_some() { subnet.clone() } else { None });
     if existing.is_none() {
         let advice = "create one with `rollcall aws bake`, or specify one with --image";
@@ -237,7 +236,7 @@ async fn parameters(
     let (private_workers, endpoints) = (options.private_workers, options.endpoints);
     let network =
         Network { vpc: vpc.as_deref(), worker_subnets: worker_subnets.as_deref(), private_workers, endpoints };
-    if private_workers || endpoints || of_their_own || has_endpoints(existing) {
+    if private_workers || endpoints || worker_subnets.is_some() || has_endpoints(existing) {
         given.extend(network.parameters(account, existing).await?);
     }
     for (key, value) in [
@@ -268,13 +267,13 @@ async fn parameters(
     let given = given.iter().map(|(key, value)| Parameter::builder().parameter_key(key).parameter_value(value).build());
     Ok(given.chain(kept).collect())
 }
+
 /// Returns whether the template has this parameter. The stack of a later release may have others, which CloudFormation would refuse.
 fn has_parameter(key: &str) -> bool {
     let (_, section) = TEMPLATE.split_once("\nParameters:\n").unwrap_or_default();
     let mut section = section.lines().take_while(|line| line.starts_with(' '));
     section.any(|line| line.strip_prefix("  ").and_then(|line| line.strip_suffix(':')) == Some(key))
 }
-
 
 /// Returns the parameters about the buckets of a new stack: those that an earlier stack has left are used again with their
 /// data.
