@@ -3,7 +3,7 @@
 //! They are kept in the state bucket, one object for each time that a job is given up, until they are sent again or
 //! purged. The object is the job's message. The dead-letter queue is only the way there: a queue cannot be listed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -121,6 +121,18 @@ impl ResultStore {
         }
         found.sort_by_key(|letter| letter.given_up_ms);
         Ok(found)
+    }
+
+    /// Returns the number of jobs that have dead letters. It is found from a list of keys, whose price does not grow with each of
+    /// them, so a job that has been done since counts until [`Self::dead_letters`] purges it.
+    ///
+    /// # Errors
+    /// Any error of the store.
+    #[cfg_attr(not(any(test, feature = "aws")), expect(dead_code, reason = "they are a metric on AWS"))]
+    pub async fn count_dead_letters(&self) -> CloudResult<usize> {
+        let objects = self.store.list(&self.buckets.state, keys::DEAD_LETTERS).await?;
+        let jobs: BTreeSet<JobId> = objects.iter().filter_map(|object| Some(parse(&object.key)?.0)).collect();
+        Ok(jobs.len())
     }
 
     /// Sends a dead letter again, as a new message. Its result stays failed unless the job is done. Returns `false` if

@@ -137,9 +137,9 @@ impl Metrics {
         let (mut last, mut dead_letters) = (Instant::now(), None);
         for n in 0u64.. {
             if n.is_multiple_of(LINES_PER_COUNT) || dead_letters.is_none() {
-                let counted = self.results.dead_letters().await;
+                let counted = self.results.count_dead_letters().await;
                 let counted = counted.inspect_err(|error| tracing::warn!(%error, "the dead letters were not counted"));
-                dead_letters = counted.ok().map(|found| found.len());
+                dead_letters = counted.ok();
             }
             let view = fleet.borrow_and_update().clone();
             let (cluster, prices, elapsed) = (&self.cluster, &self.prices, last.elapsed());

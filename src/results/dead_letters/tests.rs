@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    cloud::ObjectStore as _,
     job::{FailureKind, Output, Retention},
     testing::World,
     wire,
@@ -40,6 +41,23 @@ async fn a_job_that_was_given_up_has_failed_and_is_listed_with_the_reason() {
     assert_eq!((&letter.id, &*letter.file, &*letter.reason), (&job.id.to_string(), "a.txt", "it kills workers"));
     let age = crate::clock::now_ms() - letter.given_up_ms;
     assert!(age < 60_000, "{age} ms");
+}
+
+#[tokio::test]
+async fn dead_letters_are_counted_without_reading_any() {
+    let world = World::new().await;
+    assert_eq!(world.results.count_dead_letters().await, Ok(0));
+    for id in [1, 1, 2] {
+        let (job, message) = large(&world, id).await;
+        assert_eq!(world.results.bury(&job, message, &failure()).await, Ok(true));
+    }
+    assert_eq!(world.results.count_dead_letters().await, Ok(2), "one of them was given up twice");
+    // What cannot be read is not read.
+    let state = &world.settings.store.state;
+    let damaged = world.objects.put(state, &keys::result_key(JobId(2)), "damaged".into(), Precondition::Always).await;
+    damaged.expect("written");
+    assert!(world.results.dead_letters().await.is_err());
+    assert_eq!(world.results.count_dead_letters().await, Ok(2));
 }
 
 #[tokio::test]
