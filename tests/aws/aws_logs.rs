@@ -218,6 +218,7 @@ async fn status_shows_stack_machines_queues_and_costs_and_alarms_are_set_as_aske
     returned.send().await.expect("returned");
     account.ec2.post_control("/delays", json!({ "pending": 0.5 })).await;
     assert_eq!(post(&account.web("/"), form(&[("x.jpg", &photo(MACRON))])).await.status(), 200);
+    let other = account.launch("Name", "rollcall-web").await;
     let mut command = account.command(&["aws", "status", "--json"]);
     // The elastic address of the emulated account leads nowhere.
     let output = command.output().expect("the program starts");
@@ -228,6 +229,7 @@ async fn status_shows_stack_machines_queues_and_costs_and_alarms_are_set_as_aske
         machines.iter().any(|m| m["id"] == web.as_str() && m["role"] == "web" && m["state"] == "running"),
         "{status}"
     );
+    assert!(machines.iter().all(|m| m["id"] != other.as_str()), "it is not of the stack: {status}");
     let worker = machines.iter().find(|m| m["role"] == "worker").unwrap_or_else(|| panic!("a worker: {status}"));
     assert_eq!((&worker["type"], &worker["version"]), (&Value::from("c7i.large"), &Value::from("1")));
     assert!(worker["zone"].as_str().is_some_and(|zone| zone.starts_with("us-east-1")), "{status}");

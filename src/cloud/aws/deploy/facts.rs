@@ -19,7 +19,7 @@ use super::{
 use crate::cloud::{CloudResult, aws::call_sites::CallSite as _};
 
 /// Tags of EC2 on an instance that was launched from a template: the template's id, and the number of its version.
-const TEMPLATE_TAG: &str = "aws:ec2launchtemplate:id";
+pub(super) const TEMPLATE_TAG: &str = "aws:ec2launchtemplate:id";
 const VERSION_TAG: &str = "aws:ec2launchtemplate:version";
 
 /// What precedes the number of the version in the user data of web nodes.

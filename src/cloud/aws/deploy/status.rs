@@ -8,12 +8,14 @@ use serde_json::Value;
 use super::{
     super::{errors::classify, logs::samples, tags::CLUSTER_TAG},
     account::{Account, filter},
-    stack::Stack,
+    facts::TEMPLATE_TAG,
 };
 use crate::cloud::{CloudError, CloudResult, aws::call_sites::CallSite as _};
 
 /// Milliseconds of a day.
 const DAY_MS: i64 = 24 * 3600 * 1000;
+/// The template's name of the launch template that web nodes, and no other machines, are launched from.
+const WEB_TEMPLATE: &str = "WebTemplate";
 /// What the names of the stack's queues have after the cluster's.
 const QUEUES: [&str; 4] = ["-listener.fifo", "-speaker", "-dead.fifo", "-status"];
 
@@ -74,16 +76,17 @@ pub(crate) struct Fleet {
 /// # Errors
 /// A call to AWS failed.
 pub(crate) async fn status(account: &Account, now_ms: i64) -> anyhow::Result<Status> {
-    let stack = Stack::new(account).describe().await?;
-    let outputs = stack.as_ref().map_or(&[][..], |stack| stack.outputs()).iter();
-    let address = outputs.filter(|o| o.output_key() == Some("Address")).find_map(|o| o.output_value());
-    let mut machines = self::machines(account, filter("tag:Name", &format!("{}-web", account.cluster)), "web").await?;
+    let stack = account.stack_facts().await?.unwrap_or_default();
+    let mut machines = match stack.resources.get(WEB_TEMPLATE) {
+        Some(template) => self::machines(account, filter(format!("tag:{TEMPLATE_TAG}"), template), "web").await?,
+        None => Vec::new(),
+    };
     let workers = filter(format!("tag:{CLUSTER_TAG}"), &account.cluster);
     machines.extend(self::machines(account, workers, "worker").await?);
     let today = samples(&account.logs, &account.cluster, now_ms - now_ms.rem_euclid(DAY_MS)).await?;
     Ok(Status {
-        address: address.map(str::to_owned),
-        stack: stack.and_then(|stack| Some(stack.stack_status()?.as_str().to_owned())),
+        address: stack.outputs.get("Address").cloned(),
+        stack: Some(stack.status).filter(|status| !status.is_empty()),
         machines,
         queues: queues(account).await?,
         fleet: fleet(&today),
