@@ -119,6 +119,11 @@ impl JobClient {
         self.0.options.max_waiting - self.0.places.available_permits()
     }
 
+    /// Returns the age of the oldest job that is not done, zero if there is none; `None` if the queue does not tell.
+    pub fn oldest_job(&self) -> Option<Duration> {
+        self.0.ports.requests.oldest()
+    }
+
     /// Returns whether more may be accepted, and the numbers behind that.
     pub fn headroom(&self) -> &Headroom {
         &self.0.headroom

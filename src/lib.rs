@@ -85,6 +85,7 @@ pub mod cloud;
 mod erasure;
 pub mod fleet_log;
 pub mod fleet_memory;
+mod fleet_metrics;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod http;
@@ -95,6 +96,7 @@ mod pseudonyms;
 pub mod recognition;
 mod results;
 pub mod settings;
+mod telemetry;
 #[cfg(test)]
 mod testing;
 mod unicode;

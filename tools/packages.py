@@ -124,3 +124,15 @@ def apt_get(command: str, *arguments: str) -> None:
         advice="install its packages by hand",
         DEBIAN_FRONTEND="noninteractive",
     )
+
+
+def download_package(name: str) -> Path:
+    """Downloads a Debian package without installing it, which needs no rights, and returns its file."""
+    if not shutil.which("apt-get"):
+        raise SetupError(f"{name} and apt-get are missing: install the former and add it to PATH")
+    say(f"downloading {name} with apt-get")
+    folder = new_partial_folder(f"package-{name}")
+    command = ["sh", "-c", 'cd "$1" && exec apt-get download --quiet "$2"', "sh", str(folder), name]
+    run(command, failure=f"apt-get could not download {name}", advice="try again after `apt-get update`")
+    (package,) = folder.glob("*.deb")
+    return package

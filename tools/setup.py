@@ -28,6 +28,7 @@ from packages import (
     TOOLS,
     SetupError,
     check_sha256,
+    download_package,
     ensure_python,
     install_packages,
     new_partial_folder,
@@ -304,6 +305,35 @@ def install_browser() -> None:
     install_packages(packages)
 
 
+# Programs of Debian's package prometheus.
+PROMETHEUS = ("prometheus", "promtool")
+
+
+def install_prometheus() -> None:
+    """Unpacks Prometheus and promtool from their Debian package, whose installation would start a server. If they are
+    installed, links to them will do."""
+    folder = ASSETS / "prometheus"
+    if all((folder / name).exists() for name in PROMETHEUS):
+        return
+    made = new_partial_folder("prometheus")
+    if all(shutil.which(name) for name in PROMETHEUS):
+        for name in PROMETHEUS:
+            (made / name).symlink_to(shutil.which(name))
+    else:
+        package = download_package("prometheus")
+        run(
+            ["dpkg-deb", "--extract", str(package), str(made / "unpacked")],
+            "the package of Prometheus could not be unpacked",
+            "install prometheus and promtool, and add them to PATH",
+        )
+        for name in PROMETHEUS:
+            (made / "unpacked" / "usr" / "bin" / name).rename(made / name)
+        shutil.rmtree(made / "unpacked")
+    if folder.exists():
+        folder.rename(PARTIAL / "outdated-prometheus")
+    made.rename(folder)
+
+
 def install_packaging() -> None:
     """Installs what makes a Debian package, where there is Debian."""
     if shutil.which("apt-get"):
@@ -366,6 +396,7 @@ STEPS: dict[str, Callable[[], object]] = {
         ensure("iam", "the actions of AWS", {"actions.json": IAM_ACTIONS_SHA256}, make_iam_actions),
     ),
     "browser": install_browser,
+    "prometheus": install_prometheus,
     "compreface-clients": install_compreface_clients,
     "packaging": lambda: (install_packaging(), ensure("licences", "licences", LICENCES, make_licences)),
     "debian-test": install_debian_test,

@@ -16,6 +16,7 @@ use crate::{
     fleet::{Action, Degraded, Event, FleetCore, Refused, Timestamp, view::FleetView},
     fleet_log::EventRecorder,
     fleet_memory::{self, Found, Memory},
+    fleet_metrics::FleetMetrics,
 };
 
 /// Tells the fleet how many uploads wait in this process. Sent with each upload, so that the fleet grows without
@@ -68,6 +69,7 @@ pub struct InstanceFleet {
     memory: Option<Memory>,
     /// The revision of what was learned that is in the store.
     kept: Option<u64>,
+    metrics: FleetMetrics,
     _notice: DeathNotice,
 }
 
@@ -94,6 +96,7 @@ impl InstanceFleet {
             publish_due: false,
             memory: None,
             kept: None,
+            metrics: FleetMetrics::default(),
             _notice: notice,
         }
     }
@@ -149,8 +152,10 @@ impl InstanceFleet {
         if let Some(recorder) = &mut self.recorder {
             recorder.record(now, &event);
         }
+        self.metrics.event(&event);
         let (was_degraded, was_refused) = (self.core.degraded().is_some(), self.core.refused().is_some());
         let step = self.core.step(event, now);
+        self.metrics.stepped(&self.core);
         match self.core.degraded() {
             Some(Degraded { failed_boots, reason, .. }) if !was_degraded => {
                 tracing::error!(failed_boots, reason, "the fleet is degraded: one instance is tried at a time");
@@ -166,6 +171,7 @@ impl InstanceFleet {
             _ => {}
         }
         for action in step.actions {
+            self.metrics.action(&action);
             self.perform(action, ctx);
         }
         self.publish_throttled(ctx);

@@ -45,6 +45,9 @@ const UNPERSISTED: usize = 8;
 /// How long it may take to return the unfinished jobs of a drain that has timed out to the queue.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the last report of what this worker has measured may take: the machine should stop.
+const LAST_REPORT: Duration = Duration::from_secs(2);
+
 /// Senders to the other actors of the worker.
 #[derive(Clone)]
 pub struct Peers {
@@ -352,8 +355,14 @@ impl Handler<Drained> for InstanceSupervisor {
         if let Some(timer) = self.drain_limit.take() {
             ctx.cancel_future(timer);
         }
-        let metadata = self.metadata.clone();
-        let stopped = async move { metadata.stop_self().await }.into_actor(self);
+        let (metadata, runner) = (self.metadata.clone(), self.runner.clone());
+        let stopped = async move {
+            if tokio::time::timeout(LAST_REPORT, runner.report()).await.is_err() {
+                tracing::warn!("the last report of what this worker has measured is lost");
+            }
+            metadata.stop_self().await
+        };
+        let stopped = stopped.into_actor(self);
         ctx.spawn(stopped.map(|result, _, _| {
             let code = match result {
                 Ok(()) => 0,

@@ -16,8 +16,9 @@ use super::{
 };
 use crate::{
     cloud::{InstanceId, MAX_BATCH},
-    job::{JobId, Reply},
-    wire,
+    job::{FailureKind, JobId, Reply},
+    telemetry::WorkerReport,
+    wire::{self, Wire as _, WireError},
 };
 
 /// Registers `to` for the reply to job `id`. Sent before the job is.
@@ -63,13 +64,36 @@ impl ReplyRouter {
 
     fn route(&mut self, reply: Reply) {
         if !reply.worker.is_empty() {
-            metrics::histogram!("rollcall_worker_seconds").record(f64::from(reply.worker_ms) / 1e3);
+            metrics::histogram!("rollcall_job_worker_duration_seconds").record(worker_time(&reply).as_secs_f64());
         }
+        metrics::counter!("rollcall_jobs_total", "outcome" => outcome(&reply)).increment(1);
         // No request is waiting if the upload was asynchronous, the deadline has passed, or the job was redelivered.
         // The result is then read from the store.
         for to in self.waiting.remove(&reply.id).unwrap_or_default() {
             to.do_send(Routed(reply.clone()));
         }
+    }
+}
+
+/// Returns the label of a reply's outcome.
+fn outcome(reply: &Reply) -> &'static str {
+    match &reply.outcome {
+        Ok(_) => "done",
+        Err(_) if reply.worker.is_empty() => "given-up",
+        Err(failure) => match failure.kind {
+            FailureKind::Unsupported => "unsupported",
+            FailureKind::Damaged => "damaged",
+            FailureKind::TooLarge => "too-large",
+            FailureKind::Internal => "internal",
+        },
+    }
+}
+
+/// Adds what a worker has measured to the metrics of this process.
+fn replay(body: &[u8]) {
+    match wire::from_bytes::<WorkerReport>(body) {
+        Ok(report) => report.replay(),
+        Err(error) => tracing::warn!(%error, "report of a worker dropped: it cannot be decoded"),
     }
 }
 
@@ -126,6 +150,7 @@ impl Handler<Deliveries> for ReplyRouter {
                     }
                     self.route(reply);
                 }
+                Err(WireError::Version { found: WorkerReport::VERSION, .. }) => replay(&delivery.body),
                 Err(error) => tracing::warn!(%error, "reply dropped: it cannot be decoded"),
             }
             self.done.tell(Done(delivery.receipt));

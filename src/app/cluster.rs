@@ -18,7 +18,7 @@ use crate::{
     backup::Backups,
     client::JobClient,
     clock::now_ms,
-    cloud::{CloudResult, ObjectStore, local::LocalCloud},
+    cloud::{CloudResult, Compute, ObjectStore, Queues, local::LocalCloud, metered::Metered},
     fleet::view::FleetView,
     results::{
         ResultStore,
@@ -103,6 +103,7 @@ pub(super) struct LocalCluster {
     pub client: JobClient,
     pub fleet: watch::Receiver<Arc<FleetView>>,
     cloud: LocalCloud,
+    objects: Arc<dyn ObjectStore>,
     guardian: Addr<Guardian>,
     retire: Sender<Retire>,
 }
@@ -110,7 +111,10 @@ pub(super) struct LocalCluster {
 impl LocalCluster {
     pub async fn start(settings: &Settings, config: Option<PathBuf>) -> anyhow::Result<Self> {
         let cloud = LocalCloud::open(settings, config).await?;
-        let queues = queues::create(settings, &*cloud.queues).await?;
+        let all_queues: Arc<dyn Queues> = Arc::new(Metered::new(cloud.queues.clone()));
+        let compute: Arc<dyn Compute> = Arc::new(Metered::new(cloud.compute.clone()));
+        let objects: Arc<dyn ObjectStore> = Arc::new(Metered::new(cloud.objects.clone()));
+        let queues = queues::create(settings, &*all_queues).await?;
         sweep_orphans(settings, &cloud).await;
         expire_results(settings, &cloud);
         end_if_damaged(&cloud);
@@ -119,25 +123,25 @@ impl LocalCluster {
         let mut guardian = Guardian::builder();
         let controller = guardian.actor_ref("instance fleet");
         let headroom = LocalCloud::headroom(settings, queues.requests.clone()).await;
-        let client = add_client(&mut guardian, settings, &queues, cloud.objects.clone(), Some(&controller), headroom);
-        let (compute, requests) = (cloud.compute.clone(), queues.requests.clone());
-        let ports = ControllerPorts { compute, requests, objects: cloud.objects.clone(), view: Arc::new(view) };
+        let client = add_client(&mut guardian, settings, &queues, objects.clone(), Some(&controller), headroom);
+        let requests = queues.requests.clone();
+        let ports = ControllerPorts { compute, requests, objects: objects.clone(), view: Arc::new(view) };
         // The timestamp makes the launch tokens differ from those of earlier epochs.
         add_controller(&mut guardian, &controller, settings, ports, now_ms, SeesReplies::All);
         let dead_letters = DeadLetterPorts {
             queue: queues.dead_letters,
-            queues: cloud.queues.clone(),
+            queues: all_queues,
             reply_prefix: settings.queue.speaker.clone(),
-            objects: cloud.objects.clone(),
+            objects: objects.clone(),
             on_stored: Arc::new(|| ()), // `/metrics` counts them
         };
         add_dead_letter_consumer(&mut guardian, settings, dead_letters);
         let guardian = guardian.start()?;
-        Ok(Self { client, fleet, cloud, guardian, retire: controller.sender() })
+        Ok(Self { client, fleet, cloud, objects, guardian, retire: controller.sender() })
     }
 
     pub fn objects(&self) -> Arc<dyn ObjectStore> {
-        self.cloud.objects.clone()
+        self.objects.clone()
     }
 
     pub fn backups(&self, settings: &Settings) -> Backups {

@@ -3,6 +3,7 @@
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
 use crate::{
@@ -44,16 +45,15 @@ pub(super) struct RunningServer {
     pub health_checks: http::HealthChecks,
 }
 
-/// Starts to serve on `listener`. Installs the metrics recorder of the process, so it can be called only once.
+/// Starts to serve on `listener`, with backups if there are any, and the metrics of this process.
 pub(super) async fn serve(
     listener: TcpListener,
     settings: &Settings,
     client: JobClient,
     objects: Arc<dyn ObjectStore>,
     fleet: watch::Receiver<Arc<FleetView>>,
-    backups: Option<Backups>,
+    (backups, metrics): (Option<Backups>, PrometheusHandle),
 ) -> anyhow::Result<RunningServer> {
-    let metrics = http::metrics::install().context("metrics")?;
     let tokens = Tokens::open(TokenStore::new(objects.clone(), settings.store.state.clone()));
     let tokens = tokens.await.context("the tokens cannot be read")?;
     let open = settings.http.is_local() && !tokens.any().await;

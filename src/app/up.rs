@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use actix::System;
+use anyhow::Context as _;
 
 use super::{
     cluster::LocalCluster,
@@ -14,6 +15,7 @@ use crate::{
     access::TokenStore,
     cloud::local::LocalObjects,
     settings::{Anonymous, Settings},
+    telemetry,
 };
 
 /// Runs until a signal ends it. Workers receive the same configuration file.
@@ -23,10 +25,11 @@ use crate::{
 pub(crate) async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<()> {
     let listener = listen(&settings)?;
     check_access(&settings).await?;
+    let metrics = telemetry::install().context("metrics")?;
     let cluster = LocalCluster::start(&settings, config).await?;
     let (client, objects, fleet) = (cluster.client.clone(), cluster.objects(), cluster.fleet.clone());
     let backups = Some(cluster.backups(&settings));
-    let serving = serve(listener, &settings, client, objects, fleet, backups).await?;
+    let serving = serve(listener, &settings, client, objects, fleet, (backups, metrics)).await?;
     watchdog::ready();
     actix::spawn(async move {
         wait_to_end().await;

@@ -22,6 +22,7 @@ use crate::{
     fleet::IdleStop,
     results::ResultStore,
     settings::{CloudKind, Settings},
+    telemetry::Collector,
     worker::{
         JobHandler,
         job_runner::{self, JobRunner},
@@ -33,6 +34,15 @@ use crate::{
 /// Lead time of a prefetch: a worker requests the next job this long before a thread is expected to become free. About
 /// the duration of a receive from a local queue.
 const LEAD: Duration = Duration::from_millis(5);
+
+/// Time between two reports of what a worker has measured, while it has jobs.
+fn report_every(kind: CloudKind) -> Duration {
+    match kind {
+        CloudKind::Local => Duration::from_secs(1),
+        // Each is a message of its own, which is billed.
+        CloudKind::Aws => Duration::from_secs(15),
+    }
+}
 
 /// The command line of a worker. The embedded cloud passes both options; on AWS neither is needed.
 #[derive(clap::Args)]
@@ -98,7 +108,8 @@ async fn connect_to_parent(settings: &Settings, socket: PathBuf, instance: Insta
 /// Warms up the handler, reports that the instance is ready, and starts the actors.
 async fn serve(settings: Settings, ports: WorkerPorts, handler: Arc<dyn JobHandler>) -> anyhow::Result<()> {
     let born = Instant::now();
-    let WorkerPorts { queues, objects, metadata } = ports;
+    let WorkerPorts { queues, objects, metadata } = ports.metered();
+    let collector = Collector::install().context("metrics")?;
     let instance = metadata.instance_id().await.context("own instance id")?.0;
     let threads = settings.worker.threads;
     let polling = queues.polling();
@@ -109,11 +120,21 @@ async fn serve(settings: Settings, ports: WorkerPorts, handler: Arc<dyn JobHandl
         results: ResultStore::new(objects, settings.store.clone()),
         replies: ReplySender::new(queues, settings.queue.speaker.clone()),
         instance: instance.clone(),
+        collector,
     });
-    let runner = runner.await?;
+    let runner = Arc::new(runner.await?);
     metadata.ready().await.context("report ready")?;
     tracing::info!(%instance, threads, "ready");
 
+    actix::spawn({
+        let (runner, every) = (runner.clone(), report_every(settings.cloud.kind));
+        async move {
+            loop {
+                tokio::time::sleep(every).await;
+                runner.report().await;
+            }
+        }
+    });
     let end = start_actors(&settings, born, (requests, polling), runner, metadata)?;
     actix::spawn(async move {
         wait_for_signal().await;
@@ -127,7 +148,7 @@ fn start_actors(
     settings: &Settings,
     born: Instant,
     (requests, polling): (Arc<dyn Queue>, Polling),
-    runner: JobRunner,
+    runner: Arc<JobRunner>,
     metadata: Arc<dyn Metadata>,
 ) -> anyhow::Result<Sender<End>> {
     let mut guardian = Guardian::builder();
@@ -147,9 +168,7 @@ fn start_actors(
     };
     let peers = Peers::new(&poller, &timer);
     // If the supervisor were rebuilt, the poller would still hold the messages of jobs that died with it.
-    guardian.fail_fast(&supervisor, move |notice| {
-        InstanceSupervisor::new(Arc::new(runner), limits, metadata, peers, notice)
-    });
+    guardian.fail_fast(&supervisor, move |notice| InstanceSupervisor::new(runner, limits, metadata, peers, notice));
 
     let options = PollerOptions {
         // A drain that waits for a poll must still end within its timeout.
@@ -215,9 +234,10 @@ mod tests {
                 results: world.results.clone(),
                 replies: ReplySender::new(world.queues.clone(), world.settings.queue.speaker.clone()),
                 instance: "i-1".into(),
+                collector: Collector::default(),
             });
             let requests = (world.requests.clone(), world.queues.polling());
-            let runner = runner.await.expect("started");
+            let runner = Arc::new(runner.await.expect("started"));
             start_actors(&world.settings, Instant::now(), requests, runner, Arc::new(PanickingMetadata))
                 .expect("started");
             tokio::time::pause(); // the next check for an interruption is due immediately

@@ -22,6 +22,7 @@ pub mod aws;
 pub mod headroom;
 pub mod lease;
 pub mod local;
+pub mod metered;
 pub(crate) mod object_key;
 pub(crate) mod polling;
 pub(crate) mod queue_limits;
@@ -154,6 +155,11 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Counts the messages without receiving them. The counts may be some seconds old.
     async fn depth(&self) -> CloudResult<Depth>;
+
+    /// Returns the age of the oldest message that is not deleted, zero if there is none, or `None` if the queue does not tell.
+    fn oldest(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// How the queues of a cloud are best polled: a call to a remote queue takes time and is billed.

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::{
+    boot_outcome::BootOutcome,
     calls::doubled,
     decision_log::{Change, DecisionLog},
     explain::{Inputs, Kind},
@@ -61,6 +62,11 @@ impl EndedBoots {
             }
             None => {}
         }
+    }
+
+    /// Returns one outcome for each failed boot.
+    pub fn failures(&self) -> impl Iterator<Item = BootOutcome> {
+        self.failed.iter().map(|_| BootOutcome::Failed)
     }
 
     /// Adds failed boots.

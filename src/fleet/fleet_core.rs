@@ -1,6 +1,7 @@
 //! The core: passes events to the phases and lets them decide, one after the other.
 
 mod adaptive;
+mod boots;
 mod ends;
 
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use super::{
     action::{Action, Cause},
     adaptive::Adaptive,
+    boot_outcome::BootOutcome,
     cloud_error::CloudError,
     decision_log::{Change, DecisionLog},
     demand::Demand,
@@ -49,6 +51,8 @@ pub struct FleetCore {
     failed_boots: FailedBoots,
     refusals: Refusals,
     estimators: TimeEstimators,
+    /// How boots ended in the latest step.
+    boot_outcomes: Vec<BootOutcome>,
     adaptive: Adaptive,
     decision_log: DecisionLog,
 }
@@ -69,6 +73,7 @@ impl FleetCore {
             failed_boots: FailedBoots::default(),
             refusals: Refusals::default(),
             estimators: TimeEstimators::new(rules.boot_cold, rules.boot_warm, rules.service_time),
+            boot_outcomes: Vec::new(),
             adaptive: Adaptive::new(&rules),
             decision_log: DecisionLog::new(rules.started_at),
             rules,
@@ -168,6 +173,7 @@ impl FleetCore {
     /// Processes an event and decides. `now` must not decrease.
     pub fn step(&mut self, event: Event, now: Timestamp) -> Step {
         self.now = now.max(self.now);
+        self.boot_outcomes.clear();
         self.take_in(event);
         self.decide()
     }
@@ -273,6 +279,7 @@ impl FleetCore {
         let (instances, decision_log) = (&mut self.instances, &mut self.decision_log);
         let mut step = self.terminations.decide(&situation, &self.demand, launching, instances, &inputs, decision_log);
         ended.failed(overdue_boots(&step.actions, instances));
+        self.boot_outcomes.extend(ended.failures());
         self.failed_boots.ended(self.now, ended, &inputs, decision_log);
 
         let wanted = self.target + Drift::surge(&situation, instances);
@@ -356,6 +363,7 @@ impl FleetCore {
         }
         self.launches.observed(as_of, self.rules.describe_lag);
         self.descriptions.observed(as_of);
+        self.boot_outcomes.extend(ended.failures());
         if !ended.is_empty() {
             let inputs = self.inputs();
             self.failed_boots.ended(self.now, ended, &inputs, &mut self.decision_log);
@@ -370,7 +378,7 @@ impl FleetCore {
         self.terminations.observe(&instance.id);
         let mut tracked = Tracked::new(self.now, self.descriptions.generation(), instance, launched);
         if let Some((kind, took)) = tracked.end_boot(self.now) {
-            self.estimators.booted(kind, took);
+            self.booted(kind, took);
         }
         let came_up = tracked.end_awaited(self.now, as_of, self.rules.describe_lag);
         ended.add(came_up, &tracked.instance);
@@ -384,7 +392,7 @@ impl FleetCore {
             self.estimators.stopped(took);
         }
         if let Some((kind, took)) = observed.boot_took {
-            self.estimators.booted(kind, took);
+            self.booted(kind, took);
         }
         let instance = &self.instances.get(key).instance;
         ended.add(observed.came_up, instance);

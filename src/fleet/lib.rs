@@ -46,6 +46,7 @@ mod action;
 mod activity_log;
 mod adaptive;
 pub mod arrivals;
+mod boot_outcome;
 mod calls;
 mod cloud_error;
 mod counts;
@@ -83,6 +84,7 @@ pub mod view;
 
 pub use action::{Action, Cause};
 pub use adaptive::{LearnedThresholds, SURPLUS_IDLE, is_learned_state};
+pub use boot_outcome::BootOutcome;
 pub use cloud_error::{CloudError, CloudResult};
 pub use counts::Counts;
 pub use demand::fall_is_hinted;

@@ -49,6 +49,10 @@ pub(super) async fn ready(req: HttpRequest, state: web::Data<State>) -> HttpResp
 /// `GET /metrics`: returns metrics in the text format of Prometheus.
 pub(super) async fn metrics(state: web::Data<State>) -> HttpResponse {
     let view = state.web.fleet().borrow().clone();
+    state.gallery_sizes.update(&state.web).await;
+    if let Some(age) = state.web.oldest_job() {
+        gauge!("rollcall_oldest_job_age_seconds").set(age.as_secs_f64());
+    }
     gauge!("rollcall_uploads_waiting").set(state.web.waiting() as f64);
     gauge!("rollcall_demand_jobs").set(view.demand as f64);
     gauge!("rollcall_target_instances").set(view.target as f64);

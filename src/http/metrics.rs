@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ::metrics::{counter, describe_counter, describe_histogram, histogram};
+use ::metrics::{counter, histogram};
 use actix_web::{
     Error,
     body::MessageBody,
@@ -10,31 +10,10 @@ use actix_web::{
     http::Method,
     middleware::Next,
 };
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-
-const REQUESTS: &str = "rollcall_http_requests_total";
-const SECONDS: &str = "rollcall_http_request_seconds";
-const UPLOADED: &str = "rollcall_http_upload_bytes_total";
-/// Buckets of the latency histogram, seconds: from a health check to an upload that waits for an instance to boot.
-const BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0];
-
-/// Installs the process's metrics recorder.
-///
-/// # Errors
-/// A recorder is already installed.
-pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?
-        .install_recorder()?;
-    describe_counter!(REQUESTS, "Requests handled, by route, method and status");
-    describe_histogram!(SECONDS, "Seconds from a request's head to the response's head, by route and method");
-    describe_counter!(UPLOADED, "Bytes of request bodies received");
-    Ok(handle)
-}
 
 /// Counts the bytes of a request's body.
 pub(super) fn uploaded(bytes: usize) {
-    counter!(UPLOADED).increment(bytes as u64);
+    counter!("rollcall_http_upload_bytes_total").increment(bytes as u64);
 }
 
 /// Counts and times every request, as middleware.
@@ -48,8 +27,9 @@ pub(super) async fn observe(
     let response = next.call(req).await?;
     let route = response.request().match_pattern().unwrap_or_else(|| "unknown".to_owned());
     let status = response.status().as_str().to_owned();
-    histogram!(SECONDS, "route" => route.clone(), "method" => method).record(started.elapsed().as_secs_f64());
-    counter!(REQUESTS, "route" => route, "method" => method, "status" => status).increment(1);
+    let took = started.elapsed().as_secs_f64();
+    histogram!("rollcall_http_request_duration_seconds", "route" => route.clone(), "method" => method).record(took);
+    counter!("rollcall_http_requests_total", "route" => route, "method" => method, "status" => status).increment(1);
     Ok(response)
 }
 
@@ -59,6 +39,7 @@ fn method_label(method: &Method) -> &'static str {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
         Method::POST => "POST",
+        Method::PUT => "PUT",
         Method::DELETE => "DELETE",
         _ => "other",
     }

@@ -9,15 +9,17 @@ mod body;
 mod client_address;
 mod code;
 mod compreface;
+mod cost;
 mod dead_letters;
 mod error;
 mod fleet;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod gallery_query;
+mod gallery_sizes;
 mod health;
 mod health_checks;
-pub mod metrics;
+mod metrics;
 mod names;
 mod origin_guard;
 mod pages;
@@ -46,6 +48,7 @@ pub use compreface::COMPREFACE_ROUTES;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use compreface::fuzzing as compreface_fuzzing;
 use error::{ErrorFormat, Problem};
+use gallery_sizes::GallerySizes;
 pub use health_checks::HealthChecks;
 #[cfg(feature = "aws")]
 pub(crate) use recognitions::derived_id;
@@ -104,6 +107,7 @@ pub fn serve(
         end_streams: end_streams.subscribe(),
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         health_checks: health_checks.clone(),
+        gallery_sizes: GallerySizes::default(),
     });
     let shared = state.clone();
     let server = HttpServer::new(move || {
@@ -128,6 +132,7 @@ pub fn serve(
     };
     let server = server.run();
 
+    actix_web::rt::spawn(cost::follow(state.web.fleet(), state.web.settings().prices.clone()));
     actix_web::rt::spawn(async move {
         loop {
             tokio::time::sleep(UPKEEP).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Semaphore, watch};
 
-use super::{access::AccessControl, health_checks::HealthChecks, web_tier::WebTier};
+use super::{access::AccessControl, gallery_sizes::GallerySizes, health_checks::HealthChecks, web_tier::WebTier};
 use crate::{audit::AuditLog, backup::Backups};
 
 /// The state that every handler shares.
@@ -26,4 +26,6 @@ pub(super) struct State {
     pub streams: Arc<Semaphore>,
     /// Counts the health checks of load balancers.
     pub health_checks: HealthChecks,
+    /// Reads the sizes of the galleries for the metrics.
+    pub gallery_sizes: GallerySizes,
 }

@@ -79,6 +79,7 @@ fn state_with(
         web: WebTier::new(settings, JobClient::new(options, ports, None, headroom), galleries, erasures, fleet),
         audit,
         metrics,
+        gallery_sizes: Default::default(),
         end_streams,
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         health_checks: HealthChecks::default(),

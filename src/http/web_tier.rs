@@ -100,6 +100,11 @@ impl WebTier {
         self.0.client.waiting()
     }
 
+    /// Returns the age of the oldest job that is not done, if the queue tells.
+    pub fn oldest_job(&self) -> Option<Duration> {
+        self.0.client.oldest_job()
+    }
+
     /// Returns whether more may be accepted, and the numbers behind that.
     pub fn headroom(&self) -> &Headroom {
         self.0.client.headroom()

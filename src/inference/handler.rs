@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use metrics::histogram;
 
 use super::{
     RecogniserFactory,
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::{
     job::{Failure, FailureKind, Job, JobKind, Output, Retention},
-    recognition::{Candidate, GalleryName, Identification, MAX_CANDIDATES_IN_ALL, Recognition, Task},
+    recognition::{Candidate, GalleryName, Identification, MAX_CANDIDATES_IN_ALL, Recognition, Task, Timings},
     worker::{Executor, JobHandler},
 };
 
@@ -83,6 +84,13 @@ fn gallery_of(job: &Job) -> Result<GalleryName, Failure> {
     GalleryName::try_from(job.dataset.clone()).map_err(|why| Failure::new(FailureKind::Internal, why))
 }
 
+/// Records how long the stages of a recognition took.
+fn measure(timings: &Timings) {
+    for (stage, ms) in [("decode", timings.decode_ms), ("detect", timings.detect_ms), ("embed", timings.embed_ms)] {
+        histogram!("rollcall_job_stage_duration_seconds", "stage" => stage).record(f64::from(ms) / 1e3);
+    }
+}
+
 /// Returns what a job must contain to use a gallery.
 pub fn dataset(gallery: &GalleryName) -> String {
     if gallery.is_default() { String::new() } else { gallery.to_string() }
@@ -111,6 +119,7 @@ impl JobHandler for RecognitionHandler {
             }
             let embeddings = task != Task::Recognise;
             let recognition = Recognition { gallery: name, ..recogniser.recognise(image, &gallery, embeddings)? };
+            measure(&recognition.timings);
             match task {
                 Task::Identify(count) => Output::json(&identify(recognition, &gallery, count)?, ""),
                 _ => Output::json(&recognition, recognition.label.clone()),

@@ -1,5 +1,7 @@
 //! `[prices]`: the prices for the simulator's costs.
 
+use crate::fleet::Counts;
+
 use super::{layers::SettingsError, reader::Reader};
 
 /// `[prices]`, all in the same currency.
@@ -15,7 +17,17 @@ pub struct Prices {
     pub queue_million_calls: f64,
 }
 
+/// Hours of a month of 30 days.
+const HOURS_PER_MONTH: f64 = 720.0;
+
 impl Prices {
+    /// Returns what workers in these states cost in an hour: instances that run, and the disks of all that exist.
+    pub fn workers_per_hour(&self, counts: &Counts) -> f64 {
+        let disk = self.disk_gb * self.disk_gb_month / HOURS_PER_MONTH;
+        let disks = counts.pending + counts.running + counts.stopping + counts.stopped;
+        counts.running as f64 * self.instance_hour + disks as f64 * disk
+    }
+
     pub(super) fn read(r: &Reader<'_>) -> Result<Self, SettingsError> {
         let amount = |key| r.number(key, 0.0..=1e6);
         Ok(Self {

@@ -1,9 +1,13 @@
 //! Processes a job from its message to its stored result.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
+use metrics::{counter, histogram};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
@@ -13,9 +17,11 @@ use super::{
     service_time::ServiceTimeEstimator,
 };
 use crate::{
+    clock::now_ms,
     cloud::{CloudError, CloudResult, Delivery, queue_limits::MAX_BODY},
     job::{Failure, FailureKind, Job, Output, Reply, Retention},
     results::ResultStore,
+    telemetry::{Collector, WorkerReport},
     wire,
 };
 
@@ -31,6 +37,8 @@ pub struct Options {
     pub replies: ReplySender,
     /// Id of this instance, which its replies contain.
     pub instance: String,
+    /// What is measured in this process.
+    pub collector: Collector,
 }
 
 /// Runs jobs on a pool of threads.
@@ -38,6 +46,8 @@ pub struct JobRunner {
     options: Options,
     pool: Pool<(Arc<Job>, Bytes), Output>,
     service_time: ServiceTimeEstimator,
+    /// The queue that the latest reply was sent to, which gets the next report.
+    latest_reply_to: Mutex<Option<String>>,
 }
 
 /// A job that has been run, but not yet replied to or persisted.
@@ -93,6 +103,16 @@ fn fitting(output: Output) -> Result<Output, Failure> {
     Err(Failure::new(FailureKind::Internal, why))
 }
 
+/// Returns the time since a job was submitted, by the clocks of two machines.
+fn since(submitted_ms: u64) -> Duration {
+    Duration::from_millis(now_ms().saturating_sub(submitted_ms))
+}
+
+/// Records how long a stage of a job took.
+fn stage(stage: &'static str, took: Duration) {
+    histogram!("rollcall_job_stage_duration_seconds", "stage" => stage).record(took.as_secs_f64());
+}
+
 /// Returns the pauses between attempts of one call, some seconds in all.
 fn backoff() -> ExponentialBuilder {
     ExponentialBuilder::default().with_jitter().with_max_times(5)
@@ -111,7 +131,8 @@ impl JobRunner {
             Ok(task)
         });
         let pool = Pool::start(options.threads, factory).await?;
-        Ok(Self { options, pool, service_time: ServiceTimeEstimator::default() })
+        let service_time = ServiceTimeEstimator::default();
+        Ok(Self { options, pool, service_time, latest_reply_to: Mutex::default() })
     }
 
     /// Returns the estimator of how long a job takes on a thread.
@@ -134,6 +155,10 @@ impl JobRunner {
                 return Err(NotRun { delay: doubled(UNREADABLE_DELAY, receives) });
             }
         };
+        stage("queue", since(job.submitted_ms));
+        if delivery.receives > 1 {
+            counter!("rollcall_job_redeliveries_total").increment(1);
+        }
         let (payload, outcome) = match self.payload(&job).await {
             Ok(payload) => (payload.clone(), self.execute(&job, payload, begun).await),
             Err(error) if error.retryable() => {
@@ -180,8 +205,12 @@ impl JobRunner {
     pub async fn persist(&self, finished: &Finished) -> CloudResult<()> {
         let reply = || self.reply(finished);
         reply.retry(backoff()).when(CloudError::retryable).await?;
+        histogram!("rollcall_job_duration_seconds").record(since(finished.job.submitted_ms).as_secs_f64());
+        let replied = Instant::now();
         let store = || self.store(finished);
-        store.retry(backoff()).when(CloudError::retryable).await
+        store.retry(backoff()).when(CloudError::retryable).await?;
+        stage("store", replied.elapsed());
+        Ok(())
     }
 
     async fn store(&self, Finished { job, payload, outcome, .. }: &Finished) -> CloudResult<()> {
@@ -196,7 +225,20 @@ impl JobRunner {
     async fn reply(&self, Finished { job, outcome, worker_ms, .. }: &Finished) -> CloudResult<()> {
         let outcome = outcome.as_ref().map(|output| output.result.clone()).map_err(Failure::clone);
         let reply = Reply { id: job.id, outcome, worker: self.options.instance.clone(), worker_ms: *worker_ms };
-        self.options.replies.send(&job.reply_to, &reply).await
+        self.options.replies.send(&job.reply_to, &reply).await?;
+        *self.latest_reply_to.lock().unwrap_or_else(PoisonError::into_inner) = Some(job.reply_to.clone());
+        Ok(())
+    }
+
+    /// Reports what was measured since the last report, if there were jobs, to the queue that the latest reply was sent
+    /// to. A report that cannot be sent is lost: it must not disturb the jobs.
+    pub async fn report(&self) {
+        let to = self.latest_reply_to.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(to) = to.filter(|_| self.options.collector.has_values()) else { return };
+        let report = WorkerReport { samples: self.options.collector.take() };
+        if let Err(error) = self.options.replies.send_report(&to, &report).await {
+            tracing::warn!(%error, "what this worker has measured could not be reported");
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::sync::Mutex;
 use crate::{
     cloud::{CloudError, CloudResult, Message, Queue, Queues},
     job::Reply,
+    telemetry::WorkerReport,
     wire,
 };
 
@@ -47,6 +48,15 @@ impl ReplySender {
             }
             sent => sent,
         }
+    }
+
+    /// Sends what this worker has measured to the queue `to`.
+    ///
+    /// # Errors
+    /// `Invalid` for a queue that is not one for replies. Any other error of the queue.
+    pub async fn send_report(&self, to: &str, report: &WorkerReport) -> CloudResult<()> {
+        let body = wire::to_bytes(report).map_err(|e| CloudError::Invalid(e.to_string()))?;
+        self.queue(to).await?.send_one(Message { body, ..Message::default() }).await
     }
 
     async fn queue(&self, name: &str) -> CloudResult<Arc<dyn Queue>> {

@@ -121,7 +121,8 @@ async fn each_web_node_has_its_own_reply_queue_which_is_deleted_with_it() {
     // A node counts every reply that it receives.
     for (node, uploads) in [(&living, 12), (&ending, 20)] {
         let metrics = reqwest::get(node.url("/metrics")).await.expect("a response").text().await.expect("text");
-        let received = metrics.lines().find_map(|line| line.strip_prefix("rollcall_worker_seconds_count "));
+        let received =
+            metrics.lines().find_map(|line| line.strip_prefix("rollcall_job_worker_duration_seconds_count "));
         assert_eq!(received, Some(uploads.to_string().as_str()), "replies to its own uploads and no others");
     }
     ending.end();

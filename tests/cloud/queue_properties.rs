@@ -53,6 +53,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 struct Sent {
     seq: Seq,
+    at: u64,
     group: Option<u8>,
     receives: u32,
     /// Becomes visible at this time: until then it is delayed, or in flight.
@@ -142,7 +143,7 @@ fn assert_matches_model(steps: Vec<Step>) -> Result<(), TestCaseError> {
                     last += 1;
                     index.insert(last, group.map(|g| g.to_string()), 0, now + delay, now);
                     let hidden_until = now + delay;
-                    model.messages.push(Sent { seq: last, group, receives: 0, hidden_until, latest: None });
+                    model.messages.push(Sent { seq: last, at: now, group, receives: 0, hidden_until, latest: None });
                 }
             }
             Step::Receive { max } => {
@@ -185,6 +186,8 @@ fn assert_matches_model(steps: Vec<Step>) -> Result<(), TestCaseError> {
             Step::Wait { ms } => now += ms,
         }
         prop_assert_eq!(index.depth(now), model.depth(now));
+        let oldest = model.messages.first().map_or(0, |message| now - message.at);
+        prop_assert_eq!(index.oldest(now), Duration::from_millis(oldest));
         let next = model.messages.iter().map(|m| m.hidden_until).filter(|until| *until > now).min();
         prop_assert_eq!(index.next_timer(), next);
     }

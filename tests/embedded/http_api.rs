@@ -335,7 +335,7 @@ async fn the_fleet_is_served_as_a_view_and_as_an_event_stream() {
     let (_, metrics) = status_and_text(reqwest::get(server.url("/metrics")).await.expect("a response")).await;
     let counted = r#"rollcall_http_requests_total{route="/v1/recognitions",method="POST",status="200"} 1"#;
     assert!(metrics.contains(counted), "{metrics}");
-    assert!(metrics.contains("rollcall_http_request_seconds_bucket{"), "{metrics}");
+    assert!(metrics.contains("rollcall_http_request_duration_seconds_bucket{"), "{metrics}");
 }
 
 #[tokio::test]

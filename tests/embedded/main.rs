@@ -26,6 +26,7 @@ mod hung_workers;
 mod later_release;
 mod learned_idle_limit;
 mod poison_jobs;
+mod prometheus;
 mod queue_memory;
 mod rate_limits;
 mod retention;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rollcall::{
     cloud::{CloudError, Depth, InstanceId, InstanceState},
     fleet::{
-        Event, FleetRules,
+        BootOutcome, Event, FleetRules,
         explain::{Decision, Kind},
     },
     settings::Policy,
@@ -259,4 +259,26 @@ fn the_view_shows_instances_by_name_and_the_latest_activities() {
     script.launched("no-such-token", Err(CloudError::Throttled));
     script.launched("no-such-token", Err(CloudError::Throttled));
     assert_ne!(script.view().events[498].kind, "error", "what repeats the last is left out");
+}
+
+#[test]
+fn each_boot_is_shown_once_with_how_it_ended() {
+    let [BootOutcome::Cold(cold), BootOutcome::Warm(warm)] = boots(40, 12).boots[..] else { panic!("two boots") };
+    assert!(close(cold, 40 * SECOND) && close(warm, 12 * SECOND), "{cold:?}, {warm:?}");
+
+    let mut script = Script::new(rules());
+    script.run_until(10.0);
+    script.jobs(2);
+    let (_, token, count) = script.launches()[0];
+    let (token, count) = (token.to_owned(), count);
+    assert_eq!(count, 2);
+    script.launched(&token, Ok(&["a", "b"]));
+    script.show_launched("a", Pending, &token);
+    script.show_launched("b", Pending, &token);
+    script.depth = Depth::default();
+    script.fail_boots(&["a"], Terminated);
+    script.show_launched("b", Running, &token);
+    script.run_for(20.0);
+    let failed = script.boots.iter().filter(|boot| **boot == BootOutcome::Failed).count();
+    assert_eq!((failed, script.boots.len()), (1, 2), "{:?}", script.boots);
 }

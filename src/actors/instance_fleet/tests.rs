@@ -143,3 +143,34 @@ async fn a_fleet_that_is_retired_launches_nothing_more() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(world.cloud.launched(), launched);
 }
+
+#[actix::test]
+async fn decisions_and_what_the_cloud_answers_are_counted() {
+    let recorder = crate::telemetry::recorder().expect("a recorder").build_recorder();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let world = world().await;
+    assert!(world.fleet.sender().tell(DemandHint { waiting: 3 }));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (launched, calls) = (world.cloud.launched(), world.cloud.launches.lock().expect("no panic").len());
+    assert!(launched > 0);
+    let decisions = world.shown.borrow().decisions.len();
+    assert_eq!(decisions, calls);
+    let rendered = || recorder.handle().render();
+    for line in [
+        format!("rollcall_instance_requests_total{{call=\"launch\",outcome=\"ok\"}} {launched}"),
+        format!("rollcall_fleet_decisions_total{{kind=\"launch\"}} {decisions}"),
+    ] {
+        assert!(rendered().lines().any(|found| found == line), "{line} in {}", rendered());
+    }
+    // None of the launched instances ever appears, so the boots count as failed, and their terminations are requested.
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    for name in [
+        "rollcall_instance_boot_failures_total ",
+        r#"rollcall_instance_terminations_total{cause="again"} "#,
+        r#"rollcall_instance_requests_total{call="terminate",outcome="ok"} "#,
+    ] {
+        let line = rendered().lines().find_map(|line| line.strip_prefix(name).map(str::to_owned));
+        let count: Option<usize> = line.and_then(|count| count.parse().ok());
+        assert!(count >= Some(launched), "{name} in {}", rendered());
+    }
+}

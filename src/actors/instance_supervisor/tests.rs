@@ -154,6 +154,7 @@ async fn start_draining(
         results: world.results.clone(),
         replies: ReplySender::new(world.queues.clone(), world.settings.queue.speaker.clone()),
         instance: "i-1".into(),
+        collector: crate::telemetry::Collector::default(),
     });
     let runner = Arc::new(runner.await.expect("started"));
     let mut guardian = Guardian::builder();

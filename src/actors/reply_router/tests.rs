@@ -130,3 +130,46 @@ async fn the_fleet_receives_one_report_per_worker_and_batch() {
     let longest = 12 * 3_600_000;
     assert_eq!(world.served.recv().await, Some(format!("i-3 served 1 in {longest} ms")));
 }
+
+#[actix::test]
+async fn replies_are_counted_by_outcome_and_reports_of_workers_are_added() {
+    let recorder = crate::telemetry::recorder().expect("a recorder").build_recorder();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let mut world = World::new();
+    tokio::task::yield_now().await;
+    let failed = |kind| Err(crate::job::Failure::new(kind, "why"));
+    let outcomes = [
+        (Ok("{}".into()), "i-1"),
+        (Ok("{}".into()), "i-1"),
+        (failed(FailureKind::Damaged), "i-1"),
+        (failed(FailureKind::Internal), "i-1"),
+        (failed(FailureKind::Internal), ""),
+    ];
+    let delivery = |body| Delivery { body, receipt: Receipt("x".into()), receives: 1, group: None };
+    let mut batch: Vec<_> = outcomes
+        .map(|(outcome, worker)| Reply { id: JobId(1), outcome, worker: worker.into(), worker_ms: 20.0 })
+        .iter()
+        .map(|reply| delivery(wire::to_bytes(reply).expect("encoded")))
+        .collect();
+    let value = crate::telemetry::Value::Counted(4);
+    let name = "rollcall_job_redeliveries_total".to_owned();
+    let report = WorkerReport { samples: vec![crate::telemetry::Sample { name, labels: Vec::new(), value }] };
+    batch.push(delivery(wire::to_bytes(&report).expect("encoded")));
+    let deliveries = batch.len();
+    world.router.sender().tell(Deliveries(batch));
+    for _ in 0..deliveries {
+        assert_eq!(world.done.recv().await.as_deref(), Some("done x"), "each is deleted");
+    }
+    let rendered = recorder.handle().render();
+    for line in [
+        r#"rollcall_jobs_total{outcome="done"} 2"#,
+        r#"rollcall_jobs_total{outcome="damaged"} 1"#,
+        r#"rollcall_jobs_total{outcome="internal"} 1"#,
+        r#"rollcall_jobs_total{outcome="given-up"} 1"#,
+        "rollcall_job_redeliveries_total 4",
+        r#"rollcall_job_worker_duration_seconds_bucket{le="0.025"} 4"#,
+        "rollcall_job_worker_duration_seconds_count 4",
+    ] {
+        assert!(rendered.lines().any(|found| found == line), "{line} in {rendered}");
+    }
+}

@@ -26,8 +26,6 @@ const EVERY: Duration = Duration::from_secs(60);
 const LINES_PER_COUNT: u64 = 5;
 /// Namespace of the metrics. The alarms of `deploy/cloudformation.yaml` refer to it.
 const NAMESPACE: &str = "Rollcall";
-/// Hours of a month of 30 days.
-const HOURS_PER_MONTH: f64 = 720.0;
 
 /// Name, unit and value of a metric.
 type Metric = (&'static str, &'static str, Value);
@@ -74,9 +72,7 @@ struct Sample<'a> {
 impl Sample<'_> {
     /// Returns what the workers cost in an hour, as they are now: instances that run, and the disks of all that exist.
     fn cost_per_hour(&self) -> f64 {
-        let (c, prices) = (&self.view.counts, self.prices);
-        let disk = prices.disk_gb * prices.disk_gb_month / HOURS_PER_MONTH;
-        c.running as f64 * prices.instance_hour + (c.pending + c.running + c.stopping + c.stopped) as f64 * disk
+        self.prices.workers_per_hour(&self.view.counts)
     }
 
     fn document(&self) -> Value {

@@ -32,9 +32,10 @@ use crate::{
         instance_supervisor::EXIT_UNAVAILABLE,
     },
     client::JobClient,
-    cloud::{Queues as _, aws::AwsCloud, headroom::Headroom},
+    cloud::{Compute, ObjectStore, Queues, aws::AwsCloud, headroom::Headroom, metered::Metered},
     fleet::view::FleetView,
     settings::Settings,
+    telemetry,
 };
 
 /// Time between checks whether a node of a stack is ready.
@@ -50,6 +51,7 @@ pub(crate) struct Tiers {
 /// A web node, a controller, or both, without HTTP.
 pub(super) struct AwsNode {
     cloud: Arc<AwsCloud>,
+    objects: Arc<dyn ObjectStore>,
     settings: Settings,
     fleet: watch::Receiver<Arc<FleetView>>,
     reply_queues: Arc<ReplyQueues>,
@@ -78,7 +80,9 @@ impl AwsNode {
             let (reply_queues, [_, _, queue]) = (reply_queues.clone(), queues::specs(&settings));
             actix::spawn(async move { reply_queues.keep(&queue, held).await });
         }
-        let queues = queues::create(&settings, &*cloud.queues).await?;
+        let all_queues: Arc<dyn Queues> = Arc::new(Metered::<dyn Queues>::new(cloud.queues.clone()));
+        let objects: Arc<dyn ObjectStore> = Arc::new(Metered::<dyn ObjectStore>::new(cloud.objects.clone()));
+        let queues = queues::create(&settings, &*all_queues).await?;
 
         let (view, fleet) = watch::channel(Arc::new(FleetView::default()));
         let view = Arc::new(view);
@@ -90,21 +94,21 @@ impl AwsNode {
             let here = tiers.controller.then_some(&actor);
             // What limits one machine is its disk; S3 has none, and SQS only estimates how many messages it has.
             let headroom = Headroom::unlimited();
-            let client = add_client(&mut guardian, &settings, &queues, cloud.objects.clone(), here, headroom);
+            let client = add_client(&mut guardian, &settings, &queues, objects.clone(), here, headroom);
             web = Some((client, guardian.start()?));
         }
         let (end, ended) = watch::channel(false);
         let (ready, is_ready) = watch::channel(!tiers.web);
         let views = fleet_view::Views::new(&cloud, &settings, view.clone(), fleet.clone());
         let controller = if tiers.controller {
-            let (compute, objects) = (cloud.compute.clone(), cloud.objects.clone());
-            let ports = ControllerPorts { compute, requests: queues.requests, objects, view };
+            let compute: Arc<dyn Compute> = Arc::new(Metered::<dyn Compute>::new(cloud.compute.clone()));
+            let ports = ControllerPorts { compute, requests: queues.requests, objects: objects.clone(), view };
             let metrics = metrics::Metrics::new(&cloud, &settings, fleet.clone());
             let dead_letters = DeadLetterPorts {
                 queue: queues.dead_letters,
-                queues: cloud.queues.clone(),
+                queues: all_queues,
                 reply_prefix,
-                objects: cloud.objects.clone(),
+                objects: objects.clone(),
                 on_stored: metrics.dead_letter_counter(),
             };
             let (settings, reply_queues) = (settings.clone(), reply_queues.clone());
@@ -128,7 +132,7 @@ impl AwsNode {
             actix::spawn(async move { views.follow().await });
             None
         };
-        Ok(Self { cloud, settings, fleet, reply_queues, web, controller, end, ready })
+        Ok(Self { cloud, objects, settings, fleet, reply_queues, web, controller, end, ready })
     }
 
     /// Returns the client, if the node has the web tier.
@@ -165,11 +169,12 @@ impl AwsNode {
 /// The address is taken, or AWS cannot be used.
 pub(crate) async fn run(settings: Settings, tiers: Tiers, fix: bool) -> anyhow::Result<()> {
     let listener = if tiers.web { Some(listen(&settings)?) } else { None };
+    let metrics = telemetry::install().context("metrics")?;
     let node = AwsNode::start(settings, tiers, fix).await?;
     let mut serving = None;
     if let Some((listener, client)) = listener.zip(node.client()) {
-        let objects = node.cloud.objects.clone();
-        let server = serve(listener, &node.settings, client.clone(), objects, node.fleet(), None).await?;
+        let objects = node.objects.clone();
+        let server = serve(listener, &node.settings, client.clone(), objects, node.fleet(), (None, metrics)).await?;
         let (cloud, cluster) = (node.cloud.clone(), node.settings.cloud.cluster.clone());
         let (resource, ready) = (node.settings.aws.stack_resource.clone(), node.ready.clone());
         let (checks, wanted) = (server.health_checks.clone(), node.settings.aws.health_checks);

@@ -381,6 +381,10 @@ impl Queue for LocalQueue {
         }
         Ok(self.state().index.depth(self.clock.now()))
     }
+
+    fn oldest(&self) -> Option<Duration> {
+        Some(self.state().index.oldest(self.clock.now()))
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ pub type Seq = u64;
 /// How long a FIFO queue remembers deduplication ids: as long as SQS.
 const DEDUP_MS: u64 = 5 * 60 * 1000;
 
+/// Insertions that are remembered of any queue, so that those of a short one need not be looked through often.
+const MIN_INSERTED: usize = 64;
+
 /// One delivery of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
@@ -77,6 +80,8 @@ pub struct QueueIndex {
     groups: BTreeMap<String, BTreeSet<Seq>>,
     dedup: HashMap<String, u64>,
     dedup_order: VecDeque<(u64, String)>,
+    /// When messages were inserted, in this order. Some of them may be gone.
+    inserted: VecDeque<(Seq, u64)>,
     deliveries: u64,
     in_flight: u64,
     delayed: u64,
@@ -94,6 +99,7 @@ impl QueueIndex {
             groups: BTreeMap::new(),
             dedup: HashMap::new(),
             dedup_order: VecDeque::new(),
+            inserted: VecDeque::new(),
             deliveries: 0,
             in_flight: 0,
             delayed: 0,
@@ -147,6 +153,8 @@ impl QueueIndex {
             Place::Waiting
         };
         self.entries.insert(seq, Entry { place, receives, delivery: None, group });
+        self.forget_inserted();
+        self.inserted.push_back((seq, now));
         self.refresh(seq);
     }
 
@@ -272,6 +280,22 @@ impl QueueIndex {
         self.expire(now);
         let all = self.entries.len() as u64;
         Depth { visible: all - self.in_flight - self.delayed, in_flight: self.in_flight, delayed: self.delayed }
+    }
+
+    /// Returns the time since the oldest message was inserted; zero if there is no message.
+    pub fn oldest(&mut self, now: u64) -> Duration {
+        self.forget_inserted();
+        self.inserted.front().map_or(Duration::ZERO, |(_, at)| Duration::from_millis(now.saturating_sub(*at)))
+    }
+
+    /// Forgets when messages were inserted that are gone: those before the oldest one, and all others when they are most.
+    fn forget_inserted(&mut self) {
+        while self.inserted.front().is_some_and(|(seq, _)| !self.entries.contains_key(seq)) {
+            self.inserted.pop_front();
+        }
+        if self.inserted.len() > 2 * self.entries.len() + MIN_INSERTED {
+            self.inserted.retain(|(seq, _)| self.entries.contains_key(seq));
+        }
     }
 
     /// Returns when the next delayed or in-flight message becomes visible.

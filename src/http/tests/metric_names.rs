@@ -30,7 +30,7 @@ async fn metrics_are_labelled_by_route_and_have_the_documented_names() {
         r#"rollcall_http_requests_total{route="/v1/recognitions/{id}",method="GET",status="404"} 2"#,
         r#"rollcall_http_requests_total{route="/v1/fleet",method="other",status="405"} 1"#,
         r#"rollcall_http_requests_total{route="unknown",method="GET",status="404"} 1"#,
-        r#"rollcall_http_request_seconds"#,
+        r#"rollcall_http_request_duration_seconds"#,
         r#"rollcall_uploads_waiting 2"#,
         r#"rollcall_demand_jobs 12"#,
         r#"rollcall_target_instances 13"#,

@@ -1,5 +1,7 @@
 //! A job is replied to before its outcome is persisted, kept according to its kind, and cannot send replies elsewhere.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use async_trait::async_trait;
 
@@ -7,6 +9,7 @@ use crate::{
     cloud::{ETag, Message, Object, ObjectInfo, ObjectStore, Polling, Precondition, Queue, QueueSpec, Queues},
     job::{JobId, JobKind, Payload},
     results::Status,
+    telemetry::Sample,
     testing::{DISCARDED, Handler, World},
 };
 
@@ -21,12 +24,17 @@ fn upper(text: &str) -> Result<Output, Failure> {
 }
 
 async fn runner(world: &World) -> JobRunner {
+    runner_with(world, Collector::default()).await
+}
+
+async fn runner_with(world: &World, collector: Collector) -> JobRunner {
     let options = Options {
         handler: Arc::new(Handler(upper)),
         threads: 1,
         results: world.results.clone(),
         replies: ReplySender::new(world.queues.clone(), world.settings.queue.speaker.clone()),
         instance: "i-1".into(),
+        collector,
     };
     JobRunner::start(options).await.expect("started")
 }
@@ -57,6 +65,37 @@ async fn a_reply_is_sent_before_the_result_is_stored() {
     assert!(reply.worker_ms > 0.0);
     assert_eq!(world.everything().await.len(), 3, "payload, summary and result");
     assert!(runner.service_time().get().is_some(), "the job's time is learned");
+}
+
+#[tokio::test]
+async fn what_was_measured_is_reported_once_to_the_queue_of_the_reply() {
+    let (world, collector) = (World::new().await, Collector::default());
+    let _recording = metrics::set_default_local_recorder(&collector);
+    let runner = runner_with(&world, collector.clone()).await;
+    world.send(&world.job(1, "x")).await;
+    world.receive().await; // by a worker that dies
+    tokio::time::pause();
+    tokio::time::advance(world.settings.queue.visibility * 2).await;
+    tokio::time::resume();
+    runner.report().await;
+    do_next(&world, &runner).await.expect("persisted");
+    assert_eq!(world.replies().await.len(), 1, "no report without a job");
+    runner.report().await;
+    let [report] = &world.replies.receive(10, Duration::ZERO).await.expect("received")[..] else { panic!("a report") };
+    let report: WorkerReport = wire::from_bytes(&report.body).expect("a report");
+    let labels = |sample: &Sample| sample.labels.iter().map(|(_, value)| value.as_str()).collect::<String>();
+    let measured = report.samples.iter().map(|sample| (sample.name.as_str(), labels(sample)));
+    let measured: BTreeSet<_> = measured.collect();
+    let stage = |stage: &str| ("rollcall_job_stage_duration_seconds", stage.to_owned());
+    let expected = [
+        ("rollcall_job_duration_seconds", String::new()),
+        ("rollcall_job_redeliveries_total", String::new()),
+        stage("queue"),
+        stage("store"),
+    ];
+    assert_eq!(measured, BTreeSet::from(expected));
+    runner.report().await;
+    assert!(world.replies.receive(10, Duration::ZERO).await.expect("received").is_empty());
 }
 
 #[tokio::test]

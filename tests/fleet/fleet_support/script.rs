@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rollcall::{
     cloud::{CloudResult, Depth, Instance, InstanceId, InstanceState},
-    fleet::{Action, Cause, Event, FleetCore, FleetRules, Timestamp, view::FleetView},
+    fleet::{Action, BootOutcome, Cause, Event, FleetCore, FleetRules, Timestamp, view::FleetView},
     settings::Policy,
 };
 
@@ -58,6 +58,8 @@ pub struct Script {
     pub answers: bool,
     /// Every call with the time at which it was made, in seconds.
     pub calls: Vec<(f64, Action)>,
+    /// How boots have ended.
+    pub boots: Vec<BootOutcome>,
 }
 
 impl Script {
@@ -71,6 +73,7 @@ impl Script {
             depth: Depth::default(),
             answers: true,
             calls: Vec::new(),
+            boots: Vec::new(),
         }
     }
 
@@ -96,6 +99,7 @@ impl Script {
     pub fn event(&mut self, event: Event) {
         let step = self.core.step(event, self.now);
         self.wake_at = step.wake_at;
+        self.boots.extend(self.core.boot_outcomes());
         assert!(step.wake_at.is_none_or(|at| at > self.now), "{step:?} at {:?}", self.now);
         let at = self.now();
         self.calls.extend(step.actions.iter().map(|action| (at, action.clone())));
