@@ -128,7 +128,6 @@ impl ResultStore {
     ///
     /// # Errors
     /// Any error of the store.
-    #[cfg_attr(not(any(test, feature = "aws")), expect(dead_code, reason = "they are a metric on AWS"))]
     pub async fn count_dead_letters(&self) -> CloudResult<usize> {
         let objects = self.store.list(&self.buckets.state, keys::DEAD_LETTERS).await?;
         let jobs: BTreeSet<JobId> = objects.iter().filter_map(|object| Some(parse(&object.key)?.0)).collect();
