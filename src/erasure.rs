@@ -14,6 +14,7 @@ use scopeguard::{ScopeGuard, guard};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
 use ulid::Ulid;
+use utoipa::ToSchema;
 
 use crate::{
     clock::now_ms,
@@ -42,7 +43,7 @@ const LOOK_EVERY: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(6
 const LOOK_FOR_OTHERS_EVERY: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(600)];
 
 /// What was erased of a person.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Erasure {
     /// Photos (embeddings) in the gallery.
     pub photos: usize,

@@ -3,6 +3,7 @@
 mod task;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use task::{MAX_CANDIDATES, MAX_CANDIDATES_IN_ALL, Task};
 
@@ -27,7 +28,7 @@ const MAX_ID: usize = 64;
 ///
 /// Embeddings can be compared if their models belong to the same family, that is, a model and its int8
 /// variant: `sface-2021dec` and `sface-2021dec-int8`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct ModelId(String);
 
@@ -82,7 +83,7 @@ fn is_id(text: &str) -> bool {
 }
 
 /// The name of a gallery: 1 to 64 of the characters a-z A-Z 0-9 . _ - and not `.` or `..`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct GalleryName(String);
 
@@ -193,7 +194,7 @@ pub struct Identification {
 }
 
 /// A class of an image classifier.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Class {
     /// The class's name.
     pub label: String,
@@ -227,7 +228,7 @@ pub struct Recognition {
 }
 
 /// How long the steps of a recognition took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Timings {
     /// Milliseconds spent decoding.
     pub decode_ms: f32,

@@ -39,6 +39,7 @@ use crate::app::queues::aws_not_built_in;
 use crate::{
     app,
     cloud::{ObjectStore, local::LocalObjects},
+    http,
     inference::{factory::factory, gallery::GalleryStores, handler::RecognitionHandler},
     settings::{CloudKind, Layers, Settings},
 };
@@ -103,6 +104,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Show the effective configuration and where each value came from
     Config(config::Args),
+    /// Print the description of the HTTP API in OpenAPI 3.1
+    Openapi,
     /// Print the completions of a shell
     Completions(completions::Completions),
     /// Write the manual pages to a folder
@@ -119,6 +122,10 @@ pub fn run(mut cli: Cli) -> ExitCode {
         Command::Tune(args) => return tune::run(&args, cli.config, app::environment()),
         Command::Completions(args) => {
             completions::completions(args, Cli::command());
+            return ExitCode::SUCCESS;
+        }
+        Command::Openapi => {
+            println!("{}", http::description());
             return ExitCode::SUCCESS;
         }
         Command::Manual(args) => return outcome(completions::manual(args, Cli::command()).map(|()| ExitCode::SUCCESS)),
@@ -169,7 +176,12 @@ fn dispatch(cli: Cli, layers: &Layers, settings: Settings) -> anyhow::Result<Exi
         }
         Command::Evaluate(args) => app::block_on(evaluate::run(args, &settings))?,
         Command::Load(args) => return app::block_on(load::run(args, &settings)),
-        Command::Simulate(_) | Command::Judge(_) | Command::Tune(_) | Command::Completions(_) | Command::Manual(_) => {
+        Command::Simulate(_)
+        | Command::Judge(_)
+        | Command::Tune(_)
+        | Command::Openapi
+        | Command::Completions(_)
+        | Command::Manual(_) => {
             unreachable!("run() has handled them, because they do not depend on these settings")
         }
         Command::Fleet(args) => app::block_on(fleet::run(args, &settings))?,

@@ -1,9 +1,10 @@
 //! Instances by state.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Number of instances in each of EC2's states.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Counts {
     /// In state pending.
     pub pending: usize,

@@ -1,9 +1,10 @@
 //! The depth of a queue.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Number of messages in a queue by their state. Approximate on AWS.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Depth {
     /// Messages that can be received.
     pub visible: u64,

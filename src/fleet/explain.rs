@@ -3,12 +3,14 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{adaptive::LearnedThresholds, counts::Counts, depth::Depth, learned_times::LearnedTimes, rules::Policy};
 
 /// A kind of decision or change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schema(as = DecisionKind)]
 pub enum Kind {
     /// New instances were requested.
     Launch,
@@ -42,7 +44,8 @@ impl Kind {
 }
 
 /// The numbers on which a decision is based.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DecisionInputs)]
 pub struct Inputs {
     /// The policy.
     pub policy: Policy,
@@ -91,7 +94,7 @@ impl Inputs {
 }
 
 /// A decision or change, with its reason.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Decision {
     /// Sequence number within the controller epoch, from 0.
     pub number: u64,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     adaptive::LearnedThresholds, counts::Counts, depth::Depth, explain::Decisions, fleet_core::FleetCore,
@@ -10,7 +11,7 @@ use super::{
 };
 
 /// The state of the fleet, for display.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FleetView {
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,
@@ -46,7 +47,7 @@ pub struct FleetView {
 }
 
 /// The state of a degraded fleet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DegradedView {
     /// When it began, in milliseconds since the Unix epoch.
     pub since_ms: u64,
@@ -79,7 +80,7 @@ impl fmt::Display for DegradedView {
 }
 
 /// One instance.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct InstanceView {
     /// The instance's id.
     pub id: String,
@@ -96,7 +97,7 @@ pub struct InstanceView {
 }
 
 /// A decision, a change of state or an error, for display.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LoggedEvent {
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,

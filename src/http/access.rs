@@ -63,6 +63,7 @@ fn needed(method: &Method, path: &str) -> Needed {
         "/healthz" | "/readyz" | "/v1/session" => Needed::Nothing,
         "/" if reads => Needed::Nothing,
         "/" => Needed::OneOf(UPLOAD),
+        "/api" | "/v1/openapi.json" if reads => Needed::Nothing,
         _ if reads && path.starts_with("/assets/") => Needed::Nothing,
         "/v1/recognitions" => Needed::OneOf(UPLOAD),
         _ if reads && path.starts_with("/v1/recognitions/") => Needed::OneOf(ANY),

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{
     error::{Problem, RETRY_AFTER},
+    openapi::Problems,
     state::State,
 };
 use crate::backup::BackupError;
@@ -20,6 +21,10 @@ const WAITING: usize = 4;
 type Part = Result<Bytes, BackupError>;
 
 /// `GET /v1/backup`: streams a backup. The connection breaks if it cannot be completed; the end of the archive tells, too.
+#[utoipa::path(
+    get, path = "/v1/backup", operation_id = "backup_create", tag = "Server", summary = "Download a backup of everything on this machine",
+    responses((status = 200, description = "A tar", body = String, content_type = "application/x-tar"), Problems)
+)]
 pub(super) async fn create(state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let backups = state.backups.clone().ok_or_else(|| {
         Problem::new(StatusCode::NOT_IMPLEMENTED, "only the embedded cloud makes backups: SQS and S3 have their own")

@@ -1,21 +1,37 @@
 //! `/v1/dead-letters`: jobs that the queue has given up.
 
 use actix_web::{HttpResponse, web};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     error::{Problem, location},
+    openapi::Problems,
     recognitions::parse_id,
     state::State,
 };
-use crate::job::JobId;
+use crate::{job::JobId, results::DeadLetter};
+
+/// Jobs that were given up.
+#[derive(Serialize, ToSchema)]
+struct DeadLetters {
+    dead_letters: Vec<DeadLetter>,
+}
 
 /// `GET /v1/dead-letters`: lists the dead letters, the one that was given up first coming first.
+#[utoipa::path(
+    get, path = "/v1/dead-letters", operation_id = "dead_letters_list", tag = "Dead letters", summary = "List dead letters",
+    responses((status = 200, description = "The dead letters", body = DeadLetters), Problems)
+)]
 pub(super) async fn list(state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    Ok(HttpResponse::Ok().json(json!({ "dead_letters": state.web.dead_letters().await? })))
+    Ok(HttpResponse::Ok().json(DeadLetters { dead_letters: state.web.dead_letters().await? }))
 }
 
 /// `POST /v1/dead-letters/{id}`: sends a dead letter again.
+#[utoipa::path(
+    post, path = "/v1/dead-letters/{id}", operation_id = "dead_letters_send_again", tag = "Dead letters", summary = "Send a dead letter again", params(("id" = String, Path, description = "The id of the job")),
+    responses((status = 202, description = "It is queued"), Problems)
+)]
 pub(super) async fn send_again(path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let id = parse_id(&path)?;
     if !state.web.send_dead_letter_again(id).await? {
@@ -25,6 +41,10 @@ pub(super) async fn send_again(path: web::Path<String>, state: web::Data<State>)
 }
 
 /// `DELETE /v1/dead-letters/{id}`: purges a dead letter with its image and result.
+#[utoipa::path(
+    delete, path = "/v1/dead-letters/{id}", operation_id = "dead_letters_purge", tag = "Dead letters", summary = "Purge a dead letter with its photo and result", params(("id" = String, Path, description = "The id of the job")),
+    responses((status = 204, description = "It is deleted"), Problems)
+)]
 pub(super) async fn purge(path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let id = parse_id(&path)?;
     if !state.web.purge_dead_letter(id).await? {

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{error::Problem, state::State};
+use super::{error::Problem, openapi::Problems, state::State};
 use crate::fleet::{explain::Decision, view::FleetView};
 
 /// Shortest time between two events of a stream. A busy fleet changes more often than a page can show.
@@ -22,12 +22,20 @@ const LOG_ENTRIES: usize = 40;
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// `GET /v1/fleet`: returns the view of the fleet, with all activities.
+#[utoipa::path(
+    get, path = "/v1/fleet", operation_id = "fleet_show", tag = "Fleet", summary = "Show the fleet",
+    responses((status = 200, description = "The fleet", body = FleetView), Problems)
+)]
 pub(super) async fn show(state: web::Data<State>) -> HttpResponse {
     let view = state.web.fleet().borrow().clone();
     HttpResponse::Ok().json(&*view)
 }
 
 /// `GET /v1/fleet/decisions`: returns the latest decisions with their inputs, oldest first.
+#[utoipa::path(
+    get, path = "/v1/fleet/decisions", operation_id = "fleet_decisions", tag = "Fleet", summary = "List the latest decisions with their reasons",
+    responses((status = 200, description = "The decisions, oldest first", body = Vec<Decision>), Problems)
+)]
 pub(super) async fn decisions(state: web::Data<State>) -> HttpResponse {
     let decisions = state.web.fleet().borrow().decisions.clone();
     let decisions: Vec<&Decision> = decisions.iter().map(|decision| &**decision).collect();
@@ -36,6 +44,10 @@ pub(super) async fn decisions(state: web::Data<State>) -> HttpResponse {
 
 /// `GET /v1/events`: streams server-sent events. The event `fleet` carries the view of the fleet, and is sent
 /// immediately and after each change.
+#[utoipa::path(
+    get, path = "/v1/events", operation_id = "fleet_events", tag = "Fleet", summary = "Follow the fleet as server-sent events",
+    responses((status = 200, description = "Events with the fleet", body = String, content_type = "text/event-stream"), Problems)
+)]
 pub(super) async fn events(state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let place =
         state.streams.clone().try_acquire_owned().map_err(|_| {

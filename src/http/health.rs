@@ -8,6 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::{
     client_address::proxy_address,
     error::{ErrorFormat, Problem},
+    openapi::ErrorLine,
     state::State,
 };
 use crate::cloud::headroom::DiskUsage;
@@ -18,12 +19,20 @@ pub(super) const ROUTES: [&str; 2] = ["/healthz", "/readyz"];
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// `GET /healthz`: reports that the process responds.
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "health_alive", tag = "Server", summary = "Whether the process responds",
+    responses((status = 200, description = "Whether the process responds", body = String, content_type = "text/plain"), ErrorLine)
+)]
 pub(super) async fn alive() -> HttpResponse {
     text("ok\n")
 }
 
 /// `GET /readyz`: reports whether uploads are accepted, and queue and store can be reached. A node whose fleet is degraded
 /// is ready: another node would have the same fleet.
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "health_ready", tag = "Server", summary = "Whether uploads are accepted",
+    responses((status = 200, description = "Whether uploads are accepted", body = String, content_type = "text/plain"), ErrorLine)
+)]
 pub(super) async fn ready(req: HttpRequest, state: web::Data<State>) -> HttpResponse {
     if let Err(shortage) = state.web.headroom().check() {
         return Problem::unavailable(format!("not ready: {shortage}"), RETRY_AFTER).respond(ErrorFormat::Line);
@@ -47,6 +56,10 @@ pub(super) async fn ready(req: HttpRequest, state: web::Data<State>) -> HttpResp
 }
 
 /// `GET /metrics`: returns metrics in the text format of Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "health_metrics", tag = "Server", summary = "Metrics in the text format of Prometheus",
+    responses((status = 200, description = "Metrics in the text format of Prometheus", body = String, content_type = "text/plain"), ErrorLine)
+)]
 pub(super) async fn metrics(state: web::Data<State>) -> HttpResponse {
     let view = state.web.fleet().borrow().clone();
     state.gallery_sizes.update(&state.web).await;

@@ -21,9 +21,11 @@ mod health;
 mod health_checks;
 mod metrics;
 mod names;
+mod openapi;
 mod origin_guard;
 mod pages;
 mod people;
+mod photo_outcome;
 mod rate_limits;
 mod readiness;
 mod receiving;
@@ -50,6 +52,7 @@ pub(crate) use compreface::fuzzing as compreface_fuzzing;
 use error::{ErrorFormat, Problem};
 use gallery_sizes::GallerySizes;
 pub use health_checks::HealthChecks;
+pub use openapi::description;
 #[cfg(feature = "aws")]
 pub(crate) use recognitions::derived_id;
 pub use routes::ROUTES;
@@ -156,6 +159,8 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
             .route(web::head().to(pages::index))
             .route(web::post().to(recognitions::plain)),
     )
+    .service(resource("/api").route(web::get().to(pages::try_api)))
+    .service(resource("/v1/openapi.json").route(web::get().to(openapi::document)))
     .service(resource("/assets/{file}").route(web::get().to(pages::asset)))
     .service(resource("/v1/recognitions").route(web::post().to(recognitions::create)))
     .service(

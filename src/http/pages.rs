@@ -7,18 +7,50 @@ use actix_web::{
 };
 use rust_embed::{EmbeddedFile, RustEmbed};
 
-use super::error::{ErrorFormat, Problem};
+use super::{
+    error::{ErrorFormat, Problem},
+    openapi::ErrorLine,
+};
 
 #[derive(RustEmbed)]
 #[folder = "pages/"]
 struct Pages;
 
 /// `GET /`: returns the page.
+#[utoipa::path(
+    get, path = "/", operation_id = "pages_index", tag = "Pages", summary = "The page", 
+    responses(
+        (status = 200, description = "The page", body = String, content_type = "text/html"),
+        (status = 304, description = "It has not changed"),
+        ErrorLine
+    )
+)]
 pub(super) async fn index(seen: web::Header<IfNoneMatch>) -> HttpResponse {
     serve("index.html", &seen)
 }
 
+/// `GET /api`: returns a page to try the API.
+#[utoipa::path(
+    get, path = "/api", operation_id = "pages_try_api", tag = "Pages", summary = "A page to try the API", 
+    responses(
+        (status = 200, description = "A page to try the API", body = String, content_type = "text/html"),
+        (status = 304, description = "It has not changed"),
+        ErrorLine
+    )
+)]
+pub(super) async fn try_api(seen: web::Header<IfNoneMatch>) -> HttpResponse {
+    serve("try.html", &seen)
+}
+
 /// `GET /assets/{file}`: returns an asset of the page.
+#[utoipa::path(
+    get, path = "/assets/{file}", operation_id = "pages_asset", tag = "Pages", summary = "A file of the pages", params(("file" = String, Path, description = "Its name")),
+    responses(
+        (status = 200, description = "A file of the pages", content((String = "text/html"), (String = "text/css"), (String = "text/javascript"), (String = "image/svg+xml"), (String = "application/octet-stream"))),
+        (status = 304, description = "It has not changed"),
+        ErrorLine
+    )
+)]
 pub(super) async fn asset(path: web::Path<String>, seen: web::Header<IfNoneMatch>) -> HttpResponse {
     serve(&path, &seen)
 }

@@ -6,17 +6,21 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     audit_guard,
     error::Problem,
     gallery_query::gallery,
+    openapi::{NewPerson, Problems},
+    photo_outcome::PhotoOutcome,
     recognition_body::recognition,
     state::State,
     upload::{ReceivedFile, receive},
     web_tier::Upload,
 };
 use crate::{
+    erasure::Erasure,
     job::{Failure, FailureKind, JobId},
     recognition::{EMBED, GalleryName, ModelId, Recognition, common_model},
     settings::RecogniserKind,
@@ -24,28 +28,64 @@ use crate::{
 
 const HOW_TO_ADD: &str = "e.g. curl -F name=Ada -F photos=@ada_1.jpg -F photos=@ada_2.jpg";
 
-/// The outcome for one photo of a new person.
-#[derive(Debug, Serialize)]
-struct Photo {
-    file: String,
-    added: bool,
-    /// Number of faces found; the largest one is used.
+/// A person who is known.
+#[derive(Serialize, ToSchema)]
+struct KnownPerson {
+    name: String,
+    /// Number of photos.
+    photos: u64,
+}
+
+/// A page of people.
+#[derive(Serialize, ToSchema)]
+struct People {
+    /// Version of the gallery.
+    version: u64,
+    /// Number of people on all pages.
+    total: u64,
+    people: Vec<KnownPerson>,
+    /// What to send as `after` for the next page, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    faces: Option<usize>,
-    /// Why it was not added.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    problem: Option<String>,
+    #[schema(nullable = false)]
+    next: Option<String>,
+}
+
+/// The names of the galleries.
+#[derive(Serialize, ToSchema)]
+struct GalleryNames {
+    galleries: Vec<GalleryName>,
+}
+
+/// A person who was added, or to whom photos were added.
+#[derive(Serialize, ToSchema)]
+struct AddedPerson {
+    name: String,
+    /// Number of photos that were added.
+    added: usize,
+    /// Number of photos of the person.
+    photos_total: u64,
+    /// Version of the gallery.
+    version: u64,
+    photos: Vec<PhotoOutcome>,
+}
+
+/// What was erased of a person.
+#[derive(Serialize, ToSchema)]
+struct ErasedPerson {
+    erased: Erasure,
 }
 
 /// Most people in one response.
 const MAX_PAGE: usize = 10_000;
 
 /// Which people to list.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Which {
     /// Those whose names follow this one.
     after: Option<String>,
     /// How many at most.
+    #[param(minimum = 1, maximum = 10_000)]
     #[serde(default = "default_page")]
     limit: usize,
 }
@@ -55,6 +95,10 @@ fn default_page() -> usize {
 }
 
 /// `GET /v1/people`: lists people by name.
+#[utoipa::path(
+    get, path = "/v1/people", operation_id = "people_list", tag = "People", summary = "List people", params(Which, ("gallery" = Option<String>, Query, description = "The gallery; without it, the default one")),
+    responses((status = 200, description = "A page of people by name", body = People), Problems)
+)]
 pub async fn list(
     req: HttpRequest,
     which: web::Query<Which>,
@@ -65,20 +109,26 @@ pub async fn list(
         return Err(Problem::bad_request(format!("limit must be 1 to {MAX_PAGE}, not {limit}")));
     }
     let page = state.web.gallery(&gallery(&req)?).people(after.as_deref(), limit).await?;
-    let people: Vec<_> = page.people.iter().map(|(name, photos)| json!({ "name": name, "photos": photos })).collect();
-    let mut body = json!({ "version": page.version, "total": page.total, "people": people });
-    if let (true, Some((last, _))) = (page.more, page.people.last()) {
-        body["next"] = json!(last);
-    }
-    Ok(HttpResponse::Ok().json(body))
+    let next = page.people.last().filter(|_| page.more).map(|(name, _)| name.clone());
+    let people = page.people.into_iter().map(|(name, photos)| KnownPerson { name, photos: photos as u64 }).collect();
+    Ok(HttpResponse::Ok().json(People { version: page.version, total: page.total as u64, people, next }))
 }
 
 /// `GET /v1/galleries`: lists the galleries.
+#[utoipa::path(
+    get, path = "/v1/galleries", operation_id = "people_galleries", tag = "People", summary = "List galleries",
+    responses((status = 200, description = "The galleries", body = GalleryNames), Problems)
+)]
 pub async fn galleries(state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    Ok(HttpResponse::Ok().json(json!({ "galleries": state.web.gallery_names().await? })))
+    Ok(HttpResponse::Ok().json(GalleryNames { galleries: state.web.gallery_names().await? }))
 }
 
 /// `POST /v1/people`: adds a person from a form with `name` and one or more photos.
+#[utoipa::path(
+    post, path = "/v1/people", operation_id = "people_add", tag = "People", summary = "Add a person, or photos of one", params(("gallery" = Option<String>, Query, description = "The gallery; without it, the default one")),
+    request_body(content = NewPerson, content_type = "multipart/form-data"),
+    responses((status = 201, description = "At least one photo was added", body = AddedPerson), Problems)
+)]
 pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let gallery = gallery(&req)?;
     let received = receive(&req, payload, &state.web).await?;
@@ -102,14 +152,14 @@ pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State
                 embeddings.push(embedding);
                 models.push(model);
                 images.push(image);
-                photos.push(Photo { file, added: true, faces: Some(faces), problem: None });
+                photos.push(PhotoOutcome { file, added: true, faces: Some(faces), problem: None });
             }
             Ok((faces, None)) => {
                 let problem = Some("no face was found in it".to_owned());
-                photos.push(Photo { file, added: false, faces: Some(faces), problem });
+                photos.push(PhotoOutcome { file, added: false, faces: Some(faces), problem });
             }
             Err(problem) => {
-                photos.push(Photo { file, added: false, faces: None, problem: Some(problem.line()) });
+                photos.push(PhotoOutcome { file, added: false, faces: None, problem: Some(problem.line()) });
                 outage = outage.or(problem.status.is_server_error().then_some(problem));
             }
         }
@@ -129,17 +179,13 @@ pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State
             store.keep_photo(name, *id, image).await?;
         }
     }
-    Ok(HttpResponse::Created().json(json!({
-        "name": name,
-        "added": added,
-        "photos_total": enrolled.photos,
-        "version": enrolled.version,
-        "photos": photos,
-    })))
+    let (photos_total, version) = (enrolled.photos as u64, enrolled.version);
+    Ok(HttpResponse::Created().json(AddedPerson { name: name.to_owned(), added, photos_total, version, photos }))
 }
 
 /// How much of a person to remove.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Removal {
     /// Whether also the results that name them.
     #[serde(default)]
@@ -147,6 +193,15 @@ pub struct Removal {
 }
 
 /// `DELETE /v1/people/{name}`: removes a person from the gallery; with `results=true`, erases them.
+#[utoipa::path(
+    delete, path = "/v1/people/{name}", operation_id = "people_remove", tag = "People", summary = "Remove a person, or erase them",
+    params(("name" = String, Path, description = "The person"), Removal, ("gallery" = Option<String>, Query, description = "The gallery; without it, the default one")),
+    responses(
+        (status = 200, description = "The person and what names them is erased", body = ErasedPerson),
+        (status = 204, description = "The person is removed from the gallery"),
+        Problems
+    )
+)]
 pub async fn remove(
     req: HttpRequest,
     path: web::Path<String>,
@@ -159,7 +214,7 @@ pub async fn remove(
         if erasure.is_empty() {
             return Err(Problem::not_found(format!("nobody is called {name:?}, and no result names them")));
         }
-        return Ok(HttpResponse::Ok().json(json!({ "erased": erasure })));
+        return Ok(HttpResponse::Ok().json(ErasedPerson { erased: erasure }));
     }
     let Some(manifest) = state.web.gallery(&gallery).remove(&name).await? else {
         return Err(Problem::not_found(format!("nobody is called {name:?}")));

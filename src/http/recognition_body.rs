@@ -3,8 +3,15 @@
 
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        Ref, RefOr,
+        schema::{AllOfBuilder, AnyOfBuilder, Schema},
+    },
+};
 
-use super::error::Problem;
+use super::{error::Problem, openapi::ProblemDetails};
 use crate::{
     job::{Failure, FailureKind, JobId, Reply},
     recognition::{Class, Face, GalleryName, ModelId, Recognition, Timings},
@@ -12,51 +19,68 @@ use crate::{
 };
 
 /// The JSON of one file's recognition.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Recognition)]
 pub struct RecognitionBody {
     /// Absent if the file was refused before it became a job.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub id: Option<String>,
     pub file: String,
     pub status: Status,
     #[serde(flatten)]
+    #[schema(ignore)]
     seen: Option<Seen>,
     /// Why there is no recognition: problem details.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = ProblemDetails, required = false)]
     problem: Option<Value>,
     /// The instance that ran the job.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     worker: Option<String>,
-    #[serde(flatten)]
-    times: Times,
+    /// When it was submitted; only in stored results, like `finished_ms`. Milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    submitted_ms: Option<u64>,
+    /// When it was finished.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    finished_ms: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
-struct Seen {
+/// What was recognised in a file.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Recognised)]
+pub struct Seen {
     label: String,
     faces: Vec<SeenFace>,
     classes: Vec<Class>,
     width: u32,
     height: u32,
     #[serde(skip_serializing_if = "GalleryName::is_default")]
+    #[schema(value_type = String, required = false)]
     gallery: GalleryName,
     gallery_version: u64,
     model: Option<ModelId>,
     timings: SeenTimings,
 }
 
-#[derive(Debug, Serialize)]
-struct SeenTimings {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RecognitionTimings)]
+pub struct SeenTimings {
     #[serde(flatten)]
     stages: Timings,
     /// Milliseconds from the worker's receive to its reply; not stored.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     worker_ms: Option<f32>,
 }
 
 /// A face without its embedding.
-#[derive(Debug, Serialize)]
-struct SeenFace {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Face)]
+pub struct SeenFace {
     bbox: [f32; 4],
     landmarks: [[f32; 2]; 5],
     score: f32,
@@ -64,13 +88,34 @@ struct SeenFace {
     similarity: Option<f32>,
 }
 
-#[derive(Debug, Default, Serialize)]
-struct Times {
-    /// Milliseconds since the Unix epoch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    submitted_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    finished_ms: Option<u64>,
+/// One file's recognition, as responses have it: with what was recognised unless it is pending or has failed.
+pub struct RecognitionAnswer;
+
+impl PartialSchema for RecognitionAnswer {
+    fn schema() -> RefOr<Schema> {
+        let (status, recognised) = (Ref::from_schema_name("Recognition"), Ref::from_schema_name("Recognised"));
+        let done = AllOfBuilder::new().item(status.clone()).item(recognised);
+        AnyOfBuilder::new().item(done).item(status).into()
+    }
+}
+
+impl ToSchema for RecognitionAnswer {}
+
+/// The recognitions of several files, in their order.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Recognitions {
+    #[schema(value_type = Vec<RecognitionAnswer>)]
+    pub recognitions: Vec<RecognitionBody>,
+}
+
+/// The recognition of one file, or those of several.
+#[derive(ToSchema)]
+#[schema(as = RecognitionOrRecognitions)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes what POST responds with")]
+pub enum CreateAnswer {
+    One(RecognitionAnswer),
+    Several(Recognitions),
 }
 
 impl RecognitionBody {
@@ -108,7 +153,8 @@ impl RecognitionBody {
             seen: seen.map(|recognition| Seen::new(recognition, None)),
             problem: result.failure.map(|failure| Problem::from(failure).to_json()),
             worker: result.worker,
-            times: Times { submitted_ms: Some(result.submitted_ms), finished_ms: result.finished_ms },
+            submitted_ms: Some(result.submitted_ms),
+            finished_ms: result.finished_ms,
             ..Self::new(Some(result.id), result.file, result.status)
         })
     }
@@ -124,7 +170,7 @@ impl RecognitionBody {
     }
 
     fn new(id: Option<String>, file: String, status: Status) -> Self {
-        Self { id, file, status, seen: None, problem: None, worker: None, times: Times::default() }
+        Self { id, file, status, seen: None, problem: None, worker: None, submitted_ms: None, finished_ms: None }
     }
 }
 

@@ -6,7 +6,6 @@ use actix_web::{
     web,
 };
 use futures_util::future::join_all;
-use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -14,7 +13,8 @@ use super::{
     audit_guard,
     error::{ErrorFormat, ID_HEADER, Problem, location, one_line},
     gallery_query::existing_gallery,
-    recognition_body::RecognitionBody,
+    openapi::{ErrorLine, Photos, Problems},
+    recognition_body::{CreateAnswer, RecognitionAnswer, RecognitionBody, Recognitions},
     state::State,
     upload::{Received, ReceivedFile, header_text, receive},
     web_tier::Upload,
@@ -38,6 +38,11 @@ struct Outcome {
 }
 
 /// `POST /`: responds with one line of text per file.
+#[utoipa::path(
+    post, path = "/", operation_id = "recognitions_plain", tag = "Recognition", summary = "Recognise photos: a line of text for each",
+    request_body(content = Photos, content_type = "multipart/form-data"), params(("gallery" = Option<String>, Query, description = "The gallery; without it, the default one"), ("Idempotency-Key" = Option<String>, Header, description = "Makes a retry find the job of the first request")),
+    responses((status = 200, description = "The labels", body = String, content_type = "text/plain"), ErrorLine)
+)]
 pub async fn plain(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
     let outcomes = async {
         let (received, job) = receive_all(&req, payload, &state).await?;
@@ -54,6 +59,16 @@ pub async fn plain(req: HttpRequest, payload: web::Payload, state: web::Data<Sta
 }
 
 /// `POST /v1/recognitions`: responds with one object for one file, and with `{"recognitions": […]}` for several.
+#[utoipa::path(
+    post, path = "/v1/recognitions", operation_id = "recognitions_create", tag = "Recognition", summary = "Recognise photos",
+    request_body(content = Photos, content_type = "multipart/form-data"),
+    params(("gallery" = Option<String>, Query, description = "The gallery; without it, the default one"), ("Idempotency-Key" = Option<String>, Header, description = "Makes a retry find the job of the first request"), ("Prefer" = Option<String>, Header, description = "respond-async: respond as soon as the jobs are durable")),
+    responses(
+        (status = 200, description = "What was recognised", body = CreateAnswer),
+        (status = 202, description = "The jobs are queued", body = CreateAnswer),
+        Problems
+    )
+)]
 pub async fn create(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let (received, job) = receive_all(&req, payload, &state).await?;
     let wait = !prefers_async(header_text(&req, header::HeaderName::from_static("prefer")));
@@ -74,7 +89,7 @@ pub async fn create(req: HttpRequest, payload: web::Payload, state: web::Data<St
         response.insert_header(("Preference-Applied", "respond-async"));
     }
     if !single {
-        return Ok(response.json(json!({ "recognitions": bodies })));
+        return Ok(response.json(Recognitions { recognitions: bodies }));
     }
     let body = bodies.remove(0);
     if let (false, Some(id)) = (wait, &body.id) {
@@ -84,6 +99,10 @@ pub async fn create(req: HttpRequest, payload: web::Payload, state: web::Data<St
 }
 
 /// `GET /v1/recognitions/{id}`: returns the stored result of a job, pending or not.
+#[utoipa::path(
+    get, path = "/v1/recognitions/{id}", operation_id = "recognitions_find", tag = "Recognition", summary = "Get a result", params(("id" = String, Path, description = "The id of the job")),
+    responses((status = 200, description = "The result, pending or not", body = RecognitionAnswer), Problems)
+)]
 pub async fn find(req: HttpRequest, path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let id = parse_id(&path)?;
     let result = state.web.result(id).await?.ok_or_else(|| no_such_job(id))?;
@@ -95,6 +114,10 @@ pub async fn find(req: HttpRequest, path: web::Path<String>, state: web::Data<St
 }
 
 /// `DELETE /v1/recognitions/{id}`: deletes image, label and result.
+#[utoipa::path(
+    delete, path = "/v1/recognitions/{id}", operation_id = "recognitions_delete", tag = "Recognition", summary = "Delete a result with its photo", params(("id" = String, Path, description = "The id of the job")),
+    responses((status = 204, description = "It is deleted"), Problems)
+)]
 pub async fn delete(path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let id = parse_id(&path)?;
     if !state.web.delete_result(id).await? {

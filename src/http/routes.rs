@@ -1,8 +1,10 @@
 //! The routes, for what must be said of each.
 
 /// Every route, with its methods as in an `Allow` header.
-pub const ROUTES: [(&str, &str); 17] = [
+pub const ROUTES: [(&str, &str); 19] = [
     ("/", "GET, HEAD, POST"),
+    ("/api", "GET"),
+    ("/v1/openapi.json", "GET"),
     ("/assets/{file}", "GET"),
     ("/v1/recognitions", "POST"),
     ("/v1/recognitions/{id}", "GET, DELETE"),

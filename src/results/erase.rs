@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{JobResult, ResultStore, Status, Stored, keys};
 use crate::{
@@ -24,7 +25,7 @@ pub trait Selection: Sync {
 }
 
 /// How many objects were deleted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Erased {
     /// Results.
     pub results: usize,

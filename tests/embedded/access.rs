@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use reqwest::{Client, Method, RequestBuilder};
+use rollcall_testing::http::{Client, Method, RequestBuilder};
 use rollcall_testing::uploads::{MACRON, file, form, photo, problem};
 use rollcall_testing::{Rollcall, RollcallOptions, program};
 use serde_json::{Value, json};
@@ -29,6 +29,8 @@ fn routes() -> Vec<(Method, String, [u16; 4])> {
     [
         (get.clone(), "/", [200, 200, 200, 200]),
         (head.clone(), "/", [200, 200, 200, 200]),
+        (get.clone(), "/api", [200, 200, 200, 200]),
+        (get.clone(), "/v1/openapi.json", [200, 200, 200, 200]),
         (get.clone(), "/assets/page.js", [200, 200, 200, 200]),
         (get.clone(), "/healthz", [200, 200, 200, 200]),
         (head.clone(), "/healthz", [200, 200, 200, 200]),
@@ -243,7 +245,8 @@ async fn anonymous_uploads_are_a_setting_and_allow_nothing_else() {
         let stale = request(&server, &method, &path).header("Cookie", "rollcall-token=stale");
         assert_eq!(status(stale).await, expected, "{method} {path} with a stale cookie");
     }
-    let session = reqwest::get(server.url("/v1/session")).await.expect("a response").json::<Value>().await;
+    let session =
+        rollcall_testing::http::get(server.url("/v1/session")).await.expect("a response").json::<Value>().await;
     let expected = json!({ "access_control": true, "role": null, "anonymous": "upload" });
     assert_eq!(session.expect("JSON"), expected);
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command, time::Duration};
 
-use reqwest::{Client, Method, RequestBuilder, multipart::Form};
+use rollcall_testing::http::{Client, Method, RequestBuilder, multipart::Form};
 use rollcall_testing::uploads::{MACRON, file, form, photo, post, problem};
 use rollcall_testing::{Rollcall, RollcallOptions, program, wait_until};
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ async fn every_route_of_an_administrator_writes_a_line_without_a_name_or_a_secre
         post(&server.url("/v1/recognitions"), form(&[(FILE, &photo(MACRON))])).await.json().await.expect("JSON");
     assert_eq!(body["label"], NAME);
     let result = format!("/v1/recognitions/{}", body["id"].as_str().expect("an id"));
-    let stored = async || reqwest::get(server.url(&result)).await.expect("a response").status() == 200;
+    let stored = async || rollcall_testing::http::get(server.url(&result)).await.expect("a response").status() == 200;
     wait_until("the result is stored", TIMEOUT, stored).await;
     let token = create_token(&server, "admin");
     let accepted = async || {
@@ -137,8 +137,12 @@ async fn what_cannot_be_audited_is_not_changed_and_uploads_and_looks_go_on() {
     let person = || Form::new().text("name", NAME).part("photos", file(FILE, &photo(MACRON)));
     assert_eq!(post(&server.url("/v1/people"), person()).await.status(), 201);
     let listed = async || -> usize {
-        let people: Value =
-            reqwest::get(server.url("/v1/people")).await.expect("a response").json().await.expect("JSON");
+        let people: Value = rollcall_testing::http::get(server.url("/v1/people"))
+            .await
+            .expect("a response")
+            .json()
+            .await
+            .expect("JSON");
         people["people"].as_array().expect("a list").len()
     };
     assert_eq!(listed().await, 1);
@@ -208,7 +212,7 @@ async fn entries_expire_after_their_own_retention_unless_they_are_kept_for_ever(
         wait_until("the entries are written", TIMEOUT, async || entries(&server).len() == 2).await;
         server.restart().await;
         if kept {
-            assert_eq!(reqwest::get(server.url("/v1/people")).await.expect("a response").status(), 200);
+            assert_eq!(rollcall_testing::http::get(server.url("/v1/people")).await.expect("a response").status(), 200);
             wait_until("the log is in use", TIMEOUT, async || entries(&server).len() == 3).await;
         } else {
             wait_until("the old entries are deleted", TIMEOUT, async || !old.exists()).await;

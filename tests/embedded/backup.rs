@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::Client;
+use rollcall_testing::http::Client;
 use rollcall_testing::uploads::*;
 use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
 use serde_json::Value;

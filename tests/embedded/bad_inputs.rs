@@ -292,7 +292,7 @@ async fn bad_inputs_have_their_status_and_take_little_memory() {
             wrong.push(format!("expected {expected:?}: {line}"));
         }
         wait_until("the server responds to others", TIMEOUT, async || {
-            reqwest::get(server.url("/healthz")).await.is_ok_and(|response| response.status() == 200)
+            rollcall_testing::http::get(server.url("/healthz")).await.is_ok_and(|response| response.status() == 200)
         })
         .await;
     }

@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 
 const TIMEOUT: Duration = Duration::from_secs(90);
 
-struct Browser {
+pub(super) struct Browser {
     driver: Child,
-    client: Client,
+    pub(super) client: Client,
     _profile: tempfile::TempDir,
 }
 
 impl Browser {
-    async fn start(width: u32, height: u32) -> Self {
+    pub(super) async fn start(width: u32, height: u32) -> Self {
         Self::start_with(width, height, &[]).await
     }
 
@@ -60,25 +60,25 @@ impl Browser {
         Self { driver, client, _profile: profile }
     }
 
-    async fn texts(&self, css: &str) -> Vec<String> {
+    pub(super) async fn texts(&self, css: &str) -> Vec<String> {
         let script = "return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent.trim())";
         let texts = self.client.execute(script, vec![json!(css)]).await.expect("the script runs");
         serde_json::from_value(texts).expect("texts")
     }
 
-    async fn js(&self, script: &str) -> Value {
+    pub(super) async fn js(&self, script: &str) -> Value {
         self.client.execute(script, vec![]).await.expect("the script runs")
     }
 
     /// Chooses files in a file input, as the dialog would.
-    async fn choose(&self, css: &str, paths: &[&str]) {
+    pub(super) async fn choose(&self, css: &str, paths: &[&str]) {
         let absolute = |path: &&str| std::fs::canonicalize(path).expect(path).display().to_string();
         let paths = paths.iter().map(absolute).collect::<Vec<_>>().join("\n");
         let input = self.client.find(Locator::Css(css)).await.expect(css);
         input.send_keys(&paths).await.expect("files are chosen");
     }
 
-    async fn click(&self, css: &str) {
+    pub(super) async fn click(&self, css: &str) {
         self.client.find(Locator::Css(css)).await.expect(css).click().await.expect(css);
     }
 
@@ -99,7 +99,7 @@ impl Browser {
         .await;
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         let _ = self.client.clone().close().await;
     }
 }

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use reqwest::{Method, RequestBuilder, multipart::Form};
+use rollcall_testing::http::{Method, RequestBuilder, multipart::Form};
 use rollcall_testing::uploads::{ARDERN, MACRON, STRANGER, encode, faceless, file, photo};
 use rollcall_testing::{Rollcall, RollcallOptions};
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use reqwest::Client;
+use rollcall_testing::http::Client;
 use rollcall_testing::uploads::{faceless, form};
 use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
 use serde_json::Value;
@@ -10,7 +10,8 @@ use serde_json::Value;
 const JOBS: usize = 40;
 
 async fn job(server: &Rollcall, id: &str) -> Value {
-    let response = reqwest::get(server.url(&format!("/v1/recognitions/{id}"))).await.expect("a response");
+    let response =
+        rollcall_testing::http::get(server.url(&format!("/v1/recognitions/{id}"))).await.expect("a response");
     response.json().await.expect("JSON")
 }
 

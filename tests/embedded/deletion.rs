@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use futures_util::future::join_all;
-use reqwest::Client;
+use rollcall_testing::http::Client;
 use rollcall_testing::uploads::{MACRON, form, photo};
 use rollcall_testing::{Rollcall, RollcallOptions};
 use serde_json::Value;

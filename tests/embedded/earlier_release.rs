@@ -2,7 +2,7 @@
 
 use std::{process::Command, time::Duration};
 
-use reqwest::Client;
+use rollcall_testing::http::Client;
 use rollcall_testing::uploads::{MACRON, STRANGER, file, form, photo, post};
 use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ const DONE: &str = "01M8MPF6WPFXW3TKEFKVWW6DKC";
 const QUEUED: [&str; 3] = ["0PMVMT6STM8HN8W48DVRX46ZWK", "5A70SSCMWKKXFPPQQQ1AZVZG1F", "5XWXRT52MD6YSK5DW7KNF958YH"];
 
 async fn get(server: &Rollcall, path: &str) -> Value {
-    reqwest::get(server.url(path)).await.expect("a response").json().await.expect("JSON")
+    rollcall_testing::http::get(server.url(path)).await.expect("a response").json().await.expect("JSON")
 }
 
 async fn label(server: &Rollcall, path: &str) -> Value {

@@ -7,7 +7,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use reqwest::{Client, Response, multipart::Form};
+use rollcall_testing::http::{Client, Response, multipart::Form};
 use rollcall_testing::uploads::{ARDERN, KNOWN, MACRON, STRANGER, file, form, photo, post};
 use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
 use serde_json::Value;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, multipart::Form};
+use rollcall_testing::http::{Client, multipart::Form};
 use rollcall_testing::uploads::{ARDERN, MACRON, STRANGER, encode, file, form, photo, post, problem};
 use rollcall_testing::{Rollcall, RollcallOptions, program, wait_until};
 use serde_json::{Value, json};
@@ -58,7 +58,8 @@ async fn upload(server: &Rollcall, photo: &[u8], prefer: &str) -> String {
 }
 
 async fn status(server: &Rollcall, id: &str) -> Value {
-    let response = reqwest::get(server.url(&format!("/v1/recognitions/{id}"))).await.expect("a response");
+    let response =
+        rollcall_testing::http::get(server.url(&format!("/v1/recognitions/{id}"))).await.expect("a response");
     let code = response.status().as_u16();
     let body: Value = response.json().await.expect("JSON");
     if code == 200 { body["label"].clone() } else { json!(code) }

@@ -11,7 +11,7 @@ use serde_json::Value;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn decisions(server: &Rollcall) -> Vec<Value> {
-    let response = reqwest::get(server.url("/v1/fleet/decisions")).await.expect("the server responds");
+    let response = rollcall_testing::http::get(server.url("/v1/fleet/decisions")).await.expect("the server responds");
     response.json().await.expect("a list")
 }
 

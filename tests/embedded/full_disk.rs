@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::Client;
+use rollcall_testing::http::Client;
 use rollcall_testing::uploads::*;
 use rollcall_testing::{Rollcall, RollcallOptions, peak_memory, small_disks_work, wait_until};
 use serde_json::Value;
@@ -87,7 +87,8 @@ async fn wait_until_done(server: &Rollcall, accepted: &[String]) {
     for id in accepted {
         let url = server.url(&format!("/v1/recognitions/{id}"));
         wait_until("an accepted job is done", TIMEOUT, async || {
-            let result: Value = reqwest::get(&url).await.expect("a response").json().await.expect("JSON");
+            let result: Value =
+                rollcall_testing::http::get(&url).await.expect("a response").json().await.expect("JSON");
             result["status"] == "done"
         })
         .await;

@@ -1,12 +1,12 @@
 //! Galleries with different names: whoever is added to one is known only there, and people are listed in pages.
 
-use reqwest::{Client, multipart::Form};
+use rollcall_testing::http::{Client, multipart::Form};
 use rollcall_testing::uploads::{MACRON, STRANGER, file, form, photo, post, problem};
 use rollcall_testing::{Rollcall, RollcallOptions};
 use serde_json::{Value, json};
 
 async fn get(server: &Rollcall, path: &str) -> Value {
-    reqwest::get(server.url(path)).await.expect("a response").json().await.expect("JSON")
+    rollcall_testing::http::get(server.url(path)).await.expect("a response").json().await.expect("JSON")
 }
 
 async fn add(server: &Rollcall, gallery: &str, name: &str, path: &str) {
@@ -50,7 +50,7 @@ async fn people_are_known_only_in_the_gallery_to_which_they_were_added() {
     for (path, part) in
         [("/v1/people?gallery=a%2Fb", "a/b"), ("/v1/people?limit=0", "limit"), ("/v1/people?limit=x", "invalid digit")]
     {
-        let refused = problem(reqwest::get(server.url(path)).await.expect("a response")).await;
+        let refused = problem(rollcall_testing::http::get(server.url(path)).await.expect("a response")).await;
         assert_eq!(refused["status"], 400, "{path}");
         assert!(refused["detail"].as_str().expect("text").contains(part), "{refused}");
     }
@@ -82,7 +82,8 @@ async fn people_are_listed_in_pages() {
         &server.url("/v1/people?limit=2"),
         [("after", first["next"].as_str().expect("a name"))],
     );
-    let last: Value = reqwest::get(url.expect("a URL")).await.expect("a response").json().await.expect("JSON");
+    let last: Value =
+        rollcall_testing::http::get(url.expect("a URL")).await.expect("a response").json().await.expect("JSON");
     assert_eq!((&last["people"][0]["name"], &last["next"]), (&json!("Cleo"), &Value::Null));
     assert_eq!(get(&server, "/v1/people").await["people"].as_array().expect("a list").len(), 3);
 }

@@ -7,7 +7,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use reqwest::{Client, Response};
+use rollcall_testing::http::{Client, Response};
 use rollcall_testing::uploads::*;
 use rollcall_testing::{Rollcall, RollcallOptions, small_disks_work, wait_until};
 use serde_json::Value;
@@ -34,7 +34,7 @@ async fn assert_refuses(response: Response, setting: &str) {
 }
 
 async fn get(server: &Rollcall, path: &str) -> Response {
-    reqwest::get(server.url(path)).await.expect("a response")
+    rollcall_testing::http::get(server.url(path)).await.expect("a response")
 }
 
 /// Waits until the server is ready.

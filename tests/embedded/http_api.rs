@@ -7,7 +7,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use reqwest::{Client, Response, multipart::Form};
+use rollcall_testing::http::{Client, Response, multipart::Form};
 use rollcall_testing::uploads::*;
 use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
 use serde_json::Value;
@@ -34,7 +34,7 @@ async fn submit_async(server: &Rollcall, name: &str, bytes: &[u8]) -> Response {
 }
 
 async fn get_recognition(server: &Rollcall, id: &str) -> Value {
-    json(reqwest::get(server.url(&format!("/v1/recognitions/{id}"))).await.expect("a response")).await
+    json(rollcall_testing::http::get(server.url(&format!("/v1/recognitions/{id}"))).await.expect("a response")).await
 }
 
 fn id_of(body: &Value) -> String {
@@ -171,7 +171,7 @@ async fn the_result_of_an_accepted_job_is_found_by_its_id_after_a_crash() {
     server.kill9();
     server.restart().await;
     let url = server.url(&location);
-    let get = async || reqwest::get(&url).await.expect("a response");
+    let get = async || rollcall_testing::http::get(&url).await.expect("a response");
     assert_eq!(get().await.status(), 200, "it is found at once");
     wait_until("the job is done", TIMEOUT, async || json(get().await).await["status"] == "done").await;
     assert_eq!(json(get().await).await["label"], "Emmanuel_Macron");
@@ -268,7 +268,7 @@ async fn a_late_result_is_found_at_its_location_and_an_overload_is_503() {
     assert_eq!(location, format!("/v1/recognitions/{}", id_of(&problem(late).await)));
 
     signal_all(&workers, Signal::SIGCONT);
-    let get = async || json(reqwest::get(server.url(&location)).await.expect("a response")).await;
+    let get = async || json(rollcall_testing::http::get(server.url(&location)).await.expect("a response")).await;
     wait_until("the late result is there", TIMEOUT, async || get().await["status"] == "done").await;
     assert_eq!(get().await["label"], "Jacinda_Ardern");
 }
@@ -276,7 +276,7 @@ async fn a_late_result_is_found_at_its_location_and_an_overload_is_503() {
 #[tokio::test]
 async fn people_are_added_with_photos_and_removed_by_name() {
     let server = Rollcall::start(RollcallOptions::default()).await;
-    let list = async || json(reqwest::get(server.url("/v1/people")).await.expect("a response")).await;
+    let list = async || json(rollcall_testing::http::get(server.url("/v1/people")).await.expect("a response")).await;
     assert_eq!(list().await["people"], serde_json::json!([]));
 
     let nobody = Form::new().text("name", "Zoë Sky").part("photos", file("sky.png", &faceless(320, 240)));
@@ -312,7 +312,7 @@ async fn people_are_added_with_photos_and_removed_by_name() {
 #[tokio::test]
 async fn the_fleet_is_served_as_a_view_and_as_an_event_stream() {
     let server = start().await;
-    let response = reqwest::get(server.url("/v1/events")).await.expect("a response");
+    let response = rollcall_testing::http::get(server.url("/v1/events")).await.expect("a response");
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     recognise(&server, "a.jpg", &photo(MACRON)).await;
     let mut stream = response.bytes_stream();
@@ -329,10 +329,12 @@ async fn the_fleet_is_served_as_a_view_and_as_an_event_stream() {
     assert!(fleet["events"].as_array().expect("events").iter().any(|line| line["kind"] == "launch"));
 
     for (path, start) in [("/healthz", "ok"), ("/readyz", "ready")] {
-        let (status, text) = status_and_text(reqwest::get(server.url(path)).await.expect("a response")).await;
+        let (status, text) =
+            status_and_text(rollcall_testing::http::get(server.url(path)).await.expect("a response")).await;
         assert!(status == 200 && text.starts_with(start), "{path}: {status} {text}");
     }
-    let (_, metrics) = status_and_text(reqwest::get(server.url("/metrics")).await.expect("a response")).await;
+    let (_, metrics) =
+        status_and_text(rollcall_testing::http::get(server.url("/metrics")).await.expect("a response")).await;
     let counted = r#"rollcall_http_requests_total{route="/v1/recognitions",method="POST",status="200"} 1"#;
     assert!(metrics.contains(counted), "{metrics}");
     assert!(metrics.contains("rollcall_http_request_duration_seconds_bucket{"), "{metrics}");
@@ -341,7 +343,7 @@ async fn the_fleet_is_served_as_a_view_and_as_an_event_stream() {
 #[tokio::test]
 async fn errors_are_problem_details_on_the_api_and_a_line_elsewhere() {
     let server = Rollcall::start(RollcallOptions::default()).await;
-    let get = async |path: &str| reqwest::get(server.url(path)).await.expect("a response");
+    let get = async |path: &str| rollcall_testing::http::get(server.url(path)).await.expect("a response");
     for (path, status) in [
         ("/v1/nothing", 404),
         ("/v1/recognitions", 405),

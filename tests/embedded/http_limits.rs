@@ -5,7 +5,7 @@ use std::{process::Stdio, time::Duration};
 use futures_util::{future::join_all, stream};
 use image::{DynamicImage, GrayImage, ImageFormat};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use reqwest::{Body, Client, multipart::Form};
+use rollcall_testing::http::{Body, Client, multipart::Form};
 use rollcall_testing::uploads::*;
 use rollcall_testing::{Rollcall, RollcallOptions, free_port, peak_memory, program, wait_until};
 use tokio::{
@@ -270,7 +270,7 @@ async fn the_server_raises_its_own_limit_of_open_files() {
         .expect("sh starts");
     let url = format!("http://127.0.0.1:{port}/readyz");
     wait_until("it is ready", TIMEOUT, async || {
-        reqwest::get(&url).await.is_ok_and(|response| response.status() == 200)
+        rollcall_testing::http::get(&url).await.is_ok_and(|response| response.status() == 200)
     })
     .await;
     let pid = server.id().expect("it runs");

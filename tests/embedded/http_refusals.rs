@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, Method, StatusCode, multipart::Form};
+use rollcall_testing::http::{Client, Method, StatusCode, multipart::Form};
 use rollcall_testing::uploads::*;
 use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
 
@@ -28,7 +28,8 @@ async fn delete_of_a_pending_job_is_409() {
     let url = server.url(accepted.headers()["location"].to_str().expect("ASCII"));
     let refused = Client::new().delete(&url).send().await.expect("a response");
     assert_eq!(problem(refused).await["status"], 409);
-    let body: serde_json::Value = reqwest::get(&url).await.expect("a response").json().await.expect("JSON");
+    let body: serde_json::Value =
+        rollcall_testing::http::get(&url).await.expect("a response").json().await.expect("JSON");
     assert_eq!(body["status"], "pending");
 }
 
@@ -58,7 +59,10 @@ async fn the_257th_event_stream_gets_503() {
     let refused = client.get(&url).send().await.expect("a response");
     assert!(refused.headers().contains_key("retry-after"));
     assert_eq!(problem(refused).await["status"], 503);
-    assert_eq!(reqwest::get(server.url("/v1/fleet")).await.expect("a response").status(), StatusCode::OK);
+    assert_eq!(
+        rollcall_testing::http::get(server.url("/v1/fleet")).await.expect("a response").status(),
+        StatusCode::OK
+    );
 
     drop(streams.pop());
     wait_until("a stream that ends makes room for another", TIMEOUT, async || {
@@ -70,7 +74,7 @@ async fn the_257th_event_stream_gets_503() {
 #[tokio::test]
 async fn readyz_is_503_when_the_store_is_unavailable() {
     let server = Rollcall::start(RollcallOptions::default().enroll(KNOWN)).await;
-    let ready = async || reqwest::get(server.url("/readyz")).await.expect("a response");
+    let ready = async || rollcall_testing::http::get(server.url("/readyz")).await.expect("a response");
     assert_eq!(ready().await.status(), StatusCode::OK);
     // A symlink to itself cannot be resolved (ELOOP), so every read of the store fails.
     let state = server.data_dir().join("objects").join("rollcall-state");
@@ -81,7 +85,7 @@ async fn readyz_is_503_when_the_store_is_unavailable() {
     let refused = ready().await;
     assert!(refused.headers().contains_key("retry-after"));
     assert!(refused.text().await.expect("text").starts_with("not ready: "));
-    assert_eq!(reqwest::get(server.url("/healthz")).await.expect("a response").status(), StatusCode::OK);
+    assert_eq!(rollcall_testing::http::get(server.url("/healthz")).await.expect("a response").status(), StatusCode::OK);
     fs::remove_file(&state).expect("removed");
     fs::rename(state.with_file_name("away"), &state).expect("moved back");
     wait_until("it recovers without a restart", TIMEOUT, async || ready().await.status() == StatusCode::OK).await;
@@ -138,7 +142,7 @@ async fn no_response_or_event_reveals_the_data_folder() {
     let state = server.data_dir().join("objects").join("rollcall-state");
     fs::rename(&state, state.with_file_name("away")).expect("moved");
     std::os::unix::fs::symlink(&state, &state).expect("a symlink to itself, which cannot be followed");
-    let ready = async || reqwest::get(server.url("/readyz")).await.expect("a response").status();
+    let ready = async || rollcall_testing::http::get(server.url("/readyz")).await.expect("a response").status();
     wait_until("it is not ready", TIMEOUT, async || ready().await == StatusCode::SERVICE_UNAVAILABLE).await;
     let broken = all_responses(&server, result).await;
 

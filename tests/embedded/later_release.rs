@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use reqwest::Client;
 use rollcall::cloud::{Message, QueueSpec, Queues as _, local::Broker};
+use rollcall_testing::http::Client;
 use rollcall_testing::uploads::{KNOWN, MACRON, form, photo};
 use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
 use serde_json::Value;
@@ -67,7 +67,8 @@ async fn a_job_of_a_later_release_is_a_dead_letter_and_is_done_by_workers_that_c
     server.restart().await;
 
     let url = server.url(&format!("/v1/recognitions/{id}"));
-    let result = async || -> Value { reqwest::get(&url).await.expect("a response").json().await.expect("JSON") };
+    let result =
+        async || -> Value { rollcall_testing::http::get(&url).await.expect("a response").json().await.expect("JSON") };
     wait_until("it is given up", TIMEOUT, async || result().await["status"] == "failed").await;
     let reason = result().await["problem"]["detail"].as_str().expect("a reason").to_owned();
     assert!(reason.contains("no worker could read the job") && reason.contains("format 99"), "{reason}");

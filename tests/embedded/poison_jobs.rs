@@ -6,7 +6,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use reqwest::{Client, Method};
+use rollcall_testing::http::{Client, Method};
 use rollcall_testing::uploads::*;
 use rollcall_testing::{Rollcall, RollcallOptions, program, wait_until};
 use serde_json::Value;
@@ -50,7 +50,7 @@ pub async fn kill_the_worker_that_receives(server: &Rollcall, photo: &[u8]) -> S
 
 async fn result(server: &Rollcall, id: &str) -> Value {
     let url = server.url(&format!("/v1/recognitions/{id}"));
-    reqwest::get(&url).await.expect("a response").json().await.expect("JSON")
+    rollcall_testing::http::get(&url).await.expect("a response").json().await.expect("JSON")
 }
 
 pub async fn wait_for_status(server: &Rollcall, id: &str, status: &str) {
@@ -81,7 +81,8 @@ async fn a_job_whose_workers_die_before_they_begin_it_fails_and_is_done_when_it_
 
     let (ok, list) = dead(&server, &["list"]);
     assert!(ok && list.starts_with(&id) && list.contains("poison.jpg: given up after one attempt"), "{list}");
-    let metrics = reqwest::get(server.url("/metrics")).await.expect("a response").text().await.expect("text");
+    let metrics =
+        rollcall_testing::http::get(server.url("/metrics")).await.expect("a response").text().await.expect("text");
     assert!(metrics.contains("rollcall_dead_letters_total 1"), "{metrics}");
 
     assert_eq!(dead(&server, &["retry", &id]), (true, format!("{id} sent again\n")));

@@ -2,7 +2,7 @@
 
 use futures_util::{StreamExt as _, stream};
 use image::{DynamicImage, ImageFormat, RgbImage};
-use reqwest::Client;
+use rollcall_testing::http::Client;
 use rollcall_testing::uploads::{encode, form};
 use rollcall_testing::{Rollcall, RollcallOptions, peak_memory};
 

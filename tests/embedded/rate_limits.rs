@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Body, Client, Response};
+use rollcall_testing::http::{Body, Client, Response};
 use rollcall_testing::uploads::{MACRON, form, photo, problem};
 use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
 
@@ -19,7 +19,7 @@ async fn behind_a_proxy(limits: &[(&str, &str)]) -> Rollcall {
 /// Returns a client that is there at once, because it does not read the system's certificates: what a client may send grows with
 /// the time.
 fn client() -> Client {
-    Client::builder().tls_certs_only([]).build().expect("a client")
+    Client::plain()
 }
 
 async fn get(server: &Rollcall, path: &str, from: &str) -> Response {

@@ -48,7 +48,7 @@ async fn results_expire_with_their_images_and_labels_unless_they_are_kept_for_ev
         server.restart().await;
         let young = upload(&server).await["id"].as_str().expect("an id").to_owned();
         let status = async |id: &str| {
-            let response = reqwest::get(server.url(&format!("/v1/recognitions/{id}"))).await;
+            let response = rollcall_testing::http::get(server.url(&format!("/v1/recognitions/{id}"))).await;
             response.expect("a response").status().as_u16()
         };
         wait_until("the young photo is stored", Duration::from_secs(30), async || status(&young).await == 200).await;

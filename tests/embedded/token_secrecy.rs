@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use reqwest::Client;
+use rollcall_testing::http::Client;
 use rollcall_testing::uploads::{MACRON, form, photo};
 use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
 

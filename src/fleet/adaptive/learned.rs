@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::thresholds::Point;
 
 /// The thresholds in force, and what they make of the present. Times are in seconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LearnedThresholds {
     /// What a second of one job's waiting is worth when instances are started, in seconds of a running instance.
     pub wait_value: f64,

@@ -11,6 +11,7 @@ use serde::{
 use serde_json::{Value, json};
 
 use super::{
+    bodies::{ComparedEmbeddings, GivenEmbeddings, GivenVerification, RecognisedEmbeddings},
     examples::{self, parse_id},
     faces::subjects,
     images::perform,
@@ -21,7 +22,9 @@ use super::{
 };
 use crate::{
     client::Admission,
-    http::{access::caller, code, error::Problem, state::State, upload::ReceivedFile, web_tier::WebTier},
+    http::{
+        access::caller, code, error::Problem, openapi::Refusals, state::State, upload::ReceivedFile, web_tier::WebTier,
+    },
     inference::embeddings::similarity::{dot, normalise},
     recognition::{Candidate, GalleryName, Task},
 };
@@ -36,6 +39,11 @@ const MAX_EMBEDDINGS: usize = 2_000;
 type Response = Result<HttpResponse, Refusal>;
 
 /// `POST /recognition/embeddings/recognize`: who is most similar to each embedding.
+#[utoipa::path(
+    post, path = "/api/v1/recognition/embeddings/recognize", tag = "CompreFace", operation_id = "compreface_embeddings_recognise", summary = "Recognise embeddings",
+    request_body(content = GivenEmbeddings, content_type = "application/json"), params(("prediction_count" = Option<usize>, Query, description = "Subjects for each face")), security(("key" = [])),
+    responses((status = 200, description = "Recognise embeddings", body = RecognisedEmbeddings), Refusals)
+)]
 pub(super) async fn recognise(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
     let params = Params::parse(req.query_string())?;
     let gallery = caller(&req).gallery;
@@ -54,6 +62,11 @@ pub(super) async fn recognise(req: HttpRequest, payload: web::Payload, state: we
 }
 
 /// `POST /recognition/embeddings/faces/{id}/verify`: how similar each embedding is to an example.
+#[utoipa::path(
+    post, path = "/api/v1/recognition/embeddings/faces/{id}/verify", tag = "CompreFace", operation_id = "compreface_embeddings_verify_example", summary = "Compare embeddings with an example",
+    request_body(content = GivenEmbeddings, content_type = "application/json"), params(("id" = String, Path, description = "The example")), security(("key" = [])),
+    responses((status = 200, description = "Compare embeddings with an example", body = ComparedEmbeddings), Refusals)
+)]
 pub(super) async fn verify_example(
     req: HttpRequest,
     path: web::Path<String>,
@@ -68,6 +81,11 @@ pub(super) async fn verify_example(
 }
 
 /// `POST /verification/embeddings/verify`: how similar each embedding is to another.
+#[utoipa::path(
+    post, path = "/api/v1/verification/embeddings/verify", tag = "CompreFace", operation_id = "compreface_embeddings_verify", summary = "Compare embeddings with another",
+    request_body(content = GivenVerification, content_type = "application/json"),  security(("key" = [])),
+    responses((status = 200, description = "Compare embeddings with another", body = ComparedEmbeddings), Refusals)
+)]
 pub(super) async fn verify(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
     let (mut source, targets, _admission) = receive_verification(&req, payload, &state.web).await?;
     check_length(&state, &caller(&req).gallery, std::slice::from_ref(&source)).await?;

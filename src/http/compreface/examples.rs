@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
+    bodies::{DeletedCount, Example, Examples},
     faces::embedding,
     images::{FILE, identify, receive_images},
     json::{parsed, receive_json},
@@ -14,7 +15,14 @@ use super::{
     refusal::Refusal,
 };
 use crate::{
-    http::{access::caller, audit_guard, code, error::Problem, state::State, web_tier::WebTier},
+    http::{
+        access::caller,
+        audit_guard, code,
+        error::Problem,
+        openapi::{PhotoFile, Refusals},
+        state::State,
+        web_tier::WebTier,
+    },
     inference::gallery::{Photo, PhotoId, SAME_PHOTO},
     recognition::{Candidate, GalleryName, Identification},
 };
@@ -47,6 +55,11 @@ pub(super) async fn find(req: &HttpRequest, state: &State, id: PhotoId) -> Resul
 }
 
 /// `POST /recognition/faces`: adds an example of a subject, who is created if new.
+#[utoipa::path(
+    post, path = "/api/v1/recognition/faces", tag = "CompreFace", operation_id = "compreface_examples_add", summary = "Add an example",
+    request_body(content = PhotoFile, content_type = "multipart/form-data"), params(("subject" = String, Query, description = "The subject"), ("det_prob_threshold" = Option<f32>, Query, description = "Least confidence of a face")), security(("key" = [])),
+    responses((status = 201, description = "Add an example", body = Example), Refusals)
+)]
 pub(super) async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
     let params = Params::parse(req.query_string())?;
     let subject = params.required_subject()?;
@@ -82,6 +95,11 @@ pub(super) async fn add(req: HttpRequest, payload: web::Payload, state: web::Dat
 }
 
 /// `GET /recognition/faces`: lists examples in pages.
+#[utoipa::path(
+    get, path = "/api/v1/recognition/faces", tag = "CompreFace", operation_id = "compreface_examples_list", summary = "List examples",
+     params(("page" = Option<usize>, Query, description = "Page, from 0"), ("size" = Option<usize>, Query, description = "Examples on a page"), ("subject" = Option<String>, Query, description = "The subject")), security(("key" = [])),
+    responses((status = 200, description = "List examples", body = Examples), Refusals)
+)]
 pub(super) async fn list(req: HttpRequest, state: web::Data<State>) -> Response {
     let params = Params::parse(req.query_string())?;
     let gallery = caller(&req).gallery;
@@ -102,6 +120,11 @@ pub(super) async fn list(req: HttpRequest, state: web::Data<State>) -> Response 
 }
 
 /// `DELETE /recognition/faces`: deletes all examples of a subject or, without one, of everybody.
+#[utoipa::path(
+    delete, path = "/api/v1/recognition/faces", tag = "CompreFace", operation_id = "compreface_examples_remove_all", summary = "Delete the examples of a subject, or all",
+     params(("subject" = Option<String>, Query, description = "The subject")), security(("key" = [])),
+    responses((status = 200, description = "Delete the examples of a subject, or all", body = DeletedCount), Refusals)
+)]
 pub(super) async fn remove_all(req: HttpRequest, state: web::Data<State>) -> Response {
     let params = Params::parse(req.query_string())?;
     let gallery = caller(&req).gallery;
@@ -119,6 +142,11 @@ pub(super) async fn remove_all(req: HttpRequest, state: web::Data<State>) -> Res
 }
 
 /// `DELETE /recognition/faces/{id}`: deletes an example.
+#[utoipa::path(
+    delete, path = "/api/v1/recognition/faces/{id}", tag = "CompreFace", operation_id = "compreface_examples_remove", summary = "Delete an example",
+     params(("id" = String, Path, description = "The example")), security(("key" = [])),
+    responses((status = 200, description = "Delete an example", body = Example), Refusals)
+)]
 pub(super) async fn remove(req: HttpRequest, path: web::Path<String>, state: web::Data<State>) -> Response {
     let id = parse_id(&path)?;
     let removed = remove_some(&req, &state, HashSet::from([id])).await?;
@@ -127,6 +155,11 @@ pub(super) async fn remove(req: HttpRequest, path: web::Path<String>, state: web
 }
 
 /// `POST /recognition/faces/delete`: deletes several examples. Ids of which there is none are ignored.
+#[utoipa::path(
+    post, path = "/api/v1/recognition/faces/delete", tag = "CompreFace", operation_id = "compreface_examples_remove_several", summary = "Delete several examples",
+    request_body(content = Vec<String>, content_type = "application/json"),  security(("key" = [])),
+    responses((status = 200, description = "Delete several examples", body = Vec<Example>), Refusals)
+)]
 pub(super) async fn remove_several(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
     let ids = receive_ids(&req, payload, &state.web).await?;
     let removed = remove_some(&req, &state, ids).await?;
@@ -167,11 +200,21 @@ async fn remove_some(req: &HttpRequest, state: &State, ids: HashSet<PhotoId>) ->
 }
 
 /// `GET /recognition/faces/{id}/img`: returns the photo of an example.
+#[utoipa::path(
+    get, path = "/api/v1/recognition/faces/{id}/img", tag = "CompreFace", operation_id = "compreface_examples_download", summary = "Download the photo of an example",
+     params(("id" = String, Path, description = "The example")), security(("key" = [])),
+    responses((status = 200, description = "The photo", content((String = "image/jpeg"), (String = "image/png"), (String = "image/webp"))), Refusals)
+)]
 pub(super) async fn download(req: HttpRequest, path: web::Path<String>, state: web::Data<State>) -> Response {
     image(&req, &state, parse_id(&path)?).await
 }
 
 /// `GET /static/{key}/images/{id}`: the same, for browsers, which send no header.
+#[utoipa::path(
+    get, path = "/api/v1/static/{key}/images/{id}", tag = "CompreFace", operation_id = "compreface_examples_download_static", summary = "Download the photo of an example by a link",
+     params(("key" = String, Path, description = "The key"), ("id" = String, Path, description = "The example")), security(("key" = [])),
+    responses((status = 200, description = "The photo", content((String = "image/jpeg"), (String = "image/png"), (String = "image/webp"))), Refusals)
+)]
 pub(super) async fn download_static(
     req: HttpRequest,
     path: web::Path<(String, String)>,

@@ -4,6 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::{
+    bodies::{Comparisons, DescribedFaces},
     examples::{self, parse_id},
     faces::{add_versions, compared, described, embedding, subjects, wanted},
     images::{FILE, SOURCE, TARGET, embed, identify, receive_images},
@@ -12,7 +13,11 @@ use super::{
     similarity::similarity,
 };
 use crate::{
-    http::{access::caller, state::State},
+    http::{
+        access::caller,
+        openapi::{PhotoFile, Refusals, VerificationPhotos},
+        state::State,
+    },
     recognition::{Identification, Recognition},
 };
 
@@ -22,6 +27,11 @@ const IGNORED: &str = "Rollcall-Ignored-Plugins";
 type Response = Result<HttpResponse, Refusal>;
 
 /// `POST /recognition/recognize`: who is in a photo.
+#[utoipa::path(
+    post, path = "/api/v1/recognition/recognize", tag = "CompreFace", operation_id = "compreface_services_recognise", summary = "Recognise the faces of a photo",
+    request_body(content = PhotoFile, content_type = "multipart/form-data"), params(("limit" = Option<usize>, Query, description = "Faces at most, the largest first"), ("det_prob_threshold" = Option<f32>, Query, description = "Least confidence of a face"), ("face_plugins" = Option<String>, Query, description = "calculator, landmarks"), ("status" = Option<bool>, Query, description = "Whether to add times and versions"), ("prediction_count" = Option<usize>, Query, description = "Subjects for each face")), security(("key" = [])),
+    responses((status = 200, description = "Recognise the faces of a photo", body = DescribedFaces), Refusals)
+)]
 pub(super) async fn recognise(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
     let params = Params::parse(req.query_string())?;
     let [image] = receive_images(&req, payload, &state.web, [FILE]).await?;
@@ -40,6 +50,11 @@ pub(super) async fn recognise(req: HttpRequest, payload: web::Payload, state: we
 }
 
 /// `POST /recognition/faces/{id}/verify`: whether the person of an example is in a photo.
+#[utoipa::path(
+    post, path = "/api/v1/recognition/faces/{id}/verify", tag = "CompreFace", operation_id = "compreface_services_verify_example", summary = "Compare a photo with an example",
+    request_body(content = PhotoFile, content_type = "multipart/form-data"), params(("id" = String, Path, description = "The example"), ("limit" = Option<usize>, Query, description = "Faces at most, the largest first"), ("det_prob_threshold" = Option<f32>, Query, description = "Least confidence of a face"), ("face_plugins" = Option<String>, Query, description = "calculator, landmarks"), ("status" = Option<bool>, Query, description = "Whether to add times and versions")), security(("key" = [])),
+    responses((status = 200, description = "Compare a photo with an example", body = DescribedFaces), Refusals)
+)]
 pub(super) async fn verify_example(
     req: HttpRequest,
     path: web::Path<String>,
@@ -63,6 +78,11 @@ pub(super) async fn verify_example(
 }
 
 /// `POST /detection/detect`: where the faces in a photo are.
+#[utoipa::path(
+    post, path = "/api/v1/detection/detect", tag = "CompreFace", operation_id = "compreface_services_detect", summary = "Find the faces of a photo",
+    request_body(content = PhotoFile, content_type = "multipart/form-data"), params(("limit" = Option<usize>, Query, description = "Faces at most, the largest first"), ("det_prob_threshold" = Option<f32>, Query, description = "Least confidence of a face"), ("face_plugins" = Option<String>, Query, description = "calculator, landmarks"), ("status" = Option<bool>, Query, description = "Whether to add times and versions")), security(("key" = [])),
+    responses((status = 200, description = "Find the faces of a photo", body = DescribedFaces), Refusals)
+)]
 pub(super) async fn detect(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
     let params = Params::parse(req.query_string())?;
     let [image] = receive_images(&req, payload, &state.web, [FILE]).await?;
@@ -73,6 +93,11 @@ pub(super) async fn detect(req: HttpRequest, payload: web::Payload, state: web::
 }
 
 /// `POST /verification/verify`: whether the person in one photo is in another.
+#[utoipa::path(
+    post, path = "/api/v1/verification/verify", tag = "CompreFace", operation_id = "compreface_services_verify", summary = "Compare two photos",
+    request_body(content = VerificationPhotos, content_type = "multipart/form-data"), params(("limit" = Option<usize>, Query, description = "Faces at most, the largest first"), ("det_prob_threshold" = Option<f32>, Query, description = "Least confidence of a face"), ("face_plugins" = Option<String>, Query, description = "calculator, landmarks"), ("status" = Option<bool>, Query, description = "Whether to add times and versions")), security(("key" = [])),
+    responses((status = 200, description = "Compare two photos", body = Comparisons), Refusals)
+)]
 pub(super) async fn verify(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
     let params = Params::parse(req.query_string())?;
     let [source, target] = receive_images(&req, payload, &state.web, [SOURCE, TARGET]).await?;

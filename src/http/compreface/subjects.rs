@@ -7,11 +7,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
+    bodies::{DeletedCount, Subject, Subjects, Updated},
     examples::as_known,
     json::{parsed_object, receive_json},
     refusal::Refusal,
 };
-use crate::http::{access::caller, audit_guard, code, state::State, web_tier::WebTier};
+use crate::http::{access::caller, audit_guard, code, openapi::Refusals, state::State, web_tier::WebTier};
 
 /// Largest body, in bytes.
 const MAX_JSON: usize = 64 << 10;
@@ -19,6 +20,11 @@ const MAX_JSON: usize = 64 << 10;
 type Response = Result<HttpResponse, Refusal>;
 
 /// `GET /recognition/subjects`: lists the subjects, also those without an example.
+#[utoipa::path(
+    get, path = "/api/v1/recognition/subjects", tag = "CompreFace", operation_id = "compreface_subjects_list", summary = "List subjects",
+      security(("key" = [])),
+    responses((status = 200, description = "List subjects", body = Subjects), Refusals)
+)]
 pub(super) async fn list(req: HttpRequest, state: web::Data<State>) -> Response {
     let gallery = state.web.gallery(&caller(&req).gallery);
     let mut subjects: BTreeSet<String> = gallery.reserved_names().await?;
@@ -30,6 +36,11 @@ pub(super) async fn list(req: HttpRequest, state: web::Data<State>) -> Response 
 }
 
 /// `POST /recognition/subjects`: adds a subject without examples.
+#[utoipa::path(
+    post, path = "/api/v1/recognition/subjects", tag = "CompreFace", operation_id = "compreface_subjects_add", summary = "Add a subject",
+    request_body(content = Subject, content_type = "application/json"),  security(("key" = [])),
+    responses((status = 201, description = "Add a subject", body = Subject), Refusals)
+)]
 pub(super) async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Response {
     let subject = receive_subject(&req, payload, &state.web).await?;
     let gallery = caller(&req).gallery;
@@ -42,6 +53,11 @@ pub(super) async fn add(req: HttpRequest, payload: web::Payload, state: web::Dat
 }
 
 /// `PUT /recognition/subjects/{subject}`: renames a subject, or adds its examples to another one.
+#[utoipa::path(
+    put, path = "/api/v1/recognition/subjects/{subject}", tag = "CompreFace", operation_id = "compreface_subjects_rename", summary = "Rename or merge a subject",
+    request_body(content = Subject, content_type = "application/json"), params(("subject" = String, Path, description = "The subject")), security(("key" = [])),
+    responses((status = 200, description = "Rename or merge a subject", body = Updated), Refusals)
+)]
 pub(super) async fn rename(
     req: HttpRequest,
     path: web::Path<String>,
@@ -67,6 +83,11 @@ pub(super) async fn rename(
 }
 
 /// `DELETE /recognition/subjects/{subject}`: deletes a subject with its examples.
+#[utoipa::path(
+    delete, path = "/api/v1/recognition/subjects/{subject}", tag = "CompreFace", operation_id = "compreface_subjects_remove", summary = "Delete a subject",
+     params(("subject" = String, Path, description = "The subject")), security(("key" = [])),
+    responses((status = 200, description = "Delete a subject", body = Subject), Refusals)
+)]
 pub(super) async fn remove(req: HttpRequest, path: web::Path<String>, state: web::Data<State>) -> Response {
     let (gallery, subject) = (caller(&req).gallery, path.into_inner());
     let subject = as_known(&state, &gallery, &subject).await?;
@@ -78,6 +99,11 @@ pub(super) async fn remove(req: HttpRequest, path: web::Path<String>, state: web
 }
 
 /// `DELETE /recognition/subjects`: deletes every subject with its examples.
+#[utoipa::path(
+    delete, path = "/api/v1/recognition/subjects", tag = "CompreFace", operation_id = "compreface_subjects_remove_all", summary = "Delete every subject",
+      security(("key" = [])),
+    responses((status = 200, description = "Delete every subject", body = DeletedCount), Refusals)
+)]
 pub(super) async fn remove_all(req: HttpRequest, state: web::Data<State>) -> Response {
     let gallery = caller(&req).gallery;
     let (manifest, people, _) = state.web.gallery(&gallery).clear().await?;

@@ -3,6 +3,8 @@
 pub mod assets;
 #[cfg(feature = "aws")]
 pub mod emulators;
+pub mod http;
+pub mod openapi;
 mod ports;
 mod rollcall;
 pub mod uploads;

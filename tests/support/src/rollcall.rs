@@ -15,7 +15,7 @@ use nix::{
 use reqwest::Certificate;
 use serde_json::Value;
 
-use crate::{free_port, wait_until};
+use crate::{free_port, http::Client, wait_until};
 
 /// Longest time until a started Rollcall is ready, on a busy machine.
 const START: Duration = Duration::from_secs(60);
@@ -74,6 +74,7 @@ impl Rollcall {
     /// Enrols people, starts the server, and returns when `/readyz` reports that it is ready.
     pub async fn start(options: RollcallOptions) -> Self {
         assert!(Path::new(".assets/onnxruntime").exists(), "the models are not there: run `make setup`");
+        crate::openapi::prepare();
         let data = tempfile::tempdir().expect("a temporary folder");
         let port = free_port();
         for folder in &options.enroll {
@@ -93,8 +94,12 @@ impl Rollcall {
         }
     }
 
-    /// Returns a client that trusts the server's authority.
-    pub fn client(&self) -> reqwest::Client {
+    /// Returns a client that trusts the server's authority, and checks responses.
+    pub fn client(&self) -> Client {
+        self.unchecked_client().into()
+    }
+
+    fn unchecked_client(&self) -> reqwest::Client {
         let authority = self.options.authority.iter().map(|pem| Certificate::from_pem(pem.as_bytes()).expect("PEM"));
         reqwest::Client::builder().tls_certs_only(authority).build().expect("a client")
     }
@@ -175,7 +180,7 @@ impl Rollcall {
     }
 
     async fn wait_ready(&mut self) {
-        let (url, client) = (self.url("/readyz"), self.client());
+        let (url, client) = (self.url("/readyz"), self.unchecked_client());
         wait_until("rollcall is ready", START, async || {
             if let Some(status) = self.process.try_wait().expect("the process is ours") {
                 panic!("rollcall ended with {status}");

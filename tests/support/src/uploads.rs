@@ -9,6 +9,8 @@ use reqwest::{
 };
 use serde_json::Value;
 
+use crate::http::Client;
+
 pub const KNOWN: &str = ".assets/photos/known";
 pub const MACRON: &str = ".assets/photos/probes/Emmanuel_Macron/person_a_2.jpg";
 pub const ARDERN: &str = ".assets/photos/probes/Jacinda_Ardern/person_b_2.jpg";
@@ -39,11 +41,9 @@ pub fn file(name: &str, bytes: &[u8]) -> Part {
     Part::bytes(bytes.to_vec()).file_name(name.to_owned())
 }
 
-/// Posts a form over plain HTTP. The client does not read the system's certificates: a hundred clients that do so one after
-/// another may connect and then be too busy to send a request before the server gives up.
+/// Posts a form over plain HTTP.
 pub async fn post(url: &str, form: Form) -> Response {
-    let client = reqwest::Client::builder().tls_certs_only([]).build().expect("a client");
-    client.post(url).multipart(form).send().await.expect("a response, not a reset")
+    Client::plain().post(url).multipart(form).send().await.expect("a response, not a reset")
 }
 
 /// Returns the status and the text of a response.
