@@ -195,7 +195,11 @@ fn text(evaluation: &Evaluation) -> String {
     lines.push(format!("at the threshold {:.3} (recognition.threshold):", r.threshold));
     lines.push(format!("  known people named correctly {}", percent(r.known_named_right)));
     lines.push(format!("  known people misnamed        {}", percent(r.known_named_wrong)));
-    lines.push(format!("  strangers named              {} (false-accept rate)", percent(r.strangers_named)));
+    lines.push(format!(
+        "  strangers named              {} (false-accept rate), {} predicted from the known people",
+        percent(r.strangers_named),
+        percent(Some(r.predicted_strangers_named as f32))
+    ));
     let mean = speed.mean;
     lines.push(format!(
         "{} photos on {} threads, {:.1} per second; mean {:.2} ms to decode, {:.2} to detect, {:.2} to embed and name",

@@ -6,7 +6,7 @@ use super::{
     embeddings::similarity::dot,
     gallery::{Person, Refused, in_memory},
 };
-use crate::recognition::ModelId;
+use crate::{recognition::ModelId, settings::Threshold};
 
 /// The largest face of a photo, with its label.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct Report {
     pub identification: Option<f32>,
     /// The similarity threshold of the following rates.
     pub threshold: f32,
+    /// The share of strangers with a name that the similarities among the known people predict for this threshold.
+    pub predicted_strangers_named: f64,
     /// Probes with the right name.
     pub known_named_right: Option<f32>,
     /// Probes with another person's name.
@@ -74,11 +76,12 @@ impl Samples {
     ///
     /// # Errors
     /// The gallery rejects a name or an embedding.
-    pub fn evaluate(&self, threshold: f32) -> Result<Report, Refused> {
+    pub fn evaluate(&self, threshold: impl Into<Threshold>) -> Result<Report, Refused> {
         let Self { model, known, probes, strangers } = self;
         let enrolled: Vec<Person> =
             known.iter().map(|s| Person { name: s.person.clone(), embeddings: vec![s.embedding.clone()] }).collect();
         let gallery = in_memory(enrolled, model)?;
+        let threshold = gallery.threshold(threshold.into());
 
         let (mut nearest_right, mut named_right, mut named_wrong, mut strangers_named) = (0, 0, 0, 0);
         for probe in probes {
@@ -99,6 +102,7 @@ impl Samples {
             verification: verification(&all),
             identification: share(nearest_right, probes.len()),
             threshold,
+            predicted_strangers_named: gallery.predicted_false_accept(threshold),
             known_named_right: share(named_right, probes.len()),
             known_named_wrong: share(named_wrong, probes.len()),
             strangers_named: share(strangers_named, strangers.len()),

@@ -6,14 +6,14 @@ use super::{Recogniser, detector::Detector, embedder::Embedder, gallery::Gallery
 use crate::{
     job::{Failure, FailureKind},
     recognition::{Face, GalleryName, ModelId, NO_FACE, Recognition, Timings, UNKNOWN},
-    settings,
+    settings::{self, Threshold},
 };
 
 /// A detector and an embedder.
 pub(super) struct FaceRecogniser {
     detector: Detector,
     embedder: Embedder,
-    threshold: f32,
+    threshold: Threshold,
     max_faces: usize,
     max_pixels: u64,
 }
@@ -66,10 +66,11 @@ impl Recogniser for FaceRecogniser {
         detections.truncate(self.max_faces);
         let detected = Instant::now();
 
+        let threshold = gallery.threshold(self.threshold);
         let mut faces = Vec::with_capacity(detections.len());
         for found in detections {
             let Some(embedding) = self.embedder.embed(&pixels, &found.landmarks).map_err(internal)? else { continue };
-            let (name, similarity) = named(gallery.nearest(&embedding).map_err(internal)?, self.threshold);
+            let (name, similarity) = named(gallery.nearest(&embedding).map_err(internal)?, threshold);
             faces.push(Face {
                 bbox: found.bbox,
                 landmarks: found.landmarks,

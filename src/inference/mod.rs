@@ -6,6 +6,7 @@ pub mod embedder;
 pub mod evaluation;
 mod face;
 pub mod factory;
+pub mod false_accept;
 pub mod gallery;
 pub mod handler;
 pub mod model;

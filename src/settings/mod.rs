@@ -40,7 +40,7 @@ pub use machine::{Int8, Machine};
 pub use prices::Prices;
 pub use queue::Queue;
 use reader::Reader;
-pub use recognition::{RecogniserKind, Recognition, SFACE_FP32, SFACE_INT8};
+pub use recognition::{RecogniserKind, Recognition, SFACE_FP32, SFACE_INT8, Threshold};
 pub use simulate::{Boot, Faults, Simulate};
 pub use store::Store;
 pub use worker::Worker;

@@ -27,13 +27,41 @@ pub enum RecogniserKind {
     Classifier,
 }
 
+/// When a face gets the nearest person's name.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Threshold {
+    /// At or above this cosine similarity, -1 to 1.
+    Similarity(f32),
+    /// At or above the similarity that at most this share of strangers reaches, 0 to 1, by what a gallery's people say.
+    MaxFalseAccept(f64),
+}
+
+impl From<f32> for Threshold {
+    fn from(similarity: f32) -> Self {
+        Self::Similarity(similarity)
+    }
+}
+
+impl Threshold {
+    fn read(r: &Reader<'_>) -> Result<Self, SettingsError> {
+        let rate = r.number("recognition.max_false_accept", 1e-6..=0.1)?;
+        if r.is_auto("recognition.threshold") {
+            return Ok(Self::MaxFalseAccept(rate));
+        }
+        let similarity = r.number("recognition.threshold", -1.0..=1.0);
+        let similarity =
+            similarity.map_err(|_| r.invalid("recognition.threshold", "\"auto\" or a number from -1 to 1"))?;
+        Ok(Self::Similarity(similarity as f32))
+    }
+}
+
 /// Settings of recognition.
 #[derive(Clone, Debug)]
 pub struct Recognition {
     /// What is recognised.
     pub kind: RecogniserKind,
-    /// Cosine similarity at or above which a face gets the nearest person's name, -1 to 1.
-    pub threshold: f32,
+    /// When a face gets the nearest person's name.
+    pub threshold: Threshold,
     /// ONNX Runtime's shared library.
     pub runtime: PathBuf,
     /// Model that finds faces.
@@ -94,7 +122,7 @@ impl Recognition {
         let kinds = [("face", RecogniserKind::Face), ("classifier", RecogniserKind::Classifier)];
         let recognition = Self {
             kind: r.choice("recognition.kind", &kinds)?,
-            threshold: r.number("recognition.threshold", -1.0..=1.0)? as f32,
+            threshold: Threshold::read(r)?,
             runtime: r.path_or_auto("recognition.runtime", installed_or(machine, RUNTIME))?.unwrap_or_default(),
             detector: r.path_or_auto("recognition.detector", installed_or(machine, YUNET))?.unwrap_or_default(),
             embedder: r.path_or_auto("recognition.embedder", embedder(machine))?.unwrap_or_default(),

@@ -200,7 +200,10 @@ fn numbers_and_flags_are_read_from_the_environment_too() {
         ("ROLLCALL__QUEUE__INLINE_LIMIT", "64KiB"),
     ];
     let s = load(None, &env).expect("valid");
-    assert_eq!((s.aws.launch.spot, s.recognition.threshold, s.prices.disk_gb), (true, 0.5, 16.0));
+    assert_eq!(
+        (s.aws.launch.spot, s.recognition.threshold, s.prices.disk_gb),
+        (true, Threshold::Similarity(0.5), 16.0)
+    );
     assert_eq!(s.queue.inline_limit, 64 << 10);
 }
 

@@ -15,7 +15,7 @@ async fn evaluated(dir: PathBuf, settings: Settings) -> Evaluation {
 }
 
 async fn evaluated_at(threshold: f32, dir: PathBuf, mut settings: Settings) -> Evaluation {
-    settings.recognition.threshold = threshold;
+    settings.recognition.threshold = threshold.into();
     evaluate(&Args { dir, threads: None, json: false }, &settings).await.unwrap()
 }
 

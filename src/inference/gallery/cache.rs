@@ -195,7 +195,8 @@ impl GalleryCache {
         let rows = manifest.parts.iter().filter_map(|part| differences.get(&part.id));
         let rows: Vec<_> = rows.filter(|d| d.others.photos() > 0).map(|d| d.others.clone()).collect();
         let what = (manifest.version, manifest.model.clone(), manifest.dimension());
-        self.current.send_replace(Arc::new(Gallery::of_parts(what, indexed, rows.clone())));
+        let gallery = Gallery::of_parts(what, indexed, rows.clone()).learned_from(&self.current());
+        self.current.send_replace(Arc::new(gallery));
 
         // Whoever has changed is still there: processes that have an older version need their rows.
         let removed = hidden.difference(&reading.hidden).copied().filter(|&owner| {

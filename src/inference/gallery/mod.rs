@@ -23,6 +23,7 @@ mod photo_id;
 mod photos;
 mod refused;
 mod scan;
+mod scores;
 mod search;
 mod spellings;
 pub mod store;

@@ -1,6 +1,9 @@
 //! A gallery in memory, and the search for the nearest person.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, OnceLock},
+};
 
 use super::{
     part::Part,
@@ -8,11 +11,15 @@ use super::{
     refused::{self, Refused, check_dimension},
 };
 use crate::{
-    inference::embeddings::{
-        index::Index,
-        similarity::{dots, nearest},
+    inference::{
+        embeddings::{
+            index::Index,
+            similarity::{dots, nearest},
+        },
+        false_accept::ScoreModel,
     },
     recognition::{Candidate, ModelId},
+    settings::Threshold,
 };
 
 /// People whose embeddings are in one block of memory.
@@ -39,6 +46,26 @@ impl Rows {
     /// Returns the number of embeddings.
     pub fn photos(&self) -> usize {
         self.owners.len()
+    }
+
+    /// Returns the number of people.
+    pub fn people(&self) -> u32 {
+        self.names.len() as u32
+    }
+
+    /// Returns the embeddings of an owner, one after the other.
+    pub fn photos_of(&self, owner: u32, dimension: usize) -> &[f32] {
+        // The photos of one person follow one another.
+        let [start, end] = [owner, owner + 1].map(|first| self.owners.partition_point(|of| *of < first));
+        &self.rows[start * dimension..end * dimension]
+    }
+
+    /// Returns the similarity of the nearest photo of anybody but one owner.
+    pub fn nearest_except(&self, owner: Option<u32>, embedding: &[f32]) -> Option<f32> {
+        let mut products = vec![0.0; self.owners.len()];
+        dots(&self.rows, embedding, &mut products);
+        let others = self.owners.iter().zip(products).filter(|(of, _)| Some(**of) != owner);
+        others.map(|(_, product)| product).max_by(f32::total_cmp)
     }
 
     /// Returns whether somebody has this name.
@@ -80,17 +107,28 @@ pub struct Gallery {
     /// The model of the embeddings; `None` if there are none, or if the release that wrote the gallery did not record
     /// it.
     pub model: Option<ModelId>,
-    dimension: Option<usize>,
-    indexed: Option<Indexed>,
+    pub(super) dimension: Option<usize>,
+    pub(super) indexed: Option<Indexed>,
     /// People who are not in the index.
-    rows: Vec<Arc<Rows>>,
+    pub(super) rows: Vec<Arc<Rows>>,
+    /// Made when it is asked for.
+    score_model: Arc<OnceLock<Learned>>,
+}
+
+/// What a gallery's scores say of strangers.
+#[derive(Debug)]
+struct Learned {
+    photos: usize,
+    model: ScoreModel,
+    /// The rate that was asked for first, and its threshold, which takes a millisecond.
+    chosen: (f64, f32),
 }
 
 impl Gallery {
     /// Creates a gallery of a few people.
     pub fn new(version: u64, people: &[Person], model: Option<ModelId>) -> Self {
         let dimension = people.iter().flat_map(|person| &person.embeddings).next().map(Vec::len);
-        Self { version, model, dimension, indexed: None, rows: vec![Arc::new(Rows::of(people))] }
+        Self { version, model, dimension, rows: vec![Arc::new(Rows::of(people))], ..Self::default() }
     }
 
     pub(super) fn of_parts(
@@ -98,7 +136,45 @@ impl Gallery {
         indexed: Option<Indexed>,
         rows: Vec<Arc<Rows>>,
     ) -> Self {
-        Self { version, model, dimension, indexed, rows }
+        Self { version, model, dimension, indexed, rows, ..Self::default() }
+    }
+
+    /// Takes over what was learned from the scores of an earlier version, unless more than a twentieth of the photos were added
+    /// or removed since: it takes up to 0.2 s.
+    pub(super) fn learned_from(mut self, earlier: &Self) -> Self {
+        let few = |learned: &Learned| self.photos().abs_diff(learned.photos) * 20 <= learned.photos;
+        if earlier.score_model.get().is_some_and(few) {
+            self.score_model = earlier.score_model.clone();
+        }
+        self
+    }
+
+    /// Returns the number of photos.
+    fn photos(&self) -> usize {
+        let indexed = self.indexed.as_ref().map_or(0, |indexed| indexed.index.rows());
+        indexed + self.rows.iter().map(|rows| rows.photos()).sum::<usize>()
+    }
+
+    /// Returns the cosine similarity at or above which a face gets the nearest person's name.
+    pub fn threshold(&self, threshold: Threshold) -> f32 {
+        let max_false_accept = match threshold {
+            Threshold::Similarity(similarity) => return similarity,
+            Threshold::MaxFalseAccept(rate) => rate,
+        };
+        let learned = self.learned(max_false_accept);
+        if learned.chosen.0 == max_false_accept { learned.chosen.1 } else { learned.model.threshold(max_false_accept) }
+    }
+
+    /// Returns the share of strangers, 0 to 1, that is predicted to get a name at this threshold.
+    pub fn predicted_false_accept(&self, threshold: f32) -> f64 {
+        self.learned(0.0).model.rate(threshold)
+    }
+
+    fn learned(&self, rate: f64) -> &Learned {
+        self.score_model.get_or_init(|| {
+            let model = ScoreModel::new(&self.scores());
+            Learned { photos: self.photos(), chosen: (rate, model.threshold(rate)), model }
+        })
     }
 
     /// Checks that embeddings of `model` can be compared with those of the gallery. If the gallery's model was not

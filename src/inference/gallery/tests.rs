@@ -17,6 +17,7 @@ mod indexes;
 mod parts;
 mod photos;
 mod races;
+mod scores;
 mod sweep;
 mod world;
 

@@ -1,0 +1,86 @@
+//! With `recognition.threshold = "auto"`, as many strangers get a name as is allowed, however many people a gallery has.
+
+use std::path::PathBuf;
+
+use crate::{
+    population::{Kind, Population},
+    support::{asset, lfw, model, settings},
+};
+use rand::{SeedableRng as _, rngs::ChaCha8Rng, seq::SliceRandom as _};
+use rollcall::{
+    cli::evaluate::{Args, evaluate},
+    inference::{
+        evaluation::{Sample, Samples},
+        gallery::{Gallery, Person, in_memory},
+    },
+    settings::Threshold,
+};
+
+const ALLOWED: f64 = 0.003;
+const AUTO: Threshold = Threshold::MaxFalseAccept(ALLOWED);
+
+async fn samples(dir: PathBuf) -> Samples {
+    evaluate(&Args { dir, threads: None, json: false }, &settings()).await.expect("evaluated").samples
+}
+
+fn everybody(samples: &Samples) -> Vec<&Sample> {
+    samples.known.iter().chain(&samples.probes).chain(&samples.strangers).collect()
+}
+
+fn gallery(people: Vec<Person>) -> Gallery {
+    in_memory(people, &model("sface-2021dec")).expect("a gallery")
+}
+
+/// Returns the share of photos that are similar enough to somebody.
+fn named(gallery: &Gallery, photos: &[Vec<f32>], threshold: f32) -> f64 {
+    let near = |photo: &&Vec<f32>| gallery.nearest(photo).expect("comparable").is_some_and(|(_, s)| s >= threshold);
+    photos.iter().filter(near).count() as f64 / photos.len() as f64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_strangers_are_named_as_predicted_in_galleries_of_any_size() {
+    let samples = samples(lfw().unwrap_or_else(|| asset("photos"))).await;
+    let real: Vec<_> = everybody(&samples).into_iter().map(|sample| sample.embedding.clone()).collect();
+    for (seed, kind) in [Kind::Turned(0.5), Kind::Turned(0.7), Kind::Mixed, Kind::Moved].into_iter().enumerate() {
+        for (people, galleries, strangers) in [(400, 8, 2_000), (4_000, 1, 5_000)] {
+            let mut population = Population::new(real.clone(), kind, seed as u64);
+            let rates = (0..galleries).map(|_| {
+                let gallery = gallery(population.gallery(people, 2));
+                let strangers: Vec<_> = (0..strangers).flat_map(|_| population.photos(1)).collect();
+                named(&gallery, &strangers, gallery.threshold(AUTO))
+            });
+            let rate = rates.sum::<f64>() / f64::from(galleries);
+            println!("{kind:?}, {people} people: {:.2} % of strangers named", 100.0 * rate);
+            assert!((ALLOWED / 2.0..=ALLOWED * 2.0).contains(&rate), "{kind:?}, {people} people: {rate}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_known_strangers_stay_unknown_and_known_people_are_named() {
+    let Some(lfw) = lfw() else { return };
+    let samples = samples(lfw).await;
+    let (mut known_right, mut strangers_named) = (Vec::new(), Vec::new());
+    let mut random = ChaCha8Rng::seed_from_u64(3);
+    let mut names: Vec<&str> = samples.known.iter().map(|sample| sample.person.as_str()).collect();
+    names.dedup();
+    for people in [5, 10, 20, 40] {
+        for _ in 0..40 / people {
+            names.shuffle(&mut random);
+            let is_known = |sample: &&&Sample| names[..people].contains(&sample.person.as_str());
+            let of = |samples: &[Sample]| {
+                samples.iter().collect::<Vec<_>>().iter().filter(is_known).map(|s| (*s).clone()).collect()
+            };
+            let strangers = everybody(&samples).into_iter().filter(|sample| !is_known(&sample)).cloned().collect();
+            let (known, probes) = (of(&samples.known), of(&samples.probes));
+            let rotated = Samples { model: samples.model.clone(), known, probes, strangers };
+            let report = rotated.evaluate(AUTO).expect("evaluated");
+            println!("{people} people: {report:?}");
+            known_right.push(f64::from(report.known_named_right.expect("probes")));
+            strangers_named.push(f64::from(report.strangers_named.expect("strangers")));
+        }
+    }
+    let mean = |rates: &[f64]| rates.iter().sum::<f64>() / rates.len() as f64;
+    assert!(mean(&strangers_named) <= ALLOWED, "{strangers_named:?}");
+    assert!(mean(&known_right) >= 0.985, "{known_right:?}");
+}
