@@ -92,7 +92,9 @@ function learned(view) {
     ['stay now without a job', `${now.staying}`],
     ['stay after they were needed', `for ${time(now.stay_s)}${longer}`],
     ['stopped ones kept now', `${now.kept}, for ${time(now.keep_s)} after they were needed`],
-    ['a second of waiting is worth', `${now.wait_value} s of an instance`],
+    now.within_s === undefined
+      ? ['a second of waiting is worth', `${now.wait_value} s of an instance`]
+      : ['jobs are planned to begin within', `${now.within_s.toFixed(1)} s`],
     ['learned from', `${now.arrivals} arrivals, ${now.comparisons} comparisons`],
   ];
   if (now.late_share !== undefined) rows.push(['waited for too long', `${(100 * now.late_share).toFixed(1)} % of the jobs`]);

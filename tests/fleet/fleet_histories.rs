@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 
 use crate::fleet_support::{bugs::Bug, plan::Plan, world::World};
 
+/// How many, unless the environment says so.
 const HISTORIES: u64 = 20_000;
 /// The histories of which the faults are counted.
 const COUNTED: u64 = HISTORIES / 5;
+const HISTORIES_VARIABLE: &str = "ROLLCALL_FLEET_HISTORIES";
 
 fn run(plan: &Plan, bug: Bug) -> Result<(), String> {
     World::new(plan.clone(), bug).run()
@@ -37,14 +39,15 @@ struct Found {
 }
 
 /// Runs every `step`-th history, until one breaks a promise.
-fn run_histories(first: u64, step: usize) -> Found {
+fn run_histories(seeds: std::ops::Range<u64>, step: usize) -> Found {
     let mut found = Found::default();
-    for seed in (first..HISTORIES).step_by(step) {
+    for seed in seeds.step_by(step) {
         let plan = Plan::new(seed);
         let kinds = [
             ("silent_timeout off", u64::from(plan.rules.silent_timeout.is_none())),
             ("schedule", u64::from(!plan.rules.schedule.is_empty())),
             ("several threads", u64::from(plan.rules.threads > 1)),
+            ("target_wait", u64::from(plan.rules.target_wait.is_some())),
         ];
         let mut world = World::new(plan, Bug::None);
         if world.run().is_err() {
@@ -62,10 +65,12 @@ fn run_histories(first: u64, step: usize) -> Found {
 
 #[test]
 fn every_invariant_holds_in_generated_histories_that_often_contain_every_fault() {
+    let wanted = std::env::var(HISTORIES_VARIABLE).ok().map(|count| count.parse().expect("a number"));
+    let histories: u64 = wanted.unwrap_or(HISTORIES);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let found: Vec<Found> = std::thread::scope(|scope| {
         let running: Vec<_> =
-            (0..threads as u64).map(|first| scope.spawn(move || run_histories(first, threads))).collect();
+            (0..threads as u64).map(|first| scope.spawn(move || run_histories(first..histories, threads))).collect();
         running.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     });
     if let Some(seed) = found.iter().filter_map(|found| found.failed).min() {
@@ -108,6 +113,8 @@ fn every_invariant_holds_in_generated_histories_that_often_contain_every_fault()
         "silent_timeout off",
         "schedule",
         "several threads",
+        "restored",
+        "target_wait",
     ] {
         assert!(seen.get(what).is_some_and(|times| *times >= 25), "{what}: {seen:#?}");
     }

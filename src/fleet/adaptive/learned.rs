@@ -10,10 +10,15 @@ use super::thresholds::Point;
 /// The thresholds in force, and what they make of the present. Times are in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LearnedThresholds {
-    /// What a second of one job's waiting is worth when instances are started, in seconds of a running instance.
+    /// What a second of one job's waiting is worth when instances are started, in seconds of a running instance. Zero if there
+    /// is a target.
     pub wait_value: f64,
-    /// How many standard deviations the rate of arrivals must be above chance to be expected to go on.
+    /// How many standard deviations the rate of arrivals must be above chance to be expected to go on. Zero if there is a
+    /// target.
     pub caution: f64,
+    /// Within which time jobs are planned to begin, if there is a target.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub within_s: Option<f64>,
     /// How long instances stay after they were last needed.
     pub stay_s: f64,
     /// How many instances stay longer.
@@ -42,10 +47,12 @@ impl LearnedThresholds {
             s if s >= 1e8 => "ever".to_owned(),
             s => format!("{s:.0} s"),
         };
+        let aim = match self.within_s {
+            Some(within) => format!("jobs are planned to begin within {within:.1} s"),
+            None => format!("a second of waiting is worth {:.2} instance-seconds", self.wait_value),
+        };
         format!(
-            "a second of waiting is worth {:.2} instance-seconds; {} stay ({} for {}, others for {}), {} stopped kept (for {}); \
-             learned from {} arrivals",
-            self.wait_value,
+            "{aim}; {} stay ({} for {}, others for {}), {} stopped kept (for {}); learned from {} arrivals",
             self.staying,
             self.base,
             time(self.base_stay_s.max(self.stay_s)),
@@ -69,6 +76,12 @@ pub(super) struct Kept {
     pub point: Point,
     cold: Vec<f64>,
     warm: Vec<f64>,
+    /// Boots in relation to their median.
+    #[serde(default)]
+    pub ratios: Vec<f32>,
+    /// What [`Waits`](super::waits::Waits) has learned.
+    #[serde(default)]
+    pub waits: Option<[f64; 3]>,
     /// When the first arrivals came, in milliseconds since the Unix epoch.
     first_ms: u64,
     /// Milliseconds since the batch before, jobs, and instances that ran.
@@ -92,7 +105,7 @@ impl Kept {
         });
         let batches = batches.collect();
         let [cold, warm] = [cold, warm].map(|all| all.iter().copied().collect());
-        Self { version: VERSION, prior, point, cold, warm, first_ms, batches }
+        Self { version: VERSION, prior, point, cold, warm, ratios: Vec::new(), waits: None, first_ms, batches }
     }
 
     pub fn encode(&self) -> String {
@@ -131,7 +144,7 @@ mod tests {
 
     use crate::{Depth, Event, FleetCore, FleetRules, Policy, Timestamp};
 
-    fn rules() -> FleetRules {
+    fn rules(target_wait: Option<Duration>) -> FleetRules {
         let s = Duration::from_secs;
         FleetRules {
             policy: Policy::Adaptive,
@@ -157,7 +170,7 @@ mod tests {
             threads: 1,
             idle_stop: s(90),
             wait_price: 0.1,
-            target_wait: None,
+            target_wait,
             instance_hour: 0.01,
             disk_hour: 0.001,
             started_at: s(1_000_000),
@@ -166,15 +179,21 @@ mod tests {
 
     #[test]
     fn what_was_learned_survives_a_restart() {
+        for target_wait in [None, Some(Duration::from_secs(30))] {
+            survives_a_restart(&rules(target_wait));
+        }
+    }
+
+    fn survives_a_restart(rules: &FleetRules) {
         let at = |seconds| Timestamp::new(Duration::from_secs(seconds));
-        let mut core = FleetCore::new(rules(), 1);
+        let mut core = FleetCore::new(rules.clone(), 1);
         for n in 0..2000 {
             core.step(Event::Depth(Ok(Depth { visible: n % 2 * 30, in_flight: 0, delayed: 0 })), at(300 * n));
         }
         let (_, state) = core.learned_state().expect("the policy learns");
         assert!(state.len() < 100_000, "{} bytes", state.len());
         let started_at = Duration::from_secs(1_000_000 + 600_000);
-        let mut next = FleetCore::new(FleetRules { started_at, ..rules() }, 2);
+        let mut next = FleetCore::new(FleetRules { started_at, ..rules.clone() }, 2);
         let fresh = next.learned_state().expect("the policy learns").1;
         assert_ne!(fresh, state);
         next.step(Event::Restored { state: "{}".to_owned() }, at(0));

@@ -12,9 +12,11 @@ mod model;
 mod need;
 mod rate;
 mod rule;
+mod spread;
 mod thresholds;
 mod tuning;
 mod waits;
+mod world;
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -23,13 +25,14 @@ pub(super) use self::rule::{Supply, Times};
 use self::{
     history::History,
     learned::Kept,
-    model::World,
     need::Need,
     rate::Rate,
     rule::Load,
-    thresholds::{Point, Thresholds},
+    spread::{Boots, Spread},
+    thresholds::{Aim, Point, Thresholds},
     tuning::{Tuning, Worth},
     waits::Waits,
+    world::World,
 };
 use super::{
     rules::{FleetRules, Policy},
@@ -48,10 +51,9 @@ const HALF_LIFE: f64 = 4.0 * 86_400.0;
 const BOOTS: usize = 15;
 /// After this time without a report of this process, in seconds, the queue's depth counts.
 const TOLD_FOR: f64 = 10.0;
-/// With a target: what a second of one job's waiting is worth at first, in seconds of a running instance.
-const TARGET_VALUE: f64 = 16.0;
-/// The same, when thresholds are compared: little, because only the target matters.
-const TARGET_WAIT: f64 = 1.0;
+/// With a target: what a second of one job's waiting is worth, in seconds of a running instance. Little, because only the
+/// target matters.
+const TARGET_WAIT: f64 = 0.1;
 
 /// What the fleet has learned from its traffic.
 #[derive(Clone, Debug)]
@@ -69,6 +71,7 @@ pub(super) struct Adaptive {
     running: usize,
     cold: VecDeque<f64>,
     warm: VecDeque<f64>,
+    boots: Boots,
     worth: Worth,
 }
 
@@ -76,7 +79,7 @@ impl Adaptive {
     /// Creates a learner that knows nothing. It begins with the thresholds that are best for arrivals of every kind.
     pub fn new(rules: &FleetRules) -> Self {
         let hour = rules.instance_hour.max(1e-9);
-        let value = if rules.target_wait.is_some() { TARGET_VALUE } else { rules.wait_price / hour };
+        let value = rules.wait_price / hour;
         let waits = Waits::new(rules.target_wait);
         let wait = if rules.target_wait.is_some() { TARGET_WAIT } else { value };
         let worth = Worth { disk: rules.disk_hour / hour, wait, late: waits.permitted() };
@@ -89,10 +92,13 @@ impl Adaptive {
             threads: rules.threads as f64,
             minimum: rules.billing_minimum.as_secs_f64(),
         };
-        let mut tuning = Tuning::new(Point::prior(value, worth.disk, &times), HALF_LIFE);
+        let within = waits.within();
+        let prior = if within.is_some() { Point::target_prior() } else { Point::prior(value, worth.disk, &times) };
+        let mut tuning = Tuning::new(prior, within, HALF_LIFE);
+        let boots = Boots::new();
         let history = History::default();
-        if rules.policy == Policy::Adaptive {
-            tuning.step(&history, 0.0, world(times, rules, rules.max_instances), &worth, FIRST_EFFORT);
+        if rules.policy == Policy::Adaptive && within.is_none() {
+            tuning.step(&history, 0.0, world(times, rules, rules.max_instances, &boots), &worth, FIRST_EFFORT);
         }
         Self {
             tuning,
@@ -105,6 +111,7 @@ impl Adaptive {
             running: 0,
             cold: VecDeque::new(),
             warm: VecDeque::new(),
+            boots,
             worth,
         }
     }
@@ -154,6 +161,9 @@ impl Adaptive {
             all.pop_front();
         }
         all.push_back(took);
+        if let Some(median) = self.boot(kind) {
+            self.boots.add(took / median.max(1e-3));
+        }
     }
 
     /// Returns the number of jobs to plan for.
@@ -168,14 +178,25 @@ impl Adaptive {
 
     /// Decides how many instances there should be for so many jobs, and learns with a bounded effort.
     pub fn decide(&mut self, now: f64, jobs: u64, supply: Supply, times: &Times, rules: &FleetRules) -> usize {
+        self.tuning.set_within(self.waits.within());
+        let times = &if self.waits.within().is_some() { times.with_overhead() } else { *times };
         let needed = self.tuning.thresholds().needed(jobs as f64, times);
         self.need.set(now, needed.min(supply.running + supply.booting));
         self.worth.late = self.waits.permitted();
-        self.tuning.step(&self.history, now, world(*times, rules, supply.cap), &self.worth, EFFORT);
+        self.tuning.step(&self.history, now, world(*times, rules, supply.cap, &self.boots), &self.worth, EFFORT);
         self.running = supply.running;
         let thresholds = self.tuning.thresholds();
-        let load = Load { jobs: jobs as f64, rate: self.rate.at(now, thresholds.caution) };
-        rule::wanted(load, supply, times, thresholds.value)
+        match thresholds.aim {
+            Aim::Price { value, caution, .. } => {
+                let load = Load { jobs: jobs as f64, rate: self.rate.at(now, caution) };
+                rule::wanted(load, supply, times, value)
+            }
+            Aim::Target { within, room, .. } => {
+                let waiting = (jobs as f64 - supply.running as f64 * times.threads).max(0.0);
+                let wanted = rule::in_time(self.waits.waiting(now, waiting), supply, times, within, room);
+                wanted.max(usize::from(jobs > 0))
+            }
+        }
     }
 
     fn thresholds(&self) -> Thresholds {
@@ -193,8 +214,8 @@ impl Adaptive {
     }
 
     /// Returns how many stopped instances are worth their disks, besides `present` ones that are not stopped.
-    pub fn keep_stopped(&self, now: f64, present: usize) -> usize {
-        self.need.within(now, self.thresholds().keep).saturating_sub(present)
+    pub fn keep_stopped(&self, now: f64, present: usize, cap: usize) -> usize {
+        self.thresholds().kept(now, &self.need, present, cap)
     }
 
     /// Returns the learned seconds until a worker takes jobs, if any boot has been observed.
@@ -209,17 +230,22 @@ impl Adaptive {
     }
 
     /// Returns what has been learned, for display. `present` instances are not stopped.
-    pub fn learned(&self, now: f64, present: usize) -> LearnedThresholds {
+    pub fn learned(&self, now: f64, present: usize, cap: usize) -> LearnedThresholds {
         let thresholds = self.thresholds();
+        let (wait_value, caution, within_s) = match thresholds.aim {
+            Aim::Price { value, caution, .. } => (value, caution, None),
+            Aim::Target { within, .. } => (0.0, 0.0, Some(within)),
+        };
         LearnedThresholds {
-            wait_value: thresholds.value,
-            caution: thresholds.caution,
+            wait_value,
+            caution,
+            within_s,
             stay_s: thresholds.stay,
             base: thresholds.base,
             base_stay_s: thresholds.base_stay,
             keep_s: thresholds.keep,
             staying: self.staying(now),
-            kept: self.keep_stopped(now, present),
+            kept: self.keep_stopped(now, present, cap),
             arrivals: self.history.jobs(),
             comparisons: self.tuning.rounds(),
             late_share: self.waits.late_share(),
@@ -229,7 +255,9 @@ impl Adaptive {
     /// Returns what has been learned, to be kept. Its size is bounded.
     pub fn kept(&self) -> String {
         let batches = self.history.iter().map(|batch| (batch.at, batch.jobs, batch.running));
-        Kept::new([self.tuning.prior(), self.tuning.point()], [&self.cold, &self.warm], batches).encode()
+        let mut kept = Kept::new([self.tuning.prior(), self.tuning.point()], [&self.cold, &self.warm], batches);
+        (kept.ratios, kept.waits) = (self.boots.ratios().collect(), self.waits.kept());
+        kept.encode()
     }
 
     /// Returns a number that changes whenever there is something new to keep.
@@ -245,13 +273,18 @@ impl Adaptive {
         for (at, jobs, running) in kept.batches().filter(|(at, ..)| *at <= now) {
             self.history.add(at, jobs, running);
         }
+        self.boots.extend(kept.ratios.iter().copied());
+        if let Some(waits) = kept.waits.filter(|_| self.waits.within().is_some()) {
+            self.waits.adopt(waits);
+        }
         if kept.prior == self.tuning.prior() {
             self.tuning.set_point(kept.point);
         }
     }
 }
 
-fn world(times: Times, rules: &FleetRules, cap: usize) -> World {
+fn world(times: Times, rules: &FleetRules, cap: usize, boots: &Boots) -> World {
     let target_wait = rules.target_wait.map_or(f64::INFINITY, |target| target.as_secs_f64());
-    World { times, cap, sweep_every: rules.sweep_every.as_secs_f64(), target_wait }
+    let spread = if rules.target_wait.is_some() { boots.spread() } else { Spread::NONE };
+    World { times, cap, sweep_every: rules.sweep_every.as_secs_f64(), target_wait, spread }
 }

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use super::{
     need::Need,
     rate::Rate,
-    rule::{self, Load, Supply, Times},
-    thresholds::Thresholds,
+    rule::{self, Load, Supply},
+    thresholds::{Aim, Thresholds},
+    world::{Outcome, World},
 };
 
 /// The most instances of the model. In a larger fleet, each stands for several.
@@ -14,51 +15,10 @@ pub(super) const MAX_UNITS: usize = 64;
 /// How long a worker that need not stay waits for a job before it stops, in seconds.
 pub(super) const SURPLUS_IDLE: f64 = 5.0;
 
-/// The boots of the model are all alike, and real ones vary by about 15 %. So a wait of `w` is late with the probability
-/// `1 / (1 + (target/w)^STEEPNESS)`, which is about that of a log-normal one whose logarithm varies by 0.15.
-const STEEPNESS: f64 = 11.0;
-
-/// What is modelled.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct World {
-    pub times: Times,
-    /// The most instances.
-    pub cap: usize,
-    /// Seconds between two sweeps.
-    pub sweep_every: f64,
-    /// A wait that is longer counts as late, in seconds.
-    pub target_wait: f64,
-}
-
-impl World {
-    /// Returns whether a time differs by more than a tenth, or anything else at all.
-    pub fn differs(&self, other: &Self) -> bool {
-        let times = |world: &Self| {
-            let times = &world.times;
-            [times.cold, times.warm, times.unbilled, times.stop, times.service, times.minimum, world.sweep_every]
-        };
-        let far = |(a, b): (f64, f64)| (a - b).abs() > 0.1 * a.abs().max(b.abs());
-        self.cap != other.cap
-            || self.times.threads != other.times.threads
-            || self.target_wait != other.target_wait
-            || times(self).into_iter().zip(times(other)).any(far)
-    }
-}
-
-/// What the arrivals have cost, each part weighted by how recent it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Outcome {
-    /// Seconds billed for running instances.
-    pub billed: f64,
-    /// Seconds of disks.
-    pub disks: f64,
-    /// Seconds that jobs waited.
-    pub waited: f64,
-    /// Jobs.
-    pub jobs: f64,
-    /// Jobs that waited for longer than the target, by their probability.
-    pub late: f64,
-}
+/// A wait of `w` is late with the probability `1 / (1 + (target/w)^STEEPNESS)`: the model is not exact.
+const STEEPNESS: f64 = 40.0;
+/// The fractional part of the golden ratio: its multiples are spread evenly.
+const GOLDEN: f64 = 0.618_033_988_749_895;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -107,6 +67,7 @@ pub(super) struct Model {
     change_due: f64,
     sweep_due: f64,
     random: u64,
+    boots: u32,
     outcome: Outcome,
 }
 
@@ -118,8 +79,14 @@ impl Model {
         Self {
             thresholds: Thresholds {
                 base: thresholds.base.div_ceil(scale),
-                value: thresholds.value / scale as f64,
-                hold: thresholds.hold / scale as f64,
+                aim: match thresholds.aim {
+                    Aim::Price { value, caution, hold } => {
+                        Aim::Price { value: value / scale as f64, caution, hold: hold / scale as f64 }
+                    }
+                    Aim::Target { within, room, spare, extra } => {
+                        Aim::Target { within, room, spare, extra: extra.div_ceil(scale) }
+                    }
+                },
                 ..thresholds
             },
             scale: scale as f64,
@@ -138,15 +105,20 @@ impl Model {
             idle_due: f64::INFINITY,
             change_due: f64::INFINITY,
             sweep_due: start + world.sweep_every,
+            boots: 0,
             random: 0x9e37_79b9_7f4a_7c15,
             outcome: Outcome::default(),
             world,
         }
     }
 
-    /// Begins with running instances.
+    /// Begins with running instances, and with as many stopped ones as are kept.
     pub fn running(mut self, instances: usize) -> Self {
         let units = ((instances as f64 / self.scale).round() as usize).min(self.cap);
+        let stopped = match self.thresholds.aim {
+            Aim::Price { .. } => 0,
+            Aim::Target { spare, .. } => ((spare * self.cap as f64).ceil() as usize).saturating_sub(units),
+        };
         let unit = Unit {
             state: State::Running,
             at: self.now - self.world.times.minimum,
@@ -155,8 +127,10 @@ impl Model {
             idle_since: self.now,
         };
         self.units = vec![unit; units];
+        self.units.resize(units + stopped, Unit { state: State::Stopped, ..unit });
         (self.counts[State::Running as usize], self.free) = (units, units);
-        self.need.set(self.now, units);
+        self.counts[State::Stopped as usize] = stopped;
+        self.need.set(self.now, units + stopped);
         self.need.set(self.now, 0);
         self.plan_stop();
         self
@@ -303,17 +277,27 @@ impl Model {
             startable,
             cap: self.cap,
         };
-        let load = Load { jobs: f64::from(jobs), rate: self.rate.at(self.now, self.thresholds.caution) };
-        let wanted = rule::wanted(load, supply, &self.world.times, self.thresholds.value);
+        let wanted = match self.thresholds.aim {
+            Aim::Price { value, caution, .. } => {
+                let load = Load { jobs: f64::from(jobs), rate: self.rate.at(self.now, caution) };
+                rule::wanted(load, supply, &self.world.times, value)
+            }
+            Aim::Target { within, room, .. } => {
+                let waiting = self.waiting.iter().map(|(since, jobs)| (self.now - since, f64::from(*jobs)));
+                rule::in_time(waiting, supply, &self.world.times, within, room)
+            }
+        };
         for _ in running + booting..wanted {
             let times = &self.world.times;
+            let vary = self.world.spread.at((GOLDEN * f64::from(self.boots)).fract());
+            self.boots += 1;
             if let Some(index) = self.units.iter().position(|unit| unit.state == State::Stopped) {
-                let at = self.now + times.warm;
+                let at = self.now + times.warm * vary;
                 self.units[index].at = at;
                 self.set(index, State::Booting);
                 self.change_due = self.change_due.min(at);
             } else if self.units.len() < self.cap {
-                let at = self.now + times.cold;
+                let at = self.now + times.cold * vary;
                 self.counts[State::Booting as usize] += 1;
                 self.units.push(Unit { state: State::Booting, at, created: self.now, busy: 0, idle_since: 0.0 });
                 self.change_due = self.change_due.min(at);
@@ -392,7 +376,7 @@ impl Model {
     /// Terminates stopped instances beyond those that are kept. `to` is when the model will be changed next.
     fn sweep(&mut self, to: f64) {
         let present = self.count(State::Running) + self.count(State::Booting);
-        let kept = self.need.within(self.now, self.thresholds.keep).saturating_sub(present);
+        let kept = self.thresholds.kept(self.now, &self.need, present, self.cap);
         let mut surplus = self.count(State::Stopped).saturating_sub(kept);
         while surplus > 0 {
             let Some(index) = self.units.iter().position(|unit| unit.state == State::Stopped) else { break };

@@ -19,6 +19,16 @@ pub(crate) struct Times {
     pub minimum: f64,
 }
 
+/// Between two jobs, a worker needs this share of a job's time.
+const OVERHEAD: f64 = 0.1;
+
+impl Times {
+    /// Returns the times with the pauses between two jobs.
+    pub fn with_overhead(self) -> Self {
+        Self { service: self.service * (1.0 + OVERHEAD), ..self }
+    }
+}
+
 /// The instances that there are.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Supply {
@@ -41,6 +51,42 @@ pub(super) struct Load {
     pub jobs: f64,
     /// Arrivals per second.
     pub rate: f64,
+}
+
+/// Returns how many instances there should be so that jobs begin in time, at most the cap: the fewest.
+///
+/// `waiting` are the jobs that no instance works on, in the order in which they came: for how long they have waited, and how
+/// many came together. They are to begin `within` seconds after they came. By the time `L` that is left, an instance that is
+/// up after `r` begins `c · ((L − r)/s + ½)` jobs. If one that is started now comes up too late, it is given `room`.
+pub(super) fn in_time(
+    waiting: impl Iterator<Item = (f64, f64)>,
+    supply: Supply,
+    times: &Times,
+    within: f64,
+    room: f64,
+) -> usize {
+    let present = supply.running + supply.booting;
+    let begins = |left: f64, after: f64| (times.threads * ((left - after) / times.service + 0.5)).max(0.0);
+    let by_present =
+        |left: f64| supply.running as f64 * begins(left, 0.0) + supply.booting as f64 * begins(left, supply.boots_in);
+    let (mut jobs, mut more) = (0.0, 0);
+    for (age, count) in waiting {
+        jobs += count;
+        let left = within - age;
+        let for_warm = left.max(times.warm + room);
+        let missing = jobs - by_present(for_warm);
+        if missing <= 0.0 {
+            continue;
+        }
+        let warm = ((missing / begins(for_warm, times.warm)).ceil() as usize).min(supply.startable);
+        let for_cold = left.max(times.cold + room);
+        let missing = jobs - by_present(for_cold) - warm as f64 * begins(for_cold, times.warm);
+        let cold = (missing / begins(for_cold, times.cold)).ceil().max(0.0) as usize;
+        let is_short = warm == supply.startable;
+        more = more.max(warm + if is_short { cold } else { 0 });
+    }
+    let least = usize::from(jobs > 0.0);
+    (present + more).max(least).min(supply.cap)
 }
 
 /// For how long a backlog that does not shrink is counted, in seconds.
@@ -126,4 +172,43 @@ fn steady(load: Load, times: &Times, value: f64, cap: usize) -> usize {
         times.service * use_.powf((2.0 * (servers + 1.0)).sqrt() - 1.0) / (servers * (1.0 - use_)) / 2.0
     };
     last_worth(least.max(1), cap, |n| value * load.rate * (waits(n) - waits(n + 1)) > 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMES: Times =
+        Times { cold: 25.0, warm: 15.0, unbilled: 6.0, stop: 20.0, service: 1.0, threads: 1.0, minimum: 60.0 };
+
+    fn started(waiting: &[(f64, f64)], supply: Supply) -> usize {
+        in_time(waiting.iter().copied(), Supply { cap: 19, ..supply }, &TIMES, 20.0, 4.0)
+    }
+
+    #[test]
+    fn as_few_instances_as_begin_every_job_in_time() {
+        let one = Supply { running: 1, startable: 19, ..Supply::default() };
+        assert_eq!(started(&[(0.0, 20.0)], one), 1, "one instance begins twenty in 20 s");
+        assert_eq!(started(&[(0.0, 26.0)], one), 2, "one that is up after 15 s begins five more");
+        assert_eq!(started(&[(0.0, 26.0)], Supply { booting: 1, boots_in: 14.0, ..one }), 2, "it has been started");
+        assert_eq!(started(&[(0.0, 32.0)], one), 4);
+        assert_eq!(started(&[(10.0, 11.0), (0.0, 0.5)], one), 1);
+        assert_eq!(
+            started(&[(10.0, 22.0), (0.0, 0.5)], one),
+            2,
+            "for late ones, it is given four seconds in which to work"
+        );
+        assert_eq!(started(&[(0.0, 2000.0)], one), 19, "at most the cap");
+    }
+
+    #[test]
+    fn stopped_instances_come_first_and_cold_ones_get_time_to_work() {
+        let two = Supply { startable: 2, ..Supply::default() };
+        assert_eq!(started(&[(0.0, 10.0)], two), 2);
+        // The two begin 14.5 each by 29 s, and a cold one begins 4.5.
+        assert_eq!(started(&[(0.0, 33.0)], two), 3);
+        assert_eq!(started(&[(0.0, 34.0)], two), 4);
+        assert_eq!(started(&[(0.0, 1.0)], Supply::default()), 1);
+        assert_eq!(started(&[], two), 0);
+    }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{
     history::{Batch, History},
-    model::{Model, Outcome, World},
+    model::Model,
     thresholds::{COORDINATES, Limits, Point, Thresholds},
+    world::{Outcome, World},
 };
 
 /// What outcomes are worth, in seconds of a running instance.
@@ -31,13 +32,20 @@ impl Worth {
         match self.late {
             Some(permitted) => {
                 let excess = (outcome.late / outcome.jobs.max(1e-9) - permitted).max(0.0);
-                cost * (1.0 + 100.0 * excess)
+                cost * (1.0 + LATE_FACTOR * excess)
             }
             None => cost,
         }
     }
 }
 
+/// A share of late jobs beyond the permitted one makes everything dearer by so many times.
+const LATE_FACTOR: f64 = 300.0;
+/// With a target, thresholds change only once so many jobs are remembered: one in a hundred matters.
+const LEAST_JOBS: u64 = 300;
+/// With a target, a point must be better than the present one by this fraction, and for each step by this one besides.
+const TARGET_BETTER: f64 = 0.02;
+const TARGET_DISTANCE: f64 = 0.004;
 /// Arrivals that stand for what is possible before anything is known: a gap in seconds, and the jobs after it. The gaps are
 /// spread evenly on a logarithmic scale.
 const PRIOR: [(f64, u32); 15] = [
@@ -115,12 +123,11 @@ pub(super) struct Tuning {
 }
 
 impl Tuning {
-    pub fn new(point: Point, half_life: f64) -> Self {
+    pub fn new(point: Point, within: Option<f64>, half_life: f64) -> Self {
         Self {
             point,
             prior: point,
-
-            limits: Limits::new(point, 0.0),
+            limits: Limits::new(point, within, 0.0),
             half_life,
             round: None,
             last: (0, true),
@@ -144,6 +151,11 @@ impl Tuning {
         (self.point, self.round) = (point, None);
     }
 
+    /// Changes within how many seconds jobs are planned to begin, if there is a target.
+    pub fn set_within(&mut self, within: Option<f64>) {
+        self.limits.within = within;
+    }
+
     /// Returns the number of completed rounds.
     pub fn rounds(&self) -> u64 {
         self.rounds
@@ -156,6 +168,9 @@ impl Tuning {
 
     /// Models at most about `budget` jobs. `now` is in seconds since the Unix epoch.
     pub fn step(&mut self, history: &History, now: f64, world: World, worth: &Worth, budget: u32) {
+        if worth.late.is_some() && history.jobs() < LEAST_JOBS {
+            return;
+        }
         if self.round.is_none() && !self.begin(history, now, world) {
             return;
         }
@@ -190,7 +205,8 @@ impl Tuning {
             }
             let seen = worth.cost(&model.finish(round.end)).max(1e-9);
             let known = self.assumed.costs.len();
-            let assumed = self.assumed.cost(point, worth);
+            // Arrivals of every kind would not tell how many of these jobs are late.
+            let assumed = if worth.late.is_some() { 1.0 } else { self.assumed.cost(point, worth) };
             budget -= if self.assumed.costs.len() == known { 10 } else { PRIOR_EFFORT };
             let outcomes = [seen, assumed];
             let is_first = round.first.is_none();
@@ -198,11 +214,13 @@ impl Tuning {
             let batches = (round.range.end - round.range.start) as f64;
             let prior_weight = PRIOR_WEIGHT + PRIOR_BATCHES / (PRIOR_BATCHES + batches);
             let distance = f64::from(self.prior.distance(point));
-            let cost = outcomes[0] / seen + prior_weight * outcomes[1] / assumed + DISTANCE * distance;
-            if cost < round.best.0 - BETTER {
+            let (better, step) =
+                if worth.late.is_some() { (TARGET_BETTER, TARGET_DISTANCE) } else { (BETTER, DISTANCE) };
+            let cost = outcomes[0] / seen + prior_weight * outcomes[1] / assumed + step * distance;
+            if cost < round.best.0 - better {
                 round.best = (cost, point);
                 // What has cost more than this with the arrivals that are remembered cannot be better.
-                round.limit = seen * (cost - if is_first { 0.0 } else { BETTER });
+                round.limit = seen * (cost - if is_first { 0.0 } else { better });
             }
         }
     }
@@ -215,7 +233,7 @@ impl Tuning {
             return false;
         }
         self.last_end = now;
-        self.limits = Limits::new(self.prior, history.longest_gap());
+        self.limits = Limits::new(self.prior, self.limits.within, history.longest_gap());
         self.last = (range.end, false);
         self.assumed.update(world);
         let (points, best) = (vec![self.point], (f64::INFINITY, self.point));
@@ -252,7 +270,7 @@ impl Tuning {
                 self.rounds += 1;
                 return None;
             }
-            round.points = self.point.neighbours(round.coordinate, self.prior);
+            round.points = self.point.neighbours(round.coordinate, self.prior, round.limits.within.is_some());
             round.coordinate += 1;
         }
     }
@@ -277,8 +295,7 @@ impl Assumed {
     fn cost(&mut self, point: Point, worth: &Worth) -> f64 {
         let Some(world) = self.world else { return 1.0 };
         *self.costs.entry(point).or_insert_with(|| {
-            let mut model =
-                Model::new(world, point.thresholds(Limits { stay: f64::INFINITY, keep: f64::INFINITY }), 0.0);
+            let mut model = Model::new(world, point.thresholds(Limits::NONE), 0.0);
             let mut at = 0.0;
             for (gap, jobs) in PRIOR {
                 at += gap;

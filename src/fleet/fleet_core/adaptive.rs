@@ -138,7 +138,7 @@ impl FleetCore {
     /// Returns how many stopped instances a sweep keeps.
     pub(super) fn keep_stopped(&self) -> usize {
         if self.is_adaptive() {
-            self.adaptive.keep_stopped(self.seconds(), self.serving())
+            self.adaptive.keep_stopped(self.seconds(), self.serving(), self.cap())
         } else {
             self.rules.keep_stopped
         }
@@ -175,7 +175,7 @@ impl FleetCore {
 
     /// Returns the learned thresholds, if the policy learns them.
     pub fn learned_thresholds(&self) -> Option<LearnedThresholds> {
-        self.is_adaptive().then(|| self.adaptive.learned(self.seconds(), self.serving()))
+        self.is_adaptive().then(|| self.adaptive.learned(self.seconds(), self.serving(), self.cap()))
     }
 
     /// Returns what has been learned, to be kept for the next controller ([`Event::Restored`](crate::Event::Restored)), and a

@@ -134,6 +134,9 @@ impl Plan {
         };
         let mut rules = rules;
         let mut faults = faults;
+        if rules.policy == Policy::Adaptive && seed.is_multiple_of(2) {
+            rules.target_wait = Some(second * (1 + (seed / 2 % 30) as u32));
+        }
         if rng.percent(25) {
             // The controller does not see replies, so it cannot distinguish a dead worker from a living one.
             (rules.silent_timeout, faults.comes_up_dead) = (None, 0);

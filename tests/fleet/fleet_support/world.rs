@@ -38,6 +38,8 @@ pub struct World {
     pub calls: Calls,
     /// The controller's epoch; the first is 0.
     pub epoch: u64,
+    /// What the controller that crashed had learned.
+    learned: Option<String>,
     pub core: Option<FleetCore>,
     pub started: Ms,
     pub wake_at: Option<Timestamp>,
@@ -66,6 +68,7 @@ impl World {
             cloud: Cloud::default(),
             calls: Calls::default(),
             epoch: 0,
+            learned: None,
             core: None,
             started: 0,
             wake_at: None,
@@ -186,13 +189,16 @@ impl World {
         rules.started_at += Duration::from_millis(self.env.now);
         self.started = self.env.now;
         self.core = Some(FleetCore::new(rules, self.epoch));
+        if let Some(state) = self.learned.take() {
+            self.env.count("restored");
+            self.deliver(Event::Restored { state });
+        }
         self.deliver(Event::Tick);
     }
 
     fn crash(&mut self) {
-        if self.core.is_none() {
-            return;
-        }
+        let Some(core) = &self.core else { return };
+        self.learned = core.learned_state().map(|(_, state)| state);
         self.env.count("crash");
         self.env.log_line(|| "the controller crashes".to_owned());
         self.end_recording();
