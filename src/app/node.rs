@@ -19,6 +19,7 @@ use crate::{
     clock::now_ms,
     cloud::{Compute, ObjectStore, Queue, Queues, headroom::Headroom, polling::PollerOptions},
     fleet::{FleetCore, view::FleetView},
+    fleet_history::FleetHistory,
     fleet_log::EventRecorder,
     fleet_memory::Memory,
     inference::handler::retention,
@@ -41,7 +42,11 @@ pub(super) fn add_client(
     let poller = guardian.actor_ref::<QueuePoller>("reply poller");
 
     let (done, served) = (poller.sender(), fleet.map(ActorRef::sender));
-    guardian.supervise(&router, move |notice| ReplyRouter::new(done.clone(), served.clone(), notice));
+    let history = FleetHistory::default();
+    let counted = history.clone();
+    guardian.supervise(&router, move |notice| {
+        ReplyRouter::new(done.clone(), served.clone(), notice).with_history(counted.clone())
+    });
 
     let (replies, options) = (queues.replies.clone(), poller_options(settings, queues.polling));
     let options = PollerOptions { max_receives: queues.polling.max_receives, ..options };
@@ -62,7 +67,7 @@ pub(super) fn add_client(
         inline_limit: settings.queue.inline_limit,
         reply_to: settings.queue.speaker.clone(),
     };
-    JobClient::new(options, ports, fleet.map(ActorRef::sender), headroom)
+    JobClient::new(options, ports, fleet.map(ActorRef::sender), headroom, history)
 }
 
 /// What the consumer of dead letters needs.

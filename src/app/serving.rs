@@ -14,6 +14,7 @@ use crate::{
     cloud::ObjectStore,
     erasure::Erasures,
     fleet::view::FleetView,
+    fleet_history::recorder::Recorder,
     http::{self, AccessControl, WebTier},
     inference::gallery::{GalleryStores, OrphanSweep},
     pseudonyms::Pseudonyms,
@@ -40,6 +41,7 @@ pub(super) struct RunningServer {
     handle: actix_web::dev::ServerHandle,
     end_streams: watch::Sender<bool>,
     audit: AuditLog,
+    recorder: Recorder,
     /// What load balancers have found out about it.
     #[cfg_attr(not(feature = "aws"), expect(dead_code, reason = "only a stack waits for health checks"))]
     pub health_checks: http::HealthChecks,
@@ -64,6 +66,8 @@ pub(super) async fn serve(
     let galleries = GalleryStores::new(objects, settings);
     actix::spawn(delete_orphans(galleries.clone()));
     actix::spawn(erasures.clone().run());
+    let (history, path) = (client.history().clone(), settings.fleet.history.clone());
+    let recorder = Recorder::start(history, path, settings.prices.clone(), fleet.clone()).await;
     let web = WebTier::new(settings.clone(), client, galleries, erasures, fleet);
     let http::Serving { server, end_streams, health_checks } =
         http::serve(web, access, audit.clone(), backups, listener, metrics)?;
@@ -79,7 +83,7 @@ pub(super) async fn serve(
     if open {
         println!("everyone on this machine may use it until a token is created (rollcall token create)");
     }
-    Ok(RunningServer { handle, end_streams, audit, health_checks })
+    Ok(RunningServer { handle, end_streams, audit, recorder, health_checks })
 }
 
 /// Deletes what killed processes have left of galleries, at once and again and again.
@@ -111,5 +115,6 @@ impl RunningServer {
             tracing::warn!("requests were still in progress; jobs that were submitted continue");
         }
         self.audit.flush().await;
+        self.recorder.stop().await;
     }
 }

@@ -54,7 +54,7 @@ fn client_and_hints(world: &World) -> (JobClient, Arc<Mutex<Vec<u64>>>) {
         inline_limit: INLINE_LIMIT,
         reply_to: "replies".into(),
     };
-    (JobClient::new(options, ports, Some(fleet.sender()), Headroom::unlimited()), hints)
+    (JobClient::new(options, ports, Some(fleet.sender()), Headroom::unlimited(), FleetHistory::default()), hints)
 }
 
 fn submission(id: u128, payload: &'static [u8]) -> Submission {

@@ -61,15 +61,14 @@ fn needed(method: &Method, path: &str) -> Needed {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match path {
         "/healthz" | "/readyz" | "/v1/session" => Needed::Nothing,
-        "/" if reads => Needed::Nothing,
+        "/" | "/fleet" if reads => Needed::Nothing,
         "/" => Needed::OneOf(UPLOAD),
         "/api" | "/v1/openapi.json" if reads => Needed::Nothing,
         _ if reads && path.starts_with("/assets/") => Needed::Nothing,
         "/v1/recognitions" => Needed::OneOf(UPLOAD),
         _ if reads && path.starts_with("/v1/recognitions/") => Needed::OneOf(ANY),
-        "/v1/people" | "/v1/galleries" | "/v1/fleet" | "/v1/fleet/decisions" | "/v1/events" | "/metrics" if reads => {
-            Needed::OneOf(READ)
-        }
+        "/v1/people" | "/v1/galleries" | "/v1/events" | "/metrics" if reads => Needed::OneOf(READ),
+        "/v1/fleet" | "/v1/fleet/decisions" | "/v1/fleet/history" if reads => Needed::OneOf(READ),
         _ if reads && path.starts_with(COMPREFACE) => Needed::OneOf(READ),
         _ if *method == Method::POST && compares(path) => Needed::OneOf(UPLOAD),
         _ => Needed::OneOf(ADMIN),

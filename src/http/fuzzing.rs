@@ -26,6 +26,7 @@ use crate::{
     },
     erasure::Erasures,
     fleet::view::FleetView,
+    fleet_history::FleetHistory,
     inference::gallery::GalleryStores,
     results::ResultStore,
     settings::{Layers, Machine, Settings},
@@ -85,8 +86,8 @@ fn node() -> Node {
     let galleries = GalleryStores::new(objects.clone(), &settings);
     let erasures = Erasures::new(objects, &settings);
     let fleet = watch::channel(Arc::new(FleetView::default())).1;
-    let web =
-        WebTier::new(settings, JobClient::new(options, ports, None, Headroom::unlimited()), galleries, erasures, fleet);
+    let client = JobClient::new(options, ports, None, Headroom::unlimited(), FleetHistory::default());
+    let web = WebTier::new(settings, client, galleries, erasures, fleet);
     Node { runtime, web, _folder: folder }
 }
 

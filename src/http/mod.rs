@@ -13,6 +13,7 @@ mod cost;
 mod dead_letters;
 mod error;
 mod fleet;
+mod fleet_history;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod gallery_query;
@@ -161,6 +162,7 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
     )
     .service(resource("/api").route(web::get().to(pages::try_api)))
     .service(resource("/v1/openapi.json").route(web::get().to(openapi::document)))
+    .service(resource("/fleet").route(web::get().to(pages::fleet)).route(web::head().to(pages::fleet)))
     .service(resource("/assets/{file}").route(web::get().to(pages::asset)))
     .service(resource("/v1/recognitions").route(web::post().to(recognitions::create)))
     .service(
@@ -186,6 +188,7 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
     )
     .service(resource("/v1/fleet").route(web::get().to(fleet::show)))
     .service(resource("/v1/fleet/decisions").route(web::get().to(fleet::decisions)))
+    .service(resource("/v1/fleet/history").route(web::get().to(fleet_history::show)))
     .service(resource("/v1/events").route(web::get().to(fleet::events)))
     .service(resource("/healthz").route(web::get().to(health::alive)).route(web::head().to(health::alive)))
     .service(resource("/readyz").route(web::get().to(health::ready)).route(web::head().to(health::ready)))

@@ -1,4 +1,4 @@
-//! The page and its assets, embedded in the binary.
+//! The pages and their assets, embedded in the binary.
 
 use actix_web::{
     HttpResponse,
@@ -40,6 +40,19 @@ pub(super) async fn index(seen: web::Header<IfNoneMatch>) -> HttpResponse {
 )]
 pub(super) async fn try_api(seen: web::Header<IfNoneMatch>) -> HttpResponse {
     serve("try.html", &seen)
+}
+
+/// `GET /fleet`: returns the page that shows what the fleet did.
+#[utoipa::path(
+    get, path = "/fleet", operation_id = "pages_fleet", tag = "Pages", summary = "What the fleet did, and why",
+    responses(
+        (status = 200, description = "The page", body = String, content_type = "text/html"),
+        (status = 304, description = "It has not changed"),
+        ErrorLine
+    )
+)]
+pub(super) async fn fleet(seen: web::Header<IfNoneMatch>) -> HttpResponse {
+    serve("fleet.html", &seen)
 }
 
 /// `GET /assets/{file}`: returns an asset of the page.

@@ -25,6 +25,7 @@ use crate::{
         Counts,
         view::{DegradedView, FleetView},
     },
+    fleet_history::FleetHistory,
     inference::gallery::GalleryStores,
     job::{Job, JobId, Output},
     pseudonyms::Pseudonyms,
@@ -76,7 +77,13 @@ fn state_with(
     web::Data::new(State {
         backups: None,
         access: AccessControl::new(Tokens::none(tokens), &settings.http),
-        web: WebTier::new(settings, JobClient::new(options, ports, None, headroom), galleries, erasures, fleet),
+        web: WebTier::new(
+            settings,
+            JobClient::new(options, ports, None, headroom, FleetHistory::default()),
+            galleries,
+            erasures,
+            fleet,
+        ),
         audit,
         metrics,
         gallery_sizes: Default::default(),
@@ -340,7 +347,9 @@ async fn an_unsupported_method_is_405_with_the_supported_ones() {
         ("/v1/people", "GET, POST"),
         ("/v1/people/Ada", "DELETE"),
         ("/v1/fleet", "GET"),
+        ("/fleet", "GET, HEAD"),
         ("/v1/fleet/decisions", "GET"),
+        ("/v1/fleet/history?range=15m", "GET"),
         ("/v1/events", "GET"),
         ("/healthz", "GET, HEAD"),
         ("/readyz", "GET, HEAD"),
@@ -365,6 +374,7 @@ async fn assets_are_sent_again_only_when_they_have_changed() {
     };
     for (path, kind) in [
         ("/", "text/html; charset=utf-8"),
+        ("/fleet", "text/html; charset=utf-8"),
         ("/assets/page.css", "text/css; charset=utf-8"),
         ("/assets/page.js", "text/javascript; charset=utf-8"),
         ("/assets/icon.svg", "image/svg+xml"),

@@ -20,6 +20,7 @@ use crate::{
     cloud::{CloudError, headroom::Headroom},
     erasure::{Erasure, Erasures},
     fleet::view::FleetView,
+    fleet_history::FleetHistory,
     inference::{
         gallery::{
             GalleryStores, Spellings,
@@ -235,6 +236,11 @@ impl WebTier {
     fn gallery_versions(&self) -> MutexGuard<'_, HashMap<GalleryName, u64>> {
         // A panic while it was locked leaves a map that is whole.
         self.0.gallery_versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what the fleet did.
+    pub fn history(&self) -> &FleetHistory {
+        self.0.client.history()
     }
 
     /// Returns a receiver that follows the view of the fleet.

@@ -12,9 +12,6 @@ use super::{
 };
 use crate::fleet::{FleetRules, Policy, Window};
 
-/// Hours of the month for which disks are priced.
-const HOURS_PER_MONTH: f64 = 30.0 * 24.0;
-
 /// Settings of the fleet.
 #[derive(Clone, Debug)]
 pub struct Fleet {
@@ -68,6 +65,8 @@ pub struct Fleet {
     pub schedule: Vec<Window>,
     /// File of the event log, if one is kept.
     pub record: Option<PathBuf>,
+    /// File of the history that the page draws, if it is kept over a restart.
+    pub history: Option<PathBuf>,
 }
 
 impl Fleet {
@@ -79,6 +78,7 @@ impl Fleet {
         let boot_warm = place.by_cloud(SECOND, 15 * SECOND);
         let billing_minimum = place.by_cloud(Duration::ZERO, MINUTE);
         let record = place.by_cloud(Some(local.data_dir.join("fleet.jsonl")), None);
+        let history = place.by_cloud(Some(local.data_dir.join("fleet-history.bin")), None);
         let max_instances = if place.local {
             Auto::new(place.machine.cores, "one per core on the embedded cloud")
         } else {
@@ -130,6 +130,7 @@ impl Fleet {
             billing_minimum: r.duration_or_auto("fleet.billing_minimum", Duration::ZERO..=HOUR, billing_minimum)?,
             schedule: r.list("fleet.schedule")?,
             record: r.path_or_auto("fleet.record", record)?,
+            history: r.path_or_auto("fleet.history", history)?,
         })
     }
 
@@ -161,7 +162,7 @@ impl Fleet {
             wait_price: self.wait_price,
             target_wait: self.target_wait,
             instance_hour: prices.instance_hour,
-            disk_hour: prices.disk_gb * prices.disk_gb_month / HOURS_PER_MONTH,
+            disk_hour: prices.disk_hour(),
             started_at,
         }
     }

@@ -1,4 +1,4 @@
-//! `[prices]`: the prices for the simulator's costs.
+//! `[prices]`: the prices from which costs are computed.
 
 use crate::fleet::Counts;
 
@@ -21,11 +21,15 @@ pub struct Prices {
 const HOURS_PER_MONTH: f64 = 720.0;
 
 impl Prices {
+    /// Returns what the disk of one instance costs in an hour.
+    pub(super) fn disk_hour(&self) -> f64 {
+        self.disk_gb * self.disk_gb_month / HOURS_PER_MONTH
+    }
+
     /// Returns what workers in these states cost in an hour: instances that run, and the disks of all that exist.
     pub fn workers_per_hour(&self, counts: &Counts) -> f64 {
-        let disk = self.disk_gb * self.disk_gb_month / HOURS_PER_MONTH;
         let disks = counts.pending + counts.running + counts.stopping + counts.stopped;
-        counts.running as f64 * self.instance_hour + disks as f64 * disk
+        counts.running as f64 * self.instance_hour + disks as f64 * self.disk_hour()
     }
 
     pub(super) fn read(r: &Reader<'_>) -> Result<Self, SettingsError> {

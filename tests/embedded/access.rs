@@ -31,6 +31,8 @@ fn routes() -> Vec<(Method, String, [u16; 4])> {
         (head.clone(), "/", [200, 200, 200, 200]),
         (get.clone(), "/api", [200, 200, 200, 200]),
         (get.clone(), "/v1/openapi.json", [200, 200, 200, 200]),
+        (get.clone(), "/fleet", [200, 200, 200, 200]),
+        (head.clone(), "/fleet", [200, 200, 200, 200]),
         (get.clone(), "/assets/page.js", [200, 200, 200, 200]),
         (get.clone(), "/healthz", [200, 200, 200, 200]),
         (head.clone(), "/healthz", [200, 200, 200, 200]),
@@ -53,6 +55,7 @@ fn routes() -> Vec<(Method, String, [u16; 4])> {
         (get.clone(), "/v1/backup", [401, 403, 403, 200]),
         (get.clone(), "/v1/fleet", [401, 403, 200, 200]),
         (get.clone(), "/v1/fleet/decisions", [401, 403, 200, 200]),
+        (get.clone(), "/v1/fleet/history?range=15m", [401, 403, 200, 200]),
         (get.clone(), "/v1/events", [401, 403, 200, 200]),
         (get.clone(), "/metrics", [401, 403, 200, 200]),
         (get, "/v1/nothing", [401, 403, 403, 404]),
@@ -129,9 +132,11 @@ async fn every_route_needs_its_role() {
 #[test]
 fn the_table_has_every_route_with_every_method() {
     let known = routes();
-    let is_at = |route: &str, path: &str| match route.split_once('{') {
-        Some((before, _)) => path.strip_prefix(before).is_some_and(|rest| !rest.is_empty() && !rest.contains('/')),
-        None => route == path,
+    let is_at = |route: &str, path: &str| match (route.split_once('{'), path.split('?').next().unwrap_or(path)) {
+        (Some((before, _)), path) => {
+            path.strip_prefix(before).is_some_and(|rest| !rest.is_empty() && !rest.contains('/'))
+        }
+        (None, path) => route == path,
     };
     for (route, methods) in rollcall::ROUTES {
         for method in methods.split(", ") {

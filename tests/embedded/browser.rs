@@ -15,14 +15,16 @@ use serde_json::{Value, json};
 
 const TIMEOUT: Duration = Duration::from_secs(90);
 
-pub(super) struct Browser {
+pub struct Browser {
     driver: Child,
-    pub(super) client: Client,
+    pub client: Client,
+    /// The address of the driver.
+    url: String,
     _profile: tempfile::TempDir,
 }
 
 impl Browser {
-    pub(super) async fn start(width: u32, height: u32) -> Self {
+    pub async fn start(width: u32, height: u32) -> Self {
         Self::start_with(width, height, &[]).await
     }
 
@@ -54,19 +56,29 @@ impl Browser {
         });
         options["args"].as_array_mut().expect("arguments").extend(arguments.iter().map(|argument| json!(argument)));
         let secure = ("acceptInsecureCerts".to_owned(), json!(false));
-        let capabilities = [("goog:chromeOptions".to_owned(), options), secure].into_iter().collect();
+        let logs = ("goog:loggingPrefs".to_owned(), json!({ "browser": "ALL" }));
+        let capabilities = [("goog:chromeOptions".to_owned(), options), secure, logs].into_iter().collect();
         let mut builder = ClientBuilder::new(HttpConnector::new());
         let client = builder.capabilities(capabilities).connect(&url).await.expect("a browser session");
-        Self { driver, client, _profile: profile }
+        Self { driver, client, url, _profile: profile }
     }
 
-    pub(super) async fn texts(&self, css: &str) -> Vec<String> {
+    /// Sends a command that is Chromium's own, and returns its value.
+    pub async fn command(&self, command: &str, body: Value) -> Value {
+        let session = self.client.session_id().await.expect("a session").expect("an id");
+        let url = format!("{}/session/{session}/{command}", self.url);
+        let response = reqwest::Client::new().post(url).json(&body).send().await.expect("the driver responds");
+        assert!(response.status().is_success(), "{command}: {}", response.text().await.expect("text"));
+        response.json::<Value>().await.expect("JSON")["value"].take()
+    }
+
+    pub async fn texts(&self, css: &str) -> Vec<String> {
         let script = "return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent.trim())";
         let texts = self.client.execute(script, vec![json!(css)]).await.expect("the script runs");
         serde_json::from_value(texts).expect("texts")
     }
 
-    pub(super) async fn js(&self, script: &str) -> Value {
+    pub async fn js(&self, script: &str) -> Value {
         self.client.execute(script, vec![]).await.expect("the script runs")
     }
 
@@ -78,12 +90,12 @@ impl Browser {
         input.send_keys(&paths).await.expect("files are chosen");
     }
 
-    pub(super) async fn click(&self, css: &str) {
+    pub async fn click(&self, css: &str) {
         self.client.find(Locator::Css(css)).await.expect(css).click().await.expect(css);
     }
 
     /// Saves a screenshot for people to look at, as `target/tmp/NAME.png`.
-    async fn picture(&self, name: &str) {
+    pub async fn picture(&self, name: &str) {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let png = self.client.screenshot().await.expect("a picture");
         std::fs::write(folder.join(format!("{name}.png")), png).expect("writable");
@@ -99,7 +111,7 @@ impl Browser {
         .await;
     }
 
-    pub(super) async fn end(self) {
+    pub async fn end(self) {
         let _ = self.client.clone().close().await;
     }
 }

@@ -102,6 +102,7 @@ async fn all_responses(server: &Rollcall, result: &str) -> Vec<(u16, String)> {
         (Method::DELETE, "/v1/people/Ada"),
         (Method::GET, "/v1/fleet"),
         (Method::GET, "/v1/fleet/decisions"),
+        (Method::GET, "/v1/fleet/history?range=15m"),
         (Method::GET, "/v1/nothing"),
         (Method::PUT, "/v1/people"),
         (Method::GET, "/readyz"),

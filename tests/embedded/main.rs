@@ -17,6 +17,8 @@ mod end_to_end;
 mod erasure;
 mod example_job;
 mod fleet_explain;
+mod fleet_history;
+mod fleet_page;
 mod full_disk;
 mod galleries;
 mod headroom;

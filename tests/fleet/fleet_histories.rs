@@ -8,9 +8,9 @@ use crate::fleet_support::{bugs::Bug, plan::Plan, world::World};
 
 /// How many, unless the environment says so.
 const HISTORIES: u64 = 20_000;
+const HISTORIES_VARIABLE: &str = "ROLLCALL_FLEET_HISTORIES";
 /// The histories of which the faults are counted.
 const COUNTED: u64 = HISTORIES / 5;
-const HISTORIES_VARIABLE: &str = "ROLLCALL_FLEET_HISTORIES";
 
 fn run(plan: &Plan, bug: Bug) -> Result<(), String> {
     World::new(plan.clone(), bug).run()

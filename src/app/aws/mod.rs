@@ -34,6 +34,7 @@ use crate::{
     client::JobClient,
     cloud::{Compute, ObjectStore, Queues, aws::AwsCloud, headroom::Headroom, metered::Metered},
     fleet::view::FleetView,
+    fleet_history::Count,
     settings::Settings,
     telemetry,
 };
@@ -88,7 +89,7 @@ impl AwsNode {
         let view = Arc::new(view);
         // The controller's actor lives while the lease is held; its reference always exists.
         let actor = ActorRef::<InstanceFleet>::new("instance fleet");
-        let mut web = None;
+        let mut web: Option<(JobClient, Addr<Guardian>)> = None;
         if tiers.web {
             let mut guardian = Guardian::builder();
             let here = tiers.controller.then_some(&actor);
@@ -104,12 +105,19 @@ impl AwsNode {
             let compute: Arc<dyn Compute> = Arc::new(Metered::<dyn Compute>::new(cloud.compute.clone()));
             let ports = ControllerPorts { compute, requests: queues.requests, objects: objects.clone(), view };
             let metrics = metrics::Metrics::new(&cloud, &settings, fleet.clone());
+            let (counted, history) =
+                (metrics.dead_letter_counter(), web.as_ref().map(|(client, _)| client.history().clone()));
             let dead_letters = DeadLetterPorts {
                 queue: queues.dead_letters,
                 queues: all_queues,
                 reply_prefix,
                 objects: objects.clone(),
-                on_stored: metrics.dead_letter_counter(),
+                on_stored: Arc::new(move || {
+                    counted();
+                    if let Some(history) = &history {
+                        history.count(Count::DeadLetter);
+                    }
+                }),
             };
             let (settings, reply_queues) = (settings.clone(), reply_queues.clone());
             let status = cloud.queues.create(queues::status_spec(&settings)).await.context("status queue")?;

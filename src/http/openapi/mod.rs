@@ -16,7 +16,10 @@ use utoipa::{
 pub(super) use errors::{ErrorLine, ProblemDetails, Problems, Refusals};
 pub(super) use forms::{NewPerson, PhotoFile, Photos, VerificationPhotos};
 
-use super::{backup, compreface, dead_letters, fleet, health, pages, people, recognition_body, recognitions, session};
+use super::{
+    backup, compreface, dead_letters, fleet, fleet_history, health, pages, people, recognition_body, recognitions,
+    session,
+};
 
 /// The API.
 #[derive(OpenApi)]
@@ -32,9 +35,9 @@ use super::{backup, compreface, dead_letters, fleet, health, pages, people, reco
         dead_letters::list, dead_letters::send_again, dead_letters::purge,
         backup::create,
         session::show, session::sign_in, session::sign_out,
-        fleet::show, fleet::decisions, fleet::events,
+        fleet::show, fleet::decisions, fleet::events, fleet_history::show,
         health::alive, health::ready, health::metrics,
-        pages::index, pages::try_api, pages::asset, document,
+        pages::index, pages::fleet, pages::try_api, pages::asset, document,
     ),
     components(schemas(
         errors::ProblemDetails, errors::CompreFaceError, recognition_body::Seen, recognition_body::RecognitionBody,

@@ -152,6 +152,7 @@ fn auto_follows_the_machine_the_cloud_and_the_policy() {
     assert_eq!((s.fleet.billing_minimum, s.fleet.describe_lag), (60 * SECOND, 15 * SECOND));
     assert_eq!((s.fleet.poll_every, s.fleet.describe_every), (5 * SECOND, 15 * SECOND));
     assert_eq!((s.fleet.boot_cold, s.fleet.boot_warm, s.fleet.record), (25 * SECOND, 15 * SECOND, None));
+    assert_eq!(s.fleet.history, None);
     let s = aws("one-per-job");
     assert_eq!((s.fleet.keep_stopped, s.worker.idle_stop), (0, 300 * SECOND), "the thresholds of its design");
     let layers = defaults();

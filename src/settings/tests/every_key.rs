@@ -112,7 +112,8 @@ fn beside(at: Bound, up: bool, default: &ValueKind) -> (Option<String>, String) 
 }
 
 /// Keys that are "auto" or a path.
-const PATHS: [&str; 4] = ["fleet.record", "recognition.detector", "recognition.embedder", "recognition.runtime"];
+const PATHS: [&str; 5] =
+    ["fleet.history", "fleet.record", "recognition.detector", "recognition.embedder", "recognition.runtime"];
 
 #[test]
 fn every_key_is_documented_and_its_range_is_the_documented_one() {
