@@ -14,6 +14,7 @@ use crate::{
 
 /// The query of a request.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Query {
     range: Range,
