@@ -1,7 +1,7 @@
 //! The prediction, on scores whose distribution is known.
 
 use proptest::prelude::*;
-use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng};
+use rand::{SeedableRng as _, rngs::ChaCha8Rng};
 
 use super::*;
 
