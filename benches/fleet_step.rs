@@ -100,6 +100,22 @@ fn served(bencher: Bencher, n: usize) {
     });
 }
 
+/// Measures an upload and its end, two events, without and with what the policy learns from them.
+#[divan::bench(args = SIZES, consts = [0, 3])]
+fn job<const P: usize>(bencher: Bencher, n: usize) {
+    let mut fleet = Fleet::new(n, POLICIES[P]);
+    let worker = InstanceId(format!("i-{:017x}", n / 2 + 5));
+    fleet.step(Event::Depth(Ok(Depth::default())));
+    let job = |fleet: &mut Fleet| {
+        fleet.step(Event::Hint { waiting: 1 });
+        let (worker, busy) = (worker.clone(), Duration::from_millis(20));
+        fleet.step(Event::Served { worker, jobs: 1, busy });
+    };
+    // As much as is remembered.
+    (0..5_000).for_each(|_| job(&mut fleet));
+    bencher.bench_local(|| job(&mut fleet));
+}
+
 /// Measures a description that equals the last one, including the time to drop it.
 #[divan::bench(args = SIZES)]
 fn described_alike(bencher: Bencher, n: usize) {
