@@ -3,9 +3,11 @@
 //! The more people a gallery has, the more similar is the one who is most similar to a stranger. [`ScoreModel`] predicts
 //! which share of strangers reaches a threshold. `docs/accuracy.md` has the formulas and what was measured with them.
 
+mod bisection;
 mod normal;
 mod tail;
 
+use bisection::bisect;
 use normal::Normal;
 use tail::Tail;
 
@@ -19,8 +21,6 @@ const COHORT_PEOPLE: f64 = 20.0;
 const TAIL_PEOPLE: f64 = 150.0;
 /// Fewest similarities from which a tail is estimated.
 const MIN_NEAREST: usize = 50;
-/// Steps of a bisection, after which 32 bits are exact.
-const STEPS: usize = 40;
 /// Lowest rate that is told apart from 0.
 const MIN_RATE: f64 = 1e-9;
 
@@ -113,19 +113,6 @@ impl ScoreModel {
 /// Returns the mean of a sample, blended with that of the cohort.
 fn blended(own: f64, sum: f64, count: f64, of_cohort: f64) -> f64 {
     if count > 0.0 { own * sum / count + (1.0 - own) * of_cohort } else { of_cohort }
-}
-
-/// Returns where `is_low` changes from true to false between two numbers.
-fn bisect(mut low: f64, mut high: f64, is_low: impl Fn(f64) -> bool) -> f64 {
-    for _ in 0..STEPS {
-        let middle = f64::midpoint(low, high);
-        if is_low(middle) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    high
 }
 
 #[cfg(test)]

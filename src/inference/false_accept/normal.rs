@@ -2,7 +2,7 @@
 
 use std::f64::consts::{PI, SQRT_2};
 
-use super::bisect;
+use super::bisection::bisect;
 
 /// Nodes of the integral, and how many standard deviations they reach.
 const NODES: usize = 161;

@@ -112,12 +112,12 @@ pub struct Gallery {
     /// People who are not in the index.
     pub(super) rows: Vec<Arc<Rows>>,
     /// Made when it is asked for.
-    score_model: Arc<OnceLock<Learned>>,
+    score_model: Arc<OnceLock<Fitted>>,
 }
 
 /// What a gallery's scores say of strangers.
 #[derive(Debug)]
-struct Learned {
+struct Fitted {
     photos: usize,
     model: ScoreModel,
     /// The rate that was asked for first, and its threshold, which takes a millisecond.
@@ -142,7 +142,7 @@ impl Gallery {
     /// Takes over what was learned from the scores of an earlier version, unless more than a twentieth of the photos were added
     /// or removed since: it takes up to 0.2 s.
     pub(super) fn learned_from(mut self, earlier: &Self) -> Self {
-        let few = |learned: &Learned| self.photos().abs_diff(learned.photos) * 20 <= learned.photos;
+        let few = |fitted: &Fitted| self.photos().abs_diff(fitted.photos) * 20 <= fitted.photos;
         if earlier.score_model.get().is_some_and(few) {
             self.score_model = earlier.score_model.clone();
         }
@@ -161,19 +161,19 @@ impl Gallery {
             Threshold::Similarity(similarity) => return similarity,
             Threshold::MaxFalseAccept(rate) => rate,
         };
-        let learned = self.learned(max_false_accept);
-        if learned.chosen.0 == max_false_accept { learned.chosen.1 } else { learned.model.threshold(max_false_accept) }
+        let fitted = self.fitted(max_false_accept);
+        if fitted.chosen.0 == max_false_accept { fitted.chosen.1 } else { fitted.model.threshold(max_false_accept) }
     }
 
     /// Returns the share of strangers, 0 to 1, that is predicted to get a name at this threshold.
     pub fn predicted_false_accept(&self, threshold: f32) -> f64 {
-        self.learned(0.0).model.rate(threshold)
+        self.fitted(0.0).model.rate(threshold)
     }
 
-    fn learned(&self, rate: f64) -> &Learned {
+    fn fitted(&self, rate: f64) -> &Fitted {
         self.score_model.get_or_init(|| {
             let model = ScoreModel::new(&self.scores());
-            Learned { photos: self.photos(), chosen: (rate, model.threshold(rate)), model }
+            Fitted { photos: self.photos(), chosen: (rate, model.threshold(rate)), model }
         })
     }
 
