@@ -1,7 +1,7 @@
 //! The routes, for what must be said of each.
 
 /// Every route, with its methods as in an `Allow` header.
-pub const ROUTES: [(&str, &str); 19] = [
+pub const ROUTES: [(&str, &str); 21] = [
     ("/", "GET, HEAD, POST"),
     ("/api", "GET"),
     ("/v1/openapi.json", "GET"),
