@@ -195,6 +195,9 @@ impl Lease {
     }
 }
 
+/// Conflicts in a row with own writes and with claims, of which there is one of each at most.
+const MAX_CONFLICTS: usize = 3;
+
 /// A lease held by this process.
 pub struct Held {
     lease: Lease,
@@ -253,18 +256,22 @@ impl Held {
     /// Replaces the object with its next version.
     ///
     /// A write whose result this holder has not seen (the response was lost, or the call was dropped) may have been
-    /// applied. A conflict with such a version is not a real one: it has this holder's epoch, with which other processes write only
+    /// applied, or may still be. A conflict with such a version is not a real one: it has this holder's epoch, with which other processes write only
     /// claims.
     async fn replace(&mut self, released: bool) -> CloudResult<()> {
         let mut object = LeaseObject { renewal: self.object.renewal + 1, released, ..self.object.clone() };
         let mut written = self.lease.write(&object, Precondition::Match(self.etag.clone())).await;
-        if let Err(CloudError::Conflict(_)) = written
-            && let Some((etag, found)) = self.lease.read().await?
-            && (found.epoch, &found.holder) == (self.object.epoch, &self.object.holder)
-        {
-            object.renewal = found.renewal + 1; // so that the bytes differ from those in the store
-            object.claim = found.claim;
-            written = self.lease.write(&object, Precondition::Match(etag)).await;
+        for _ in 0..MAX_CONFLICTS {
+            if let Err(CloudError::Conflict(_)) = written
+                && let Some((etag, found)) = self.lease.read().await?
+                && (found.epoch, &found.holder) == (self.object.epoch, &self.object.holder)
+            {
+                object.renewal = found.renewal + 1; // so that the bytes differ from those in the store
+                object.claim = found.claim;
+                written = self.lease.write(&object, Precondition::Match(etag)).await;
+            } else {
+                break;
+            }
         }
         (self.etag, self.object) = (written?, object);
         Ok(())

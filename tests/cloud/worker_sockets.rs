@@ -13,6 +13,8 @@ use crate::worker_socket::Parent;
 
 /// Timeout of every expected event; far shorter than the visibility timeout in [`queue`].
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest wait of a receive.
+const WAIT: Duration = Duration::from_secs(20);
 const QUEUE: &str = "jobs";
 
 async fn queue(broker: &Arc<Broker>) -> Arc<dyn Queue> {
@@ -44,20 +46,20 @@ async fn a_closing_socket_makes_its_jobs_visible_at_once() {
     for body in ["done", "in flight", "in flight"] {
         send(&*jobs, body).await;
     }
-    let received = open(&dying).await.receive(3, TIMEOUT).await.expect("a receive");
+    let received = open(&dying).await.receive(3, WAIT).await.expect("a receive");
     assert_eq!(received.len(), 3);
     let done = received.iter().find(|d| d.body == "done").expect("it was sent").receipt.clone();
     assert_eq!(open(&dying).await.delete(vec![done]).await, [Ok(())]);
 
     let waiting = {
         let queue = open(&other).await;
-        tokio::spawn(async move { queue.receive(1, TIMEOUT).await })
+        tokio::spawn(async move { queue.receive(1, WAIT).await })
     };
     assert_eq!(jobs.depth().await.expect("a depth").in_flight, 2);
     drop(dying);
     let mut again =
         timeout(TIMEOUT, waiting).await.expect("a waiting worker is woken").expect("no panic").expect("received");
-    again.extend(open(&other).await.receive(1, TIMEOUT).await.expect("a receive"));
+    again.extend(open(&other).await.receive(1, WAIT).await.expect("a receive"));
     let seen: Vec<_> = again.iter().map(|d| (&d.body[..], d.receives)).collect();
     assert_eq!(seen, [(&b"in flight"[..], 2); 2]);
     assert_eq!(jobs.depth().await.expect("a depth").total(), 2, "the deleted job does not come back");
@@ -71,12 +73,12 @@ async fn a_poll_from_a_closed_socket_takes_no_message() {
     for n in 0..5 {
         let dying = parent.connect().await;
         let queue = open(&dying).await;
-        let poll = tokio::spawn(async move { queue.receive(1, TIMEOUT).await });
+        let poll = tokio::spawn(async move { queue.receive(1, WAIT).await });
         assert_eq!(open(&dying).await.receive(1, Duration::ZERO).await, Ok(vec![])); // the poll has reached the parent
         poll.abort();
         drop(dying);
         send(&*jobs, &n.to_string()).await;
-        let delivery = open(&other).await.receive(1, TIMEOUT).await.expect("a receive").pop().expect("a message");
+        let delivery = open(&other).await.receive(1, WAIT).await.expect("a receive").pop().expect("a message");
         assert_eq!(delivery.body, n.to_string());
         assert_eq!(open(&other).await.delete(vec![delivery.receipt]).await, [Ok(())]);
     }
@@ -88,9 +90,9 @@ async fn a_closing_socket_leaves_a_returned_message_to_its_next_receiver() {
     let jobs = queue(&parent.broker).await;
     let (dying, other) = (parent.connect().await, parent.connect().await);
     send(&*jobs, "job").await;
-    let first = open(&dying).await.receive(1, TIMEOUT).await.expect("a receive").remove(0);
+    let first = open(&dying).await.receive(1, WAIT).await.expect("a receive").remove(0);
     assert_eq!(open(&dying).await.extend(vec![(first.receipt, Duration::ZERO)]).await, [Ok(())]);
-    let second = open(&other).await.receive(1, TIMEOUT).await.expect("a receive").remove(0);
+    let second = open(&other).await.receive(1, WAIT).await.expect("a receive").remove(0);
     drop(dying);
     assert_eq!(jobs.receive(1, Duration::from_millis(300)).await, Ok(vec![]), "another worker has it");
     assert_eq!(open(&other).await.delete(vec![second.receipt]).await, [Ok(())]);
