@@ -90,6 +90,8 @@ enum Behaviour {
     Hang,
     /// They are carried out, but return an error.
     LoseResponses,
+    /// An earlier write of the holder is applied after the next read.
+    ApplyLate,
 }
 
 /// The store as one process reaches it, with faults.
@@ -116,10 +118,19 @@ impl FaultyStore {
         *self.behaviour.lock().expect("no panic") = behaviour;
     }
 
+    /// Renews the lease as its holder does, by a call whose result the holder does not see.
+    async fn apply_earlier_write(&self, bucket: &str, key: &str) {
+        let object = self.store.get(bucket, key).await.expect("the lease");
+        let mut lease: serde_json::Value = serde_json::from_slice(&object.bytes).expect("JSON");
+        lease["renewal"] = (lease["renewal"].as_u64().expect("a number") + 1).into();
+        let bytes = serde_json::to_vec(&lease).expect("JSON");
+        self.store.put(bucket, key, bytes.into(), Precondition::Match(object.etag)).await.expect("written");
+    }
+
     async fn before_call(&self) -> CloudResult<()> {
         let behaviour = *self.behaviour.lock().expect("no panic");
         match behaviour {
-            Behaviour::Succeed | Behaviour::LoseResponses => Ok(()),
+            Behaviour::Succeed | Behaviour::LoseResponses | Behaviour::ApplyLate => Ok(()),
             Behaviour::Fail => Err(CloudError::Unavailable("no network".into())),
             Behaviour::Hang => pending().await,
         }
@@ -142,7 +153,12 @@ impl ObjectStore for FaultyStore {
 
     async fn get(&self, bucket: &str, key: &str) -> CloudResult<Object> {
         self.before_call().await?;
-        self.store.get(bucket, key).await
+        let found = self.store.get(bucket, key).await;
+        if *self.behaviour.lock().expect("no panic") == Behaviour::ApplyLate {
+            self.set(Behaviour::Succeed);
+            self.apply_earlier_write(bucket, key).await;
+        }
+        found
     }
 
     async fn get_if_changed(&self, bucket: &str, key: &str, etag: &ETag) -> CloudResult<Option<Object>> {
@@ -164,6 +180,17 @@ impl ObjectStore for FaultyStore {
         self.before_call().await?;
         self.store.check(bucket).await
     }
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_although_earlier_writes_of_its_holder_are_applied_late() {
+    let (_folder, store, _) = leases(0);
+    let faulty = FaultyStore::new(store);
+    let mut held = Lease::new(faulty.clone(), "state", "controller", "slow", LEASE_DURATION).acquire().await;
+    faulty.apply_earlier_write("state", "controller").await;
+    faulty.set(Behaviour::ApplyLate);
+    held.regain().await.expect("nobody else has it");
+    held.regain().await.expect("nor now");
 }
 
 #[tokio::test(start_paused = true)]
