@@ -9,7 +9,8 @@ use serde_json::Value;
 const TIMEOUT: Duration = Duration::from_secs(90);
 
 async fn history(server: &Rollcall, query: &str) -> Value {
-    let response = reqwest::get(server.url(&format!("/v1/fleet/history?{query}"))).await.expect("a response");
+    let response =
+        rollcall_testing::http::get(server.url(&format!("/v1/fleet/history?{query}"))).await.expect("a response");
     response.json().await.expect("JSON")
 }
 
@@ -73,7 +74,8 @@ async fn the_history_survives_a_restart_and_begins_anew_if_its_file_is_damaged()
 async fn a_request_for_the_history_is_checked() {
     let server = Rollcall::start(RollcallOptions::default()).await;
     for query in ["", "range=1h", "range=15m&from=-1", "range=15m&from=x", "range=15m&step=2", "from=1"] {
-        let response = reqwest::get(server.url(&format!("/v1/fleet/history?{query}"))).await.expect("a response");
+        let response =
+            rollcall_testing::http::get(server.url(&format!("/v1/fleet/history?{query}"))).await.expect("a response");
         assert_eq!(problem(response).await["status"], 400, "{query}");
     }
     let later = history(&server, "range=15m&from=18446744073709551615").await;

@@ -127,7 +127,7 @@ async fn the_fleet_page_shows_a_burst_and_why_instances_were_launched() {
     assert_eq!(browser.js(focused).await, "strip");
     browser.press(Key::Home).await;
     browser.press(Key::Enter).await;
-    let decisions = reqwest::get(server.url("/v1/fleet/decisions")).await.expect("a response");
+    let decisions = rollcall_testing::http::get(server.url("/v1/fleet/decisions")).await.expect("a response");
     let decisions: Value = decisions.json().await.expect("JSON");
     let reason = decisions[0]["reason"].as_str().expect("a reason");
     let shown = text("#decision:not([hidden])").await;

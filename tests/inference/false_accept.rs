@@ -37,23 +37,33 @@ fn named(gallery: &Gallery, photos: &[Vec<f32>], threshold: f32) -> f64 {
     photos.iter().filter(near).count() as f64 / photos.len() as f64
 }
 
+/// Returns the share of strangers who are named, on average over some galleries.
+fn measured(population: &mut Population, people: usize, galleries: usize, strangers: usize) -> f64 {
+    let rates = (0..galleries).map(|_| {
+        let gallery = gallery(population.gallery(people, 2));
+        let strangers: Vec<_> = (0..strangers).flat_map(|_| population.photos(1)).collect();
+        named(&gallery, &strangers, gallery.threshold(AUTO))
+    });
+    rates.sum::<f64>() / galleries as f64
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn as_many_strangers_are_named_as_predicted_in_galleries_of_any_size() {
+async fn at_most_twice_as_many_strangers_are_named_as_allowed_in_galleries_of_any_size() {
     let samples = samples(lfw().unwrap_or_else(|| asset("photos"))).await;
     let real: Vec<_> = everybody(&samples).into_iter().map(|sample| sample.embedding.clone()).collect();
-    for (seed, kind) in [Kind::Turned(0.5), Kind::Turned(0.7), Kind::Mixed, Kind::Moved].into_iter().enumerate() {
-        for (people, galleries, strangers) in [(400, 8, 2_000), (4_000, 1, 5_000)] {
+    let kinds = [Kind::Turned(0.5), Kind::Turned(0.7), Kind::Mixed, Kind::Moved];
+    std::thread::scope(|scope| {
+        for (seed, kind) in kinds.into_iter().enumerate() {
             let mut population = Population::new(real.clone(), kind, seed as u64);
-            let rates = (0..galleries).map(|_| {
-                let gallery = gallery(population.gallery(people, 2));
-                let strangers: Vec<_> = (0..strangers).flat_map(|_| population.photos(1)).collect();
-                named(&gallery, &strangers, gallery.threshold(AUTO))
+            scope.spawn(move || {
+                for (people, galleries, strangers) in [(400, 4, 2_000), (4_000, 1, 3_000)] {
+                    let rate = measured(&mut population, people, galleries, strangers);
+                    println!("{kind:?}, {people} people: {:.2} % of strangers named", 100.0 * rate);
+                    assert!(rate <= 2.0 * ALLOWED, "{kind:?}, {people} people: {rate}");
+                }
             });
-            let rate = rates.sum::<f64>() / f64::from(galleries);
-            println!("{kind:?}, {people} people: {:.2} % of strangers named", 100.0 * rate);
-            assert!((ALLOWED / 2.0..=ALLOWED * 2.0).contains(&rate), "{kind:?}, {people} people: {rate}");
         }
-    }
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
