@@ -74,16 +74,11 @@ impl Population {
 
     /// Returns a vector of unit length in a random direction whose cosine with another is nearly this.
     fn turned(&mut self, from: &[f32], cosine: f32) -> Vec<f32> {
-        let mut noise: Vec<f32> = from.iter().map(|_| self.normal()).collect();
+        let mut noise: Vec<f32> = from.iter().map(|_| self.random.random_range(-1.0..1.0)).collect();
         assert!(normalise(&mut noise), "noise");
         let length = (1.0 / (cosine * cosine) - 1.0).sqrt();
         let mut turned: Vec<f32> = from.iter().zip(noise).map(|(one, noise)| one + length * noise).collect();
         assert!(normalise(&mut turned), "a direction");
         turned
-    }
-
-    /// Nearly a normal variable: the sum of twelve uniform ones.
-    fn normal(&mut self) -> f32 {
-        (0..12).map(|_| self.random.random_range(-0.5..0.5)).sum()
     }
 }
