@@ -36,7 +36,8 @@ async fn jobs_are_done_within_a_quota_of_four_instances_after_few_refusals_and_c
     assert_eq!(view(&node).await["max_instances"], CAP);
     let calls = boot_calls(&cluster).await;
     let bill = bill_of(&cluster, &node, JOBS, SIZE).await;
-    let refused = boot_calls(&cluster).await - calls - bill.starts as u64;
+    // At least: a call may start several instances.
+    let refused = (boot_calls(&cluster).await - calls).saturating_sub(bill.starts as u64);
     let after = view(&node).await;
     let learned = after["max_instances"].as_u64().expect("a number");
     println!(
