@@ -239,13 +239,19 @@ async fn slow_clients_do_not_take_the_places_of_others() {
             && response.contains("retry-after")
             && response.contains("from this address")
     };
-    let first = responses.join_next().await.expect("many").expect("a response");
+    let is_slow =
+        |response: &str| response.starts_with("HTTP/1.1 408") && response.contains("less than 1.0 KiB per second");
+    let mut timed_out = 0;
+    let mut first = responses.join_next().await.expect("many").expect("a response");
+    while is_slow(&first) {
+        timed_out += 1; // on a machine with much other work, some give up before the last has come
+        first = responses.join_next().await.expect("one that is refused").expect("a response");
+    }
     assert!(is_refused(&first), "{first}");
     assert_still_works(&server).await;
 
-    let mut timed_out = 0;
     for response in responses.join_all().await {
-        let is_slow = response.starts_with("HTTP/1.1 408") && response.contains("less than 1.0 KiB per second");
+        let is_slow = is_slow(&response);
         assert!(is_slow || is_refused(&response), "{response}");
         timed_out += usize::from(is_slow);
     }
