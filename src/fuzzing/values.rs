@@ -4,18 +4,20 @@ use crate::{
     inference::gallery::fuzzing as gallery,
     job::{Failure, FailureKind, Job, JobId, JobKind, Payload, Reply},
     results::{JobResult, Status},
+    telemetry::{Sample, Value, WorkerReport},
     wire::{self, Wire},
 };
 
 /// The first byte chooses the type.
 pub(super) fn wire(input: &[u8]) {
     let Some((kind, bytes)) = input.split_first() else { return };
-    match kind % 5 {
+    match kind % 6 {
         0 => drop(stable::<Job>(bytes)),
         1 => drop(stable::<Reply>(bytes)),
         2 => drop(stable(bytes).inspect(gallery::check_manifest)),
         3 => drop(stable(bytes).inspect(gallery::check_part)),
-        _ => result(bytes),
+        4 => result(bytes),
+        _ => drop(stable(bytes).inspect(WorkerReport::replay)),
     }
 }
 
@@ -65,6 +67,12 @@ pub(super) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         submitted_ms: 1,
         finished_ms: Some(2),
     };
+    let labels = vec![("stage".into(), "embed".into())];
+    let observed = Value::Observed(vec![0.02, f32::NAN]);
+    let samples = vec![
+        Sample { name: "rollcall_job_redeliveries_total".into(), labels: Vec::new(), value: Value::Counted(3) },
+        Sample { name: "rollcall_job_stage_duration_seconds".into(), labels, value: observed },
+    ];
     let (manifest, part, snapshot) = gallery::seeds();
     vec![
         ("job-inline", encoded(0, &inline)),
@@ -75,6 +83,7 @@ pub(super) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("snapshot", [&[2][..], &snapshot].concat()),
         ("part", encoded(3, &part)),
         ("result", [b"\x04", &serde_json::to_vec(&result).expect("encoded")[..]].concat()),
+        ("report", encoded(5, &WorkerReport { samples })),
     ]
 }
 

@@ -15,7 +15,7 @@ pub use catalogue::recorder;
 use catalogue::{CATALOGUE, Kind, Metric, Values};
 pub use collector::Collector;
 pub use report::WorkerReport;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub use report::{Sample, Value};
 
 #[cfg(test)]
