@@ -34,6 +34,12 @@ def exif(orientation: int) -> bytes:
     return b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0" + bytes([orientation]) + bytes(7)
 
 
+def with_sampling(jpeg: bytes, component: int, factors: int) -> bytes:
+    """Changes the sampling factors of a component in the header of a progressive frame."""
+    at = jpeg.index(b"\xff\xc2") + 10 + 3 * component + 1
+    return jpeg[:at] + bytes([factors]) + jpeg[at + 1 :]
+
+
 def jpegs() -> dict[str, bytes]:
     rgb = gradient("RGB")
     return {
@@ -49,6 +55,10 @@ def jpegs() -> dict[str, bytes]:
         "orientation": encoded(rgb, "JPEG", quality=60, exif=exif(6)),
         "comment": encoded(rgb, "JPEG", quality=60, comment=b"a comment", dpi=(72, 72)),
         "one-pixel": encoded(gradient("RGB", (1, 1)), "JPEG"),
+        # The decoder panics: more samples of colour than of brightness, in an image of a few columns.
+        "narrow-fine-chroma": with_sampling(
+            encoded(gradient("RGB", (7, 16)), "JPEG", quality=60, subsampling=0, progressive=True), 1, 0x22
+        ),
     }
 
 

@@ -64,7 +64,7 @@ fn error_of(error: &DecodeErrors) -> DecodeError {
 ///
 /// # Errors
 /// `Damaged` if the image is incomplete, its size is zero, it has two, or too many scans; `Unsupported` if its samples do
-/// not have 8 bits.
+/// not have 8 bits, or brightness has fewer of them than colour.
 pub(crate) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
     let mut at = 2;
     let mut size = None;
@@ -86,6 +86,7 @@ pub(crate) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
                                 format!("JPEGs with {} bits per sample are not supported; send one with 8", segment[0]),
                             ));
                         }
+                        check_sampling(segment.get(6..).unwrap_or_default())?;
                         let two = |i: usize| u32::from(u16::from_be_bytes([frame[i], frame[i + 1]]));
                         if size.replace((two(2), two(0))).is_some() {
                             return Err(damaged("it has two frames, which may have different sizes"));
@@ -107,6 +108,21 @@ pub(crate) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
         Some(_) if scans > 0 => Err(damaged("its width or height is zero")),
         _ => Err(damaged("it has no image data")),
     }
+}
+
+/// Checks the components of a frame header: each has an id, its sampling factors, and a table. No encoder makes the first,
+/// which is brightness, coarser than another one, and for narrow images of that kind the decoder panics.
+fn check_sampling(components: &[u8]) -> Result<(), DecodeError> {
+    let factors = |component: &[u8]| (component[1] >> 4, component[1] & 15);
+    let mut all = components.chunks_exact(3).map(factors);
+    let Some((width, height)) = all.next() else { return Ok(()) };
+    if all.all(|(w, h)| w <= width && h <= height) {
+        return Ok(());
+    }
+    Err(DecodeError::new(
+        Fault::Unsupported,
+        "JPEGs with more samples of colour than of brightness are not supported; save it with an ordinary program",
+    ))
 }
 
 /// Returns the code of the next marker, and moves `at` past it.
@@ -177,6 +193,16 @@ mod tests {
         let deep = [&FRAME[..4], &[12], &FRAME[5..]].concat();
         let error = dimensions(&[START, &deep, SCAN, END].concat()).expect_err("12 bits");
         assert!(error.fault == Fault::Unsupported && error.message.contains("12 bits"), "{error}");
+    }
+
+    #[test]
+    fn brightness_has_at_least_as_many_samples_as_colour() {
+        let frame = |colour: u8| [&[0xFF, 0xC2, 0, 14, 8, 0, 3, 0, 5, 2, 1, 0x22, 0, 2][..], &[colour, 0]].concat();
+        for (colour, allowed) in [(0x11, true), (0x22, true), (0x21, true), (0x32, false), (0x23, false)] {
+            let inspected = dimensions(&[START, &frame(colour), SCAN, END].concat());
+            assert_eq!(inspected.is_ok(), allowed, "{colour:x}");
+            assert!(inspected.is_ok() || inspected.is_err_and(|error| error.fault == Fault::Unsupported));
+        }
     }
 
     #[test]
