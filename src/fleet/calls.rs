@@ -18,7 +18,7 @@ const REFILL: Duration = Duration::from_millis(500);
 
 /// Maximum number of instances per start or termination, so that no step takes long: EC2 recommends small batches and
 /// accepts at most 1,000 ("StartInstances", "TerminateInstances").
-pub(super) const BATCH: usize = 1_000;
+pub const INSTANCES_PER_CALL: usize = 1_000;
 
 /// Returns the exponential pause after `failures` consecutive failures.
 pub(super) fn backoff(failures: u32) -> Duration {

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     action::Action,
-    calls::{BATCH, CALL_TIMEOUT, TokenBucket, backoff, may_have_been_applied},
+    calls::{CALL_TIMEOUT, INSTANCES_PER_CALL, TokenBucket, backoff, may_have_been_applied},
     decision_log::{Change, DecisionLog},
     explain::{Inputs, Kind},
     instance::InstanceId,
@@ -228,7 +228,8 @@ impl Launches {
         let mut step = Step::default();
         self.retry(now, &mut step);
         // The rest follows with the next call.
-        let count = shortage.missing.min(inputs.cap.saturating_sub(shortage.live + self.outstanding())).min(BATCH);
+        let count =
+            shortage.missing.min(inputs.cap.saturating_sub(shortage.live + self.outstanding())).min(INSTANCES_PER_CALL);
         // Until descriptions show everything that earlier epochs requested, instances of theirs may still appear.
         if count > 0 && not_before <= now && self.bucket.ready(now) && situation.shows_earlier_epochs {
             step.actions.push(self.launch(now, count, inputs, log));

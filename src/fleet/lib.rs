@@ -85,6 +85,7 @@ pub mod view;
 pub use action::{Action, Cause};
 pub use adaptive::{LearnedThresholds, SURPLUS_IDLE, is_learned_state};
 pub use boot_outcome::BootOutcome;
+pub use calls::INSTANCES_PER_CALL;
 pub use cloud_error::{CloudError, CloudResult};
 pub use counts::Counts;
 pub use demand::fall_is_hinted;

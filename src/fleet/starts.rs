@@ -2,7 +2,7 @@
 
 use super::{
     action::Action,
-    calls::{BATCH, TokenBucket, backoff, may_have_been_applied},
+    calls::{INSTANCES_PER_CALL, TokenBucket, backoff, may_have_been_applied},
     decision_log::{Change, DecisionLog},
     explain::{Inputs, Kind},
     instance::InstanceId,
@@ -83,11 +83,11 @@ impl Starts {
         // The most recently stopped first, because its host is the most likely to have the image cached.
         let startable = instances.of(Role::Startable).rev().map(|(_, key)| key);
         let startable = startable.filter(|key| instances.get(*key).startup.not_before <= now);
-        let mut keys = Vec::with_capacity(BATCH);
+        let mut keys = Vec::with_capacity(INSTANCES_PER_CALL);
         let mut missing = wanted;
         for key in startable.take(wanted) {
             missing -= 1;
-            if keys.len() < BATCH {
+            if keys.len() < INSTANCES_PER_CALL {
                 keys.push(key); // the rest follows with the next call
             }
         }
@@ -139,7 +139,8 @@ impl Starts {
             let start = instances.get(*key).startup.start;
             start.and_then(|start| start.due()).is_some_and(|at| at <= now)
         };
-        let keys: Vec<Key> = instances.of(Role::Starting).map(|(_, key)| key).filter(due).take(BATCH).collect();
+        let keys: Vec<Key> =
+            instances.of(Role::Starting).map(|(_, key)| key).filter(due).take(INSTANCES_PER_CALL).collect();
         if keys.is_empty() {
             return;
         }

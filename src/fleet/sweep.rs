@@ -2,7 +2,7 @@
 
 use super::{
     action::Cause,
-    calls::BATCH,
+    calls::INSTANCES_PER_CALL,
     instances::{Instances, Key},
     removal::Removal,
     situation::Situation,
@@ -54,7 +54,7 @@ impl Sweep {
             stopped.partition(|key| instances.get(*key).startup.failures >= USELESS);
         let usable = instances.count(Role::Startable) - useless.len();
         surplus.truncate(usable.saturating_sub(keep)); // the oldest
-        if surplus.len().max(useless.len()) > BATCH {
+        if surplus.len().max(useless.len()) > INSTANCES_PER_CALL {
             self.next = now; // the rest follows with the next call
         }
         if !surplus.is_empty() || !useless.is_empty() {

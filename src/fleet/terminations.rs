@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     action::{Action, Cause},
-    calls::{BATCH, CALL_TIMEOUT, TokenBucket, backoff, may_have_been_applied},
+    calls::{CALL_TIMEOUT, INSTANCES_PER_CALL, TokenBucket, backoff, may_have_been_applied},
     decision_log::{Change, DecisionLog},
     demand::Demand,
     drift::Drift,
@@ -174,7 +174,7 @@ impl Terminations {
         CALL_TIMEOUT + rules.describe_lag
     }
 
-    /// Requests the termination of up to [`BATCH`] instances.
+    /// Requests the termination of up to [`INSTANCES_PER_CALL`] instances.
     fn begin(
         &mut self,
         now: Timestamp,
@@ -185,7 +185,7 @@ impl Terminations {
         log: &mut DecisionLog,
     ) -> Option<Action> {
         let Removal { mut keys, cause, why } = removal;
-        keys.truncate(BATCH);
+        keys.truncate(INSTANCES_PER_CALL);
         let ids = instances.ids(&keys);
         let reason = format!("terminate {}: {why}", ids.len());
         let change = Change { kind: Kind::Terminate, instances: ids.clone(), count: ids.len(), reason, token: None };
@@ -202,10 +202,10 @@ impl Terminations {
         Some(Action::Terminate { ids, cause })
     }
 
-    /// Retries terminations that are due, and terminates orphaned launches: up to [`BATCH`] instances.
+    /// Retries terminations that are due, and terminates orphaned launches: up to [`INSTANCES_PER_CALL`] instances.
     fn retry(&mut self, now: Timestamp, due_again: Timestamp, instances: &mut Instances) -> Option<Action> {
         let due = instances.of(Role::Terminating).take_while(|(due, _)| *due <= now);
-        let keys: Vec<Key> = due.map(|(_, key)| key).take(BATCH).collect();
+        let keys: Vec<Key> = due.map(|(_, key)| key).take(INSTANCES_PER_CALL).collect();
         let mut ids = instances.ids(&keys);
         for key in keys {
             instances.update_termination(key, |termination| {
@@ -214,7 +214,7 @@ impl Terminations {
                 }
             });
         }
-        let room = BATCH - ids.len(); // the rest follows with the next call
+        let room = INSTANCES_PER_CALL - ids.len(); // the rest follows with the next call
         for (id, due) in self.orphaned.iter_mut().filter(|(_, due)| **due <= now).take(room) {
             ids.push(id.clone());
             *due = due_again;

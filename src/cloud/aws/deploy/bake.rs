@@ -26,7 +26,7 @@ use super::{
     },
     account::{Account, BAKE_BUCKET, tag},
     builder::{self, Machine, Transfer},
-    image_format, leftovers,
+    image_format, instances, leftovers,
     package::Package,
     wait,
 };
@@ -251,7 +251,7 @@ impl Bake {
         let stale: Vec<String> = stale.filter_map(|instance| instance.instance_id).collect();
         if !stale.is_empty() {
             eprintln!("terminating builders of an earlier bake: {}", stale.join(", "));
-            builder::terminate(&self.account, &stale).await?;
+            instances::terminate(&self.account, &stale).await?;
         }
         Ok(())
     }
@@ -272,7 +272,7 @@ impl Bake {
             errors.push(format!("image {image}: {error:#}"));
         }
         if let Some(id) = created.builder
-            && let Err(error) = builder::terminate(&self.account, std::slice::from_ref(&id)).await
+            && let Err(error) = instances::terminate(&self.account, std::slice::from_ref(&id)).await
         {
             errors.push(format!("builder {id}: {error}"));
         }

@@ -13,6 +13,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use super::{
     super::errors::{classify, code},
     account::{Account, filter, tag},
+    instances::{self, ALIVE},
     wait,
 };
 use crate::cloud::aws::call_sites::CallSite as _;
@@ -167,24 +168,7 @@ fn tail(log: &str) -> String {
 
 /// Returns the builders of this cluster that are not terminated.
 pub(super) async fn list(account: &Account) -> CloudResult<Vec<Instance>> {
-    let ours = filter(format!("tag:{BAKE_TAG}"), &account.cluster);
-    let mut pages = account.ec2.describe_instances().filters(ours).into_paginator().recorded().send();
-    let mut all = Vec::new();
-    while let Some(page) = pages.next().await {
-        let reservations = page.map_err(|e| classify("describe", e))?.reservations.unwrap_or_default();
-        all.extend(reservations.into_iter().flat_map(|r| r.instances.unwrap_or_default()));
-    }
-    all.retain(|i| i.state().and_then(|s| s.name()) != Some(&InstanceStateName::Terminated));
-    Ok(all)
-}
-
-/// Terminates instances.
-pub(super) async fn terminate(account: &Account, ids: &[String]) -> CloudResult<()> {
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let output = account.ec2.terminate_instances().set_instance_ids(Some(ids.to_vec())).recorded().send().await;
-    output.map(drop).map_err(|e| classify("terminate", e))
+    instances::list(account, filter(format!("tag:{BAKE_TAG}"), &account.cluster), &ALIVE).await
 }
 
 #[cfg(test)]

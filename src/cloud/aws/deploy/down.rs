@@ -1,10 +1,10 @@
 //! `rollcall aws down`: terminates the cluster's machines, deletes its stack, and reports the leftovers.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Context as _;
 use aws_sdk_cloudformation::types::ResourceStatus;
-use aws_sdk_ec2::types::{Filter, Instance, InstanceStateName};
+use aws_sdk_ec2::types::Filter;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -14,6 +14,8 @@ use super::{
     },
     account::{Account, filter},
     builder,
+    facts::{TEMPLATE_TAG, WEB_TEMPLATE},
+    instances::{self, ALIVE},
     leftovers::{self, Leftovers, counted},
     log_group,
     stack::{Deletion, Outcome, Stack},
@@ -22,10 +24,9 @@ use super::{
 use crate::cloud::CloudResult;
 use crate::cloud::aws::call_sites::CallSite as _;
 
-/// Logical id of the web nodes' instance profile in the template.
-const WEB_PROFILE: &str = "WebProfile";
-/// Time between two looks at the machines while a stack is deleted.
-const LOOK: Duration = Duration::from_secs(3);
+/// First and longest time between two looks at the machines while a stack is deleted. All calls of an account share one rate, and
+/// the deletion of a load balancer takes minutes.
+const LOOKS: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(15));
 /// Queues in a page of a list: the most that SQS returns.
 const QUEUES_PER_PAGE: i32 = 1_000;
 
@@ -66,7 +67,13 @@ pub(crate) async fn down(account: &Account, options: Options) -> anyhow::Result<
     let builders: Vec<String> = builder::list(account).await?.into_iter().filter_map(|i| i.instance_id).collect();
     if !builders.is_empty() {
         eprintln!("terminating builders of an earlier bake: {}", builders.join(", "));
-        builder::terminate(account, &builders).await?;
+        instances::terminate(account, &builders).await?;
+    }
+    // Those of a `verify` that was killed shut down by themselves, but only after minutes.
+    let probes: Vec<String> = account.probes().await?.into_iter().map(|probe| probe.id).collect();
+    if !probes.is_empty() {
+        eprintln!("terminating probes of an earlier verify: {}", probes.join(", "));
+        instances::terminate(account, &probes).await?;
     }
     if stack.describe().await?.is_some() {
         eprintln!("deleting the stack {}", stack.name);
@@ -92,9 +99,9 @@ pub(crate) async fn down(account: &Account, options: Options) -> anyhow::Result<
 struct WebTier {
     /// Those that are resources of the stack.
     ids: Vec<String>,
-    /// Name of the instance profile that only web nodes have. By it, those of a group are found, and those that a failed update
-    /// has left.
-    profile: Option<String>,
+    /// Id of the launch template that only web nodes are launched from. By it, those of a group are found, and those that a failed
+    /// update has left.
+    template: Option<String>,
     /// Whether there is a group, which would replace instances that somebody else terminates.
     has_group: bool,
 }
@@ -107,45 +114,45 @@ impl WebTier {
             return Ok(found);
         }
         let output = account.cloudformation.describe_stack_resources().stack_name(&stack.name).recorded().send().await;
-        let resources = output.map_err(|e| classify(&stack.name, e))?.stack_resources.unwrap_or_default().into_iter();
-        for resource in resources.filter(|r| r.resource_status() != Some(&ResourceStatus::DeleteComplete)) {
-            match resource.resource_type.as_deref() {
-                Some("AWS::EC2::Instance") => found.ids.extend(resource.physical_resource_id),
-                Some("AWS::AutoScaling::AutoScalingGroup") => found.has_group = true,
-                Some("AWS::IAM::InstanceProfile") if resource.logical_resource_id.as_deref() == Some(WEB_PROFILE) => {
-                    found.profile = resource.physical_resource_id.filter(|name| !name.is_empty());
+        for resource in output.map_err(|e| classify(&stack.name, e))?.stack_resources.unwrap_or_default() {
+            let id = resource.physical_resource_id.filter(|id| !id.is_empty());
+            // Instances keep the tag of a launch template that is deleted.
+            if resource.logical_resource_id.as_deref() == Some(WEB_TEMPLATE) {
+                found.template = id;
+            } else if resource.resource_status != Some(ResourceStatus::DeleteComplete) {
+                match resource.resource_type.as_deref() {
+                    Some("AWS::EC2::Instance") => found.ids.extend(id),
+                    Some("AWS::AutoScaling::AutoScalingGroup") => found.has_group = true,
+                    _ => {}
                 }
-                _ => {}
             }
         }
         Ok(found)
     }
 
+    /// Returns filters that select the web nodes. A filter has at most 200 values, and a stack has one instance.
+    fn filters(&self) -> impl Iterator<Item = Filter> {
+        let launched = self.template.iter().map(|template| filter(format!("tag:{TEMPLATE_TAG}"), template));
+        launched.chain(self.ids.iter().map(|id| filter("instance-id", id)))
+    }
+
     /// Returns the ids of the web nodes that are not terminated.
-    async fn alive(&self, account: &Account) -> CloudResult<Vec<String>> {
-        let is_web = |instance: &Instance| {
-            let profile = instance
-                .iam_instance_profile()
-                .and_then(|profile| profile.arn())
-                .and_then(|arn| arn.rsplit('/').next());
-            let id = instance.instance_id().unwrap_or_default();
-            self.ids.iter().any(|known| known == id)
-                || profile.is_some_and(|name| self.profile.as_deref() == Some(name))
-        };
-        if self.ids.is_empty() && self.profile.is_none() {
-            return Ok(Vec::new());
+    async fn alive(&self, account: &Account) -> CloudResult<BTreeSet<String>> {
+        let mut ids = BTreeSet::new();
+        for which in self.filters() {
+            ids.extend(alive(account, which).await?);
         }
-        alive(account, Vec::new(), is_web).await
+        Ok(ids)
     }
 
     /// Terminates the web nodes that there are still.
     async fn terminate(&self, account: &Account, timeout: Duration) -> anyhow::Result<()> {
-        let nodes = self.alive(account).await?;
-        if !nodes.is_empty() {
-            eprintln!("terminating {}: {}", counted(nodes.len(), "web node"), nodes.join(", "));
-            terminate(account, nodes, timeout).await?;
+        let nodes = Vec::from_iter(self.alive(account).await?);
+        if nodes.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        eprintln!("terminating {}: {}", counted(nodes.len(), "web node"), nodes.join(", "));
+        terminate(account, &nodes, timeout, async || self.alive(account).await).await
     }
 }
 
@@ -156,8 +163,10 @@ impl WebTier {
 /// It cannot be deleted, although no machine of the cluster is left; or this takes too long.
 async fn delete_stack(account: &Account, stack: &Stack<'_>, web: &WebTier, timeout: Duration) -> anyhow::Result<()> {
     let end_workers = async {
+        let mut pause = LOOKS.0;
         loop {
-            sleep(LOOK).await;
+            sleep(pause).await;
+            pause = (pause * 5 / 4).min(LOOKS.1);
             if web.alive(account).await?.is_empty() {
                 terminate_workers(account, timeout).await?;
             }
@@ -186,13 +195,14 @@ async fn delete_stack(account: &Account, stack: &Stack<'_>, web: &WebTier, timeo
 async fn terminate_workers(account: &Account, timeout: Duration) -> anyhow::Result<()> {
     let started_at = Instant::now();
     loop {
-        let workers = alive(account, vec![filter(format!("tag:{CLUSTER_TAG}"), &account.cluster)], |_| true).await?;
+        let find = async || alive(account, filter(format!("tag:{CLUSTER_TAG}"), &account.cluster)).await;
+        let workers = Vec::from_iter(find().await?);
         if workers.is_empty() {
             return Ok(());
         }
         if started_at.elapsed() >= timeout {
             let named = format!("{}-web", account.cluster);
-            let nodes = alive(account, vec![filter("tag:Name", &named)], |_| true).await?;
+            let nodes = Vec::from_iter(alive(account, filter("tag:Name", &named)).await?);
             anyhow::bail!(
                 "{} launched again as soon as others are terminated: {}. A controller of the cluster {} still runs, outside of the \
                  stack{}. End it, and run the command again",
@@ -203,48 +213,28 @@ async fn terminate_workers(account: &Account, timeout: Duration) -> anyhow::Resu
             );
         }
         eprintln!("terminating {}", counted(workers.len(), "worker"));
-        terminate(account, workers, timeout).await?;
+        terminate(account, &workers, timeout, find).await?;
     }
 }
 
 /// Returns the ids of the instances that match and are not terminated.
-async fn alive(
-    account: &Account,
-    filters: Vec<Filter>,
-    matches: impl Fn(&Instance) -> bool,
-) -> CloudResult<Vec<String>> {
-    let filters = Some(filters).filter(|filters| !filters.is_empty());
-    let mut pages = account.ec2.describe_instances().set_filters(filters).into_paginator().recorded().send();
-    let mut ids = Vec::new();
-    while let Some(page) = pages.next().await {
-        let reservations = page.map_err(|e| classify("describe", e))?.reservations.unwrap_or_default();
-        let found = reservations.into_iter().flat_map(|r| r.instances.unwrap_or_default());
-        let alive = found.filter(|i| i.state().and_then(|s| s.name()) != Some(&InstanceStateName::Terminated));
-        ids.extend(alive.filter(&matches).filter_map(|i| i.instance_id));
-    }
-    Ok(ids)
+async fn alive(account: &Account, which: Filter) -> CloudResult<BTreeSet<String>> {
+    Ok(instances::list(account, which, &ALIVE).await?.into_iter().filter_map(|i| i.instance_id).collect())
 }
 
-/// Terminates instances and waits until they are terminated: their security groups cannot be deleted earlier.
-async fn terminate(account: &Account, ids: Vec<String>, timeout: Duration) -> anyhow::Result<()> {
-    let all = ids.join(", ");
-    let gone = "InvalidInstanceID.NotFound"; // EC2 forgets terminated instances
-    match account.ec2.terminate_instances().set_instance_ids(Some(ids.clone())).recorded().send().await {
-        Err(error) if code(&error) != gone => return Err(classify("terminate", error).into()),
-        _ => {}
-    }
+/// Terminates instances and waits until `find` lists none of them any more: their security groups cannot be deleted earlier.
+async fn terminate(
+    account: &Account,
+    ids: &[String],
+    timeout: Duration,
+    find: impl AsyncFn() -> CloudResult<BTreeSet<String>>,
+) -> anyhow::Result<()> {
+    instances::terminate(account, ids).await?;
     let terminated = wait::until(timeout, async || {
-        match account.ec2.describe_instances().set_instance_ids(Some(ids.clone())).recorded().send().await {
-            Err(error) if code(&error) == gone => Ok(Some(())),
-            Err(error) => Err(classify("describe", error).into()),
-            Ok(output) => {
-                let mut states =
-                    output.reservations().iter().flat_map(|r| r.instances()).filter_map(|i| i.state()?.name());
-                Ok(states.all(|state| *state == InstanceStateName::Terminated).then_some(()))
-            }
-        }
+        let left = find().await?;
+        Ok((!ids.iter().any(|id| left.contains(id))).then_some(()))
     });
-    terminated.await?.with_context(|| format!("not terminated in time, so run the command again: {all}"))
+    terminated.await?.with_context(|| format!("not terminated in time, so run the command again: {}", ids.join(", ")))
 }
 
 /// Deletes the reply queues of additional web nodes, which are not part of the stack. Their names begin with that of the stack's,
@@ -274,3 +264,6 @@ async fn delete_reply_queues(account: &Account) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use super::{
         tags::CLUSTER_TAG,
     },
     account::{Account, filter},
+    instances::{self, ALIVE},
     stack::Stack,
 };
 use crate::cloud::{CloudResult, aws::call_sites::CallSite as _};
@@ -21,6 +22,9 @@ use crate::cloud::{CloudResult, aws::call_sites::CallSite as _};
 /// Tags of EC2 on an instance that was launched from a template: the template's id, and the number of its version.
 pub(super) const TEMPLATE_TAG: &str = "aws:ec2launchtemplate:id";
 const VERSION_TAG: &str = "aws:ec2launchtemplate:version";
+
+/// The stack's name of the launch template that web nodes, and no other machines, are launched from.
+pub(super) const WEB_TEMPLATE: &str = "WebTemplate";
 
 /// What precedes the number of the version in the user data of web nodes.
 const STATED_VERSION: &str = "ROLLCALL__AWS__LAUNCH_TEMPLATE_VERSION=";
@@ -201,15 +205,9 @@ impl Account {
     ///
     /// The latest one may be of no node: a rollback makes further versions.
     async fn web_versions(&self, template: &str) -> CloudResult<BTreeSet<String>> {
-        let ours = filter(format!("tag:{TEMPLATE_TAG}"), template);
-        let running = filter("instance-state-name", "running");
-        let mut pages = self.ec2.describe_instances().filters(ours).filters(running).into_paginator().recorded().send();
-        let mut versions = BTreeSet::new();
-        while let Some(page) = pages.next().await {
-            let reservations = page.map_err(|e| classify("web nodes", e))?.reservations.unwrap_or_default();
-            let nodes = reservations.iter().flat_map(|r| r.instances()).filter_map(instance);
-            versions.extend(nodes.filter_map(|node| node.version).map(|version| version.to_string()));
-        }
+        let nodes = instances::list(self, filter(format!("tag:{TEMPLATE_TAG}"), template), &["running"]).await?;
+        let versions = nodes.iter().filter_map(|node| instance(node)?.version).map(|version| version.to_string());
+        let mut versions: BTreeSet<String> = versions.collect();
         if versions.is_empty() {
             versions.insert("$Latest".to_owned());
         }
@@ -232,14 +230,8 @@ impl Account {
 
     /// Returns the instances that are not terminated and whose tag `key` is the cluster's name.
     pub(super) async fn instance_facts(&self, key: &str) -> CloudResult<Vec<InstanceFacts>> {
-        let ours = filter(format!("tag:{key}"), &self.cluster);
-        let mut pages = self.ec2.describe_instances().filters(ours).into_paginator().recorded().send();
-        let mut all = Vec::new();
-        while let Some(page) = pages.next().await {
-            let reservations = page.map_err(|e| classify("describe", e))?.reservations.unwrap_or_default();
-            all.extend(reservations.iter().flat_map(|r| r.instances()).filter_map(instance));
-        }
-        Ok(all)
+        let all = instances::list(self, filter(format!("tag:{key}"), &self.cluster), &ALIVE).await?;
+        Ok(all.iter().filter_map(instance).collect())
     }
 
     /// Returns what may reach the instances of a security group: one line of text per source.

@@ -10,7 +10,10 @@ pub(crate) mod bake;
 pub(crate) mod builder;
 pub(crate) mod down;
 pub(crate) mod facts;
+#[cfg(test)]
+mod fake_api;
 pub(crate) mod image_format;
+mod instances;
 mod leftovers;
 mod log_group;
 mod network;

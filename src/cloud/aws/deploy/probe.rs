@@ -19,7 +19,7 @@ use super::{
     attempts::{Attempt, Attempted},
     builder,
     facts::InstanceFacts,
-    wait,
+    instances, wait,
 };
 use crate::cloud::{CloudError, CloudResult, aws::call_sites::CallSite as _};
 
@@ -166,7 +166,7 @@ impl Account {
 
     /// Terminates instances.
     pub(crate) async fn terminate(&self, ids: &[String]) -> CloudResult<()> {
-        builder::terminate(self, ids).await
+        instances::terminate(self, ids).await
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use aws_sdk_cloudformation::{
     Client,
     error::{DisplayErrorContext, ProvideErrorMetadata as _, SdkError},
-    types::{Capability, Parameter, Stack as StackDescription, StackStatus},
+    types::{Capability, Parameter, Stack as StackDescription, StackEvent, StackStatus},
 };
 
 use super::{super::errors::classify, account::Account, wait};
@@ -143,27 +143,35 @@ impl<'a> Stack<'a> {
         })
     }
 
-    /// Returns the failures since a point in time, one per line, in order.
+    /// Returns the failures since a point in time, one per line, in order. A rollback has more events than a page of them.
     pub(super) async fn failures(&self, since: SystemTime) -> String {
-        let output = self.client.describe_stack_events().stack_name(&self.name).recorded().send().await;
-        let events = match output {
-            Ok(output) => output.stack_events.unwrap_or_default(),
-            Err(error) => return format!("  the stack's events cannot be read: {}", DisplayErrorContext(error)),
-        };
         // The clocks of this machine and of AWS differ by some seconds.
         let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() as i64 - 30;
-        let lines = events.iter().rev().filter_map(|event| {
-            let failed = event.resource_status().is_some_and(|status| status.as_str().ends_with("_FAILED"));
-            let why = event.resource_status_reason().unwrap_or("no reason given");
-            let earlier = event.timestamp().is_some_and(|time| time.secs() < since);
-            // Cancelled because another resource failed; not the cause.
-            let cancelled = why.contains("cancelled");
-            let name = event.logical_resource_id().unwrap_or("?");
-            (failed && !earlier && !cancelled).then(|| format!("  {name}: {why}"))
-        });
-        let lines: Vec<String> = lines.collect();
+        let call = self.client.describe_stack_events().stack_name(&self.name);
+        let mut pages = call.into_paginator().recorded().send();
+        let (mut lines, mut is_earlier) = (Vec::new(), false);
+        while !is_earlier && let Some(page) = pages.next().await {
+            let events = match page {
+                Ok(page) => page.stack_events.unwrap_or_default(),
+                Err(error) => return format!("  the stack's events cannot be read: {}", DisplayErrorContext(error)),
+            };
+            is_earlier = events.iter().any(|event| event.timestamp().is_some_and(|time| time.secs() < since));
+            lines.extend(events.iter().filter_map(|event| failure(event, since)));
+        }
+        lines.reverse(); // the latest events come first
         if lines.is_empty() { "  CloudFormation reports no failure".to_owned() } else { lines.join("\n") }
     }
+}
+
+/// Returns the line about an event, if it is a failure at or after `since`, in seconds since the Unix epoch.
+fn failure(event: &StackEvent, since: i64) -> Option<String> {
+    let failed = event.resource_status().is_some_and(|status| status.as_str().ends_with("_FAILED"));
+    let why = event.resource_status_reason().unwrap_or("no reason given");
+    let earlier = event.timestamp().is_some_and(|time| time.secs() < since);
+    // Cancelled because another resource failed; not the cause.
+    let cancelled = why.contains("cancelled");
+    let name = event.logical_resource_id().unwrap_or("?");
+    (failed && !earlier && !cancelled).then(|| format!("  {name}: {why}"))
 }
 
 /// Returns the value of a parameter of the stack.
@@ -185,7 +193,42 @@ fn outcome(status: &str) -> Option<Outcome> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::fake_api::{self, Call},
+        *,
+    };
+
+    /// Describes events, the latest first. The cause of the failure, and before it an earlier one, are on the last pages.
+    fn events(call: &Call) -> String {
+        let event = |time: &str, name: &str, status: &str, why: &str| {
+            format!(
+                "<member><StackId>s</StackId><EventId>e</EventId><StackName>x</StackName><Timestamp>{time}</Timestamp>\
+                 <LogicalResourceId>{name}</LogicalResourceId><ResourceStatus>{status}</ResourceStatus>\
+                 <ResourceStatusReason>{why}</ResourceStatusReason></member>"
+            )
+        };
+        let page = call.get("NextToken").map_or("1", String::as_str);
+        let now = "2026-01-01T01:00:00Z";
+        let (events, next) = match page {
+            "1" => (event(now, "Web", "DELETE_COMPLETE", ""), Some("2")),
+            "2" => (event(now, "Targets", "CREATE_FAILED", "Resource creation cancelled"), Some("3")),
+            "3" => {
+                let both = [("WebGroup", "then this"), ("Web", "first this")];
+                (both.map(|(name, why)| event(now, name, "CREATE_FAILED", why)).concat(), Some("4"))
+            }
+            "4" => (event("2026-01-01T00:00:00Z", "Web", "CREATE_FAILED", "an hour ago"), Some("5")),
+            page => panic!("page {page} is too old"),
+        };
+        let next = next.map_or_else(String::new, |next| format!("<NextToken>{next}</NextToken>"));
+        format!("<StackEvents>{events}</StackEvents>{next}")
+    }
+
+    #[tokio::test]
+    async fn the_cause_of_a_failure_is_found_before_all_events_of_its_rollback() {
+        let account = fake_api::account(|call| Ok(events(call))).await;
+        let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_229_200); // 2026-01-01T01:00:00Z
+        assert_eq!(Stack::new(&account).failures(since).await, "  Web: first this\n  WebGroup: then this");
+    }
 
     #[test]
     fn a_status_has_an_outcome_once_the_stack_is_stable() {

@@ -8,14 +8,13 @@ use serde_json::Value;
 use super::{
     super::{errors::classify, logs::samples, tags::CLUSTER_TAG},
     account::{Account, filter},
-    facts::TEMPLATE_TAG,
+    facts::{TEMPLATE_TAG, WEB_TEMPLATE},
+    instances::{self, ALIVE},
 };
 use crate::cloud::{CloudError, CloudResult, aws::call_sites::CallSite as _};
 
 /// Milliseconds of a day.
 const DAY_MS: i64 = 24 * 3600 * 1000;
-/// The template's name of the launch template that web nodes, and no other machines, are launched from.
-const WEB_TEMPLATE: &str = "WebTemplate";
 /// What the names of the stack's queues have after the cluster's.
 const QUEUES: [&str; 4] = ["-listener.fifo", "-speaker", "-dead.fifo", "-status"];
 
@@ -94,15 +93,8 @@ pub(crate) async fn status(account: &Account, now_ms: i64) -> anyhow::Result<Sta
 }
 
 async fn machines(account: &Account, which: Filter, role: &'static str) -> CloudResult<Vec<Machine>> {
-    let mut pages = account.ec2.describe_instances().filters(which).into_paginator().recorded().send();
-    let mut machines = Vec::new();
-    while let Some(page) = pages.next().await {
-        let reservations = page.map_err(|e| classify("describe", e))?.reservations.unwrap_or_default();
-        let instances = reservations.into_iter().flat_map(|r| r.instances.unwrap_or_default());
-        machines.extend(instances.filter_map(|instance| machine(&instance, role)));
-    }
-    machines.retain(|machine| machine.state != "terminated");
-    Ok(machines)
+    let found = instances::list(account, which, &ALIVE).await?;
+    Ok(found.iter().filter_map(|instance| machine(instance, role)).collect())
 }
 
 fn machine(instance: &Instance, role: &'static str) -> Option<Machine> {

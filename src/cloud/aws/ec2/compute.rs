@@ -21,8 +21,9 @@ use super::{
         heartbeats::Heartbeats,
         tags::{CLUSTER_TAG, TOKEN_TAG},
     },
+    PAGE,
+    changes::{Change, change_each},
     cores::cores,
-    division::Division,
     instance::{convert, ended_by_fault, heartbeat},
     names::set_names,
     pools::{Pool, Pools},
@@ -37,8 +38,6 @@ use crate::{
 
 /// Number of launches that are remembered, so that a call with the same token resumes its launch.
 const REMEMBERED: usize = 1_000;
-/// Instances per page of a description.
-const PAGE: i32 = 500;
 
 /// One call of a launch, at most one per pool. Its parameters never change, as its `ClientToken` requires.
 struct Step {
@@ -51,12 +50,6 @@ struct Step {
     launched: Option<Vec<InstanceId>>,
     /// When EC2 last failed to respond or with an unknown outcome.
     failed: Option<Instant>,
-}
-
-#[derive(Clone, Copy)]
-enum Change {
-    Start,
-    Terminate,
 }
 
 /// The steps of one token.
@@ -267,30 +260,6 @@ impl Ec2Compute {
         set_names(&self.client, names.collect()).await;
     }
 
-    /// Changes all instances with as few calls as possible: see [`Division`].
-    async fn change_each(&self, change: Change, ids: &[InstanceId]) -> Vec<CloudResult<()>> {
-        let mut division = Division::new(ids.len());
-        while let Some(range) = division.next() {
-            let result = self.change(change, &ids[range.clone()]).await;
-            division.answered(range, result);
-        }
-        division.results
-    }
-
-    async fn change(&self, change: Change, ids: &[InstanceId]) -> CloudResult<()> {
-        let ids = Some(ids.iter().map(|id| id.0.clone()).collect());
-        match change {
-            Change::Start => {
-                let output = self.client.start_instances().set_instance_ids(ids).recorded().send().await;
-                output.map(drop).map_err(|e| classify("start", e))
-            }
-            Change::Terminate => {
-                let output = self.client.terminate_instances().set_instance_ids(ids).recorded().send().await;
-                output.map(drop).map_err(|e| classify("terminate", e))
-            }
-        }
-    }
-
     /// Makes the numbers in names continue after that of `name`.
     fn observe_name(&self, name: &str) {
         if let Some(number) = name.strip_prefix(&self.options.name_prefix).and_then(|n| n.parse().ok()) {
@@ -312,11 +281,11 @@ impl Compute for Ec2Compute {
     }
 
     async fn start(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>> {
-        self.change_each(Change::Start, ids).await
+        change_each(&self.client, Change::Start, ids).await
     }
 
     async fn terminate(&self, ids: &[InstanceId]) -> Vec<CloudResult<()>> {
-        self.change_each(Change::Terminate, ids).await
+        change_each(&self.client, Change::Terminate, ids).await
     }
 
     async fn describe(&self) -> CloudResult<Vec<Instance>> {

@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use crate::cloud::{CloudError, CloudResult};
+use crate::{
+    cloud::{CloudError, CloudResult},
+    fleet::INSTANCES_PER_CALL,
+};
 
 /// How often calls are divided for which there is no capacity. Each division costs a call, and EC2 limits their rate.
 const MAX_DIVISIONS: usize = 6;
@@ -19,7 +22,8 @@ pub(super) struct Division {
 
 impl Division {
     pub(super) fn new(count: usize) -> Self {
-        let todo = Vec::from_iter((count > 0).then_some(0..count));
+        let calls = (0..count).step_by(INSTANCES_PER_CALL).map(|first| first..count.min(first + INSTANCES_PER_CALL));
+        let todo = calls.rev().collect();
         Self { todo, divisions: 0, results: vec![Ok(()); count] }
     }
 
@@ -76,6 +80,20 @@ mod tests {
         let (none, calls) = started(1000, 0, None);
         assert!(none == 0 && calls <= 2 * MAX_DIVISIONS + 1, "{calls} calls");
         assert_eq!(started(0, 0, None), (0, 0));
+    }
+
+    #[test]
+    fn no_call_has_more_instances_than_ec2_accepts() {
+        let mut division = Division::new(2 * INSTANCES_PER_CALL + 1);
+        let mut next = 0;
+        while let Some(range) = division.next() {
+            assert!(range.start == next && range.len() <= INSTANCES_PER_CALL, "{range:?}");
+            next = range.end;
+            let failed = next == INSTANCES_PER_CALL;
+            division.answered(range, if failed { Err(CloudError::Throttled) } else { Ok(()) });
+        }
+        let changed = division.results.iter().filter(|result| result.is_ok()).count();
+        assert_eq!((next, changed), (2 * INSTANCES_PER_CALL + 1, INSTANCES_PER_CALL + 1), "the others are changed");
     }
 
     #[test]
