@@ -67,7 +67,17 @@ impl Launch {
 #[derive(Clone, Copy, Debug)]
 struct Quota {
     cap: usize,
+    /// The smallest number of live instances that was refused.
+    refused: usize,
     believed_until: Timestamp,
+}
+
+impl Quota {
+    /// Raises the cap when the cloud has accepted this number of live instances: halfway to what it refused, as it was lowered,
+    /// until the two differ by one.
+    fn accepted(&mut self, live: usize) {
+        self.cap = self.cap.max(live + self.refused.saturating_sub(live) / 2);
+    }
 }
 
 /// What the launches need to know from the other phases.
@@ -194,6 +204,10 @@ impl Launches {
                 if launch.outstanding() == 0 {
                     self.by_token.remove(token);
                 }
+                let live = live + self.outstanding();
+                if let Some(quota) = &mut self.quota {
+                    quota.accepted(live);
+                }
             }
             Err(error) => {
                 self.failures += 1;
@@ -213,9 +227,9 @@ impl Launches {
                 if let CloudError::Quota(_) = error {
                     // EC2 refuses a launch as a whole that exceeds a quota: half of it may fit. At least one, because
                     // others may have used up the quota: then only retrying helps.
-                    let half = if is_over { count / 2 } else { 0 };
-                    let cap = (live + self.outstanding() + half).max(1);
-                    self.quota = Some(Quota { cap, believed_until: now + QUOTA_MEMORY });
+                    let (live, more) = (live + self.outstanding(), if is_over { count } else { 0 });
+                    let (cap, believed_until) = ((live + more / 2).max(1), now + QUOTA_MEMORY);
+                    self.quota = Some(Quota { cap, refused: live + more, believed_until });
                 }
             }
         }

@@ -288,17 +288,21 @@ fn live_and_intended_instances_count_against_the_cap() {
     assert_eq!(script.launches().len(), 1, "launched instances that are not shown count");
 }
 
-/// Refuses every launch of more than `fits` instances because of a quota, for some seconds. Returns the counts of the launches.
+/// Refuses every launch as a whole with which more than `fits` instances would be launched, for some seconds. Returns the counts of
+/// the launches.
 fn refuse_beyond(script: &mut Script, fits: usize) -> Vec<usize> {
-    let mut answered = 0;
+    let (mut answered, mut launched) = (0, 0);
     for _ in 0..200 {
         let launches: Vec<(String, usize)> =
             script.launches().iter().map(|(_, token, count)| ((*token).to_owned(), *count)).collect();
         for (token, count) in &launches[answered..] {
-            let names: Vec<String> = (0..*count).map(|n| format!("new-{n}")).collect();
-            let ids: Vec<&str> = names.iter().map(String::as_str).collect();
-            let refused = Err(CloudError::Quota("full".into()));
-            script.launched(token, if *count > fits { refused } else { Ok(&ids) });
+            if launched + count > fits {
+                script.launched(token, Err(CloudError::Quota("full".into())));
+                continue;
+            }
+            let names: Vec<String> = (launched..launched + count).map(|n| format!("new-{n}")).collect();
+            launched += count;
+            script.launched(token, Ok(&names.iter().map(String::as_str).collect::<Vec<_>>()));
         }
         answered = launches.len();
         script.run_for(0.05);
@@ -320,11 +324,19 @@ fn a_quota_lowers_the_cap_for_five_minutes() {
 }
 
 #[test]
-fn a_launch_that_exceeds_a_quota_as_a_whole_is_halved_until_it_fits() {
-    let mut script = Script::new(rules());
-    script.jobs(10);
-    assert_eq!(refuse_beyond(&mut script, 3), [10, 5, 2], "two of the three that fit run at once");
-    assert_eq!(script.core.cap(), 2);
+fn a_launch_that_exceeds_a_quota_as_a_whole_is_halved_until_it_fits_and_the_rest_of_the_quota_follows() {
+    for (fits, launches) in [
+        (9, &[10, 5, 2, 1, 1][..]),
+        (5, &[10, 5, 2, 1]),
+        (4, &[10, 5, 2, 1, 1]),
+        (3, &[10, 5, 2, 1, 1]),
+        (1, &[10, 5, 2, 1]),
+    ] {
+        let mut script = Script::new(rules());
+        script.jobs(10);
+        assert_eq!(refuse_beyond(&mut script, fits), launches, "a quota of {fits}");
+        assert_eq!(script.core.cap(), fits);
+    }
 }
 
 #[test]
