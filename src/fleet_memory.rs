@@ -1,5 +1,7 @@
 //! What the controller has learned, as an object of the state bucket, so that its successor does not learn it anew.
 
+mod boots;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -9,6 +11,9 @@ use crate::{
     cloud::{CloudError, ObjectStore, Precondition},
     fleet,
 };
+
+pub use boots::BootMemory;
+pub(crate) use boots::{BootsKeeper, RETRY};
 
 /// Key of the object in the state bucket.
 pub(crate) const KEY: &str = "controller-learned";

@@ -33,6 +33,7 @@ impl FleetMetrics {
             | Event::Hint { .. }
             | Event::Served { .. }
             | Event::Restored { .. }
+            | Event::BootsRestored { .. }
             | Event::Changed
             | Event::Depth(_)
             | Event::Described { .. } => {}

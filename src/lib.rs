@@ -14,7 +14,7 @@
 //! | [`settings`] | the settings, and the origin of each value |
 //! | [`fleet_log`] | the file of the fleet's event log (`fleet.record`) |
 //! | [`fleet_history`] | what the fleet did, for the page that draws it |
-//! | [`fleet_memory`] | what the fleet has learned, kept for the next controller |
+//! | [`fleet_memory`] | what the fleet has learned, and which boots have failed, kept for the next controller |
 //! | [`clock`] | the wall clock |
 //! | [`simulator`] | the fleet's decisions on virtual time, for the arrivals of a trace |
 //! | [`cli`] | the command line |

@@ -13,9 +13,9 @@ use super::guardian::DeathNotice;
 use crate::{
     clock::now_ms,
     cloud::{Compute, InstanceId, Queue},
-    fleet::{Action, Degraded, Event, FleetCore, Refused, Timestamp, view::FleetView},
+    fleet::{Action, Degraded, Event, FleetCore, Refused, RememberedBoots, Timestamp, view::FleetView},
     fleet_log::EventRecorder,
-    fleet_memory::{self, Found, Memory},
+    fleet_memory::{self, BootMemory, BootsKeeper, Found, Memory},
     fleet_metrics::FleetMetrics,
 };
 
@@ -69,6 +69,7 @@ pub struct InstanceFleet {
     memory: Option<Memory>,
     /// The revision of what was learned that is in the store.
     kept: Option<u64>,
+    boots: BootsKeeper,
     metrics: FleetMetrics,
     _notice: DeathNotice,
 }
@@ -96,6 +97,7 @@ impl InstanceFleet {
             publish_due: false,
             memory: None,
             kept: None,
+            boots: BootsKeeper::default(),
             metrics: FleetMetrics::default(),
             _notice: notice,
         }
@@ -107,22 +109,55 @@ impl InstanceFleet {
         Self { memory, ..self }
     }
 
-    /// Restores what was learned. No message is processed until then.
-    fn remember(&mut self, memory: Memory, ctx: &mut Context<Self>) {
-        let read = async move { memory.read().await }.into_actor(self);
-        ctx.wait(read.map(|found, act, ctx| {
-            match found {
-                Found::State(state) => {
+    /// Begins with the failed boots that an earlier controller has remembered in `memory`, and remembers its own there.
+    pub fn with_boot_memory(self, memory: Option<BootMemory>) -> Self {
+        Self { boots: BootsKeeper::new(memory), ..self }
+    }
+
+    /// Restores what an earlier controller knew, and then decides for the first time. No message is processed until then.
+    fn remember(&mut self, ctx: &mut Context<Self>) {
+        let (memory, boots) = (self.memory.clone(), self.boots.memory.clone());
+        let learned = async move { Some(memory?.read().await) };
+        let boots = async move { boots?.read().await };
+        let read = async move { tokio::join!(learned, boots) }.into_actor(self);
+        ctx.wait(read.map(|(learned, boots), act, ctx| {
+            if let Some(boots) = boots {
+                act.boots.begin();
+                act.step(Event::BootsRestored { boots }, ctx);
+                act.boots.end(Some(act.core.remembered_boots()));
+            }
+            match learned {
+                Some(Found::State(state)) => {
                     act.step(Event::Restored { state }, ctx);
                     act.kept = act.core.learned_state().map(|(revision, _)| revision);
                 }
-                Found::Nothing => act.step(Event::Tick, ctx),
-                Found::Unknown => {
-                    act.memory = None;
-                    act.step(Event::Tick, ctx);
-                }
+                Some(Found::Unknown) => act.memory = None,
+                Some(Found::Nothing) | None => {}
             }
-            ctx.run_interval(fleet_memory::EVERY, |act, ctx| act.keep_learned(ctx));
+            act.step(Event::Tick, ctx);
+            if act.memory.is_some() {
+                ctx.run_interval(fleet_memory::EVERY, |act, ctx| act.keep_learned(ctx));
+            }
+        }));
+    }
+
+    /// Writes the count of failed boots as soon as it changes: each costs money.
+    fn keep_boots(&mut self, ctx: &mut Context<Self>) {
+        let boots = self.core.remembered_boots();
+        let Some(memory) = self.boots.due(&boots) else { return };
+        self.boots.begin();
+        let writing = boots.clone();
+        let write = async move { memory.write(writing).await }.into_actor(self);
+        ctx.spawn(write.map(move |written, act, ctx| {
+            if written {
+                act.boots.end(Some(boots));
+                act.keep_boots(ctx);
+            } else {
+                ctx.run_later(fleet_memory::RETRY, |act, ctx| {
+                    act.boots.end(None);
+                    act.keep_boots(ctx);
+                });
+            }
         }));
     }
 
@@ -156,6 +191,7 @@ impl InstanceFleet {
         let (was_degraded, was_refused) = (self.core.degraded().is_some(), self.core.refused().is_some());
         let step = self.core.step(event, now);
         self.metrics.stepped(&self.core);
+        self.keep_boots(ctx);
         match self.core.degraded() {
             Some(Degraded { failed_boots, reason, .. }) if !was_degraded => {
                 tracing::error!(failed_boots, reason, "the fleet is degraded: one instance is tried at a time");
@@ -247,9 +283,10 @@ impl Actor for InstanceFleet {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.follow_changes(ctx);
-        match self.memory.clone() {
-            Some(memory) => self.remember(memory, ctx),
-            None => self.step(Event::Tick, ctx),
+        if self.memory.is_some() || self.boots.memory.is_some() {
+            self.remember(ctx);
+        } else {
+            self.step(Event::Tick, ctx);
         }
     }
 }
@@ -272,11 +309,22 @@ impl Handler<Retire> for InstanceFleet {
     type Result = ResponseFuture<()>;
     fn handle(&mut self, Retire { leads }: Retire, ctx: &mut Self::Context) -> Self::Result {
         ctx.stop();
-        let last = self.to_keep().filter(|_| leads);
+        let learned = self.to_keep().filter(|_| leads);
+        // Whoever ends a controller in order may have repaired what fails.
+        let boots = self.core.remembered_boots().map(RememberedBoots::with_attempt_at_once);
+        let boots = self.boots.memory.clone().zip(boots).filter(|_| leads);
         Box::pin(async move {
-            if let Some((memory, _, state)) = last {
-                memory.write(state).await;
-            }
+            let learned = async {
+                if let Some((memory, _, state)) = learned {
+                    memory.write(state).await;
+                }
+            };
+            let boots = async {
+                if let Some((memory, boots)) = boots {
+                    memory.write(Some(boots)).await;
+                }
+            };
+            tokio::join!(learned, boots);
         })
     }
 }

@@ -126,7 +126,7 @@ impl LocalCluster {
         let headroom = LocalCloud::headroom(settings, queues.requests.clone()).await;
         let client = add_client(&mut guardian, settings, &queues, objects.clone(), Some(&controller), headroom);
         let requests = queues.requests.clone();
-        let ports = ControllerPorts { compute, requests, objects: objects.clone(), view: Arc::new(view) };
+        let ports = ControllerPorts { compute, requests, objects: objects.clone(), boots: None, view: Arc::new(view) };
         // The timestamp makes the launch tokens differ from those of earlier epochs.
         add_controller(&mut guardian, &controller, settings, ports, now_ms, SeesReplies::All);
         let history = client.history().clone();

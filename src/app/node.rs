@@ -21,7 +21,7 @@ use crate::{
     fleet::{FleetCore, view::FleetView},
     fleet_history::FleetHistory,
     fleet_log::EventRecorder,
-    fleet_memory::Memory,
+    fleet_memory::{BootMemory, Memory},
     inference::handler::retention,
     results::ResultStore,
     settings::Settings,
@@ -127,6 +127,8 @@ pub(super) struct ControllerPorts {
     pub requests: Arc<dyn Queue>,
     /// Where it keeps what it learns.
     pub objects: Arc<dyn ObjectStore>,
+    /// Where it remembers failed boots, if they cost money.
+    pub boots: Option<BootMemory>,
     /// Receives the fleet's view.
     pub view: Arc<watch::Sender<Arc<FleetView>>>,
 }
@@ -151,8 +153,8 @@ pub(super) fn add_controller(
             let opened = EventRecorder::open(path, &core);
             opened.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "event log not opened")).ok()
         });
-        let ControllerPorts { compute, requests, objects, view } = ports.clone();
+        let ControllerPorts { compute, requests, objects, boots, view } = ports.clone();
         let memory = Memory::new(objects, &settings.store.state);
-        InstanceFleet::new(core, log, compute, requests, view, notice).with_memory(memory)
+        InstanceFleet::new(core, log, compute, requests, view, notice).with_memory(memory).with_boot_memory(boots)
     });
 }

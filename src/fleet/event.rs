@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     depth::Depth,
+    failed_boots::RememberedBoots,
     instance::{Instance, InstanceId},
 };
 use crate::CloudResult;
@@ -33,6 +34,12 @@ pub enum Event {
     Restored {
         /// As that controller returned it.
         state: String,
+    },
+    /// What an earlier controller has remembered of failed boots; see
+    /// [`FleetCore::remembered_boots`](super::FleetCore::remembered_boots).
+    BootsRestored {
+        /// As that controller returned it.
+        boots: RememberedBoots,
     },
     /// The cloud reports that an instance has changed.
     Changed,

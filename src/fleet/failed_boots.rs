@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     boot_outcome::BootOutcome,
     calls::doubled,
@@ -27,14 +29,39 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_sec
 /// Why, and since when, few instances are launched and started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Degraded {
-    /// When it began.
+    /// When it began, or when this controller did, if it was so before.
     pub since: Timestamp,
+    /// For how long it had been so when this controller began.
+    pub earlier: Duration,
     /// Number of boots in a row that ended before a worker was ready.
     pub failed_boots: usize,
     /// The next instance is not tried before this time. `None` while one boots.
     pub next_attempt: Option<Timestamp>,
     /// How the last boot failed.
     pub reason: String,
+}
+
+/// What a controller remembers of failed boots for the next one ([`Event::BootsRestored`](super::Event::BootsRestored)). Times are in
+/// milliseconds since the Unix epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RememberedBoots {
+    /// Number of boots in a row that failed.
+    failed: usize,
+    /// Number of pauses so far.
+    pauses: u32,
+    /// The next instance is not tried before this time.
+    next_ms: u64,
+    /// Since when the fleet is degraded.
+    degraded_since_ms: Option<u64>,
+    /// How the last boot failed.
+    reason: String,
+}
+
+impl RememberedBoots {
+    /// Lets the next controller try one instance at once.
+    pub fn with_attempt_at_once(self) -> Self {
+        Self { next_ms: 0, ..self }
+    }
 }
 
 /// Boots whose ends became known at the same time.
@@ -80,6 +107,8 @@ impl EndedBoots {
 pub(super) struct FailedBoots {
     consecutive: usize,
     degraded_since: Option<Timestamp>,
+    /// For how long it had been degraded when this controller began.
+    degraded_earlier: Duration,
     /// How the last boot failed.
     reason: String,
     /// Number of pauses so far.
@@ -95,10 +124,57 @@ impl FailedBoots {
     pub fn degraded(&self, booting: impl FnOnce() -> usize) -> Option<Degraded> {
         Some(Degraded {
             since: self.degraded_since?,
+            earlier: self.degraded_earlier,
             failed_boots: self.consecutive,
             next_attempt: (booting() == 0).then(|| self.next()),
             reason: self.reason.clone(),
         })
+    }
+
+    /// Returns what the next controller must know; `None` if no boot has failed since the last one that succeeded. `started_at` is the
+    /// start of this controller since the Unix epoch.
+    pub fn remembered(&self, started_at: Duration) -> Option<RememberedBoots> {
+        let ms = |at: Timestamp| started_at.saturating_add(at.since_start()).as_millis() as u64;
+        let earlier_ms = self.degraded_earlier.as_millis() as u64;
+        (self.consecutive > 0).then(|| RememberedBoots {
+            failed: self.consecutive,
+            pauses: self.pauses,
+            next_ms: ms(self.next()),
+            degraded_since_ms: self.degraded_since.map(|since| ms(since).saturating_sub(earlier_ms)),
+            reason: self.reason.clone(),
+        })
+    }
+
+    /// Continues where an earlier controller ended. `clock` is the time since the Unix epoch.
+    pub fn restore(
+        &mut self,
+        now: Timestamp,
+        clock: Duration,
+        boots: RememberedBoots,
+        inputs: &Inputs,
+        log: &mut DecisionLog,
+    ) {
+        let RememberedBoots { failed, pauses, next_ms, degraded_since_ms, reason } = boots;
+        // However wrong a clock was, an instance is tried after the longest pause.
+        let left = Duration::from_millis(next_ms).saturating_sub(clock).min(PAUSE.1);
+        let earlier = degraded_since_ms.map(|since| clock.saturating_sub(Duration::from_millis(since)));
+        *self = Self {
+            consecutive: failed,
+            degraded_since: earlier.map(|_| now),
+            degraded_earlier: earlier.unwrap_or_default(),
+            reason,
+            pauses,
+            until: now + left,
+            tried: None,
+        };
+        if self.degraded_since.is_some() {
+            let reason = format!("still degraded, as an earlier controller was: {}", self.summary());
+            log.explain(now, change(Kind::Degraded, reason), inputs.clone());
+        }
+    }
+
+    fn summary(&self) -> String {
+        format!("{} boots in a row failed, the last because {}", self.consecutive, self.reason)
     }
 
     /// Records how boots have ended. If one has succeeded, those that failed at the same time do not count.
@@ -113,21 +189,20 @@ impl FailedBoots {
         }
         let (was_slow, failed) = (self.is_slow(), ended.failed.len());
         let Some(last) = ended.failed.into_iter().next_back() else { return };
-        self.consecutive += failed;
+        self.consecutive = self.consecutive.saturating_add(failed);
         self.reason = last;
         // Boots that were under way when a pause began make it no longer.
         if self.is_slow() && self.until <= now {
-            self.pauses += 1;
+            self.pauses = self.pauses.saturating_add(1);
             self.until = now + self.pause();
         }
         let pause = humantime::format_duration(self.pause());
-        let summary = || format!("{} boots in a row failed, the last because {}", self.consecutive, self.reason);
         if self.consecutive >= DEGRADED_AFTER && self.degraded_since.is_none() {
-            let reason = format!("degraded: {}; one instance is tried at a time, the next in {pause}", summary());
+            let reason = format!("degraded: {}; one instance is tried at a time, the next in {pause}", self.summary());
             log.explain(now, change(Kind::Degraded, reason), inputs.clone());
             self.degraded_since = Some(now);
         } else if self.is_slow() && !was_slow {
-            log.error(now, format!("{}; one instance is tried at a time, the next in {pause}", summary()));
+            log.error(now, format!("{}; one instance is tried at a time, the next in {pause}", self.summary()));
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
     estimators::TimeEstimators,
     event::Event,
     explain::{Decisions, Inputs, Kind},
-    failed_boots::{Degraded, EndedBoots, FailedBoots},
+    failed_boots::{EndedBoots, FailedBoots},
     forecast,
     instance::Instance,
     instances::{Instances, Key},
@@ -120,12 +120,6 @@ impl FleetCore {
         self.instances.serving() + self.launches.outstanding()
     }
 
-    /// Returns why few instances are launched and started, if so many boots in a row have failed that the fleet is
-    /// degraded.
-    pub fn degraded(&self) -> Option<Degraded> {
-        self.failed_boots.degraded(|| booting(&self.instances, &self.launches))
-    }
-
     /// Returns why there is no instance, if so many launches and starts in a row were refused that the fleet is degraded.
     pub fn refused(&self) -> Option<Refused> {
         self.refusals.refused(|| {
@@ -193,6 +187,7 @@ impl FleetCore {
             }
             Event::Changed => self.descriptions.hurry(now),
             Event::Restored { state } => self.restore(&state),
+            Event::BootsRestored { boots } => self.restore_boots(boots),
             Event::Depth(result) => {
                 self.demand.answered(now, result, &mut self.decision_log);
                 self.learn_depth();

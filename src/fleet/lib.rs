@@ -91,7 +91,7 @@ pub use counts::Counts;
 pub use demand::fall_is_hinted;
 pub use depth::Depth;
 pub use event::Event;
-pub use failed_boots::Degraded;
+pub use failed_boots::{Degraded, RememberedBoots};
 pub use fleet_core::FleetCore;
 pub use idle_stop::IdleStop;
 pub use instance::{Instance, InstanceId, InstanceState};

@@ -114,7 +114,7 @@ impl FleetView {
         let later = |at: Timestamp| unix_ms.saturating_add(at.saturating_since(now).as_millis() as u64);
         let either = |at: Timestamp| if at > now { later(at) } else { ms(at) };
         let failing = core.degraded().map(|degraded| DegradedView {
-            since_ms: ms(degraded.since),
+            since_ms: ms(degraded.since).saturating_sub(degraded.earlier.as_millis() as u64),
             failed_boots: degraded.failed_boots,
             refused: 0,
             next_attempt_ms: degraded.next_attempt.map(either),

@@ -59,6 +59,14 @@ pub struct Launching {
 }
 
 impl Launching {
+    /// Returns what decides whether an instance boots: the launch template with its version, the image, and the types.
+    pub fn origin(&self) -> String {
+        let Self { launch_template, image, instance_types, .. } = self;
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let (template, version, types) = (text(launch_template), self.version_text(), instance_types.join(","));
+        format!("{template} {version} {} {types}", text(image))
+    }
+
     /// Returns the version of the launch template as EC2's calls take it.
     pub fn version_text(&self) -> String {
         self.template_version.map_or_else(|| "$Default".to_owned(), |number| number.to_string())

@@ -1,9 +1,15 @@
 //! Boots that end before a worker is ready are limited: after a few, one instance at a time is tried, with pauses that
 //! double, and the first one that becomes ready ends that.
 
+use std::time::Duration;
+
 use rollcall::{
     cloud::{CloudError, InstanceState},
-    fleet::{Action, Cause, FleetRules, explain::Kind},
+    fleet::{
+        Action, Cause, Event, FleetRules, RememberedBoots, Timestamp,
+        explain::Kind,
+        view::{DegradedView, FleetView},
+    },
 };
 
 use crate::fleet_support::script::{SECOND, Script, rules};
@@ -316,4 +322,62 @@ fn an_instance_that_takes_too_long_and_cannot_be_terminated_does_not_prevent_fur
         }
     }
     assert!(refused > 0);
+}
+
+/// When the first controller of a test starts, in seconds since the Unix epoch.
+const BEGAN: f64 = 1_000_000.0;
+
+/// Starts a controller so many seconds after the first one, and lets it take over what another one has remembered.
+fn successor(seconds: f64, boots: RememberedBoots) -> Script {
+    let mut script = Script::new(FleetRules { started_at: Duration::from_secs_f64(BEGAN + seconds), ..rules() });
+    script.event(Event::BootsRestored { boots });
+    script
+}
+
+/// Returns the state of a degraded fleet whose controller started so many seconds after the first one.
+fn degraded(script: &Script, seconds: f64) -> Option<DegradedView> {
+    let now = Timestamp::new(Duration::from_secs_f64(script.now()));
+    let unix_ms = (1000.0 * (BEGAN + seconds + script.now())) as u64;
+    FleetView::new(&script.core, now, unix_ms).degraded
+}
+
+#[test]
+fn a_new_controller_counts_failed_boots_on_and_waits_as_long_as_the_one_before_would() {
+    let first = Script::new(FleetRules { started_at: Duration::from_secs_f64(BEGAN), ..rules() });
+    let mut first = Broken::new(first, 20, Failure::Terminated);
+    first.run_for(300.0);
+    let (before, at) = (degraded(&first.script, 0.0).expect("degraded"), first.script.now());
+    let boots = first.script.core.remembered_boots().expect("they are remembered");
+
+    let next = successor(at, boots.clone());
+    assert_eq!(degraded(&next, at).as_ref(), Some(&before), "it is degraded since then");
+    let mut next = Broken::new(next, 20, Failure::Terminated);
+    assert_eq!(next.decisions(Kind::Degraded), 1);
+    next.run_for(3600.0);
+    let left = before.next_attempt_ms.expect("a pause") as f64 / 1000.0 - BEGAN - at;
+    assert!(left > 30.0 && (next.boots[0].0 - left).abs() < 1.0, "{left} s were left: {:?}", next.boots);
+    assert!(next.boots.len() <= 6 && next.boots.iter().all(|(_, count)| *count == 1), "{:?}", next.boots);
+
+    // A controller that was ended in order.
+    let mut next = Broken::new(successor(at, boots.clone().with_attempt_at_once()), 20, Failure::Terminated);
+    next.run_for(200.0);
+    let [(when, 1)] = next.boots[..] else { panic!("one, and then the next pause: {:?}", next.boots) };
+    assert!(when <= 1.0, "at once: {when}");
+
+    // The clock was wrong by a day.
+    let mut next = Broken::new(successor(at - 86_400.0, boots.clone()), 20, Failure::Terminated);
+    next.run_for(15.0 * 60.0 + 1.0);
+    assert_eq!(next.boots.len(), 1, "after the longest pause");
+
+    let mut next = successor(at + 3600.0, boots);
+    next.jobs(20);
+    next.run_for(1.0);
+    let [(_, token, 1)] = next.launches()[..] else { panic!("one: {:?}", next.launches()) };
+    let token = token.to_owned();
+    next.launched(&token, Ok(&["good"]));
+    next.show_launched("good", Pending, &token);
+    next.show("good", Running);
+    next.run_for(1.0);
+    assert_eq!(next.launches().last().map(|(.., count)| *count), Some(9), "the others follow");
+    assert_eq!((degraded(&next, at + 3600.0), next.core.remembered_boots()), (None, None));
 }

@@ -83,11 +83,11 @@ struct World {
 /// Starts a fleet on the paused clock.
 async fn world() -> World {
     tokio::time::pause();
-    world_with(settings().fleet_rules(Duration::ZERO), None).await
+    world_with(settings().fleet_rules(Duration::ZERO), None, None).await
 }
 
 /// Starts a fleet with these rules. The clock is paused.
-async fn world_with(rules: FleetRules, memory: Option<Memory>) -> World {
+async fn world_with(rules: FleetRules, memory: Option<Memory>, boots: Option<BootMemory>) -> World {
     let cloud = Arc::new(Cloud::default());
     let (show, shown) = watch::channel(Arc::new(FleetView::default()));
     let mut guardian = Guardian::builder();
@@ -96,6 +96,7 @@ async fn world_with(rules: FleetRules, memory: Option<Memory>) -> World {
     guardian.supervise(&fleet, move |notice| {
         let core = FleetCore::new(rules.clone(), 1);
         let fleet = InstanceFleet::new(core, None, compute.clone(), compute.clone(), show.clone(), notice);
+        let fleet = fleet.with_boot_memory(boots.clone());
         match memory.clone() {
             Some(memory) => fleet.with_memory(memory),
             None => fleet,

@@ -35,6 +35,7 @@ use crate::{
     cloud::{Compute, ObjectStore, Queues, aws::AwsCloud, headroom::Headroom, metered::Metered},
     fleet::view::FleetView,
     fleet_history::Count,
+    fleet_memory::BootMemory,
     settings::Settings,
     telemetry,
 };
@@ -103,7 +104,9 @@ impl AwsNode {
         let views = fleet_view::Views::new(&cloud, &settings, view.clone(), fleet.clone());
         let controller = if tiers.controller {
             let compute: Arc<dyn Compute> = Arc::new(Metered::<dyn Compute>::new(cloud.compute.clone()));
-            let ports = ControllerPorts { compute, requests: queues.requests, objects: objects.clone(), view };
+            let launches = settings.aws.launch.origin();
+            let boots = Some(BootMemory::new(objects.clone(), &settings.store.state, launches));
+            let ports = ControllerPorts { compute, requests: queues.requests, objects: objects.clone(), boots, view };
             let metrics = metrics::Metrics::new(&cloud, &settings, fleet.clone());
             let (counted, history) =
                 (metrics.dead_letter_counter(), web.as_ref().map(|(client, _)| client.history().clone()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rollcall::{
     cloud::{InstanceId, InstanceState},
-    fleet::{Event, FleetCore, FleetRules, Policy, Timestamp, scheduled},
+    fleet::{Event, FleetCore, FleetRules, Policy, RememberedBoots, Timestamp, scheduled},
 };
 
 use super::{
@@ -40,6 +40,8 @@ pub struct World {
     pub epoch: u64,
     /// What the controller that crashed had learned.
     learned: Option<String>,
+    /// What the controller that crashed had counted.
+    boots: Option<RememberedBoots>,
     pub core: Option<FleetCore>,
     pub started: Ms,
     pub wake_at: Option<Timestamp>,
@@ -69,6 +71,7 @@ impl World {
             calls: Calls::default(),
             epoch: 0,
             learned: None,
+            boots: None,
             core: None,
             started: 0,
             wake_at: None,
@@ -193,12 +196,17 @@ impl World {
             self.env.count("restored");
             self.deliver(Event::Restored { state });
         }
+        if let Some(boots) = self.boots.take() {
+            self.env.count("boots restored");
+            self.deliver(Event::BootsRestored { boots });
+        }
         self.deliver(Event::Tick);
     }
 
     fn crash(&mut self) {
         let Some(core) = &self.core else { return };
         self.learned = core.learned_state().map(|(_, state)| state);
+        self.boots = core.remembered_boots();
         self.env.count("crash");
         self.env.log_line(|| "the controller crashes".to_owned());
         self.end_recording();

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     cloud::{ObjectStore as _, Precondition, local::LocalObjects},
     fleet::Policy,
-    fleet_memory::{EVERY, KEY},
+    fleet_memory::{BootMemory, EVERY, KEY},
 };
 
 const BUCKET: &str = "state";
@@ -39,7 +39,18 @@ impl Store {
     async fn fleet(&self, policy: Policy, hours: u64) -> World {
         let mut rules = settings().fleet_rules(Duration::from_secs(1_000_000 + 3600 * hours));
         rules.policy = policy;
-        world_with(rules, Some(Memory::new(self.objects.clone(), BUCKET))).await
+        world_with(rules, Some(Memory::new(self.objects.clone(), BUCKET)), None).await
+    }
+
+    /// Starts a controller that launches this image, `hours` after the first one, and needs five instances.
+    async fn fleet_of(&self, image: &str, hours: u64) -> World {
+        let mut rules = settings().fleet_rules(Duration::from_secs(1_000_000 + 3600 * hours));
+        (rules.policy, rules.max_instances) = (Policy::OnePerJob, 5);
+        let boots = BootMemory::new(self.objects.clone(), BUCKET, image.to_owned());
+        let world = world_with(rules, None, Some(boots)).await;
+        assert!(world.fleet.sender().tell(DemandHint { waiting: 5 }));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world
     }
 }
 
@@ -128,4 +139,37 @@ async fn other_policies_keep_nothing() {
     world.serve(10).await;
     world.retire(true).await;
     assert_eq!((world.arrivals(), store.read().await), (None, None));
+}
+
+#[actix::test]
+async fn failed_boots_are_counted_on_by_the_next_controller_of_the_same_image() {
+    tokio::time::pause();
+    let store = Store::new();
+    let first = store.fleet_of("ami-1", 0).await;
+    assert_eq!(first.cloud.launched(), 5, "all at once");
+    let failed = |world: &World| world.shown.borrow().degraded.as_ref().map(|degraded| degraded.failed_boots);
+    first.shown.clone().wait_for(|view| view.degraded.is_some()).await.expect("no instance ever appears");
+    let counted = failed(&first).expect("degraded");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    first.retire(false).await;
+
+    let second = store.fleet_of("ami-1", 0).await;
+    assert_eq!((failed(&second), second.cloud.launched()), (Some(counted), 0), "another one leads: the pause goes on");
+    second.retire(true).await;
+    let third = store.fleet_of("ami-1", 1).await;
+    assert_eq!((failed(&third), third.cloud.launched()), (Some(counted), 1), "an orderly end: one is tried at once");
+    third.retire(true).await;
+    let other = store.fleet_of("ami-2", 1).await;
+    assert_eq!((failed(&other), other.cloud.launched()), (None, 5), "nothing is known of it");
+}
+
+#[actix::test]
+async fn boots_that_cannot_be_read_are_counted_from_zero() {
+    tokio::time::pause();
+    for damaged in [&b"{\"version\":1"[..], b"{\"version\":99,\"launches\":\"ami-1\",\"boots\":null}", b"\xFF", b""] {
+        let store = Store::new();
+        let put = store.objects.put(BUCKET, "controller-failed-boots", damaged.into(), Precondition::Always);
+        put.await.expect("written");
+        assert_eq!(store.fleet_of("ami-1", 0).await.cloud.launched(), 5);
+    }
 }
