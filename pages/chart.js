@@ -18,10 +18,10 @@ export function svg(name, attributes = {}, text = '') {
   return made;
 }
 
-/** Draws the marks of a time axis at the height `y`. */
-export function drawTimeAxis(target, from, to, left, right, y) {
+/** Draws the marks of a time axis at the height `y`, of which `ticks` returns times and texts. */
+export function drawTimeAxis(target, from, to, left, right, y, ticks = timeTicks) {
   const scale = (right - left) / (to - from);
-  for (const [at, text] of timeTicks(from, to, Math.max(1, Math.floor((right - left) / TICK_WIDTH)))) {
+  for (const [at, text] of ticks(from, to, Math.max(1, Math.floor((right - left) / TICK_WIDTH)))) {
     const x = left + (at - from) * scale;
     if (x < left + 16 || x > right - 16) continue;
     target.append(svg('line', { class: 'axis', x1: x, x2: x, y1: y, y2: y + 4 }), svg('text', { x, y: y + 16, 'text-anchor': 'middle' }, text));
@@ -72,7 +72,10 @@ export class Chart {
     return from + ((event.clientX - box.left - MARGIN.left) / width) * (to - from);
   }
 
-  /** Draws `view`: data, from, to, cursor (an index), decisions (times), and chosen (a set of times). */
+  /**
+   * Draws `view`: data, from, to, cursor (an index), decisions (times), chosen (a set of times), and, for the axes, what
+   * they reach at least (most) and the marks of time (ticks).
+   */
   draw(view) {
     this.shown = view;
     const { spec, plot } = this;
@@ -84,9 +87,9 @@ export class Chart {
     const title = svg('title', { id: `${spec.id}-title` }, spec.title);
     const desc = svg('desc', { id: `${spec.id}-desc` }, this.describe(view, rows));
     plot.replaceChildren(title, desc);
-    const y = this.drawValueAxis(rows);
+    const y = this.drawValueAxis(rows, view.most ?? 0);
     const { left, right, bottom } = this.inner;
-    drawTimeAxis(plot, view.from, view.to, left, right, bottom);
+    drawTimeAxis(plot, view.from, view.to, left, right, bottom, view.ticks);
     const x = (ms) => left + ((ms - view.from) / (view.to - view.from)) * (right - left);
     this.drawBands(view, x);
     this.drawSeries(view, rows, x, y);
@@ -105,13 +108,13 @@ export class Chart {
   }
 
   /** Draws the axis, and returns the function from a value to its height. */
-  drawValueAxis(rows) {
+  drawValueAxis(rows, atLeast) {
     const { spec, plot, inner } = this;
     const kindOf = (index) => spec.series[index].kind ?? spec.kind;
     const numbers = rows.filter((_, index) => kindOf(index) === 'lines').flat().filter((value) => value !== null);
     const stacked = rows.filter((_, index) => kindOf(index) !== 'lines');
     const sums = (stacked[0] ?? []).map((_, i) => stacked.reduce((sum, row) => sum + (row[i] ?? 0), 0));
-    const most = [...numbers, ...sums].reduce((a, b) => Math.max(a, b), 0);
+    const most = [...numbers, ...sums].reduce((a, b) => Math.max(a, b), atLeast);
     let [ticks, y] = [];
     if (spec.log) {
       const positive = numbers.filter((value) => value > 0);

@@ -9,6 +9,9 @@ const TIME_STEPS = [
   HOUR, 2 * HOUR, 4 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY,
 ];
 
+/** Shorter distances, for what ends after seconds. */
+const SHORT_STEPS = [50, 100, 200, 500, 1000, 2000];
+
 /** Returns a number with about three digits. */
 export function short(value) {
   if (value === null || value === undefined) return '–';
@@ -60,6 +63,24 @@ export function timeTicks(from, to, atMost) {
     ticks.push([at, text]);
   }
   return ticks;
+}
+
+/** Returns marks of an axis of the time since a start, as {@link timeTicks} does for the time of day. */
+export function elapsedTicks(from, to, atMost) {
+  const step = [...SHORT_STEPS, ...TIME_STEPS].find((candidate) => (to - from) / candidate <= atMost) ?? TIME_STEPS.at(-1);
+  const ticks = [];
+  for (let at = Math.ceil(from / step) * step; at <= to; at += step) ticks.push([at, elapsed(at, to / 1000)]);
+  return ticks;
+}
+
+/** Returns milliseconds since a start, of a run that ends after `endS` seconds, as text. */
+export function elapsed(ms, endS) {
+  if (endS < 120) return `${Number((ms / 1000).toFixed(endS < 5 ? 2 : 1))} s`;
+  const two = (number) => String(Math.floor(number)).padStart(2, '0');
+  const days = Math.floor(ms / DAY);
+  const time = `${two((ms % DAY) / HOUR)}:${two((ms % HOUR) / MINUTE)}`;
+  if (endS >= 86_400) return `${days} d ${time}`;
+  return endS < 7200 ? `${time}:${two((ms % MINUTE) / 1000)}` : time;
 }
 
 /** Returns marks from 0 to at least `most`, at round numbers. */

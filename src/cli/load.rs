@@ -2,7 +2,9 @@
 
 mod client;
 mod fleet;
+mod page;
 mod photos;
+mod prediction;
 mod report;
 mod tally;
 mod verify;
@@ -26,7 +28,7 @@ use crate::{
     settings::{CloudKind, Settings},
 };
 use client::{Client, Failed, Retries, Upload};
-use fleet::Sampler;
+use fleet::{FleetResponse, Sampler};
 use photos::{Expectations, Photo};
 use report::Report;
 use tally::Tally;
@@ -80,6 +82,10 @@ pub(super) struct Args {
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
+    /// Write a page with the report over time, beside what `rollcall simulate` predicts for the same arrivals with these
+    /// settings and the boot and job times that the fleet has learned
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Hide the progress bar
     #[arg(long)]
     no_progress: bool,
@@ -96,7 +102,15 @@ fn positive(text: &str) -> Result<usize, String> {
 /// The arguments cannot be used: there are no photos, the list of labels cannot be read or names none of the photos,
 /// the address is invalid, or `--data-dir` does not contain an object store.
 pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitCode> {
-    let report = measure(&args, settings).await?;
+    if let Some(file) = &args.html {
+        // Before a load that may take long, not after it.
+        std::fs::write(file, "").with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let (report, fleet) = measure(&args, settings).await?;
+    if let Some(file) = &args.html {
+        let page = page::page(&report, fleet.as_ref(), settings)?;
+        std::fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))?;
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -105,9 +119,9 @@ pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitC
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs the load and returns its report.
+/// Runs the load. Returns its report, and the fleet afterwards, if there is one.
 #[expect(clippy::disallowed_methods, reason = "measures the makespan")]
-async fn measure(args: &Args, settings: &Settings) -> anyhow::Result<Report> {
+async fn measure(args: &Args, settings: &Settings) -> anyhow::Result<(Report, Option<FleetResponse>)> {
     let photos = photos::collect(&args.dir)?;
     let requests = args.requests.unwrap_or(photos.len());
     let expectations = expectations(args, &photos)?;
@@ -124,12 +138,12 @@ async fn measure(args: &Args, settings: &Settings) -> anyhow::Result<Report> {
     let mut uploads = stream::iter(photos.iter().cycle().take(requests))
         .map(|photo| {
             let client = client.clone();
-            async move { (photo, upload(&client, photo).await) }
+            async move { (photo, first.elapsed(), upload(&client, photo).await) }
         })
         .buffer_unordered(args.concurrency);
-    while let Some((photo, upload)) = uploads.next().await {
+    while let Some((photo, at, upload)) = uploads.next().await {
         let expected = expectations.as_ref().and_then(|e| e.of(photo));
-        tally.add(&photo.relative, expected, &upload);
+        tally.add(&photo.relative, expected, at, &upload);
         if let Ok(response) = upload.outcome
             && let Some(id) = response.id
         {
@@ -147,7 +161,8 @@ async fn measure(args: &Args, settings: &Settings) -> anyhow::Result<Report> {
         report.store = Some(verify::check(&client, store_probe.as_ref(), completed).await);
     }
     report.fleet = sampler.stop();
-    Ok(report)
+    let fleet = fleet::now(&client).await;
+    Ok((report, fleet))
 }
 
 /// Reads the expected labels, if there are any.

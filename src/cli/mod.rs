@@ -20,6 +20,7 @@ mod parallel;
 mod photos;
 mod queue;
 mod recognize;
+mod report_page;
 mod serve;
 mod server;
 pub mod simulate;

@@ -2,7 +2,6 @@
 
 mod page;
 mod parameters;
-mod plots;
 pub(super) mod table;
 mod text;
 
@@ -56,7 +55,7 @@ pub struct Args {
     /// Print the reports as JSON: a list with one object per run
     #[arg(long)]
     pub json: bool,
-    /// Write a page with plots of the queue, the instances and the latency of each run
+    /// Write a page that compares the runs: figures, cost against waiting, and each run over time
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Write the comparison as a table into this Markdown file: of latency and cost between the lines <!-- simulate --> and
@@ -152,7 +151,7 @@ fn one(
 
 fn show(args: &Args, runs: &[Run]) -> anyhow::Result<()> {
     if let Some(file) = &args.html {
-        let page = page::page(runs).context("the plots cannot be drawn")?;
+        let page = page::page(runs).context("the page cannot be written")?;
         std::fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))?;
     }
     if let Some(file) = &args.update {

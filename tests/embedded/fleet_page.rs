@@ -1,5 +1,5 @@
-//! The page Fleet in a real browser: a burst with its decisions, and both pages narrow and wide, light and dark, by
-//! keyboard, with an accessibility checker.
+//! The page Fleet in a real browser: a burst with its decisions. All pages, with the report of a load, narrow and wide, light
+//! and dark, by keyboard, with an accessibility checker.
 
 use std::{path::Path, time::Duration};
 
@@ -163,33 +163,76 @@ async fn the_fleet_page_shows_a_burst_and_why_instances_were_launched() {
 }
 
 #[tokio::test]
-async fn both_pages_can_be_used_by_everybody() {
+async fn every_page_can_be_used_by_everybody() {
     let server = Rollcall::start(RollcallOptions::default().enroll(KNOWN)).await;
     let response = post(&server.url("/v1/recognitions"), form(&[("a.jpg", &photo(MACRON))])).await;
     assert_eq!(response.status(), 200);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let report = folder.path().join("report.html");
+    let load = ["load", "--json", "--no-progress", "--dir", ".assets/photos", "--concurrency", "3", "--html"];
+    let loaded = server.run(&[&load[..], &[report.to_str().expect("a path of text")]].concat());
+    let loaded: Value = serde_json::from_slice(&loaded.stdout).expect("a report");
     let browser = Browser::start(1280, 900).await;
-    for (page, ready) in [("/", "#people-list li"), ("/fleet", "#strip button")] {
-        browser.client.goto(&server.url(page)).await.expect("the page opens");
+    let pages = [
+        ("photos", server.url("/"), "#people-list li"),
+        ("fleet", server.url("/fleet"), "#strip button"),
+        ("report", format!("file://{}", report.display()), "#timelines section"),
+    ];
+    for (name, page, ready) in pages {
+        browser.client.goto(&page).await.expect("the page opens");
         let shows = async || !browser.texts(ready).await.is_empty();
         wait_until("the page shows something", TIMEOUT, shows).await;
-        if page == "/fleet" {
-            browser.click("#strip button").await;
-            browser.click("summary").await;
+        match name {
+            "fleet" => {
+                browser.click("#strip button").await;
+                browser.click("summary").await;
+            }
+            "report" => shows_a_report(&browser, &loaded).await,
+            _ => {}
         }
         for (width, scheme) in [(390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")] {
             browser.emulate(width, scheme).await;
-            let what = format!("{page} at {width} px, {scheme}");
+            let what = format!("{name} at {width} px, {scheme}");
             assert_eq!(browser.accessibility_findings().await, json!([]), "{what}");
             let too_wide = format!(
                 "return [...document.querySelectorAll('body *')].filter((e) => !e.closest('.scroll, svg')
                    && e.getBoundingClientRect().right > {width} + 0.5).map((e) => e.outerHTML.slice(0, 200))"
             );
             assert_eq!(browser.js(&too_wide).await, json!([]), "{what}: too wide");
-            let name = if page == "/" { "photos" } else { "fleet" };
             browser.long_picture(&format!("{name}-{width}-{scheme}")).await;
         }
-        assert_eq!(browser.not_reached_by_tab().await, json!([]), "{page}");
+        assert_eq!(browser.not_reached_by_tab().await, json!([]), "{name}");
     }
     assert_eq!(browser.console().await, Vec::<Value>::new());
     browser.end().await;
+}
+
+/// Checks that the page has the numbers of the report, beside those that the simulator predicts, and that runs are chosen and
+/// time is zoomed.
+async fn shows_a_report(browser: &Browser, loaded: &Value) {
+    let figures =
+        |run: usize| format!("return JSON.parse(document.getElementById('data').textContent).runs[{run}].figures");
+    let [measured, predicted] = [browser.js(&figures(0)).await, browser.js(&figures(1)).await];
+    let seconds = loaded["makespan_ms"].as_f64().map(|ms| ms / 1e3);
+    assert_eq!((measured[0].as_f64(), measured[1].as_u64()), (seconds, loaded["completed"].as_u64()));
+    assert_eq!(
+        (predicted[1].as_u64(), predicted[2].as_f64()),
+        (loaded["completed"].as_u64(), Some(0.0)),
+        "{predicted}"
+    );
+    assert!(predicted[0].as_f64() > Some(0.0), "{predicted}");
+    let runs = async || browser.texts("#timelines h3").await;
+    assert_eq!(runs().await, ["measured", "predicted"]);
+    let answered = "return document.querySelector('#chart-rate-0 .c-green.line').getAttribute('d')";
+    let whole = browser.js(answered).await;
+    browser.click("#closer").await;
+    assert_ne!(browser.js(answered).await, whole, "a part of the time");
+    browser.click("#all").await;
+    assert_eq!(browser.js(answered).await, whole);
+    browser.click("#runs tbody tr:nth-child(2) input").await;
+    assert_eq!(runs().await, ["measured"]);
+    browser.click("#runs tbody tr:nth-child(2) input").await;
+    browser.click("summary").await;
+    let facts = browser.texts("#facts tr").await.concat();
+    assert!(facts.contains("fleet.policydeadline") || facts.contains("fleet.policy deadline"), "{facts}");
 }

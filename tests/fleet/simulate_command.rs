@@ -110,8 +110,12 @@ fn runs_are_compared_side_by_side() {
     );
     assert!(compared[0]["makespan_s"].as_f64() > Some(80.0), "its own cloud");
     let page = std::fs::read_to_string(&page).expect("the page was written");
-    assert_eq!(page.matches("<svg").count(), 6, "three plots per run");
-    assert!(page.contains("b&lt;&amp;&gt;.toml") && !page.contains("b<&>"), "names are escaped");
+    let data = page.split("id=\"data\">").nth(1).and_then(|rest| rest.split("</script>").next()).expect("the data");
+    let data: Value = serde_json::from_str(data).expect("JSON");
+    let names: Vec<&str> = data["runs"].as_array().expect("a list").iter().filter_map(|r| r["name"].as_str()).collect();
+    assert!(names[0].contains("deadline") && names[1].contains("b<&>.toml"), "{names:?}");
+    assert_eq!(data["runs"][0]["figures"][0], compared[0]["cost"]);
+    assert!(!page.contains("http://") && !page.contains("https://"), "nothing is loaded");
 
     let same = runs(&[&args[..], &["--same-cloud", "--policy", "cooldown-loop"]].concat());
     assert_eq!(same.len(), 3);

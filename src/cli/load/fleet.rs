@@ -9,7 +9,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::client::Client;
-use crate::{cloud::Depth, fleet::Counts};
+use crate::{
+    cloud::Depth,
+    fleet::{Counts, LearnedTimes},
+    simulator,
+};
 
 /// Interval between reads of `/v1/fleet`.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(200);
@@ -29,11 +33,22 @@ pub(super) struct Sample {
     pub(super) depth: Depth,
 }
 
-/// The part of `/v1/fleet` that is sampled.
-#[derive(Deserialize)]
-struct FleetResponse {
-    counts: Counts,
-    depth: Depth,
+impl From<&Sample> for simulator::Sample {
+    fn from(sample: &Sample) -> Self {
+        let Counts { pending, running, stopping, stopped, .. } = sample.counts;
+        let (waiting, in_flight) = (sample.depth.visible + sample.depth.delayed, sample.depth.in_flight);
+        Self { at: Duration::from_millis(sample.at_ms), waiting, in_flight, pending, running, stopping, stopped }
+    }
+}
+
+/// The part of `/v1/fleet` that is read.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct FleetResponse {
+    pub(super) counts: Counts,
+    pub(super) depth: Depth,
+    pub(super) max_instances: usize,
+    pub(super) policy: String,
+    pub(super) learned: LearnedTimes,
 }
 
 /// Samples the fleet until it is stopped.
@@ -80,9 +95,14 @@ impl Sampler {
 
 #[expect(clippy::disallowed_methods, reason = "measures when a sample is taken")]
 async fn read(client: &Client, started: Instant) -> Option<Sample> {
-    let response = client.http.get(client.at("/v1/fleet")).timeout(10 * SAMPLE_INTERVAL).send().await.ok()?;
-    let fleet: FleetResponse = response.error_for_status().ok()?.json().await.ok()?;
+    let fleet = now(client).await?;
     Some(Sample { at_ms: started.elapsed().as_millis() as u64, counts: fleet.counts, depth: fleet.depth })
+}
+
+/// Returns the fleet as it is; `None` if the server has none.
+pub(super) async fn now(client: &Client) -> Option<FleetResponse> {
+    let response = client.http.get(client.at("/v1/fleet")).timeout(10 * SAMPLE_INTERVAL).send().await.ok()?;
+    response.error_for_status().ok()?.json().await.ok()
 }
 
 /// Returns the first sample and those at which the counts changed.

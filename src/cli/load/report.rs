@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use serde::Serialize;
 
 use super::{client::Retries, fleet, verify::StoreCheck};
+use crate::cli::report_page::Request;
 
 /// The report. `--json` prints it as it is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -37,6 +38,9 @@ pub(super) struct Report {
     pub(super) fleet: Vec<fleet::Sample>,
     /// Absent with `--no-verify`, and if the server does not return the ids of its jobs.
     pub(super) store: Option<StoreCheck>,
+    /// Every upload.
+    #[serde(skip)]
+    pub(super) uploads: Vec<Request>,
 }
 
 /// Labels compared with the expected ones.

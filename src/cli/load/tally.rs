@@ -8,7 +8,10 @@ use super::{
     client::{Retries, Upload},
     report::{FailedUpload, LabelCounts, Latency, Mismatch, Report},
 };
-use crate::recognition::{NO_FACE, UNKNOWN};
+use crate::{
+    cli::report_page::Request,
+    recognition::{NO_FACE, UNKNOWN},
+};
 
 /// Mismatches and failures that are listed one by one.
 const MAX_LISTED: usize = 20;
@@ -22,6 +25,7 @@ pub(super) struct Tally {
     labels: Option<LabelCounts>,
     /// Of completed uploads, in microseconds.
     latency: Histogram<u64>,
+    uploads: Vec<Request>,
 }
 
 impl Tally {
@@ -35,6 +39,7 @@ impl Tally {
             labels: expecting.then(LabelCounts::default),
             // Up to one hour; longer latencies saturate.
             latency: Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("valid bounds"), // constants
+            uploads: Vec::new(),
         }
     }
 
@@ -43,8 +48,9 @@ impl Tally {
         self.completed
     }
 
-    /// Counts an upload of `photo`, whose expected label is `expected`.
-    pub(super) fn add(&mut self, photo: &str, expected: Option<&str>, upload: &Upload) {
+    /// Counts an upload of `photo`, whose expected label is `expected`. It began `at` after the first.
+    pub(super) fn add(&mut self, photo: &str, expected: Option<&str>, at: Duration, upload: &Upload) {
+        self.uploads.push(Request { at, took: upload.outcome.is_ok().then_some(upload.took) });
         self.retries.busy += upload.retries.busy;
         self.retries.connection += upload.retries.connection;
         match &upload.outcome {
@@ -97,6 +103,7 @@ impl Tally {
             makespan_ms: took.as_secs_f64() * 1e3,
             fleet: Vec::new(),
             store: None,
+            uploads: self.uploads,
         }
     }
 }
@@ -141,12 +148,12 @@ mod tests {
     fn percentiles_are_of_completed_uploads_only() {
         let mut tally = Tally::new(false);
         for ms in 1..=100 {
-            tally.add("x.jpg", None, &completed("Ada", Duration::from_millis(ms)));
+            tally.add("x.jpg", None, Duration::ZERO, &completed("Ada", Duration::from_millis(ms)));
         }
         let failed = Failed { kind: "timeout".into(), message: "late".into() };
         let late =
             Upload { outcome: Err(failed), took: Duration::from_secs(9), retries: Retries { busy: 2, connection: 1 } };
-        tally.add("y.jpg", None, &late);
+        tally.add("y.jpg", None, Duration::from_millis(7), &late);
         let report = report(tally, 101);
         let latency = report.latency_ms.expect("some were completed");
         for (found, exact) in [(latency.p50, 50.0), (latency.p90, 90.0), (latency.p99, 99.0), (latency.max, 100.0)] {
@@ -157,6 +164,8 @@ mod tests {
         assert_eq!(report.failures[0].photo, "y.jpg");
         assert_eq!(report.retries, Retries { busy: 2, connection: 1 });
         assert!(!report.is_good(), "one of 101 failed");
+        assert_eq!(report.uploads.len(), 101);
+        assert_eq!(report.uploads[100], Request { at: Duration::from_millis(7), took: None });
     }
 
     #[test]
@@ -171,7 +180,7 @@ mod tests {
             (Some("unknown"), "Bob"),
             (None, "Bob"),
         ] {
-            tally.add("x.jpg", expected, &completed(label, Duration::from_millis(1)));
+            tally.add("x.jpg", expected, Duration::ZERO, &completed(label, Duration::from_millis(1)));
         }
         let report = report(tally, 7);
         let labels = report.answers.as_ref().expect("compared");
@@ -198,7 +207,7 @@ mod tests {
                 let failed = || Failed { kind: "connection".into(), message: String::new() };
                 let outcome = label.clone().map(|label| UploadResponse { label, id: None }).ok_or_else(failed);
                 let upload = Upload { outcome, took: Duration::from_millis(1), retries: Retries::default() };
-                tally.add("x.jpg", Some("Ada"), &upload);
+                tally.add("x.jpg", Some("Ada"), Duration::ZERO, &upload);
             }
             let report = report(tally, labels.len());
             let counts = report.answers.clone().expect("compared");

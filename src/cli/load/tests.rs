@@ -269,7 +269,7 @@ async fn run_load(server: &Server, photos: &[&str], more: &[&str]) -> Report {
     let folder = folder.path().to_str().expect("UTF-8");
     let line = [&["load", "--url", &server.url, "--dir", folder, "--no-progress"], more].concat();
     let args = CommandLine::try_parse_from(line).expect("valid").args;
-    measure(&args, &settings).await.expect("a report")
+    measure(&args, &settings).await.expect("a report").0
 }
 
 #[tokio::test]

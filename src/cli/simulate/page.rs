@@ -1,43 +1,61 @@
-//! A self-contained HTML page with the plots of all runs, side by side.
+//! The page that compares the runs.
 
 use anyhow::Result;
 
-use super::{
-    plots::{self, Axes},
-    text,
+use crate::{
+    cli::report_page::{Column, PageRun, ReportPage, Timeline},
+    simulator::{Report, Run},
 };
-use crate::simulator::Run;
 
-const STYLE: &str = "body{font:14px/1.4 sans-serif;margin:1.5rem;color:#222}\
-    .runs{display:flex;gap:1.5rem;overflow-x:auto}.run{flex:0 0 auto}h2{font-size:1rem;margin:0}\
-    pre{background:#f4f4f4;padding:1rem;overflow-x:auto}svg{display:block;margin-top:.6rem}";
+/// The figures of a run that the table has.
+type Figure = (Column, fn(&Report) -> Option<f64>);
+
+const FIGURES: [Figure; 13] = [
+    (column("cost", ""), |r| Some(r.cost)),
+    (column("times the least cost", ""), Report::distance),
+    (column("wait p50", "s"), |r| Some(r.wait_s.p50)),
+    (column("wait p90", "s"), |r| Some(r.wait_s.p90)),
+    (column("wait p99", "s"), |r| Some(r.wait_s.p99)),
+    (column("latency p50", "s"), |r| Some(r.end_to_end_s.p50)),
+    (column("latency p99", "s"), |r| Some(r.end_to_end_s.p99)),
+    (column("makespan", "s"), |r| Some(r.makespan_s)),
+    (column("waited", "h"), |r| Some(r.waiting_hours)),
+    (column("billed", "s"), |r| Some(r.billed_instance_s)),
+    (column("launches", ""), |r| Some(r.launches as f64)),
+    (column("starts", ""), |r| Some(r.starts as f64)),
+    (column("most instances", ""), |r| Some(r.peak_instances as f64)),
+];
+
+const fn column(name: &'static str, unit: &'static str) -> Column {
+    Column { name, unit }
+}
 
 /// Returns the page.
 ///
 /// # Errors
-/// A plot cannot be drawn.
+/// It cannot be written as JSON.
 pub fn page(runs: &[Run]) -> Result<String> {
-    let axes = Axes::of(runs);
-    let reports: Vec<_> = runs.iter().map(|run| &run.report).collect();
-    let title = reports.first().map_or_else(String::new, |r| escaped(&format!("{}, seed {}", r.trace, r.seed)));
-    let mut columns = String::new();
-    for run in runs {
-        let label = escaped(&run.report.label);
-        columns += &format!(
-            "<section class=\"run\"><h2>{label}</h2>\n{}\n{}\n{}\n</section>\n",
-            plots::queue(run, axes)?,
-            plots::instances(run, axes)?,
-            plots::latency(run, axes)?
-        );
-    }
-    Ok(format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>rollcall simulate: {title}</title>\n\
-         <style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n<pre>{}</pre>\n<div class=\"runs\">\n{columns}</div>\n\
-         </body></html>\n",
-        escaped(&text::text(&reports))
-    ))
+    let first = runs.first().map(|run| &run.report);
+    let title = first.map_or_else(String::new, |r| format!("{}, seed {}", r.trace, r.seed));
+    let requests =
+        first.map(|r| format!("{} requests, simulated. Costs are in the currency of the prices.", r.requests));
+    let page = ReportPage {
+        command: "simulate",
+        title,
+        notes: requests.into_iter().collect(),
+        columns: FIGURES.map(|(column, _)| column).into(),
+        runs: runs.iter().map(page_run).collect(),
+        facts: Vec::new(),
+    };
+    page.html()
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+fn page_run(run: &Run) -> PageRun {
+    let report = &run.report;
+    PageRun {
+        name: report.label.clone(),
+        figures: FIGURES.iter().map(|(_, value)| value(report)).collect(),
+        point: Some((report.cost, report.wait_s.p99)),
+        timeline: Timeline::of_simulation(&run.history, run.history.end),
+    }
 }
