@@ -1,6 +1,7 @@
 // The page: photos, the fleet, dead letters, and the people.
 
 import { followDeadLetters } from './dead-letters.js';
+import { allowNames } from './faces.js';
 import { followFleet } from './fleet.js';
 import { startPeople } from './people.js';
 import { addPhotos } from './photos.js';
@@ -42,7 +43,10 @@ document.getElementById('photos').hidden = role === null;
 document.getElementById('drop').hidden = role === 'read';
 document.querySelector('aside').hidden = role !== 'read' && role !== 'admin';
 document.getElementById('add-person').hidden = role !== 'admin';
-if (role === 'admin') followDeadLetters();
+if (role === 'admin') {
+  allowNames();
+  followDeadLetters();
+}
 if (role === 'read' || role === 'admin') {
   followFleet();
   startPeople();

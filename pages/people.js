@@ -6,19 +6,22 @@ const form = document.getElementById('add-person');
 const list = document.getElementById('people-list');
 const more = document.getElementById('more-people');
 const status = document.getElementById('person-status');
+const suggestions = document.getElementById('known-names');
 
 export function startPeople() {
   form.addEventListener('submit', (event) => {
     event.preventDefault();
     add();
   });
-  refresh();
+  refreshPeople();
 }
 
-async function refresh() {
+/** Lists the people anew. */
+export async function refreshPeople() {
   try {
     const gallery = await call('/v1/people');
     list.replaceChildren(...gallery.people.map(entry));
+    suggestions.replaceChildren(...gallery.people.map(suggestion));
     showNext(gallery.next);
     document.getElementById('people-count').textContent = gallery.total || '';
     document.getElementById('no-people').hidden = gallery.total > 0;
@@ -34,6 +37,7 @@ function showNext(after) {
     try {
       const gallery = await call(`/v1/people?after=${encodeURIComponent(after)}`);
       list.append(...gallery.people.map(entry));
+      suggestions.append(...gallery.people.map(suggestion));
       showNext(gallery.next);
     } catch (error) {
       say(`cannot list people: ${error.message}`, true);
@@ -62,11 +66,17 @@ async function add() {
     say([error.message, ...reasons].join('. '), true);
   }
   button.disabled = false;
-  await refresh();
+  await refreshPeople();
 }
 
 function photos(count) {
   return count === 1 ? '1 photo' : `${count} photos`;
+}
+
+function suggestion(person) {
+  const option = document.createElement('option');
+  option.value = person.name;
+  return option;
 }
 
 function entry(person) {
@@ -95,5 +105,5 @@ async function remove(name) {
   } catch (error) {
     say(error.message, true);
   }
-  await refresh();
+  await refreshPeople();
 }

@@ -2,6 +2,7 @@
 
 import { ApiError, call, callUntilAccepted, pause } from './api.js';
 import { drawFaces, drawPhoto } from './draw.js';
+import { faceLines, portraits } from './faces.js';
 
 /** Concurrent uploads: a browser opens six connections per server, and the event stream uses one. */
 const MAX_UPLOADS = 5;
@@ -64,10 +65,18 @@ function newCard(file) {
   name.className = 'quiet file';
   name.textContent = file.name;
   detail.className = 'quiet detail';
-  words.append(label, detail, name);
+  const note = document.createElement('p');
+  note.className = 'quiet';
+  note.setAttribute('role', 'status');
+  note.tabIndex = -1;
+  const faces = document.createElement('ul');
+  faces.className = 'faces';
+  faces.setAttribute('aria-label', `Faces in ${file.name}`);
+  faces.hidden = true;
+  words.append(label, detail, name, note, faces);
   item.append(canvas, words);
   cards.prepend(item);
-  const card = { item, canvas, label, detail };
+  const card = { item, canvas, label, detail, note, faces };
   say(card, 'waiting', 'waiting…');
   return card;
 }
@@ -120,6 +129,8 @@ async function poll(id) {
 
 function showResult(file, card, result) {
   const faces = result.faces ?? [];
+  card.faces.replaceChildren(...faceLines(file, result, portraits(card.canvas, result), (done) => again(file, card, done)));
+  card.faces.hidden = card.faces.childElementCount === 0;
   drawFaces(card.canvas, result);
   const names = faces.map(describe);
   const known = faces.length > 0 ? faces[0].name !== 'unknown' : result.classes?.length > 0;
@@ -128,6 +139,14 @@ function showResult(file, card, result) {
   if (faces.length === 0) detail = (result.classes ?? []).map((c) => `${c.label} ${(c.probability * 100).toFixed(0)} %`).join(', ');
   say(card, known ? 'known' : 'unknown', result.label, detail);
   card.canvas.setAttribute('aria-label', `${file.name}: ${names.join(', ') || result.label}`);
+}
+
+/** Recognises a photo again after a change of the people, and says what was done. */
+async function again(file, card, done) {
+  // What has the focus is replaced.
+  card.note.textContent = done;
+  card.note.focus();
+  await recognise(file, card);
 }
 
 function describe(face) {

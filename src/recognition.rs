@@ -174,6 +174,13 @@ pub struct Face {
     pub embedding: Option<Vec<f32>>,
 }
 
+/// Returns the intersection over union of two boxes, each `[x, y, width, height]`.
+pub fn overlap(a: &[f32; 4], b: &[f32; 4]) -> f32 {
+    let span = |i: usize| ((a[i] + a[i + 2]).min(b[i] + b[i + 2]) - a[i].max(b[i])).max(0.0);
+    let both = span(0) * span(1);
+    both / (a[2] * a[3] + b[2] * b[3] - both)
+}
+
 /// A person whom a face may show.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {

@@ -41,9 +41,8 @@ pub async fn measure(rows: Vec<f32>, photos: usize) -> anyhow::Result<()> {
     settings.local.data_dir = server.data_dir().to_owned();
     let gallery = GalleryStores::new(std::sync::Arc::new(LocalObjects::open(server.data_dir())?), &settings)
         .gallery(&GalleryName::default());
-    let people = rows.chunks(photos * DIMENSION).enumerate().map(|(number, rows)| Person {
-        name: format!("person {number:06}"),
-        embeddings: rows.chunks(DIMENSION).map(<[f32]>::to_vec).collect(),
+    let people = rows.chunks(photos * DIMENSION).enumerate().map(|(number, rows)| {
+        Person::new(format!("person {number:06}"), rows.chunks(DIMENSION).map(<[f32]>::to_vec).collect())
     });
     let people: Vec<Person> = people.collect();
     drop(rows);

@@ -112,7 +112,7 @@ pub async fn enroll(args: &Args, settings: &Settings, store: Arc<dyn ObjectStore
         bail!("no photo in {} could be enrolled", args.dir.display());
     };
     summary.people = people.len();
-    let people = people.into_iter().map(|(name, embeddings)| Person { name, embeddings }).collect();
+    let people = people.into_iter().map(|(name, embeddings)| Person::new(name, embeddings)).collect();
     let gallery = GalleryStores::new(store, settings).gallery(&args.gallery);
     let gallery =
         if args.replace { gallery.replace(people, model).await? } else { gallery.add_people(people, model).await? };

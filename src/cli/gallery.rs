@@ -57,7 +57,8 @@ enum Command {
     },
     /// Add embeddings from a file: JSON Lines {"name": "Ada", "embedding": [0.1, ...]}, or CSV name,v1,v2,...
     ///
-    /// A line of JSON may contain the id of its model, "model": "sface-2021dec", as in exported files. Embeddings
+    /// A line with "rejected": true is of a face that is not the person's; it needs another of the person's own. A line of
+    /// JSON may contain the id of its model, "model": "sface-2021dec", as in exported files. Embeddings
     /// without one are assumed to come from the model in recognition.embedder.
     Import {
         /// The file.
@@ -82,6 +83,9 @@ struct Entry {
     /// The model that made the embedding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     model: Option<ModelId>,
+    /// Whether the face is not the person's, though it was given the name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    rejected: bool,
 }
 
 /// The content of an embeddings file.
@@ -180,7 +184,7 @@ fn described(name: &str, Erasure { photos, reserved_name, erased }: &Erasure) ->
 fn read(file: &Path) -> anyhow::Result<Embeddings> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let json = text.trim_start().starts_with('{');
-    let mut people: BTreeMap<String, Vec<Vec<f32>>> = BTreeMap::new();
+    let mut people: BTreeMap<String, Person> = BTreeMap::new();
     let mut bad = Vec::new();
     let (mut dimension, mut model, mut without_model) = (None, None, false);
     let entries = if json { json_lines(&text) } else { csv_lines(&text) };
@@ -188,7 +192,10 @@ fn read(file: &Path) -> anyhow::Result<Embeddings> {
         match entry.and_then(|entry| checked(entry, &mut dimension, &mut model)) {
             Ok(entry) => {
                 without_model |= entry.model.is_none();
-                people.entry(entry.name).or_default().push(entry.embedding);
+                let new = || Person::new(entry.name.clone(), Vec::new());
+                let person = people.entry(entry.name.clone()).or_insert_with(new);
+                let embeddings = if entry.rejected { &mut person.rejected } else { &mut person.embeddings };
+                embeddings.push(entry.embedding);
             }
             Err(problem) => bad.push(format!("line {line}: {problem}")),
         }
@@ -199,7 +206,7 @@ fn read(file: &Path) -> anyhow::Result<Embeddings> {
     if people.is_empty() {
         bail!("{} has no embeddings: write one per line, as JSON or as CSV (name,v1,v2,...)", file.display());
     }
-    let people = people.into_iter().map(|(name, embeddings)| Person { name, embeddings }).collect();
+    let people = people.into_values().collect();
     Ok(Embeddings { people, model, without_model })
 }
 
@@ -224,7 +231,7 @@ fn csv_entry(record: &csv::StringRecord) -> Result<Entry, String> {
     let mut fields = record.iter();
     let name = fields.next().unwrap_or_default().to_owned();
     let number = |field: &str| field.trim().parse::<f32>().map_err(|_| format!("{field:?} is not a number"));
-    Ok(Entry { name, embedding: fields.map(number).collect::<Result<_, _>>()?, model: None })
+    Ok(Entry { name, embedding: fields.map(number).collect::<Result<_, _>>()?, model: None, rejected: false })
 }
 
 /// Returns the entry if a gallery can hold it together with the entries before it, whose length is `dimension` and
@@ -278,9 +285,10 @@ fn create(file: &Path) -> std::io::Result<File> {
 
 fn write(people: &[Person], model: Option<&ModelId>, out: &mut impl Write) -> anyhow::Result<()> {
     for person in people {
-        for embedding in &person.embeddings {
+        let photos = person.embeddings.iter().map(|embedding| (embedding, false));
+        for (embedding, rejected) in photos.chain(person.rejected.iter().map(|embedding| (embedding, true))) {
             let (name, embedding) = (person.name.clone(), embedding.clone());
-            let entry = Entry { name, embedding, model: model.cloned() };
+            let entry = Entry { name, embedding, model: model.cloned(), rejected };
             writeln!(out, "{}", serde_json::to_string(&entry)?)?;
         }
     }
@@ -303,7 +311,7 @@ mod tests {
         let csv = file("\"Ada, L.\",1, 0.5\nBob,0,-1.0\n");
         let embeddings = read(json.path()).unwrap();
         assert_eq!(embeddings, read(csv.path()).unwrap());
-        assert_eq!(embeddings.people[0], Person { name: "Ada, L.".into(), embeddings: vec![vec![1.0, 0.5]] });
+        assert_eq!(embeddings.people[0], Person::new("Ada, L.", vec![vec![1.0, 0.5]]));
     }
 
     #[test]
@@ -322,7 +330,8 @@ mod tests {
 
     #[test]
     fn an_exported_file_can_be_imported() {
-        let people = vec![Person { name: "Ada".into(), embeddings: vec![vec![0.6, 0.8], vec![1.0, 0.0]] }];
+        let mut people = vec![Person::new("Ada", vec![vec![0.6, 0.8], vec![1.0, 0.0]])];
+        people[0].rejected.push(vec![0.0, 1.0]);
         for model in [None, Some(ModelId::known("m"))] {
             let mut out = tempfile::NamedTempFile::new().unwrap();
             write(&people, model.as_ref(), &mut out).unwrap();

@@ -74,6 +74,7 @@ pub(super) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         Sample { name: "rollcall_job_stage_duration_seconds".into(), labels, value: observed },
     ];
     let (manifest, part, snapshot) = gallery::seeds();
+    let (manifest_with_rejected, part_with_rejected) = gallery::seeds_with_rejected();
     vec![
         ("job-inline", encoded(0, &inline)),
         ("job-stored", encoded(0, &stored)),
@@ -82,6 +83,8 @@ pub(super) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("manifest", encoded(2, &manifest)),
         ("snapshot", [&[2][..], &snapshot].concat()),
         ("part", encoded(3, &part)),
+        ("manifest-rejected", encoded(2, &manifest_with_rejected)),
+        ("part-rejected", encoded(3, &part_with_rejected)),
         ("result", [b"\x04", &serde_json::to_vec(&result).expect("encoded")[..]].concat()),
         ("report", encoded(5, &WorkerReport { samples })),
     ]

@@ -184,6 +184,7 @@ mod tests {
         for (method, path, expected) in [
             (&post, "/v1/people", Some(Reason::Change)),
             (&delete, "/v1/people/Ada", Some(Reason::Change)),
+            (&post, "/v1/people/Ada/rejections", Some(Reason::Change)),
             (&delete, "/v1/recognitions/01M864JVNGTP55MXPP8BHGACKE", Some(Reason::Change)),
             (&post, "/v1/dead-letters/01M864JVNGTP55MXPP8BHGACKE", Some(Reason::Change)),
             (&delete, "/v1/dead-letters/01M864JVNGTP55MXPP8BHGACKE", Some(Reason::Change)),

@@ -11,7 +11,9 @@ mod code;
 mod compreface;
 mod cost;
 mod dead_letters;
+mod embed;
 mod error;
+mod face_box;
 mod fleet;
 mod fleet_history;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -32,6 +34,7 @@ mod readiness;
 mod receiving;
 mod recognition_body;
 mod recognitions;
+mod rejections;
 mod routes;
 mod session;
 mod state;
@@ -173,6 +176,7 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
     .service(resource("/v1/people").route(web::get().to(people::list)).route(web::post().to(people::add)))
     .service(resource("/v1/galleries").route(web::get().to(people::galleries)))
     .service(resource("/v1/people/{name}").route(web::delete().to(people::remove)))
+    .service(resource("/v1/people/{name}/rejections").route(web::post().to(rejections::add)))
     .service(resource("/v1/dead-letters").route(web::get().to(dead_letters::list)))
     .service(
         resource("/v1/dead-letters/{id}")

@@ -2,7 +2,6 @@
 //! embeddings are added to the gallery and never returned to clients.
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
-use bytes::Bytes;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -10,19 +9,18 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     audit_guard,
+    embed::{Embedded, embed},
     error::Problem,
+    face_box::FaceBox,
     gallery_query::gallery,
     openapi::{NewPerson, Problems},
     photo_outcome::PhotoOutcome,
-    recognition_body::recognition,
     state::State,
-    upload::{ReceivedFile, receive},
-    web_tier::Upload,
+    upload::receive,
 };
 use crate::{
     erasure::Erasure,
-    job::{Failure, FailureKind, JobId},
-    recognition::{EMBED, GalleryName, ModelId, Recognition, common_model},
+    recognition::{GalleryName, common_model},
     settings::RecogniserKind,
 };
 
@@ -123,7 +121,7 @@ pub async fn galleries(state: web::Data<State>) -> Result<HttpResponse, Problem>
     Ok(HttpResponse::Ok().json(GalleryNames { galleries: state.web.gallery_names().await? }))
 }
 
-/// `POST /v1/people`: adds a person from a form with `name` and one or more photos.
+/// `POST /v1/people`: adds a person from a form with `name` and one or more photos, or one photo and the `box` of a face.
 #[utoipa::path(
     post, path = "/v1/people", operation_id = "people_add", tag = "People", summary = "Add a person, or photos of one", params(("gallery" = Option<String>, Query, description = "The gallery; without it, the default one")),
     request_body(content = NewPerson, content_type = "multipart/form-data"),
@@ -141,28 +139,31 @@ pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State
         return Err(Problem::bad_request(format!("the form has no `name`; {HOW_TO_ADD}")));
     };
 
+    let bbox = FaceBox::of_form(&received.texts, received.files.len())?;
+
     audit_guard::seen(&req, &state, &gallery, [name].into_iter());
     let embedded = join_all(received.files.into_iter().map(|file| embed(&state, file))).await;
     let mut photos = Vec::new();
     let (mut embeddings, mut models, mut images) = (Vec::new(), Vec::new(), Vec::new());
     let mut outage = None;
-    for (file, image, result) in embedded {
-        match result.map(|Embedded { faces, embedding, model }| (faces, embedding.map(|e| (e, model)))) {
-            Ok((faces, Some((embedding, model)))) => {
-                embeddings.push(embedding);
-                models.push(model);
-                images.push(image);
-                photos.push(PhotoOutcome { file, added: true, faces: Some(faces), problem: None });
-            }
-            Ok((faces, None)) => {
-                let problem = Some("no face was found in it".to_owned());
-                photos.push(PhotoOutcome { file, added: false, faces: Some(faces), problem });
-            }
+    for Embedded { file, photo, found } in embedded {
+        let (faces, problem) = match found {
+            Ok(found) => match (found.faces.len(), found.chosen(bbox)) {
+                (faces, Ok((embedding, model))) => {
+                    embeddings.push(embedding);
+                    models.push(model);
+                    images.push(photo);
+                    (Some(faces), None)
+                }
+                (faces, Err(problem)) => (Some(faces), Some(problem)),
+            },
             Err(problem) => {
-                photos.push(PhotoOutcome { file, added: false, faces: None, problem: Some(problem.line()) });
+                let line = problem.line();
                 outage = outage.or(problem.status.is_server_error().then_some(problem));
+                (None, Some(line))
             }
-        }
+        };
+        photos.push(PhotoOutcome { file, added: problem.is_none(), faces, problem });
     }
     let model = common_model(&models).map_err(|why| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why))?;
     let Some(model) = model else {
@@ -221,57 +222,4 @@ pub async fn remove(
     };
     state.web.saw_gallery(&gallery, manifest.version);
     Ok(HttpResponse::NoContent().finish())
-}
-
-/// What a worker has found in a photo of a person to add.
-struct Embedded {
-    /// Number of faces.
-    faces: usize,
-    /// Embedding of the largest face; `None` without a face.
-    embedding: Option<Vec<f32>>,
-    /// The model of the embedding.
-    model: ModelId,
-}
-
-impl TryFrom<Recognition> for Embedded {
-    type Error = Failure;
-
-    fn try_from(recognition: Recognition) -> Result<Self, Failure> {
-        let model = recognition.model.ok_or_else(|| {
-            let what = "the embedding has no model; does a worker run another version?";
-            Failure::new(FailureKind::Internal, what)
-        })?;
-        let faces = recognition.faces.len();
-        Ok(Self { faces, embedding: recognition.faces.into_iter().next().and_then(|face| face.embedding), model })
-    }
-}
-
-/// Embeds the faces of a photo. Returns the name of the file and the photo as well.
-async fn embed(state: &State, file: ReceivedFile) -> (String, Bytes, Result<Embedded, Problem>) {
-    let (name, image) = (file.name.clone(), file.bytes.clone());
-    let embedded = async {
-        file.check(state.web.settings().recognition.max_pixels).await?;
-        let gallery = GalleryName::default(); // photos are embedded without one
-        let upload = Upload { id: JobId::new(), kind: EMBED, gallery, file: file.name, image: file.bytes };
-        let reply = state.web.submit(file.admission, upload, false).await?;
-        Ok(Embedded::try_from(recognition(&reply.outcome?)?)?)
-    };
-    (name, image, embedded.await)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reply_without_a_model_is_refused_for_enrolment() {
-        let reply = |model: &str| {
-            let timings = r#"{"decode_ms":1.0,"detect_ms":2.0,"embed_ms":3.0}"#;
-            let rest = r#""label":"no face","faces":[],"classes":[],"width":8,"height":8,"gallery_version":0"#;
-            recognition(format!("{{{rest},{model}\"timings\":{timings}}}").as_bytes()).expect("a recognition")
-        };
-        assert_eq!(Embedded::try_from(reply(r#""model":"m","#)).expect("embedded").model, ModelId::known("m"));
-        let failure = Embedded::try_from(reply("")).err().expect("a failure");
-        assert!(failure.kind == FailureKind::Internal && failure.message.contains("another version"), "{failure}");
-    }
 }

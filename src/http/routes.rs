@@ -1,7 +1,7 @@
 //! The routes, for what must be said of each.
 
 /// Every route, with its methods as in an `Allow` header.
-pub const ROUTES: [(&str, &str); 21] = [
+pub const ROUTES: [(&str, &str); 22] = [
     ("/", "GET, HEAD, POST"),
     ("/api", "GET"),
     ("/v1/openapi.json", "GET"),
@@ -12,6 +12,7 @@ pub const ROUTES: [(&str, &str); 21] = [
     ("/v1/people", "GET, POST"),
     ("/v1/galleries", "GET"),
     ("/v1/people/{name}", "DELETE"),
+    ("/v1/people/{name}/rejections", "POST"),
     ("/v1/dead-letters", "GET"),
     ("/v1/dead-letters/{id}", "POST, DELETE"),
     ("/v1/backup", "GET"),

@@ -10,7 +10,7 @@ use super::{
     runtime,
     vision::{planes, scale::Scaler},
 };
-use crate::settings;
+use crate::{recognition::overlap, settings};
 
 /// Cell sizes of the three output grids, in pixels of the input.
 const STRIDES: [usize; 3] = [8, 16, 32];
@@ -181,13 +181,6 @@ fn suppress(mut found: Vec<Detection>, max_overlap: f32) -> Vec<Detection> {
         }
     }
     kept
-}
-
-/// Returns the intersection over union of two boxes.
-fn overlap(a: &[f32; 4], b: &[f32; 4]) -> f32 {
-    let span = |i: usize| ((a[i] + a[i + 2]).min(b[i] + b[i + 2]) - a[i].max(b[i])).max(0.0);
-    let both = span(0) * span(1);
-    both / (a[2] * a[3] + b[2] * b[3] - both)
 }
 
 #[cfg(test)]

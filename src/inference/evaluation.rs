@@ -79,7 +79,7 @@ impl Samples {
     pub fn evaluate(&self, threshold: impl Into<Threshold>) -> Result<Report, Refused> {
         let Self { model, known, probes, strangers } = self;
         let enrolled: Vec<Person> =
-            known.iter().map(|s| Person { name: s.person.clone(), embeddings: vec![s.embedding.clone()] }).collect();
+            known.iter().map(|s| Person::new(s.person.clone(), vec![s.embedding.clone()])).collect();
         let gallery = in_memory(enrolled, model)?;
         let threshold = gallery.threshold(threshold.into());
 

@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn candidates_come_from_embeddings_of_any_length_that_fit_the_gallery() {
-        let person = |name: &str, embeddings: Vec<Vec<f32>>| Person { name: name.into(), embeddings };
+        let person = |name: &str, embeddings: Vec<Vec<f32>>| Person::new(name, embeddings);
         let people = [
             person("Ada", vec![vec![1.0, 0.0], vec![0.6, 0.8]]),
             person("Bob", vec![vec![0.0, 1.0]]),
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn no_result_has_more_candidates_than_a_reply_can_hold() {
         let people: Vec<_> = (0..MAX_CANDIDATES)
-            .map(|n| Person { name: format!("{n:03}{}", "\u{10348}".repeat(97)), embeddings: vec![vec![1.0, 0.0]] })
+            .map(|n| Person::new(format!("{n:03}{}", "\u{10348}".repeat(97)), vec![vec![1.0, 0.0]]))
             .collect();
         let gallery = Gallery::new(1, &people, None);
         let payload = |count: usize| serde_json::to_vec(&vec![[1.0, 0.0]; count]).expect("JSON");

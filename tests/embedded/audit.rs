@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command, time::Duration};
 
 use rollcall_testing::http::{Client, Method, RequestBuilder, multipart::Form};
-use rollcall_testing::uploads::{MACRON, file, form, photo, post, problem};
+use rollcall_testing::uploads::{MACRON, STRANGER, file, form, photo, post, problem};
 use rollcall_testing::{Rollcall, RollcallOptions, program, wait_until};
 use serde_json::{Value, json};
 
@@ -42,9 +42,11 @@ fn audited_requests(server: &Rollcall, result: &str) -> Vec<(RequestBuilder, Str
     let unknown = format!("/v1/recognitions/{ID}");
     let letter = format!("/v1/dead-letters/{ID}");
     let erase = "/v1/people/Emmanuel%20Zebulon";
+    let (reject, another) = (format!("{erase}/rejections"), Form::new().part("photos", file(FILE, &photo(STRANGER))));
     let changes = true;
     vec![
         (request(&post, "/v1/people").multipart(person), "POST /v1/people".into(), 201, changes),
+        (request(&post, &reject).multipart(another), "POST /v1/people/{name}/rejections".into(), 201, changes),
         (request(&get, result), "GET /v1/recognitions/{id}".into(), 200, !changes),
         (request(&get, "/v1/people"), "GET /v1/people".into(), 200, !changes),
         (request(&get, "/v1/galleries"), "GET /v1/galleries".into(), 200, !changes),
@@ -106,7 +108,9 @@ async fn every_route_of_an_administrator_writes_a_line_without_a_name_or_a_secre
         match action.as_str() {
             "GET /v1/people" => assert_eq!((&ended["everybody"], &ended["gallery"]), (&json!(true), &json!("default"))),
             "POST /v1/people" | "GET /v1/recognitions/{id}" => assert_eq!(ended["people"], person, "{action}"),
-            "DELETE /v1/people/{name}" => assert_eq!(new[0]["people"], person, "known before it begins"),
+            "DELETE /v1/people/{name}" | "POST /v1/people/{name}/rejections" => {
+                assert_eq!(new[0]["people"], person, "known before it begins")
+            }
             "DELETE /v1/recognitions/{id}" => assert_eq!(ended["id"], ID),
             _ => {}
         }

@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
-use super::{poison_jobs, tls::Certificates};
+use super::{
+    names_by_click::{name_the_second_face_by_keyboard, take_back_a_name_by_click},
+    poison_jobs,
+    tls::Certificates,
+};
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use rollcall_testing::uploads::*;
@@ -101,7 +105,7 @@ impl Browser {
         std::fs::write(folder.join(format!("{name}.png")), png).expect("writable");
     }
 
-    async fn wait_for_labels(&self, mut expected: Vec<&str>) {
+    pub(super) async fn wait_for_labels(&self, mut expected: Vec<&str>) {
         expected.sort();
         wait_until(&format!("the labels of the cards are {expected:?}"), TIMEOUT, async || {
             let mut labels = self.texts(".card .label").await;
@@ -212,6 +216,7 @@ async fn the_page_signs_in_with_a_token_and_out_again() {
     assert_eq!(browser.texts("#role").await, ["admin"]);
     browser.choose("#file", &[MACRON]).await;
     browser.wait_for_labels(vec!["Emmanuel_Macron"]).await;
+    take_back_a_name_by_click(&browser).await;
     assert!(!browser.js("return document.cookie").await.to_string().contains("rollcall"), "scripts cannot read it");
     browser.picture("signed-in").await;
     browser.click("#sign-out").await;
@@ -342,6 +347,7 @@ async fn the_page_explains_an_empty_gallery_and_adds_and_removes_people() {
     wait_until("the person is gone", TIMEOUT, async || browser.texts("#people-list .name").await.is_empty()).await;
     browser.choose("#file", &[STRANGER]).await;
     browser.wait_for_labels(vec!["unknown", "unknown", name]).await;
+    name_the_second_face_by_keyboard(&browser, &server).await;
     browser.end().await;
 }
 

@@ -9,7 +9,7 @@ use rollcall_testing::uploads::*;
 use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
 use serde_json::{Value, json};
 
-use super::browser::Browser;
+use super::{browser::Browser, names_by_click::show_faces_to_name};
 
 const TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -62,7 +62,7 @@ impl Browser {
         log.into_iter().filter(|entry| entry["level"] == "SEVERE" || entry["level"] == "WARNING").collect()
     }
 
-    async fn press(&self, key: Key) {
+    pub(super) async fn press(&self, key: Key) {
         let strokes = ["keyDown", "keyUp"].map(|kind| json!({ "type": kind, "value": char::from(key) }));
         self.command("actions", json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": strokes }] })).await;
     }
@@ -183,12 +183,12 @@ async fn every_page_can_be_used_by_everybody() {
         let shows = async || !browser.texts(ready).await.is_empty();
         wait_until("the page shows something", TIMEOUT, shows).await;
         match name {
+            "photos" => show_faces_to_name(&browser, &server).await,
             "fleet" => {
                 browser.click("#strip button").await;
                 browser.click("summary").await;
             }
-            "report" => shows_a_report(&browser, &loaded).await,
-            _ => {}
+            _ => shows_a_report(&browser, &loaded).await,
         }
         for (width, scheme) in [(390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")] {
             browser.emulate(width, scheme).await;

@@ -85,7 +85,7 @@ async fn a_removed_person_is_in_no_later_snapshot() {
 #[tokio::test]
 async fn an_import_is_all_or_nothing() {
     let (store, gallery) = gallery();
-    let person = |name: &str, embedding: Vec<f32>| Person { name: name.into(), embeddings: vec![embedding] };
+    let person = |name: &str, embedding: Vec<f32>| Person::new(name, vec![embedding]);
     let refused =
         gallery.add_people(vec![person("Ada", embedding(1)), person("no face", embedding(2))], model("m")).await;
     assert!(matches!(refused, Err(GalleryError::Refused(why)) if why.contains("no face")));

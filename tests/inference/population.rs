@@ -30,7 +30,7 @@ impl Population {
 
     /// Returns a gallery of so many people with so many photos each.
     pub fn gallery(&mut self, people: usize, photos: usize) -> Vec<Person> {
-        let person = |i| Person { name: format!("person {i:05}"), embeddings: self.photos(photos) };
+        let person = |i| Person::new(format!("person {i:05}"), self.photos(photos));
         (0..people).map(person).collect()
     }
 

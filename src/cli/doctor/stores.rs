@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_gallery_of_another_model_is_a_fault() {
         let (own, other) = (ModelId::known("m"), ModelId::known("other"));
-        let ada = || vec![Person { name: "Ada".into(), embeddings: vec![vec![1.0]] }];
+        let ada = || vec![Person::new("Ada", vec![vec![1.0]])];
         let gallery = Manifest::of_snapshot(1, ada(), Some(own.clone()));
         assert_eq!(fit(&gallery, Some(&own)), Ok("1 people, embedded by m".to_owned()));
         let (fault, _) = fit(&gallery, Some(&other)).unwrap_err();

@@ -20,6 +20,21 @@ pub struct NewPerson {
     /// Photos of the person: JPEG, PNG or WebP.
     #[schema(value_type = Vec<String>, format = Binary)]
     photos: Vec<Vec<u8>>,
+    /// Which face of a single photo, if not the largest: its `bbox` in a recognition, as `x,y,width,height`.
+    #[schema(rename = "box", nullable = false)]
+    face: Option<String>,
+}
+
+/// A photo with a face that is not a person's.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes a form")]
+pub struct RejectedPhoto {
+    /// The photo: JPEG, PNG or WebP.
+    #[schema(value_type = String, format = Binary)]
+    photos: Vec<u8>,
+    /// Which face, if not the largest: its `bbox` in a recognition, as `x,y,width,height`.
+    #[schema(rename = "box", nullable = false)]
+    face: Option<String>,
 }
 
 /// A photo for CompreFace's endpoints; or the same field in JSON, in base64.

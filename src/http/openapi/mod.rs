@@ -14,11 +14,11 @@ use utoipa::{
 };
 
 pub(super) use errors::{ErrorLine, ProblemDetails, Problems, Refusals};
-pub(super) use forms::{NewPerson, PhotoFile, Photos, VerificationPhotos};
+pub(super) use forms::{NewPerson, PhotoFile, Photos, RejectedPhoto, VerificationPhotos};
 
 use super::{
     backup, compreface, dead_letters, fleet, fleet_history, health, pages, people, recognition_body, recognitions,
-    session,
+    rejections, session,
 };
 
 /// The API.
@@ -31,7 +31,7 @@ use super::{
     ),
     paths(
         recognitions::plain, recognitions::create, recognitions::find, recognitions::delete,
-        people::list, people::add, people::remove, people::galleries,
+        people::list, people::add, people::remove, people::galleries, rejections::add,
         dead_letters::list, dead_letters::send_again, dead_letters::purge,
         backup::create,
         session::show, session::sign_in, session::sign_out,

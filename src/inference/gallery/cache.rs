@@ -224,7 +224,9 @@ impl GalleryCache {
         let known = |id: &PartId| reading.parts.get(id).filter(|_| *id != PartId::SNAPSHOT).cloned();
         let mut outside: Vec<PartId> = manifest.parts.iter().map(|part| part.id).collect();
         // All snapshots of earlier releases have the same id.
-        outside.retain(|id| *id == PartId::SNAPSHOT || index.is_none_or(|index| !index.parts.contains_key(id)));
+        // People with rejected faces are not in the index.
+        let partly = |id: &PartId| *id == PartId::SNAPSHOT || manifest.with_rejected.contains(id);
+        outside.retain(|id| partly(id) || index.is_none_or(|index| !index.parts.contains_key(id)));
         let mut read = stream::iter(outside)
             .map(|id| async move {
                 if let Some(difference) = known(&id) {
@@ -241,7 +243,7 @@ impl GalleryCache {
             let Some((id, difference)) = self.store.unless_newer(manifest, read).await? else {
                 return Ok(Differences::Gone);
             };
-            others += difference.others.photos();
+            others += difference.others.indexable();
             if index.is_some() && others > max_others {
                 return Ok(Differences::TooMany);
             }
@@ -310,7 +312,7 @@ impl Reading {
     }
 
     fn needs_index(&self, rules: IndexRules) -> bool {
-        let others: usize = self.parts.values().map(|part| part.others.photos()).sum();
+        let others: usize = self.parts.values().map(|part| part.others.indexable()).sum();
         self.index.is_some() && others > rules.max_others
     }
 }

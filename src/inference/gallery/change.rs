@@ -40,6 +40,10 @@ pub(super) enum Change {
     Remove(String),
     /// Removes photos of a person, and the person if none is left.
     RemovePhotos(String, HashSet<PhotoId>),
+    /// Notes that a face, embedded by the model, is not a person's. A photo of the person with that face is removed.
+    Reject(String, Vec<f32>, ModelId),
+    /// Forgets the rejected faces of everybody that are about as similar to one of these photos as one person's are.
+    ForgetRejected(Vec<Vec<f32>>),
     /// Gives the photos of one person to another.
     Rename {
         /// Whose photos they are.
@@ -70,7 +74,10 @@ impl Change {
             _ if manifest.parts.is_empty() => BTreeSet::new(),
             Self::Add(people, _) => people.iter().map(|person| manifest.part_of(&person.name)).collect(),
             Self::Replace(..) | Self::Clear => BTreeSet::new(),
-            Self::Remove(name) | Self::RemovePhotos(name, _) => BTreeSet::from([manifest.part_of(name)]),
+            Self::Remove(name) | Self::RemovePhotos(name, _) | Self::Reject(name, ..) => {
+                BTreeSet::from([manifest.part_of(name)])
+            }
+            Self::ForgetRejected(_) => manifest.positions_with_rejected(),
             Self::Rename { from, to } => BTreeSet::from([manifest.part_of(from), manifest.part_of(to)]),
         }
     }
@@ -90,12 +97,7 @@ impl Change {
         match self {
             Self::Add(people, model) => {
                 manifest.check_model(model)?;
-                let one_variant = manifest.parts.is_empty() || manifest.model.as_ref() == Some(model);
-                let mut rules = Rules {
-                    dimension: manifest.dimension(),
-                    max_photos: limits.max_photos,
-                    same_photo: if one_variant { SAME_PHOTO } else { SAME_PHOTO_OF_VARIANTS },
-                };
+                let mut rules = rules(manifest, model, limits);
                 let mut changed = BTreeMap::new();
                 for (at, people) in by_part(people, manifest) {
                     let mut part = parts.remove(&at).unwrap_or_default();
@@ -133,11 +135,26 @@ impl Change {
                 let next = next(manifest, changed, manifest.model.clone(), manifest.dimension(), limits);
                 Ok(next.map(|next| Next { removed, ..next }))
             }
+            Self::Reject(name, face, model) => {
+                manifest.check_model(model)?;
+                let mut rules = rules(manifest, model, limits);
+                let face = rules.checked(name, face)?;
+                let at = manifest.part_of(name);
+                let Some(mut part) = parts.remove(&at) else { return Ok(None) };
+                let Some(removed) = part.reject(name, face, rules.same_photo) else { return Ok(None) };
+                let changed = BTreeMap::from([(at, part)]);
+                let next = next(manifest, changed, manifest.model.clone(), manifest.dimension(), limits);
+                Ok(next.map(|next| Next { removed, ..next }))
+            }
+            Self::ForgetRejected(photos) => {
+                parts.retain(|_, part| part.forget_rejected(photos));
+                Ok(next(manifest, parts, manifest.model.clone(), manifest.dimension(), limits))
+            }
             Self::Rename { from, to } => {
                 check_name(to)?;
                 let person = parts.get_mut(&manifest.part_of(from)).and_then(|part| part.take(from));
-                let Some(Person { embeddings, .. }) = person else { return Ok(None) };
-                let renamed = Person { name: to.clone(), embeddings };
+                let Some(person) = person else { return Ok(None) };
+                let renamed = Person { name: to.clone(), ..person };
                 let photos = parts.entry(manifest.part_of(to)).or_default().merge(renamed);
                 if photos > limits.max_photos {
                     return Err(too_many_photos(to, photos, limits.max_photos));
@@ -166,6 +183,16 @@ pub fn in_memory(people: Vec<Person>, model: &ModelId) -> Result<Gallery, Refuse
     Ok(Gallery::new(1, &people, Some(model.clone())))
 }
 
+/// Returns the rules for embeddings of `model` that are added to a gallery.
+fn rules(manifest: &Manifest, model: &ModelId, limits: Limits) -> Rules {
+    let one_variant = manifest.parts.is_empty() || manifest.model.as_ref() == Some(model);
+    Rules {
+        dimension: manifest.dimension(),
+        max_photos: limits.max_photos,
+        same_photo: if one_variant { SAME_PHOTO } else { SAME_PHOTO_OF_VARIANTS },
+    }
+}
+
 /// Groups people by the position of their part.
 fn by_part(people: &[Person], manifest: &Manifest) -> BTreeMap<usize, Vec<Person>> {
     let mut by_part: BTreeMap<usize, Vec<Person>> = BTreeMap::new();
@@ -189,6 +216,7 @@ fn next(
     let max = (limits.max_part / dimension.unwrap_or(1)).max(1);
     let version = manifest.version + 1;
     let (mut parts, mut written, mut obsolete) = (Vec::new(), Vec::new(), Vec::new());
+    let mut with_rejected = manifest.with_rejected.clone();
     let mut changed = changed.into_iter().peekable();
     for at in 0..manifest.parts.len().max(1) {
         let old = manifest.parts.get(at);
@@ -197,15 +225,17 @@ fn next(
             continue;
         };
         obsolete.extend(old.cloned());
+        old.map(|old| with_rejected.remove(&old.id));
         for part in part.split(max) {
             let id = PartId::new(version);
             parts.push(PartInfo::of(id, &part));
+            with_rejected.extend(part.has_rejected().then_some(id));
             written.push((id, part));
         }
     }
     let model = model.filter(|_| !parts.is_empty());
     let dimension = dimension.filter(|_| !parts.is_empty()).unwrap_or(0) as u32;
-    let manifest = Manifest { version, model, dimension, parts, snapshot: Part::default() };
+    let manifest = Manifest { version, model, dimension, parts, with_rejected, snapshot: Part::default() };
     Some(Next { manifest, written, obsolete: stored(&obsolete), removed: Vec::new() })
 }
 

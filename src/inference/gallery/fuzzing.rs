@@ -25,12 +25,20 @@ pub(crate) fn check_part(part: &Part) {
     }
 }
 
+/// Returns a manifest and its part with rejected faces.
+pub(crate) fn seeds_with_rejected() -> (Manifest, Part) {
+    let (mut manifest, mut part, _) = seeds();
+    part.people[1].rejected = vec![vec![0.0, 1.0], vec![0.8, 0.6]];
+    manifest.with_rejected.insert(PartId(2));
+    (manifest, part)
+}
+
 /// Returns a manifest, its part, and the bytes of a snapshot as earlier releases wrote it.
 pub(crate) fn seeds() -> (Manifest, Part, Vec<u8>) {
-    let person = |name: &str| Person { name: name.into(), embeddings: vec![vec![0.6, 0.8], vec![1.0, 0.0]] };
+    let person = |name: &str| Person::new(name, vec![vec![0.6, 0.8], vec![1.0, 0.0]]);
     let part = Part { people: vec![person("Ada"), person("Grace")] };
     let parts = vec![PartInfo::of(PartId(1), &part), PartInfo::of(PartId(2), &part)];
-    let manifest = Manifest { version: 2, model: None, dimension: 2, parts, snapshot: Part::default() };
+    let manifest = Manifest { version: 2, model: None, dimension: 2, parts, ..Manifest::default() };
     let snapshot = include_bytes!("../../../tests/inference/gallery_without_model.bin").to_vec();
     (manifest, part, snapshot)
 }

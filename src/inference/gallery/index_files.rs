@@ -38,7 +38,7 @@ pub enum IndexPlace {
 struct Contents {
     /// Version of the gallery.
     version: u64,
-    /// The parts and how many people each has, in the order of the owners.
+    /// The parts and how many of the people of each are in the index, in the order of the owners.
     parts: Vec<(PartId, u32)>,
 }
 
@@ -237,10 +237,13 @@ fn fill(
     loop {
         match content.blocking_recv() {
             Some(Content::Part(id, part)) => {
-                for person in &part.people {
+                let mut owners = 0;
+                // The others are searched without an index.
+                for person in part.people.iter().filter(|person| person.rejected.is_empty()) {
                     builder.add(&person.name, &person.embeddings.concat())?;
+                    owners += 1;
                 }
-                parts.push((id, part.people.len() as u32));
+                parts.push((id, owners));
             }
             Some(Content::End) => break,
             None => return Err(IndexError::Invalid("the gallery could not be read whole".into())),

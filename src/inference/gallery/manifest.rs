@@ -1,6 +1,8 @@
 //! The manifest of a gallery: its version, its model and its parts.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use ulid::Ulid;
 
 use super::{
@@ -76,6 +78,16 @@ impl PartInfo {
     }
 }
 
+/// Reads ids, which must be in their order: a manifest has one encoding.
+fn ascending<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<PartId>, D::Error> {
+    let ids = Vec::<PartId>::deserialize(deserializer)?;
+    if ids.is_sorted_by(|a, b| a < b) {
+        Ok(ids.into_iter().collect())
+    } else {
+        Err(D::Error::custom("parts out of order"))
+    }
+}
+
 /// One version of a gallery, without its people.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -88,20 +100,36 @@ pub struct Manifest {
     pub(super) dimension: u32,
     /// Ordered by name.
     pub(super) parts: Vec<PartInfo>,
+    /// The parts that have rejected faces.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", deserialize_with = "ascending")]
+    pub(super) with_rejected: BTreeSet<PartId>,
     /// The part of a snapshot, with everybody.
     #[serde(skip)]
     pub(super) snapshot: Part,
 }
 
 impl Wire for Manifest {
-    const VERSION: u8 = 3; // 1 and 2 were snapshots with all people; 1 had no model
+    const VERSION: u8 = 4; // 1 and 2 were snapshots with all people; 1 had no model; 3 had no rejected faces
+
+    fn version(&self) -> u8 {
+        if self.with_rejected.is_empty() { 3 } else { 4 }
+    }
 
     fn from_earlier(version: u8, body: Body<'_>) -> Option<Result<Self, WireError>> {
         #[derive(Deserialize)]
         struct First(u64, Vec<Person>);
         #[derive(Deserialize)]
         struct Second(u64, Vec<Person>, Option<ModelId>);
+        #[derive(Deserialize)]
+        struct Third(u64, Option<ModelId>, u32, Vec<PartInfo>);
         match version {
+            3 => Some(body.decode().map(|Third(version, model, dimension, parts)| Self {
+                version,
+                model,
+                dimension,
+                parts,
+                ..Self::default()
+            })),
             1 => Some(body.decode().map(|First(version, people)| Self::of_snapshot(version, people, None))),
             2 => Some(body.decode().map(|Second(version, people, model)| Self::of_snapshot(version, people, model))),
             _ => None,
@@ -118,7 +146,7 @@ impl Manifest {
             0 => Vec::new(),
             _ => vec![PartInfo::of(PartId::SNAPSHOT, &snapshot)],
         };
-        Self { version, model, dimension, parts, snapshot }
+        Self { version, model, dimension, parts, with_rejected: BTreeSet::new(), snapshot }
     }
 
     /// Returns the number of people.
@@ -142,6 +170,11 @@ impl Manifest {
     /// Returns the length of the embeddings; `None` if there are none.
     pub fn dimension(&self) -> Option<usize> {
         (self.dimension > 0).then_some(self.dimension as usize)
+    }
+
+    /// Returns the positions of the parts that have rejected faces.
+    pub(super) fn positions_with_rejected(&self) -> BTreeSet<usize> {
+        (0..self.parts.len()).filter(|at| self.with_rejected.contains(&self.parts[*at].id)).collect()
     }
 
     /// Returns the position of the part to which a name belongs; 0 if there are no parts.

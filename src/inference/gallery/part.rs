@@ -1,6 +1,6 @@
 //! One part of a gallery: the people between two names, in one object.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
     person::{Person, check_name},
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     inference::embeddings::similarity::{dot, normalise},
-    wire::Wire,
+    wire::{Body, Wire, WireError},
 };
 
 /// What is allowed and what counts as the same photo, for one change of a part.
@@ -21,14 +21,73 @@ pub(super) struct Rules {
     pub same_photo: f32,
 }
 
+impl Rules {
+    /// Returns an embedding of a person with unit length.
+    ///
+    /// # Errors
+    /// It does not fit the gallery, or has no direction.
+    pub(super) fn checked(&mut self, name: &str, embedding: &[f32]) -> Result<Vec<f32>, Refused> {
+        check_dimension(*self.dimension.get_or_insert(embedding.len()), embedding.len())?;
+        let mut embedding = embedding.to_vec();
+        if normalise(&mut embedding) {
+            Ok(embedding)
+        } else {
+            Err(refused(format!("{name}: an embedding is zero or not finite")))
+        }
+    }
+}
+
 /// One part of a gallery.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(try_from = "(Vec<Person>, Vec<Rejected>)")]
 pub struct Part {
     /// Sorted by name; names are unique.
     pub people: Vec<Person>,
 }
 
-impl Wire for Part {}
+/// The position of a person in a part, and their rejected faces.
+type Rejected = (u32, Vec<Vec<f32>>);
+
+impl TryFrom<(Vec<Person>, Vec<Rejected>)> for Part {
+    type Error = &'static str;
+
+    fn try_from((mut people, rejected): (Vec<Person>, Vec<Rejected>)) -> Result<Self, Self::Error> {
+        // A part has one encoding.
+        if !rejected.is_sorted_by(|a, b| a.0 < b.0) || rejected.iter().any(|(_, faces)| faces.is_empty()) {
+            return Err("rejected faces out of order");
+        }
+        for (at, faces) in rejected {
+            people.get_mut(at as usize).ok_or("rejected faces of nobody")?.rejected = faces;
+        }
+        Ok(Self { people })
+    }
+}
+
+impl Serialize for Part {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let rejected = self.people.iter().map(|person| &person.rejected).enumerate();
+        let rejected: Vec<(u32, &Vec<Vec<f32>>)> =
+            rejected.filter(|(_, faces)| !faces.is_empty()).map(|(at, faces)| (at as u32, faces)).collect();
+        // The people alone are what earlier releases read.
+        if rejected.is_empty() {
+            self.people.serialize(serializer)
+        } else {
+            (&self.people, rejected).serialize(serializer)
+        }
+    }
+}
+
+impl Wire for Part {
+    const VERSION: u8 = 2; // 1 had no rejected faces
+
+    fn version(&self) -> u8 {
+        if self.has_rejected() { 2 } else { 1 }
+    }
+
+    fn from_earlier(version: u8, body: Body<'_>) -> Option<Result<Self, WireError>> {
+        (version == 1).then(|| body.decode().map(|people| Self { people }))
+    }
+}
 
 /// Returns the refusal of a change after which a person would have more photos than are kept.
 pub(super) fn too_many_photos(name: &str, count: usize, max: usize) -> Refused {
@@ -39,9 +98,15 @@ impl Part {
     /// Returns whether the people are sorted, and each has embeddings of this length.
     pub(super) fn is_valid(&self, dimension: usize) -> bool {
         let embeddings = |person: &Person| {
-            !person.embeddings.is_empty() && person.embeddings.iter().all(|embedding| embedding.len() == dimension)
+            let mut all = person.embeddings.iter().chain(&person.rejected);
+            !person.embeddings.is_empty() && all.all(|embedding| embedding.len() == dimension)
         };
         self.people.is_sorted_by(|a, b| a.name < b.name) && self.people.iter().all(embeddings)
+    }
+
+    /// Returns whether there are rejected faces.
+    pub(super) fn has_rejected(&self) -> bool {
+        self.people.iter().any(|person| !person.rejected.is_empty())
     }
 
     /// Returns the number of photos.
@@ -61,42 +126,44 @@ impl Part {
                 return Err(refused(format!("{}: no embedding given", new.name)));
             }
             let at = self.people.binary_search_by(|p| p.name.cmp(&new.name)).unwrap_or_else(|at| {
-                self.people.insert(at, Person { name: new.name.clone(), embeddings: Vec::new() });
+                self.people.insert(at, Person::new(new.name.clone(), Vec::new()));
                 at
             });
-            let known = &mut self.people[at].embeddings;
+            let person = &mut self.people[at];
             for embedding in &new.embeddings {
-                check_dimension(*rules.dimension.get_or_insert(embedding.len()), embedding.len())?;
-                let mut embedding = embedding.clone();
-                if !normalise(&mut embedding) {
-                    return Err(refused(format!("{}: an embedding is zero or not finite", new.name)));
-                }
-                if known.iter().all(|k| dot(k, &embedding) <= rules.same_photo) {
-                    known.push(embedding);
+                let embedding = rules.checked(&new.name, embedding)?;
+                // A photo says more than an earlier rejection of it.
+                changed |= person.accept(&embedding, rules.same_photo);
+                if person.embeddings.iter().all(|k| dot(k, &embedding) <= rules.same_photo) {
+                    person.embeddings.push(embedding);
                     changed = true;
                 }
             }
-            if known.len() > rules.max_photos {
-                return Err(too_many_photos(&new.name, known.len(), rules.max_photos));
+            for face in &new.rejected {
+                changed |= person.reject(rules.checked(&new.name, face)?, rules.same_photo);
+            }
+            if person.embeddings.len() > rules.max_photos {
+                return Err(too_many_photos(&new.name, person.embeddings.len(), rules.max_photos));
             }
         }
         Ok(changed)
     }
 
-    /// Divides the part into parts of about the same number of photos, at most `max` in each unless one person has
+    /// Divides the part into parts of about the same number of embeddings, at most `max` in each unless one person has
     /// more. An empty part becomes none.
     pub(super) fn split(self, max: usize) -> Vec<Self> {
-        let parts = self.photos().div_ceil(max).max(1);
-        let share = self.photos().div_ceil(parts);
+        let stored: usize = self.people.iter().map(Person::stored).sum();
+        let parts = stored.div_ceil(max).max(1);
+        let share = stored.div_ceil(parts);
         let mut split: Vec<Self> = Vec::new();
-        let mut photos = 0;
+        let mut embeddings = 0;
         for person in self.people {
-            let count = person.embeddings.len();
-            if split.is_empty() || photos >= share || photos + count > max {
+            let count = person.stored();
+            if split.is_empty() || embeddings >= share || embeddings + count > max {
                 split.push(Self::default());
-                photos = 0;
+                embeddings = 0;
             }
-            photos += count;
+            embeddings += count;
             split.last_mut().expect("one was just pushed").people.push(person);
         }
         split

@@ -57,7 +57,7 @@ impl GalleryStore {
     /// # Errors
     /// `Refused` if the name or an embedding is invalid, or a limit is exceeded: then nothing is added.
     pub async fn add(&self, name: &str, embeddings: Vec<Vec<f32>>, model: ModelId) -> Result<Added, GalleryError> {
-        let people = vec![Person { name: name.to_owned(), embeddings: embeddings.clone() }];
+        let people = vec![Person::new(name, embeddings.clone())];
         let Update { manifest, mut parts, .. } = self.update(Change::Add(people, model)).await?;
         if parts.is_empty() {
             parts.extend(self.parts(&manifest, BTreeSet::from([manifest.part_of(name)])).await?.into_values());
@@ -178,6 +178,10 @@ impl GalleryStore {
     /// The photos could not be removed: a repeated call tries again.
     async fn remove_all_of(&self, name: &str) -> Result<(Manifest, usize), GalleryError> {
         let person = self.person(name).await?;
+        // First, because the photos tell whose faces they are.
+        if let Some(person) = &person {
+            self.forget_rejected(person.embeddings.clone()).await?;
+        }
         let known = person.into_iter().flat_map(photos_of).map(|photo| photo.id).collect();
         let update = self.remove_from(name, Change::Remove(name.to_owned()), known).await?;
         Ok((update.manifest, update.removed.len()))
@@ -279,7 +283,7 @@ impl GalleryStore {
 
 /// Returns the photos of a person in the order of the gallery.
 fn photos_of(person: Person) -> impl Iterator<Item = Photo> {
-    let Person { name, embeddings } = person;
+    let Person { name, embeddings, .. } = person;
     embeddings.into_iter().map(move |embedding| Photo { id: PhotoId::of(&embedding), name: name.clone(), embedding })
 }
 
@@ -334,7 +338,9 @@ impl Part {
                 let new = person.embeddings.into_iter().filter(|embedding| !known.contains(embedding));
                 let new: Vec<_> = new.collect();
                 known.extend(new);
-                known.len()
+                let photos = known.len();
+                self.merge_rejected(at, person.rejected);
+                photos
             }
             Err(at) => {
                 let photos = person.embeddings.len();

@@ -30,6 +30,12 @@ pub(super) struct Rows {
     owners: Vec<u32>,
     /// The embeddings, row by row.
     rows: Vec<f32>,
+    /// Position of the name of whom each rejected face is not.
+    not_of: Vec<u32>,
+    /// The embeddings of the rejected faces, row by row.
+    rejected: Vec<f32>,
+    /// Number of photos of people with rejected faces.
+    kept_out: usize,
 }
 
 impl Rows {
@@ -39,6 +45,11 @@ impl Rows {
             all.names.push(person.name.clone());
             all.owners.resize(all.owners.len() + person.embeddings.len(), owner as u32);
             person.embeddings.iter().for_each(|embedding| all.rows.extend_from_slice(embedding));
+            if !person.rejected.is_empty() {
+                all.not_of.resize(all.not_of.len() + person.rejected.len(), owner as u32);
+                person.rejected.iter().for_each(|face| all.rejected.extend_from_slice(face));
+                all.kept_out += person.embeddings.len();
+            }
         }
         all
     }
@@ -46,6 +57,11 @@ impl Rows {
     /// Returns the number of embeddings.
     pub fn photos(&self) -> usize {
         self.owners.len()
+    }
+
+    /// Returns the number of embeddings that an index could contain: not those of people with rejected faces.
+    pub fn indexable(&self) -> usize {
+        self.photos() - self.kept_out
     }
 
     /// Returns the number of people.
@@ -73,22 +89,33 @@ impl Rows {
         self.names.binary_search_by(|known| known.as_str().cmp(name)).is_ok()
     }
 
-    /// Returns each person with the similarity of their nearest photo.
+    /// Returns each person with the similarity of their nearest photo, without those of whom a rejected face is as near.
     fn nearest_of_each(&self, embedding: &[f32]) -> Vec<(&str, f32)> {
-        let mut products = vec![0.0; self.owners.len()];
-        dots(&self.rows, embedding, &mut products);
-        let mut best = vec![f32::NEG_INFINITY; self.names.len()];
-        for (owner, product) in self.owners.iter().zip(products) {
-            let best = &mut best[*owner as usize];
-            *best = best.max(product);
-        }
-        self.names.iter().map(String::as_str).zip(best).collect()
+        let photos = highest(&self.rows, &self.owners, self.names.len(), embedding);
+        let rejected = highest(&self.rejected, &self.not_of, self.names.len(), embedding);
+        let names = self.names.iter().map(String::as_str).zip(photos);
+        names.zip(rejected).filter(|((_, photo), rejected)| photo > rejected).map(|(near, _)| near).collect()
     }
 
     fn nearest(&self, embedding: &[f32]) -> Option<(&str, f32)> {
+        if !self.not_of.is_empty() {
+            return self.nearest_of_each(embedding).into_iter().max_by(|(_, a), (_, b)| a.total_cmp(b));
+        }
         let (row, similarity) = nearest(&self.rows, embedding)?;
         Some((&self.names[self.owners[row] as usize], similarity))
     }
+}
+
+/// Returns the highest similarity of an embedding with the rows of each owner.
+fn highest(rows: &[f32], owners: &[u32], count: usize, embedding: &[f32]) -> Vec<f32> {
+    let mut products = vec![0.0; owners.len()];
+    dots(rows, embedding, &mut products);
+    let mut highest = vec![f32::NEG_INFINITY; count];
+    for (owner, product) in owners.iter().zip(products) {
+        let highest = &mut highest[*owner as usize];
+        *highest = highest.max(product);
+    }
+    highest
 }
 
 /// The people in an index file.
@@ -189,6 +216,8 @@ impl Gallery {
     /// Returns the person with the photo most similar to `embedding` (of unit length), and the cosine similarity, -1
     /// to 1. `None` if the gallery is empty.
     ///
+    /// A person is left out if a face that was rejected as theirs is at least as similar as their photos.
+    ///
     /// In a large gallery, most photos are searched by an index, which finds the nearest with a probability that grows
     /// with its similarity. The similarity itself is exact.
     ///
@@ -259,8 +288,11 @@ impl Difference {
     }
 }
 
-/// Returns the owner in the index with the person's name and embeddings.
+/// Returns the owner in the index with the person's name and embeddings. Whoever has rejected faces is searched without it.
 fn find(index: &Index, person: &Person) -> Option<u32> {
+    if !person.rejected.is_empty() {
+        return None;
+    }
     let owner = owner_named(index, &person.name)?;
     let embeddings = index.embeddings(owner);
     let same = embeddings.len() == person.embeddings.len() * index.dimension()

@@ -17,6 +17,7 @@ mod indexes;
 mod parts;
 mod photos;
 mod races;
+mod rejected;
 mod scores;
 mod sweep;
 mod world;
@@ -82,7 +83,7 @@ fn vector() -> impl Strategy<Value = Vec<f32>> {
 
 fn people() -> impl Strategy<Value = Vec<Person>> {
     let person = ("[a-h]", prop::collection::vec(vector(), 1..4));
-    prop::collection::vec(person.prop_map(|(name, embeddings)| Person { name, embeddings }), 1..12)
+    prop::collection::vec(person.prop_map(|(name, embeddings)| Person::new(name, embeddings)), 1..12)
 }
 
 fn model() -> ModelId {
@@ -94,7 +95,7 @@ fn add(gallery: &Whole, people: &[Person]) -> Changed {
 }
 
 fn one(name: &str, embedding: &[f32]) -> Vec<Person> {
-    vec![Person { name: name.into(), embeddings: vec![embedding.to_vec()] }]
+    vec![Person::new(name, vec![embedding.to_vec()])]
 }
 
 proptest! {
@@ -177,7 +178,7 @@ fn embeddings_without_direction_are_rejected() {
         assert!(add(&Whole::default(), &one("ada", &bad)).is_err());
     }
     assert!(add(&Whole::default(), &one("ada", &[])).is_err());
-    assert!(add(&Whole::default(), &[Person { name: "ada".into(), embeddings: vec![] }]).is_err());
+    assert!(add(&Whole::default(), &[Person::new("ada", vec![])]).is_err());
 }
 
 #[test]
@@ -231,7 +232,7 @@ fn a_photo_embedded_by_another_variant_counts_as_the_same_photo() {
 
 #[test]
 fn a_gallery_without_a_model_adopts_the_model_of_the_next_enrolment() {
-    let ada = Person { name: "ada".into(), embeddings: vec![vec![1.0, 0.0]] };
+    let ada = Person::new("ada", vec![vec![1.0, 0.0]]);
     let gallery = Whole::snapshot(7, vec![ada]);
     assert_eq!(gallery.manifest.check_model(&model()), Ok(()));
     let fewer = add(&gallery, &one("bob", &[1.0, 0.0])).unwrap().unwrap();

@@ -26,6 +26,26 @@ pub fn faceless(width: u32, height: u32) -> Vec<u8> {
     encode(image.into(), ImageFormat::Png)
 }
 
+/// Returns the photos beside one another, each as high as the first times its scale.
+pub fn side_by_side(photos: &[(&str, f32)]) -> Vec<u8> {
+    let open = |path: &str| image::load_from_memory(&photo(path)).expect("an image").to_rgb8();
+    let height = open(photos[0].0).height();
+    let scaled = photos.iter().map(|(path, scale)| {
+        let image = open(path);
+        let high = (height as f32 * scale) as u32;
+        let wide = image.width() * high / image.height();
+        image::imageops::resize(&image, wide, high, image::imageops::FilterType::Triangle)
+    });
+    let scaled: Vec<RgbImage> = scaled.collect();
+    let mut all = RgbImage::new(scaled.iter().map(RgbImage::width).sum(), height);
+    let mut x = 0;
+    for image in scaled {
+        image::imageops::replace(&mut all, &image, x, 0);
+        x += i64::from(image.width());
+    }
+    encode(all.into(), ImageFormat::Png)
+}
+
 pub fn encode(image: DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut out = Cursor::new(Vec::new());
     image.write_to(&mut out, format).expect("encodes");

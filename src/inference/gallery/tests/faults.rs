@@ -312,7 +312,7 @@ async fn an_index_of_embeddings_of_another_length_is_not_used() {
     cache.refresh().await.unwrap();
     let longer = |n: usize| (0..64).map(|i| f32::from(u8::from(i == n))).collect::<Vec<f32>>();
     let people: Vec<Person> =
-        (0..40).map(|n| Person { name: format!("new {n:02}"), embeddings: vec![longer(n), longer(n + 20)] }).collect();
+        (0..40).map(|n| Person::new(format!("new {n:02}"), vec![longer(n), longer(n + 20)])).collect();
     world.store().replace(people, ModelId::known("other")).await.unwrap();
     let gallery = cache.refresh().await.unwrap();
     assert_eq!(named(&gallery, &longer(7)), "new 07");

@@ -7,7 +7,7 @@ use super::*;
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
     let person = ("[a-p]{1,2}", prop::collection::vec(vector(), 1..3));
-    let person = person.prop_map(|(name, embeddings)| Person { name, embeddings });
+    let person = person.prop_map(|(name, embeddings)| Person::new(name, embeddings));
     let change = prop_oneof![
         6 => prop::collection::vec(person, 1..4).prop_map(|people| Change::Add(people, model())),
         3 => "[a-p]{1,2}".prop_map(Change::Remove),

@@ -56,7 +56,7 @@ impl World {
     }
 
     pub fn person(&mut self, name: &str) -> Person {
-        Person { name: name.into(), embeddings: vec![self.embedding(), self.embedding()] }
+        Person::new(name, vec![self.embedding(), self.embedding()])
     }
 
     /// Adds people with two photos each.
