@@ -16,6 +16,15 @@ export class ApiError extends Error {
   }
 }
 
+const WARNINGS = {
+  'small-face': 'the face is small',
+  'turned-face': 'the face is turned away',
+  'several-faces': 'there are several faces, of which the largest is used',
+};
+
+/** Returns in words why a photo that was added may not be a good one; '' if nothing is said against it. */
+export const warningsOf = (photo) => (photo.warnings ?? []).map((warning) => WARNINGS[warning] ?? warning).join(', and ');
+
 /** Sends a request and returns the JSON of the answer, or null. Throws an ApiError. */
 export async function call(path, options = {}) {
   let response;

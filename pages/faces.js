@@ -1,7 +1,7 @@
 // The faces of a photo one by one: an unknown one can be given a name, and a name can be taken back.
 
-import { callUntilAccepted } from './api.js';
-import { refreshPeople } from './people.js';
+import { callUntilAccepted, warningsOf } from './api.js';
+import { breakable, refreshPeople } from './people.js';
 
 /** Side of a portrait, in pixels: sharp at its size on the page. */
 const PORTRAIT = 96;
@@ -87,7 +87,10 @@ function nameForm(of, close) {
     event.preventDefault();
     const name = input.value.trim();
     save.disabled = true;
-    await change(of, '/v1/people', [['name', name]], (added) => `This photo was added to ${added.name}.`);
+    await change(of, '/v1/people', [['name', name]], (added) => {
+      const warnings = warningsOf(added.photos[0]);
+      return `This photo was added to ${added.name}${warnings && `, but may not be a good one: ${warnings}`}.`;
+    });
     save.disabled = false;
   });
   form.append(label, input, save, cancel);
@@ -97,7 +100,8 @@ function nameForm(of, close) {
 /** Returns the name of a face with the button that takes it back. */
 function objection(of) {
   const both = element('div', 'who');
-  const name = element('span', 'name', of.face.name);
+  const name = element('span', 'name');
+  name.append(...breakable(of.face.name));
   const button = element('button', 'plain', 'Not this person');
   button.type = 'button';
   button.setAttribute('aria-label', `Not this person: ${of.face.name}`);

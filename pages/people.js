@@ -1,6 +1,6 @@
 // Lists, adds and removes people.
 
-import { call, callUntilAccepted } from './api.js';
+import { call, callUntilAccepted, warningsOf } from './api.js';
 
 const form = document.getElementById('add-person');
 const list = document.getElementById('people-list');
@@ -59,7 +59,9 @@ async function add() {
     const added = await callUntilAccepted('/v1/people', options, (why) => say(why));
     const refused = added.photos.filter((photo) => !photo.added);
     const unused = refused.map((photo) => `${photo.file} was not used: ${photo.problem}`);
-    say([`${added.name} now has ${photos(added.photos_total)}.`, ...unused].join(' '), refused.length > 0);
+    const poor = added.photos.filter((photo) => warningsOf(photo) !== '');
+    const warnings = poor.map((photo) => `${photo.file} may not be a good photo: ${warningsOf(photo)}.`);
+    say([`${added.name} now has ${photos(added.photos_total)}.`, ...warnings, ...unused].join(' '), refused.length > 0);
     form.reset();
   } catch (error) {
     const reasons = (error.body?.photos ?? []).map((photo) => `${photo.file}: ${photo.problem}`);
@@ -73,6 +75,11 @@ function photos(count) {
   return count === 1 ? '1 photo' : `${count} photos`;
 }
 
+/** Returns a name as nodes, so that a long one wraps between its words. */
+export function breakable(name) {
+  return name.split(/(?<=[_ -])/).flatMap((word) => [word, document.createElement('wbr')]);
+}
+
 function suggestion(person) {
   const option = document.createElement('option');
   option.value = person.name;
@@ -83,8 +90,7 @@ function entry(person) {
   const item = document.createElement('li');
   const name = document.createElement('span');
   name.className = 'name';
-  // A long name may wrap between its words.
-  name.append(...person.name.split(/(?<=[_ -])/).flatMap((word) => [word, document.createElement('wbr')]));
+  name.append(...breakable(person.name));
   const count = document.createElement('span');
   count.className = 'quiet';
   count.textContent = photos(person.photos);

@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     cloud::ObjectStore,
-    inference::gallery::{Gallery, GalleryStores, Person, check_name},
+    inference::{
+        gallery::{Gallery, GalleryStores, Person, check_name},
+        photo_quality::{PhotoWarning, warnings},
+    },
     recognition::{GalleryName, ModelId, Recognition, common_model},
     settings::{RecogniserKind, Settings},
 };
@@ -27,6 +30,9 @@ pub struct Args {
     /// Remove everybody else, to switch to another model.
     #[arg(long)]
     pub replace: bool,
+    /// Skip photos that may not be good ones: with a small face, one that is turned away, or several.
+    #[arg(long)]
+    pub refuse_poor: bool,
     /// The gallery to which the people are added; it is created if it does not exist.
     #[arg(long, value_name = "NAME", default_value_t)]
     pub gallery: GalleryName,
@@ -41,8 +47,8 @@ pub struct Summary {
     pub photos: usize,
     /// Path of each photo that was skipped, and why.
     pub rejected: Vec<(PathBuf, String)>,
-    /// Path and number of faces of each photo with several. The largest face was enrolled.
-    pub crowded: Vec<(PathBuf, usize)>,
+    /// Path of each photo that was enrolled although it may not be a good one, and why.
+    pub poor: Vec<(PathBuf, String)>,
     /// Version of the gallery afterwards.
     pub gallery_version: u64,
 }
@@ -58,8 +64,8 @@ pub(super) async fn run(args: Args, settings: &Settings, store: Arc<dyn ObjectSt
     let subject = Subject { gallery: Some(&args.gallery), people, everybody: args.replace, ..Subject::default() };
     let log = CommandLog::new(settings, store.clone());
     let summary = log.run("enroll", subject, enroll(&args, settings, store)).await?;
-    for (path, faces) in &summary.crowded {
-        eprintln!("{}: {faces} faces; the largest was enrolled", path.display());
+    for (path, warnings) in &summary.poor {
+        eprintln!("{}: enrolled, but {warnings}", path.display());
     }
     for (path, reason) in &summary.rejected {
         eprintln!("{}: skipped: {reason}", path.display());
@@ -94,9 +100,12 @@ pub async fn enroll(args: &Args, settings: &Settings, store: Arc<dyn ObjectStore
     let mut models = Vec::new();
     for (photo, result) in wanted.into_iter().zip(results) {
         match result.and_then(largest_face) {
-            Ok(LargestFace { embedding, model, faces }) => {
-                if faces > 1 {
-                    summary.crowded.push((photo.path, faces));
+            Ok(LargestFace { warnings, .. }) if args.refuse_poor && !warnings.is_empty() => {
+                summary.rejected.push((photo.path, in_words(&warnings)));
+            }
+            Ok(LargestFace { embedding, model, warnings }) => {
+                if !warnings.is_empty() {
+                    summary.poor.push((photo.path, in_words(&warnings)));
                 }
                 people.entry(photo.person).or_default().push(embedding);
                 models.push(model);
@@ -150,13 +159,17 @@ fn within_limits(photos: Vec<LabelledPhoto>, max_photos: usize, summary: &mut Su
 struct LargestFace {
     embedding: Vec<f32>,
     model: ModelId,
-    /// Number of faces in the photo.
-    faces: usize,
+    /// Why the photo may not be a good one.
+    warnings: Vec<PhotoWarning>,
+}
+
+fn in_words(warnings: &[PhotoWarning]) -> String {
+    warnings.iter().map(PhotoWarning::to_string).collect::<Vec<_>>().join(", and ")
 }
 
 fn largest_face(recognition: Recognition) -> Result<LargestFace, String> {
-    let faces = recognition.faces.len();
+    let warnings = warnings(&recognition.faces, None);
     let embedding = recognition.faces.into_iter().next().and_then(|f| f.embedding).ok_or("no face was found")?;
     let model = recognition.model.ok_or("its embedding has no model")?;
-    Ok(LargestFace { embedding, model, faces })
+    Ok(LargestFace { embedding, model, warnings })
 }

@@ -7,6 +7,7 @@ use super::{
     web_tier::Upload,
 };
 use crate::{
+    inference::photo_quality::{PhotoWarning, warnings},
     job::{Failure, FailureKind, JobId},
     recognition::{EMBED, Face, GalleryName, ModelId, Recognition},
 };
@@ -27,6 +28,15 @@ pub(super) struct Found {
     pub model: ModelId,
 }
 
+/// The face of a photo that is meant.
+pub(super) struct Chosen {
+    pub embedding: Vec<f32>,
+    /// The model of the embedding.
+    pub model: ModelId,
+    /// Why the photo may not be a good one to know the person by.
+    pub warnings: Vec<PhotoWarning>,
+}
+
 impl TryFrom<Recognition> for Found {
     type Error = Failure;
 
@@ -40,17 +50,16 @@ impl TryFrom<Recognition> for Found {
 }
 
 impl Found {
-    /// Returns the embedding of the face in the box, or of the largest one, and its model.
+    /// Returns the face in the box, or the largest one.
     ///
     /// # Errors
     /// There is no such face; the text says so.
-    pub fn chosen(self, bbox: Option<FaceBox>) -> Result<(Vec<f32>, ModelId), String> {
-        let face = match bbox {
-            Some(bbox) => bbox.find(self.faces)?,
-            None => self.faces.into_iter().next().ok_or("no face was found in it")?,
-        };
-        let embedding = face.embedding.ok_or("the face has no embedding; does a worker run another version?")?;
-        Ok((embedding, self.model))
+    pub fn chosen(mut self, bbox: Option<FaceBox>) -> Result<Chosen, String> {
+        let at = bbox.map(|bbox| bbox.find(&self.faces)).transpose()?;
+        let warnings = warnings(&self.faces, at);
+        let face = self.faces.get_mut(at.unwrap_or(0)).ok_or("no face was found in it")?;
+        let embedding = face.embedding.take().ok_or("the face has no embedding; does a worker run another version?")?;
+        Ok(Chosen { embedding, model: self.model, warnings })
     }
 }
 

@@ -47,19 +47,21 @@ impl FaceBox {
         text.parse().map(Some).map_err(Problem::bad_request)
     }
 
-    /// Returns the face that is meant.
+    /// Returns the position of the face that is meant.
     ///
     /// # Errors
     /// There is none: the message says where the faces are.
-    pub fn find(self, faces: Vec<Face>) -> Result<Face, String> {
-        let boxes: Vec<String> = faces.iter().map(|face| described(&face.bbox)).collect();
-        let overlaps = faces.into_iter().map(|face| (overlap(&face.bbox, &self.0), face));
-        let found = overlaps.filter(|(overlap, _)| *overlap >= MIN_OVERLAP).max_by(|(a, _), (b, _)| a.total_cmp(b));
-        let none = || match boxes.len() {
-            0 => "no face was found in it".to_owned(),
-            _ => format!("no face is at {}; its faces are at {}", described(&self.0), boxes.join(" and at ")),
+    pub fn find(self, faces: &[Face]) -> Result<usize, String> {
+        let overlaps = faces.iter().map(|face| overlap(&face.bbox, &self.0)).enumerate();
+        let found = overlaps.filter(|(_, overlap)| *overlap >= MIN_OVERLAP).max_by(|(_, a), (_, b)| a.total_cmp(b));
+        let none = || match faces {
+            [] => "no face was found in it".to_owned(),
+            _ => {
+                let boxes: Vec<String> = faces.iter().map(|face| described(&face.bbox)).collect();
+                format!("no face is at {}; its faces are at {}", described(&self.0), boxes.join(" and at "))
+            }
         };
-        found.map(|(_, face)| face).ok_or_else(none)
+        found.map(|(at, _)| at).ok_or_else(none)
     }
 }
 
@@ -93,17 +95,17 @@ mod tests {
 
     #[test]
     fn the_face_that_overlaps_most_is_meant_and_none_that_overlaps_little() {
-        let faces = || vec![face([0.0, 0.0, 100.0, 100.0]), face([150.0, 0.0, 60.0, 60.0])];
-        let find = |text: &str| text.parse::<FaceBox>().expect("a box").find(faces()).map(|face| face.bbox[0]);
-        assert_eq!(find("150,0,60,60"), Ok(150.0));
-        assert_eq!(find("5,5,100,100"), Ok(0.0));
-        assert_eq!(find("148,2,70,60"), Ok(150.0));
+        let faces = [face([0.0, 0.0, 100.0, 100.0]), face([150.0, 0.0, 60.0, 60.0])];
+        let find = |text: &str| text.parse::<FaceBox>().expect("a box").find(&faces);
+        assert_eq!(find("150,0,60,60"), Ok(1));
+        assert_eq!(find("5,5,100,100"), Ok(0));
+        assert_eq!(find("148,2,70,60"), Ok(1));
         // A corner, the face and much around it, and nothing.
         for missed in ["0,0,60,60", "0,0,160,160", "300,300,50,50"] {
             let why = find(missed).expect_err(missed);
             assert!(why.ends_with("its faces are at 0,0,100,100 and at 150,0,60,60"), "{why}");
         }
-        let none = FaceBox([0.0, 0.0, 9.0, 9.0]).find(Vec::new());
+        let none = FaceBox([0.0, 0.0, 9.0, 9.0]).find(&[]);
         assert_eq!(none, Err("no face was found in it".to_owned()));
     }
 

@@ -147,12 +147,14 @@ pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State
     let (mut embeddings, mut models, mut images) = (Vec::new(), Vec::new(), Vec::new());
     let mut outage = None;
     for Embedded { file, photo, found } in embedded {
+        let mut warnings = Vec::new();
         let (faces, problem) = match found {
             Ok(found) => match (found.faces.len(), found.chosen(bbox)) {
-                (faces, Ok((embedding, model))) => {
-                    embeddings.push(embedding);
-                    models.push(model);
+                (faces, Ok(chosen)) => {
+                    embeddings.push(chosen.embedding);
+                    models.push(chosen.model);
                     images.push(photo);
+                    warnings = chosen.warnings;
                     (Some(faces), None)
                 }
                 (faces, Err(problem)) => (Some(faces), Some(problem)),
@@ -163,7 +165,7 @@ pub async fn add(req: HttpRequest, payload: web::Payload, state: web::Data<State
                 (None, Some(line))
             }
         };
-        photos.push(PhotoOutcome { file, added: problem.is_none(), faces, problem });
+        photos.push(PhotoOutcome { file, added: problem.is_none(), faces, warnings, problem });
     }
     let model = common_model(&models).map_err(|why| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why))?;
     let Some(model) = model else {

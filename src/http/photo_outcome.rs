@@ -3,6 +3,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::inference::photo_quality::PhotoWarning;
+
 /// The outcome for one photo of a new person.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PhotoOutcome {
@@ -12,6 +14,10 @@ pub(super) struct PhotoOutcome {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub faces: Option<usize>,
+    /// Why it may not be a good photo to know the person by, although it was added.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub warnings: Vec<PhotoWarning>,
     /// Why it was not added.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]

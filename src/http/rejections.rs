@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    embed::{Embedded, embed},
+    embed::{Chosen, Embedded, embed},
     error::Problem,
     face_box::FaceBox,
     gallery_query::gallery,
@@ -55,8 +55,8 @@ pub async fn add(
     }
     let Embedded { found, .. } = embed(&state, file).await;
     let chosen = found?.chosen(bbox);
-    let (face, model) = chosen.map_err(|why| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why))?;
-    let rejection = store.reject(&name, face, model).await?.ok_or_else(nobody)?;
+    let Chosen { embedding, model, .. } = chosen.map_err(|why| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why))?;
+    let rejection = store.reject(&name, embedding, model).await?.ok_or_else(nobody)?;
     state.web.saw_gallery(&gallery, rejection.version);
     Ok(HttpResponse::Created().json(RejectedFace {
         name,

@@ -10,6 +10,7 @@ pub mod false_accept;
 pub mod gallery;
 pub mod handler;
 pub mod model;
+pub mod photo_quality;
 pub mod pool;
 mod runtime;
 

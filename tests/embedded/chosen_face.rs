@@ -45,12 +45,20 @@ async fn the_face_in_the_box_is_enrolled_and_no_other() {
 
     let added = post(&people, chosen("Rishi", &smaller, &[&both])).await;
     assert_eq!(added.status(), 201);
+    let added: Value = added.json().await.expect("JSON");
+    assert_eq!(added["photos"][0].get("warnings"), None, "which face is meant was said: {added}");
     let names = async |bytes: &[u8]| -> Vec<Value> {
         faces(&server, bytes).await.iter().map(|face| face["name"].clone()).collect()
     };
     assert_eq!(names(&both).await, ["unknown", "Rishi"]);
     assert_eq!(names(&photo(STRANGER)).await, ["Rishi"]);
     assert_eq!(names(&photo(MACRON)).await, ["unknown"]);
+
+    // Without a box, the largest face is added, and that is said.
+    let form = reqwest::multipart::Form::new().text("name", "Emmanuel").part("photos", file("a.png", &both));
+    let added: Value = post(&people, form).await.json().await.expect("JSON");
+    assert_eq!(added["photos"][0]["warnings"], serde_json::json!(["several-faces"]), "{added}");
+    assert_eq!(names(&photo(MACRON)).await, ["Emmanuel"]);
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ async fn enrolled(
     settings: &Settings,
     store: &Arc<MemoryStore>,
 ) -> anyhow::Result<Summary> {
-    enroll(&Args { dir, replace, gallery: GalleryName::default() }, settings, store.clone()).await
+    enroll(&Args { dir, replace, refuse_poor: false, gallery: GalleryName::default() }, settings, store.clone()).await
 }
 
 /// A gallery with the sample photos.

@@ -181,7 +181,7 @@ async fn rejected_faces_are_respected_in_a_gallery_with_an_index() {
     // Another process builds an index of this version, and has nothing to do afterwards.
     store.index_files().delete().unwrap();
     let fresh = world.cache();
-    check(&*fresh.refresh().await.unwrap());
+    check(&fresh.refresh().await.unwrap());
     let files = || std::fs::read_dir(world.folder.path().join("index")).unwrap().map(|file| file.unwrap().path());
     let before: Vec<_> = files().collect();
     fresh.renew_index().await.unwrap();
