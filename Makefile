@@ -77,17 +77,17 @@ test-fast: setup-test-fast ## Run the tests that need no emulator, no worker pro
 SECONDS ?= 60
 
 full-disk: setup-test-fast ## Fill the disk of a server under load for SECONDS (default 60), and report when it goes on
-	ROLLCALL_FULL_DISK_SECONDS=$(SECONDS) $(CARGO) test --locked --test embedded -- --nocapture full_disk
+	ROLLCALL_FULL_DISK_SECONDS=$(SECONDS) $(CARGO) test --locked --workspace --features aws --test embedded -- --nocapture full_disk
 
 fuzz: ## Fuzz what takes bytes from outside with AFL++, each target for a minute (FUZZ_TARGETS="jpeg png" FUZZ_LIMIT="--minutes 10" or "--executions 1000000")
 	$(PYTHON) tools/fuzz.py $(FUZZ_LIMIT) $(FUZZ_TARGETS)
 
 fuzz-corpus: setup-test-fast ## Make the fuzz targets' corpus again
 	PYTHONPATH=$(ASSETS)/python/pillow $(PYTHON) tools/fuzz_corpus.py fuzz/corpus
-	ROLLCALL_WRITE_CORPUS=1 $(CARGO) test --locked --lib fuzzing::tests::the_corpus_is_what_the_targets_make
+	ROLLCALL_WRITE_CORPUS=1 $(CARGO) test --locked --workspace --features aws --lib fuzzing::tests::the_corpus_is_what_the_targets_make
 
 bad-inputs: setup-test-fast ## Send bad inputs to a server, and write what each costs into docs/limits.md
-	ROLLCALL_WRITE_BAD_INPUTS=1 $(CARGO) test --locked --test embedded bad_inputs
+	ROLLCALL_WRITE_BAD_INPUTS=1 $(CARGO) test --locked --workspace --features aws --test embedded bad_inputs
 
 # Minutes of faults, and the seed of what clients and faults do (default: a random one, which is printed).
 MINUTES ?= 10
@@ -99,7 +99,7 @@ chaos: setup-test-fast ## Use, break and check a cluster on this machine for MIN
 
 chaos-aws: setup-test ## Do the same with a cluster on AWS emulators
 	$(CHAOS) ROLLCALL_CHAOS_REPORT=$(ASSETS)/chaos-aws.json \
-		$(CARGO) test --locked --features aws --test chaos -- --nocapture on_aws
+		$(CARGO) test --locked --workspace --features aws --test chaos -- --nocapture on_aws
 
 bench: setup ## Measure the request path end to end and the bare recognition loop, and the queue alone
 	$(CARGO) bench --locked
