@@ -46,7 +46,11 @@ fn list(decisions: &Decisions) -> Vec<Decision> {
 
 /// Returns the decisions of a core with `policy` on the same events.
 fn decided_by(policy: Policy, recording: &Recording) -> Vec<Decision> {
-    let rules = FleetRules { policy, ..recording.rules.clone() };
+    decided(FleetRules { policy, ..recording.rules.clone() }, recording)
+}
+
+/// Returns the decisions of a core with these rules on the same events.
+fn decided(rules: FleetRules, recording: &Recording) -> Vec<Decision> {
     let mut core = FleetCore::new(rules, recording.epoch);
     core.keep_all_decisions();
     for (at, event) in &recording.events {
@@ -96,6 +100,36 @@ fn replaying_with_another_policy_makes_the_decisions_of_that_policy() {
         }
     }
     assert!(otherwise > HISTORIES / 2, "policies differ in {otherwise} epochs only");
+}
+
+#[test]
+fn with_a_target_a_replay_repeats_the_decisions_and_each_says_when_its_jobs_are_planned_to_begin() {
+    let (mut requests, mut otherwise) = (0, 0);
+    for seed in 0..HISTORIES {
+        let recordings = recordings(seed);
+        let Some(target) = recordings.first().and_then(|recording| recording.rules.target_wait) else { continue };
+        for (epoch, recording) in replayed(&event_log(&recordings), None).iter().zip(&recordings) {
+            let again: Vec<Decision> = epoch.decisions.iter().map(|d| (**d).clone()).collect();
+            assert_eq!(again, list(recording.core.decisions()), "history {seed}");
+            for decision in again.iter().filter(|decision| matches!(decision.kind, Kind::Launch | Kind::Start)) {
+                let learned = decision.inputs.adaptive.expect("what was learned");
+                let within = learned.within_s.expect("a target");
+                let share = within / target.as_secs_f64();
+                assert!((0.499..0.801).contains(&share), "history {seed}: {decision:?}");
+                let reason = format!("; jobs are planned to begin within {within:.1} s; ");
+                assert!(decision.reason.contains(&reason), "history {seed}: {decision:?}");
+                let late = learned.late_share.expect("a target");
+                assert!((0.0..=1.0).contains(&late) && learned.wait_value == 0.0, "history {seed}: {decision:?}");
+                requests += 1;
+            }
+            let with_a_price = FleetRules { target_wait: None, ..recording.rules.clone() };
+            let targets = |all: &[Decision]| all.iter().map(|d| d.inputs.target).collect::<Vec<_>>();
+            let other = decided(with_a_price, recording);
+            assert!(other.iter().all(|d| d.inputs.adaptive.is_some_and(|learned| learned.within_s.is_none())));
+            otherwise += usize::from(targets(&other) != targets(&again));
+        }
+    }
+    assert!(requests > 50 && otherwise > 10, "{requests} requests are no test, nor {otherwise} epochs that differ");
 }
 
 #[test]

@@ -42,6 +42,15 @@ impl History {
         }
     }
 
+    /// Forgets what came before `at`.
+    pub fn forget_before(&mut self, at: f64) {
+        while let Some(first) = self.batches.front().filter(|batch| batch.at < at) {
+            self.jobs -= u64::from(first.jobs);
+            self.batches.pop_front();
+            self.dropped += 1;
+        }
+    }
+
     /// Returns the number of the oldest batch, and the number that the next one will have.
     pub fn range(&self) -> std::ops::Range<u64> {
         self.dropped..self.dropped + self.batches.len() as u64

@@ -1,11 +1,13 @@
 //! `adaptive`: thresholds that are learned from the fleet's own traffic.
 //!
 //! `history` remembers the latest arrivals, and `model` computes what they would have cost with other `thresholds`. `tuning`
-//! searches for the cheapest ones, a bounded part of the work with each event. `rule` decides with them how many instances
-//! the jobs are worth, and `need` how many stay. `docs/fleet.md` has the formulas and their sources.
+//! searches for the cheapest ones, a bounded part of the work with each event, and begins anew when `change` finds that the
+//! arrivals have changed their nature. `rule` decides with them how many instances the jobs are worth, and `need` how many
+//! stay. `docs/fleet.md` has the formulas and their sources.
 //!
 //! Times are seconds since the Unix epoch, so that what was learned stays valid when the controller restarts.
 
+mod change;
 mod history;
 mod learned;
 mod model;
@@ -23,6 +25,7 @@ use std::{collections::VecDeque, time::Duration};
 pub use self::learned::{LearnedThresholds, is_learned_state};
 pub(super) use self::rule::{Supply, Times};
 use self::{
+    change::ChangeDetector,
     history::History,
     learned::Kept,
     need::Need,
@@ -60,6 +63,7 @@ const TARGET_WAIT: f64 = 0.1;
 pub(super) struct Adaptive {
     tuning: Tuning,
     history: History,
+    change: ChangeDetector,
     rate: Rate,
     need: Need,
     waits: Waits,
@@ -103,6 +107,7 @@ impl Adaptive {
         Self {
             tuning,
             history,
+            change: ChangeDetector::default(),
             rate: Rate::default(),
             need: Need::default(),
             waits,
@@ -148,7 +153,20 @@ impl Adaptive {
         let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
         self.history.add(now, jobs, u32::try_from(self.running).unwrap_or(u32::MAX));
         self.rate.add(now, jobs);
+        if let Some(at) = self.change.add(now, jobs) {
+            self.changed(at);
+        }
         self.waits.arrived(now, jobs);
+    }
+
+    /// Forgets what came before the arrivals changed their nature. With a target, nothing is forgotten: one late job in a
+    /// hundred can only be learned from many.
+    fn changed(&mut self, at: f64) {
+        if self.waits.within().is_none() {
+            self.history.forget_before(at);
+            self.need.forget_before(at);
+            self.tuning.restart();
+        }
     }
 
     /// Processes the first job of an instance that booted: `took` seconds from the request until its worker took a job.
@@ -178,6 +196,9 @@ impl Adaptive {
 
     /// Decides how many instances there should be for so many jobs, and learns with a bounded effort.
     pub fn decide(&mut self, now: f64, jobs: u64, supply: Supply, times: &Times, rules: &FleetRules) -> usize {
+        if let Some(at) = self.change.passed(now) {
+            self.changed(at);
+        }
         self.tuning.set_within(self.waits.within());
         let times = &if self.waits.within().is_some() { times.with_overhead() } else { *times };
         let needed = self.tuning.thresholds().needed(jobs as f64, times);
@@ -272,6 +293,8 @@ impl Adaptive {
         [self.cold, self.warm] = kept.boots(BOOTS);
         for (at, jobs, running) in kept.batches().filter(|(at, ..)| *at <= now) {
             self.history.add(at, jobs, running);
+            // The predecessor has forgotten what came before a change.
+            self.change.add(at, jobs);
         }
         self.boots.extend(kept.ratios.iter().copied());
         if let Some(waits) = kept.waits.filter(|_| self.waits.within().is_some()) {

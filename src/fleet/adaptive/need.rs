@@ -25,6 +25,12 @@ impl Need {
         self.current = needed;
     }
 
+    /// Forgets what was needed only before `at`.
+    pub fn forget_before(&mut self, at: f64) {
+        let old = self.past.partition_point(|(ended, _)| *ended < at);
+        self.past.drain(..old);
+    }
+
     /// Returns the number needed now.
     pub fn current(&self) -> usize {
         self.current

@@ -72,7 +72,7 @@ const TAIL: f64 = 14_400.0;
 /// Without arrivals, points are compared again after this share of the time remembered, and after at least so many seconds.
 const LULL_SHARE: f64 = 0.05;
 const MIN_LULL: f64 = 300.0;
-/// During so many rounds, the effort is greater by this factor.
+/// During so many rounds from the beginning or a change on, the effort is greater by this factor.
 const YOUNG: u64 = 20;
 const YOUNG_FACTOR: u32 = 4;
 /// What one evaluation of the arrivals that are assumed counts as, in jobs.
@@ -119,6 +119,8 @@ pub(super) struct Tuning {
     /// When the last round began.
     last_end: f64,
     rounds: u64,
+    /// Up to this number of rounds, the effort is greater.
+    young_until: u64,
     assumed: Assumed,
 }
 
@@ -133,6 +135,7 @@ impl Tuning {
             last: (0, true),
             last_end: f64::NEG_INFINITY,
             rounds: 0,
+            young_until: YOUNG,
             assumed: Assumed::default(),
         }
     }
@@ -149,6 +152,14 @@ impl Tuning {
     /// Continues from another point.
     pub fn set_point(&mut self, point: Point) {
         (self.point, self.round) = (point, None);
+    }
+
+    /// Begins anew from the present point, with the effort of the beginning: what is remembered is no longer the same.
+    pub fn restart(&mut self) {
+        self.round = None;
+        self.last.1 = true;
+        self.last_end = f64::NEG_INFINITY;
+        self.young_until = self.rounds + YOUNG;
     }
 
     /// Changes within how many seconds jobs are planned to begin, if there is a target.
@@ -174,7 +185,7 @@ impl Tuning {
         if self.round.is_none() && !self.begin(history, now, world) {
             return;
         }
-        let mut budget = i64::from(if self.rounds < YOUNG { YOUNG_FACTOR * budget } else { budget });
+        let mut budget = i64::from(if self.rounds < self.young_until { YOUNG_FACTOR * budget } else { budget });
         while budget > 0 {
             let Some(round) = &mut self.round else { return };
             if round.under_way.is_none() {

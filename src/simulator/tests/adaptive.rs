@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use super::{model, s, trace};
-use crate::{ControllerKind, Parameters, Prices, Report, simulate};
+use crate::{ControllerKind, Parameters, Prices, Report, Run, simulate};
 use rollcall_fleet::{FleetRules, IdleStop, Policy};
 
 const HOUR: u64 = 3600;
 
-fn run(policy: Policy, (wait_price, target_wait): (f64, Option<Duration>), arrivals: &[Duration]) -> Report {
+fn run(policy: Policy, goal: (f64, Option<Duration>), arrivals: &[Duration]) -> Report {
+    simulated(policy, goal, arrivals).report
+}
+
+/// Simulates the policy with what an hour of waiting is worth, or a target.
+pub fn simulated(policy: Policy, (wait_price, target_wait): (f64, Option<Duration>), arrivals: &[Duration]) -> Run {
     let rules = FleetRules {
         policy,
         max_instances: 19,
@@ -43,7 +48,7 @@ fn run(policy: Policy, (wait_price, target_wait): (f64, Option<Duration>), arriv
     let cloud = crate::CloudModel { hints: true, ..model() };
     let length = arrivals.last().map_or(0, Duration::as_secs) + 100;
     let parameters = Parameters { cloud, prices, rules, idle_stop };
-    simulate(&parameters, ControllerKind::Fleet, &trace(length, arrivals), 1).report
+    simulate(&parameters, ControllerKind::Fleet, &trace(length, arrivals), 1)
 }
 
 #[test]

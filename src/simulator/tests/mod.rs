@@ -2,6 +2,7 @@
 
 mod adaptive;
 mod calls;
+mod following;
 mod instances;
 mod run;
 mod workers;
