@@ -114,6 +114,7 @@ fn every_invariant_holds_in_generated_histories_that_often_contain_every_fault()
         "schedule",
         "several threads",
         "restored",
+        "damaged state",
         "boots restored",
         "target_wait",
     ] {

@@ -32,6 +32,8 @@ pub struct Plan {
     pub crashes: Vec<Ms>,
     /// The controller also crashes right after these steps, with its calls under way.
     pub crash_steps: Vec<u32>,
+    /// What a controller has learned is damaged before the next one reads it.
+    pub damages_learned: bool,
     pub faults: Faults,
     /// No fault begins from here on.
     pub faults_end: Ms,
@@ -161,6 +163,7 @@ impl Plan {
             arrivals,
             crashes,
             crash_steps,
+            damages_learned: seed % 5 == 1,
             faults,
             faults_end,
             call_delay,
@@ -203,6 +206,7 @@ impl Plan {
                 p.crashes.remove(n);
             });
         }
+        with(&|p| p.damages_learned = false);
         for n in 0..self.crash_steps.len() {
             with(&|p| {
                 p.crash_steps.remove(n);

@@ -132,8 +132,10 @@ impl World {
             && self.env.now >= self.env.plan.faults_end
             && scheduled(&rules.schedule, clock) == 0
             && self.cluster.at_rest(&self.env)
-            && (rules.policy == Policy::Adaptive || self.cluster.stopped() <= rules.keep_stopped)
-            && self.core.as_ref().is_some_and(|core| core.demand() == 0)
+            && self.core.as_ref().is_some_and(|core| {
+                let kept = core.learned_thresholds().map_or(rules.keep_stopped, |learned| learned.kept);
+                core.demand() == 0 && self.cluster.stopped() <= kept
+            })
     }
 
     /// Returns when the controller must be woken.
@@ -192,8 +194,12 @@ impl World {
         rules.started_at += Duration::from_millis(self.env.now);
         self.started = self.env.now;
         self.core = Some(FleetCore::new(rules, self.epoch));
-        if let Some(state) = self.learned.take() {
+        if let Some(mut state) = self.learned.take() {
             self.env.count("restored");
+            if self.env.plan.damages_learned {
+                self.env.count("damaged state");
+                state = damaged(&state);
+            }
             self.deliver(Event::Restored { state });
         }
         if let Some(boots) = self.boots.take() {
@@ -265,4 +271,11 @@ fn brief(event: &Event) -> String {
         }
         event => format!("{event:?}"),
     }
+}
+
+/// Returns what a controller has learned, with thresholds that do not exist.
+fn damaged(state: &str) -> String {
+    let (before, rest) = state.split_once("\"point\":[").expect("thresholds");
+    let (_, after) = rest.split_once(']').expect("a list");
+    format!("{before}\"point\":[200,200,200,200,200,200,200]{after}")
 }
