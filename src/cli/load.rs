@@ -119,9 +119,9 @@ pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitC
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs the load. Returns its report, and the fleet afterwards, if there is one.
+/// Runs the load. Returns its report, and the fleet before and after it, if there is one.
 #[expect(clippy::disallowed_methods, reason = "measures the makespan")]
-async fn measure(args: &Args, settings: &Settings) -> anyhow::Result<(Report, Option<FleetResponse>)> {
+async fn measure(args: &Args, settings: &Settings) -> anyhow::Result<(Report, Option<[FleetResponse; 2]>)> {
     let photos = photos::collect(&args.dir)?;
     let requests = args.requests.unwrap_or(photos.len());
     let expectations = expectations(args, &photos)?;
@@ -131,6 +131,7 @@ async fn measure(args: &Args, settings: &Settings) -> anyhow::Result<(Report, Op
 
     let bar = progress_bar(requests, args.no_progress);
     let started = Instant::now();
+    let before = fleet::now(&client).await;
     let sampler = Sampler::start(client.clone(), started).await;
     let mut tally = Tally::new(expectations.is_some());
     let mut completed = Vec::new();
@@ -161,8 +162,8 @@ async fn measure(args: &Args, settings: &Settings) -> anyhow::Result<(Report, Op
         report.store = Some(verify::check(&client, store_probe.as_ref(), completed).await);
     }
     report.fleet = sampler.stop();
-    let fleet = fleet::now(&client).await;
-    Ok((report, fleet))
+    let after = fleet::now(&client).await;
+    Ok((report, before.zip(after).map(Into::into)))
 }
 
 /// Reads the expected labels, if there are any.

@@ -22,11 +22,11 @@ const COLUMNS: [Column; 8] = [
     Column { name: "most instances", unit: "" },
 ];
 
-/// Returns the page. `fleet` is the fleet after the load; without it, nothing is predicted.
+/// Returns the page. `fleet` is the fleet before and after the load; without it, nothing is predicted.
 ///
 /// # Errors
 /// It cannot be written as JSON.
-pub(super) fn page(report: &Report, fleet: Option<&FleetResponse>, settings: &Settings) -> Result<String> {
+pub(super) fn page(report: &Report, fleet: Option<&[FleetResponse; 2]>, settings: &Settings) -> Result<String> {
     let mut page = ReportPage {
         command: "load",
         title: format!("{} uploads, {} at a time", report.requests, report.concurrency),
@@ -37,8 +37,8 @@ pub(super) fn page(report: &Report, fleet: Option<&FleetResponse>, settings: &Se
     };
     page.notes.extend(report.failed.iter().map(|(kind, count)| format!("Failed: {count} {kind}.")));
     page.notes.extend(report.failures.iter().map(|f| format!("{}: {}: {}", f.photo, f.kind, f.message)));
-    if let (Some(fleet), Some(first)) = (fleet, report.fleet.first()) {
-        let run = predict(settings, fleet, first.counts, &report.uploads);
+    if let Some([before, after]) = fleet {
+        let run = predict(settings, before, after, &report.uploads);
         let difference = run.report.makespan_s * 1e3 / report.makespan_ms.max(1e-9) - 1.0;
         page.notes.push(format!(
             "The simulator predicts a makespan of {:.2} s, {:+.0} % of what was measured, with the boot and job \
@@ -47,15 +47,15 @@ pub(super) fn page(report: &Report, fleet: Option<&FleetResponse>, settings: &Se
             run.report.makespan_s,
             difference * 100.0
         ));
-        if first.counts.running + first.counts.pending > 0 {
+        if before.counts.running + before.counts.pending > 0 {
             page.notes.push(format!(
                 "{} instances ran or booted when the load began; the simulator begins with as many stopped ones.",
-                first.counts.running + first.counts.pending
+                before.counts.running + before.counts.pending
             ));
         }
         let end = Duration::from_secs_f64((report.makespan_ms / 1e3).max(run.report.makespan_s));
         page.runs.push(predicted(&run, end));
-        page.facts = facts(fleet, settings);
+        page.facts = facts(after, settings);
     }
     page.html()
 }
