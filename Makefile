@@ -3,7 +3,7 @@ export PYTHON ?= python3
 # The emulators' modules take seconds to compile, so the bytecode is kept whatever the environment says.
 export PYTHONDONTWRITEBYTECODE =
 CARGO ?= cargo
-ROLLCALL = target/release/rollcall
+ROLLCALL = $(or $(CARGO_TARGET_DIR),target)/release/rollcall
 ASSETS = .assets
 NEXTEST = $(ASSETS)/bin/cargo-nextest nextest
 PREFORK = $(PYTHON) tests/emulators/prefork.py $(ASSETS)/python/aws
