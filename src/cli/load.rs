@@ -10,6 +10,7 @@ mod tally;
 mod verify;
 
 use std::{
+    fs::OpenOptions,
     io::IsTerminal as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -103,8 +104,12 @@ fn positive(text: &str) -> Result<usize, String> {
 /// the address is invalid, or `--data-dir` does not contain an object store.
 pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<ExitCode> {
     if let Some(file) = &args.html {
-        // Before a load that may take long, not after it.
-        std::fs::write(file, "").with_context(|| format!("cannot write {}", file.display()))?;
+        // Before a load that may take long, not after it. An earlier report stays if the load fails.
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(file)
+            .with_context(|| format!("cannot write {}", file.display()))?;
     }
     let (report, fleet) = measure(&args, settings).await?;
     if let Some(file) = &args.html {
