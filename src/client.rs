@@ -81,11 +81,19 @@ struct Shared {
     hint: Option<Sender<DemandHint>>,
     headroom: Headroom,
     history: FleetHistory,
-    /// The number of waiting jobs in the last hint. Locked while a hint is sent, so that the last one sent is the
-    /// latest.
-    hinted: Mutex<u64>,
+    /// Locked while a hint is sent, so that the last one sent is the latest.
+    hints: Mutex<Hints>,
     places: Arc<Semaphore>,
     memory: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct Hints {
+    /// Jobs that have been submitted and whose clients wait. An upload that is still being received is none: it may be
+    /// refused, and slow senders must not start instances.
+    waiting: u64,
+    /// Their number in the last hint.
+    told: u64,
 }
 
 /// Submits jobs and waits for their replies. Cheap to clone.
@@ -95,13 +103,17 @@ pub struct JobClient(Arc<Shared>);
 /// A job whose client waits. The fleet may be told when it no longer does, whatever ends the wait.
 struct Waiting<'a> {
     client: &'a JobClient,
-    admission: Option<Admission>,
+    /// Whether the job is done for the client when the wait ends.
+    until_done: bool,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.admission = None;
-        self.client.hint(fall_is_hinted);
+        let until_done = self.until_done;
+        self.client.hint(|hints| {
+            hints.waiting -= 1;
+            until_done && fall_is_hinted(hints.told, hints.waiting)
+        });
     }
 }
 
@@ -118,7 +130,7 @@ impl JobClient {
     ) -> Self {
         let places = Arc::new(Semaphore::new(options.max_waiting));
         let memory = Arc::new(Semaphore::new(options.max_memory / PAGE));
-        Self(Arc::new(Shared { options, ports, hint, headroom, history, hinted: Mutex::default(), places, memory }))
+        Self(Arc::new(Shared { options, ports, hint, headroom, history, hints: Mutex::default(), places, memory }))
     }
 
     /// Returns the store of payloads and results.
@@ -195,13 +207,13 @@ impl JobClient {
         submission: Submission,
         may_be_retry: bool,
     ) -> Result<Reply, SubmitError> {
-        let _waiting = Waiting { client: self, admission: Some(admission) };
+        let _place = admission;
         let (id, file, retention) = (submission.id, submission.file.clone(), submission.retention);
         let began = Instant::now();
         self.0.history.count(Count::Upload);
         let (message, stored) = self.message(submission).await?;
         let storing = if stored.is_some() { began.elapsed() } else { Duration::ZERO };
-        self.hint(|_, _| true);
+        let _waiting = self.begin_waiting(true);
         let request = Request { id, message, file, retention, deadline: self.0.options.deadline, may_be_retry };
         let reply = request.submit(self.0.ports.clone()).await;
         if let Ok(Reply { outcome: Ok(result), worker, worker_ms, .. }) = &reply
@@ -225,7 +237,7 @@ impl JobClient {
         self.0.history.count(Count::Upload);
         let (id, file) = (submission.id, submission.file.clone());
         let (message, stored) = self.message(submission).await?;
-        self.hint(|_, _| true);
+        let _waiting = self.begin_waiting(false);
         let status = promises::accept(&*self.0.ports.requests, self.results(), message, id, file).await?;
         if status == Status::Deleted {
             if let Some(stored) = stored {
@@ -262,14 +274,23 @@ impl JobClient {
         Ok((Message { body, group: Some(id.clone()), dedup: Some(id), delay: Duration::ZERO }, stored))
     }
 
-    /// Tells the fleet how many jobs wait, if that is `due` after the number that it was told last.
-    fn hint(&self, due: fn(hinted: u64, waiting: u64) -> bool) {
-        let Some(fleet) = &self.0.hint else { return };
-        let mut hinted = self.0.hinted.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = self.waiting() as u64;
-        if due(*hinted, waiting) {
-            *hinted = waiting;
-            fleet.tell(DemandHint { waiting });
+    /// Tells the fleet of one more job that waits.
+    fn begin_waiting(&self, until_done: bool) -> Waiting<'_> {
+        self.hint(|hints| {
+            hints.waiting += 1;
+            true
+        });
+        Waiting { client: self, until_done }
+    }
+
+    /// Changes the number of jobs that wait, and tells it to the fleet if `change` returns `true`.
+    fn hint(&self, change: impl FnOnce(&mut Hints) -> bool) {
+        let mut hints = self.0.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        if change(&mut hints) {
+            hints.told = hints.waiting;
+            if let Some(fleet) = &self.0.hint {
+                fleet.tell(DemandHint { waiting: hints.told });
+            }
         }
     }
 

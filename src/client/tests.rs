@@ -149,7 +149,19 @@ async fn the_fleet_is_notified_as_uploads_start_and_stop_waiting() {
     let (one, two) = tokio::join!(submit(1), submit(2));
     assert!(one.is_err() && two.is_err(), "nobody does them");
     tokio::task::yield_now().await; // the last hint arrives
-    assert_eq!(*hints.lock().expect("hints"), [2, 2, 1, 0]);
+    assert_eq!(*hints.lock().expect("hints"), [1, 2, 1, 0]);
+}
+
+#[actix::test]
+async fn an_upload_that_is_still_being_received_is_no_demand() {
+    let world = World::new().await;
+    let (client, hints) = client_and_hints(&world);
+    tokio::task::yield_now().await; // the actors start
+    let _slow_sender = client.admit().expect("a place");
+    let submit = client.submit(client.admit().expect("a place"), submission(1, b"x"), false);
+    assert!(submit.now_or_never().is_none(), "it waits, until it is dropped");
+    tokio::task::yield_now().await;
+    assert_eq!(*hints.lock().expect("hints"), [1, 0]);
 }
 
 #[actix::test]
