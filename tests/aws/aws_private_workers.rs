@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_ec2::{
     Client,
-    types::{AttributeBooleanValue, Instance},
+    types::{AttributeBooleanValue, Instance, VpcEndpointType},
 };
 use rollcall_testing::uploads::{KNOWN, MACRON, form, photo, post, status_and_text};
 use rollcall_testing::wait_until;
@@ -149,12 +149,14 @@ async fn subnet(ec2: &Client, vpc: &str, range: &str) -> [String; 2] {
     subnet_in(ec2, vpc, range, "us-east-1a").await
 }
 
-/// Creates a VPC with a subnet that routes to the internet, and assigns public addresses. Returns the ids of both.
+/// Creates a VPC with host names, and with a subnet that routes to the internet and assigns public addresses. Returns the ids
+/// of both.
 pub async fn network(account: &Account) -> [String; 2] {
     let ec2 = account.ec2().await;
     let vpc = ec2.create_vpc().cidr_block("10.9.0.0/16").send().await.expect("a VPC").vpc.expect("it is described");
     let vpc = vpc.vpc_id.expect("an id");
     connect(account, &vpc).await;
+    set_host_names(&ec2, &vpc, true).await;
     let public = ec2.create_subnet().vpc_id(&vpc).cidr_block("10.9.0.0/24").send().await.expect("a subnet").subnet;
     let public = public.and_then(|subnet| subnet.subnet_id).expect("an id");
     let assigns = AttributeBooleanValue::builder().value(true).build();
@@ -230,4 +232,65 @@ async fn workers_that_would_reach_nothing_are_refused_before_anything_is_created
     let endpoints = ec2.describe_vpc_endpoints().send().await.expect("a list");
     let s3 = endpoints.vpc_endpoints().iter().find(|e| e.service_name().is_some_and(|name| name.ends_with(".s3")));
     assert_eq!(s3.expect("an endpoint of S3").route_table_ids(), [table]);
+}
+
+/// Sets whether a VPC has host names for private addresses, as the default VPC does.
+async fn set_host_names(ec2: &Client, vpc: &str, on: bool) {
+    let value = AttributeBooleanValue::builder().value(on).build();
+    ec2.modify_vpc_attribute().vpc_id(vpc).enable_dns_hostnames(value).send().await.expect("it is set");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_that_ec2_would_refuse_are_refused_before_anything_is_created() {
+    let account = Account::start(&[]).await;
+    let ec2 = account.ec2().await;
+    let [vpc, public] = network(&account).await;
+    let [private, table] = subnet(&ec2, &vpc, "10.9.1.0/24").await;
+    set_host_names(&ec2, &vpc, false).await;
+    let before = account.inventory().await;
+    let up = ["aws", "up", "--allow-from", "10.0.0.0/8", "--image", "ami-12345678", "--vpc", &vpc, "--subnet", &public];
+    let private_up = [&up[..], &["--worker-subnets", &private, "--private-workers"]].concat();
+    let with_endpoints = [&private_up[..], &["--endpoints"]].concat();
+    let why = account.run(&with_endpoints).failed();
+    assert!(why.contains(&format!("--endpoints: {vpc} does not resolve host names (enableDnsHostnames)")), "{why}");
+    set_host_names(&ec2, &vpc, true).await;
+
+    // Somebody else's endpoint of one service.
+    let make = async |service: &str| {
+        let make = ec2.create_vpc_endpoint().vpc_id(&vpc).service_name(format!("com.amazonaws.us-east-1.{service}"));
+        let make = match service {
+            "s3" => make.vpc_endpoint_type(VpcEndpointType::Gateway).route_table_ids(&table),
+            _ => make.vpc_endpoint_type(VpcEndpointType::Interface).subnet_ids(&private).private_dns_enabled(true),
+        };
+        let made = make.send().await.expect("an endpoint").vpc_endpoint;
+        made.and_then(|endpoint| endpoint.vpc_endpoint_id).expect("an id")
+    };
+    let sqs = make("sqs").await;
+    let why = account.run(&with_endpoints).failed();
+    assert!(why.contains(&format!("{vpc} has a VPC endpoint for sqs already ({sqs})")), "{why}");
+    assert!(why.contains("add those for ec2, logs, s3"), "{why}");
+    // Workers have no other way, and one of four services is not enough.
+    let why = account.run(&private_up).failed();
+    assert!(why.contains("leads nowhere"), "{why}");
+
+    let others = [make("ec2").await, make("logs").await, make("s3").await];
+    let why = account.run(&with_endpoints).failed();
+    assert!(others.iter().all(|id| why.contains(id)) && why.contains("leave --endpoints out"), "{why}");
+    assert_eq!(account.changes(&before).await, Changes::default());
+    // They serve the workers as well as endpoints of the stack.
+    account.run(&private_up).done();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_stays_in_its_network() {
+    let account = Account::start(&[]).await;
+    account.run(&["aws", "up", "--allow-from", "10.0.0.0/8", "--image", "ami-12345678"]).done();
+    let [vpc, public] = network(&account).await;
+    let before = account.inventory().await;
+    let why = account.run(&["aws", "up", "--vpc", &vpc, "--subnet", &public]).failed();
+    assert!(why.contains(&format!("--vpc {vpc}: the stack rollcall is in vpc-")), "{why}");
+    assert!(why.contains("rollcall aws down"), "{why}");
+    let why = account.run(&["aws", "up", "--subnet", &public]).failed();
+    assert!(why.contains(&format!("the subnet {public} is in {vpc}, but the stack is in vpc-")), "{why}");
+    assert_eq!(account.changes(&before).await, Changes::default());
 }

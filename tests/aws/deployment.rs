@@ -10,13 +10,18 @@ use crate::{
 use aws_sdk_cloudformation::types::{Capability, Parameter};
 use aws_sdk_ec2::{
     Client,
-    types::{Instance, InstanceAttributeName, InstanceStateName, InstanceType, ResponseLaunchTemplateData},
+    types::{
+        ArchitectureType, Instance, InstanceAttributeName, InstanceStateName, InstanceType, InstanceTypeInfo,
+        ResponseLaunchTemplateData,
+    },
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rollcall::cloud::{
     ObjectStore, Precondition, QueueSpec, Queues,
     aws::{Encryption, S3Objects, SqsQueues, s3_client, sqs_client},
 };
+
+use serde_json::{Value, json};
 
 const TEMPLATE: &str = "deploy/cloudformation.yaml";
 
@@ -198,7 +203,21 @@ async fn machines_have_types_that_can_run_the_image() {
     assert!(why.contains("arm64") && why.contains("c7i.large runs x86_64"), "{why}");
     let why = account.run(&[&up[..], &["ami-12345678", "--web-type", "t4g.small"]].concat()).failed();
     assert!(why.contains("t4g.small runs arm64"), "{why}");
+    // EC2 describes at most a hundred types in a call.
     let ec2 = account.ec2().await;
+    let kinds = ec2.describe_instance_types().send().await.expect("a list").instance_types.unwrap_or_default();
+    let runs = |kind: &InstanceTypeInfo, architecture: &ArchitectureType| {
+        kind.processor_info().is_some_and(|info| info.supported_architectures().contains(architecture))
+    };
+    let named = |architecture: ArchitectureType| {
+        let able = kinds.iter().filter(move |kind| runs(kind, &architecture));
+        able.filter_map(|kind| kind.instance_type()).map(|name| name.as_str().to_owned())
+    };
+    let fit: Vec<String> = named(ArchitectureType::Arm64).take(101).collect();
+    let last = named(ArchitectureType::X8664).next().expect("a type for x86-64 only");
+    let many = [&fit[..], std::slice::from_ref(&last)].concat().join(",");
+    let why = account.run(&[&up[..], &[ARM, "--worker-type", &many]].concat()).failed();
+    assert!(why.contains(&format!("{last} runs ")), "{why}");
     assert!(ec2.describe_instances().send().await.expect("a list").reservations().is_empty());
 
     // Types for arm64 are chosen if nobody does.
@@ -252,9 +271,19 @@ async fn rollcall_accepts_what_the_template_makes() {
         queues.open(&spec.name).await.expect("the template made it");
         queues.create(spec).await.expect("its settings are accepted");
     }
-    let store = S3Objects::new(s3_client(&sdk, true), Encryption::S3);
+    let s3 = s3_client(&sdk, true);
+    let store = S3Objects::new(s3.clone(), Encryption::S3);
     for bucket in ["input", "output", "state"] {
         let bucket = format!("rollcall-{bucket}-000000000000-us-east-1");
+        let policy =
+            s3.get_bucket_policy().bucket(&bucket).send().await.expect("a policy").policy.expect("it is stated");
+        let policy: Value = serde_json::from_str(&policy).expect("JSON");
+        let denied = json!({
+            "Sid": "OnlyEncryptedConnections", "Effect": "Deny", "Principal": "*", "Action": "s3:*",
+            "Resource": [format!("arn:aws:s3:::{bucket}"), format!("arn:aws:s3:::{bucket}/*")],
+            "Condition": { "Bool": { "aws:SecureTransport": "false" } },
+        });
+        assert_eq!(policy["Statement"], json!([denied]), "{bucket}");
         store.put(&bucket, "trial", "x".into(), Precondition::Absent).await.expect("the template made it");
     }
 

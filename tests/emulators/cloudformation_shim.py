@@ -78,7 +78,8 @@ def make_group(name, properties, stack):
 
 def make_endpoint(name, properties, stack):
     keys = ("VpcEndpointType", "ServiceName", "VpcId", "SubnetIds", "SecurityGroupIds", "RouteTableIds")
-    made = ec2.create_vpc_endpoint(**{key: properties[key] for key in keys if key in properties})
+    names = str(properties.get("PrivateDnsEnabled", "false")).lower() == "true"
+    made = ec2.create_vpc_endpoint(PrivateDnsEnabled=names, **{key: properties[key] for key in keys if key in properties})
     return made["VpcEndpoint"]["VpcEndpointId"], {}
 
 

@@ -4,7 +4,8 @@ A route to an internet gateway serves machines with a public address. A NAT gate
 to an internet gateway. What a transit gateway leads to is not emulated: everything. An interface endpoint serves its whole
 VPC, in which the name of its service leads to it, so a machine that its security groups do not admit reaches the service in no other
 way. A gateway endpoint serves the subnets of its route tables. As EC2 does, an interface endpoint takes one subnet of each zone, also
-while a change replaces one: what it removes counts until the change is done.
+while a change replaces one: what it removes counts until the change is done. Its private names need a VPC that resolves DNS and host
+names, and in which no other endpoint has them; a route table leads to one endpoint of S3. The texts of the errors are EC2's.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ def check_zones(backend, subnets: list[str]) -> None:
     for id in subnets:
         zone = backend.get_subnet(id).availability_zone
         if zone in zones:
-            # The text is EC2's.
             raise EC2ClientError(
                 "DuplicateSubnetsInSameZone",
                 f"Found another VPC endpoint subnet in the availability zone of {id}. VPC endpoint subnets should be in different "
@@ -35,15 +35,48 @@ def check_zones(backend, subnets: list[str]) -> None:
         zones.add(zone)
 
 
-def create_vpc_endpoint(self, *arguments, **named):
+def check_names(backend, vpc_id: str, service: str) -> None:
+    """Refuses private names of a service that the VPC does not resolve, or that another endpoint has."""
+    vpc = backend.get_vpc(vpc_id)
+    if not (vpc.enable_dns_support and vpc.enable_dns_hostnames):
+        raise EC2ClientError(
+            "InvalidParameter",
+            "Enabling private DNS requires both enableDnsSupport and enableDnsHostnames VPC attributes set to true for "
+            f"{vpc_id}",
+        )
+    for other in backend.vpc_end_points.values():
+        if other.state != "deleted" and other.private_dns_enabled and (other.vpc_id, other.service_name) == (vpc_id, service):
+            name = f"{service.rsplit('.', 1)[-1]}.{backend.region_name}.amazonaws.com"
+            raise EC2ClientError(
+                "InvalidParameter",
+                f"private-dns-enabled cannot be set because there is already a conflicting DNS domain for {name} in the VPC {vpc_id}",
+            )
+
+
+def check_routes(backend, service: str, tables: list[str]) -> None:
+    """Refuses a second gateway endpoint of a service in a route table."""
+    for other in backend.vpc_end_points.values():
+        shared = set(tables) & set(other.route_table_ids or [])
+        if other.state != "deleted" and other.service_name == service and shared:
+            raise EC2ClientError(
+                "RouteAlreadyExists",
+                f"route table {min(shared)} already has a route with destination-prefix-list-id {other.destination_prefix_list_id}",
+            )
+
+
+def create_vpc_endpoint(self, **named):
     check_zones(self, named.get("subnet_ids") or [])
-    return moto_create(self, *arguments, **named)
+    if named.get("endpoint_type") == "Interface" and named.get("private_dns_enabled"):
+        check_names(self, named["vpc_id"], named["service_name"])
+    check_routes(self, named["service_name"], named.get("route_table_ids") or [])
+    return moto_create(self, **named)
 
 
 def modify_vpc_endpoint(self, vpc_id, **named):
     """Changes an endpoint, and the routes to it, which moto forgets."""
     endpoint = self.describe_vpc_endpoints(vpc_end_point_ids=[vpc_id])[0]
     added, removed = named.get("add_route_tables") or [], named.get("remove_route_tables") or []
+    check_routes(self, endpoint.service_name, [id for id in added if id not in (endpoint.route_table_ids or [])])
     check_zones(self, list(dict.fromkeys([*(endpoint.subnet_ids or []), *(named.get("add_subnets") or [])])))
     moto_modify(self, vpc_id=vpc_id, **named)
     if (list_id := endpoint.destination_prefix_list_id) is not None:

@@ -14,7 +14,8 @@ the size of its disk, and when it entered each state, in seconds of the same clo
 
 from __future__ import annotations
 
-from moto.ec2.models.instance_types import INSTANCE_TYPES
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models.instance_types import INSTANCE_TYPES, InstanceTypeBackend
 
 SUPPLY: dict = {"vcpus": None, "capacity": True, "spot": True, "lost": [], "how": "InsufficientInstanceCapacity"}
 STATUS = {"InsufficientInstanceCapacity": 500, "Unavailable": 503}
@@ -22,6 +23,19 @@ STATUS = {"InsufficientInstanceCapacity": 500, "Unavailable": 503}
 COUNTED = {"pending", "running", "stopping", "shutting-down"}
 # The disk of Ubuntu's image, in GB.
 DISK_GB = 8
+# Most types that a call may name (the reference of DescribeInstanceTypes).
+MAX_NAMED = 100
+
+moto_describe = InstanceTypeBackend.describe_instance_types
+
+
+def describe_instance_types(self, instance_types=None, filters=None):
+    if len(instance_types or []) > MAX_NAMED:
+        raise EC2ClientError("InvalidParameterValue", f"The maximum number of instance types that can be specified is {MAX_NAMED}.")
+    return moto_describe(self, instance_types, filters)
+
+
+InstanceTypeBackend.describe_instance_types = describe_instance_types
 
 
 def vcpus(instance_type: str) -> int:

@@ -10,6 +10,7 @@ mod ec2;
 mod errors;
 mod heartbeats;
 mod imds;
+mod instance_types;
 pub(crate) mod logs;
 mod ready;
 mod s3;

@@ -1,12 +1,10 @@
 //! Which instance types can run an image: those of its architecture.
 
-use anyhow::Context as _;
-use aws_sdk_ec2::types::InstanceType;
-
 use super::{
-    super::{call_sites::CallSite as _, errors::classify},
+    super::{call_sites::CallSite as _, errors::classify, instance_types},
     account::Account,
 };
+use anyhow::Context as _;
 
 /// The types that machines have if nobody chooses: of the web node, and of the workers in order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +40,7 @@ pub(super) async fn of_image(account: &Account, image: &str) -> anyhow::Result<S
 /// One cannot, there is no such type, or EC2 cannot be called.
 pub(super) async fn check(account: &Account, image: &str, architecture: &str, types: &[String]) -> anyhow::Result<()> {
     let names: Vec<&str> = types.iter().flat_map(|list| list.split(',')).filter(|name| !name.is_empty()).collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    let types = names.iter().map(|name| InstanceType::from(*name)).collect();
-    let call = account.ec2.describe_instance_types().set_instance_types(Some(types));
-    let described = call.recorded().send().await.map_err(|e| classify("instance types", e))?;
-    for kind in described.instance_types() {
+    for kind in &instance_types::describe(&account.ec2, &names).await? {
         let supported = kind.processor_info().map_or(&[][..], |info| info.supported_architectures());
         let supported: Vec<&str> = supported.iter().map(|architecture| architecture.as_str()).collect();
         let name = kind.instance_type().map_or("", |name| name.as_str());

@@ -9,6 +9,7 @@ pub(crate) mod attempts;
 pub(crate) mod bake;
 pub(crate) mod builder;
 pub(crate) mod down;
+mod endpoints;
 pub(crate) mod facts;
 #[cfg(test)]
 mod fake_api;

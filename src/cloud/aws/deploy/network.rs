@@ -9,6 +9,7 @@ use aws_sdk_ec2::types::{Route, RouteState, RouteTable, Subnet};
 use super::{
     super::errors::classify,
     account::{Account, filter},
+    endpoints::{self, Present},
     stack::parameter,
 };
 use crate::cloud::aws::call_sites::CallSite as _;
@@ -51,6 +52,9 @@ impl Network<'_> {
         let vpc = self.vpc.or_else(|| current("Vpc")).context("the stack has no VPC")?;
         let output = account.ec2.describe_route_tables().filters(filter("vpc-id", vpc)).recorded().send().await;
         let tables = output.map_err(|e| classify("route tables", e))?.route_tables.unwrap_or_default();
+        // Those of the stack are not in its way.
+        let had = has_endpoints(existing);
+        let present = if had { Present::default() } else { Present::of(account, vpc).await? };
         let mut used = BTreeSet::new();
         let workers = described(account, vpc, subnets).await?;
         for subnet in &workers {
@@ -59,7 +63,7 @@ impl Network<'_> {
             let table_id = table.route_table_id().unwrap_or_default();
             let has_address = !private && subnet.map_public_ip_on_launch() == Some(true);
             anyhow::ensure!(
-                endpoints || leads_out(table, has_address),
+                endpoints || leads_out(table, has_address) || present.serve(table_id),
                 "the workers' subnet {id} leads nowhere for machines {}: its route table {table_id} has no active route 0.0.0.0/0 \
                  through {}. Add one, specify other subnets with --worker-subnets, or use --endpoints",
                 if has_address { "with a public address" } else { "without a public address" },
@@ -69,6 +73,10 @@ impl Network<'_> {
         }
         if !endpoints {
             return Ok(Vec::new());
+        }
+        if !had {
+            endpoints::check_names(account, vpc).await?;
+            present.check_absent(vpc, used.iter().copied())?;
         }
         let left = current("WorkerSubnets").unwrap_or_default().split(',').map(str::to_owned);
         let left = left.chain(account.worker_facts().await?.into_iter().filter_map(|worker| worker.subnet));
@@ -108,15 +116,15 @@ fn one_of_each_zone<'a>(used: &'a [Subnet], workers: &'a [Subnet]) -> Vec<&'a st
 ///
 /// # Errors
 /// One of them does not exist, or is in another VPC, where the security groups of the stack do not exist.
-async fn described(account: &Account, vpc: &str, ids: &str) -> anyhow::Result<Vec<Subnet>> {
+pub(super) async fn described(account: &Account, vpc: &str, ids: &str) -> anyhow::Result<Vec<Subnet>> {
     let call = account.ec2.describe_subnets().set_subnet_ids(Some(ids.split(',').map(str::to_owned).collect()));
-    let output = call.recorded().send().await.map_err(|e| classify("the workers' subnets", e))?;
+    let output = call.recorded().send().await.map_err(|e| classify("subnets", e))?;
     let mut subnets = output.subnets.unwrap_or_default();
     subnets.sort_by_key(|subnet| ids.split(',').position(|id| Some(id) == subnet.subnet_id()));
     for subnet in &subnets {
         let of = subnet.vpc_id().unwrap_or_default();
         let id = subnet.subnet_id().unwrap_or_default();
-        anyhow::ensure!(of == vpc, "the workers' subnet {id} is in {of}, but the stack is in {vpc}");
+        anyhow::ensure!(of == vpc, "the subnet {id} is in {of}, but the stack is in {vpc}");
     }
     Ok(subnets)
 }

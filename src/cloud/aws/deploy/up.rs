@@ -12,7 +12,7 @@ use super::{
     super::errors::classify,
     account::{Account, BUCKETS, filter},
     architecture, image_format, leftovers, log_group,
-    network::{Network, has_endpoints},
+    network::{Network, described, has_endpoints},
     stack::{Deletion, Outcome, Stack, parameter},
     web_nodes::WebNodes,
 };
@@ -109,6 +109,7 @@ pub(crate) async fn up(account: &Account, mut options: Options) -> anyhow::Resul
     };
     let log_days = options.log_days;
     check_key(options.kms_key.as_deref(), existing.as_ref())?;
+    check_network(account, options.vpc.as_deref(), options.subnet.as_deref(), existing.as_ref()).await?;
     let cost = options.web_nodes.cost(existing.as_ref());
     let parameters = parameters(account, options, existing.as_ref()).await?;
     #[expect(clippy::disallowed_methods, reason = "compared with the times of the stack's events")]
@@ -196,6 +197,27 @@ fn check_key(wanted: Option<&str>, existing: Option<&StackDescription>) -> anyho
             "--kms-key {wanted:?}: objects of this cluster are encrypted with {current}, and the roles could not read them any \
              more: take the cluster down with --delete-data first, or keep the key"
         );
+    }
+    Ok(())
+}
+
+/// Refuses another network than that of an existing stack, whose security groups cannot leave it.
+async fn check_network(
+    account: &Account,
+    vpc: Option<&str>,
+    subnet: Option<&str>,
+    existing: Option<&StackDescription>,
+) -> anyhow::Result<()> {
+    let Some(current) = existing.and_then(|stack| parameter(stack, "Vpc")) else { return Ok(()) };
+    if let Some(vpc) = vpc.filter(|vpc| *vpc != current) {
+        anyhow::bail!(
+            "--vpc {vpc}: the stack {} is in {current}, and its security groups cannot leave that: take the cluster down with \
+             `rollcall aws down` first (data and images stay), or leave --vpc out",
+            account.cluster
+        );
+    }
+    if let Some(subnet) = subnet {
+        described(account, current, subnet).await?;
     }
     Ok(())
 }

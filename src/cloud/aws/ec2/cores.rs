@@ -1,8 +1,8 @@
 //! How many cores an instance of the fleet has: what a worker with "auto" threads will use there.
 
-use aws_sdk_ec2::{Client, types::InstanceType};
+use aws_sdk_ec2::Client;
 
-use super::super::{call_sites::CallSite as _, errors::classify};
+use super::super::{call_sites::CallSite as _, errors::classify, instance_types};
 use crate::{cloud::CloudResult, settings::Launching};
 
 /// Returns the number of virtual CPUs of the smallest instance type that a launch may use; `None` if nothing names a type.
@@ -17,10 +17,9 @@ pub(super) async fn cores(client: &Client, launch: &Launching) -> CloudResult<Op
     if types.is_empty() {
         return Ok(None);
     }
-    let types = types.iter().map(|name| InstanceType::from(name.as_str())).collect();
-    let call = client.describe_instance_types().set_instance_types(Some(types));
-    let described = call.recorded().send().await.map_err(|e| classify("instance types", e))?;
-    let cores = described.instance_types().iter().filter_map(|kind| kind.v_cpu_info()?.default_v_cpus());
+    let names: Vec<&str> = types.iter().map(String::as_str).collect();
+    let described = instance_types::describe(client, &names).await?;
+    let cores = described.iter().filter_map(|kind| kind.v_cpu_info()?.default_v_cpus());
     Ok(cores.filter_map(|cores| usize::try_from(cores).ok()).min())
 }
 
