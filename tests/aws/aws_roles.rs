@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use crate::support::{
     account::program,
-    aws_cluster::{Cluster, Node, TemplateVersion},
+    aws_cluster::{Cluster, DISK_KEY, Node, TemplateVersion},
     iam::{ACCOUNT, Context, Iam, NODE_KEY, REGION, Right, Role, Statement, check, decide, published, right, stack},
 };
 use rollcall_testing::uploads::{self, KNOWN, MACRON, form, photo, post};
@@ -353,7 +353,8 @@ async fn the_roles_grant_what_a_run_uses_and_nothing_else() {
         })
         .collect();
     used.extend(lists);
-    let template = crate::support::iam::Template::read(&[("Cluster", "rollcall"), ("KmsKey", KMS_KEY)]);
+    let template =
+        crate::support::iam::Template::read(&[("Cluster", "rollcall"), ("KmsKey", KMS_KEY), ("DiskKey", DISK_KEY)]);
     let mut unneeded = Vec::new();
     for (role, name) in [(Role::Node, "WebRole"), (Role::Worker, "WorkerRole")] {
         let statements = template.role(name);

@@ -100,6 +100,14 @@ pub async fn alive(ec2: &Client) -> Vec<Instance> {
     instances
 }
 
+/// Returns the value of a parameter of the stack.
+async fn stack_parameter(account: &Account, name: &str) -> String {
+    let client = aws_sdk_cloudformation::Client::new(&rollcall_testing::emulators::sdk(&account.ministack.url).await);
+    let stacks = client.describe_stacks().stack_name("rollcall").send().await.expect("a stack").stacks.expect("one");
+    let found = stacks[0].parameters().iter().find(|parameter| parameter.parameter_key() == Some(name));
+    found.and_then(|parameter| parameter.parameter_value()).expect("a value").to_owned()
+}
+
 /// Returns the variables that user data writes as `NAME=value` lines.
 pub fn variables(user_data: &str) -> BTreeMap<String, String> {
     let text = String::from_utf8(BASE64_STANDARD.decode(user_data).expect("base64")).expect("text");
@@ -172,6 +180,13 @@ async fn workers_have_the_types_and_the_subnet_that_up_was_given() {
 
     let key = "arn:aws:kms:us-east-1:000000000000:key/1234";
     account.run(&["aws", "up", "--kms-key", key]).done();
+    // The account has begun to encrypt disks with a key of its own.
+    let disks = "arn:aws:kms:us-east-1:000000000000:key/9abc";
+    assert_eq!(stack_parameter(&account, "DiskKey").await, "", "EBS's own key needs no rights");
+    ec2.enable_ebs_encryption_by_default().send().await.expect("it is set");
+    ec2.modify_ebs_default_kms_key_id().kms_key_id(disks).send().await.expect("it is set");
+    account.run(&["aws", "up", "--kms-key", key]).done();
+    assert_eq!(stack_parameter(&account, "DiskKey").await, disks);
     for other in ["", "arn:aws:kms:us-east-1:000000000000:key/5678"] {
         let why = account.run(&["aws", "up", "--kms-key", other]).failed();
         assert!(why.contains(key) && why.contains("could not read"), "{why}");

@@ -65,6 +65,7 @@ from moto.ec2.models.security_groups import SecurityGroupBackend
 from moto.ec2.responses import EC2Response
 
 sys.path.insert(0, str(Path(__file__).parent))
+import ec2_disks  # noqa: E402, F401
 from ec2_boot import Disk  # noqa: E402
 from ec2_network import SERVICES, add_internet_gateway, reached  # noqa: E402
 from ec2_supply import SUPPLY, entry, missing  # noqa: E402

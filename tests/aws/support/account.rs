@@ -13,7 +13,7 @@ use rollcall_testing::{Emulator, emulators, free_port};
 
 use super::{
     counting_proxy::CountingProxy,
-    iam::{CLUSTER, Iam, Template},
+    iam::{CLUSTER, Iam, Keys, Template},
 };
 
 pub struct Account {
@@ -54,7 +54,11 @@ impl Account {
     pub async fn start_with_roles(machines: &[(&str, &str)]) -> Self {
         let ports = [free_port(), free_port(), free_port()];
         let [rest, ec2, control] = ports.map(|port| format!("http://127.0.0.1:{port}"));
-        let iam = Iam::new(&Template::read(&[("Cluster", CLUSTER), ("BucketSuffix", "-us-east-1")]), &control, "");
+        let iam = Iam::new(
+            &Template::read(&[("Cluster", CLUSTER), ("BucketSuffix", "-us-east-1")]),
+            &control,
+            Keys::default(),
+        );
         let rest = CountingProxy::guarded(&rest, iam.clone()).await;
         let ec2 = CountingProxy::guarded(&ec2, iam.clone()).await;
         Self::start_with(ports, [&rest.url, &ec2.url], Some(iam), machines).await

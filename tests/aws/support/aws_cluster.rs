@@ -26,11 +26,13 @@ use rollcall_testing::{Emulator, emulators, free_port};
 use super::{
     bill::{Bill, Ledger},
     counting_proxy::CountingProxy,
-    iam::{ACCOUNT, CLUSTER, Iam, NODE_KEY, Template, WORKER_TEMPLATE},
+    iam::{ACCOUNT, CLUSTER, Iam, Keys, NODE_KEY, Template, WORKER_TEMPLATE},
 };
 
 /// Name of the launch template that a cluster may use (`aws.launch_template`).
 pub const TEMPLATE: &str = WORKER_TEMPLATE;
+/// The key that encrypts the disks of an account with keys of its own.
+pub const DISK_KEY: &str = "arn:aws:kms:us-east-1:000000000000:key/0987dcba-12ab-34cd-56ef-1234567890ab";
 const BUCKETS: [&str; 3] = ["input", "output", "state"];
 /// The states of instances that have not ended.
 const ALIVE: [&str; 4] = ["pending", "running", "stopping", "stopped"];
@@ -78,9 +80,12 @@ impl Cluster {
         extra: &[(&str, &str)],
     ) -> Self {
         let control = free_port();
-        let kms_key = extra.iter().find(|(key, _)| *key == "ROLLCALL__AWS__KMS_KEY").map_or("", |(_, key)| key);
-        let parameters = [("Cluster", CLUSTER), ("KmsKey", kms_key)];
-        let iam = Iam::new(&Template::read(&parameters), &format!("http://127.0.0.1:{control}"), kms_key);
+        // An account that encrypts objects with a key of its own does so with disks.
+        let objects = extra.iter().find(|(key, _)| *key == "ROLLCALL__AWS__KMS_KEY").map_or("", |(_, key)| key);
+        let disks = if objects.is_empty() { "" } else { DISK_KEY };
+        let parameters = [("Cluster", CLUSTER), ("KmsKey", objects), ("DiskKey", disks)];
+        let keys = Keys { objects: objects.to_owned(), disks: disks.to_owned() };
+        let iam = Iam::new(&Template::read(&parameters), &format!("http://127.0.0.1:{control}"), keys);
         let node_calls = CountingProxy::guarded(wire[0], iam.clone()).await;
         let worker_calls = CountingProxy::guarded(wire[0], iam.clone()).await;
         let ec2_calls = CountingProxy::guarded(wire[1], iam.clone()).await;

@@ -11,7 +11,9 @@ use aws_sdk_cloudformation::{
 use super::{
     super::errors::classify,
     account::{Account, BUCKETS, filter},
-    architecture, image_format, leftovers, log_group,
+    architecture,
+    disk_key::disk_key,
+    image_format, leftovers, log_group,
     network::{Network, described, has_endpoints},
     stack::{Deletion, Outcome, Stack, parameter},
     web_nodes::WebNodes,
@@ -227,7 +229,8 @@ async fn parameters(
     options: Options,
     existing: Option<&StackDescription>,
 ) -> anyhow::Result<Vec<Parameter>> {
-    let mut given: Vec<(String, String)> = vec![("Cluster".into(), account.cluster.clone())];
+    let mut given: Vec<(String, String)> =
+        vec![("Cluster".into(), account.cluster.clone()), ("DiskKey".into(), disk_key(account).await?)];
     let image = options.image;
     let (web_type, worker_type) =
         types(account, image.as_deref(), options.web_type, options.worker_type, existing).await?;

@@ -53,12 +53,20 @@ pub struct Iam {
     denied: Mutex<Vec<String>>,
     /// Objects that are encrypted with a key of KMS, and its ARN.
     encrypted: Mutex<HashSet<(String, String)>>,
-    kms_key: String,
+    keys: Keys,
+}
+
+/// The keys of KMS that an account uses, as ARNs; empty for AWS's own.
+#[derive(Default)]
+pub struct Keys {
+    pub objects: String,
+    /// By default, for every disk of the account.
+    pub disks: String,
 }
 
 impl Iam {
     /// Enforces the roles of `template`, in an account whose instances are those of the emulator with this control port.
-    pub fn new(template: &Template, ec2_control: &str, kms_key: &str) -> Arc<Self> {
+    pub fn new(template: &Template, ec2_control: &str, keys: Keys) -> Arc<Self> {
         Arc::new(Self {
             node: RwLock::new(template.role("WebRole")),
             worker: RwLock::new(template.role("WorkerRole")),
@@ -67,7 +75,7 @@ impl Iam {
             used: Mutex::default(),
             denied: Mutex::default(),
             encrypted: Mutex::default(),
-            kms_key: kms_key.to_owned(),
+            keys,
         })
     }
 
@@ -108,7 +116,10 @@ impl Iam {
             call.add_source(id);
         }
         if call.reads.as_ref().is_some_and(|object| self.encrypted.lock().expect("no panic").contains(object)) {
-            call.rights.push(right("kms:Decrypt", &self.kms_key, Context::new()));
+            call.rights.push(right("kms:Decrypt", &self.keys.objects, Context::new()));
+        }
+        if !self.keys.disks.is_empty() {
+            call.add_disks(&self.keys.disks);
         }
         for right in call.rights.drain(..).map(published).collect::<Vec<_>>() {
             self.decide(role, right, call.service)?;

@@ -150,6 +150,25 @@ impl Call {
         }
     }
 
+    /// Adds what the call needs if `key` encrypts the disks of instances ("Permissions for IAM users" in the user guide of EBS). EC2
+    /// itself accepts the call without, and then terminates the instance.
+    pub fn add_disks(&mut self, key: &str) {
+        if !["RunInstances", "StartInstances"].contains(&self.name.as_str()) {
+            return;
+        }
+        let through = ("kms:ViaService".to_owned(), vec![format!("ec2.{REGION}.amazonaws.com")]);
+        let actions = [
+            "CreateGrant",
+            "Decrypt",
+            "DescribeKey",
+            "GenerateDataKeyWithoutPlaintext",
+            "ReEncryptFrom",
+            "ReEncryptTo",
+        ];
+        let rights = actions.map(|action| right(&format!("kms:{action}"), key, Context::from([through.clone()])));
+        self.rights.extend(rights);
+    }
+
     /// Adds that the call comes from an instance, with the credentials of its role.
     pub fn add_source(&mut self, id: &str) {
         for right in &mut self.rights {
