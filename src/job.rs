@@ -125,7 +125,7 @@ pub struct Reply {
     pub outcome: Result<Bytes, Failure>,
     /// The instance that did the job; empty if it was given up.
     pub worker: String,
-    /// Milliseconds from the worker's receive to this reply.
+    /// Milliseconds for which a thread of the worker was busy with the job.
     pub worker_ms: f32,
 }
 

@@ -71,7 +71,7 @@ pub struct Seen {
 pub struct SeenTimings {
     #[serde(flatten)]
     stages: Timings,
-    /// Milliseconds from the worker's receive to its reply; not stored.
+    /// Milliseconds for which a thread of the worker was busy with the job; not stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     worker_ms: Option<f32>,

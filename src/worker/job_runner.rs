@@ -146,7 +146,6 @@ impl JobRunner {
     /// The message is no job that this program can read, but a newer one may; or the payload cannot be read now. The
     /// message must be returned to its queue, which gives it up in the end.
     pub async fn run(&self, delivery: Delivery, begun: oneshot::Sender<()>) -> Result<Finished, NotRun> {
-        let received = Instant::now();
         let job: Arc<Job> = match wire::from_bytes(&delivery.body) {
             Ok(job) => Arc::new(job),
             Err(error) => {
@@ -159,7 +158,7 @@ impl JobRunner {
         if delivery.receives > 1 {
             counter!("rollcall_job_redeliveries_total").increment(1);
         }
-        let (payload, outcome) = match self.payload(&job).await {
+        let (payload, (outcome, took)) = match self.payload(&job).await {
             Ok(payload) => (payload.clone(), self.execute(&job, payload, begun).await),
             Err(error) if error.retryable() => {
                 tracing::warn!(%error, id = %job.id, "job returned to the queue: its payload cannot be read now");
@@ -168,11 +167,10 @@ impl JobRunner {
             Err(error) => {
                 tracing::error!(%error, id = %job.id, "payload of the job not read");
                 let failure = Failure::new(FailureKind::Internal, "the stored payload could not be read");
-                (Bytes::new(), Err(failure))
+                (Bytes::new(), (Err(failure), Duration::ZERO))
             }
         };
-        let (worker_ms, receives) = (received.elapsed().as_secs_f32() * 1e3, delivery.receives);
-        Ok(Finished { job, payload, outcome, worker_ms, receives })
+        Ok(Finished { job, payload, outcome, worker_ms: took.as_secs_f32() * 1e3, receives: delivery.receives })
     }
 
     async fn payload(&self, job: &Job) -> CloudResult<Bytes> {
@@ -180,13 +178,19 @@ impl JobRunner {
         read.retry(backoff()).when(CloudError::retryable).await
     }
 
-    async fn execute(&self, job: &Arc<Job>, payload: Bytes, begun: oneshot::Sender<()>) -> Result<Output, Failure> {
+    /// Runs a job on a thread. Returns its outcome, and how long the thread was busy with it.
+    async fn execute(
+        &self,
+        job: &Arc<Job>,
+        payload: Bytes,
+        begun: oneshot::Sender<()>,
+    ) -> (Result<Output, Failure>, Duration) {
         self.options.handler.prepare(job).await;
         let finished = self.pool.run((job.clone(), payload), Some(begun)).await;
         if finished.outcome.is_ok() {
             self.service_time.add(finished.took);
         }
-        finished.outcome.and_then(fitting)
+        (finished.outcome.and_then(fitting), finished.took)
     }
 
     /// Makes persisted outcomes durable, so that their jobs can be deleted.

@@ -1,6 +1,6 @@
 //! A job is replied to before its outcome is persisted, kept according to its kind, and cannot send replies elsewhere.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::*;
 use async_trait::async_trait;
@@ -19,6 +19,10 @@ fn upper(text: &str) -> Result<Output, Failure> {
         "too large" => Ok(Output { result: vec![b'1'; MAX_RESULT + 1].into(), summary: String::new() }),
         "bad" => Err(Failure::new(FailureKind::Damaged, "it is bad")),
         "panic" => panic!("a fault in the handler"),
+        "slow" => {
+            std::thread::sleep(Duration::from_millis(20));
+            Output::json(&"SLOW", "SLOW")
+        }
         text => Output::json(&text.to_uppercase(), text.to_uppercase()),
     }
 }
@@ -65,6 +69,30 @@ async fn a_reply_is_sent_before_the_result_is_stored() {
     assert!(reply.worker_ms > 0.0);
     assert_eq!(world.everything().await.len(), 3, "payload, summary and result");
     assert!(runner.service_time().get().is_some(), "the job's time is learned");
+}
+
+/// The fleet plans with this time. With the wait for a thread in it, every worker would seem slower than it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_a_job_is_that_of_its_thread() {
+    let world = World::new().await;
+    let runner = runner(&world).await;
+    for id in 1..=8 {
+        world.send(&world.job(id, "slow")).await;
+    }
+    let mut deliveries = Vec::new();
+    for _ in 1..=8 {
+        deliveries.push(world.receive().await);
+    }
+    let began = Instant::now();
+    let run = async |delivery| {
+        let finished = runner.run(delivery, nobody()).await.expect("a job");
+        runner.persist(&finished).await.expect("persisted");
+    };
+    futures_util::future::join_all(deliveries.into_iter().map(run)).await;
+    let passed = began.elapsed();
+    let busy = world.replies().await.iter().map(|reply| reply.worker_ms).sum::<f32>();
+    assert!(busy >= 8.0 * 20.0, "{busy} ms");
+    assert!(busy <= passed.as_secs_f32() * 1e3, "one thread was busy for {busy} ms of {passed:?}");
 }
 
 #[tokio::test]
