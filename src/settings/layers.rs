@@ -82,7 +82,7 @@ impl Layers {
                 let origin = if is_table(value) { place } else { origin(key, value) };
                 return Err(SettingsError { origin, problem });
             }
-            if is_table(value) {
+            if has_table(value) {
                 return Err(SettingsError { origin: place, problem: format!("{key}: must be a value, not a table") });
             }
         }
@@ -146,6 +146,14 @@ fn flatten(root: Value) -> BTreeMap<String, Value> {
 
 fn is_table(value: &Value) -> bool {
     matches!(value.kind, ValueKind::Table(_))
+}
+
+/// Returns whether this is a table, or a list with one in it. No setting is.
+fn has_table(value: &Value) -> bool {
+    match &value.kind {
+        ValueKind::Array(values) => values.iter().any(has_table),
+        _ => is_table(value),
+    }
 }
 
 /// Returns whether keys may begin with this and a dot.
