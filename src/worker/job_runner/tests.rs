@@ -13,6 +13,7 @@ use crate::{
     testing::{DISCARDED, Handler, World},
 };
 
+#[expect(clippy::disallowed_methods, reason = "the job occupies a thread of the pool")]
 fn upper(text: &str) -> Result<Output, Failure> {
     match text {
         "largest" => Ok(Output { result: vec![b'1'; MAX_RESULT].into(), summary: String::new() }),
