@@ -55,15 +55,15 @@ impl Aws {
             assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
             String::from_utf8(output.stdout).expect("text").trim().to_owned()
         };
-        let [upload, admin, revoked] =
-            ["upload", "admin", "admin"].map(|role| run(&["token", "create", "--role", role, "--label", "chaos"]));
+        let [upload, read, admin, revoked] = ["upload", "read", "admin", "admin"]
+            .map(|role| run(&["token", "create", "--role", role, "--label", "chaos"]));
         let list = run(&["token", "list"]);
         let id = list.lines().filter_map(|line| line.split_whitespace().next()).find(|id| revoked.contains(id));
         run(&["token", "revoke", id.expect("the token is listed")]);
         let web = vec![Some(cluster.node("web").await), Some(cluster.node("web").await)];
         let controllers = vec![Some(cluster.node("controller").await), Some(cluster.node("controller").await)];
         let watch = Some(FleetWatch::start(&cluster).await);
-        let access = Access { urls: Arc::default(), upload, admin, revoked, cap: CAP };
+        let access = Access { urls: Arc::default(), upload, read, admin, revoked, cap: CAP };
         let world = Self { cluster, wire, access, web, controllers, watch, violations: Vec::new() };
         world.publish();
         world
@@ -107,13 +107,17 @@ impl World for Aws {
     async fn fault(&mut self, rng: &mut ChaCha12Rng) -> &'static str {
         let n = rng.random_range(0..2);
         match rng.random_range(0..100) {
-            0..45 => {
+            roll @ 0..45 => {
                 let pids = self.worker_pids().await;
                 let Some(pid) = pids.get(rng.random_range(0..pids.len().max(1))) else {
                     return "nothing: there was no worker";
                 };
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), Signal::SIGKILL);
-                "a worker was killed"
+                let (signal, what) = match roll {
+                    0..37 => (Signal::SIGKILL, "a worker was killed"),
+                    _ => (Signal::SIGSTOP, "a worker was stopped for ever"),
+                };
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), signal);
+                what
             }
             45..60 => {
                 self.replace_web_node(n, true).await;

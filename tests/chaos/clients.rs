@@ -16,7 +16,11 @@ use reqwest::{
 };
 use rollcall_testing::uploads::{MACRON, STRANGER, photo};
 use serde_json::Value;
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+};
 
 use super::{
     ledger::{Deletion, Ledger, Promise, Upload},
@@ -27,6 +31,8 @@ use super::{
 const UPLOADERS: usize = 6;
 /// Longest wait for a response.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a slow sender says nothing: longer than a server has patience with less than the least rate.
+const SILENCE: Duration = Duration::from_secs(9);
 
 /// What all clients share.
 struct Shared {
@@ -268,7 +274,7 @@ async fn enrol_and_erase(shared: Arc<Shared>, mut rng: ChaCha12Rng) {
 
 // ---------------------------------------------------------------- those who do not belong here
 
-/// Sends parts of requests, slowly or not, and closes the connection.
+/// Sends parts of requests, slowly or not, and closes the connection. Some send nothing more, until the server has had enough.
 async fn break_off(shared: Arc<Shared>, mut rng: ChaCha12Rng) {
     while !shared.ended() {
         pause(&mut rng, 1_000).await;
@@ -288,11 +294,22 @@ async fn break_off(shared: Arc<Shared>, mut rng: ChaCha12Rng) {
             }
             pause(&mut rng, 20).await;
         }
+        if rng.random_ratio(1, 15) && wait_for_refusal(&mut stream).await {
+            shared.ledger().count("slow senders refused");
+        }
         shared.ledger().count("requests broken off");
     }
 }
 
-/// Tries every route with a token that is missing, revoked or of another role, or from another origin.
+/// Sends nothing for a while. Returns whether the server answers that this takes too long.
+async fn wait_for_refusal(stream: &mut TcpStream) -> bool {
+    let mut response = [0; 64];
+    let read = tokio::time::timeout(SILENCE, stream.read(&mut response)).await;
+    matches!(read, Ok(Ok(_))) && response.starts_with(b"HTTP/1.1 408")
+}
+
+/// Tries every route with a token that is missing, revoked or of another role, and with the right one by another host's name or
+/// from another origin.
 async fn intrude(shared: Arc<Shared>, mut rng: ChaCha12Rng) {
     const ID: &str = "/v1/recognitions/01M864JVNGTP55MXPP8BHGACKE";
     const LETTER: &str = "/v1/dead-letters/01M864JVNGTP55MXPP8BHGACKE";
@@ -312,8 +329,14 @@ async fn intrude(shared: Arc<Shared>, mut rng: ChaCha12Rng) {
         };
         let url = shared.access.url(rng.random_range(0..64), path);
         let request = shared.client.request(method.clone(), url);
-        let request = match rng.random_range(0..4) {
+        let reads = method == Method::GET && !path.starts_with("/v1/dead-letters");
+        let request = match rng.random_range(0..7) {
             0 => request,
+            3 => request.bearer_auth(&shared.access.admin).header("Host", "evil.example"),
+            4 if method != Method::GET => {
+                request.bearer_auth(&shared.access.admin).header("Origin", "http://evil.example")
+            }
+            5 if !reads => request.bearer_auth(&shared.access.read),
             1 => request.bearer_auth(&shared.access.revoked),
             2 => request.bearer_auth("rollcall_0000000000000000_0000000000000000000000000000000000000000000"),
             _ if path == "/v1/recognitions" || path == ID && method == Method::GET => request,

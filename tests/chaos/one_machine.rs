@@ -64,13 +64,13 @@ impl OneMachine {
             String::from_utf8(output.stdout).expect("text").trim().to_owned()
         };
         run(&["enroll", KNOWN]);
-        let [upload, admin, revoked] =
-            ["upload", "admin", "admin"].map(|role| run(&["token", "create", "--role", role, "--label", "chaos"]));
+        let [upload, read, admin, revoked] = ["upload", "read", "admin", "admin"]
+            .map(|role| run(&["token", "create", "--role", role, "--label", "chaos"]));
         let list = run(&["token", "list"]);
         let id = list.lines().filter_map(|line| line.split_whitespace().next()).find(|id| revoked.contains(id));
         run(&["token", "revoke", id.expect("the token is listed")]);
         let urls = Arc::new(Mutex::new(vec![format!("http://127.0.0.1:{port}")]));
-        let access = Access { urls, upload, admin, revoked, cap: CAP };
+        let access = Access { urls, upload, read, admin, revoked, cap: CAP };
         let server = spawn(command(disk.as_ref(), folder.path(), port, &clock, &["up"]));
         let (measured, violations) = Default::default();
         let mut world = Self { access, port, clock, folder, disk, server, measured, violations };
@@ -324,6 +324,8 @@ fn command(disk: Option<&Disk>, folder: &Path, port: u16, clock: &Clock, argumen
         .env("ROLLCALL__WORKER__IDLE_STOP", "10s")
         // Killing workers again and again is no property of the job.
         .env("ROLLCALL__QUEUE__MAX_RECEIVES", "1000")
+        // So that the photo of a face, in some of the uploads, goes through the store.
+        .env("ROLLCALL__QUEUE__INLINE_LIMIT", "64KiB")
         .env("ROLLCALL__LOG__LEVEL", "error")
         .envs(clock.environment.iter().map(|(key, value)| (key, value)))
         .stdin(Stdio::null());

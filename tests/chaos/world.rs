@@ -12,8 +12,9 @@ use rand::rngs::ChaCha12Rng;
 pub struct Access {
     /// Base URLs of the web nodes that may be running. Shared with the world, which changes it.
     pub urls: Arc<Mutex<Vec<String>>>,
-    /// A token with the role `upload`, one with the role `admin`, and one that was revoked.
+    /// A token with each role, and one that was revoked.
     pub upload: String,
+    pub read: String,
     pub admin: String,
     pub revoked: String,
     /// Maximum number of instances.

@@ -109,14 +109,18 @@ struct Seen {
     last: Option<Instant>,
 }
 
-/// `ROLLCALL_FULL_DISK_SECONDS` is how long the disk is full (default 5).
+/// Longest time until uploads are accepted again, where that is measured.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// `ROLLCALL_FULL_DISK_SECONDS` is how long the disk is full (default 5). With it, the times count too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_stays_full_under_load_takes_no_memory_and_uploads_go_on_when_it_has_room() {
     if !small_disks_work() {
         println!("SKIPPED: this user may not mount disks");
         return;
     }
-    let seconds = std::env::var("ROLLCALL_FULL_DISK_SECONDS").map_or(5, |text| text.parse().expect("seconds"));
+    let measured = std::env::var("ROLLCALL_FULL_DISK_SECONDS").ok().map(|text| text.parse::<u64>().expect("seconds"));
+    let seconds = measured.unwrap_or(5);
     let options =
         RollcallOptions::default().env("ROLLCALL__LOCAL__MIN_FREE", "0B").env("ROLLCALL__LOG__LEVEL", "error");
     let server = Arc::new(Rollcall::start(options.disk("256m")).await);
@@ -151,7 +155,9 @@ async fn a_disk_that_stays_full_under_load_takes_no_memory_and_uploads_go_on_whe
 
     let filler = fill(&server);
     wait_until("uploads are refused", TIMEOUT, async || refused() >= 50).await;
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    tokio::time::sleep(Duration::from_secs(seconds) / 2).await;
+    let half_way = accepted();
+    tokio::time::sleep(Duration::from_secs(seconds) / 2).await;
     let (while_full, in_time) = (refused(), seen.lock().expect("no panic").last);
     let before = accepted();
 
@@ -173,6 +179,10 @@ async fn a_disk_that_stays_full_under_load_takes_no_memory_and_uploads_go_on_whe
         memory >> 20
     );
     assert!(memory < MAX_MEMORY, "{} MiB", memory >> 20);
+    if measured.is_some() {
+        assert_eq!(half_way, before, "none is accepted while the disk is full");
+        assert!(again < AGAIN, "{again:?}");
+    }
     let accepted = std::mem::take(&mut seen.lock().expect("no panic").accepted);
     wait_until_done(&server, &accepted).await;
 }
