@@ -65,9 +65,11 @@ impl Finished {
         Self { payload: Bytes::new(), ..self }
     }
 
-    /// Returns how long nobody else should get the job if it could not be persisted because of `error`.
+    /// Returns how long nobody else should get the job if it could not be persisted because of `error`. A right that is missing
+    /// may be there soon.
     pub fn retry_delay(&self, error: &CloudError) -> Duration {
-        if error.retryable() { doubled(RETRY_DELAY, self.receives) } else { Duration::ZERO }
+        let may_pass = error.retryable() || matches!(error, CloudError::Denied(_));
+        if may_pass { doubled(RETRY_DELAY, self.receives) } else { Duration::ZERO }
     }
 }
 
@@ -160,14 +162,15 @@ impl JobRunner {
         }
         let (payload, (outcome, took)) = match self.payload(&job).await {
             Ok(payload) => (payload.clone(), self.execute(&job, payload, begun).await),
-            Err(error) if error.retryable() => {
-                tracing::warn!(%error, id = %job.id, "job returned to the queue: its payload cannot be read now");
-                return Err(NotRun { delay: doubled(RETRY_DELAY, delivery.receives) });
-            }
-            Err(error) => {
+            Err(error @ CloudError::NotFound(_)) => {
                 tracing::error!(%error, id = %job.id, "payload of the job not read");
                 let failure = Failure::new(FailureKind::Internal, "the stored payload could not be read");
                 (Bytes::new(), (Err(failure), Duration::ZERO))
+            }
+            // Also a right that is missing may be there soon: a role or a key is being changed.
+            Err(error) => {
+                tracing::warn!(%error, id = %job.id, "job returned to the queue: its payload cannot be read now");
+                return Err(NotRun { delay: doubled(RETRY_DELAY, delivery.receives) });
             }
         };
         Ok(Finished { job, payload, outcome, worker_ms: took.as_secs_f32() * 1e3, receives: delivery.receives })

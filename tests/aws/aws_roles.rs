@@ -354,7 +354,7 @@ async fn the_roles_grant_what_a_run_uses_and_nothing_else() {
         .collect();
     used.extend(lists);
     let template =
-        crate::support::iam::Template::read(&[("Cluster", "rollcall"), ("KmsKey", KMS_KEY), ("DiskKey", DISK_KEY)]);
+        crate::support::iam::Template::read(&[("Cluster", "rollcall"), ("KmsKey", KMS_KEY), ("DiskKeys", DISK_KEY)]);
     let mut unneeded = Vec::new();
     for (role, name) in [(Role::Node, "WebRole"), (Role::Worker, "WorkerRole")] {
         let statements = template.role(name);

@@ -180,13 +180,6 @@ async fn workers_have_the_types_and_the_subnet_that_up_was_given() {
 
     let key = "arn:aws:kms:us-east-1:000000000000:key/1234";
     account.run(&["aws", "up", "--kms-key", key]).done();
-    // The account has begun to encrypt disks with a key of its own.
-    let disks = "arn:aws:kms:us-east-1:000000000000:key/9abc";
-    assert_eq!(stack_parameter(&account, "DiskKey").await, "", "EBS's own key needs no rights");
-    ec2.enable_ebs_encryption_by_default().send().await.expect("it is set");
-    ec2.modify_ebs_default_kms_key_id().kms_key_id(disks).send().await.expect("it is set");
-    account.run(&["aws", "up", "--kms-key", key]).done();
-    assert_eq!(stack_parameter(&account, "DiskKey").await, disks);
     for other in ["", "arn:aws:kms:us-east-1:000000000000:key/5678"] {
         let why = account.run(&["aws", "up", "--kms-key", other]).failed();
         assert!(why.contains(key) && why.contains("could not read"), "{why}");
@@ -206,6 +199,27 @@ async fn workers_have_the_types_and_the_subnet_that_up_was_given() {
     assert_eq!(variables["ROLLCALL__AWS__INSTANCE_TYPES"], "c7a.large");
     assert_eq!(variables["ROLLCALL__AWS__SUBNETS"], subnet);
     assert_eq!(variables["ROLLCALL__AWS__KMS_KEY"], key);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn web_nodes_may_use_the_keys_of_the_image_and_of_the_account_for_disks() {
+    let account = Account::start(&[]).await;
+    let ec2 = account.ec2().await;
+    let up = ["aws", "up", "--allow-from", "10.0.0.0/8"];
+    let granted = async || stack_parameter(&account, "DiskKeys").await;
+    account.run(&[&up[..], &["--image", "ami-12345678"]].concat()).done();
+    assert_eq!(granted().await, "", "EBS's own key needs no rights");
+    let [earlier, later] = ["1234", "5678"].map(|id| format!("arn:aws:kms:us-east-1:000000000000:key/{id}"));
+    ec2.enable_ebs_encryption_by_default().send().await.expect("it is set");
+    ec2.modify_ebs_default_kms_key_id().kms_key_id(&earlier).send().await.expect("it is set");
+    account.run(&["aws", "bake", "--base", "ami-12345678"]).done();
+    ec2.modify_ebs_default_kms_key_id().kms_key_id(&later).send().await.expect("it is set");
+    account.run(&up).done();
+    assert_eq!(granted().await, format!("{earlier},{later}"), "disks of the image have its key");
+    // Stopped workers have the disks that they have.
+    ec2.disable_ebs_encryption_by_default().send().await.expect("it is set");
+    account.run(&[&up[..], &["--image", "ami-12345678"]].concat()).done();
+    assert_eq!(granted().await, format!("{earlier},{later}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-"""The key with which the emulated EC2 encrypts disks by default. moto has no call that tells it."""
+"""The key with which the emulated EC2 encrypts disks by default, and so the snapshots of images. moto has no call that tells it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ def modify_ebs_default_kms_key_id(self) -> ActionResult:
     """Sets the key, without asking KMS whether there is one."""
     KEY["id"] = self._get_param("KmsKeyId")
     return ActionResult({"KmsKeyId": KEY["id"]})
+
+
+def encrypt(snapshot, backend) -> None:
+    """Encrypts a new snapshot as its disk is."""
+    if backend.get_ebs_encryption_by_default():
+        snapshot.encrypted, snapshot.kms_key_id = True, KEY["id"]
 
 
 EC2Response.get_ebs_default_kms_key_id = get_ebs_default_kms_key_id

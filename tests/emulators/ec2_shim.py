@@ -65,7 +65,7 @@ from moto.ec2.models.security_groups import SecurityGroupBackend
 from moto.ec2.responses import EC2Response
 
 sys.path.insert(0, str(Path(__file__).parent))
-import ec2_disks  # noqa: E402, F401
+import ec2_disks  # noqa: E402
 from ec2_boot import Disk  # noqa: E402
 from ec2_network import SERVICES, add_internet_gateway, reached  # noqa: E402
 from ec2_supply import SUPPLY, entry, missing  # noqa: E402
@@ -419,6 +419,7 @@ def create_image(self, instance_id, name, description, tag_specifications):
     snapshots = [s for s in tag_specifications if s["ResourceType"] == "snapshot"]
     others = [s for s in tag_specifications if s["ResourceType"] != "snapshot"]
     ami = moto_image(self, instance_id, name, description, others)
+    ec2_disks.encrypt(ami.ebs_snapshot, self)
     ami.ebs_snapshot.add_tags({t["Key"]: t["Value"] for s in snapshots for t in s["Tags"]})
     IMAGES[ami.id] = time.monotonic()
     if (disk := MACHINES[instance_id].disk) is not None:

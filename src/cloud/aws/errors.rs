@@ -41,6 +41,8 @@ pub(super) fn classify_code(what: &str, code: &str, message: &str, status: u16) 
     // with a namespace.
     let code = code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code);
     let code = code.rsplit('#').next().unwrap_or(code);
+    // S3 passes on the errors of the key that encrypts an object.
+    let code = code.strip_prefix("KMS.").unwrap_or(code);
     let text = match (code, message) {
         ("", "") => format!("{what}: HTTP status {status}"),
         (code, "") => format!("{what}: {code}"),
@@ -164,7 +166,10 @@ mod tests {
             ("conflict", "PreconditionFailed ConditionalRequestConflict MessageNotInflight IncorrectInstanceState"),
             ("conflict", "UnsupportedOperation IdempotentParameterMismatch IdempotentInstanceTerminated"),
             ("denied", "AccessDenied UnauthorizedOperation ExpiredToken RequestExpired InvalidClientTokenId"),
-            ("throttled", "RequestLimitExceeded RequestThrottled SlowDown ThrottlingException OverLimit"),
+            (
+                "throttled",
+                "RequestLimitExceeded RequestThrottled SlowDown ThrottlingException KMS.ThrottlingException OverLimit",
+            ),
             (
                 "no capacity",
                 "InsufficientInstanceCapacity InsufficientFreeAddressesInSubnet Unsupported SpotMaxPriceTooLow",

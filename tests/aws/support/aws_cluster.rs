@@ -83,7 +83,7 @@ impl Cluster {
         // An account that encrypts objects with a key of its own does so with disks.
         let objects = extra.iter().find(|(key, _)| *key == "ROLLCALL__AWS__KMS_KEY").map_or("", |(_, key)| key);
         let disks = if objects.is_empty() { "" } else { DISK_KEY };
-        let parameters = [("Cluster", CLUSTER), ("KmsKey", objects), ("DiskKey", disks)];
+        let parameters = [("Cluster", CLUSTER), ("KmsKey", objects), ("DiskKeys", disks)];
         let keys = Keys { objects: objects.to_owned(), disks: disks.to_owned() };
         let iam = Iam::new(&Template::read(&parameters), &format!("http://127.0.0.1:{control}"), keys);
         let node_calls = CountingProxy::guarded(wire[0], iam.clone()).await;

@@ -8,7 +8,7 @@ mod architecture;
 pub(crate) mod attempts;
 pub(crate) mod bake;
 pub(crate) mod builder;
-mod disk_key;
+mod disk_keys;
 pub(crate) mod down;
 mod endpoints;
 pub(crate) mod facts;

@@ -12,7 +12,7 @@ use super::{
     super::errors::classify,
     account::{Account, BUCKETS, filter},
     architecture,
-    disk_key::disk_key,
+    disk_keys::disk_keys,
     image_format, leftovers, log_group,
     network::{Network, described, has_endpoints},
     stack::{Deletion, Outcome, Stack, parameter},
@@ -229,8 +229,10 @@ async fn parameters(
     options: Options,
     existing: Option<&StackDescription>,
 ) -> anyhow::Result<Vec<Parameter>> {
-    let mut given: Vec<(String, String)> =
-        vec![("Cluster".into(), account.cluster.clone()), ("DiskKey".into(), disk_key(account).await?)];
+    let mut given: Vec<(String, String)> = vec![("Cluster".into(), account.cluster.clone())];
+    let granted = existing.and_then(|stack| parameter(stack, "DiskKeys"));
+    let disk_keys = disk_keys(account, options.image.as_deref(), granted).await?;
+    given.push(("DiskKeys".to_owned(), disk_keys.into_iter().collect::<Vec<_>>().join(",")));
     let image = options.image;
     let (web_type, worker_type) =
         types(account, image.as_deref(), options.web_type, options.worker_type, existing).await?;

@@ -81,6 +81,11 @@ impl Template {
             "!Ref" => Some(self.named(value.as_str().expect("a name")).into()),
             "!GetAtt" => Some(self.named(value.as_str().expect("a name")).into()),
             "!Sub" => Some(self.filled(value.as_str().expect("text")).into()),
+            "!Split" => {
+                let text = self.value(&value[1]).expect("text");
+                let separator = value[0].as_str().expect("a separator");
+                Some(text.as_str().expect("text").split(separator).collect())
+            }
             "!If" => {
                 let holds = self.condition(&self.document["Conditions"][value[0].as_str().expect("a condition")]);
                 self.value(&value[if holds { 1 } else { 2 }])
