@@ -9,7 +9,7 @@ NEXTEST = $(ASSETS)/bin/cargo-nextest nextest
 PREFORK = $(PYTHON) tests/emulators/prefork.py $(ASSETS)/python/aws
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast call-sites chaos chaos-aws full-disk fuzz fuzz-corpus bad-inputs bench peers dist debian-test lint golden policies judge-policies scale
+.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast call-sites histories chaos chaos-aws full-disk fuzz fuzz-corpus bad-inputs bench peers dist debian-test lint golden policies judge-policies scale
 # What `make fuzz` runs: targets (all by default), and for how long each.
 FUZZ_TARGETS ?=
 FUZZ_LIMIT ?= --minutes 1
@@ -88,6 +88,12 @@ fuzz-corpus: setup-test-fast ## Make the fuzz targets' corpus again
 
 bad-inputs: setup-test-fast ## Send bad inputs to a server, and write what each costs into docs/limits.md
 	ROLLCALL_WRITE_BAD_INPUTS=1 $(CARGO) test --locked --workspace --features aws --test embedded bad_inputs
+
+# Histories of the life of a job; the tests run 20,000.
+COUNT ?= 20000
+
+histories: setup-test-fast ## Generate COUNT histories (default 20000) of the life of a job, and check what was promised
+	ROLLCALL_HISTORIES=$(COUNT) $(CARGO) test --locked --workspace --features aws --lib -- results::histories
 
 # Minutes of faults, and the seed of what clients and faults do (default: a random one, which is printed).
 MINUTES ?= 10

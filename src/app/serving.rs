@@ -18,7 +18,7 @@ use crate::{
     http::{self, AccessControl, WebTier},
     inference::gallery::{GalleryStores, OrphanSweep},
     pseudonyms::Pseudonyms,
-    settings::Settings,
+    settings::{Anonymous, Settings},
 };
 
 /// How often parts and photos of galleries are looked for that killed processes have left.
@@ -74,6 +74,10 @@ pub(super) async fn serve(
     let handle = server.handle();
     actix::spawn(server);
     println!("rollcall is serving on {}/ (press Ctrl-C to stop)", settings.http.url());
+    if !settings.http.is_local() && settings.http.anonymous == Anonymous::Upload {
+        let address = settings.http.listen;
+        tracing::warn!(%address, "everyone who can reach this address may upload photos (http.anonymous = \"upload\")");
+    }
     if !settings.http.is_local() && settings.http.tls.is_none() && settings.http.proxies.is_empty() {
         tracing::warn!(
             "tokens and photos travel without encryption: set http.tls_certificate and http.tls_key, or name the proxy that \

@@ -45,11 +45,7 @@ pub(crate) async fn up(settings: Settings, config: Option<PathBuf>) -> anyhow::R
 /// uploads without one.
 async fn check_access(settings: &Settings) -> anyhow::Result<()> {
     let address = settings.http.listen;
-    if settings.http.is_local() {
-        return Ok(());
-    }
-    if settings.http.anonymous == Anonymous::Upload {
-        tracing::warn!(%address, "everyone who can reach this address may upload photos (http.anonymous = \"upload\")");
+    if settings.http.is_local() || settings.http.anonymous == Anonymous::Upload {
         return Ok(());
     }
     let store = TokenStore::new(Arc::new(LocalObjects::open(&settings.local.data_dir)?), settings.store.state.clone());

@@ -21,28 +21,29 @@ impl ResultStore {
     /// Objects whose key does not tell their job, because its template lacks `{id}`, are left alone.
     ///
     /// # Errors
-    /// `Invalid` if there is no result at all, which means that they are elsewhere. Any error of the store.
+    /// `Invalid` if there are images and no result at all, which means that the results are elsewhere; the payloads of jobs of
+    /// which nothing is kept are where results would be, and are deleted all the same. Any error of the store.
     pub async fn sweep_orphans(&self, queued: &HashSet<JobId>) -> CloudResult<usize> {
         let state = &self.buckets.state;
         let mut results = BTreeMap::new();
         for object in self.store.list(state, keys::RESULTS).await? {
             results.extend(keys::job_of_result(&object.key).map(|id| (id, object.size)));
         }
-        let mut candidates = Vec::new();
+        let mut images = Vec::new();
         for (bucket, template) in
             [(&self.buckets.input, &*self.buckets.input_key), (&self.buckets.output, &*self.buckets.output_key)]
         {
             for object in self.store.list(bucket, "").await? {
-                candidates.extend(keys::job_of(template, &object.key).map(|id| (id, bucket, object.key)));
+                images.extend(keys::job_of(template, &object.key).map(|id| (id, bucket, object.key)));
             }
         }
+        let mut candidates = Vec::new();
         for object in self.store.list(state, keys::CLAIMS).await? {
             candidates.extend(keys::job_of_claim(&object.key).map(|id| (id, state, object.key)));
         }
-
-        if results.is_empty() && !candidates.is_empty() {
-            let why = format!("there are images and no results at all: is store.state = {state:?} right?");
-            return Err(CloudError::Invalid(why));
+        let misplaced = results.is_empty() && !images.is_empty();
+        if !misplaced {
+            candidates.extend(images);
         }
         let mut deleted = 0;
         for (id, bucket, key) in candidates {
@@ -55,6 +56,10 @@ impl ResultStore {
                 self.store.delete(bucket, &key).await?;
                 deleted += 1;
             }
+        }
+        if misplaced {
+            let why = format!("there are images and no results at all: is store.state = {state:?} right?");
+            return Err(CloudError::Invalid(why));
         }
         Ok(deleted)
     }
@@ -113,9 +118,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_deleted_if_there_are_no_results_at_all() {
+    async fn no_image_is_deleted_if_there_are_no_results_at_all() {
         let world = World::new().await;
+        store_payload(&world, 2, Retention::Discard).await;
+        assert_eq!(world.results.sweep_orphans(&HashSet::new()).await, Ok(1), "nobody has uploaded yet");
         store_payload(&world, 1, Retention::Keep).await;
+        store_payload(&world, 2, Retention::Discard).await;
         assert!(matches!(world.results.sweep_orphans(&HashSet::new()).await, Err(CloudError::Invalid(_))));
         assert_eq!(world.everything().await.len(), 1);
     }

@@ -3,6 +3,7 @@
 use std::{fs, time::Duration};
 
 use reqwest::Method;
+use rollcall_testing::http::RequestBuilder;
 use rollcall_testing::uploads::{MACRON, photo};
 use rollcall_testing::{Rollcall, RollcallOptions, wait_until};
 use serde_json::{Value, json};
@@ -58,12 +59,23 @@ fn the_table_has_every_route_of_compreface_with_every_method() {
     }
 }
 
+/// Revokes the newest key, and waits until the server has noticed that.
+async fn revoke(server: &Rollcall, key: &str) {
+    let listed = server.run(&["token", "list"]);
+    let listed = String::from_utf8(listed.stdout).expect("text");
+    let id = listed.lines().last().and_then(|line| line.split(' ').next()).expect("an id");
+    assert!(server.run(&["token", "revoke", id]).status.success());
+    wait_until("the key is refused", Duration::from_secs(30), async || get(server, key, SUBJECTS).await.0 == 404).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_of_compreface_needs_a_key_with_its_role() {
     let server = Rollcall::start(RollcallOptions::default()).await;
     let admin = key(&server, "admin", "staff").await;
     let [uploader, reader] = [key(&server, "upload", "staff").await, key(&server, "read", "staff").await];
     let forged = format!("{}AAAAAAAA", &admin[..admin.len() - 8]);
+    let revoked = key(&server, "admin", "staff").await;
+    revoke(&server, &revoked).await;
     for (method, path, [upload, read]) in routes() {
         let with = |key: Option<&str>| {
             let path = path.replace("KEY", key.unwrap_or_default());
@@ -80,6 +92,12 @@ async fn every_route_of_compreface_needs_a_key_with_its_role() {
         }
         refused(26, 400)(&what, send(with(Some("00000000-0000-0000-0000-000000000002"))).await);
         refused(10, 404)(&what, send(with(Some(&forged))).await);
+        refused(10, 404)(&what, send(with(Some(&revoked))).await);
+        let status = async |request: RequestBuilder| request.send().await.expect("a response").status().as_u16();
+        assert_eq!(status(with(Some(&admin)).header("Host", "evil.example")).await, 421, "{what}");
+        if method != Method::GET {
+            assert_eq!(status(with(Some(&admin)).header("Origin", "http://evil.example")).await, 403, "{what}");
+        }
         for (key, allowed) in [(&uploader, upload), (&reader, read), (&admin, true)] {
             let (status, body) = send(with(Some(key))).await;
             let denied = (status, &body["code"]) == (403, &json!(1));

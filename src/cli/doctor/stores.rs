@@ -13,6 +13,9 @@ use crate::{
     settings::{Anonymous, Http, Settings},
 };
 
+/// What the finding on tokens is about.
+const ACCESS: &str = "access";
+
 /// Writes, reads and lists each bucket, reads the gallery, and checks that the embedder's `model` fits it.
 pub(super) async fn stores(settings: &Settings, store: Arc<dyn ObjectStore>, model: Option<&ModelId>) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -29,7 +32,10 @@ pub(super) async fn stores(settings: &Settings, store: Arc<dyn ObjectStore>, mod
     }
     let tokens = TokenStore::new(store.clone(), settings.store.state.clone()).list().await;
     let access = tokens.map_err(|error| (error.to_string(), "see the finding on its bucket".to_owned()));
-    findings.push(Finding::new("access", access.and_then(|tokens| access_to(&settings.http, tokens.len()))));
+    findings.push(match access {
+        Ok(tokens) => access_to(&settings.http, tokens.len()),
+        Err(fault) => Finding::new(ACCESS, Err::<String, _>(fault)),
+    });
     let gallery = GalleryStores::new(store, settings).gallery(&GalleryName::default()).check().await;
     let remedy = "see the finding on its bucket; `rollcall gallery import --replace` replaces a damaged gallery";
     let gallery = gallery.map_err(|e| (e.to_string(), remedy.to_owned())).and_then(|gallery| fit(&gallery, model));
@@ -37,20 +43,21 @@ pub(super) async fn stores(settings: &Settings, store: Arc<dyn ObjectStore>, mod
     findings
 }
 
-/// Returns who may use the server, or why nobody can, and the remedy.
-fn access_to(http: &Http, tokens: usize) -> Result<String, (String, String)> {
-    let anonymous = match http.anonymous {
-        Anonymous::Upload => "; everyone who can reach the server may upload (http.anonymous)",
-        Anonymous::None => "",
-    };
-    match (http.is_local(), tokens) {
+/// Returns who may use the server, or why nobody can.
+fn access_to(http: &Http, tokens: usize) -> Finding {
+    let result = match (http.is_local(), tokens) {
         (true, 0) => Ok(format!("{} is open to everyone on this machine until a token is created", http.listen)),
-        (false, 0) if http.anonymous == Anonymous::None => Err((
+        _ if http.anonymous == Anonymous::Upload => {
+            let detail = format!("everyone who can reach {} may upload (http.anonymous); {tokens} tokens", http.listen);
+            return Finding::warning(ACCESS, detail, "set http.anonymous = \"none\" once every client sends a token");
+        }
+        (false, 0) => Err((
             format!("others can reach {} (http.listen), but there is no token", http.listen),
             "create one with `rollcall token create --role admin`".to_owned(),
         )),
-        _ => Ok(format!("{tokens} tokens{anonymous}")),
-    }
+        _ => Ok(format!("{tokens} tokens")),
+    };
+    Finding::new(ACCESS, result)
 }
 
 /// Returns what the gallery contains, or why the embedder does not fit it, and the remedy.
@@ -89,12 +96,16 @@ mod tests {
     #[test]
     fn an_address_that_others_can_reach_needs_a_token() {
         let mut http = crate::testing::settings().http;
-        assert!(access_to(&http, 0).expect("no fault").contains("until a token is created"));
+        assert!(access_to(&http, 0).result.expect("no fault").contains("until a token is created"));
         http.listen = ([0, 0, 0, 0], 5000).into();
-        assert!(access_to(&http, 0).expect_err("a fault").1.contains("rollcall token create"));
-        assert_eq!(access_to(&http, 2), Ok("2 tokens".to_owned()));
+        assert!(access_to(&http, 0).result.expect_err("a fault").1.contains("rollcall token create"));
+        assert_eq!(access_to(&http, 2).result, Ok("2 tokens".to_owned()));
         http.anonymous = Anonymous::Upload;
-        assert!(access_to(&http, 0).expect("no fault").contains("everyone who can reach the server may upload"));
+        for tokens in [0, 2] {
+            let open = access_to(&http, tokens);
+            assert!(open.is_warning, "{:?}", open.result);
+            assert!(open.result.expect_err("a warning").0.contains("everyone who can reach 0.0.0.0:5000 may upload"));
+        }
     }
 
     #[test]

@@ -20,8 +20,13 @@ use crate::{
 const FILE: &str = "a.txt";
 const PAYLOAD: &str = "the photo";
 
+/// Ids of jobs whose results are kept.
+pub const KEPT: std::ops::Range<u128> = 1..4;
+/// The job of an enrolment: nothing is kept of it.
+pub const ENROLMENT: JobId = JobId(4);
+
 /// What must occur often for the histories to mean anything.
-pub const OCCURRENCES: [&str; 14] = [
+pub const OCCURRENCES: [&str; 16] = [
     "accepted",
     "promised at the deadline",
     "retry",
@@ -36,6 +41,8 @@ pub const OCCURRENCES: [&str; 14] = [
     "sent again",
     "purged",
     "failed",
+    "enrolment unanswered",
+    "enrolment given up",
 ];
 
 /// A fault that is put into the code on purpose.
@@ -58,11 +65,13 @@ pub enum Bug {
     UnconditionalPuts,
     /// A worker deletes a job when it receives it.
     DeletedWhenReceived,
+    /// At its deadline, a job of which nothing is kept is stored as pending.
+    PendingEnrolment,
 }
 
 impl Bug {
     /// The bugs, each with what must be found.
-    pub const ALL: [(Self, &str); 8] = [
+    pub const ALL: [(Self, &str); 9] = [
         (Self::PendingBeforeSend, "pending for ever"),
         (Self::PendingWithoutFlush, "pending for ever"),
         (Self::DeadLettersAreDropped, "pending for ever"),
@@ -71,6 +80,7 @@ impl Bug {
         (Self::NoSweep, "left after its deletion"),
         (Self::UnconditionalPuts, "back after its deletion"),
         (Self::DeletedWhenReceived, "pending for ever"),
+        (Self::PendingEnrolment, "pending for ever"),
     ];
 }
 
@@ -126,7 +136,7 @@ impl Shared {
         let payload = Bytes::from_static(PAYLOAD.as_bytes());
         let payload = if large {
             *self.ledger().with_payload.entry(id).or_default() += 1;
-            self.results.store_payload(id, Retention::Keep, FILE, payload).await.expect("stored")
+            self.results.store_payload(id, retention(id), FILE, payload).await.expect("stored")
         } else {
             Payload::Inline(payload)
         };
@@ -201,6 +211,20 @@ impl Shared {
         self.ended(id, large);
     }
 
+    /// An enrolment, as `actors/web_request.rs` handles it until its deadline: the reply is lost, and nothing is promised.
+    pub async fn enrol(&self, large: bool) {
+        let (message, _) = self.message(ENROLMENT, large).await;
+        self.requests.send_buffered(vec![message]).await;
+        for _ in 0..4 {
+            turn().await;
+        }
+        if self.bug == Bug::PendingEnrolment {
+            self.results.store_pending(ENROLMENT, FILE.into()).await.expect("stored");
+        }
+        self.note("enrolment unanswered", ENROLMENT);
+        self.ended(ENROLMENT, large);
+    }
+
     pub async fn delete(&self, id: JobId) {
         let before = self.results.stored(id).await.expect("read").status();
         let deleted = match self.bug {
@@ -258,6 +282,7 @@ impl Shared {
         let payload = self.results.payload(&job).await;
         turn().await;
         match payload {
+            _ if job.id == ENROLMENT => self.results.delete_payload(&job.payload).await?,
             Ok(payload) if !fails => {
                 let output = Output::json(&"x", "summary").expect("JSON");
                 self.results.store_output(&job, payload, &output, "i-1").await.or_else(contended)?;
@@ -278,6 +303,10 @@ impl Shared {
         let Some((job, delivery)) = self.receive(&self.dead, &held).await? else { return Ok(()) };
         let failure = Failure::new(FailureKind::Internal, "given up");
         match self.bug {
+            _ if job.id == ENROLMENT => {
+                self.results.delete_payload(&job.payload).await?;
+                self.note("enrolment given up", job.id);
+            }
             Bug::DeadLettersAreDropped => {}
             Bug::FailureBeforeDeadLetter => {
                 self.results.store_failure(&job, &failure, "").await?;
@@ -304,7 +333,16 @@ impl Shared {
             let back = "a result moved backward: back after its deletion, or taken back";
             return Err(format!("{key}: {back}"));
         }
-        for id in (1..4).map(JobId) {
+        if let Some(status) = result(ENROLMENT) {
+            return Err(format!("an enrolment has a result ({status:?}): it is pending for ever"));
+        }
+        let of_enrolment = |path: &str| path.contains(&ENROLMENT.to_string());
+        if self.embedded
+            && let Some((path, _)) = all.iter().find(|(path, _)| of_enrolment(path))
+        {
+            return Err(format!("{path} is left of an enrolment"));
+        }
+        for id in KEPT.map(JobId) {
             let status = result(id);
             if status == Some(Status::Pending) {
                 return Err(format!("job {} is pending for ever", id.0));
@@ -333,6 +371,11 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// Returns what is kept of a job.
+fn retention(id: JobId) -> Retention {
+    if id == ENROLMENT { Retention::Discard } else { Retention::Keep }
 }
 
 /// Ends a job whose result many others change at the same time; a worker would return it to the queue.

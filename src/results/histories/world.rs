@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha12Rng};
 
 use super::{
     cloud::{FakeQueue, FakeStore},
-    processes::{Bug, Shared},
+    processes::{Bug, KEPT, Shared},
 };
 use crate::{cloud::Receipt, job::JobId, results::ResultStore, settings::Settings};
 
@@ -175,15 +175,16 @@ impl World {
 
     /// Starts a request of a client about one of a few jobs.
     fn client(&mut self) {
-        let id = JobId(self.rng.random_range(1..4));
+        let id = JobId(self.rng.random_range(KEPT));
         let large = self.rng.random_bool(0.3);
         let shared = self.shared.clone();
-        let run: Pin<Box<dyn Future<Output = ()>>> = match self.rng.random_range(0..20) {
+        let run: Pin<Box<dyn Future<Output = ()>>> = match self.rng.random_range(0..22) {
             0..7 => Box::pin(async move { shared.upload(id, large).await }),
             7..13 => Box::pin(async move { shared.upload_and_wait(id, large).await }),
             13..15 => Box::pin(async move { shared.delete(id).await }),
             15..19 => Box::pin(async move { shared.send_again(id).await }),
-            _ => Box::pin(async move { shared.purge(id).await }),
+            19 => Box::pin(async move { shared.purge(id).await }),
+            _ => Box::pin(async move { shared.enrol(large).await }),
         };
         self.processes.push(Process { role: Role::Web, run, receipt: Arc::default() });
     }
