@@ -65,11 +65,9 @@ impl Finished {
         Self { payload: Bytes::new(), ..self }
     }
 
-    /// Returns how long nobody else should get the job if it could not be persisted because of `error`. A right that is missing
-    /// may be there soon.
+    /// Returns how long nobody else should get the job if it could not be persisted because of `error`.
     pub fn retry_delay(&self, error: &CloudError) -> Duration {
-        let may_pass = error.retryable() || matches!(error, CloudError::Denied(_));
-        if may_pass { doubled(RETRY_DELAY, self.receives) } else { Duration::ZERO }
+        if error.retryable() { doubled(RETRY_DELAY, self.receives) } else { Duration::ZERO }
     }
 }
 
