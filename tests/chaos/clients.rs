@@ -211,6 +211,7 @@ fn note_deletion(ledger: &mut Ledger, upload: usize, status: u16, asked: bool) -
         204 => Deletion::Confirmed,
         404 if asked => Deletion::Confirmed,
         409 => return false, // pending: it can be deleted later
+        408 => return false, // a starved client was too slow: nothing was done
         0 | 500.. => Deletion::Unknown,
         other => {
             let id = ledger.uploads[upload].id.clone();
