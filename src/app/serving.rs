@@ -32,6 +32,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// up.
 pub(super) fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
     let address = settings.http.listen;
+    if !settings.http.is_local() && settings.http.anonymous == Anonymous::Upload {
+        tracing::warn!(%address, "everyone who can reach this address may upload photos (http.anonymous = \"upload\")");
+    }
     TcpListener::bind(address)
         .with_context(|| format!("cannot listen on {address}: if another program uses it, set http.listen"))
 }
@@ -74,10 +77,6 @@ pub(super) async fn serve(
     let handle = server.handle();
     actix::spawn(server);
     println!("rollcall is serving on {}/ (press Ctrl-C to stop)", settings.http.url());
-    if !settings.http.is_local() && settings.http.anonymous == Anonymous::Upload {
-        let address = settings.http.listen;
-        tracing::warn!(%address, "everyone who can reach this address may upload photos (http.anonymous = \"upload\")");
-    }
     if !settings.http.is_local() && settings.http.tls.is_none() && settings.http.proxies.is_empty() {
         tracing::warn!(
             "tokens and photos travel without encryption: set http.tls_certificate and http.tls_key, or name the proxy that \
