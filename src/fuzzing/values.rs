@@ -62,6 +62,7 @@ pub(super) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         file: "photo.jpg".into(),
         status: Status::Pending,
         output: None,
+        summary: None,
         failure: None,
         worker: None,
         submitted_ms: 1,

@@ -270,6 +270,7 @@ mod tests {
             file: "a.jpg".into(),
             status: Status::Failed,
             output: None,
+            summary: None,
             failure: Some(Failure::new(FailureKind::Damaged, "cut off")),
             worker: Some("i-1".into()),
             submitted_ms: 1,

@@ -44,14 +44,15 @@ impl ResultStore {
     /// # Errors
     /// Any error of the store; the message must then stay in the dead-letter queue.
     pub async fn bury(&self, job: &Job, message: Bytes, failure: &Failure) -> CloudResult<bool> {
-        if let Some(Status::Done) = self.stored(job.id).await?.status() {
-            return Ok(false);
-        }
-        let status = self.keep(job.id, message, &finished(job, None, Err(failure))?).await?;
-        if status == Status::Deleted {
-            self.delete_objects(job).await?;
-        }
-        Ok(status == Status::Failed)
+        let stored = self.stored_with_condition(job.id).await?;
+        let stays = match stored.0.status() {
+            Some(Status::Done) => Some(stored),
+            _ => self.keep(job.id, message, &finished(job, None, Err(failure))?).await?,
+        };
+        let Some(stays) = stays else { return Ok(true) };
+        self.conform(job, stays).await?;
+        self.flush().await?;
+        Ok(false)
     }
 
     /// Keeps a job that the queue has given up and that this program cannot read, as [`Self::bury`] does. If its result was
@@ -70,8 +71,8 @@ impl ResultStore {
         match self.stored(id).await? {
             Stored::Result(result) if result.status == Status::Done => Ok(false),
             Stored::Result(result) => {
-                let status = self.keep(id, message, &ended(result.file, result.submitted_ms)).await?;
-                Ok(status == Status::Failed)
+                let stays = self.keep(id, message, &ended(result.file, result.submitted_ms)).await?;
+                Ok(stays.is_none())
             }
             Stored::Absent => {
                 self.advance(id, Step::Fail, Vec::new(), &ended(String::new(), now_ms())).await?;
@@ -82,17 +83,18 @@ impl ResultStore {
         }
     }
 
-    /// Stores a dead letter and the failed result of its job, and returns what is stored then.
-    async fn keep(&self, id: JobId, message: Bytes, result: &JobResult) -> CloudResult<Status> {
+    /// Stores a dead letter and the failed result of its job, or returns what is stored of the job and stays, with
+    /// the condition that it has not changed since.
+    async fn keep(&self, id: JobId, message: Bytes, result: &JobResult) -> CloudResult<Option<(Stored, Precondition)>> {
         // Before the failure, so that a concurrent deletion sees the dead letter, or its tombstone is seen below.
         let key = format!("{}{}", keys::dead_letter_prefix(id), Ulid::generate());
         self.store.put(&self.buckets.state, &key, message, Precondition::Always).await?;
-        let status = self.advance(id, Step::Fail, Vec::new(), result).await?;
+        let stays = self.advance(id, Step::Fail, Vec::new(), result).await?;
         self.flush().await?;
-        if status != Status::Failed {
+        if stays.is_some() {
             self.delete_dead_letters(id).await?; // also one of an earlier call that died
         }
-        Ok(status)
+        Ok(stays)
     }
 
     /// Returns the dead letters, the one that was given up first coming first. Those of jobs that have been done since are purged instead.

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::{
     clock::now_ms,
     cloud::{CloudError, CloudResult},
-    job::{Failure, Job, JobId, Reply},
+    job::{Failure, Job, JobId, Output, Reply},
 };
 
 /// The stored result of a job.
@@ -24,6 +24,9 @@ pub struct JobResult {
     /// results.
     #[serde(rename = "recognition")]
     pub output: Option<Box<RawValue>>,
+    /// The text of the object in the output bucket, of results that are done; earlier releases did not store it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
     /// Why there is no output.
     pub failure: Option<Failure>,
     /// The instance that ran the job.
@@ -82,6 +85,13 @@ impl JobResult {
         Some(Reply { id, outcome, worker: self.worker.unwrap_or_default(), worker_ms: 0.0 })
     }
 
+    /// Returns the output of a job that is done; `None` if it is not, or was done by a release that did not store the
+    /// summary.
+    pub fn into_output(self) -> Option<Output> {
+        let result = Bytes::from(String::from(Box::<str>::from(self.output?)));
+        Some(Output { result, summary: self.summary? })
+    }
+
     /// Returns the result of a job that has no output.
     pub(super) fn without_output(id: JobId, status: Status) -> Self {
         Self {
@@ -89,6 +99,7 @@ impl JobResult {
             file: String::new(),
             status,
             output: None,
+            summary: None,
             failure: None,
             worker: None,
             submitted_ms: 0,
@@ -98,14 +109,15 @@ impl JobResult {
 }
 
 /// Returns the result of a job that has ended.
-pub(super) fn finished(job: &Job, worker: Option<&str>, outcome: Result<&Bytes, &Failure>) -> CloudResult<JobResult> {
-    let output = outcome.ok().map(|json| serde_json::from_slice::<Box<RawValue>>(json)).transpose();
+pub(super) fn finished(job: &Job, worker: Option<&str>, outcome: Result<&Output, &Failure>) -> CloudResult<JobResult> {
+    let output = outcome.ok().map(|output| serde_json::from_slice::<Box<RawValue>>(&output.result)).transpose();
     let output = output.map_err(|e| CloudError::Invalid(format!("the result of job {} is not JSON: {e}", job.id)))?;
     Ok(JobResult {
         id: job.id.to_string(),
         file: job.file.clone(),
         status: if output.is_some() { Status::Done } else { Status::Failed },
         output,
+        summary: outcome.ok().map(|output| output.summary.clone()),
         failure: outcome.err().cloned(),
         worker: worker.map(str::to_owned),
         submitted_ms: job.submitted_ms,

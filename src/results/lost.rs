@@ -30,7 +30,7 @@ impl ResultStore {
                 finished_ms: Some(now_ms()),
                 ..*pending.clone()
             };
-            if self.advance(id, Step::Fail, Vec::new(), &failed).await? == Status::Failed {
+            if self.advance(id, Step::Fail, Vec::new(), &failed).await?.is_none() {
                 lost.push((id, pending.file));
             }
         }

@@ -95,9 +95,9 @@ impl ResultStore {
     /// Any error of the store.
     pub async fn store_pending(&self, id: JobId, file: String) -> CloudResult<Status> {
         let result = JobResult { file, submitted_ms: now_ms(), ..JobResult::without_output(id, Status::Pending) };
-        let status = self.advance(id, Step::Promise, Vec::new(), &result).await?;
+        let stored = self.advance(id, Step::Promise, Vec::new(), &result).await?;
         self.flush().await?;
-        Ok(status)
+        Ok(stored.and_then(|(stored, _)| stored.status()).unwrap_or(Status::Pending))
     }
 
     /// Stores a payload that is too large for a message: under its final key if it is kept, otherwise under a temporary
@@ -143,7 +143,8 @@ impl ResultStore {
     }
 
     /// Stores a job's payload, its summary and then its result, so that the result never exists without the others.
-    /// Durable after [`Self::flush`]. Stores nothing if the result has been deleted.
+    /// Durable after [`Self::flush`]. Stores nothing if the result has been deleted. If an earlier run of the job is done,
+    /// its answer stands, because somebody may have read it.
     ///
     /// # Errors
     /// Any error of the store; the job must then be retried.
@@ -158,14 +159,30 @@ impl ResultStore {
                 when: Precondition::Always,
             });
         }
-        let (key, summary) = (keys::output_key(&self.buckets, job.id, &job.file), output.summary.clone());
-        let (bucket, bytes) = (self.buckets.output.clone(), summary.into());
-        objects.push(NewObject { bucket, key, bytes, when: Precondition::Always });
-        let result = finished(job, Some(worker), Ok(&output.result))?;
-        if self.advance(job.id, Step::Complete, objects, &result).await? == Status::Deleted {
-            self.delete_objects(job).await?;
+        objects.push(self.summary_of(job, output.summary.clone()));
+        let result = finished(job, Some(worker), Ok(output))?;
+        match self.advance(job.id, Step::Complete, objects, &result).await? {
+            None => Ok(()),
+            Some(stays) => self.conform(job, stays).await,
         }
-        Ok(())
+    }
+
+    /// Returns the output of a job that is done, with its summary, if both are stored.
+    ///
+    /// # Errors
+    /// Any error of the store.
+    pub async fn output(&self, id: JobId) -> CloudResult<Option<Output>> {
+        Ok(self.get(id).await?.and_then(JobResult::into_output))
+    }
+
+    fn summary_of(&self, job: &Job, summary: String) -> NewObject {
+        let (bucket, key) = (self.buckets.output.clone(), keys::output_key(&self.buckets, job.id, &job.file));
+        NewObject { bucket, key, bytes: summary.into(), when: Precondition::Always }
+    }
+
+    fn result_of(&self, id: JobId, result: &JobResult, when: Precondition) -> CloudResult<NewObject> {
+        let (bucket, key) = (self.buckets.state.clone(), keys::result_key(id));
+        Ok(NewObject { bucket, key, bytes: to_json(result)?, when })
     }
 
     /// Stores the failure of a job, unless it was done in an earlier run or its result has been deleted, and deletes its
@@ -176,32 +193,52 @@ impl ResultStore {
     pub async fn store_failure(&self, job: &Job, failure: &Failure, worker: &str) -> CloudResult<()> {
         let result = finished(job, Some(worker), Err(failure))?;
         match self.advance(job.id, Step::Fail, Vec::new(), &result).await? {
-            Status::Done => Ok(()),
-            Status::Deleted => self.delete_objects(job).await,
-            Status::Pending | Status::Failed => self.delete_payload(&job.payload).await,
+            None => self.delete_payload(&job.payload).await,
+            Some(stays) => self.conform(job, stays).await,
         }
     }
 
-    /// Puts `objects`, and then `result` if `step` allows it. Returns the status that is stored then.
+    /// Makes the other objects of a job fit what is stored of it and stays: a run that ended differently, or was killed
+    /// before its end, may have put its own.
+    async fn conform(&self, job: &Job, stays: (Stored, Precondition)) -> CloudResult<()> {
+        let (mut stored, mut unchanged) = stays;
+        for _ in 0..MAX_CONFLICTS {
+            let Stored::Result(result) = stored else { return self.delete_objects(job).await };
+            let Some(summary) = result.summary.clone() else { return Ok(()) };
+            // With the result itself, so that a concurrent deletion is seen.
+            let objects = vec![self.summary_of(job, summary), self.result_of(job.id, &result, unchanged)?];
+            match self.store.put_buffered(objects).await {
+                Err(CloudError::Conflict(_)) => {}
+                put => return put,
+            }
+            (stored, unchanged) = self.stored_with_condition(job.id).await?;
+        }
+        Err(contended(job.id))
+    }
+
+    /// Puts `objects`, and then `result` if `step` allows it. If not, returns what is stored and stays, with the condition
+    /// that it has not changed since.
     ///
     /// The result has the tombstone's key, and its put fails if the tombstone exists. So either the deletion comes
     /// later, and finds the other objects, or the caller learns of it here.
-    async fn advance(&self, id: JobId, step: Step, objects: Vec<NewObject>, result: &JobResult) -> CloudResult<Status> {
-        let put = |when| -> CloudResult<NewObject> {
-            let (bucket, key) = (self.buckets.state.clone(), keys::result_key(id));
-            Ok(NewObject { bucket, key, bytes: to_json(result)?, when })
-        };
+    async fn advance(
+        &self,
+        id: JobId,
+        step: Step,
+        objects: Vec<NewObject>,
+        result: &JobResult,
+    ) -> CloudResult<Option<(Stored, Precondition)>> {
         let mut batch = objects;
-        batch.push(put(Precondition::Absent)?);
+        batch.push(self.result_of(id, result, Precondition::Absent)?);
         for _ in 0..MAX_CONFLICTS {
             match self.store.put_buffered(batch).await {
                 Err(CloudError::Conflict(_)) => {}
-                put => return put.map(|()| result.status),
+                put => return put.map(|()| None),
             }
             let (stored, when) = self.stored_with_condition(id).await?;
-            match (change(stored.status(), step), stored.status()) {
-                (Change::Keep | Change::Refuse, Some(status)) => return Ok(status),
-                _ => batch = vec![put(when)?],
+            match change(stored.status(), step) {
+                Change::To(_) => batch = vec![self.result_of(id, result, when)?],
+                Change::Keep | Change::Refuse => return Ok(Some((stored, when))),
             }
         }
         Err(contended(id))

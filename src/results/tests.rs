@@ -135,6 +135,22 @@ async fn a_failure_is_stored_without_its_payload_and_can_be_deleted() {
 }
 
 #[tokio::test]
+async fn a_job_that_is_done_twice_keeps_its_first_answer() {
+    let world = World::new().await;
+    let job = world.job(1, "x");
+    let answers = ["first", "second"].map(|text| Output::json(&text, text).expect("JSON"));
+    for (answer, worker) in answers.iter().zip(["i-1", "i-2"]) {
+        world.results.store_output(&job, "x".into(), answer, worker).await.expect("stored");
+    }
+    let result = world.results.get(job.id).await.expect("read").expect("a result");
+    assert_eq!(result.worker.as_deref(), Some("i-1"));
+    assert_eq!(result.into_output().as_ref(), Some(&answers[0]));
+    let all = world.everything().await;
+    let label = all.iter().find(|path| path.starts_with(&world.settings.store.output)).expect("a summary");
+    assert_eq!(text(&world, label).await, "first");
+}
+
+#[tokio::test]
 async fn a_job_that_was_done_stays_done_although_a_later_run_of_it_fails() {
     let world = World::new().await;
     let job = claimed(&world, 1, Retention::Keep).await;

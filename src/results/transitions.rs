@@ -4,12 +4,13 @@
 //! |---|---|---|---|---|---|
 //! | promise | pending | | | | |
 //! | fail | failed | failed | failed | | |
-//! | complete | done | done | done | done | |
+//! | complete | done | done | done | | |
 //! | delete | deleted | refused | deleted | deleted | |
 //!
 //! An empty cell leaves what is stored as it is. So a result only moves forward, in the order of the columns: a job that
-//! runs again neither takes a result back nor restores a deleted one, and a deletion is final. Every process changes
-//! results through this machine, by conditional puts, in any order and any number of times.
+//! runs again neither takes a result back, nor answers differently what was done, nor restores a deleted one, and a
+//! deletion is final. Every process changes results through this machine, by conditional puts, in any order and any number
+//! of times.
 
 use super::job_result::Status;
 
@@ -48,6 +49,7 @@ pub(super) fn change(stored: Option<Status>, step: Step) -> Change {
     match (step, stored) {
         (Step::Delete, Some(Status::Pending)) => Change::Refuse,
         (Step::Promise, Some(_)) | (_, Some(Status::Deleted)) => Change::Keep,
+        (Step::Complete, Some(Status::Done)) => Change::Keep,
         (_, Some(stored)) if stored > to => Change::Keep,
         _ => Change::To(to),
     }
@@ -66,7 +68,7 @@ mod tests {
         let table = [
             (Step::Promise, [To(Status::Pending), Keep, Keep, Keep, Keep]),
             (Step::Fail, [To(Status::Failed), To(Status::Failed), To(Status::Failed), Keep, Keep]),
-            (Step::Complete, [To(Status::Done), To(Status::Done), To(Status::Done), To(Status::Done), Keep]),
+            (Step::Complete, [To(Status::Done), To(Status::Done), To(Status::Done), Keep, Keep]),
             (Step::Delete, [To(Status::Deleted), Refuse, To(Status::Deleted), To(Status::Deleted), Keep]),
         ];
         for (step, changes) in table {

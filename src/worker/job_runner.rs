@@ -159,7 +159,10 @@ impl JobRunner {
             counter!("rollcall_job_redeliveries_total").increment(1);
         }
         let (payload, (outcome, took)) = match self.payload(&job).await {
-            Ok(payload) => (payload.clone(), self.execute(&job, payload, begun).await),
+            Ok(payload) => match self.earlier_output(&job, delivery.receives).await {
+                Some(output) => (payload, (Ok(output), Duration::ZERO)),
+                None => (payload.clone(), self.execute(&job, payload, begun).await),
+            },
             Err(error @ CloudError::NotFound(_)) => {
                 tracing::error!(%error, id = %job.id, "payload of the job not read");
                 let failure = Failure::new(FailureKind::Internal, "the stored payload could not be read");
@@ -172,6 +175,16 @@ impl JobRunner {
             }
         };
         Ok(Finished { job, payload, outcome, worker_ms: took.as_secs_f32() * 1e3, receives: delivery.receives })
+    }
+
+    /// Returns the output of a job that an earlier worker has done and not deleted from the queue: it is not done again, and
+    /// not answered differently.
+    async fn earlier_output(&self, job: &Job, receives: u32) -> Option<Output> {
+        let is_kept = self.options.handler.retention(job.kind) == Retention::Keep;
+        if receives <= 1 || !is_kept {
+            return None;
+        }
+        self.options.results.output(job.id).await.unwrap_or_default() // it can be done again
     }
 
     async fn payload(&self, job: &Job) -> CloudResult<Bytes> {

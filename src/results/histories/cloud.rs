@@ -52,6 +52,9 @@ struct Stored {
 #[derive(Default)]
 struct Queued {
     messages: BTreeMap<u64, Stored>,
+    /// Jobs that have been sent, and those among them that were sent a second time.
+    sent: BTreeSet<JobId>,
+    sent_twice: BTreeSet<JobId>,
     /// Deduplication ids that are remembered.
     recent: HashSet<String>,
     last: u64,
@@ -82,6 +85,9 @@ impl FakeQueue {
         state.last += 1;
         let seq = state.last;
         let job = message.group.and_then(|group| group.parse().ok()).expect("the group is the job");
+        if !state.sent.insert(job) {
+            state.sent_twice.insert(job);
+        }
         state.messages.insert(seq, Stored { job, body: message.body, dedup, receives: 0, durable, delivery: None });
         Some(seq)
     }
@@ -90,6 +96,11 @@ impl FakeQueue {
     pub fn jobs(&self) -> impl Iterator<Item = JobId> + use<> {
         let jobs: Vec<JobId> = self.state().messages.values().map(|message| message.job).collect();
         jobs.into_iter()
+    }
+
+    /// Returns the jobs of which there may have been two messages at the same time.
+    pub fn sent_twice(&self) -> BTreeSet<JobId> {
+        self.state().sent_twice.clone()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -203,6 +214,8 @@ struct Objects {
     last: u64,
     /// Results that moved backward.
     backward: BTreeSet<String>,
+    /// Results that were done and were replaced by other ones.
+    changed: BTreeSet<String>,
 }
 
 /// A store.
@@ -225,6 +238,11 @@ impl FakeStore {
     /// Returns the results that were put over one that was further on.
     pub fn backward(&self) -> BTreeSet<String> {
         self.state().backward.clone()
+    }
+
+    /// Returns the results that were done and were replaced by other ones.
+    pub fn changed(&self) -> BTreeSet<String> {
+        self.state().changed.clone()
     }
 
     /// Returns all objects as `bucket/key`, with their bytes.
@@ -253,10 +271,12 @@ impl ObjectStore for FakeStore {
         if !holds && !self.unconditional {
             return Err(CloudError::Conflict(key.to_owned()));
         }
-        if let Some((before, _)) = existing
-            && status(before) > status(&bytes)
-        {
+        let (before, after) = (existing.and_then(|(before, _)| status(before)), status(&bytes));
+        let changes = existing.is_some_and(|(before, _)| *before != bytes);
+        if before > after {
             state.backward.insert(key.to_owned());
+        } else if before == Some(Status::Done) && after == before && changes {
+            state.changed.insert(key.to_owned());
         }
         state.last += 1;
         let version = state.last;

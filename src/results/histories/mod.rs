@@ -1,15 +1,17 @@
 //! Results keep their promises in generated histories: web nodes, workers and the consumer of dead letters run the
 //! production code on a queue and a store in memory, one call at a time in any order, and any process may die between
-//! two calls. At the end everything is left to run until the queues are empty.
+//! two calls: at random, or after each call in turn. At the end everything is left to run until the queues are empty.
 
+mod bugs;
 mod cloud;
 mod processes;
 mod world;
 
-use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use processes::{Bug, OCCURRENCES};
-use world::{Plan, World};
+use bugs::Bug;
+use processes::OCCURRENCES;
+use world::{Crashes, Plan, Seen, World};
 
 /// How many histories are run, unless the variable `ROLLCALL_HISTORIES` says otherwise.
 const HISTORIES: u64 = 20_000;
@@ -18,49 +20,66 @@ fn histories() -> u64 {
     std::env::var("ROLLCALL_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(HISTORIES)
 }
 
-fn run(seed: u64, bug: Bug) -> Result<BTreeMap<&'static str, u64>, String> {
-    World::new(Plan { seed, bug }).run()
+fn run(plan: Plan) -> Result<Seen, (Plan, String)> {
+    World::new(plan).run().map_err(|problem| (plan, problem))
+}
+
+/// Runs `work`, which returns how many histories it was, on each seed in turn until there have been enough, on all cores.
+/// Returns what was seen.
+fn on_all_cores(work: impl Fn(u64, &mut Seen) -> Result<u64, (Plan, String)> + Sync) -> Seen {
+    let (next, done) = (AtomicU64::default(), AtomicU64::default());
+    let on_one = || {
+        let mut seen = Seen::default();
+        while done.load(Ordering::Relaxed) < histories() {
+            done.fetch_add(work(next.fetch_add(1, Ordering::Relaxed), &mut seen)?, Ordering::Relaxed);
+        }
+        Ok(seen)
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(on_one)).collect();
+        let mut all = Seen::default();
+        for thread in running {
+            match thread.join().expect("no panic") {
+                Ok(seen) => all.add(seen),
+                Err((plan, problem)) => panic!("{plan:?}: {problem}\n{}", World::new(plan).log()),
+            }
+        }
+        all
+    })
 }
 
 #[test]
-fn no_job_is_lost_left_pending_or_restored_in_generated_histories() {
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()) as u64;
-    let (failed, seen) = std::thread::scope(|scope| {
-        let work = |first| {
-            move || {
-                let mut seen = BTreeMap::<&str, u64>::new();
-                for seed in (first..histories()).step_by(threads as usize) {
-                    match run(seed, Bug::None) {
-                        Ok(occurred) => occurred.into_iter().for_each(|(what, n)| *seen.entry(what).or_default() += n),
-                        Err(problem) => return Err((seed, problem)),
-                    }
-                }
-                Ok(seen)
-            }
-        };
-        let running: Vec<_> = (0..threads).map(|first| scope.spawn(work(first))).collect();
-        let mut all = BTreeMap::<&str, u64>::new();
-        let mut failed = Vec::new();
-        for outcome in running.into_iter().map(|thread| thread.join().expect("no panic")) {
-            match outcome {
-                Ok(seen) => seen.into_iter().for_each(|(what, n)| *all.entry(what).or_default() += n),
-                Err(problem) => failed.push(problem),
-            }
-        }
-        (failed.into_iter().min(), all)
+fn no_job_is_lost_left_pending_answered_twice_or_restored_in_generated_histories() {
+    let seen = on_all_cores(|seed, seen| {
+        seen.add(run(Plan { seed, bug: Bug::None, crashes: Crashes::Random })?);
+        Ok(1)
     });
-    if let Some((seed, problem)) = failed {
-        panic!("history {seed}: {problem}\n{}", World::new(Plan { seed, bug: Bug::None }).log());
-    }
     for what in OCCURRENCES {
-        assert!(seen.get(what).is_some_and(|n| *n >= 100), "{what} is too rare: {seen:#?}");
+        assert!(seen.occurred.get(what).is_some_and(|n| *n >= 100), "{what} is too rare: {seen:#?}");
+    }
+}
+
+#[test]
+fn a_crash_after_any_call_breaks_no_promise() {
+    let seen = on_all_cores(|seed, seen| {
+        let plan = |call| Plan { seed, bug: Bug::None, crashes: Crashes::After(call) };
+        let calls = run(plan(usize::MAX))?.calls;
+        for call in 1..=calls {
+            seen.add(run(plan(call))?);
+        }
+        Ok(calls as u64)
+    });
+    for what in ["web node killed", "worker killed", "consumer killed"] {
+        assert!(seen.occurred.get(what).is_some_and(|n| *n >= 100), "{what} is too rare: {seen:#?}");
     }
 }
 
 #[test]
 fn every_fault_that_is_put_back_is_caught() {
     for (bug, expected) in Bug::ALL {
-        let caught = |seed| run(seed, bug).is_err_and(|problem| problem.contains(expected));
+        let plan = |seed| Plan { seed, bug, crashes: Crashes::Random };
+        let caught = |seed| run(plan(seed)).is_err_and(|(_, problem)| problem.contains(expected));
         assert!((0..3_000).any(caught), "{bug:?} is not caught: {expected}");
     }
 }

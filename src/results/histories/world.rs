@@ -10,8 +10,9 @@ use std::{
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha12Rng};
 
 use super::{
+    bugs::Bug,
     cloud::{FakeQueue, FakeStore},
-    processes::{Bug, KEPT, Shared},
+    processes::{KEPT, Shared},
 };
 use crate::{cloud::Receipt, job::JobId, results::ResultStore, settings::Settings};
 
@@ -25,6 +26,33 @@ const MAX_REST: usize = 20_000;
 pub struct Plan {
     pub seed: u64,
     pub bug: Bug,
+    pub crashes: Crashes,
+}
+
+/// Which processes are killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crashes {
+    /// Any, at any time.
+    Random,
+    /// The one that makes this call of the history, right after it; the first call is 1. Until then, histories with the
+    /// same seed are the same.
+    After(usize),
+}
+
+/// What was seen in a history, or in many.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// How often each thing occurred.
+    pub occurred: BTreeMap<&'static str, u64>,
+    /// How many calls all processes made.
+    pub calls: usize,
+}
+
+impl Seen {
+    pub fn add(&mut self, other: Self) {
+        other.occurred.into_iter().for_each(|(what, n)| *self.occurred.entry(what).or_default() += n);
+        self.calls += other.calls;
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,6 +72,8 @@ struct Process {
 /// One history.
 pub struct World {
     rng: ChaCha12Rng,
+    crashes: Crashes,
+    calls: usize,
     shared: Shared,
     processes: Vec<Process>,
 }
@@ -59,17 +89,17 @@ impl World {
         let ledger = Arc::default();
         let embedded = rng.random_bool(0.5);
         let shared = Shared { settings, requests, dead, store, results, ledger, embedded, bug: plan.bug };
-        Self { rng, shared, processes: Vec::new() }
+        Self { rng, crashes: plan.crashes, calls: 0, shared, processes: Vec::new() }
     }
 
-    /// Runs the history and returns how often each thing occurred.
+    /// Runs the history and returns what was seen.
     ///
     /// # Errors
     /// The promise that was broken.
-    pub fn run(mut self) -> Result<BTreeMap<&'static str, u64>, String> {
+    pub fn run(mut self) -> Result<Seen, String> {
         self.go()?;
-        let ledger = self.shared.ledger();
-        Ok(ledger.occurred.clone())
+        let occurred = self.shared.ledger().occurred.clone();
+        Ok(Seen { occurred, calls: self.calls })
     }
 
     /// Runs the history and returns what happened, one line per event.
@@ -84,7 +114,7 @@ impl World {
                 0..7 => self.client(),
                 7..12 => self.start(Role::Worker),
                 12..15 => self.start(Role::Consumer),
-                15..19 => self.kill(),
+                15..19 if self.crashes == Crashes::Random => self.kill_any(),
                 19 => self.expire_delivery(),
                 20 => self.shared.requests.close_deduplication_window(),
                 21 => self.shared.requests.write(),
@@ -105,19 +135,27 @@ impl World {
         }
         let n = self.rng.random_range(0..self.processes.len());
         let mut context = Context::from_waker(Waker::noop());
-        if self.processes[n].run.as_mut().poll(&mut context) == Poll::Ready(()) {
+        let polled = self.processes[n].run.as_mut().poll(&mut context);
+        self.calls += 1;
+        if polled == Poll::Ready(()) {
             self.processes.swap_remove(n);
+        } else if self.crashes == Crashes::After(self.calls) {
+            self.kill(n);
         }
     }
 
-    /// Kills one process, or, if the queue is embedded and the process is its parent, all.
-    fn kill(&mut self) {
+    fn kill_any(&mut self) {
         if self.processes.is_empty() {
             return;
         }
         let n = self.rng.random_range(0..self.processes.len());
         let worker = self.processes.iter().position(|process| process.role == Role::Worker);
         let n = worker.filter(|_| self.rng.random_bool(0.7)).unwrap_or(n);
+        self.kill(n);
+    }
+
+    /// Kills one process, or, if the queue is embedded and the process is its parent, all.
+    fn kill(&mut self, n: usize) {
         let process = self.processes.swap_remove(n);
         let what = match process.role {
             Role::Web => "web node killed",

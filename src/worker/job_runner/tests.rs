@@ -128,6 +128,24 @@ async fn what_was_measured_is_reported_once_to_the_queue_of_the_reply() {
 }
 
 #[tokio::test]
+async fn a_job_that_an_earlier_worker_has_done_is_answered_as_it_was_and_not_done_again() {
+    let world = World::new().await;
+    let runner = runner(&world).await;
+    let job = world.job(1, "x");
+    world.send(&job).await;
+    world.receive().await; // by a worker that dies when it has stored the result
+    let earlier = Output::json(&"earlier", "earlier").expect("JSON");
+    world.results.store_output(&job, "x".into(), &earlier, "i-0").await.expect("stored");
+    tokio::time::pause();
+    tokio::time::advance(world.settings.queue.visibility * 2).await;
+    tokio::time::resume();
+    do_next(&world, &runner).await.expect("persisted");
+    assert_eq!(world.replies().await[0].outcome, Ok("\"earlier\"".into()));
+    assert_eq!(world.results.output(job.id).await, Ok(Some(earlier)));
+    assert_eq!(runner.service_time().get(), None, "it was not done again");
+}
+
+#[tokio::test]
 async fn a_job_that_fails_is_replied_to_and_its_failure_is_kept() {
     let world = World::new().await;
     let runner = runner(&world).await;
