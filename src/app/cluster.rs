@@ -1,11 +1,12 @@
 //! The runtime without HTTP: queues, the fleet and its workers, for jobs of any kind.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use actix::{Addr, System};
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
 use super::{
+    housekeeping,
     node::{ControllerPorts, DeadLetterPorts, SeesReplies, add_client, add_controller, add_dead_letter_consumer},
     queues,
 };
@@ -18,13 +19,9 @@ use crate::{
     backup::Backups,
     client::JobClient,
     clock::now_ms,
-    cloud::{CloudResult, Compute, ObjectStore, Queues, local::LocalCloud, metered::Metered},
+    cloud::{Compute, ObjectStore, Queues, local::LocalCloud, metered::Metered},
     fleet::view::FleetView,
     fleet_history::Count,
-    results::{
-        ResultStore,
-        expiry_clock::{ExpiryClock, Reading},
-    },
     settings::{CloudKind, Settings},
 };
 
@@ -37,7 +34,7 @@ pub struct Cluster {
 }
 
 enum Kind {
-    Local(LocalCluster),
+    Local(Box<LocalCluster>),
     #[cfg(feature = "aws")]
     Aws(Box<super::aws::AwsNode>),
 }
@@ -54,7 +51,7 @@ impl Cluster {
             CloudKind::Local => {
                 let cluster = LocalCluster::start(settings, config).await?;
                 let (client, fleet) = (cluster.client.clone(), cluster.fleet.clone());
-                Ok(Self { client, fleet, kind: Kind::Local(cluster) })
+                Ok(Self { client, fleet, kind: Kind::Local(Box::new(cluster)) })
             }
             #[cfg(feature = "aws")]
             CloudKind::Aws => {
@@ -116,8 +113,8 @@ impl LocalCluster {
         let compute: Arc<dyn Compute> = Arc::new(Metered::new(cloud.compute.clone()));
         let objects: Arc<dyn ObjectStore> = Arc::new(Metered::new(cloud.objects.clone()));
         let queues = queues::create(settings, &*all_queues).await?;
-        sweep_orphans(settings, &cloud).await;
-        expire_results(settings, &cloud);
+        housekeeping::sweep_at_start(settings, &cloud).await;
+        housekeeping::start(settings, &cloud);
         end_if_damaged(&cloud);
         let (view, fleet) = watch::channel(Arc::new(FleetView::default()));
 
@@ -171,94 +168,4 @@ fn end_if_damaged(cloud: &LocalCloud) {
         tracing::error!("{remedy}");
         System::current().stop_with_code(EXIT_DAMAGED);
     });
-}
-
-/// Deletes what an earlier process left when it was killed, before anything else uses the store.
-async fn sweep_orphans(settings: &Settings, cloud: &LocalCloud) {
-    let queues = [&settings.queue.listener, &settings.queue.dead_letter];
-    // Each job is a group of its own.
-    let queued = queues.into_iter().flat_map(|queue| cloud.groups(queue));
-    let Ok(queued) = queued.map(|group| group.parse()).collect() else {
-        tracing::info!("earlier dead letters do not tell their jobs, so images without a result are kept for now");
-        return;
-    };
-    match ResultStore::new(cloud.objects.clone(), settings.store.clone()).sweep_orphans(&queued).await {
-        Ok(0) => {}
-        Ok(deleted) => {
-            tracing::info!(deleted, "deleted objects of jobs that were lost in a crash before a result was promised")
-        }
-        Err(error) => tracing::warn!(%error, "failed to look for objects of jobs that were lost in a crash"),
-    }
-}
-
-/// How often results are looked for that have expired.
-const EXPIRY_EVERY: Duration = Duration::from_secs(3600);
-
-/// Deletes results once they are older than `store.retention_days`, from now on until the process ends.
-fn expire_results(settings: &Settings, cloud: &LocalCloud) {
-    let Some(retention) = settings.store.retention else { return };
-    let results = ResultStore::new(cloud.objects.clone(), settings.store.clone());
-    let (started, mut clock) = (Instant::now(), ExpiryClock::default());
-    actix::spawn(async move {
-        loop {
-            let reading = Reading { now_ms: now_ms(), uptime: started.elapsed() };
-            match expire_at(&results, retention, &mut clock, reading).await {
-                Ok(0) => {}
-                Ok(expired) => tracing::info!(expired, "deleted results older than store.retention_days"),
-                Err(error) => tracing::warn!(%error, "failed to delete expired results; trying again in an hour"),
-            }
-            tokio::time::sleep(EXPIRY_EVERY).await;
-        }
-    });
-}
-
-/// Deletes what has expired at the time of a reading of the system clock, if that counts. Returns how many results.
-async fn expire_at(
-    results: &ResultStore,
-    retention: Duration,
-    clock: &mut ExpiryClock,
-    reading: Reading,
-) -> CloudResult<usize> {
-    if !clock.counts(reading, results.newest_ms().await?) {
-        tracing::warn!("the system clock has jumped, or nothing was stored for a day: nothing expires for an hour");
-        return Ok(0);
-    }
-    let before_ms = reading.now_ms.saturating_sub(retention.as_millis() as u64);
-    results.expire(before_ms, reading.now_ms).await
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::{
-        cloud::Message,
-        job::{JobId, Retention},
-    };
-
-    #[actix::test]
-    async fn the_payload_of_a_queued_job_is_no_orphan() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut settings = crate::testing::settings();
-        settings.local.data_dir = folder.path().to_owned();
-        let cloud = LocalCloud::open(&settings, None).await.expect("opened");
-        let queues = queues::create(&settings, &*cloud.queues).await.expect("created");
-        let results = ResultStore::new(cloud.objects.clone(), settings.store.clone());
-        results.store_pending(JobId(1), "a.txt".into()).await.expect("stored");
-        for (id, queue) in [(2, Some(&queues.requests)), (3, Some(&queues.dead_letters)), (4, None)] {
-            let payload = Bytes::from_static(b"large");
-            results.store_payload(JobId(id), Retention::Keep, "a.txt", payload).await.expect("stored");
-            if let Some(queue) = queue {
-                let id = Some(JobId(id).to_string());
-                let body = Bytes::from_static(b"x");
-                let message = Message { body, group: id.clone(), dedup: id, ..Message::default() };
-                queue.send_one(message).await.expect("sent");
-            }
-        }
-        sweep_orphans(&settings, &cloud).await;
-        let kept = cloud.objects.list(&settings.store.input, "").await.expect("listed");
-        let kept: Vec<_> = kept.into_iter().map(|object| object.key).collect();
-        assert_eq!(kept, [2, 3].map(|id| format!("{}/a.txt", JobId(id))));
-    }
 }

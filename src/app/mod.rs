@@ -9,6 +9,7 @@
 #[cfg(feature = "aws")]
 pub(crate) mod aws;
 mod cluster;
+mod housekeeping;
 mod installation;
 pub(crate) mod logging;
 mod node;

@@ -150,7 +150,9 @@ pub(super) fn add_controller(
         }
         let core = FleetCore::new(rules, epoch());
         let log = settings.fleet.record.as_ref().and_then(|path| {
-            let opened = EventRecorder::open(path, &core);
+            let retention = settings.store.retention;
+            let before_ms = retention.map(|kept| now_ms().saturating_sub(kept.as_millis() as u64));
+            let opened = EventRecorder::open(path, &core, before_ms);
             opened.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "event log not opened")).ok()
         });
         let ControllerPorts { compute, requests, objects, boots, view } = ports.clone();

@@ -32,7 +32,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// up.
 pub(super) fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
     let address = settings.http.listen;
-    if !settings.http.is_local() && settings.http.anonymous == Anonymous::Upload {
+    // Also on loopback: a proxy on this machine may let others reach it.
+    if settings.http.anonymous == Anonymous::Upload {
         tracing::warn!(%address, "everyone who can reach this address may upload photos (http.anonymous = \"upload\")");
     }
     TcpListener::bind(address)

@@ -1,11 +1,15 @@
-//! `rollcall dead`: lists the dead letters of a running server, sends them again, and purges them.
+//! `rollcall dead`: lists and shows the dead letters of a running server, sends them again, and purges them.
 
+use bytesize::ByteSize;
 use clap::Subcommand;
 use reqwest::Method;
 use serde::Deserialize;
 
 use super::server::{Server, time};
-use crate::{results::DeadLetter, settings::Settings};
+use crate::{
+    results::{DeadLetter, DeadLetterDetails},
+    settings::Settings,
+};
 
 /// Arguments of `rollcall dead`.
 #[derive(clap::Args)]
@@ -18,6 +22,13 @@ pub(super) struct Args {
 enum Action {
     /// List the jobs that were given up, and why
     List {
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Show one job that was given up, with what is known of its message
+    Show {
+        /// Id of the job
+        id: String,
         #[command(flatten)]
         server: Server,
     },
@@ -51,6 +62,7 @@ const PATH: &str = "/v1/dead-letters";
 pub(super) async fn run(args: Args, settings: &Settings) -> anyhow::Result<()> {
     match args.action {
         Action::List { server } => list(&server, settings).await,
+        Action::Show { id, server } => show(&id, &server, settings).await,
         Action::Retry(selection) => each(selection, Method::POST, "sent again", settings).await,
         Action::Purge(selection) => each(selection, Method::DELETE, "purged", settings).await,
     }
@@ -65,6 +77,29 @@ async fn list(server: &Server, settings: &Settings) -> anyhow::Result<()> {
     for DeadLetter { id, file, given_up_ms, reason } in list.dead_letters {
         println!("{id} {:<26} {file}: {reason}", time(given_up_ms));
     }
+    Ok(())
+}
+
+async fn show(id: &str, server: &Server, settings: &Settings) -> anyhow::Result<()> {
+    let path = format!("{PATH}/{id}");
+    if server.json {
+        println!("{}", server.ask(&path, settings).await?);
+        return Ok(());
+    }
+    let details: DeadLetterDetails = server.get(&path, settings).await?;
+    let DeadLetterDetails { letter, times_ms, message_bytes, submitted_ms, payload_key } = details;
+    println!("id         {}", letter.id);
+    println!("file       {}", letter.file);
+    println!("reason     {}", letter.reason);
+    match submitted_ms {
+        Some(submitted_ms) => println!("submitted  {}", time(submitted_ms)),
+        None => println!("submitted  unknown: this release cannot read the message, a newer one may"),
+    }
+    for given_up_ms in times_ms {
+        println!("given up   {}", time(given_up_ms));
+    }
+    println!("message    {}", ByteSize(message_bytes).display().iec());
+    println!("payload    {}", payload_key.as_deref().unwrap_or("in the message"));
     Ok(())
 }
 

@@ -245,7 +245,7 @@ pub struct NewObject {
 }
 
 /// An object in a listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectInfo {
     /// Its key in the bucket.
     pub key: String,

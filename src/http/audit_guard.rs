@@ -191,6 +191,7 @@ mod tests {
             (&get, "/v1/people", Some(Reason::Look)),
             (&get, "/v1/galleries", Some(Reason::Look)),
             (&get, "/v1/dead-letters", Some(Reason::Look)),
+            (&get, "/v1/dead-letters/01M864JVNGTP55MXPP8BHGACKE", Some(Reason::Look)),
             (&get, "/v1/backup", Some(Reason::Look)),
             (&get, "/v1/recognitions/01M864JVNGTP55MXPP8BHGACKE", Some(Reason::Look)),
             (&post, "/api/v1/recognition/faces", Some(Reason::Change)),

@@ -10,7 +10,10 @@ use super::{
     recognitions::parse_id,
     state::State,
 };
-use crate::{job::JobId, results::DeadLetter};
+use crate::{
+    job::JobId,
+    results::{DeadLetter, DeadLetterDetails},
+};
 
 /// Jobs that were given up.
 #[derive(Serialize, ToSchema)]
@@ -25,6 +28,17 @@ struct DeadLetters {
 )]
 pub(super) async fn list(state: web::Data<State>) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(DeadLetters { dead_letters: state.web.dead_letters().await? }))
+}
+
+/// `GET /v1/dead-letters/{id}`: shows one dead letter.
+#[utoipa::path(
+    get, path = "/v1/dead-letters/{id}", operation_id = "dead_letters_show", tag = "Dead letters", summary = "Show a dead letter", params(("id" = String, Path, description = "The id of the job")),
+    responses((status = 200, description = "The dead letter", body = DeadLetterDetails), Problems)
+)]
+pub(super) async fn show(path: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let id = parse_id(&path)?;
+    let letter = state.web.dead_letter(id).await?.ok_or_else(|| no_dead_letter(id))?;
+    Ok(HttpResponse::Ok().json(letter))
 }
 
 /// `POST /v1/dead-letters/{id}`: sends a dead letter again.

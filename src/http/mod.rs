@@ -180,6 +180,7 @@ pub fn configure(cfg: &mut web::ServiceConfig) {
     .service(resource("/v1/dead-letters").route(web::get().to(dead_letters::list)))
     .service(
         resource("/v1/dead-letters/{id}")
+            .route(web::get().to(dead_letters::show))
             .route(web::post().to(dead_letters::send_again))
             .route(web::delete().to(dead_letters::purge)),
     )

@@ -14,7 +14,7 @@ pub const ROUTES: [(&str, &str); 22] = [
     ("/v1/people/{name}", "DELETE"),
     ("/v1/people/{name}/rejections", "POST"),
     ("/v1/dead-letters", "GET"),
-    ("/v1/dead-letters/{id}", "POST, DELETE"),
+    ("/v1/dead-letters/{id}", "GET, POST, DELETE"),
     ("/v1/backup", "GET"),
     ("/v1/session", "GET, POST, DELETE"),
     ("/v1/fleet", "GET"),

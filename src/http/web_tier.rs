@@ -30,7 +30,7 @@ use crate::{
     },
     job::{JobId, JobKind, Reply},
     recognition::GalleryName,
-    results::{DeadLetter, JobResult, Stored},
+    results::{DeadLetter, DeadLetterDetails, JobResult, Stored},
     settings::Settings,
 };
 
@@ -178,6 +178,11 @@ impl WebTier {
     /// Returns the dead letters, the one that was given up first coming first.
     pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>, CloudError> {
         self.0.client.results().dead_letters().await
+    }
+
+    /// Returns one dead letter with what is known of its message.
+    pub async fn dead_letter(&self, id: JobId) -> Result<Option<DeadLetterDetails>, CloudError> {
+        self.0.client.results().dead_letter(id).await
     }
 
     /// Sends a dead letter again. Returns `false` if there is none.

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     clock::now_ms,
     cloud::{CloudError, CloudResult, Message, Precondition, Queue},
-    job::{Failure, Job, JobId},
+    job::{Failure, Job, JobId, Payload},
     wire,
 };
 
@@ -34,6 +34,30 @@ pub struct DeadLetter {
     pub given_up_ms: u64,
     /// Why.
     pub reason: String,
+}
+
+impl DeadLetter {
+    fn of(failed: JobResult, given_up_ms: u64) -> Self {
+        let reason = failed.failure.map_or_else(String::new, |failure| failure.message);
+        Self { id: failed.id, file: failed.file, given_up_ms, reason }
+    }
+}
+
+/// A job that was given up, with what is known of its message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeadLetterDetails {
+    /// As in the list.
+    #[serde(flatten)]
+    pub letter: DeadLetter,
+    /// Each time it was given up since it was last sent again, the first coming first, in milliseconds since the Unix epoch.
+    pub times_ms: Vec<u64>,
+    /// Size of the newest message in bytes.
+    pub message_bytes: u64,
+    /// When the job was submitted, in milliseconds since the Unix epoch; null if this release cannot read the message,
+    /// which a newer one may have sent.
+    pub submitted_ms: Option<u64>,
+    /// Where its payload is stored, if not in the message.
+    pub payload_key: Option<String>,
 }
 
 impl ResultStore {
@@ -111,12 +135,9 @@ impl ResultStore {
         let mut found = Vec::with_capacity(latest.len());
         for (id, burial) in latest {
             match self.stored(id).await? {
-                Stored::Result(result) if result.status == Status::Failed => found.push(DeadLetter {
-                    id: id.to_string(),
-                    file: result.file,
-                    given_up_ms: burial.timestamp_ms(),
-                    reason: result.failure.map_or_else(String::new, |failure| failure.message),
-                }),
+                Stored::Result(result) if result.status == Status::Failed => {
+                    found.push(DeadLetter::of(*result, burial.timestamp_ms()));
+                }
                 Stored::Result(result) if result.status != Status::Done => {} // it is being buried
                 Stored::Absent => {}
                 Stored::Result(_) | Stored::Deleted(_) => self.delete_dead_letters(id).await?,
@@ -124,6 +145,37 @@ impl ResultStore {
         }
         found.sort_by_key(|letter| letter.given_up_ms);
         Ok(found)
+    }
+
+    /// Returns one dead letter with what is known of its message; `None` if there is none.
+    ///
+    /// # Errors
+    /// Any error of the store.
+    pub async fn dead_letter(&self, id: JobId) -> CloudResult<Option<DeadLetterDetails>> {
+        let keys = self.dead_letter_keys(id).await?;
+        let burials = keys.iter().filter_map(|key| Some(parse(key)?.1.timestamp_ms()));
+        let times_ms: Vec<u64> = burials.collect();
+        let Stored::Result(result) = self.stored(id).await? else { return Ok(None) };
+        let (Some(key), Some(given_up_ms), Status::Failed) = (keys.last(), times_ms.last(), result.status) else {
+            return Ok(None);
+        };
+        let message = match self.store.get(&self.buckets.state, key).await {
+            Ok(object) => object.bytes,
+            Err(CloudError::NotFound(_)) => return Ok(None), // it has just been purged
+            Err(error) => return Err(error),
+        };
+        let job = wire::from_bytes::<Job>(&message).ok();
+        let payload = job.as_ref().map(|job| job.payload.clone());
+        Ok(Some(DeadLetterDetails {
+            letter: DeadLetter::of(*result, *given_up_ms),
+            message_bytes: message.len() as u64,
+            submitted_ms: job.map(|job| job.submitted_ms),
+            payload_key: match payload {
+                Some(Payload::Stored { bucket, key }) => Some(format!("{bucket}/{key}")),
+                Some(Payload::Inline(_)) | None => None,
+            },
+            times_ms,
+        }))
     }
 
     /// Returns the number of jobs that have dead letters. It is found from a list of keys, whose price does not grow with each of

@@ -16,7 +16,8 @@ impl ResultStore {
 
     /// Deletes finished results that were last changed before `before_ms` (Unix epoch), with their images, labels and
     /// dead letters, and returns how many. A result of a job that may still be in a queue stays, and so does its
-    /// payload. Tombstones and temporary payloads are deleted once no queue can hold their job.
+    /// payload. Tombstones are deleted once no queue can hold their job. What belongs to no result is for
+    /// [`Self::orphans`].
     ///
     /// # Errors
     /// Any error of the store; the next call goes on.
@@ -41,11 +42,6 @@ impl ResultStore {
                 },
             }
         }
-        for object in self.store.list(state, keys::CLAIMS).await? {
-            if object.modified_ms < unqueued_ms {
-                self.store.delete(state, &object.key).await?;
-            }
-        }
         Ok(expired)
     }
 }
@@ -56,7 +52,7 @@ mod tests {
     use crate::{
         clock::now_ms,
         cloud::{ObjectStore as _, Precondition},
-        job::{JobId, Output},
+        job::{Failure, FailureKind, Job, JobId, Output, Retention},
         testing::World,
     };
 
@@ -71,17 +67,25 @@ mod tests {
             world.results.store_output(&job, "photo".into(), &output, "i-1").await.expect("stored");
         }
         world.results.flush().await.expect("durable");
+        let payload = world.results.store_payload(JobId(4), Retention::Keep, "a.txt", "large".into()).await;
+        let dead = Job { payload: payload.expect("stored"), ..world.job(4, "") };
+        let failure = Failure::new(FailureKind::Internal, "given up");
+        assert_eq!(world.results.bury(&dead, "message".into(), &failure).await, Ok(true));
         world.results.store_pending(JobId(3), "c.txt".into()).await.expect("stored");
         let (now, later) = (now_ms(), now_ms() + 30 * DAY_MS);
         assert_eq!(world.results.expire(now - DAY_MS, now).await, Ok(0), "they are younger than a day");
-        assert_eq!(world.results.expire(now + DAY_MS, now + DAY_MS).await, Ok(2));
+        assert_eq!(world.results.expire(now + DAY_MS, now + DAY_MS).await, Ok(3));
         assert!(world.results.get(JobId(1)).await.expect("read").is_none());
         assert!(world.results.get(JobId(3)).await.expect("read").is_some(), "its job may be in the queue");
         let stored = &world.settings.store;
-        for bucket in [&stored.input, &stored.output] {
-            assert_eq!(world.objects.list(bucket, "").await, Ok(Vec::new()), "{bucket}");
+        for (bucket, prefix) in [(&stored.input, ""), (&stored.output, ""), (&stored.state, keys::DEAD_LETTERS)] {
+            assert_eq!(world.objects.list(bucket, prefix).await, Ok(Vec::new()), "{bucket}/{prefix}");
         }
-        assert_eq!(world.objects.list(&stored.state, keys::RESULTS).await.expect("listed").len(), 3, "two tombstones");
+        assert_eq!(
+            world.objects.list(&stored.state, keys::RESULTS).await.expect("listed").len(),
+            4,
+            "three tombstones"
+        );
         world.results.expire(later, later).await.expect("tombstones");
         assert_eq!(world.objects.list(&stored.state, keys::RESULTS).await.expect("listed").len(), 1);
 

@@ -9,6 +9,7 @@ mod job_result;
 pub mod keys;
 mod lost;
 pub mod promises;
+pub mod suspects;
 mod sweep;
 mod transitions;
 
@@ -23,9 +24,10 @@ use crate::{
     settings,
 };
 
-pub use dead_letters::DeadLetter;
+pub use dead_letters::{DeadLetter, DeadLetterDetails};
 pub use erase::{Erased, Selection};
 pub use job_result::{JobResult, Status, Stored};
+pub use sweep::Orphan;
 
 use job_result::finished;
 use transitions::{Change, Step, change};

@@ -7,61 +7,81 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::{ResultStore, Status, keys};
 use crate::{
-    cloud::{CloudError, CloudResult},
+    cloud::{CloudResult, ObjectInfo},
     job::JobId,
 };
 
 /// Results up to this size in bytes are read, because they may be tombstones, which have no output.
 const TOMBSTONE: u64 = 512;
 
+/// An object that belongs to no result and to no job in the queue.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Orphan {
+    /// The job that it was stored for.
+    pub id: JobId,
+    /// Its bucket.
+    pub bucket: String,
+    /// The object, which is another one once it has been put again.
+    pub object: ObjectInfo,
+}
+
 impl ResultStore {
     /// Deletes orphans, and returns how many objects were deleted. `queued` are the jobs in the queues. Nothing else may
     /// use the store at the same time.
     ///
-    /// Objects whose key does not tell their job, because its template lacks `{id}`, are left alone.
+    /// # Errors
+    /// Same as [`Self::orphans`].
+    pub async fn sweep_orphans(&self, queued: &HashSet<JobId>) -> CloudResult<usize> {
+        let orphans = self.orphans(queued).await?;
+        for orphan in &orphans {
+            self.store.delete(&orphan.bucket, &orphan.object.key).await?;
+        }
+        Ok(orphans.len())
+    }
+
+    /// Returns the orphans. `queued` are the jobs in the queues. If the store is in use, some may be of jobs that are
+    /// just being submitted: see [`Suspects`](super::suspects::Suspects).
+    ///
+    /// Objects whose key does not tell their job, because its template lacks `{id}`, are left out.
+    ///
+    /// Images and labels are left out, too, if there is no result at all: results may be elsewhere then.
     ///
     /// # Errors
-    /// `Invalid` if there are images and no result at all, which means that the results are elsewhere; the payloads of jobs of
-    /// which nothing is kept are where results would be, and are deleted all the same. Any error of the store.
-    pub async fn sweep_orphans(&self, queued: &HashSet<JobId>) -> CloudResult<usize> {
+    /// Any error of the store.
+    pub async fn orphans(&self, queued: &HashSet<JobId>) -> CloudResult<Vec<Orphan>> {
         let state = &self.buckets.state;
         let mut results = BTreeMap::new();
         for object in self.store.list(state, keys::RESULTS).await? {
             results.extend(keys::job_of_result(&object.key).map(|id| (id, object.size)));
         }
-        let mut images = Vec::new();
+        let mut candidates = Vec::new();
         for (bucket, template) in
             [(&self.buckets.input, &*self.buckets.input_key), (&self.buckets.output, &*self.buckets.output_key)]
         {
             for object in self.store.list(bucket, "").await? {
-                images.extend(keys::job_of(template, &object.key).map(|id| (id, bucket, object.key)));
+                candidates.extend(keys::job_of(template, &object.key).map(|id| (id, bucket, object)));
             }
         }
-        let mut candidates = Vec::new();
+        if results.is_empty() && !candidates.is_empty() {
+            tracing::warn!("there are images and no results at all: is store.state = {state:?} right?");
+            candidates.clear();
+        }
         for object in self.store.list(state, keys::CLAIMS).await? {
-            candidates.extend(keys::job_of_claim(&object.key).map(|id| (id, state, object.key)));
+            candidates.extend(keys::job_of_claim(&object.key).map(|id| (id, state, object)));
         }
-        let misplaced = results.is_empty() && !images.is_empty();
-        if !misplaced {
-            candidates.extend(images);
-        }
-        let mut deleted = 0;
-        for (id, bucket, key) in candidates {
+
+        let mut orphans = Vec::new();
+        for (id, bucket, object) in candidates {
             let has_result = match results.get(&id) {
                 None => false,
                 Some(size) if *size > TOMBSTONE => true,
                 Some(_) => self.stored(id).await?.status() != Some(Status::Deleted),
             };
             if !has_result && !queued.contains(&id) {
-                self.store.delete(bucket, &key).await?;
-                deleted += 1;
+                orphans.push(Orphan { id, bucket: bucket.clone(), object });
             }
         }
-        if misplaced {
-            let why = format!("there are images and no results at all: is store.state = {state:?} right?");
-            return Err(CloudError::Invalid(why));
-        }
-        Ok(deleted)
+        Ok(orphans)
     }
 }
 
@@ -124,8 +144,18 @@ mod tests {
         assert_eq!(world.results.sweep_orphans(&HashSet::new()).await, Ok(1), "nobody has uploaded yet");
         store_payload(&world, 1, Retention::Keep).await;
         store_payload(&world, 2, Retention::Discard).await;
-        assert!(matches!(world.results.sweep_orphans(&HashSet::new()).await, Err(CloudError::Invalid(_))));
+        assert_eq!(world.results.sweep_orphans(&HashSet::new()).await, Ok(1), "what nothing is kept of is no result");
         assert_eq!(world.everything().await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn claims_are_deleted_even_if_there_are_no_results_at_all() {
+        let world = World::new().await;
+        for id in [1, 2] {
+            store_payload(&world, id, Retention::Discard).await;
+        }
+        assert_eq!(world.results.sweep_orphans(&HashSet::from([JobId(1)])).await, Ok(1));
+        assert_eq!(world.keys(&world.settings.store.state).await, [keys::claim_key(JobId(1))]);
     }
 
     #[tokio::test]

@@ -51,6 +51,7 @@ fn audited_requests(server: &Rollcall, result: &str) -> Vec<(RequestBuilder, Str
         (request(&get, "/v1/people"), "GET /v1/people".into(), 200, !changes),
         (request(&get, "/v1/galleries"), "GET /v1/galleries".into(), 200, !changes),
         (request(&get, "/v1/dead-letters"), "GET /v1/dead-letters".into(), 200, !changes),
+        (request(&get, &letter), "GET /v1/dead-letters/{id}".into(), 404, !changes),
         (request(&post, &letter), "POST /v1/dead-letters/{id}".into(), 404, changes),
         (request(&delete, &letter), "DELETE /v1/dead-letters/{id}".into(), 404, changes),
         (request(&delete, &unknown), "DELETE /v1/recognitions/{id}".into(), 204, changes),

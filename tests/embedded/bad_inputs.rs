@@ -2,8 +2,9 @@
 //!
 //! With `ROLLCALL_WRITE_BAD_INPUTS`, the table in `docs/limits.md` is written again: `make bad-inputs`.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{cell::Cell, fmt::Write as _, time::Duration};
 
+use futures_util::future::join_all;
 use image::{GrayImage, ImageFormat, RgbImage};
 use rollcall_testing::uploads::*;
 use rollcall_testing::{Rollcall, RollcallOptions, peak_memory, wait_until};
@@ -103,6 +104,11 @@ fn bomb() -> Vec<u8> {
     data
 }
 
+/// Returns a PNG with a colour profile of 192 MiB.
+fn with_large_profile(png: &[u8], bomb: &[u8]) -> Vec<u8> {
+    with_chunk(png, b"iCCP", &[b"x\0\0", bomb].concat())
+}
+
 /// Returns a JPEG whose frame header claims another size.
 fn sized(jpeg: &[u8], width: u16, height: u16) -> Vec<u8> {
     let mut out = jpeg.to_vec();
@@ -148,7 +154,7 @@ fn images() -> Vec<Input> {
     let png = encode(GrayImage::new(8, 8).into(), ImageFormat::Png);
     let progressive = corpus("jpeg/progressive");
     let bomb = bomb();
-    let profile = [b"x\0\0".as_slice(), &bomb].concat();
+    let text = [b"x\0\0".as_slice(), &bomb].concat();
     let international = [b"x\0\x01\0\0\0".as_slice(), &bomb].concat();
     let mut wide_frame = corpus("webp/animated");
     let lossy = wide_frame.windows(3).position(|w| w == [0x9D, 1, 0x2A]).expect("a key frame");
@@ -187,8 +193,8 @@ fn images() -> Vec<Input> {
         ("a PNG of 2,147,483,647 x 2,147,483,647 pixels", 413, claiming(&png, i32::MAX as u32, i32::MAX as u32, false)),
         ("a PNG of 50,000,000 x 1 pixels", 413, claiming(&png, 50_000_000, 1, false)),
         ("an interlaced PNG of 7,000 x 7,000 pixels without data", 422, claiming(&png, 7_000, 7_000, true)),
-        ("a PNG with a colour profile of 192 MiB", 200, with_chunk(&png, b"iCCP", &profile)),
-        ("a PNG with compressed text of 192 MiB (zTXt)", 200, with_chunk(&png, b"zTXt", &profile[..])),
+        ("a PNG with a colour profile of 192 MiB", 200, with_large_profile(&png, &bomb)),
+        ("a PNG with compressed text of 192 MiB (zTXt)", 200, with_chunk(&png, b"zTXt", &text)),
         ("a PNG with compressed text of 192 MiB (iTXt)", 200, with_chunk(&png, b"iTXt", &international)),
         (
             "a PNG with 192 MiB of pixels for 64",
@@ -304,4 +310,31 @@ async fn bad_inputs_have_their_status_and_take_little_memory() {
         let head = text.find("|---|").and_then(|at| text[at..].find('\n').map(|end| at + end + 1)).expect("a table");
         std::fs::write(TABLE, format!("{}{table}", &text[..head])).expect("written");
     }
+}
+
+#[tokio::test]
+async fn sixteen_large_colour_profiles_at_once_take_little_memory_and_others_are_answered() {
+    let options = RollcallOptions::default().env("ROLLCALL__FLEET__MAX_INSTANCES", "1");
+    let server = Rollcall::start(options.env("ROLLCALL__WORKER__IDLE_STOP", "1h")).await;
+    let png = encode(GrayImage::new(8, 8).into(), ImageFormat::Png);
+    let request = raw_image(&with_large_profile(&png, &bomb()));
+    assert_eq!(send(&server, &request).await, 200, "a worker is there");
+    reset_peak(server.pid());
+    let (client, answered) = (rollcall_testing::http::Client::plain(), Cell::new(false));
+    let uploads = async {
+        let statuses = join_all((0..16).map(|_| send(&server, &request))).await;
+        answered.set(true);
+        statuses
+    };
+    let others = async {
+        while !answered.get() {
+            let health = client.get(server.url("/healthz")).timeout(TIMEOUT).send().await;
+            assert_eq!(health.expect("a response in time").status(), 200);
+        }
+    };
+    let (statuses, ()) = tokio::join!(uploads, others);
+    assert_eq!(statuses, [200; 16]);
+    let peak = peak_memory(server.pid());
+    println!("peak of the server: {} MiB", peak / MIB);
+    assert!(peak < MAX_SERVER, "{} MiB", peak / MIB);
 }

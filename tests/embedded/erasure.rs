@@ -8,7 +8,7 @@ use std::{
 };
 
 use rollcall_testing::http::{Client, multipart::Form};
-use rollcall_testing::uploads::{ARDERN, MACRON, STRANGER, encode, file, form, photo, post, problem};
+use rollcall_testing::uploads::{ARDERN, KNOWN, MACRON, STRANGER, encode, file, form, photo, post, problem};
 use rollcall_testing::{Rollcall, RollcallOptions, program, wait_until};
 use serde_json::{Value, json};
 
@@ -37,14 +37,36 @@ fn contains(text: &[u8], needle: &[u8]) -> bool {
     text.windows(needle.len()).any(|part| part == needle)
 }
 
-async fn add(server: &Rollcall, name: &str, path: &str) {
-    let form = Form::new().text("name", name.to_owned()).part("photos", file("face.jpg", &photo(path)));
+async fn add(server: &Rollcall, name: &str, photo: &[u8]) {
+    let form = Form::new().text("name", name.to_owned()).part("photos", file("face.jpg", photo));
     assert_eq!(post(&server.url("/v1/people"), form).await.status(), 201);
 }
 
-/// Returns a photo of the same person with other bytes, too large for a message.
-fn large() -> Vec<u8> {
-    let image = image::load_from_memory(&photo(MACRON)).expect("an image");
+/// Says that the face in a photo is not that of the person in this path.
+async fn reject(server: &Rollcall, person: &str, path: &str) {
+    let form = Form::new().part("photos", file("face.jpg", &photo(path)));
+    assert_eq!(post(&server.url(&format!("/v1/people/{person}/rejections")), form).await.status(), 201);
+}
+
+/// Returns, as files have them, 16 numbers from the middle of each embedding in the gallery that is of a person or of a
+/// face that was rejected as somebody's.
+fn embeddings(server: &Rollcall, is_wanted: impl Fn(&Value) -> bool) -> Vec<Vec<u8>> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gallery.jsonl").display().to_string();
+    assert!(server.run(&["gallery", "export", &path]).status.success());
+    let lines = fs::read_to_string(&path).expect("an export");
+    let entries = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let numbers = entries.filter(is_wanted).map(|mut entry| {
+        let numbers: Vec<f32> = serde_json::from_value(entry["embedding"].take()).expect("numbers");
+        numbers[numbers.len() / 2..][..16].iter().flat_map(|number| number.to_le_bytes()).collect()
+    });
+    numbers.collect()
+}
+
+/// Returns a photo with other bytes, too large for a message.
+fn large(path: &str) -> Vec<u8> {
+    let image = image::load_from_memory(&photo(path)).expect("an image");
+    let image = image.resize(1000, 1000, image::imageops::FilterType::Triangle);
     let png = encode(image, image::ImageFormat::Png);
     assert!(png.len() > 180 << 10);
     png
@@ -71,10 +93,17 @@ async fn until(server: &Rollcall, id: &str, label: Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_who_was_erased_nothing_is_left_in_any_file() {
-    let server = Rollcall::start(RollcallOptions::default()).await;
-    add(&server, NAME, MACRON).await;
-    add(&server, "Jacinda", ARDERN).await;
-    let (small, large) = (photo(MACRON), large());
+    let options = RollcallOptions::default().env("ROLLCALL__GALLERY__KEEP_PHOTOS", "yes");
+    let server = Rollcall::start(options).await;
+    let enrolled = large(&format!("{KNOWN}/Emmanuel_Macron/person_a_1.jpg"));
+    add(&server, NAME, &photo(MACRON)).await;
+    add(&server, NAME, &enrolled).await;
+    add(&server, "Jacinda", &photo(ARDERN)).await;
+    reject(&server, "Emmanuel%20Zebulon", STRANGER).await;
+    reject(&server, "Jacinda", MACRON).await;
+    let faces = embeddings(&server, |entry| entry["name"] == NAME || entry["rejected"] == true);
+    assert_eq!(faces.len(), 4, "two of the person's photos, and two that were rejected");
+    let (small, large) = (photo(MACRON), large(MACRON));
     // Many at once, so that the queue's file has more pages than later messages use again.
     let queued = (0..20).map(|_| upload(&server, &small, "respond-async"));
     let mut ids = futures_util::future::join_all(queued).await;
@@ -88,18 +117,23 @@ async fn of_who_was_erased_nothing_is_left_in_any_file() {
     until(&server, &other, json!("Jacinda")).await;
     server.wait_until_queue_is_empty().await;
     // From the middle of the photos, so that a part of a file counts too.
-    let needles = [NAME.as_bytes(), &small[small.len() / 2..][..64], &large[large.len() / 2..][..64]];
+    let photos = [&small, &large, &enrolled].map(|photo| &photo[photo.len() / 2..][..64]);
+    let needles: Vec<&[u8]> =
+        [NAME.as_bytes()].into_iter().chain(photos).chain(faces.iter().map(Vec::as_slice)).collect();
     assert!(files_with(server.data_dir(), &needles).len() >= 23 * 3, "photos, labels and results");
+    let objects = server.data_dir().join("objects");
+    for needle in &needles {
+        assert!(!files_with(&objects, &[needle]).is_empty(), "each is there before");
+    }
 
     let url = server.url("/v1/people/Emmanuel%20Zebulon?results=true");
     let erased = Client::new().delete(&url).send().await.expect("a response");
     assert_eq!(erased.status(), 200);
-    let counts = json!({ "photos": 1, "results": 23, "images": 23, "labels": 23, "dead_letters": 0 });
+    let counts = json!({ "photos": 2, "results": 23, "images": 23, "labels": 23, "dead_letters": 0 });
     assert_eq!(erased.json::<Value>().await.expect("JSON"), json!({ "erased": counts }));
     for id in &ids {
         assert_eq!(status(&server, id).await, 404);
     }
-    let objects = server.data_dir().join("objects");
     assert_eq!(files_with(&objects, &needles), Vec::<PathBuf>::new());
     // The queue's file still has photos of jobs that are done, but not for long.
     wait_until("nothing is left in any file", TIMEOUT, async || files_with(server.data_dir(), &needles).is_empty())
@@ -117,7 +151,7 @@ async fn results_of_jobs_that_were_queued_do_not_name_who_was_erased() {
     // Workers read the gallery again only because of the erasure.
     let options = RollcallOptions::default().env("ROLLCALL__GALLERY__REFRESH", "1h");
     let server = Rollcall::start(options).await;
-    add(&server, NAME, MACRON).await;
+    add(&server, NAME, &photo(MACRON)).await;
     let photo = photo(MACRON);
     let first = upload(&server, &photo, "wait").await;
     until(&server, &first, json!(NAME)).await;
@@ -146,8 +180,8 @@ async fn results_of_jobs_that_were_queued_do_not_name_who_was_erased() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_erases_a_person_and_says_what_was_erased() {
     let server = Rollcall::start(RollcallOptions::default()).await;
-    add(&server, NAME, MACRON).await;
-    add(&server, "Rishi", STRANGER).await;
+    add(&server, NAME, &photo(MACRON)).await;
+    add(&server, "Rishi", &photo(STRANGER)).await;
     let id = upload(&server, &photo(MACRON), "respond-async").await;
     until(&server, &id, json!(NAME)).await;
     server.wait_until_queue_is_empty().await;

@@ -81,6 +81,16 @@ async fn a_job_whose_workers_die_before_they_begin_it_fails_and_is_done_when_it_
 
     let (ok, list) = dead(&server, &["list"]);
     assert!(ok && list.starts_with(&id) && list.contains("poison.jpg: given up after one attempt"), "{list}");
+    let (ok, details) = dead(&server, &["show", &id]);
+    assert!(ok, "{details}");
+    for line in [format!("id         {id}\n"), "file       poison.jpg\n".into(), "payload    in the message\n".into()] {
+        assert!(details.contains(&line), "{details}");
+    }
+    assert_eq!(
+        (details.matches("submitted  20").count(), details.matches("given up   20").count()),
+        (1, 1),
+        "{details}"
+    );
     let metrics =
         rollcall_testing::http::get(server.url("/metrics")).await.expect("a response").text().await.expect("text");
     assert!(metrics.contains("rollcall_dead_letters_total 1"), "{metrics}");
@@ -102,6 +112,7 @@ async fn a_dead_letter_is_purged_with_its_photo() {
     assert_eq!(request(&server, Method::DELETE, &path).await, 204);
     assert_eq!(request(&server, Method::DELETE, &path).await, 404);
     assert_eq!(request(&server, Method::POST, &path).await, 404);
+    assert_eq!(request(&server, Method::GET, &path).await, 404);
     assert_eq!(request(&server, Method::POST, "/v1/dead-letters/x").await, 400);
     assert_eq!(request(&server, Method::GET, &format!("/v1/recognitions/{id}")).await, 404);
     assert_eq!(dead(&server, &["purge", "--all"]), (true, String::new()));

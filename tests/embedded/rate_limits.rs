@@ -26,6 +26,11 @@ async fn get(server: &Rollcall, path: &str, from: &str) -> Response {
     client().get(server.url(path)).header("X-Forwarded-For", from).send().await.expect("a response")
 }
 
+fn token(server: &Rollcall, role: &str) -> String {
+    let output = server.run(&["token", "create", "--role", role]);
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
+}
+
 fn retry_after(response: &Response) -> u64 {
     response.headers()["retry-after"].to_str().expect("text").parse().expect("seconds")
 }
@@ -56,11 +61,7 @@ async fn each_client_may_send_so_many_requests() {
     }
     assert_eq!(guess().await, 429);
     // Each token is a client, from wherever it comes.
-    let token = || {
-        let output = server.run(&["token", "create", "--role", "read"]);
-        String::from_utf8(output.stdout).expect("text").trim().to_owned()
-    };
-    let (first, second) = (token(), token());
+    let (first, second) = (token(&server, "read"), token(&server, "read"));
     let people = async |token: &str, from: &str| {
         let request = client().get(server.url("/v1/people")).header("X-Forwarded-For", from);
         request.bearer_auth(token).send().await.expect("a response").status().as_u16()
@@ -104,6 +105,24 @@ async fn each_client_may_upload_so_many_bytes() {
     };
     assert_ne!(chunked().await, 429);
     assert_eq!(chunked().await, 429);
+    // Each token is a client, also from one address. What is sent is nearly all that fits, so that a second one does not fit
+    // for most of a minute.
+    let tokens = [token(&server, "upload"), token(&server, "upload")];
+    let post = |path: &str| client().post(server.url(path)).header("X-Forwarded-For", "192.0.2.4");
+    for token in &tokens {
+        let signed_in =
+            async || post("/v1/session").bearer_auth(token).send().await.expect("a response").status() == 200;
+        wait_until("the token is accepted", TIMEOUT, signed_in).await;
+    }
+    let send = async |token: &str| {
+        let request = post("/v1/recognitions").bearer_auth(token).header("Content-Type", "image/jpeg");
+        request.body(vec![0; 1000 << 10]).send().await.expect("a response").status().as_u16()
+    };
+    for token in &tokens {
+        assert_eq!((send(token).await, send(token).await), (415, 429), "no image, and then too much");
+    }
+    let without = upload("192.0.2.4", Some(vec![0; 1000 << 10])).await;
+    assert_eq!(without.status(), 415, "who has no token is another client");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,10 +141,10 @@ async fn a_cookie_is_for_https_only_if_the_client_uses_it() {
     for (proxies, secure) in [("127.0.0.1", true), ("192.0.2.1", false)] {
         let options = RollcallOptions::default().env("ROLLCALL__HTTP__PROXIES", proxies);
         let server = Rollcall::start(options.env("ROLLCALL__HTTP__ANONYMOUS", "upload")).await;
-        let token = String::from_utf8(server.run(&["token", "create", "--role", "read"]).stdout).expect("text");
+        let token = token(&server, "read");
         let sign_in = async || {
             let request = client().post(server.url("/v1/session")).header("X-Forwarded-Proto", "https");
-            request.bearer_auth(token.trim()).send().await.expect("a response")
+            request.bearer_auth(&token).send().await.expect("a response")
         };
         wait_until("the token is accepted", TIMEOUT, async || sign_in().await.status() == 200).await;
         let cookie = sign_in().await.headers()["set-cookie"].to_str().expect("text").to_owned();

@@ -61,6 +61,7 @@ pub struct LocalCloud {
     pub objects: Arc<dyn ObjectStore>,
     /// Worker processes as instances.
     pub compute: Arc<dyn Compute>,
+    files: LocalObjects,
     broker: Arc<Broker>,
     processes: Arc<LocalCompute>,
     server: JoinHandle<()>,
@@ -93,18 +94,14 @@ impl LocalCloud {
         Ok(Self {
             queues: broker.clone(),
             broker,
-            objects: Arc::new(objects),
+            objects: Arc::new(objects.clone()),
+            files: objects,
             compute: Arc::new(processes.clone()),
             processes,
             server,
             socket,
             _short_folder: short_folder,
         })
-    }
-
-    /// Returns the groups of the messages in a queue; none if the queue does not exist.
-    pub fn groups(&self, queue: &str) -> Vec<String> {
-        self.broker.groups(queue).unwrap_or_default()
     }
 
     /// Starts to compare the jobs of the request queue and the bytes on the disk with the limits of the settings.
@@ -120,6 +117,11 @@ impl LocalCloud {
     /// Returns the queues with what only the embedded cloud has.
     pub(crate) fn broker(&self) -> Arc<Broker> {
         self.broker.clone()
+    }
+
+    /// Returns the objects with what only files have.
+    pub(crate) fn files(&self) -> LocalObjects {
+        self.files.clone()
     }
 
     /// Resolves when the queues' file turns out to be damaged, with what to do about it. Nothing works any more then.

@@ -69,6 +69,29 @@ impl LocalObjects {
         Ok(())
     }
 
+    /// Deletes an object, unless it has been put again since it was listed as `listed`. Returns whether it was deleted.
+    ///
+    /// Puts that are not buffered wait meanwhile, so that none is lost.
+    ///
+    /// # Errors
+    /// Same as [`ObjectStore::delete`].
+    pub async fn delete_unmodified(&self, bucket: &str, listed: &ObjectInfo) -> CloudResult<bool> {
+        let (path, bucket) = (self.path(bucket, &listed.key)?, self.bucket(bucket)?);
+        let expected = (listed.size, listed.modified_ms);
+        self.blocking(move |this| {
+            let _lock = this.lock(&path).map_err(|e| on_path(&path, &e))?;
+            match fs::metadata(&path) {
+                Ok(meta) if (meta.len(), modified_ms(&meta)) == expected => {
+                    this.delete_now(&bucket, &path).map(|()| true)
+                }
+                Ok(_) => Ok(false),
+                Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+                Err(e) => Err(on_path(&path, &e)),
+            }
+        })
+        .await
+    }
+
     fn beside(&self, name: &str) -> PathBuf {
         self.root.with_file_name(name)
     }
@@ -312,5 +335,27 @@ fn on_path(path: &Path, error: &io::Error) -> CloudError {
         }
         ErrorKind::PermissionDenied => CloudError::Denied(format!("{}: {error}", path.display())),
         _ => CloudError::Unavailable(format!("{}: {error}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_object_that_was_put_again_since_it_was_listed_is_not_deleted() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = LocalObjects::open(folder.path()).expect("a store");
+        store.put("b", "a/x", "photo".into(), Precondition::Always).await.expect("put");
+        let [listed] = &store.list("b", "").await.expect("listed")[..] else { panic!("one") };
+
+        // As a put of the same bytes at another time.
+        let file = File::options().write(true).open(folder.path().join("objects/b/a/x")).expect("a file");
+        file.set_modified(UNIX_EPOCH + std::time::Duration::from_secs(1)).expect("set");
+        assert_eq!(store.delete_unmodified("b", listed).await, Ok(false));
+        let [listed] = &store.list("b", "").await.expect("listed")[..] else { panic!("it is still there") };
+        assert_eq!(store.delete_unmodified("b", listed).await, Ok(true));
+        assert_eq!(store.list("b", "").await, Ok(Vec::new()));
+        assert_eq!(store.delete_unmodified("b", listed).await, Ok(false), "there is none");
     }
 }

@@ -32,7 +32,7 @@ use super::{
     paths(
         recognitions::plain, recognitions::create, recognitions::find, recognitions::delete,
         people::list, people::add, people::remove, people::galleries, rejections::add,
-        dead_letters::list, dead_letters::send_again, dead_letters::purge,
+        dead_letters::list, dead_letters::show, dead_letters::send_again, dead_letters::purge,
         backup::create,
         session::show, session::sign_in, session::sign_out,
         fleet::show, fleet::decisions, fleet::events, fleet_history::show,

@@ -44,6 +44,31 @@ async fn a_job_that_was_given_up_has_failed_and_is_listed_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_dead_letter_is_shown_with_what_is_known_of_its_message() {
+    let world = World::new().await;
+    let (job, message) = large(&world, 1).await;
+    for _ in 0..2 {
+        world.results.bury(&job, message.clone(), &failure()).await.expect("buried");
+    }
+    let details = world.results.dead_letter(job.id).await.expect("read").expect("a dead letter");
+    let list = world.results.dead_letters().await.expect("listed");
+    assert_eq!((&details.letter, details.times_ms.len()), (&list[0], 2));
+    assert_eq!(details.times_ms.last(), Some(&details.letter.given_up_ms));
+    assert_eq!((details.message_bytes, details.submitted_ms), (message.len() as u64, Some(job.submitted_ms)));
+    let key = format!("{}/{}/a.txt", world.settings.store.input, job.id);
+    assert_eq!(details.payload_key, Some(key));
+
+    let unreadable = JobId(2);
+    world.results.store_pending(unreadable, "b.txt".into()).await.expect("stored");
+    world.results.bury_unreadable(unreadable, "of later".into(), &failure()).await.expect("buried");
+    let details = world.results.dead_letter(unreadable).await.expect("read").expect("a dead letter");
+    assert_eq!((&*details.letter.file, details.submitted_ms, details.payload_key), ("b.txt", None, None));
+    let failed = world.job(3, "x");
+    world.results.store_failure(&failed, &failure(), "i-1").await.expect("stored");
+    assert_eq!(world.results.dead_letter(failed.id).await, Ok(None), "it was not given up");
+}
+
+#[tokio::test]
 async fn dead_letters_are_counted_without_reading_any() {
     let world = World::new().await;
     assert_eq!(world.results.count_dead_letters().await, Ok(0));
