@@ -9,7 +9,7 @@ NEXTEST = $(ASSETS)/bin/cargo-nextest nextest
 PREFORK = $(PYTHON) tests/emulators/prefork.py $(ASSETS)/python/aws
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast call-sites histories chaos chaos-aws full-disk fuzz fuzz-corpus bad-inputs bench peers dist debian-test lint golden policies judge-policies scale
+.PHONY: help setup setup-test setup-test-fast setup-lint demo test build-test test-fast call-sites histories chaos chaos-aws upgrade full-disk fuzz fuzz-corpus bad-inputs bench peers dist debian-test lint golden policies judge-policies scale
 # What `make fuzz` runs: targets (all by default), and for how long each.
 FUZZ_TARGETS ?=
 FUZZ_LIMIT ?= --minutes 1
@@ -106,6 +106,12 @@ chaos: setup-test-fast ## Use, break and check a cluster on this machine for MIN
 chaos-aws: setup-test ## Do the same with a cluster on AWS emulators
 	$(CHAOS) ROLLCALL_CHAOS_REPORT=$(ASSETS)/chaos-aws.json \
 		$(CARGO) test --locked --workspace --features aws --test chaos -- --nocapture on_aws
+
+# Jobs that wait while a new image comes.
+JOBS ?= 1000
+
+upgrade: setup-test ## Replace the image of a cluster on AWS emulators while JOBS (default 1000) jobs wait
+	ROLLCALL_UPGRADE_JOBS=$(JOBS) $(PREFORK) $(CARGO) test --locked --workspace --features aws --test aws -- --nocapture aws_upgrade
 
 bench: setup ## Measure the request path end to end and the bare recognition loop, and the queue alone
 	$(CARGO) bench --locked

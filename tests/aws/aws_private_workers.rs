@@ -212,9 +212,7 @@ async fn workers_that_would_reach_nothing_are_refused_before_anything_is_created
     let shared = refused(&["--private-workers"], &up);
     let own = refused(&["--worker-subnets", &private], &in_vpc);
     let without_address = refused(&["--worker-subnets", &public, "--private-workers"], &in_vpc);
-    let with_web_node = refused(&["--vpc", &vpc, "--subnet", &private], &up);
-    let refusals =
-        [(&shared, "subnet-"), (&own, &private), (&without_address, public.as_str()), (&with_web_node, &private)];
+    let refusals = [(&shared, "subnet-"), (&own, &private), (&without_address, public.as_str())];
     for (why, subnet) in refusals {
         assert!(why.contains("leads nowhere for machines without a public address"), "{why}");
         assert!(why.contains(subnet) && why.contains("--endpoints"), "{why}");
@@ -232,6 +230,39 @@ async fn workers_that_would_reach_nothing_are_refused_before_anything_is_created
     let endpoints = ec2.describe_vpc_endpoints().send().await.expect("a list");
     let s3 = endpoints.vpc_endpoints().iter().find(|e| e.service_name().is_some_and(|name| name.ends_with(".s3")));
     assert_eq!(s3.expect("an endpoint of S3").route_table_ids(), [table]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subnets_in_which_web_nodes_could_not_be_made_are_refused_before_anything_is_created() {
+    let account = Account::start(&[]).await;
+    let ec2 = account.ec2().await;
+    let [vpc, public] = network(&account).await;
+    let [private, _] = subnet(&ec2, &vpc, "10.9.1.0/24").await;
+    let [twin, _] = subnet(&ec2, &vpc, "10.9.2.0/24").await;
+    let [other, _] = subnet_in(&ec2, &vpc, "10.9.3.0/24", "us-east-1b").await;
+    let defaults = ec2.describe_subnets().send().await.expect("a list").subnets.unwrap_or_default();
+    let default_in = |zone: &str| {
+        let found = defaults.iter().find(|s| s.vpc_id() != Some(&vpc) && s.availability_zone() == Some(zone));
+        found.and_then(|subnet| subnet.subnet_id()).expect("a default subnet").to_owned()
+    };
+    let before = account.inventory().await;
+    let up = ["aws", "up", "--allow-from", "10.0.0.0/8", "--image", "ami-12345678", "--vpc", &vpc];
+    let refused = |more: &[&str]| account.run(&[&up[..], more].concat()).failed();
+
+    let elsewhere = refused(&["--subnet", &default_in("us-east-1a")]);
+    assert!(elsewhere.contains(&format!("but the stack is in {vpc}")), "{elsewhere}");
+    let without_gateway = refused(&["--subnet", &private, "--worker-subnets", &public]);
+    assert!(without_gateway.contains(&format!("the web node's subnet {private} has no route")), "{without_gateway}");
+    let certificate = "arn:aws:acm:us-east-1:000000000000:certificate/1";
+    let balanced = |subnets: &[&str]| {
+        let subnets = subnets.join(",");
+        refused(&["--subnet", &public, "--web-nodes", "2", "--certificate", certificate, "--web-subnets", &subnets])
+    };
+    let elsewhere = balanced(&[&default_in("us-east-1a"), &default_in("us-east-1b")]);
+    assert!(elsewhere.contains(&format!("but the stack is in {vpc}")), "{elsewhere}");
+    let twice = balanced(&[&private, &twin, &other]);
+    assert!(twice.contains("two of them are in us-east-1a"), "{twice}");
+    assert_eq!(account.changes(&before).await, Changes::default());
 }
 
 /// Sets whether a VPC has host names for private addresses, as the default VPC does.

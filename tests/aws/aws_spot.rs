@@ -1,18 +1,43 @@
-//! Every spot instance is interrupted at once, with a notice, and there are no others: on-demand instances do the jobs, and
-//! none waits for its visibility timeout.
+//! Every spot instance is interrupted at once, with a notice, and there are no others, or none can run: on-demand instances do
+//! the jobs, and none waits for its visibility timeout.
 
 use rollcall_testing::wait_until;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{
     aws_cluster::Cluster,
-    jobs::{QUICK_JOBS, TIMEOUT, all_done, all_terminated, bill_of, submit, submit_until_all_work},
+    jobs::{QUICK_JOBS, TIMEOUT, all_done, all_terminated, bill_of, submit, submit_until_all_work, view},
 };
 
 const JOBS: usize = 12;
 const CAP: usize = 3;
 /// Width and height of images whose jobs take so long that some are in flight when the notice comes.
 const SIZE: u32 = 3_000;
+
+/// The policy of a customer's key names the workers' role and forgets `AWSServiceRoleForEC2Spot`.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_done_on_demand_when_spot_instances_may_not_use_the_key_of_their_disks() {
+    let cap = CAP.to_string();
+    let settings = [
+        ("ROLLCALL__AWS__INSTANCE_TYPES", "c7i.large"),
+        ("ROLLCALL__AWS__SPOT", "true"),
+        ("ROLLCALL__FLEET__MAX_INSTANCES", cap.as_str()),
+        ("ROLLCALL__FLEET__SWEEP_EVERY", "1s"),
+    ];
+    let cluster = Cluster::start(&[&QUICK_JOBS[..], &settings].concat()).await;
+    cluster.ec2.post_control("/supply", json!({ "spot_key": false })).await;
+    let node = cluster.node("serve").await;
+    let results = submit(&node, JOBS, SIZE).await;
+    all_done(&node, &results).await;
+    all_terminated(&cluster).await;
+    assert_eq!(view(&node).await["degraded"], Value::Null, "boots do not fail");
+    let ledger = cluster.ledger().await;
+    let (spot, on_demand): (Vec<_>, Vec<_>) = ledger.instances.iter().partition(|instance| instance.spot);
+    println!("{} spot instances ended before they ran, {} on demand", spot.len(), on_demand.len());
+    assert!((1..=CAP).contains(&spot.len()), "{} spot instances: they are tried once", spot.len());
+    assert!((1..=CAP).contains(&on_demand.len()), "{} on demand", on_demand.len());
+    node.end();
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_are_done_on_demand_when_every_spot_instance_is_interrupted_and_none_waits_to_become_visible() {

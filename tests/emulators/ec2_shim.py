@@ -165,6 +165,8 @@ class Machine:
             pass  # they end after the worker
         elif self.state == "pending" and self.instance.placement.availability_zone in SUPPLY["lost"]:
             self.vanish("Server.InternalError")
+        elif self.state == "pending" and self.instance.lifecycle == "spot" and not SUPPLY["spot_key"]:
+            self.vanish("Client.InternalError")
         elif self.state in NEXT and age >= DELAYS[self.state]:
             self.enter(NEXT[self.state])
             self.restart_at, self.starts = 0.0, []

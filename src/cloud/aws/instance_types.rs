@@ -2,7 +2,7 @@
 
 use aws_sdk_ec2::{
     Client,
-    types::{InstanceType, InstanceTypeInfo},
+    types::{Filter, InstanceType, InstanceTypeInfo},
 };
 
 use super::{call_sites::CallSite as _, errors::classify};
@@ -24,4 +24,16 @@ pub(super) async fn describe(client: &Client, names: &[&str]) -> CloudResult<Vec
         described.extend(output.instance_types.unwrap_or_default());
     }
     Ok(described)
+}
+
+/// Describes those of the instance types that the region has, in no particular order. At most 200: the limit on the values of a
+/// filter.
+///
+/// # Errors
+/// Any error of EC2.
+pub(super) async fn existing(client: &Client, names: &[&str]) -> CloudResult<Vec<InstanceTypeInfo>> {
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    let named = Filter::builder().name("instance-type").set_values(Some(names)).build();
+    let output = client.describe_instance_types().filters(named).recorded().send().await;
+    Ok(output.map_err(|e| classify("instance types", e))?.instance_types.unwrap_or_default())
 }

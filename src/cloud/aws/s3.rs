@@ -44,7 +44,11 @@ impl S3Objects {
         let mut call = self.client.put_object().bucket(bucket).key(key).body(ByteStream::from(bytes));
         call = match &self.encryption {
             Encryption::S3 => call.server_side_encryption(ServerSideEncryption::Aes256),
-            Encryption::Kms(key) => call.server_side_encryption(ServerSideEncryption::AwsKms).ssekms_key_id(key),
+            // S3 asks KMS for a key of the bucket now and then, and not for each object: it bills for that.
+            Encryption::Kms(key) => {
+                let call = call.server_side_encryption(ServerSideEncryption::AwsKms).ssekms_key_id(key);
+                call.bucket_key_enabled(true)
+            }
         };
         let output = match when {
             Precondition::Always => call.recorded().send().await,

@@ -6,20 +6,39 @@ use super::{
 };
 use anyhow::Context as _;
 
-/// The types that machines have if nobody chooses: of the web node, and of the workers in order of preference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The types that machines have if nobody chooses.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DefaultTypes {
-    pub(super) web: &'static str,
-    pub(super) workers: &'static str,
+    pub(super) web: String,
+    /// In order of preference, separated by commas.
+    pub(super) workers: String,
 }
 
-/// The types for an image for arm64; those for x86-64 are the template's. Graviton has none of the instructions that the
-/// int8 embedder needs, so newer generations come first.
-const ARM: DefaultTypes = DefaultTypes { web: "t4g.small", workers: "c8g.large,c7g.large,c6g.large" };
+/// The type of the web node for an image for arm64; the types for x86-64 are the template's.
+const ARM_WEB: &str = "t4g.small";
+/// The types of its workers. Graviton has none of the instructions that the int8 embedder needs, so newer generations come
+/// first.
+const ARM_WORKERS: [&str; 3] = ["c8g.large", "c7g.large", "c6g.large"];
 
-/// Returns the types for an image, if they are not those of the template.
-pub(super) fn default_types(architecture: &str) -> Option<DefaultTypes> {
-    (architecture == "arm64").then_some(ARM)
+/// Returns the types for an image that the region has, if they are not those of the template.
+///
+/// # Errors
+/// The region has none for the workers, or EC2 cannot be called.
+pub(super) async fn default_types(account: &Account, architecture: &str) -> anyhow::Result<Option<DefaultTypes>> {
+    if architecture != "arm64" {
+        return Ok(None);
+    }
+    let found = instance_types::existing(&account.ec2, &ARM_WORKERS).await?;
+    let is_there =
+        |name: &&str| found.iter().any(|kind| kind.instance_type().is_some_and(|kind| kind.as_str() == *name));
+    let workers: Vec<&str> = ARM_WORKERS.into_iter().filter(is_there).collect();
+    anyhow::ensure!(
+        !workers.is_empty(),
+        "{} has none of the instance types {}: choose others with --worker-type",
+        account.region,
+        ARM_WORKERS.join(", ")
+    );
+    Ok(Some(DefaultTypes { web: ARM_WEB.to_owned(), workers: workers.join(",") }))
 }
 
 /// Returns the architecture of an image: `x86_64` or `arm64`.

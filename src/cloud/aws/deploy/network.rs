@@ -129,6 +129,24 @@ pub(super) async fn described(account: &Account, vpc: &str, ids: &str) -> anyhow
     Ok(subnets)
 }
 
+/// Checks that a single web node can be in a subnet: in this VPC, and with a route to the internet for its public address.
+///
+/// # Errors
+/// It cannot, or EC2 cannot be called.
+pub(super) async fn check_web_subnet(account: &Account, vpc: &str, subnet: &str) -> anyhow::Result<()> {
+    described(account, vpc, subnet).await.context("--subnet")?;
+    let output = account.ec2.describe_route_tables().filters(filter("vpc-id", vpc)).recorded().send().await;
+    let tables = output.map_err(|e| classify("route tables", e))?.route_tables.unwrap_or_default();
+    let table = table_of(&tables, subnet).with_context(|| format!("{vpc} has no route table"))?;
+    anyhow::ensure!(
+        leads_out(table, true),
+        "--subnet: the web node's subnet {subnet} has no route to the internet: its route table {} has no active route 0.0.0.0/0 \
+         through an internet gateway. Add one, or specify another subnet",
+        table.route_table_id().unwrap_or_default()
+    );
+    Ok(())
+}
+
 /// Returns the route table of a subnet: its own, or the main one of the VPC.
 fn table_of<'a>(tables: &'a [RouteTable], subnet: &str) -> Option<&'a RouteTable> {
     let own = |table: &&RouteTable| table.associations().iter().any(|a| a.subnet_id() == Some(subnet));

@@ -14,7 +14,7 @@ use super::{
     architecture,
     disk_keys::disk_keys,
     image_format, leftovers, log_group,
-    network::{Network, described, has_endpoints},
+    network::{Network, check_web_subnet, described, has_endpoints},
     stack::{Deletion, Outcome, Stack, parameter},
     web_nodes::WebNodes,
 };
@@ -250,8 +250,11 @@ async fn parameters(
         if vpc.is_none() {
             vpc = Some(default_vpc(account).await?);
         }
-        if subnet.is_none() {
-            subnet = Some(default_subnet(account, vpc.as_deref().unwrap_or_default()).await?);
+        let network = vpc.as_deref().unwrap_or_default();
+        match &subnet {
+            None => subnet = Some(default_subnet(account, network).await?),
+            Some(subnet) if options.web_nodes.are_several() => drop(described(account, network, subnet).await?),
+            Some(subnet) => check_web_subnet(account, network, subnet).await?,
         }
         given.extend(buckets(account).await?);
         if options.private_workers || options.endpoints {
@@ -346,9 +349,12 @@ async fn types(
     let current = |key: &str| existing.and_then(|stack| parameter(stack, key)).map(str::to_owned);
     let Some(image) = image else { return Ok((web, workers)) };
     let of_image = architecture::of_image(account, image).await?;
-    if let (Some(default), None) = (architecture::default_types(&of_image), existing) {
-        web.get_or_insert_with(|| default.web.to_owned());
-        workers.get_or_insert_with(|| default.workers.to_owned());
+    if existing.is_none()
+        && (web.is_none() || workers.is_none())
+        && let Some(default) = architecture::default_types(account, &of_image).await?
+    {
+        web.get_or_insert(default.web);
+        workers.get_or_insert(default.workers);
     }
     let used = [web.clone().or_else(|| current("WebType")), workers.clone().or_else(|| current("WorkerType"))];
     let used: Vec<String> = used.into_iter().flatten().collect();
@@ -371,4 +377,18 @@ async fn default_subnet(account: &Account, vpc: &str) -> anyhow::Result<String> 
     subnets.sort();
     let first = subnets.into_iter().next();
     Ok(first.with_context(|| format!("{vpc} has no default subnet: specify one with --subnet"))?.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The largest template that a call contains (`TemplateBody` in the API reference of `CreateStack`); a larger one would need
+    /// a bucket.
+    const MAX_TEMPLATE: usize = 51_200;
+
+    #[test]
+    fn the_template_fits_into_a_call() {
+        assert!(TEMPLATE.len() <= MAX_TEMPLATE, "{} bytes", TEMPLATE.len());
+    }
 }

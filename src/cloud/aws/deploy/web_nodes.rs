@@ -9,6 +9,7 @@ use aws_sdk_ec2::types::Subnet;
 use super::{
     super::errors::classify,
     account::{Account, filter},
+    network::described,
     stack::parameter,
 };
 use crate::cloud::aws::call_sites::CallSite as _;
@@ -31,9 +32,14 @@ pub(crate) struct WebNodes {
 }
 
 impl WebNodes {
+    /// Returns whether several are asked for.
+    pub(super) fn are_several(&self) -> bool {
+        self.count.is_some_and(|count| count > 1)
+    }
+
     /// Returns what the cluster costs at rest, unless it exists and costs as much already.
     pub(super) fn cost(&self, existing: Option<&StackDescription>) -> Option<&'static str> {
-        let several = self.count.is_some_and(|count| count > 1);
+        let several = self.are_several();
         let had_several = !matches!(current(existing, "WebNodes"), None | Some("0" | "1"));
         match existing {
             None => Some(if several { COST_OF_SEVERAL } else { COST_AT_REST }),
@@ -78,7 +84,7 @@ impl WebNodes {
         if self.subnets.is_some() || current(existing, "WebSubnets").is_none() {
             let vpc = vpc.or_else(|| current(existing, "Vpc")).context("the stack has no VPC")?;
             let subnets = match self.subnets {
-                Some(ids) => given(account, &ids).await?,
+                Some(ids) => given(account, vpc, &ids).await?,
                 None => defaults(account, vpc).await?,
             };
             let ranges = subnets.iter().filter_map(Subnet::cidr_block).collect::<Vec<_>>().join(",");
@@ -94,11 +100,15 @@ fn current<'a>(existing: Option<&'a StackDescription>, key: &str) -> Option<&'a 
     existing.and_then(|stack| parameter(stack, key)).filter(|value| !value.is_empty())
 }
 
-/// Describes subnets that are given by their ids, separated by commas.
-async fn given(account: &Account, ids: &str) -> anyhow::Result<Vec<Subnet>> {
-    let call = account.ec2.describe_subnets().set_subnet_ids(Some(ids.split(',').map(str::to_owned).collect()));
-    let subnets = call.recorded().send().await.map_err(|e| classify("--web-subnets", e))?.subnets.unwrap_or_default();
+/// Describes the subnets of a load balancer, which are given by their ids, separated by commas.
+async fn given(account: &Account, vpc: &str, ids: &str) -> anyhow::Result<Vec<Subnet>> {
+    let subnets = described(account, vpc, ids).await.context("--web-subnets")?;
     anyhow::ensure!(zones(&subnets) >= 2, "--web-subnets {ids}: a load balancer needs subnets in at least two zones");
+    let mut seen = BTreeSet::new();
+    let mut in_zones = subnets.iter().filter_map(Subnet::availability_zone);
+    if let Some(zone) = in_zones.find(|zone| !seen.insert(*zone)) {
+        anyhow::bail!("--web-subnets {ids}: two of them are in {zone}, and a load balancer has one in each zone");
+    }
     Ok(subnets)
 }
 

@@ -24,7 +24,7 @@ use super::{
     PAGE,
     changes::{Change, change_each},
     cores::cores,
-    instance::{convert, ended_by_fault, heartbeat},
+    instance::{convert, ended_by_pool, heartbeat},
     names::set_names,
     pools::{Pool, Pools},
     request::{Ec2Options, Request},
@@ -36,6 +36,8 @@ use crate::{
     settings::Launching,
 };
 
+/// EC2's code of a launch that is larger than the subnet, which it refuses as a whole.
+const NO_ADDRESSES: &str = "InsufficientFreeAddressesInSubnet";
 /// Number of launches that are remembered, so that a call with the same token resumes its launch.
 const REMEMBERED: usize = 1_000;
 
@@ -119,7 +121,7 @@ impl Ec2Compute {
 
     /// Avoids a pool for a while if EC2 could not run an instance there: the next one would probably end in the same way.
     fn observe_end(&self, instance: &aws_sdk_ec2::types::Instance) {
-        let Some(is_fault) = ended_by_fault(instance) else { return };
+        let Some(is_fault) = ended_by_pool(instance) else { return };
         let mut placed = self.placed();
         let Some(at) = placed.iter().position(|(id, _)| Some(id.0.as_str()) == instance.instance_id()) else { return };
         if let Some((id, pool)) = placed.remove(at).filter(|_| is_fault) {
@@ -148,6 +150,7 @@ impl Ec2Compute {
     async fn advance(&self, token: &str, count: usize, steps: &mut Vec<Step>) -> CloudResult<Vec<InstanceId>> {
         let mut launched: Vec<InstanceId> = Vec::new();
         let mut refusal = "no instances were requested".to_owned();
+        let mut fewer_may_fit = false;
         for at in 0.. {
             if launched.len() >= count {
                 break;
@@ -175,7 +178,11 @@ impl Ec2Compute {
                     Ok(ids) => ids,
                     Err(CloudError::NoCapacity(why)) => {
                         tracing::warn!(?pool, why, "no capacity: trying the next pool");
-                        self.pools().mark_empty(step.pool, Instant::now());
+                        if step.count > 1 && why.contains(NO_ADDRESSES) {
+                            fewer_may_fit = true;
+                        } else {
+                            self.pools().mark_empty(step.pool, Instant::now());
+                        }
                         refusal = why;
                         Vec::new()
                     }
@@ -197,7 +204,11 @@ impl Ec2Compute {
             }
             launched.extend(step.launched.iter().flatten().cloned());
         }
-        if launched.is_empty() { Err(CloudError::NoCapacity(refusal)) } else { Ok(launched) }
+        match launched.is_empty() {
+            true if fewer_may_fit => Err(CloudError::Quota(refusal)),
+            true => Err(CloudError::NoCapacity(refusal)),
+            false => Ok(launched),
+        }
     }
 
     /// Returns whether the step that failed last should be given up for another pool. It may have been carried out, so not

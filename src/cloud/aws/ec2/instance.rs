@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws_sdk_ec2::types::{Instance as Ec2Instance, InstanceStateName};
+use aws_sdk_ec2::types::{Instance as Ec2Instance, InstanceLifecycleType, InstanceStateName};
 
 use super::{
     super::tags::{HEARTBEAT_TAG, READY_TAG, TOKEN_TAG},
@@ -24,15 +24,26 @@ pub(super) fn heartbeat(instance: &Ec2Instance) -> Option<Duration> {
 /// The codes of state reasons by which EC2 says that it cannot run an instance where it was launched ("StateReason").
 /// Interruptions of spot instances have others.
 const FAULTS: [&str; 2] = ["Server.InternalError", "Server.InsufficientInstanceCapacity"];
+/// The code by which EC2 says that it could not launch an instance, mostly because the key of its disk may not be used. A
+/// service-linked role of its own launches spot instances, so on-demand ones may well have that right.
+const NOT_LAUNCHED: &str = "Client.InternalError";
 
-/// Returns whether an instance was ended by a fault of EC2; `None` if it has not ended.
-pub(super) fn ended_by_fault(instance: &Ec2Instance) -> Option<bool> {
+/// Returns whether an instance has ended because of the pool that it was launched in; `None` if it has not ended.
+pub(super) fn ended_by_pool(instance: &Ec2Instance) -> Option<bool> {
     match instance.state()?.name()? {
         InstanceStateName::ShuttingDown | InstanceStateName::Terminated => {
-            Some(instance.state_reason().and_then(|r| r.code()).is_some_and(|code| FAULTS.contains(&code)))
+            Some(reason_code(instance).is_some_and(|code| FAULTS.contains(&code)) || is_spot_not_launched(instance))
         }
         _ => None,
     }
+}
+
+fn reason_code(instance: &Ec2Instance) -> Option<&str> {
+    instance.state_reason()?.code()
+}
+
+fn is_spot_not_launched(instance: &Ec2Instance) -> bool {
+    instance.instance_lifecycle() == Some(&InstanceLifecycleType::Spot) && reason_code(instance) == Some(NOT_LAUNCHED)
 }
 
 /// Converts an instance; `None` if EC2 reports no id or an unknown state.
@@ -51,7 +62,8 @@ pub(super) fn convert(instance: Ec2Instance, current: &Version, announced: Optio
         state => state,
     };
     // EC2's codes of what EC2 itself has ended: `Server.SpotInstanceTermination`, `Server.InsufficientInstanceCapacity`.
-    let by_ec2 = instance.state_reason().and_then(|r| r.code()).is_some_and(|code| code.starts_with("Server."));
+    let by_ec2 =
+        reason_code(&instance).is_some_and(|code| code.starts_with("Server.")) || is_spot_not_launched(&instance);
     Some(Instance {
         state,
         name: tag("Name").unwrap_or_default().to_owned(),
@@ -192,7 +204,7 @@ mod tests {
     #[test]
     fn a_fault_of_ec2_is_told_from_other_ends() {
         let by_fault = |state: InstanceStateName, code: &str| {
-            ended_by_fault(&ec2(state).state_reason(StateReason::builder().code(code).build()).build())
+            ended_by_pool(&ec2(state).state_reason(StateReason::builder().code(code).build()).build())
         };
         use InstanceStateName as Ec2;
         for code in ["Server.InternalError", "Server.InsufficientInstanceCapacity"] {
@@ -202,6 +214,17 @@ mod tests {
         for code in ["Server.SpotInstanceTermination", "Client.UserInitiatedShutdown", "Client.InternalError", ""] {
             assert_eq!(by_fault(Ec2::Terminated, code), Some(false), "{code}");
         }
+    }
+
+    #[test]
+    fn a_spot_instance_that_could_not_be_launched_is_the_fault_of_its_pool_and_no_failed_boot() {
+        let reason = StateReason::builder().code("Client.InternalError").build();
+        let ended = ec2(InstanceStateName::Terminated).state_reason(reason);
+        let spot = ended.clone().instance_lifecycle(InstanceLifecycleType::Spot).build();
+        let on_demand = ended.build();
+        assert_eq!([&spot, &on_demand].map(ended_by_pool), [Some(true), Some(false)]);
+        let came_up = [spot, on_demand].map(|instance| convert(instance).unwrap().came_up);
+        assert_eq!(came_up, [None, Some(false)], "other pools of on-demand instances have the same key");
     }
 
     #[test]

@@ -124,6 +124,9 @@ impl Iam {
         for right in call.rights.drain(..).map(published).collect::<Vec<_>>() {
             self.decide(role, right, call.service)?;
         }
+        if call.encrypts_alone {
+            self.denied.lock().expect("no panic").push(format!("{} asks KMS for a key of its own", call.name));
+        }
         self.encrypted.lock().expect("no panic").extend(call.encrypts);
         Ok(())
     }

@@ -24,6 +24,8 @@ pub struct Call {
     pub reads: Option<(String, String)>,
     /// The object that it encrypts with a key of KMS, as bucket and key.
     pub encrypts: Option<(String, String)>,
+    /// Whether it does that without a bucket key, so that S3 asks KMS for each object, which is billed.
+    pub encrypts_alone: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +107,8 @@ impl Call {
             let key = header(&parts.headers, "x-amz-server-side-encryption-aws-kms-key-id").unwrap_or_default();
             call.rights.push(right("kms:GenerateDataKey", key, Context::new()));
             call.encrypts = object();
+            call.encrypts_alone =
+                header(&parts.headers, "x-amz-server-side-encryption-bucket-key-enabled") != Some("true");
         }
         Some(call)
     }
@@ -134,7 +138,7 @@ impl Call {
     }
 
     fn new(name: String, service: Service, rights: Vec<Right>) -> Self {
-        Self { name, service, rights, reads: None, encrypts: None }
+        Self { name, service, rights, reads: None, encrypts: None, encrypts_alone: false }
     }
 
     /// Adds what is known of the instances that the call is about.
