@@ -238,7 +238,7 @@ async fn calls_at_rest(web_nodes: usize) -> (BTreeMap<String, usize>, f64) {
         ("ROLLCALL__FLEET__DESCRIBE_EVERY", "auto"),
     ])
     .await;
-    let version = cluster.add_template_version().await;
+    let version = cluster.template_version().await;
     let mut nodes = Vec::new();
     for _ in 0..web_nodes {
         nodes.push(cluster.node_with("serve", &version.settings()).await);

@@ -308,7 +308,18 @@ async fn endpoints_that_ec2_would_refuse_are_refused_before_anything_is_created(
     let why = account.run(&with_endpoints).failed();
     assert!(others.iter().all(|id| why.contains(id)) && why.contains("leave --endpoints out"), "{why}");
     assert_eq!(account.changes(&before).await, Changes::default());
-    // They serve the workers as well as endpoints of the stack.
+    // They serve the workers as well as endpoints of the stack, if their security groups admit them.
+    let why = account.run(&private_up).failed();
+    assert!(why.contains("do not admit the subnet") && why.contains("TCP 443"), "{why}");
+    assert_eq!(account.changes(&before).await, Changes::default());
+    let group = ec2.create_security_group().group_name("endpoints").description("x").vpc_id(&vpc).send().await;
+    let group = group.expect("a group").group_id.expect("an id");
+    let rule = ec2.authorize_security_group_ingress().group_id(&group).ip_protocol("tcp").from_port(443).to_port(443);
+    rule.cidr_ip("10.9.0.0/16").send().await.expect("a rule");
+    for id in [&sqs, &others[0], &others[1]] {
+        let change = ec2.modify_vpc_endpoint().vpc_endpoint_id(id).add_security_group_ids(&group);
+        change.send().await.expect("changed");
+    }
     account.run(&private_up).done();
 }
 

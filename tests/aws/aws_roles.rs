@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, time::Duration};
 use crate::support::{
     account::program,
     aws_cluster::{Cluster, DISK_KEY, Node, TemplateVersion},
-    iam::{ACCOUNT, Context, Iam, NODE_KEY, REGION, Right, Role, Statement, check, decide, published, right, stack},
+    iam::{
+        ACCOUNT, Context, Iam, NODE_KEY, REGION, Right, Role, Statement, WORKER_TEMPLATE, check, decide, published,
+        right, stack,
+    },
 };
 use rollcall_testing::uploads::{self, KNOWN, MACRON, form, photo, post};
 use rollcall_testing::wait_until;
@@ -167,7 +170,7 @@ async fn run_on_demand() -> BTreeSet<(Role, Right)> {
         ("ROLLCALL__FLEET__SWEEP_EVERY", "10s"),
     ])
     .await;
-    let version = cluster.add_template_version().await;
+    let version = cluster.template_version().await;
     cluster.enroll(KNOWN);
     let controller = cluster.node_with("controller", &with_threads(&version)).await;
     let web = cluster.node("web").await;
@@ -202,7 +205,7 @@ async fn run_on_demand() -> BTreeSet<(Role, Right)> {
 /// Runs a cluster with a spot instance, which terminates itself.
 async fn run_on_spot() -> BTreeSet<(Role, Right)> {
     let cluster = Cluster::start(&[("ROLLCALL__AWS__SPOT", "true"), ("ROLLCALL__FLEET__MAX_INSTANCES", "1")]).await;
-    let version = cluster.add_template_version().await;
+    let version = cluster.template_version().await;
     cluster.enroll(KNOWN);
     let node = cluster.node_with("serve", &with_threads(&version)).await;
     upload(&node, 2).await;
@@ -268,6 +271,22 @@ fn attacks() -> Vec<(Role, Right)> {
         // Nodes signal for their own stack.
         (Role::Node, right("cloudformation:SignalResource", &stack("other"), Context::new())),
     ];
+    // Nodes launch workers only: from their template, with its image and the cluster's tag.
+    let launched = |resource: &str, of_template: bool| {
+        let template =
+            ("ec2:LaunchTemplate", format!("arn:aws:ec2:{REGION}:{ACCOUNT}:launch-template/{WORKER_TEMPLATE}"));
+        let tag = ("aws:RequestTag/rollcall:cluster", "rollcall".to_owned());
+        let context = of_template.then_some(template).into_iter().chain([tag]);
+        let context = context.map(|(key, value)| (key.to_owned(), vec![value])).collect();
+        (Role::Node, published(right("ec2:RunInstances", &format!("arn:aws:ec2:{REGION}:{resource}"), context)))
+    };
+    attacks.extend([
+        launched(":image/ami-of-somebody", true),
+        launched(":image/ami-of-somebody", false),
+        launched(&format!("{ACCOUNT}:instance/new"), false),
+        launched(&format!("{ACCOUNT}:volume/new"), false),
+        (Role::Worker, launched(&format!("{ACCOUNT}:instance/new"), true).1),
+    ]);
     // Nobody makes tokens, and the audit log stays.
     for role in [Role::Node, Role::Worker] {
         for (action, key) in [

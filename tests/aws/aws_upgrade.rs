@@ -71,13 +71,14 @@ async fn upgrade(is_of_earlier_release: bool) {
         ("ROLLCALL__WORKER__IDLE_STOP", "60s"),
     ])
     .await;
-    let first = cluster.add_template_version().await;
+    let first = cluster.template_version().await;
     cluster.enroll(KNOWN);
     let web = cluster.node("web").await;
     let controller = if is_of_earlier_release {
         // It launches the default version, and may read which one that is.
         cluster.iam.change_node(|statements| statements.push(Statement::of(&read_templates())));
-        cluster.node_with("controller", &[("ROLLCALL__AWS__LAUNCH_TEMPLATE", TEMPLATE)]).await
+        let default = [("ROLLCALL__AWS__LAUNCH_TEMPLATE", TEMPLATE), ("ROLLCALL__AWS__LAUNCH_TEMPLATE_VERSION", "")];
+        cluster.node_with("controller", &default).await
     } else {
         cluster.node_with("controller", &first.settings()).await
     };
@@ -155,7 +156,7 @@ async fn the_latest_version_leads_and_its_workers_are_replaced_only_after_a_roll
         ("ROLLCALL__WORKER__IDLE_STOP", "10m"),
     ])
     .await;
-    let first = cluster.add_template_version().await;
+    let first = cluster.template_version().await;
     cluster.enroll(KNOWN);
     let web = cluster.node("web").await;
     let _old = cluster.node_with("controller", &first.settings()).await;
@@ -198,7 +199,7 @@ async fn a_stopped_instance_of_an_earlier_version_is_terminated_instead_of_start
         ("ROLLCALL__FLEET__KEEP_STOPPED", "1"),
     ])
     .await;
-    let first = cluster.add_template_version().await;
+    let first = cluster.template_version().await;
     cluster.enroll(KNOWN);
     let node = cluster.node_with("serve", &first.settings()).await;
     upload(&node).await;
@@ -312,7 +313,7 @@ async fn jobs_of_a_node_of_the_release_before_are_answered_while_the_roles_chang
     cluster.iam.change_worker(|role| worker_role.clone_from(role));
     cluster.iam.change_node(as_of_earlier_release);
     cluster.iam.change_worker(as_of_earlier_release);
-    let first = cluster.add_template_version().await;
+    let first = cluster.template_version().await;
     cluster.enroll(KNOWN);
     let queue = ("ROLLCALL__QUEUE__SPEAKER", EARLIER_QUEUE);
     let old = cluster.node_with("serve", &[&first.settings()[..], &[queue]].concat()).await;

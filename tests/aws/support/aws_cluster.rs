@@ -10,7 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_sdk_ec2::{config::Credentials, types::RequestLaunchTemplateData};
+use aws_sdk_ec2::{
+    config::Credentials,
+    types::{
+        LaunchTemplateHttpTokensState, LaunchTemplateInstanceMetadataOptionsRequest, RequestLaunchTemplateData,
+        ShutdownBehavior,
+    },
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -93,7 +99,6 @@ impl Cluster {
             ("AWS_REGION", "us-east-1"),
             ("AWS_ENDPOINT_URL_EC2", &ec2_calls.url),
             ("ROLLCALL__CLOUD__KIND", "aws"),
-            ("ROLLCALL__AWS__IMAGE", "ami-12345678"),
             ("ROLLCALL__AWS__S3_PATH_STYLE", "true"),
             ("ROLLCALL__FLEET__POLL_EVERY", "300ms"),
             ("ROLLCALL__FLEET__DESCRIBE_EVERY", "300ms"),
@@ -122,13 +127,14 @@ impl Cluster {
         env.push(("AWS_ENDPOINT_URL_S3".into(), node_calls.url.clone()));
         env.push(("AWS_ACCESS_KEY_ID".into(), "operator".into()));
         env.push(("AWS_SECRET_ACCESS_KEY".into(), "test".into()));
-        let cluster =
+        let mut cluster =
             Self { ministack, node_calls, worker_calls, ec2, ec2_calls, iam, env, program: program.to_owned() };
         let s3 = cluster.s3().await;
         for bucket in BUCKETS {
             s3.create_bucket().bucket(cluster.bucket(bucket)).send().await.expect("a bucket");
         }
         cluster.create_queues().await;
+        cluster.create_template().await;
         cluster
     }
 
@@ -167,18 +173,30 @@ impl Cluster {
         rollcall::cloud::aws::sqs_client(&emulators::sdk(&self.ministack.url).await)
     }
 
-    /// Creates the launch template [`TEMPLATE`] with its first version or, if it is there, adds a version, as CloudFormation does:
-    /// the default version stays the same.
-    pub async fn add_template_version(&self) -> TemplateVersion {
+    async fn operator(&self) -> aws_sdk_ec2::Client {
         let config = aws_sdk_ec2::config::Builder::from(&emulators::sdk(&self.ec2.url).await);
         let operator = Credentials::new("operator", "secret", None, None, "test");
-        let ec2 = aws_sdk_ec2::Client::from_conf(config.credentials_provider(operator).build());
-        let data = RequestLaunchTemplateData::builder().image_id("ami-12345678").build();
-        let create = ec2.create_launch_template().launch_template_name(TEMPLATE).launch_template_data(data.clone());
-        if create.send().await.is_err() {
-            let version = ec2.create_launch_template_version().launch_template_name(TEMPLATE);
-            version.launch_template_data(data).send().await.expect("a version");
-        }
+        aws_sdk_ec2::Client::from_conf(config.credentials_provider(operator).build())
+    }
+
+    /// Creates the launch template [`TEMPLATE`] with its first version, which nodes launch unless they are told otherwise.
+    async fn create_template(&mut self) {
+        let create = self.operator().await.create_launch_template().launch_template_name(TEMPLATE);
+        create.launch_template_data(launch_data()).send().await.expect("a template");
+        let version = self.template_version().await;
+        self.env.extend(version.settings().map(|(key, value)| (key.to_owned(), value.to_owned())));
+    }
+
+    /// Adds a version to the launch template, as CloudFormation does: the default version stays the same.
+    pub async fn add_template_version(&self) -> TemplateVersion {
+        let version = self.operator().await.create_launch_template_version().launch_template_name(TEMPLATE);
+        version.launch_template_data(launch_data()).send().await.expect("a version");
+        self.template_version().await
+    }
+
+    /// Returns the latest version of the launch template.
+    pub async fn template_version(&self) -> TemplateVersion {
+        let ec2 = self.operator().await;
         let found = ec2.describe_launch_templates().launch_template_names(TEMPLATE).send().await.expect("the template");
         let found = &found.launch_templates()[0];
         TemplateVersion {
@@ -257,6 +275,18 @@ impl Cluster {
     pub async fn count(&self, states: &[&str]) -> usize {
         self.instances().await.iter().filter(|(_, state)| states.contains(&state.as_str())).count()
     }
+}
+
+/// Returns what the launch template says of an instance, as that of the stack does.
+fn launch_data() -> RequestLaunchTemplateData {
+    let metadata = LaunchTemplateInstanceMetadataOptionsRequest::builder()
+        .http_tokens(LaunchTemplateHttpTokensState::Required)
+        .http_put_response_hop_limit(1);
+    RequestLaunchTemplateData::builder()
+        .image_id("ami-12345678")
+        .instance_initiated_shutdown_behavior(ShutdownBehavior::Stop)
+        .metadata_options(metadata.build())
+        .build()
 }
 
 /// Returns the name of a bucket of the stack.

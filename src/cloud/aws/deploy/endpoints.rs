@@ -2,11 +2,15 @@
 //!
 //! EC2 refuses a second interface endpoint with the private names of a service in one VPC, and a second gateway endpoint of S3 in one
 //! route table; CloudFormation finds that out only after minutes, and then removes what it has created. The endpoints of others serve
-//! workers as well as those of the stack.
+//! workers as well as those of the stack, if their security groups admit them. If not, a service is reached in no other way, because
+//! its name leads to the endpoint.
 
 use std::collections::BTreeMap;
 
-use aws_sdk_ec2::types::{AttributeBooleanValue, VpcAttributeName, VpcEndpoint, VpcEndpointType};
+use aws_sdk_ec2::types::{
+    AttributeBooleanValue, IpPermission, SecurityGroup, Subnet, VpcAttributeName, VpcEndpoint, VpcEndpointType,
+};
+use ipnet::IpNet;
 
 use super::{
     super::errors::classify,
@@ -17,11 +21,22 @@ use crate::cloud::{CloudResult, aws::call_sites::CallSite as _};
 /// The services that workers call, by the last part of the names of their endpoint services.
 const SERVICES: [&str; 4] = ["ec2", "logs", "s3", "sqs"];
 
-/// The endpoints in a VPC that serve machines without further ado.
+/// The port of HTTPS.
+const HTTPS: i32 = 443;
+
+/// An interface endpoint whose service's public name leads to it in the whole VPC.
+#[derive(Debug)]
+struct Interface {
+    id: String,
+    /// Ids of its security groups.
+    groups: Vec<String>,
+}
+
+/// The endpoints in a VPC that serve machines.
 #[derive(Debug, Default)]
 pub(super) struct Present {
-    /// Ids of interface endpoints whose service's public name leads to them in the VPC, by service.
-    interfaces: BTreeMap<String, String>,
+    /// By service.
+    interfaces: BTreeMap<String, Interface>,
     /// The ids of gateway endpoints of S3, by route table.
     gateways: BTreeMap<String, String>,
 }
@@ -55,7 +70,8 @@ impl Present {
             if endpoint.vpc_endpoint_type() == Some(&VpcEndpointType::Gateway) {
                 present.gateways.extend(endpoint.route_table_ids().iter().map(|table| (table.clone(), id.to_owned())));
             } else if endpoint.private_dns_enabled() == Some(true) {
-                present.interfaces.insert(service.to_owned(), id.to_owned());
+                let groups = endpoint.groups().iter().filter_map(|group| group.group_id()).map(str::to_owned).collect();
+                present.interfaces.insert(service.to_owned(), Interface { id: id.to_owned(), groups });
             }
         }
         present
@@ -64,7 +80,8 @@ impl Present {
     /// Returns the endpoint that serves machines of a route table, for each service that has one.
     fn serving<'a>(&'a self, table: &str) -> BTreeMap<&'a str, &'a str> {
         let gateway = self.gateways.get(table).map(|id| ("s3", id.as_str()));
-        self.interfaces.iter().map(|(service, id)| (service.as_str(), id.as_str())).chain(gateway).collect()
+        let interfaces = self.interfaces.iter().map(|(service, interface)| (service.as_str(), interface.id.as_str()));
+        interfaces.chain(gateway).collect()
     }
 
     /// Returns whether machines of a route table reach every service by these endpoints.
@@ -102,6 +119,45 @@ impl Present {
     }
 }
 
+/// Checks that the interface endpoints in a VPC admit machines of these subnets. A stack that `exists` may have security groups that
+/// they admit.
+///
+/// # Errors
+/// One does not, or EC2 cannot be called.
+pub(super) async fn check_admission(
+    account: &Account,
+    vpc: &str,
+    subnets: &[Subnet],
+    exists: bool,
+) -> anyhow::Result<()> {
+    for (service, Interface { id, groups }) in Present::of(account, vpc).await?.interfaces {
+        let call = account.ec2.describe_security_groups().set_group_ids(Some(groups.clone()));
+        let described = call.recorded().send().await.map_err(|e| classify(&id, e))?.security_groups.unwrap_or_default();
+        for subnet in subnets {
+            let Some(range) = subnet.cidr_block().and_then(|range| range.parse::<IpNet>().ok()) else { continue };
+            anyhow::ensure!(
+                described.iter().flat_map(SecurityGroup::ip_permissions).any(|rule| admits(rule, range, exists)),
+                "{vpc} has a VPC endpoint for {service} ({id}), to which its name leads, and whose security groups ({}) do not admit \
+                 the subnet {} ({range}): add a rule for TCP {HTTPS} from there",
+                groups.join(", "),
+                subnet.subnet_id().unwrap_or_default()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether a rule admits HTTPS from a range of addresses. Of prefix lists and, if `groups` may be the stack's, of security groups,
+/// it is not known whether they contain it.
+fn admits(rule: &IpPermission, range: IpNet, groups: bool) -> bool {
+    let is_any = rule.ip_protocol() == Some("-1");
+    let is_https =
+        is_any || rule.from_port().zip(rule.to_port()).is_some_and(|(from, to)| (from..=to).contains(&HTTPS));
+    let mut ranges = rule.ip_ranges().iter().filter_map(|source| source.cidr_ip()?.parse::<IpNet>().ok());
+    let is_unknown = !rule.prefix_list_ids().is_empty() || (groups && !rule.user_id_group_pairs().is_empty());
+    is_https && (is_unknown || ranges.any(|source| source.contains(&range)))
+}
+
 /// Checks that the names of AWS's services can lead to endpoints in a VPC.
 ///
 /// # Errors
@@ -128,9 +184,30 @@ pub(super) async fn check_names(account: &Account, vpc: &str) -> anyhow::Result<
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_ec2::types::State;
+    use aws_sdk_ec2::types::{IpRange, PrefixListId, State, UserIdGroupPair};
 
     use super::*;
+
+    #[test]
+    fn a_rule_admits_https_from_ranges_that_contain_the_subnet() {
+        let range: IpNet = "10.9.1.0/24".parse().expect("a range");
+        let from = |source: &str| IpRange::builder().cidr_ip(source).build();
+        let tcp = |first, last| IpPermission::builder().ip_protocol("tcp").from_port(first).to_port(last);
+        for (rule, expected) in [
+            (tcp(443, 443).ip_ranges(from("10.9.0.0/16")), true),
+            (tcp(0, 65535).ip_ranges(from("0.0.0.0/0")), true),
+            (IpPermission::builder().ip_protocol("-1").ip_ranges(from("10.9.1.0/24")), true),
+            (tcp(443, 443).ip_ranges(from("10.9.1.0/25")), false),
+            (tcp(443, 443).ip_ranges(from("10.8.0.0/16")), false),
+            (tcp(22, 80).ip_ranges(from("0.0.0.0/0")), false),
+            (tcp(443, 443).prefix_list_ids(PrefixListId::builder().prefix_list_id("pl-1").build()), true),
+        ] {
+            assert_eq!(admits(&rule.clone().build(), range, false), expected, "{rule:?}");
+        }
+        let pair = UserIdGroupPair::builder().group_id("sg-1").build();
+        let by_group = tcp(443, 443).user_id_group_pairs(pair).build();
+        assert_eq!([true, false].map(|exists| admits(&by_group, range, exists)), [true, false]);
+    }
 
     #[test]
     fn an_endpoint_serves_if_its_names_and_its_routes_do() {

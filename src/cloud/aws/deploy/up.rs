@@ -1,6 +1,9 @@
 //! `rollcall aws up`: creates or updates the cluster's stack.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context as _;
 use aws_sdk_cloudformation::{
@@ -13,7 +16,7 @@ use super::{
     account::{Account, BUCKETS, filter},
     architecture,
     disk_keys::disk_keys,
-    image_format, leftovers, log_group,
+    endpoints, image_format, leftovers, log_group,
     network::{Network, check_web_subnet, described, has_endpoints},
     stack::{Deletion, Outcome, Stack, parameter},
     web_nodes::WebNodes,
@@ -268,6 +271,12 @@ async fn parameters(
         Network { vpc: vpc.as_deref(), worker_subnets: worker_subnets.as_deref(), private_workers, endpoints };
     if private_workers || endpoints || worker_subnets.is_some() || has_endpoints(existing) {
         given.extend(network.parameters(account, existing).await?);
+    }
+    let machines: BTreeSet<&str> = worker_subnets.iter().chain(&subnet).flat_map(|ids| ids.split(',')).collect();
+    let network = vpc.as_deref().or_else(|| existing.and_then(|stack| parameter(stack, "Vpc")));
+    if let Some(vpc) = network.filter(|_| !machines.is_empty()) {
+        let machines = described(account, vpc, &machines.into_iter().collect::<Vec<_>>().join(",")).await?;
+        endpoints::check_admission(account, vpc, &machines, existing.is_some()).await?;
     }
     for (key, value) in [
         ("Image", image),

@@ -62,7 +62,9 @@ impl Statement {
         for (operator, keys) in value["Condition"].as_object().into_iter().flatten() {
             let operator = match operator.as_str() {
                 "StringEquals" => Operator::StringEquals,
-                "StringLike" => Operator::StringLike,
+                // Of the keys here, IAM compares values of these kinds as it compares text.
+                "Bool" => Operator::StringEquals,
+                "StringLike" | "ArnLike" => Operator::StringLike,
                 "ForAllValues:StringEquals" => Operator::ForAllStringEquals,
                 other => panic!("{sid}: unknown operator {other}"),
             };

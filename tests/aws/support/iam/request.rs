@@ -194,8 +194,14 @@ fn launch(form: &BTreeMap<String, String>) -> Vec<Right> {
     kinds.extend(given("KeyName").map(|_| "key-pair"));
     kinds.extend(spot.then_some("spot-instances-request"));
     let mut rights = Vec::new();
+    let template_arn = format!("arn:aws:ec2:{REGION}:{ACCOUNT}:launch-template/{WORKER_TEMPLATE}");
     for kind in kinds {
         let mut context = Context::new();
+        if template.is_some() {
+            context.insert("ec2:LaunchTemplate".into(), vec![template_arn.clone()]);
+            let is_of_template = kind == "image" && !form.contains_key("ImageId");
+            context.insert("ec2:IsLaunchTemplateResource".into(), vec![is_of_template.to_string()]);
+        }
         for n in (1..).take_while(|n| form.contains_key(&format!("TagSpecification.{n}.ResourceType"))) {
             if given(&format!("TagSpecification.{n}.ResourceType")) == Some(kind) {
                 tag_request(&mut context, tags(form, &format!("TagSpecification.{n}.Tag.")));
@@ -203,11 +209,11 @@ fn launch(form: &BTreeMap<String, String>) -> Vec<Right> {
         }
         let arn = match kind {
             "image" => format!("arn:aws:ec2:{REGION}::image/{}", given("ImageId").unwrap_or("ami-of-the-template")),
-            "launch-template" => format!("arn:aws:ec2:{REGION}:{ACCOUNT}:launch-template/{WORKER_TEMPLATE}"),
+            "launch-template" => template_arn.clone(),
             kind => format!("arn:aws:ec2:{REGION}:{ACCOUNT}:{kind}/new"),
         };
         rights.push(right("ec2:RunInstances", &arn, context.clone()));
-        if !context.is_empty() {
+        if context.contains_key("aws:TagKeys") {
             context.insert("ec2:CreateAction".into(), vec!["RunInstances".into()]);
             rights.push(right("ec2:CreateTags", &arn, context));
         }
