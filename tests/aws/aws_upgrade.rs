@@ -84,7 +84,7 @@ async fn upgrade(is_of_earlier_release: bool) {
     };
     let watch = FleetWatch::start(&cluster).await;
 
-    let clients: Vec<_> = (0..CLIENTS).map(|_| tokio::spawn(send(web.url("/"), jobs() / CLIENTS))).collect();
+    let clients: Vec<_> = (0..CLIENTS).map(|_| tokio::spawn(send(web.url("/"), jobs().div_ceil(CLIENTS)))).collect();
     wait_until("the fleet is at its cap", TIMEOUT, async || cluster.count(&["running"]).await == 3).await;
     let before = alive(&cluster).await;
 
@@ -120,7 +120,7 @@ async fn upgrade(is_of_earlier_release: bool) {
         })
         .await;
     }
-    println!("{} of {} jobs were done", paths.len(), jobs() / CLIENTS * CLIENTS);
+    println!("{} of {} jobs were done", paths.len(), jobs().div_ceil(CLIENTS) * CLIENTS);
     upload(&web).await;
     let (most, _) = watch.end().await;
     assert!(most <= 3, "{most} instances");
