@@ -115,7 +115,8 @@ impl Housekeeping {
     }
 }
 
-/// Returns the jobs in the queues, each of which is a group of its own; `None` if a message does not tell its job.
+/// Returns the jobs in the queues, each of which is a group of its own; `None` if a queue does not exist, or a
+/// message does not tell its job.
 fn queued(broker: &Broker, settings: &Settings) -> Option<HashSet<JobId>> {
     let mut jobs = HashSet::new();
     // In the order in which a job moves.

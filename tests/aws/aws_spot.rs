@@ -11,20 +11,19 @@ use crate::support::{
 
 const JOBS: usize = 12;
 const CAP: usize = 3;
+const SETTINGS: [(&str, &str); 4] = [
+    ("ROLLCALL__AWS__INSTANCE_TYPES", "c7i.large"),
+    ("ROLLCALL__AWS__SPOT", "true"),
+    ("ROLLCALL__FLEET__MAX_INSTANCES", "3"),
+    ("ROLLCALL__FLEET__SWEEP_EVERY", "1s"),
+];
 /// Width and height of images whose jobs take so long that some are in flight when the notice comes.
 const SIZE: u32 = 3_000;
 
 /// The policy of a customer's key names the workers' role and forgets `AWSServiceRoleForEC2Spot`.
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_are_done_on_demand_when_spot_instances_may_not_use_the_key_of_their_disks() {
-    let cap = CAP.to_string();
-    let settings = [
-        ("ROLLCALL__AWS__INSTANCE_TYPES", "c7i.large"),
-        ("ROLLCALL__AWS__SPOT", "true"),
-        ("ROLLCALL__FLEET__MAX_INSTANCES", cap.as_str()),
-        ("ROLLCALL__FLEET__SWEEP_EVERY", "1s"),
-    ];
-    let cluster = Cluster::start(&[&QUICK_JOBS[..], &settings].concat()).await;
+    let cluster = Cluster::start(&[&QUICK_JOBS[..], &SETTINGS].concat()).await;
     cluster.ec2.post_control("/supply", json!({ "spot_key": false })).await;
     let node = cluster.node("serve").await;
     let results = submit(&node, JOBS, SIZE).await;
@@ -41,18 +40,13 @@ async fn jobs_are_done_on_demand_when_spot_instances_may_not_use_the_key_of_thei
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_are_done_on_demand_when_every_spot_instance_is_interrupted_and_none_waits_to_become_visible() {
-    let cap = CAP.to_string();
     let settings = [
-        ("ROLLCALL__AWS__INSTANCE_TYPES", "c7i.large"),
-        ("ROLLCALL__AWS__SPOT", "true"),
-        ("ROLLCALL__FLEET__MAX_INSTANCES", cap.as_str()),
-        ("ROLLCALL__FLEET__SWEEP_EVERY", "1s"),
         // A job that were left in flight would not be done in the time that this test has.
         ("ROLLCALL__QUEUE__VISIBILITY", "1h"),
         // No instance stops between two jobs.
         ("ROLLCALL__WORKER__IDLE_STOP", "6s"),
     ];
-    let cluster = Cluster::start(&[&QUICK_JOBS[..], &settings].concat()).await;
+    let cluster = Cluster::start(&[&QUICK_JOBS[..], &SETTINGS, &settings].concat()).await;
     let node = cluster.node("serve").await;
     let mut results = submit_until_all_work(&node, CAP, JOBS, SIZE).await;
     cluster.ec2.post_control("/supply", json!({ "spot": false })).await;
